@@ -1,0 +1,111 @@
+"""Settings of every stage, with their defaults, units and sources.
+
+Frozen pydantic models, so that a resolved configuration is one JSON document beside each result.
+The defaults fit the embedded starter model (about 2M parameters on a CPU); a larger base wants a
+smaller learning rate first of all.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Stage(BaseModel):
+    """Base of all stage settings: immutable, and unknown names are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraSettings(Stage):
+    """Size of an adapter."""
+
+    rank: int = Field(16, ge=1, description="LoRA rank")
+    alpha: int = Field(32, ge=1, description="LoRA scale; the update is multiplied by alpha / rank")
+    target_modules: str = Field("all-linear", description="modules that get an adapter")
+
+
+class SFTSettings(Stage):
+    """Supervised fine-tuning on demonstrations."""
+
+    enabled: bool = Field(True, description="false leaves SFT out, so that votes alone train")
+    min_demonstrations: int = Field(16, ge=1, description="below this many SFT is skipped")
+    epochs: int = Field(4, ge=1, description="passes over the demonstrations")
+    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: int = Field(16, ge=1, description="demonstrations per optimizer step")
+    max_tokens: int = Field(256, ge=8, description="longer conversations are cut from the left")
+
+
+class RewardSettings(Stage):
+    """The reward model: an ensemble of adapters with a score head."""
+
+    members: int = Field(3, ge=1, le=8, description="ensemble members")
+    epochs: int = Field(3, ge=1, description="passes over the comparisons")
+    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: int = Field(16, ge=1, description="comparisons per optimizer step")
+    tie_weight: float = Field(0.5, ge=0, description="weight of a tie, trained to 0.5; 0 = dropped")
+    label_smoothing: float = Field(0.05, ge=0, lt=0.5, description="assumed share of wrong votes")
+    corrupted_share: float = Field(
+        0.25, ge=0, le=1, description="corrupted copies of preferred responses added as rejected"
+    )
+    spread_penalty: float = Field(
+        0.5, ge=0, description="score = mean - penalty * standard deviation over the members"
+    )
+    max_tokens: int = Field(256, ge=8)
+
+
+class PolicySettings(Stage):
+    """PPO: rollouts, the KL-shaped reward, the critic and the clipped updates."""
+
+    iterations: int = Field(30, ge=1, description="rollout + update rounds")
+    batch_size: int = Field(64, ge=2, description="episodes per iteration")
+    minibatch_size: int = Field(64, ge=2, description="episodes per optimizer step")
+    epochs: int = Field(2, ge=1, description="passes over one rollout")
+    learning_rate: float = Field(7e-4, gt=0, description="policy adapter")
+    value_learning_rate: float = Field(1e-3, gt=0, description="value head")
+    warmup_iterations: int = Field(5, ge=0)
+    max_new_tokens: int = Field(48, ge=1, description="response length in tokens")
+    temperature: float = Field(1.0, gt=0, description="sampling temperature of rollouts")
+    kl_coef: float = Field(0.1, ge=0, description="per-token KL penalty (k1) in the reward")
+    kl_budget: float = Field(
+        25.0, gt=0, description="stop the stage when mean KL per response passes this, in nats"
+    )
+    gamma: float = Field(1.0, ge=0, le=1)
+    lam: float = Field(0.95, ge=0, le=1, description="GAE lambda")
+    cliprange: float = Field(0.2, gt=0)
+    value_cliprange: float = Field(0.2, gt=0)
+    vf_coef: float = Field(0.1, ge=0)
+    ptx_coef: float = Field(
+        0.0, ge=0, description="mean-token loss on demonstrations added to each step; 0 = off"
+    )
+    missing_eos_penalty: float = Field(1.0, ge=0, description="taken off an unfinished response")
+    estimator: Literal["gae", "rloo"] = "gae"
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class GateSettings(Stage):
+    """What a candidate has to show before it is served."""
+
+    prompts: int = Field(200, ge=20, description="held-out prompts that both policies answer")
+    confidence_z: float = Field(1.645, gt=0, description="one-sided normal quantile of the bounds")
+    min_win_rate_low: float = Field(0.5, ge=0, le=1, description="lower bound of the win rate")
+    max_kl: float = Field(30.0, gt=0, description="mean KL to the base per response, in nats")
+    max_empty_rate: float = Field(0.02, ge=0, le=1)
+    max_unfinished_rate: float = Field(0.05, ge=0, le=1, description="responses without an end")
+    max_cut_rate: float = Field(0.1, ge=0, le=1, description="responses that end mid-sentence")
+    max_repeated_rate: float = Field(0.05, ge=0, le=1, description="responses that repeat words")
+    min_distinct_ratio: float = Field(
+        0.5, ge=0, le=1, description="distinct responses of the candidate over the served policy's"
+    )
+
+
+class CycleSettings(Stage):
+    """One cycle, from votes to a published or rejected adapter."""
+
+    min_comparisons: int = Field(80, ge=1, description="fewer usable comparisons: refused")
+    min_new_comparisons: int = Field(1, ge=0, description="comparisons no cycle has used yet")
+    seed: int = 0
+    lora: LoraSettings = LoraSettings()
+    sft: SFTSettings = SFTSettings()
+    reward: RewardSettings = RewardSettings()
+    policy: PolicySettings = PolicySettings()
+    gate: GateSettings = GateSettings()
