@@ -1,0 +1,38 @@
+# What people and CI run. Everything lives in .venv; `make demo` and `make test` set it up first.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Tests need no network, and one thread each: spinning worker threads cost more than they give.
+TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+BENCHMARKS = $(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py))
+
+.PHONY: install demo test test-slow check fmt bench
+
+install: $(STAMP)  ## everything, into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: install  ## the service on the embedded model; options: make demo ARGS="--port 8000"
+	$(BIN)/feedback-chat demo $(ARGS)
+
+test: install  ## all but the slow tests; options: make test ARGS="-k store"
+	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-slow: install  ## the slow tests
+	$(TEST_ENV) $(BIN)/python -m pytest -m slow $(ARGS)
+
+check: install  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: install  ## put imports, simple lint and layout right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## every benchmark, each ending with one line of JSON
+	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m $$name --json; done

@@ -1,0 +1,38 @@
+"""What a package offers is what its ``__all__`` says: no more, no less, in order."""
+
+import importlib
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = sorted(
+    ".".join(path.parent.relative_to(ROOT).parts)
+    for top in ("chat_app", "feedback_store", "rlhf_core")
+    for path in (ROOT / top).rglob("__init__.py")
+)
+
+
+def public_names(package: types.ModuleType) -> set[str]:
+    """Names that the package itself offers: neither private, nor modules it happens to hold."""
+    return {
+        name
+        for name, value in vars(package).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_all_is_exact_and_sorted(name: str) -> None:
+    package = importlib.import_module(name)
+    exported = list(getattr(package, "__all__", []))
+    assert exported == sorted(set(exported))
+    assert public_names(package) <= set(exported)
+    for item in exported:
+        assert getattr(package, item) is not None
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_says_what_it_is(name: str) -> None:
+    assert (importlib.import_module(name).__doc__ or "").strip()
