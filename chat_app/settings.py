@@ -1,0 +1,152 @@
+"""Every option of the service in one frozen model.
+
+Sources, strongest first: flags of the command line, ``FEEDBACK_CHAT_*`` environment variables (``__``
+between levels: ``FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS=100``), ``config.toml`` in the data directory
+or the file given by ``--config``, then the defaults below.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from chat_app.errors import InvalidRequestError
+from rlhf_core.config import CycleSettings
+
+Quantization = Literal["nf4", "int8", "none"]
+CONFIG_VARIABLE = "FEEDBACK_CHAT_CONFIG"  # names the file, so it is not itself an option
+
+
+class Section(BaseModel):
+    """Base of the nested settings: immutable, and unknown names are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SamplingSettings(Section):
+    """How replies are sampled unless a request says otherwise."""
+
+    temperature: float = Field(1.0, ge=0, le=2, description="0 = always the likeliest token")
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(64, ge=1, description="length of a reply, in tokens")
+
+
+class LimitSettings(Section):
+    """What one request may ask for."""
+
+    message_chars: int = Field(8_000, ge=1, description="longest message, in characters")
+    messages: int = Field(200, ge=1, description="longest conversation sent with one request")
+    body_bytes: int = Field(256 * 1024, ge=1024, description="largest request body under /v1/")
+    page_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest body elsewhere")
+    new_tokens: int = Field(512, ge=1, description="most tokens a request may ask for")
+    candidates: int = Field(4, ge=2, le=8, description="most blind replies to one prompt")
+    reply_seconds: float = Field(60.0, gt=0, description="a reply is cut off after this long")
+
+
+class EngineSettings(Section):
+    """The step batcher."""
+
+    rows: int = Field(32, ge=1, description="replies decoded together")
+    waiting: int = Field(128, ge=0, description="requests that may wait for a row; more get a 503")
+    threads: int = Field(1, ge=1, description="CPU threads of the decoding thread")
+    updates_per_second: float = Field(10.0, gt=0, description="most updates of one stream")
+    kept_adapters: int = Field(2, ge=1, description="adapters kept loaded, the served one included")
+
+
+class ScheduleSettings(Section):
+    """When the server starts a cycle by itself."""
+
+    enabled: bool = Field(True, description="false: only an operator starts cycles")
+    new_comparisons: int = Field(300, ge=1, description="start after this many unused comparisons")
+    every_hours: float = Field(24.0, ge=0, description="and after this long with any; 0 = never")
+    poll_seconds: float = Field(10.0, gt=0, description="how often the two conditions are checked")
+    niceness: int = Field(10, ge=0, le=19, description="niceness of the cycle's process")
+
+
+class Settings(BaseSettings):
+    """The resolved options of one command."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FEEDBACK_CHAT_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+    toml_file: ClassVar[Path | None] = None
+
+    data: Path = Field(Path("data"), description="data directory")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(7860, ge=0, le=65535, description="0 = any free port")
+    model: str = Field("starter", description="`starter`, or a Hugging Face model directory or id")
+    quantization: Quantization = Field("nf4", description="weights of the base in memory")
+    candidates_every: int = Field(
+        3, ge=0, description="every n-th turn of the page shows two replies; 0 = never"
+    )
+    consent_version: str = Field("1", description="version of the notice that visitors accept")
+    operator_token: SecretStr | None = Field(None, description="default: made at first start")
+    watch_seconds: float = Field(0.5, gt=0, description="how often the served adapter is looked up")
+    sampling: SamplingSettings = SamplingSettings()
+    limits: LimitSettings = LimitSettings()
+    engine: EngineSettings = EngineSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    cycle: CycleSettings = CycleSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file; no dotenv, no secrets directory."""
+        file = TomlConfigSettingsSource(settings_cls, cls.toml_file)
+        return sources["init_settings"], sources["env_settings"], file
+
+    @property
+    def database(self) -> Path:
+        """The store's file."""
+        return self.data / "feedback.db"
+
+    @property
+    def adapters(self) -> Path:
+        """Where cycles publish adapters."""
+        return self.data / "adapters"
+
+    @property
+    def secrets(self) -> Path:
+        """Keys of this installation, readable by its user only."""
+        return self.data / "secrets"
+
+
+def load_settings(config: Path | None = None, **flags: Any) -> Settings:
+    """Resolve the settings; a flag that is None was not given.
+
+    Raises:
+        InvalidRequestError: An option is unknown or out of range, or the file cannot be read.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    if config is None and CONFIG_VARIABLE in os.environ:
+        config = Path(os.environ[CONFIG_VARIABLE])
+    file = config or _data_directory(given) / "config.toml"
+    if config is not None and not config.is_file():
+        raise InvalidRequestError(f"no configuration file {config}; give an existing TOML file")
+    resolved = type("Settings", (Settings,), {"toml_file": file, "__module__": __name__})
+    try:
+        settings: Settings = resolved(**given)
+    except ValidationError as exc:
+        raise InvalidRequestError(_one_line(exc)) from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise InvalidRequestError(f"{file} is not valid TOML: {exc}") from exc
+    return settings
+
+
+def _data_directory(flags: dict[str, Any]) -> Path:
+    return Path(flags.get("data") or os.environ.get("FEEDBACK_CHAT_DATA") or "data")
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return f"option {name!r}: {first['msg']}, got {first['input']!r}; see `feedback-chat --help`"
