@@ -1,9 +1,10 @@
 """The changelog's top entry is the version that is built."""
 
 import re
-import tomllib
 from datetime import date
 from pathlib import Path
+
+import chat_app
 
 ROOT = Path(__file__).parents[1]
 ENTRY = re.compile(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d{2}-\d{2})$", re.MULTILINE)
@@ -14,8 +15,7 @@ def entries() -> list[tuple[str, str]]:
 
 
 def test_the_version_is_the_top_entry() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert entries()[0][0] == project["version"]
+    assert entries()[0][0] == chat_app.__version__
 
 
 def test_versions_and_dates_fall_from_top_to_bottom() -> None:

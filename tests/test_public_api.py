@@ -15,11 +15,12 @@ PACKAGES = sorted(
 
 
 def public_names(package: types.ModuleType) -> set[str]:
-    """Names that the package itself offers: neither private, nor modules it happens to hold."""
+    """Functions and classes that the package defines, or takes from its own modules."""
     return {
         name
         for name, value in vars(package).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        if not name.startswith("_")
+        and f"{getattr(value, '__module__', '')}.".startswith(f"{package.__name__}.")
     }
 
 

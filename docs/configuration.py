@@ -1,0 +1,83 @@
+"""Print configuration.md: every option with its default and meaning, read off the settings.
+
+Run it as ``.venv/bin/python docs/configuration.py > docs/configuration.md``; a test compares.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from chat_app.settings import Settings
+
+INTRODUCTION = """\
+# Configuration
+
+Every option, made from the settings by `docs/configuration.py`. Set it, strongest first, by
+a flag of a command where it has one, by an environment variable, or in the TOML file that
+`FEEDBACK_CHAT_CONFIG` names, by default `config.toml` in the data directory. An unknown name or a
+value out of range is refused with one line. The same options in both spellings:
+
+```text
+FEEDBACK_CHAT_PORT=8000                            port = 8000
+FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS=100           [cycle]
+                                                   min_comparisons = 100
+```
+"""
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def allowed(field: FieldInfo) -> str:
+    """The values that a field takes: its choices or its bounds."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
+    bounds = [
+        f"{sign} {getattr(bound, name)}"
+        for bound in field.metadata
+        for name, sign in SIGNS.items()
+        if hasattr(bound, name)
+    ]
+    return ", ".join(bounds)
+
+
+def default(value: Any) -> str:
+    """A default as TOML spells it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f'`"{value}"`' if isinstance(value, (str, Path)) else f"`{value}`"
+
+
+def sections(model: type[BaseModel], name: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """The model and every model nested in it, with their TOML table names."""
+    yield name, model
+    for key, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sections(field.annotation, f"{name}.{key}".lstrip("."))
+
+
+def table(name: str, model: type[BaseModel]) -> str:
+    """One section: its heading, what it is for, and its options."""
+    rows = [
+        f"| `{key}` | {default(field.default)} | {allowed(field)} | {field.description or ''} |"
+        for key, field in model.model_fields.items()
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
+    ]
+    purpose = (model.__doc__ or "").strip().splitlines()[0]
+    head = [f"## {f'`[{name}]`' if name else 'Top level'}", "", purpose, ""]
+    return "\n".join([*head, "| option | default | values | meaning |", "|---|---|---|---|", *rows])
+
+
+def render() -> str:
+    """The whole page."""
+    return (
+        "\n\n".join([INTRODUCTION.strip(), *(table(*part) for part in sections(Settings))]) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())
