@@ -1,0 +1,270 @@
+"""What raters said: thumbs, choices, rankings and demonstrations, each stored exactly once.
+
+Every event has a key made by the client, so that a retry after a lost answer finds the row that the
+first try wrote. A rater's later event about the same thing supersedes the earlier one, which stays
+as history. Whether the rater may judge it at all is for the caller to check.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from feedback_store.conversations import path_to
+from feedback_store.database import SQLiteFile
+from feedback_store.errors import ConflictError, InvalidFeedbackError
+from feedback_store.ids import new_id, utc_now
+from feedback_store.records import (
+    CHOICES,
+    ChatMessage,
+    Choice,
+    Demonstration,
+    Message,
+    Ranking,
+    Thumb,
+)
+from feedback_store.rows import (
+    Row,
+    encode,
+    first,
+    insert,
+    not_negative,
+    one_of,
+    require,
+    rows,
+    to_record,
+)
+
+EVENT_TABLES = {
+    "thumb": "thumbs",
+    "choice": "choices",
+    "ranking": "rankings",
+    "demonstration": "demonstrations",
+}
+MAX_KEY_LENGTH = 200
+
+# A person's words are trained on only with their consent; simulated raters and operators need none.
+CONSENTED = "(raters.kind <> 'person' OR raters.consent IS NOT NULL)"
+
+# Not part of the opinion: a retry may well measure another time.
+_NOT_CONTENT = {"seconds"}
+
+
+class Events:
+    """The feedback of a store."""
+
+    _file: SQLiteFile
+
+    def add_thumb(
+        self,
+        message_id: str,
+        rater_id: str,
+        value: int,
+        *,
+        tags: Sequence[str] = (),
+        comment: str = "",
+        idempotency_key: str,
+    ) -> Thumb:
+        """Record a thumb up (1), down (-1) or taken back (0) on a response."""
+        one_of(value, (1, -1, 0), "a thumb")
+        about = {"message_id": message_id, "rater_id": rater_id}
+        content = {"value": int(value), "tags": tuple(tags), "comment": comment}
+        with self._file.write() as db:
+            _require_response(db, message_id)
+            return to_record(Thumb, _record(db, "thumbs", about, content, idempotency_key))
+
+    def add_choice(
+        self,
+        candidates_id: str,
+        rater_id: str,
+        choice: str,
+        *,
+        strength: float | None = None,
+        seconds: float | None = None,
+        idempotency_key: str,
+    ) -> Choice:
+        """Record which of two candidates is better; `seconds` is the time taken to decide."""
+        one_of(choice, CHOICES, "a choice")
+        not_negative(strength, "the strength of a choice")
+        not_negative(seconds, "the seconds of a choice")
+        about = {"candidates_id": candidates_id, "rater_id": rater_id}
+        content = {"choice": choice, "strength": strength, "seconds": seconds}
+        with self._file.write() as db:
+            if len(labels := _labels(db, candidates_id)) != 2:
+                raise InvalidFeedbackError(
+                    f"candidates {candidates_id!r} are {len(labels)}, so a choice between two "
+                    "does not fit; send a ranking."
+                )
+            return to_record(Choice, _record(db, "choices", about, content, idempotency_key))
+
+    def add_ranking(
+        self,
+        candidates_id: str,
+        rater_id: str,
+        order: Sequence[Sequence[str]],
+        *,
+        idempotency_key: str,
+    ) -> Ranking:
+        """Record an order of all candidates, best first, ties in one group."""
+        groups = tuple(tuple(sorted(group)) for group in order)
+        about = {"candidates_id": candidates_id, "rater_id": rater_id}
+        with self._file.write() as db:
+            labels = _labels(db, candidates_id)
+            if sorted(label for group in groups for label in group) != labels or () in groups:
+                raise InvalidFeedbackError(
+                    f"the order {groups!r} does not name each of {', '.join(labels)} once; "
+                    "send every label exactly once, best first."
+                )
+            row = _record(db, "rankings", about, {"order": groups}, idempotency_key)
+            return to_record(Ranking, row)
+
+    def add_demonstration(
+        self,
+        rater_id: str,
+        content: str,
+        *,
+        message_id: str | None = None,
+        prompt: Sequence[ChatMessage] | None = None,
+        idempotency_key: str,
+    ) -> Demonstration:
+        """Record a response written by a rater, in place of `message_id` or to `prompt`."""
+        if not content.strip():
+            raise InvalidFeedbackError("a demonstration cannot be empty; write a response.")
+        if (message_id is None) == (prompt is None):
+            raise InvalidFeedbackError(
+                "a demonstration belongs to either a message or a prompt; give exactly one."
+            )
+        with self._file.write() as db:
+            if message_id is not None:
+                response = _require_response(db, message_id)
+                prompt = prompt_of(path_to(db, response["id"])[:-1])
+            about = {"rater_id": rater_id, "message_id": message_id}
+            text = {"prompt": _checked_prompt(prompt or ()), "content": content}
+            row = _record(db, "demonstrations", about, text, idempotency_key)
+            return to_record(Demonstration, row)
+
+    def current_thumb(self, message_id: str, rater_id: str) -> Thumb | None:
+        """A rater's thumb on a response, unless taken back."""
+        about = {"message_id": message_id, "rater_id": rater_id}
+        with self._file.read() as db:
+            row = _current(db, "thumbs", about)
+        return to_record(Thumb, row) if row is not None and row["value"] != 0 else None
+
+    def current_choice(self, candidates_id: str, rater_id: str) -> Choice | None:
+        """A rater's choice between two candidates, if there is one."""
+        about = {"candidates_id": candidates_id, "rater_id": rater_id}
+        with self._file.read() as db:
+            row = _current(db, "choices", about)
+        return to_record(Choice, row) if row is not None else None
+
+    def thumbs(self) -> list[Thumb]:
+        """All thumbs that stand, oldest first."""
+        with self._file.read() as db:
+            return current_thumbs(db)
+
+    def choices(self) -> list[Choice]:
+        """All choices that stand, oldest first."""
+        with self._file.read() as db:
+            return current_choices(db)
+
+    def rankings(self) -> list[Ranking]:
+        """All rankings that stand, oldest first."""
+        with self._file.read() as db:
+            return current_rankings(db)
+
+    def demonstrations(self) -> list[Demonstration]:
+        """All demonstrations that stand and may be trained on, oldest first."""
+        with self._file.read() as db:
+            return current_demonstrations(db, f"AND {CONSENTED}")
+
+
+def current_thumbs(db: Database) -> list[Thumb]:
+    """All thumbs that stand, on an open connection."""
+    return [to_record(Thumb, row) for row in _standing(db, "thumbs", "AND value <> 0")]
+
+
+def current_choices(db: Database) -> list[Choice]:
+    """All choices that stand, on an open connection."""
+    return [to_record(Choice, row) for row in _standing(db, "choices")]
+
+
+def current_rankings(db: Database) -> list[Ranking]:
+    """All rankings that stand, on an open connection."""
+    return [to_record(Ranking, row) for row in _standing(db, "rankings")]
+
+
+def current_demonstrations(db: Database, condition: str = "") -> list[Demonstration]:
+    """All demonstrations that stand, on an open connection."""
+    return [to_record(Demonstration, row) for row in _standing(db, "demonstrations", condition)]
+
+
+def prompt_of(path: Sequence[Message]) -> tuple[ChatMessage, ...]:
+    """What a model would see of a path of messages."""
+    return tuple(ChatMessage(role=message.role, content=message.content) for message in path)
+
+
+def _standing(db: Database, table: str, condition: str = "") -> list[Row]:
+    sql = (
+        f"SELECT {table}.* FROM {table} JOIN raters ON raters.id = {table}.rater_id"
+        f" WHERE superseded_at IS NULL {condition} ORDER BY {table}.created_at, {table}.rowid"
+    )
+    return rows(db, sql)
+
+
+def _record(
+    db: Database, table: str, about: Mapping[str, Any], content: Mapping[str, Any], key: str
+) -> Row:
+    """Insert an event and supersede the rater's earlier one about the same thing, once per key."""
+    if not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise InvalidFeedbackError(
+            f"an idempotency key of {len(key)} characters; use 1 to {MAX_KEY_LENGTH}, a UUID say."
+        )
+    require(db, "raters", about["rater_id"])
+    sql = f"SELECT * FROM {table} WHERE rater_id = ? AND idempotency_key = ?"
+    known = first(db, sql, [about["rater_id"], key])
+    if known is not None:
+        _check_same(known, {**about, **content}, key)
+        return known
+    row = {"id": new_id(), **about, **content, "idempotency_key": key, "created_at": utc_now()}
+    previous = _current(db, table, about)
+    if previous is not None:
+        sql = f"UPDATE {table} SET superseded_at = ? WHERE id = ?"
+        db.execute(sql, [row["created_at"], previous["id"]])
+    insert(db, table, row)
+    return row
+
+
+def _check_same(known: Row, content: Mapping[str, Any], key: str) -> None:
+    for name, value in content.items():
+        if name not in _NOT_CONTENT and known[name] != encode(value):
+            raise ConflictError(
+                f"idempotency key {key!r} was used before with another {name}; "
+                "use a new key for a new event."
+            )
+
+
+def _current(db: Database, table: str, about: Mapping[str, Any]) -> Row | None:
+    """The rater's standing event about a thing; a NULL is about nothing, so it matches none."""
+    where = " AND ".join(f"{name} = :{name}" for name in about)
+    return first(db, f"SELECT * FROM {table} WHERE {where} AND superseded_at IS NULL", about)
+
+
+def _require_response(db: Database, message_id: str) -> Row:
+    message = require(db, "messages", message_id)
+    if message["role"] != "assistant":
+        raise InvalidFeedbackError(
+            f"message {message_id!r} is from the {message['role']}; only responses are judged."
+        )
+    return message
+
+
+def _labels(db: Database, candidates_id: str) -> list[str]:
+    require(db, "candidates", candidates_id)
+    sql = "SELECT label FROM messages WHERE candidates_id = ? ORDER BY label"
+    return [row["label"] for row in rows(db, sql, [candidates_id])]
+
+
+def _checked_prompt(prompt: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+    if not prompt:
+        raise InvalidFeedbackError("a demonstration needs a prompt; give at least one message.")
+    return tuple(ChatMessage(role=item["role"], content=item["content"]) for item in prompt)

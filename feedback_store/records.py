@@ -1,0 +1,202 @@
+"""What the store holds, as frozen records: the vocabulary of the whole service.
+
+Ids are UUIDv7 text (cycles: 1, 2, ...; adapters: their name) and times are UTC ISO 8601 text with
+milliseconds, so that both sort by age. Records never change; a changed vote is a later record.
+They are plain data: no database, no rules beyond what a field means.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict
+
+Label = Literal["a", "b", "tie"]
+Split = Literal["train", "held_out"]
+Source = Literal["choice", "ranking", "edit", "thumbs"]
+
+RATER_KINDS = ("person", "simulated", "operator")
+ROLES = ("system", "user", "assistant")
+FINISH_REASONS = ("stop", "length", "cancelled", "error")
+CHOICES = ("a", "b", "tie", "both_bad")
+ADAPTER_KINDS = ("policy", "reward")
+ADAPTER_STATES = ("candidate", "published", "rejected")
+CYCLE_STATES = ("running", "promoted", "rejected", "refused", "failed")
+CYCLE_STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish", "done")
+
+BASE_ADAPTER = "policy-000000"
+"""The base model without an adapter; every store starts by serving it."""
+
+
+class ChatMessage(TypedDict):
+    """One message of a prompt."""
+
+    role: str
+    content: str
+
+
+Prompt = tuple[ChatMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rater:
+    """Someone who chats and votes; `consent` is the version of the terms agreed to, if any."""
+
+    id: str
+    kind: str
+    consent: str | None
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One rater's conversation: the root of a tree of messages."""
+
+    id: str
+    rater_id: str
+    title: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the tree; siblings are retries, edits and blind candidates."""
+
+    id: str
+    conversation_id: str
+    parent_id: str | None
+    role: str
+    content: str
+    adapter: str | None
+    sampling: dict[str, Any] | None
+    seed: int | None
+    finish_reason: str | None
+    candidates_id: str | None
+    label: str | None
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateReply:
+    """A reply about to be shown blind beside others, in the order it is given."""
+
+    content: str
+    adapter: str | None = None
+    sampling: dict[str, Any] | None = None
+    seed: int | None = None
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thumb:
+    """+1 or -1 on one response; 0 takes the earlier thumb back, which is not a thumb down."""
+
+    id: str
+    message_id: str
+    rater_id: str
+    value: int
+    tags: tuple[str, ...]
+    comment: str
+    idempotency_key: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A side-by-side judgement: "a", "b", "tie" or "both_bad"."""
+
+    id: str
+    candidates_id: str
+    rater_id: str
+    choice: str
+    strength: float | None
+    seconds: float | None
+    idempotency_key: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """All candidates in order, best first; labels in one group are tied."""
+
+    id: str
+    candidates_id: str
+    rater_id: str
+    order: tuple[tuple[str, ...], ...]
+    idempotency_key: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A response that a rater wrote, from scratch or in place of the response `message_id`."""
+
+    id: str
+    rater_id: str
+    message_id: str | None
+    prompt: Prompt
+    content: str
+    idempotency_key: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two responses to one prompt and which is better: what the reward model learns from.
+
+    Derived from events, never entered. The same opinion always has the same id.
+    """
+
+    id: str
+    prompt: Prompt
+    response_a: str
+    response_b: str
+    label: Label
+    source: Source
+    weight: float
+    rater_id: str
+    split: Split
+    created_at: str
+    event_ids: tuple[str, ...] = ()
+
+    def swap(self) -> "Comparison":
+        """The same judgement with the sides exchanged."""
+        label: Label = "tie" if self.label == "tie" else "b" if self.label == "a" else "a"
+        return replace(self, response_a=self.response_b, response_b=self.response_a, label=label)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A set of LoRA weights by name; the weights themselves lie in the data directory."""
+
+    name: str
+    kind: str
+    parent: str | None
+    cycle_id: int | None
+    state: str
+    metrics: dict[str, float]
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which policy adapter new replies use, and which they used before."""
+
+    adapter: str
+    previous: str | None
+    since: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One pass from comparisons to a promoted or rejected adapter."""
+
+    id: int
+    state: str
+    stage: str
+    progress: float
+    adapter: str | None
+    reasons: tuple[str, ...]
+    metrics: dict[str, float]
+    config: dict[str, Any]
+    pid: int
+    started_at: str
+    finished_at: str | None

@@ -1,0 +1,269 @@
+"""Adapters, which of them is served, and cycles: what training writes and the server follows.
+
+Invariants: an adapter's name is never used twice; serving is one row, so that promotion and
+rollback are the same atomic act; at most one cycle runs, and a cycle whose process has died is
+found and marked failed by the next one. The weights and reports themselves are files elsewhere.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from feedback_store.conversations import audit
+from feedback_store.database import SQLiteFile
+from feedback_store.errors import ConflictError, CycleInProgressError, InvalidFeedbackError
+from feedback_store.ids import utc_now
+from feedback_store.processes import identity
+from feedback_store.records import (
+    ADAPTER_KINDS,
+    ADAPTER_STATES,
+    CYCLE_STAGES,
+    CYCLE_STATES,
+    Adapter,
+    Cycle,
+    Serving,
+)
+from feedback_store.rows import encode, first, insert, one_of, require, rows, scalar, to_record
+
+_SERVING = 'SELECT adapter, previous, since, "by" FROM serving ORDER BY id DESC LIMIT 1'
+_END_STATES = tuple(state for state in CYCLE_STATES if state != "running")
+
+
+class Registry:
+    """The adapters and cycles of a store."""
+
+    _file: SQLiteFile
+
+    def next_adapter_number(self) -> int:
+        """Take the next number for adapter names; one that was taken never comes again."""
+        with self._file.write() as db:
+            names = [row["name"] for row in rows(db, "SELECT name FROM adapters")]
+            numbers = [int(end) for name in names if (end := name.rpartition("-")[2]).isdecimal()]
+            sql = "SELECT max(value) FROM bookkeeping WHERE name = 'adapter_number'"
+            number = max(scalar(db, sql) or 0, *numbers) + 1
+            db.execute(
+                "INSERT INTO bookkeeping VALUES ('adapter_number', ?)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [number],
+            )
+        return number
+
+    def register_adapter(
+        self,
+        name: str,
+        *,
+        kind: str,
+        parent: str | None = None,
+        cycle_id: int | None = None,
+        metrics: Mapping[str, float] | None = None,
+        state: str = "candidate",
+    ) -> Adapter:
+        """Add an adapter under a name never used before."""
+        one_of(kind, ADAPTER_KINDS, "the kind of an adapter")
+        one_of(state, ADAPTER_STATES, "the state of an adapter")
+        with self._file.write() as db:
+            if first(db, "SELECT 1 FROM adapters WHERE name = ?", [name]):
+                raise ConflictError(f"there is an adapter {name!r}; names are not used twice.")
+            if cycle_id is not None:
+                require(db, "cycles", cycle_id)
+            row = {
+                "name": name,
+                "kind": kind,
+                "parent": parent,
+                "cycle_id": cycle_id,
+                "state": state,
+                "metrics": _split_metrics(metrics or {})[0],
+                "created_at": utc_now(),
+            }
+            insert(db, "adapters", row)
+        return to_record(Adapter, row)
+
+    def set_adapter_state(self, name: str, state: str) -> Adapter:
+        """Publish or reject an adapter; the one being served stays published."""
+        one_of(state, ADAPTER_STATES, "the state of an adapter")
+        with self._file.write() as db:
+            before = require(db, "adapters", name, key="name")["state"]
+            if state != "published" and _serving(db).adapter == name:
+                raise ConflictError(
+                    f"adapter {name!r} is being served, so it cannot become {state}; "
+                    "roll back to another adapter first."
+                )
+            db.execute("UPDATE adapters SET state = ? WHERE name = ?", [state, name])
+            audit(db, "adapter_state", adapter=name, before=before, after=state)
+            return to_record(Adapter, require(db, "adapters", name, key="name"))
+
+    def adapter(self, name: str) -> Adapter:
+        """The adapter with this name."""
+        with self._file.read() as db:
+            return to_record(Adapter, require(db, "adapters", name, key="name"))
+
+    def adapters(self, kind: str | None = None) -> list[Adapter]:
+        """All adapters, or those of one kind, oldest first."""
+        sql = "SELECT * FROM adapters WHERE :kind IS NULL OR kind = :kind ORDER BY rowid"
+        with self._file.read() as db:
+            return [to_record(Adapter, row) for row in rows(db, sql, {"kind": kind})]
+
+    def serving(self) -> Serving:
+        """Which policy adapter new replies use now."""
+        with self._file.read() as db:
+            return _serving(db)
+
+    def serve(self, name: str, *, by: str) -> Serving:
+        """Let new replies use a published policy adapter: promotion and rollback alike."""
+        with self._file.write() as db:
+            adapter = to_record(Adapter, require(db, "adapters", name, key="name"))
+            if (adapter.kind, adapter.state) != ("policy", "published"):
+                raise ConflictError(
+                    f"adapter {name!r} is a {adapter.state} {adapter.kind} adapter; "
+                    "only published policy adapters can be served."
+                )
+            now = _serving(db)
+            if now.adapter == name:
+                return now
+            row = {"adapter": name, "previous": now.adapter, "since": utc_now(), "by": by}
+            insert(db, "serving", row)
+            audit(db, "serve", **row)
+        return to_record(Serving, row)
+
+    def start_cycle(self, config: Mapping[str, Any], *, pid: int) -> Cycle:
+        """Begin a cycle run by process `pid`.
+
+        Raises:
+            CycleInProgressError: Another cycle runs and its process is alive.
+        """
+        with self._file.write() as db:
+            running = first(db, "SELECT * FROM cycles WHERE state = 'running'")
+            if running is not None:
+                if running["process"] == identity(running["pid"]):
+                    raise CycleInProgressError(
+                        f"cycle {running['id']} is running (process {running['pid']}, stage "
+                        f"{running['stage']}); wait for it, or stop that process."
+                    )
+                _end_cycle(db, running["id"], state="failed", reasons=("its process has died",))
+            process = identity(pid)
+            if process is None:
+                raise ConflictError(f"there is no process {pid} to run a cycle; give a live one.")
+            row = {
+                "state": "running",
+                "stage": CYCLE_STAGES[0],
+                "progress": 0.0,
+                "reasons": (),
+                "metrics": {},
+                "config": dict(config),
+                "pid": pid,
+                "process": process,
+                "started_at": utc_now(),
+            }
+            insert(db, "cycles", row)
+            return _cycle(db, scalar(db, "SELECT max(id) FROM cycles"))
+
+    def update_cycle(
+        self, cycle_id: int, *, stage: str | None = None, progress: float | None = None
+    ) -> Cycle:
+        """Say how far a running cycle has come; `progress` is from 0 to 1."""
+        one_of(stage, (None, *CYCLE_STAGES), "the stage of a cycle")
+        if progress is not None and not 0 <= progress <= 1:
+            raise InvalidFeedbackError(f"progress cannot be {progress!r}; use a number 0 to 1.")
+        with self._file.write() as db:
+            _require_running(db, cycle_id)
+            db.execute(
+                "UPDATE cycles SET stage = coalesce(?, stage), progress = coalesce(?, progress)"
+                " WHERE id = ?",
+                [stage, progress, cycle_id],
+            )
+            return _cycle(db, cycle_id)
+
+    def finish_cycle(
+        self,
+        cycle_id: int,
+        *,
+        state: str,
+        reasons: Sequence[str] = (),
+        metrics: Mapping[str, float] | None = None,
+        adapter: str | None = None,
+    ) -> Cycle:
+        """End a running cycle; a metric that is not a finite number becomes a reason instead."""
+        one_of(state, _END_STATES, "the end of a cycle")
+        finite, complaints = _split_metrics(metrics or {})
+        with self._file.write() as db:
+            _require_running(db, cycle_id)
+            if adapter is not None:
+                require(db, "adapters", adapter, key="name")
+            reasons = (*reasons, *complaints)
+            _end_cycle(db, cycle_id, state=state, reasons=reasons, metrics=finite, adapter=adapter)
+            return _cycle(db, cycle_id)
+
+    def use_comparisons(self, cycle_id: int, ids: Iterable[str]) -> None:
+        """Note which comparisons a cycle learns from, so that their raters can be told."""
+        with self._file.write() as db:
+            require(db, "cycles", cycle_id)
+            for comparison_id in ids:
+                require(db, "comparisons", comparison_id)
+                db.execute(
+                    "INSERT INTO cycle_comparisons VALUES (?, ?) ON CONFLICT DO NOTHING",
+                    [cycle_id, comparison_id],
+                )
+
+    def cycle(self, cycle_id: int) -> Cycle:
+        """The cycle with this number."""
+        with self._file.read() as db:
+            return _cycle(db, cycle_id)
+
+    def cycles(self, limit: int = 50) -> list[Cycle]:
+        """The latest cycles, newest first."""
+        sql = "SELECT * FROM cycles ORDER BY id DESC LIMIT ?"
+        with self._file.read() as db:
+            return [to_record(Cycle, row) for row in rows(db, sql, [limit])]
+
+    def last_cycle(self) -> Cycle | None:
+        """The latest cycle, running or not."""
+        return next(iter(self.cycles(limit=1)), None)
+
+
+def _serving(db: Database) -> Serving:
+    return to_record(Serving, rows(db, _SERVING)[0])
+
+
+def _cycle(db: Database, cycle_id: int) -> Cycle:
+    return to_record(Cycle, require(db, "cycles", cycle_id))
+
+
+def _require_running(db: Database, cycle_id: int) -> None:
+    state = require(db, "cycles", cycle_id)["state"]
+    if state != "running":
+        raise ConflictError(f"cycle {cycle_id} has ended ({state}); start a new one.")
+
+
+def _end_cycle(
+    db: Database,
+    cycle_id: int,
+    *,
+    state: str,
+    reasons: Sequence[str],
+    metrics: Mapping[str, float] | None = None,
+    adapter: str | None = None,
+) -> None:
+    """Write the end; a failed cycle keeps the stage and progress at which it failed."""
+    done = state != "failed"
+    db.execute(
+        "UPDATE cycles SET state = ?, reasons = ?, metrics = ?, adapter = ?, finished_at = ?,"
+        " stage = iif(?, 'done', stage), progress = iif(?, 1.0, progress) WHERE id = ?",
+        [
+            state,
+            encode(tuple(reasons)),
+            encode(dict(metrics or {})),
+            adapter,
+            utc_now(),
+            done,
+            done,
+            cycle_id,
+        ],
+    )
+
+
+def _split_metrics(metrics: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:
+    finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    rest = metrics.keys() - finite.keys()
+    return finite, tuple(f"{name} is not a finite number" for name in sorted(rest))

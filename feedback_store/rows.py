@@ -1,0 +1,112 @@
+"""Between records and rows: JSON columns, one insert, and the look-ups that name what is missing.
+
+Tuples, lists and dicts are stored as JSON text. A record type says by its fields what a row needs;
+columns that it lacks (such as `superseded_at`) are left out.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlite_utils import Database
+
+from feedback_store.errors import InvalidFeedbackError, UnknownRecordError
+
+Row = dict[str, Any]
+Record = TypeVar("Record")
+
+_LISTS = {"tags", "prompt", "reasons", "event_ids"}  # become tuples
+_DICTS = {"sampling", "metrics", "config"}
+
+
+def encode(value: Any) -> Any:
+    """Turn a field's value into one that a column can hold."""
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return value
+
+
+def decode(row: Mapping[str, Any]) -> Row:
+    """Turn the JSON columns of a row back into values."""
+    return {name: _decoded(name, value) for name, value in row.items()}
+
+
+def to_record(cls: type[Record], row: Mapping[str, Any]) -> Record:
+    """Build a record from a row, or from any mapping with its fields."""
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return cls(**{name: _decoded(name, row[name]) for name in names if name in row})
+
+
+def rows(db: Database, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
+    """All rows of a query as dictionaries."""
+    cursor = db.conn.execute(sql, parameters)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, values, strict=True)) for values in cursor]
+
+
+def first(
+    db: Database, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+) -> Row | None:
+    """The first row of a query, if any."""
+    return next(iter(rows(db, sql, parameters)), None)
+
+
+def scalar(db: Database, sql: str, parameters: Sequence[Any] = ()) -> Any:
+    """The one value of a query that has exactly one."""
+    return db.conn.execute(sql, parameters).fetchone()[0]
+
+
+def insert(db: Database, table: str, row: Mapping[str, Any]) -> None:
+    """Insert one row, encoding what needs it."""
+    columns = ", ".join(f'"{name}"' for name in row)
+    places = ", ".join(f":{name}" for name in row)
+    values = {name: encode(value) for name, value in row.items()}
+    db.conn.execute(f'INSERT INTO "{table}" ({columns}) VALUES ({places})', values)
+
+
+def require(db: Database, table: str, record_id: str | int, *, key: str = "id") -> Row:
+    """The row with this id.
+
+    Raises:
+        UnknownRecordError: There is none.
+    """
+    row = first(db, f'SELECT * FROM "{table}" WHERE "{key}" = ?', [record_id])
+    if row is None:
+        raise UnknownRecordError(
+            f"there is no {record_id!r} among the {table}; check the id, or create it first."
+        )
+    return row
+
+
+def one_of(value: Any, allowed: Collection[Any], what: str) -> None:
+    """Check a value against a closed list.
+
+    Raises:
+        InvalidFeedbackError: It is not in the list.
+    """
+    if value not in allowed:
+        choices = ", ".join(repr(item) for item in allowed)
+        raise InvalidFeedbackError(f"{what} cannot be {value!r}; use one of {choices}.")
+
+
+def not_negative(value: float | None, what: str) -> None:
+    """Check an optional measure.
+
+    Raises:
+        InvalidFeedbackError: It is negative or not a finite number.
+    """
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise InvalidFeedbackError(f"{what} cannot be {value!r}; use a number of 0 or more.")
+
+
+def _decoded(name: str, value: Any) -> Any:
+    if isinstance(value, str) and name in _DICTS:
+        return json.loads(value)
+    if name in _LISTS and value is not None:
+        return tuple(json.loads(value) if isinstance(value, str) else value)
+    if name == "order":
+        groups = json.loads(value) if isinstance(value, str) else value
+        return tuple(tuple(group) for group in groups)
+    return value
