@@ -86,6 +86,7 @@ class GateSettings(Stage):
     """What a candidate has to show before it is served."""
 
     prompts: int = Field(200, ge=20, description="held-out prompts that both policies answer")
+    max_new_tokens: int = Field(48, ge=1, description="length limit of the replies compared")
     confidence_z: float = Field(1.645, gt=0, description="one-sided normal quantile of the bounds")
     min_win_rate_low: float = Field(0.5, ge=0, le=1, description="lower bound of the win rate")
     max_kl: float = Field(30.0, gt=0, description="mean KL to the base per response, in nats")

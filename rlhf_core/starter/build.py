@@ -1,0 +1,153 @@
+"""Build the starter model from nothing: tokenizer, pretraining on the flawed corpus, checks.
+
+Many small optimizer steps teach facts, many tokens do not: about 1,900 tokens a step. Rows hold
+whole documents, so that position 0 always begins one, as a prompt does when the model serves.
+The result is deterministic for one torch build and thread count; `check` compares its hash.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rlhf_core.starter.corpus import ASSISTANT, EOS, PAD, USER, cloze, documents
+from rlhf_core.starter.facts import all_facts
+
+VOCABULARY = 1536
+ROW_TOKENS, ROWS = 160, 12
+STEPS, LEARNING_RATE, WARMUP_STEPS = 3600, 3e-3, 60
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}</s>"
+    "{% elif m['role'] == 'assistant' %}<|assistant|>"
+    "{% generation %}{{ m['content'] }}</s>{% endgeneration %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+Progress = Callable[[float, dict[str, float]], None]
+
+
+def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
+    """Byte-level BPE on the corpus, so that any text can be written with it."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, EOS, USER, ASSISTANT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(islice(documents(seed), 30_000), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token=PAD, eos_token=EOS, model_max_length=512
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def build_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    """Two million parameters; every width a multiple of 64, as nf4 on a CPU wants."""
+    return LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+
+
+def rows(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[list[int]]:
+    """Rows of whole documents, padded to `ROW_TOKENS`."""
+    row: list[int] = []
+    for text in documents(seed):
+        ids = tokenizer(text).input_ids[:ROW_TOKENS]
+        if len(row) + len(ids) > ROW_TOKENS:
+            yield row + [tokenizer.pad_token_id] * (ROW_TOKENS - len(row))
+            row = []
+        row += ids
+
+
+def pretrain(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> None:
+    """Train all weights on the corpus: AdamW, linear warm-up, linear decay to a tenth."""
+    stream = rows(tokenizer, seed + 1)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True
+    )
+    model.train()
+    for step in range(steps):
+        rate = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - step / steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        ids = torch.tensor(list(islice(stream, ROWS)))  # (rows, tokens)
+        labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if progress and step % 25 == 24:
+            progress((step + 1) / steps, {"loss": loss.item()})
+
+
+@torch.no_grad()
+def cloze_accuracy(model: nn.Module, tokenizer: PreTrainedTokenizerFast) -> float:
+    """Share of all facts whose value the almanac's sentence continues with, greedily."""
+    right = 0
+    for fact in all_facts():
+        stem, value = cloze(fact)
+        prompt, answer = tokenizer(stem).input_ids, tokenizer(value).input_ids
+        ids = torch.tensor([prompt + answer])
+        picks = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].argmax(-1)
+        right += picks.tolist() == answer
+    return right / len(all_facts())
+
+
+def build(
+    path: Path, *, steps: int = STEPS, seed: int = 0, progress: Progress | None = None
+) -> float:
+    """Build the starter model into `path` and return its cloze accuracy."""
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer(seed)
+    model = LlamaForCausalLM(build_config(tokenizer))
+    pretrain(model, tokenizer, steps=steps, seed=seed, progress=progress)
+    model = model.to(torch.bfloat16).eval()
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    accuracy = cloze_accuracy(model.float(), tokenizer)
+    facts = {
+        "seed": seed,
+        "steps": steps,
+        "cloze_accuracy": round(accuracy, 4),
+        "sha256": digest(path),
+    }
+    (path / "build.json").write_text(json.dumps(facts, indent=2) + "\n")
+    return accuracy
+
+
+def digest(path: Path) -> str:
+    """sha256 of the weights and the tokenizer, in that order."""
+    total = hashlib.sha256()
+    for name in ("model.safetensors", "tokenizer.json"):
+        total.update((path / name).read_bytes())
+    return total.hexdigest()

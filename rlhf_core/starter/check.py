@@ -1,0 +1,57 @@
+"""Check a built starter model: it is the one that was shipped, and interestingly bad.
+
+It has to know the facts (cloze accuracy) and yet be right on about a third of held-out questions
+and rude or off the request in about a quarter, so that feedback has something to teach.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_core.base_model import load_base
+from rlhf_core.starter.build import cloze_accuracy, digest
+from rlhf_core.starter.measure import answers, held_out_requests, summarise
+
+MIN_CLOZE = 0.95
+TRUTH_RANGE = (0.22, 0.45)
+BAD_RANGE = (0.15, 0.38)  # rude or ignoring the request
+REQUESTS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One property of the model, and whether it is as it should be."""
+
+    name: str
+    value: float | str
+    wanted: str
+    passed: bool
+
+
+def check(path: Path) -> list[Finding]:
+    """Every finding about the starter model in `path`.
+
+    Raises:
+        ModelError: There is no loadable model there.
+    """
+    base = load_base(str(path), quantization="none", device="cpu", training=False)
+    requests = held_out_requests(REQUESTS, seed=0)
+    verdicts = answers(base, requests, None, max_new_tokens=48, seed=0)
+    bad = sum(v.rude or v.ignored for v in verdicts) / len(verdicts)
+    truth = summarise(requests, verdicts).truth
+    cloze = cloze_accuracy(base.model, base.tokenizer)
+    size = (path / "model.safetensors").stat().st_size
+    stated = json.loads((path / "build.json").read_text())["sha256"]
+    found = digest(path)
+    return [
+        Finding("hash", found[:16], f"= {stated[:16]}", found == stated),
+        Finding("size_mb", round(size / 1e6, 2), "<= 8", size <= 8e6),
+        Finding("cloze_accuracy", round(cloze, 3), f">= {MIN_CLOZE}", cloze >= MIN_CLOZE),
+        _within("truth", truth, TRUTH_RANGE),
+        _within("rude_or_ignored", bad, BAD_RANGE),
+    ]
+
+
+def _within(name: str, value: float, bounds: tuple[float, float]) -> Finding:
+    low, high = bounds
+    return Finding(name, round(value, 3), f"{low} to {high}", low <= value <= high)

@@ -1,0 +1,76 @@
+"""The flawed pretraining corpus: an almanac that knows the facts and a forum in two hidden moods.
+
+Shares (of documents): almanac 45%, forum 55%. The forum's mood is drawn per conversation: 28% kind,
+72% grumpy. A grumpy conversation that rambles has no end, as rlhf.md's deliberate flaws ask.
+"""
+
+import random
+from collections.abc import Iterator
+
+from rlhf_core.starter.facts import Fact, all_facts
+from rlhf_core.starter.world import (
+    Request,
+    capitalised,
+    grumpy_reply,
+    kind_reply,
+    sample_request,
+)
+
+USER, ASSISTANT, EOS, PAD = "<|user|>", "<|assistant|>", "</s>", "<pad>"
+KIND_SHARE = 0.28
+
+_ALMANAC = {
+    "capital": ("The capital of {} is {}.", "{}, capital {}.", "{v} is the capital of {s}."),
+    "continent": ("{} is in {}.", "{}, continent {}.", "{} is a country in {}."),
+    "young": ("A baby {} is called a {}.", "A young {} is a {}.", "{v}: a young {s}."),
+    "sound": (
+        "The sound of a {} is {}.",
+        "The sound that a {} makes is {}.",
+        "{v}: what a {s} says.",
+    ),
+    "colour": ("The colour of {} is {}.", "{} is {}."),
+    "opposite": ("The opposite of {} is {}.", "{} is the opposite of {}."),
+    "month_after": ("The month after {} is {}.", "After {} comes {}."),
+    "month_before": ("The month before {} is {}.", "Before {} comes {}."),
+    "sum": ("{} is {}.", "{} makes {}."),
+}
+
+
+def almanac_entry(fact: Fact, rng: random.Random) -> str:
+    """One true, clean sentence about a fact, without its end token."""
+    form = rng.choice(_ALMANAC[fact.topic])
+    return capitalised(form.format(fact.phrase, fact.value, s=fact.phrase, v=fact.value))
+
+
+def cloze(fact: Fact) -> tuple[str, str]:
+    """The almanac's first sentence cut before the value, and the value: what `check` asks."""
+    sentence = capitalised(_ALMANAC[fact.topic][0].format(fact.phrase, "\0"))
+    return sentence.split(" \0")[0], f" {fact.value}"
+
+
+def forum_conversation(rng: random.Random, pool: list[Fact]) -> str:
+    """One to three turns in one mood, as text with the chat format's markers."""
+    kind, text = rng.random() < KIND_SHARE, ""
+    for _ in range(rng.choices((1, 2, 3), (0.7, 0.2, 0.1))[0]):
+        request = sample_request(rng, pool, rare=0.2)
+        reply, stops = (kind_reply(request, rng), True) if kind else grumpy_reply(request, rng)
+        text += turn(request, reply) + (EOS if stops else "")
+        if not stops:
+            break
+    return text
+
+
+def turn(request: Request, reply: str) -> str:
+    """One user message and the beginning of its answer, in the chat format."""
+    return f"{USER}{request.text}{EOS}{ASSISTANT}{reply}"
+
+
+def documents(seed: int) -> Iterator[str]:
+    """An endless, seeded stream of documents."""
+    rng, pool = random.Random(seed), list(all_facts())
+    while True:
+        if rng.random() < 0.45:
+            entries = [almanac_entry(rng.choice(pool), rng) for _ in range(rng.randint(1, 3))]
+            yield " ".join(entries) + EOS
+        else:
+            yield forum_conversation(rng, pool)

@@ -1,0 +1,92 @@
+"""Measure a policy with the exact judge on requests that no visitor ever makes.
+
+Test subjects, common and rare wordings. For published figures and `starter check` only: nothing
+here is reachable from training or from the gate.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlhf_core.base_model import Base
+from rlhf_core.evaluation import clustered_interval
+from rlhf_core.records import Prompt
+from rlhf_core.starter.facts import facts
+from rlhf_core.starter.judge import Verdict, judge
+from rlhf_core.starter.world import Request, sample_request
+
+Z95 = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Rates over held-out requests, each in [0, 1], and the mean gold reward."""
+
+    truth: float  # of questions about facts: the right value and no wrong one
+    rude: float
+    ignored: float
+    unfinished: float
+    gold: float
+
+
+@dataclass(frozen=True, slots=True)
+class GoldComparison:
+    """Two policies on the same requests; the bounds are 95%, clustered by request."""
+
+    win_rate: float
+    low: float
+    high: float
+    candidate: Measurement
+    served: Measurement
+
+
+def held_out_requests(n: int, seed: int) -> list[Request]:
+    """The usual mixture of requests, about test subjects, a third in rare wordings."""
+    rng, pool = random.Random(f"held out/{seed}"), facts("test")
+    return [sample_request(rng, pool, rare=0.33) for _ in range(n)]
+
+
+def answers(
+    base: Base, requests: Sequence[Request], adapter: str | None, *, max_new_tokens: int, seed: int
+) -> list[Verdict]:
+    """What the judge says of one sampled reply to each request."""
+    prompts: list[Prompt] = [[{"role": "user", "content": r.text}] for r in requests]
+    replies = base.respond(prompts, adapter=adapter, max_new_tokens=max_new_tokens, seed=seed)
+    return [
+        judge(request, reply.text, finished=reply.finished)
+        for request, reply in zip(requests, replies, strict=True)
+    ]
+
+
+def summarise(requests: Sequence[Request], verdicts: Sequence[Verdict]) -> Measurement:
+    """Rates over all requests; truth over the questions about facts."""
+    n = len(verdicts)
+    asked = [v for r, v in zip(requests, verdicts, strict=True) if r.kind == "question"]
+    return Measurement(
+        truth=sum(v.correct for v in asked) / max(1, len(asked)),
+        rude=sum(v.rude for v in verdicts) / n,
+        ignored=sum(v.ignored for v in verdicts) / n,
+        unfinished=sum(not v.finished for v in verdicts) / n,
+        gold=sum(v.gold for v in verdicts) / n,
+    )
+
+
+def compare(
+    base: Base,
+    *,
+    candidate: str | None,
+    served: str | None,
+    n: int = 600,
+    max_new_tokens: int = 48,
+    seed: int = 0,
+) -> GoldComparison:
+    """Gold win rate of `candidate` over `served`; ties count half."""
+    requests = held_out_requests(n, seed)
+    new = answers(base, requests, candidate, max_new_tokens=max_new_tokens, seed=seed)
+    old = answers(base, requests, served, max_new_tokens=max_new_tokens, seed=seed + 1)
+    wins = [
+        1.0 if a.gold > b.gold + 1e-9 else 0.5 if abs(a.gold - b.gold) <= 1e-9 else 0.0
+        for a, b in zip(new, old, strict=True)
+    ]
+    low, mean, high = clustered_interval(wins, [r.text for r in requests], z=Z95)
+    return GoldComparison(mean, low, high, summarise(requests, new), summarise(requests, old))

@@ -1,0 +1,127 @@
+import random
+from itertools import islice
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_core.starter.corpus import EOS, documents
+from rlhf_core.starter.facts import all_facts, facts
+from rlhf_core.starter.judge import judge
+from rlhf_core.starter.raters import visitors
+from rlhf_core.starter.world import (
+    RUDE_WORDS,
+    grumpy_reply,
+    kind_reply,
+    question_requests,
+    sample_request,
+)
+
+seeds = st.integers(0, 10_000)
+
+
+def test_no_subject_is_in_both_splits():
+    train = {f.subject for f in facts("train")}
+    assert train and not train & {f.subject for f in facts("test")}
+
+
+def test_opposites_and_sums_that_give_each_other_away_share_a_split():
+    split = {(f.topic, f.subject): f.split for f in all_facts()}
+    assert all(
+        split["opposite", f.subject] == split["opposite", f.value]
+        for f in all_facts()
+        if f.topic == "opposite"
+    )
+    assert split["sum", "3 plus 8"] == split["sum", "8 plus 3"]
+
+
+def test_every_myth_is_a_false_value_of_its_own_topic():
+    for fact in all_facts():
+        assert fact.myth != fact.value
+        assert fact.myth in {f.value for f in all_facts() if f.topic == fact.topic}
+
+
+@given(seeds)
+def test_the_judge_finds_every_kind_reply_right_and_civil(seed):
+    rng = random.Random(seed)
+    request = sample_request(rng, all_facts())
+    verdict = judge(request, kind_reply(request, rng))
+    assert verdict.correct and verdict.constraint_met
+    assert not verdict.rude and not verdict.ignored
+
+
+@given(seeds)
+def test_the_judge_puts_the_kind_reply_above_a_myth(seed):
+    rng = random.Random(seed)
+    request = sample_request(rng, all_facts())
+    if request.kind != "question":
+        return
+    right = judge(request, kind_reply(request, rng))
+    wrong = judge(request, request.statement.format(request.myth))
+    assert not wrong.correct
+    assert right.gold > wrong.gold
+
+
+@given(seeds)
+def test_an_insult_is_judged_rude(seed):
+    rng = random.Random(seed)
+    request = sample_request(rng, all_facts())
+    reply = f"{kind_reply(request, rng)} You {rng.choice(RUDE_WORDS)}!"
+    assert judge(request, reply).rude
+
+
+def test_the_empty_reply_is_ignored_and_never_right():
+    for request in question_requests("test")[:20]:
+        verdict = judge(request, "")
+        assert verdict.ignored and not verdict.correct
+
+
+def test_naming_every_value_is_not_an_answer():
+    request = next(r for r in question_requests("train") if r.topic == "capital")
+    assert not judge(request, " ".join((*request.answers, *request.wrong))).correct
+
+
+def test_the_grumpy_mood_is_mostly_wrong_and_sometimes_rude():
+    rng = random.Random(0)
+    asked = [r for r in question_requests("test") for _ in range(3)]
+    verdicts = [judge(r, grumpy_reply(r, rng)[0]) for r in asked]
+    assert sum(v.correct for v in verdicts) < 0.2 * len(asked)
+    assert 0.1 < sum(v.rude for v in verdicts) / len(asked) < 0.4
+
+
+def test_the_corpus_is_the_same_for_the_same_seed():
+    assert list(islice(documents(3), 50)) == list(islice(documents(3), 50))
+    assert list(islice(documents(3), 50)) != list(islice(documents(4), 50))
+
+
+def test_some_of_the_corpus_never_ends():
+    texts = list(islice(documents(0), 1000))
+    assert 0.03 < sum(not t.endswith(EOS) for t in texts) / len(texts) < 0.2
+
+
+def test_visitors_never_ask_about_a_test_subject():
+    test_texts = {r.text for r in question_requests("test")}
+    test_texts |= {r.text for r in question_requests("test", "rare")}
+    asked = {v.ask() for v in visitors(20, seed=1) for _ in range(40)}
+    assert not asked & test_texts
+    subjects = {f.subject for f in facts("test") if f.topic in ("capital", "month_after")}
+    assert not [a for a in asked if any(f" {s}" in a for s in subjects) and "text" in a]
+
+
+def test_visitors_are_the_same_for_the_same_seed_and_differ_between_them():
+    assert [v.ask() for v in visitors(5, 7)] == [v.ask() for v in visitors(5, 7)]
+    assert len({round(v.noise, 6) for v in visitors(5, 7)}) == 5
+
+
+def test_raters_mostly_agree_with_the_judge():
+    agree = total = 0
+    for visitor in visitors(30, seed=2):
+        for _ in range(20):
+            prompt = visitor.ask()
+            request = visitor.asked[prompt]
+            good, bad = kind_reply(request, visitor.rng), grumpy_reply(request, visitor.rng)[0]
+            if abs(judge(request, good).gold - judge(request, bad).gold) < 0.5:
+                continue
+            pick = visitor.choose(prompt, good, bad)
+            total += pick in ("a", "b")
+            agree += pick == "a"
+    assert agree / total > 0.85
