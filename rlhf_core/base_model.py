@@ -78,6 +78,7 @@ def load_base(
         tokenizer.pad_token = tokenizer.eos_token
     network.config.pad_token_id = tokenizer.pad_token_id
     network.requires_grad_(False)
+    _without_dropout(network)
     if training:
         _keep_gradients_right(network)
     return Base(network.eval(), tokenizer)
@@ -189,6 +190,20 @@ class Base:
             yield self.model
         finally:
             self._activate(before)
+
+    @contextmanager
+    def training(self, name: str) -> Iterator[None]:
+        """Like ``using``, in training mode and with ``name`` as the only trainable adapter."""
+        self._require(name)
+        before, self._trainable = self._trainable, {name}
+        try:
+            with self.using(name):
+                self.model.train()
+                yield
+        finally:
+            self._trainable = before
+            self._activate(self._active)
+            self.model.eval()
 
     @torch.no_grad()
     def respond(
@@ -343,12 +358,21 @@ def _keep_gradients_right(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def _without_dropout(model: torch.nn.Module) -> None:
+    """Dropout would make PPO's probability ratio and its KL noise."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+
+
 def _lora_config(settings: LoraSettings) -> LoraConfig:
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
         lora_alpha=settings.alpha,
-        lora_dropout=0.0,  # dropout makes PPO's ratio and KL noise
+        lora_dropout=0.0,
         target_modules=settings.target_modules,
     )
 
