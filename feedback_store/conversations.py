@@ -142,8 +142,7 @@ class Conversations:
             "label": label,
         }
         with self._file.write() as db:
-            require(db, "conversations", conversation_id)
-            return to_record(Message, _add_message(db, row))
+            return to_record(Message, store_message(db, row))
 
     def add_candidates(
         self, prompt_message_id: str, replies: Sequence[CandidateReply], *, rater_id: str
@@ -171,7 +170,7 @@ class Conversations:
                 "candidates_id": candidates_id,
             }
             messages = [
-                _add_message(db, common | {"id": new_id(), "label": label} | asdict(reply))
+                store_message(db, common | {"id": new_id(), "label": label} | asdict(reply))
                 for label, reply in zip(string.ascii_lowercase, replies, strict=False)
             ]
         return candidates_id, [to_record(Message, row) for row in messages]
@@ -224,7 +223,11 @@ class Conversations:
             return str(require(db, "candidates", candidates_id)["rater_id"])
 
 
-def _add_message(db: Database, row: Row) -> Row:
+def store_message(db: Database, row: Row) -> Row:
+    """Insert a message whose parent is stored, on an open transaction; known ones change nothing.
+
+    That the parent comes first makes the tree a tree: no path can lead round in a circle.
+    """
     one_of(row["role"], ROLES, "the role of a message")
     one_of(row["finish_reason"], (None, *FINISH_REASONS), "the finish reason of a message")
     known = first(db, "SELECT * FROM messages WHERE id = ?", [row["id"]])
@@ -234,6 +237,7 @@ def _add_message(db: Database, row: Row) -> Row:
                 f"message {row['id']!r} is stored with another content; use a new id."
             )
         return known
+    require(db, "conversations", row["conversation_id"])
     if row["parent_id"] is not None:
         parent = require(db, "messages", row["parent_id"])
         if parent["conversation_id"] != row["conversation_id"]:
@@ -243,6 +247,6 @@ def _add_message(db: Database, row: Row) -> Row:
             )
     if row["candidates_id"] is not None:
         require(db, "candidates", row["candidates_id"])
-    row = row | {"created_at": utc_now()}
+    row = {"created_at": utc_now()} | row
     insert(db, "messages", row)
     return row

@@ -109,12 +109,7 @@ class Events:
         groups = tuple(tuple(sorted(group)) for group in order)
         about = {"candidates_id": candidates_id, "rater_id": rater_id}
         with self._file.write() as db:
-            labels = _labels(db, candidates_id)
-            if sorted(label for group in groups for label in group) != labels or () in groups:
-                raise InvalidFeedbackError(
-                    f"the order {groups!r} does not name each of {', '.join(labels)} once; "
-                    "send every label exactly once, best first."
-                )
+            check_labels(db, candidates_id, groups)
             row = _record(db, "rankings", about, {"order": groups}, idempotency_key)
             return to_record(Ranking, row)
 
@@ -139,7 +134,7 @@ class Events:
                 response = _require_response(db, message_id)
                 prompt = prompt_of(path_to(db, response["id"])[:-1])
             about = {"rater_id": rater_id, "message_id": message_id}
-            text = {"prompt": _checked_prompt(prompt or ()), "content": content}
+            text = {"prompt": checked_prompt(prompt or ()), "content": content}
             row = _record(db, "demonstrations", about, text, idempotency_key)
             return to_record(Demonstration, row)
 
@@ -264,7 +259,19 @@ def _labels(db: Database, candidates_id: str) -> list[str]:
     return [row["label"] for row in rows(db, sql, [candidates_id])]
 
 
-def _checked_prompt(prompt: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+def check_labels(db: Database, candidates_id: str, groups: Sequence[Sequence[str]]) -> None:
+    """Refuse groups that do not name each of the candidates exactly once."""
+    labels = _labels(db, candidates_id)
+    named = sorted(label for group in groups for label in group)
+    if named != labels or not all(groups):
+        raise InvalidFeedbackError(
+            f"the order {groups!r} does not name each of {', '.join(labels)} once; "
+            "send every label exactly once, best first."
+        )
+
+
+def checked_prompt(prompt: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+    """A prompt with nothing but its roles and texts, at least one."""
     if not prompt:
         raise InvalidFeedbackError("a demonstration needs a prompt; give at least one message.")
     return tuple(ChatMessage(role=item["role"], content=item["content"]) for item in prompt)

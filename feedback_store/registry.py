@@ -136,15 +136,13 @@ class Registry:
         with self._file.write() as db:
             running = first(db, "SELECT * FROM cycles WHERE state = 'running'")
             if running is not None:
-                if running["process"] == identity(running["pid"]):
+                process = identity(running["pid"])
+                if process is not None and process == running["process"]:
                     raise CycleInProgressError(
                         f"cycle {running['id']} is running (process {running['pid']}, stage "
                         f"{running['stage']}); wait for it, or stop that process."
                     )
                 _end_cycle(db, running["id"], state="failed", reasons=("its process has died",))
-            process = identity(pid)
-            if process is None:
-                raise ConflictError(f"there is no process {pid} to run a cycle; give a live one.")
             row = {
                 "state": "running",
                 "stage": CYCLE_STAGES[0],
@@ -153,7 +151,7 @@ class Registry:
                 "metrics": {},
                 "config": dict(config),
                 "pid": pid,
-                "process": process,
+                "process": identity(pid),
                 "started_at": utc_now(),
             }
             insert(db, "cycles", row)

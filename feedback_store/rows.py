@@ -7,7 +7,7 @@ columns that it lacks (such as `superseded_at`) are left out.
 import dataclasses
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlite_utils import Database
@@ -23,9 +23,14 @@ _DICTS = {"sampling", "metrics", "config"}
 
 def encode(value: Any) -> Any:
     """Turn a field's value into one that a column can hold."""
-    if isinstance(value, (dict, list, tuple)):
+    if not isinstance(value, (dict, list, tuple)):
+        return value
+    try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return value
+    except (TypeError, ValueError) as exc:
+        raise InvalidFeedbackError(
+            f"{value!r} cannot be stored as JSON ({exc}); use plain finite values."
+        ) from exc
 
 
 def decode(row: Mapping[str, Any]) -> Row:
@@ -39,16 +44,22 @@ def to_record(cls: type[Record], row: Mapping[str, Any]) -> Record:
     return cls(**{name: _decoded(name, row[name]) for name in names if name in row})
 
 
-def rows(db: Database, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
-    """All rows of a query as dictionaries."""
+def stream(
+    db: Database, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+) -> Iterator[Row]:
+    """The rows of a query as dictionaries, one at a time."""
     cursor = db.conn.execute(sql, parameters)
     names = [column[0] for column in cursor.description]
-    return [dict(zip(names, values, strict=True)) for values in cursor]
+    for values in cursor:
+        yield dict(zip(names, values, strict=True))
 
 
-def first(
-    db: Database, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
-) -> Row | None:
+def rows(db: Database, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
+    """All rows of a query as dictionaries."""
+    return list(stream(db, sql, parameters))
+
+
+def first(db: Database, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Row | None:
     """The first row of a query, if any."""
     return next(iter(rows(db, sql, parameters)), None)
 

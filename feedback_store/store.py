@@ -2,7 +2,8 @@
 
 Several processes may open the same file, and several threads may share one store. What a method has
 returned is on disk; what has raised is not. The parts are in modules of their own: `conversations`
-(raters and messages), `events` (feedback), `learning` (comparisons), `registry` (adapters, cycles).
+(raters and messages), `events` (feedback), `learning` (comparisons), `exchange` (in, out, forget),
+`registry` (adapters and cycles).
 """
 
 import os
@@ -15,13 +16,13 @@ from feedback_store.conversations import Conversations
 from feedback_store.database import SQLiteFile
 from feedback_store.errors import ConflictError, StoreOpenError
 from feedback_store.events import Events
+from feedback_store.exchange import Exchange
 from feedback_store.ids import new_id
-from feedback_store.learning import Learning
 from feedback_store.registry import Registry
 from feedback_store.rows import rows
 
 
-class FeedbackStore(Conversations, Events, Learning, Registry):
+class FeedbackStore(Conversations, Events, Exchange, Registry):
     """The store in the file `path`, made if it is not there.
 
     Raises:
