@@ -1,0 +1,128 @@
+"""The operator page's events: look, run a cycle, promote, roll back.
+
+Invariant: every public method asks for the operator's cookie or bearer token first, because hiding
+a button hides nothing: each wired function is an endpoint. The cookie is signed with a key made
+from the operator's token, so a changed token ends all sessions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from chat_app.errors import NotAllowedError
+from chat_app.handlers.report import Report, read_report
+from chat_app.identity import Identity, bearer_token
+from chat_app.service import ChatService
+from feedback_store.records import Adapter, Cycle
+
+COOKIE = "feedback_chat_operator"
+SESSION_S = 12 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The state of the service, as the operator page's first half shows it."""
+
+    serving: str
+    previous: str | None
+    counts: Mapping[str, int]
+    cycles: tuple[Cycle, ...]
+    adapters: tuple[Adapter, ...]
+
+    @property
+    def running(self) -> Cycle | None:
+        """The cycle that is running, if any."""
+        return next((cycle for cycle in self.cycles if cycle.state == "running"), None)
+
+    @property
+    def promotable(self) -> tuple[str, ...]:
+        """The adapters that could be served instead of the present one."""
+        return tuple(
+            adapter.name
+            for adapter in self.adapters
+            if adapter.state == "published" and adapter.name != self.serving
+        )
+
+
+class Door:
+    """Who may pass: the holder of the operator's token, or of a cookie made for it."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    def cookie(self, token: str | None) -> str:
+        """A signed cookie in exchange for the token.
+
+        Raises:
+            NotAllowedError: It is not the operator's token.
+        """
+        self._identity.require_operator(token)
+        return str(self._signer().dumps("operator"))
+
+    def is_open(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
+        """Whether a request comes from the operator."""
+        try:
+            self._signer().loads(cookies.get(COOKIE, ""), max_age=SESSION_S)
+        except BadSignature:
+            pass
+        else:
+            return True
+        try:
+            self._identity.require_operator(bearer_token(headers))
+        except NotAllowedError:
+            return False
+        return True
+
+    def _signer(self) -> URLSafeTimedSerializer:
+        return URLSafeTimedSerializer(self._identity.operator_token, salt="operator-cookie")
+
+
+class Operator:
+    """What the operator can see and do; ``allowed`` is what the door said of this request."""
+
+    def __init__(self, service: ChatService) -> None:
+        self._service = service
+
+    def overview(self, *, allowed: bool) -> Overview:
+        """Counts, what is served, recent cycles, adapters."""
+        _require(allowed)
+        status: dict[str, Any] = self._service.status()
+        return Overview(
+            serving=status["serving"],
+            previous=status["previous"],
+            counts=status["counts"],
+            cycles=tuple(self._service.recent_cycles()),
+            adapters=tuple(self._service.store.adapters(kind="policy")),
+        )
+
+    def report(self, cycle_id: int | None, *, allowed: bool) -> Report | None:
+        """What the evaluation of a cycle found; None where it wrote nothing."""
+        _require(allowed)
+        if cycle_id is None:
+            return None
+        return read_report(self._service.settings.data, int(cycle_id))
+
+    def run_cycle(self, *, allowed: bool) -> str:
+        """Start a cycle; its own process trains, so that no chat waits for it."""
+        _require(allowed)
+        pid = self._service.start_cycle()
+        return f"Cycle started as process {pid}."
+
+    def promote(self, name: str, *, allowed: bool) -> str:
+        """Serve another published adapter."""
+        _require(allowed)
+        serving = self._service.promote(name)
+        return f"{serving.adapter} is served now; {serving.previous} stays at hand."
+
+    def roll_back(self, *, allowed: bool) -> str:
+        """Serve the adapter that was served before."""
+        _require(allowed)
+        serving = self._service.rollback()
+        return f"Rolled back: {serving.adapter} is served now, {serving.previous} no longer."
+
+
+def _require(allowed: bool) -> None:
+    if not allowed:
+        raise NotAllowedError("operators only: open the page with the token printed at start")

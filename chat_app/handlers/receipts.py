@@ -1,0 +1,86 @@
+"""Receipts: each of a person's votes and what became of it, in words.
+
+Invariant: it says what the store knows and no more. A vote that only tests the model (a held-out
+prompt) is said to test it; one that no cycle has used is said to wait.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chat_app.handlers.views import short
+from chat_app.service import ChatService
+from feedback_store.errors import FeedbackStoreError
+
+SHOWN = 30
+EXCERPT_CHARS = 60
+CHOSEN = {"a": "A was better", "b": "B was better", "tie": "a tie", "both_bad": "both were bad"}
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One vote: what was said, about what, and what came of it."""
+
+    said: str
+    about: str
+    became: str
+
+
+def receipts_of(service: ChatService, rater_id: str) -> list[Receipt]:
+    """The person's standing votes, newest first."""
+    events = [event for event in service.receipts(rater_id) if _stands(event)]
+    outcomes = {cycle.id: cycle.state for cycle in service.recent_cycles(200)}
+    return [
+        Receipt(_said(event), _about(service, event), _became(event, outcomes))
+        for event in reversed(events[-SHOWN:])
+    ]
+
+
+def _stands(event: Mapping[str, Any]) -> bool:
+    return not event.get("superseded_at") and event.get("value") != 0
+
+
+def _said(event: Mapping[str, Any]) -> str:
+    if event["event"] == "thumb":
+        thumb = "Thumb up" if event["value"] > 0 else "Thumb down"
+        return ": ".join([thumb, ", ".join(event["tags"])] if event["tags"] else [thumb])
+    if event["event"] == "choice":
+        return f"Side by side: {CHOSEN.get(event['choice'], event['choice'])}"
+    return "Better answer" if event["event"] == "demonstration" else "Ranking"
+
+
+def _about(service: ChatService, event: Mapping[str, Any]) -> str:
+    try:
+        if event["event"] in ("thumb", "demonstration") and event["message_id"]:
+            return short(service.store.message(event["message_id"]).content, EXCERPT_CHARS)
+        if event["event"] in ("choice", "ranking"):
+            first = service.store.candidates(event["candidates_id"])[0]
+            asked = service.store.message(str(first.parent_id))
+            return short(asked.content, EXCERPT_CHARS)
+    except FeedbackStoreError:
+        pass
+    return ""
+
+
+def _became(event: Mapping[str, Any], outcomes: Mapping[int, str]) -> str:
+    comparisons = [item for item in event["comparisons"] if not item.get("withdrawn_at")]
+    cycles = sorted({cycle for item in comparisons for cycle in item["cycles"]})
+    if cycles:
+        return f"Used by cycle {cycles[-1]}, {_outcome(outcomes.get(cycles[-1], ''))}."
+    if any(item["split"] == "held_out" for item in comparisons):
+        return "Kept to test new versions; never trained on."
+    if comparisons or event["event"] == "demonstration":
+        return "Waits for the next training cycle."
+    if event["event"] == "thumb":
+        return "Counts once another reply to the same question gets the opposite thumb."
+    return "Recorded; it prefers neither reply." if event["event"] == "choice" else "Recorded."
+
+
+def _outcome(state: str) -> str:
+    return {
+        "promoted": "whose result is served since",
+        "rejected": "whose result did not pass the tests",
+        "running": "which is running",
+        "failed": "which failed",
+        "refused": "which had too little evidence",
+    }.get(state, "whose outcome is not known")
