@@ -14,23 +14,21 @@ names the rater of a request from its headers and cookies.
 """
 
 import asyncio
-import random
 import secrets
-import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import Any
 
-from chat_app.engine import Engine, FinishReason, GenerationRequest, Piece, Sampling
-from chat_app.errors import BusyError, InvalidRequestError, NotFoundError, RefusedError
+from chat_app.engine import Engine, GenerationRequest, Sampling
+from chat_app.errors import InvalidRequestError, NotFoundError, RefusedError
+from chat_app.replies import CandidatePiece, Candidates, Replies, ReplyPiece
 from chat_app.scheduler import CycleProcess
 from chat_app.settings import Settings
 from chat_app.status import status_of
 from feedback_store.errors import UnknownRecordError
-from feedback_store.ids import new_id
 from feedback_store.records import (
     BASE_ADAPTER,
-    CandidateReply,
     ChatMessage,
     Choice,
     Conversation,
@@ -44,36 +42,8 @@ from feedback_store.records import (
 )
 from feedback_store.store import FeedbackStore
 
-LABELS = "abcdefgh"
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyPiece:
-    """New text of a reply; the last piece carries the stored message."""
-
-    message_id: str
-    adapter: str
-    text: str
-    message: Message | None = None
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """Blind replies to one prompt, stored; labelled "a", "b", ... in the order shown."""
-
-    id: str
-    messages: tuple[Message, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CandidatePiece:
-    """New text of the reply ``label``; the very last piece carries all of them, stored."""
-
-    label: str
-    text: str
-    candidates: Candidates | None = None
+TITLE_CHARS = 80
+ROLES = ("system", "user", "assistant")
 
 
 class ChatService:
@@ -86,38 +56,59 @@ class ChatService:
         self.engine = engine
         self.settings = settings
         self.cycles = cycles
+        self._replies = Replies(store, engine)
         self.adapter = BASE_ADAPTER  # what new replies use; only the watcher changes it
 
     # Raters
 
     def visitor(self, rater_id: str, *, kind: str = "person", consent: bool = False) -> Rater:
         """The rater of this id, made at the first visit; ``consent`` accepts today's notice."""
+        consent_version = self.settings.consent_version if consent else None
+        return self.store.add_rater(rater_id, kind=kind, consent=consent_version)
 
     def consented(self, rater_id: str) -> bool:
         """Whether the rater has accepted the notice in its present version."""
+        try:
+            return self.store.rater(rater_id).consent == self.settings.consent_version
+        except UnknownRecordError:
+            return False
 
     # Conversations
 
     def conversations(self, rater_id: str) -> list[Conversation]:
         """The rater's conversations, newest first."""
+        return self.store.conversations(rater_id)
 
     def messages(self, rater_id: str, conversation_id: str) -> list[Message]:
         """Every message of one conversation, oldest first, branches included."""
+        self._own_conversation(rater_id, conversation_id)
+        return self.store.messages(conversation_id)
 
     def path(self, rater_id: str, message_id: str) -> list[Message]:
         """The messages from the first one down to ``message_id``."""
+        self._own_message(rater_id, message_id)
+        return self.store.path(message_id)
 
     def candidates_of(self, rater_id: str, candidates_id: str) -> Candidates:
         """Stored candidates, in the order shown."""
+        self._own_candidates(rater_id, candidates_id)
+        return Candidates(candidates_id, tuple(self.store.candidates(candidates_id)))
 
     def thumb_of(self, rater_id: str, message_id: str) -> int:
         """The rater's present thumb on a reply: 1, -1, or 0 for none."""
+        self._own_message(rater_id, message_id)
+        thumb = self.store.current_thumb(message_id, rater_id)
+        return 0 if thumb is None else thumb.value
 
     def choice_of(self, rater_id: str, candidates_id: str) -> Choice | None:
         """The rater's present choice among candidates."""
+        self._own_candidates(rater_id, candidates_id)
+        return self.store.current_choice(candidates_id, rater_id)
 
     def shows_candidates(self, turn: int) -> bool:
         """Whether the ``turn``-th user message of a conversation (from 1) gets two replies."""
+        every = self.settings.candidates_every
+        return every > 0 and turn % every == 0
 
     # Asking and answering
 
@@ -135,6 +126,16 @@ class ChatService:
             InvalidRequestError: The text is empty or too long.
             NotFoundError: The conversation or parent is unknown or somebody else's.
         """
+        self._check_text(text)
+        if parent_id is not None:
+            parent = self._own_message(rater_id, parent_id)
+            conversation_id = conversation_id or parent.conversation_id
+        if conversation_id is None:
+            title = text.strip().splitlines()[0][:TITLE_CHARS]
+            conversation_id = self.store.add_conversation(rater_id, title=title).id
+        else:
+            self._own_conversation(rater_id, conversation_id)
+        return self.store.add_message(conversation_id, "user", text, parent_id=parent_id)
 
     def ask_all(self, rater_id: str, messages: Sequence[ChatMessage]) -> Message:
         """Store a whole conversation that the caller brings along; its last message is returned.
@@ -142,6 +143,19 @@ class ChatService:
         Raises:
             InvalidRequestError: No messages, too many, a wrong role, or not a user's at the end.
         """
+        self._check_messages(messages)
+        title = messages[-1]["content"].strip().splitlines()[0][:TITLE_CHARS]
+        conversation = self.store.add_conversation(rater_id, title=title)
+        last: Message | None = None
+        for message in messages:
+            last = self.store.add_message(
+                conversation.id,
+                message["role"],
+                message["content"],
+                parent_id=last.id if last else None,
+            )
+        assert last is not None, "checked not to be empty"
+        return last
 
     async def reply(
         self,
@@ -150,7 +164,7 @@ class ChatService:
         *,
         sampling: Sampling | None = None,
         seed: int | None = None,
-    ) -> AsyncIterator[ReplyPiece]:
+    ) -> AsyncGenerator[ReplyPiece, None]:
         """Answer a stored user message; the last piece carries the stored reply.
 
         Closing the iterator early stops the decoding and stores the part as "cancelled".
@@ -159,17 +173,32 @@ class ChatService:
             BusyError: The queue is full.
             InvalidRequestError: The conversation does not fit the model.
         """
-        yield ReplyPiece("", "", "")
+        prompt, request = await asyncio.to_thread(
+            self._request, rater_id, message_id, sampling=sampling, seed=seed
+        )
+        async with aclosing(self._replies.one(prompt, request)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def candidates(
         self, rater_id: str, message_id: str, *, n: int = 2, sampling: Sampling | None = None
-    ) -> AsyncIterator[CandidatePiece]:
+    ) -> AsyncGenerator[CandidatePiece, None]:
         """Answer a user message n times at once, blind; pieces of all labels come interleaved.
 
         They are stored together at the end; closing early stores nothing, for what was not shown
         in full is no evidence.
         """
-        yield CandidatePiece("", "")
+        if not 2 <= n <= self.settings.limits.candidates:
+            raise InvalidRequestError(
+                f"n is {n}; ask for 2 to {self.settings.limits.candidates} candidates"
+            )
+        prompt, request = await asyncio.to_thread(
+            self._request, rater_id, message_id, sampling=sampling
+        )
+        requests = [replace(request, seed=_new_seed()) for _ in range(n)]
+        async with aclosing(self._replies.several(prompt, requests, rater_id=rater_id)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     # Feedback: the same idempotency key again gives the same record back
 
@@ -184,6 +213,15 @@ class ChatService:
         comment: str = "",
     ) -> Thumb:
         """Thumb a reply up (1) or down (-1), or withdraw the thumb (0)."""
+        self._own_message(rater_id, message_id)
+        return self.store.add_thumb(
+            message_id,
+            rater_id,
+            value,
+            tags=tags,
+            comment=comment,
+            idempotency_key=idempotency_key,
+        )
 
     def choose(
         self,
@@ -196,6 +234,15 @@ class ChatService:
         seconds: float | None = None,
     ) -> Choice:
         """Choose among candidates: "a", "b", "tie" or "both_bad"."""
+        self._own_candidates(rater_id, candidates_id)
+        return self.store.add_choice(
+            candidates_id,
+            rater_id,
+            choice,
+            strength=strength,
+            seconds=seconds,
+            idempotency_key=idempotency_key,
+        )
 
     def rank(
         self,
@@ -206,6 +253,10 @@ class ChatService:
         idempotency_key: str,
     ) -> Ranking:
         """Rank candidates, best first, ties together."""
+        self._own_candidates(rater_id, candidates_id)
+        return self.store.add_ranking(
+            candidates_id, rater_id, order, idempotency_key=idempotency_key
+        )
 
     def demonstrate(
         self,
@@ -216,18 +267,35 @@ class ChatService:
         message_id: str | None = None,
         prompt: Sequence[ChatMessage] | None = None,
     ) -> Demonstration:
-        """Store the answer that the visitor would have given instead of the reply ``message_id``."""
+        """Store the answer that the visitor would have given, to a prompt or instead of a reply."""
+        self._check_text(content)
+        if (message_id is None) == (prompt is None):
+            raise InvalidRequestError("give either message_id or messages, and not both")
+        if message_id is not None:
+            self._own_message(rater_id, message_id)
+        if prompt is not None:
+            self._check_messages(prompt)
+        return self.store.add_demonstration(
+            rater_id,
+            content,
+            message_id=message_id,
+            prompt=prompt,
+            idempotency_key=idempotency_key,
+        )
 
     def receipts(self, rater_id: str) -> list[dict[str, Any]]:
         """Each of the rater's events and what became of it."""
+        return self.store.feedback_of(rater_id)
 
     # Operating: the caller has checked that it is an operator
 
     def status(self) -> dict[str, Any]:
         """The document of `feedback-chat status --json`."""
+        return status_of(self.store)
 
     def recent_cycles(self, limit: int = 20) -> list[Cycle]:
         """The latest cycles, newest first."""
+        return self.store.cycles(limit=limit)
 
     def start_cycle(self) -> int:
         """Start a cycle in a process of its own and return its process id.
@@ -235,9 +303,11 @@ class ChatService:
         Raises:
             RefusedError: One is running.
         """
+        return self.cycles.start()
 
     def promote(self, name: str, *, by: str = "operator") -> Serving:
         """Serve a published policy adapter; new replies use it within a second."""
+        return self.store.serve(name, by=by)
 
     def rollback(self, *, by: str = "operator") -> Serving:
         """Serve the adapter that was served before this one.
@@ -245,3 +315,97 @@ class ChatService:
         Raises:
             RefusedError: There is none.
         """
+        previous = self.store.serving().previous
+        if previous is None:
+            raise RefusedError("nothing was served before this adapter; there is no way back")
+        return self.store.serve(previous, by=by)
+
+    # Inside
+
+    def _request(
+        self,
+        rater_id: str,
+        message_id: str,
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> tuple[Message, GenerationRequest]:
+        path = self.path(rater_id, message_id)
+        if path[-1].role != "user":
+            raise InvalidRequestError(f"message {message_id} is a reply; answer a user's message")
+        prompt = tuple(ChatMessage(role=m.role, content=m.content) for m in path)
+        return path[-1], GenerationRequest(
+            prompt,
+            self.adapter,
+            self._checked(sampling or Sampling(**self.settings.sampling.model_dump())),
+            _new_seed() if seed is None else seed % 2**63,
+        )
+
+    def _checked(self, sampling: Sampling) -> Sampling:
+        most = self.settings.limits.new_tokens
+        if not 0 <= sampling.temperature <= 2:
+            raise InvalidRequestError(f"temperature {sampling.temperature} is not from 0 to 2")
+        if not 0 < sampling.top_p <= 1:
+            raise InvalidRequestError(f"top_p {sampling.top_p} is not above 0 and up to 1")
+        if not 1 <= sampling.max_new_tokens <= most:
+            raise InvalidRequestError(f"max_tokens {sampling.max_new_tokens} is not 1 to {most}")
+        return sampling
+
+    def _check_text(self, text: str) -> None:
+        most = self.settings.limits.message_chars
+        if not text.strip():
+            raise InvalidRequestError("the message is empty; write something")
+        if len(text) > most:
+            raise InvalidRequestError(
+                f"the message has {len(text)} characters, more than {most}; shorten it"
+            )
+
+    def _check_messages(self, messages: Sequence[ChatMessage]) -> None:
+        most = self.settings.limits.messages
+        if not 1 <= len(messages) <= most:
+            raise InvalidRequestError(f"{len(messages)} messages; send 1 to {most}")
+        for message in messages:
+            if message["role"] not in ROLES:
+                raise InvalidRequestError(
+                    f"role {message['role']!r} is unknown; use {', '.join(ROLES)}"
+                )
+            self._check_text(message["content"])
+        if messages[-1]["role"] != "user":
+            raise InvalidRequestError(
+                f"the last message is the {messages[-1]['role']}'s; end with a user's message"
+            )
+
+    def _own_message(self, rater_id: str, message_id: str) -> Message:
+        with _not_found("message", message_id):
+            if self.store.owner_of(message_id) == rater_id:
+                return self.store.message(message_id)
+        raise _missing("message", message_id)
+
+    def _own_conversation(self, rater_id: str, conversation_id: str) -> None:
+        with _not_found("conversation", conversation_id):
+            if self.store.conversation(conversation_id).rater_id == rater_id:
+                return
+        raise _missing("conversation", conversation_id)
+
+    def _own_candidates(self, rater_id: str, candidates_id: str) -> None:
+        with _not_found("candidates", candidates_id):
+            if self.store.owner_of_candidates(candidates_id) == rater_id:
+                return
+        raise _missing("candidates", candidates_id)
+
+
+@contextmanager
+def _not_found(kind: str, record_id: str) -> Iterator[None]:
+    try:
+        yield
+    except UnknownRecordError as exc:
+        raise _missing(kind, record_id) from exc
+
+
+def _missing(kind: str, record_id: str) -> NotFoundError:
+    """The same words for what is not there and for what is somebody else's."""
+    return NotFoundError(f"no {kind} {record_id!r} of yours; check the id")
+
+
+def _new_seed() -> int:
+    return secrets.randbelow(2**31)

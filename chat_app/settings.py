@@ -1,8 +1,8 @@
 """Every option of the service in one frozen model.
 
-Sources, strongest first: flags of the command line, ``FEEDBACK_CHAT_*`` environment variables (``__``
-between levels: ``FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS=100``), ``config.toml`` in the data directory
-or the file given by ``--config``, then the defaults below.
+Sources, strongest first: flags of the command line, ``FEEDBACK_CHAT_*`` environment variables with
+``__`` between levels (``FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS=100``), ``config.toml`` in the data
+directory or the file given by ``--config``, then the defaults below.
 """
 
 import os
@@ -98,11 +98,16 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file; no dotenv, no secrets directory."""
         file = TomlConfigSettingsSource(settings_cls, cls.toml_file)
-        return sources["init_settings"], sources["env_settings"], file
+        return init_settings, env_settings, file
 
     @property
     def database(self) -> Path:

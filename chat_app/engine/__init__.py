@@ -3,12 +3,14 @@
 `Engine` is all that the service knows of it; `local.py` is the one that runs in this process.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from feedback_store.records import ChatMessage
+
+__all__ = ["Engine", "FinishReason", "GenerationRequest", "Piece", "Sampling"]
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
@@ -45,7 +47,7 @@ class Piece:
 class Engine(Protocol):
     """Streams replies and holds adapters."""
 
-    def stream(self, request: GenerationRequest) -> AsyncIterator[Piece]:
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply; closing the iterator early frees the row.
 
         Raises:

@@ -1,0 +1,155 @@
+"""From a stored prompt to a stored reply, with the text streaming out on the way.
+
+Invariants: the row is written before the last piece is given out, so that a reply that was shown
+in full can be voted on; a reply that was stopped is stored as far as it came, as "cancelled"; blind
+candidates are stored together or not at all. Checks nothing: `service.py` has done that.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from chat_app.engine import Engine, FinishReason, GenerationRequest, Piece
+from feedback_store.ids import new_id
+from feedback_store.records import CandidateReply, Message
+from feedback_store.store import FeedbackStore
+
+LABELS = "abcdefgh"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPiece:
+    """New text of a reply; the last piece carries the stored message."""
+
+    message_id: str
+    adapter: str
+    text: str
+    message: Message | None = None
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Blind replies to one prompt, stored; labelled "a", "b", ... in the order shown."""
+
+    id: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePiece:
+    """New text of the reply ``label``; the very last piece carries all of them, stored."""
+
+    label: str
+    text: str
+    candidates: Candidates | None = None
+
+
+class Replies:
+    """Generates replies and stores them."""
+
+    def __init__(self, store: FeedbackStore, engine: Engine) -> None:
+        self._store = store
+        self._engine = engine
+
+    async def one(
+        self, prompt: Message, request: GenerationRequest
+    ) -> AsyncGenerator[ReplyPiece, None]:
+        """Stream and store one reply below ``prompt``."""
+        draft = _Draft(request)
+        reply_id = new_id()
+        try:
+            async with aclosing(self._engine.stream(request)) as pieces:
+                async for piece in pieces:
+                    draft.add(piece)
+                    if piece.finish_reason is None:
+                        yield ReplyPiece(reply_id, request.adapter, piece.text)
+        except BaseException as exc:
+            # No await here: a cancelled task may not get to finish one.
+            draft.finish_reason = "error" if isinstance(exc, Exception) else "cancelled"
+            if draft.text:
+                self._store_reply(prompt, draft, reply_id)
+            raise
+        message = await asyncio.to_thread(self._store_reply, prompt, draft, reply_id)
+        last = draft.last
+        yield ReplyPiece(
+            reply_id, request.adapter, last.text, message, last.prompt_tokens, last.new_tokens
+        )
+
+    async def several(
+        self, prompt: Message, requests: Sequence[GenerationRequest], *, rater_id: str
+    ) -> AsyncGenerator[CandidatePiece, None]:
+        """Stream replies made at the same time, then store them together."""
+        drafts = [_Draft(request) for request in requests]
+        arrivals: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
+        tasks = [
+            asyncio.create_task(self._pump(index, request, arrivals))
+            for index, request in enumerate(requests)
+        ]
+        try:
+            while any(draft.finish_reason is None for draft in drafts):
+                index, piece = await arrivals.get()
+                if isinstance(piece, Exception):
+                    raise piece
+                drafts[index].add(piece)
+                if piece.text:
+                    yield CandidatePiece(LABELS[index], piece.text)
+        finally:
+            for task in tasks:
+                task.cancel()
+        replies = [CandidateReply(draft.text, **draft.origin()) for draft in drafts]
+        candidates_id, messages = await asyncio.to_thread(
+            self._store.add_candidates, prompt.id, replies, rater_id=rater_id
+        )
+        stored = Candidates(candidates_id, tuple(messages))
+        yield CandidatePiece(LABELS[len(drafts) - 1], "", stored)
+
+    async def _pump(
+        self,
+        index: int,
+        request: GenerationRequest,
+        arrivals: "asyncio.Queue[tuple[int, Piece | Exception]]",
+    ) -> None:
+        try:
+            async with aclosing(self._engine.stream(request)) as pieces:
+                async for piece in pieces:
+                    arrivals.put_nowait((index, piece))
+        except Exception as exc:
+            arrivals.put_nowait((index, exc))
+
+    def _store_reply(self, prompt: Message, draft: "_Draft", reply_id: str) -> Message:
+        return self._store.add_message(
+            prompt.conversation_id,
+            "assistant",
+            draft.text,
+            parent_id=prompt.id,
+            message_id=reply_id,
+            **draft.origin(),
+        )
+
+
+class _Draft:
+    """A reply on its way: its text so far and what its row will say about it."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self._request = request
+        self.text = ""
+        self.last = Piece("")
+        self.finish_reason: FinishReason | None = None
+
+    def add(self, piece: Piece) -> None:
+        self.text += piece.text
+        self.finish_reason = piece.finish_reason
+        self.last = piece
+
+    def origin(self) -> dict[str, Any]:
+        """What made the reply, as the store's columns."""
+        return {
+            "adapter": self._request.adapter,
+            "sampling": asdict(self._request.sampling),
+            "seed": self._request.seed,
+            "finish_reason": self.finish_reason,
+        }

@@ -1,0 +1,145 @@
+"""When to start a training cycle, and starting it: a process of its own, niced, one at a time.
+
+The cycle's crash or kill never touches a chat, and stopping the server does not stop a cycle. What
+the cycle does, and that no two run at once whoever started them, is its own and the store's affair.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from chat_app.errors import ChatAppError, RefusedError
+from chat_app.settings import CONFIG_VARIABLE, ScheduleSettings, Settings
+from feedback_store.processes import identity
+from feedback_store.records import Cycle
+from feedback_store.store import FeedbackStore
+
+log = logging.getLogger(__name__)
+
+
+class CycleProcess:
+    """The training process that this server started last."""
+
+    def __init__(self, store: FeedbackStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def running(self) -> int | None:
+        """Process id of a running cycle, whoever started it."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process.pid
+        last = self._store.last_cycle()
+        if last is not None and last.state == "running" and identity(last.pid) is not None:
+            return last.pid
+        return None
+
+    def start(self) -> int:
+        """Start a cycle and return its process id.
+
+        Raises:
+            RefusedError: A cycle is running.
+        """
+        with self._lock:
+            running = self.running()
+            if running is not None:
+                raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
+            data = self._settings.data
+            (data / "cycles").mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, "-m", "chat_app", "cycle", "--data", str(data)]
+            with (data / "cycles" / "output.log").open("ab") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    env=self._environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # Ctrl-C on the server is not meant for the cycle
+                )
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, self._settings.schedule.niceness)
+            log.info("cycle started as process %d", self._process.pid)
+            return self._process.pid
+
+    def _environment(self) -> dict[str, str]:
+        """The server's environment, and what its flags said about the model."""
+        env = dict(os.environ)
+        env["FEEDBACK_CHAT_MODEL"] = self._settings.model
+        env["FEEDBACK_CHAT_QUANTIZATION"] = self._settings.quantization
+        file = self._settings.toml_file
+        if file is not None and file.is_file():
+            env[CONFIG_VARIABLE] = str(file.resolve())
+        return env
+
+
+class Scheduler:
+    """Checks every few seconds whether a cycle is due."""
+
+    def __init__(
+        self, store: FeedbackStore, settings: ScheduleSettings, start: Callable[[], int]
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._start = start
+        self._left_unused = 0  # comparisons that the last attempt did not use
+        self._jobs = BackgroundScheduler(timezone=UTC)
+
+    def begin(self) -> None:
+        """Start checking in a background thread."""
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+        self._jobs.add_job(
+            self.check, "interval", seconds=self._settings.poll_seconds, coalesce=True
+        )
+        self._jobs.start()
+
+    def end(self) -> None:
+        """Stop checking; a running cycle goes on."""
+        self._jobs.shutdown(wait=False)
+
+    def check(self) -> bool:
+        """Start a cycle if one is due; returns whether it did."""
+        self._store.refresh_comparisons()
+        unused = self._store.counts()["unused_comparisons"]
+        reason = due(
+            self._settings,
+            new=unused - min(self._left_unused, unused),
+            hours=_hours_since(self._store.last_cycle()),
+        )
+        if reason is None:
+            return False
+        try:
+            self._start()
+        except ChatAppError as exc:
+            log.debug("cycle due (%s) but not started: %s", reason, exc)
+            return False
+        self._left_unused = unused
+        log.info("cycle started: %s", reason)
+        return True
+
+
+def due(settings: ScheduleSettings, *, new: int, hours: float | None) -> str | None:
+    """Why a cycle should start now, or None.
+
+    Args:
+        settings: The two conditions.
+        new: Comparisons that no cycle used and no refused attempt has seen.
+        hours: Since the last cycle began; None if there was none.
+    """
+    if new >= settings.new_comparisons:
+        return f"{new} new comparisons"
+    if settings.every_hours and new and hours is not None and hours >= settings.every_hours:
+        return f"{hours:.1f} hours since the last cycle"
+    return None
+
+
+def _hours_since(cycle: Cycle | None) -> float | None:
+    if cycle is None:
+        return None
+    began = datetime.fromisoformat(cycle.started_at)
+    return (datetime.now(UTC) - began).total_seconds() / 3600
