@@ -24,7 +24,8 @@ def token_rewards(
         Rewards, zero on padding. (B, T)
 
     Source:
-        Ziegler et al. 2019, arXiv:1909.08593, section 2; Ouyang et al. 2022, arXiv:2203.02155, eq. 2.
+        Ziegler et al. 2019, arXiv:1909.08593, section 2.1; Ouyang et al. 2022,
+        arXiv:2203.02155, eq. 2.
     """
     kl = (logprobs - ref_logprobs).masked_fill(~mask, 0.0)
     rewards = -kl_coef * kl
@@ -84,7 +85,7 @@ def leave_one_out(totals: Tensor, mask: Tensor, *, group: int) -> Tensor:
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Shift and scale to mean 0 and variance 1 over real tokens; zero on padding. (B, T)
+    """Shift and scale to mean 0 and variance 1 over real tokens; zero on padding.
 
     Source:
         Huang et al. 2024, arXiv:2403.17031, detail 25; the variance is the biased one.

@@ -7,7 +7,7 @@ smaller learning rate first of all.
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Stage(BaseModel):
@@ -80,6 +80,15 @@ class PolicySettings(Stage):
     missing_eos_penalty: float = Field(1.0, ge=0, description="taken off an unfinished response")
     estimator: Literal["gae", "rloo"] = "gae"
     max_grad_norm: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> "PolicySettings":
+        if self.batch_size % self.minibatch_size or self.minibatch_size % 2:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of minibatch_size "
+                f"{self.minibatch_size}, and that must be even"
+            )
+        return self
 
 
 class GateSettings(Stage):

@@ -8,7 +8,7 @@ from torch.nn.functional import logsigmoid
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the real tokens of the whole batch. () from (B, T)"""
+    """Mean over the real tokens of the whole batch; a scalar from (B, T)."""
     return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
 
 

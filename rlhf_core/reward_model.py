@@ -52,7 +52,7 @@ class Member(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, **_: Any
     ) -> SequenceClassifierOutput:
-        """Raw scores at the last real token of right-padded rows. (B, 1)"""
+        """Raw scores at the last real token of right-padded rows; (B, 1)."""
         decoder = self.network.get_decoder()
         hidden = decoder(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
@@ -74,7 +74,7 @@ class RewardModel:
         self.max_tokens = max_tokens
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        """Cautious score of each response, in standard deviations of compared responses. (B,)"""
+        """Cautious score of each response, in standard deviations of compared responses; (B,)."""
         scores = self.member_scores(prompts, responses)
         if len(self.members) == 1:
             return scores[0]
@@ -84,7 +84,7 @@ class RewardModel:
     def member_scores(
         self, prompts: Sequence[Prompt], responses: Sequence[str], *, batch_size: int = 64
     ) -> Tensor:
-        """Normalised score of each response by each member. (members, B)"""
+        """Normalised score of each response by each member; (members, B)."""
         tokens = self.base.tokenizer
         rows = [
             tuple(encode_pair(tokens, p, r, max_tokens=self.max_tokens)[0])

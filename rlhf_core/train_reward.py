@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
-from trl import RewardConfig
-from trl import RewardTrainer as TRLRewardTrainer
+from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import DataCollatorForPreference
+from trl.trainer.reward_trainer import RewardTrainer as TRLRewardTrainer
 
 from rlhf_core.base_model import Base
 from rlhf_core.chat_format import encode_pair
@@ -101,7 +101,7 @@ def corrupt(response: str, rng: random.Random) -> str | None:
     return " ".join(words[: rng.randrange(1, len(words))])
 
 
-class RewardTrainer(PrivateTrainer, TRLRewardTrainer):  # type: ignore[misc]
+class RewardTrainer(PrivateTrainer, TRLRewardTrainer):
     """TRL's reward trainer with soft targets and weights."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -135,7 +135,7 @@ class RewardTrainer(PrivateTrainer, TRLRewardTrainer):  # type: ignore[misc]
 
 
 @dataclass
-class _Collator(DataCollatorForPreference):  # type: ignore[misc]
+class _Collator(DataCollatorForPreference):
     """Pads the pairs as TRL does and adds targets and weights."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -163,6 +163,7 @@ def _train_member(
                 num_train_epochs=settings.epochs,
                 learning_rate=settings.learning_rate,
                 lr_scheduler_type="linear",
+                train_sampling_strategy="group_by_length",  # less padding
                 remove_unused_columns=False,
                 max_length=None,
             ),
@@ -183,7 +184,13 @@ def _rows(
         first, _ = encode_pair(base.tokenizer, c.prompt, better, max_tokens=settings.max_tokens)
         second, _ = encode_pair(base.tokenizer, c.prompt, worse, max_tokens=settings.max_tokens)
         weight = c.weight * (settings.tie_weight if target == 0.5 else 1.0)
-        return {"chosen_ids": first, "rejected_ids": second, "target": target, "weight": weight}
+        return {
+            "chosen_ids": first,
+            "rejected_ids": second,
+            "target": target,
+            "weight": weight,
+            "length": max(len(first), len(second)),
+        }
 
     rows = []
     for c in comparisons:

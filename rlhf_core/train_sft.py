@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
-from trl import SFTConfig
-from trl import SFTTrainer as TRLSFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer as TRLSFTTrainer
 
 from rlhf_core.base_model import Base
 from rlhf_core.chat_format import Tokenizer, encode_pair
@@ -77,7 +77,7 @@ def sft_row(tokenizer: Tokenizer, demonstration: Demonstration, max_tokens: int)
     return {"input_ids": ids, "labels": [-100] * (len(ids) - reply) + ids[len(ids) - reply :]}
 
 
-class SFTTrainer(PrivateTrainer, TRLSFTTrainer):  # type: ignore[misc]
+class SFTTrainer(PrivateTrainer, TRLSFTTrainer):
     """TRL's trainer in float32, remembering its latest loss."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -87,7 +87,7 @@ class SFTTrainer(PrivateTrainer, TRLSFTTrainer):  # type: ignore[misc]
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's loss, which must be a number."""
-        found = super().compute_loss(*args, **kwargs)
+        found = super().compute_loss(*args, **kwargs)  # type: ignore[no-untyped-call]
         loss = found[0] if isinstance(found, tuple) else found
         self.latest = require_finite(loss.detach(), "the SFT loss").item()
         return found

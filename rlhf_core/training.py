@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import TrainerCallback
 
 from rlhf_core.base_model import Base
@@ -28,7 +27,7 @@ class PrivateTrainer:
         """TRL reports usage over the network here; a service holding people's chats does not."""
 
 
-class ReportProgress(TrainerCallback):  # type: ignore[misc]
+class ReportProgress(TrainerCallback):
     """Calls ``progress`` after every optimizer step."""
 
     def __init__(self, report: Callable[[float], None]) -> None:
@@ -79,7 +78,7 @@ def prepared(base: Base, adapter: str) -> Iterator[str]:
             network.__dict__.pop("forward", None)
 
 
-def to_float32(model: nn.Module) -> None:
+def to_float32(model: Any) -> None:
     """Train in float32: TRL casts the adapters of a quantized base to bfloat16.
 
     Adam's steps of 1e-4 are below bfloat16's resolution of weights around 0.02 and more.
@@ -99,9 +98,10 @@ def require_finite(value: torch.Tensor, what: str) -> torch.Tensor:
 
 
 class Stopwatch:
-    """Seconds spent in named sections."""
+    """Seconds spent in named sections, and since it was made."""
 
     def __init__(self) -> None:
+        self._start = time.perf_counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
@@ -112,3 +112,7 @@ class Stopwatch:
             yield
         finally:
             self.seconds[name] += time.perf_counter() - start
+
+    def elapsed(self) -> float:
+        """Seconds since the stopwatch was made."""
+        return time.perf_counter() - self._start
