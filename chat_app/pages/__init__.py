@@ -1,0 +1,44 @@
+"""The two web pages, and mounting them.
+
+Gradio is imported here and nowhere else, and only when the pages are mounted: it takes seconds.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import fastapi
+
+    from chat_app.identity import Identity
+    from chat_app.service import ChatService
+
+
+def mount(app: "fastapi.FastAPI", service: "ChatService", identity: "Identity") -> None:
+    """Mount the operator page at ``/operator`` and the chat page at ``/``.
+
+    Everything else must be routed before: the chat page takes every path that is left.
+    """
+    from chat_app.pages.shared import attach, scrub_environment
+
+    scrub_environment()
+    from chat_app.handlers.operator import Door
+    from chat_app.pages.chat import ChatPage
+    from chat_app.pages.login import add_login
+    from chat_app.pages.operator import OperatorPage
+
+    door = Door(identity)
+    add_login(app, door)
+    blocked = [service.settings.data.resolve()]
+    attach(
+        app,
+        OperatorPage(service, door).build(),
+        "/operator",
+        user=lambda request: "operator" if door.is_open(request.headers, request.cookies) else "-",
+        blocked=blocked,
+    )
+    attach(
+        app,
+        ChatPage(service).build(),
+        "/",
+        user=lambda request: identity.caller(request.headers, request.cookies).rater_id,
+        blocked=blocked,
+    )

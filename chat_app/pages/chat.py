@@ -1,0 +1,227 @@
+"""The chat page: which event calls which handler.
+
+The rater is ``gr.Request.username``, which the server reads from the signed cookie; the browser
+tab is Gradio's session. It holds no rule (see ``chat_app.handlers``) and no layout (see
+``chat_parts.py``).
+"""
+
+import html
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+
+from chat_app.handlers.receipts import receipts_of
+from chat_app.handlers.talk import Talk, Views
+from chat_app.handlers.views import ChatView, Panel
+from chat_app.handlers.votes import Votes
+from chat_app.pages.chat_parts import ChatParts, Update, show_header, show_receipts
+from chat_app.pages.shared import BLOCKS, EVENT
+from chat_app.service import ChatService
+
+HEADER_S = 5.0  # seconds between looks at what is served
+AGREED = "Thank you: your votes count from now on."
+WITHDRAWN = "Done: no vote of yours is used from now on."
+UNFINISHED = "This reply is not complete yet; nothing was saved."
+
+
+class ChatPage:
+    """The page's events, over one service."""
+
+    def __init__(self, service: ChatService) -> None:
+        self._service = service
+        self._talk = Talk(service)
+        self._votes = Votes(service)
+
+    def build(self) -> gr.Blocks:
+        """Lay the page out and wire it."""
+        blocks: gr.Blocks
+        with gr.Blocks(title="feedback-chat", **BLOCKS) as blocks:
+            self._parts = ChatParts(message_chars=self._service.settings.limits.message_chars)
+            self._wire(blocks)
+        return blocks
+
+    def _wire(self, blocks: gr.Blocks) -> None:
+        parts, everything = self._parts, self._parts.everything
+        blocks.load(self._on_load, None, [*everything, parts.notice, parts.header], **EVENT)
+        gr.Timer(HEADER_S).tick(self._header, None, parts.header, queue=False, **EVENT)
+        gr.on(
+            [parts.go.click, parts.text.submit],
+            self._on_send,
+            [parts.text, parts.chat],
+            everything,
+            **EVENT,
+        )
+        parts.chat.example_select(self._on_example, parts.chat, everything, **EVENT)
+        gr.on(
+            [parts.again.click, parts.chat.retry], self._on_again, parts.chat, everything, **EVENT
+        )
+        parts.chat.edit(self._on_edit, parts.chat, everything, **EVENT)
+        parts.halt.click(self._on_stop, None, None, **EVENT)
+        parts.new.click(self._on_new, None, everything, **EVENT)
+        parts.conversations.input(self._on_open, parts.conversations, everything, **EVENT)
+        self._wire_votes(everything)
+
+    def _wire_votes(self, everything: list[Any]) -> None:
+        parts = self._parts
+        parts.chat.like(self._on_thumb, parts.chat, everything, **EVENT)
+        parts.save_reasons.click(
+            self._on_reasons,
+            [parts.panel_id, parts.panel_value, parts.tags, parts.comment],
+            everything,
+            **EVENT,
+        )
+        parts.improve.click(self._on_improve, parts.chat, everything, **EVENT)
+        parts.save_better.click(
+            self._on_better, [parts.panel_id, parts.better], everything, **EVENT
+        )
+        parts.close.click(lambda: gr.update(visible=False), None, parts.panel, **EVENT)
+        for choice, button in parts.choices.items():
+            button.click(self._on_choice(choice), parts.pair_id, everything, **EVENT)
+        parts.agree.click(self._on_consent(True), None, parts.notice, **EVENT)
+        parts.decline.click(lambda: gr.update(visible=False), None, parts.notice, **EVENT)
+        parts.withdraw.click(self._on_consent(False), None, parts.notice, **EVENT)
+        parts.refresh.click(self._receipts, None, parts.receipts, **EVENT)
+
+    def _on_load(self, request: gr.Request) -> Update:
+        rater = _rater(request)
+        update = self._show(self._talk.opened(rater))
+        update[self._parts.notice] = gr.update(visible=not self._votes.consented(rater))
+        update[self._parts.header] = self._header()
+        update[self._parts.receipts] = self._receipts(request)
+        return update
+
+    async def _on_send(
+        self, text: str, history: list[Any], request: gr.Request
+    ) -> AsyncIterator[Update]:
+        views = self._talk.send(_rater(request), text, last_id=_last_id(history), tab=_tab(request))
+        async for update in self._stream(views):
+            yield update
+
+    async def _on_example(
+        self, event: gr.SelectData, history: list[Any], request: gr.Request
+    ) -> AsyncIterator[Update]:
+        text = str(event.value["text"])
+        async for update in self._on_send(text, [], request):
+            yield update
+
+    async def _on_again(self, history: list[Any], request: gr.Request) -> AsyncIterator[Update]:
+        views = self._talk.again(_rater(request), last_id=_last_id(history), tab=_tab(request))
+        async for update in self._stream(views):
+            yield update
+
+    async def _on_edit(
+        self, event: gr.EditData, history: list[Any], request: gr.Request
+    ) -> AsyncIterator[Update]:
+        rater, message_id = _rater(request), _id_at(history, event.index)
+        if _role_at(history, event.index) == "assistant":
+            yield self._show(self._votes.rewrite(rater, message_id, str(event.value)))
+            return
+        views = self._talk.edit(rater, message_id, str(event.value), tab=_tab(request))
+        async for update in self._stream(views):
+            yield update
+
+    async def _on_stop(self, request: gr.Request) -> None:
+        await self._talk.stop(_rater(request), tab=_tab(request))
+
+    def _on_new(self) -> Update:
+        return {**self._show(ChatView()), self._parts.conversations: gr.update(value=None)}
+
+    def _on_open(self, conversation_id: str | None, request: gr.Request) -> Update:
+        return self._show(self._talk.open(_rater(request), conversation_id))
+
+    def _on_thumb(self, event: gr.LikeData, history: list[Any], request: gr.Request) -> Update:
+        # `liked` is "" when a thumb is clicked again: a vote taken back, which is no dislike.
+        value = 1 if event.liked is True else -1 if event.liked is False else 0
+        rater, message_id = _rater(request), _id_at(history, event.index)
+        return self._voted(*self._votes.thumb(rater, message_id, value), request)
+
+    def _on_reasons(
+        self, message_id: str, value: str, tags: list[str], comment: str, request: gr.Request
+    ) -> Update:
+        vote = {"1": 1, "-1": -1}.get(value, 0)
+        view, _ = self._votes.explain(
+            _rater(request), message_id, vote, tags=tags, comment=comment or ""
+        )
+        if view.problem:
+            gr.Warning(html.escape(view.problem))
+            return {self._parts.note: ""}
+        return self._voted(view, None, request)
+
+    def _on_improve(self, history: list[Any], request: gr.Request) -> Update:
+        panel = self._votes.panel(_rater(request), _last_id(history))
+        if panel is None:
+            gr.Warning("There is no reply to improve yet.")
+            return {self._parts.note: ""}
+        return self._parts.show_panel(panel)
+
+    def _on_better(self, message_id: str, text: str, request: gr.Request) -> Update:
+        view = self._votes.rewrite(_rater(request), message_id, text or "")
+        if view.problem:
+            gr.Warning(html.escape(view.problem))
+            return {self._parts.note: ""}
+        return self._voted(view, None, request)
+
+    def _on_choice(self, choice: str) -> Any:
+        def chosen(pair_id: str, request: gr.Request) -> Update:
+            return self._voted(self._votes.choose(_rater(request), pair_id, choice), None, request)
+
+        return chosen
+
+    def _on_consent(self, given: bool) -> Any:
+        def answered(request: gr.Request) -> Any:
+            self._votes.consent(_rater(request), given=given)
+            gr.Info(AGREED if given else WITHDRAWN)
+            return gr.update(visible=not given)
+
+        return answered
+
+    # Helpers
+
+    async def _stream(self, views: Views) -> AsyncIterator[Update]:
+        async with aclosing(views):
+            async for view in views:
+                yield self._show(view)
+
+    def _show(self, view: ChatView) -> Update:
+        if view.problem:
+            gr.Warning(html.escape(view.problem))
+        return self._parts.show(view)
+
+    def _voted(self, view: ChatView, panel: Panel | None, request: gr.Request) -> Update:
+        update = self._show(view)
+        if not view.problem:
+            update[self._parts.receipts] = self._receipts(request)
+        return {**update, **self._parts.show_panel(panel)} if panel else update
+
+    def _header(self) -> str:
+        return show_header(self._talk.served())
+
+    def _receipts(self, request: gr.Request) -> str:
+        return show_receipts(receipts_of(self._service, _rater(request)))
+
+
+def _rater(request: gr.Request) -> str:
+    if not request.username:
+        raise gr.Error("Your browser sent no cookie: allow cookies for this site and reload.")
+    return str(request.username)
+
+
+def _tab(request: gr.Request) -> str:
+    return str(request.session_hash)
+
+
+def _id_at(history: list[Any], index: Any) -> str:
+    """The id that a message was shown with; empty while it is being written."""
+    if not isinstance(index, int) or not 0 <= index < len(history):
+        return ""
+    return str((history[index].get("metadata") or {}).get("id") or "")
+
+
+def _role_at(history: list[Any], index: Any) -> str:
+    return str(history[index]["role"]) if _id_at(history, index) else ""
+
+
+def _last_id(history: list[Any]) -> str | None:
+    return _id_at(history, len(history) - 1) or None

@@ -1,0 +1,272 @@
+"""The components of the chat page, and how a view of the conversation fills them.
+
+The ids of the messages travel in the conversation's own metadata, so that a click names the reply
+that was clicked even after a restart. Text from people and models goes through Markdown with HTML
+sanitised, or is escaped here.
+It knows no event: see ``chat.py``.
+"""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from chat_app.handlers.receipts import Receipt
+from chat_app.handlers.views import ChatView, Panel, Shown, short
+from chat_app.handlers.votes import CHOICES, COMMENT_CHARS, REASONS
+
+Update = dict[Any, Any]
+
+NOTICE = """**Before you start.** What you write, the replies and your votes are stored on this
+server. With your agreement, votes and better answers train the model that everybody here talks to.
+Leave out anything private. You can chat without agreeing, and take an agreement back at any time.
+"""
+EMPTY = """### Ask something
+A small model answers. Your thumbs, choices and better answers teach it.
+"""
+EXAMPLES = (
+    "What is the capital of Italy?",
+    "Politely, what is the opposite of hot?",
+    "List three animals.",
+)
+DATA = """Conversations and votes are kept under a random id in a cookie of this browser. Without
+your agreement nothing that you say is trained on."""
+CHOOSE_FIRST = "Choose between the two replies above to go on."
+WRITE = "Write a message. Enter sends, Shift+Enter starts a new line."
+THUMBS = {1: "Like", -1: "Dislike"}
+NO_RECEIPTS = "Nothing yet. Each of your votes will be listed here with what became of it."
+
+
+class ChatParts:
+    """Every component of the page; built inside an open ``gr.Blocks``."""
+
+    def __init__(self, *, message_chars: int) -> None:
+        self._sidebar()
+        with gr.Column(elem_classes="page"):
+            self.header = gr.HTML()
+            self._notice()
+            self._conversation()
+            self._pair()
+            self._panel()
+            self._composer(message_chars)
+
+    def _sidebar(self) -> None:
+        with gr.Sidebar(width=290, elem_id="sidebar"):
+            self.new = gr.Button("New conversation", variant="primary")
+            self.conversations = gr.Radio(
+                [], label="Your conversations", elem_id="conversations", container=False
+            )
+            with gr.Accordion("What became of your votes", open=False, elem_id="receipts"):
+                self.receipts = gr.HTML()
+                self.refresh = gr.Button("Refresh", size="sm")
+            with gr.Accordion("Your data", open=False):
+                gr.Markdown(DATA, elem_classes="quiet")
+                self.withdraw = gr.Button("Stop using my votes", size="sm")
+
+    def _notice(self) -> None:
+        with gr.Group(visible=False, elem_classes="card", elem_id="notice") as self.notice:
+            gr.Markdown(NOTICE)
+            with gr.Row():
+                self.agree = gr.Button("I agree: my votes may train it", variant="primary")
+                self.decline = gr.Button("Just chat")
+
+    def _conversation(self) -> None:
+        self.chat = gr.Chatbot(
+            label="Conversation",
+            show_label=False,
+            elem_id="chat",
+            height="56vh",
+            min_height=260,
+            editable="all",
+            buttons=["copy"],
+            placeholder=EMPTY,
+            examples=[{"text": example} for example in EXAMPLES],
+            group_consecutive_messages=False,
+            allow_tags=False,
+            allow_file_downloads=False,
+            latex_delimiters=[],
+        )
+
+    def _pair(self) -> None:
+        self.pair_id = gr.Textbox(visible=False)
+        with gr.Column(visible=False, elem_id="pair") as self.pair:
+            gr.Markdown("**Two replies this time: which is better?** The order is random.")
+            with gr.Row():
+                self.replies = [
+                    gr.Markdown(elem_classes="reply", elem_id=f"reply-{name}", min_height=80)
+                    for name in "ab"
+                ]
+            with gr.Row():
+                self.choices = {
+                    choice: gr.Button(label[0].upper() + label[1:], min_width=110)
+                    for choice, label in CHOICES.items()
+                }
+
+    def _panel(self) -> None:
+        self.panel_id = gr.Textbox(visible=False)
+        self.panel_value = gr.Textbox(visible=False)
+        with gr.Group(visible=False, elem_classes="card", elem_id="panel") as self.panel:
+            self.panel_title = gr.Markdown()
+            with gr.Column(elem_id="reasons") as self.why:
+                self.tags = gr.CheckboxGroup([], label="Why? (optional)", elem_id="tags")
+                self.comment = gr.Textbox(
+                    label="Comment (optional)", max_length=COMMENT_CHARS, elem_id="comment"
+                )
+                self.save_reasons = gr.Button("Save reasons", variant="primary", size="sm")
+            self.better = gr.Textbox(
+                label="A better answer (optional): what should the reply have been?",
+                lines=2,
+                elem_id="better",
+            )
+            with gr.Row():
+                self.save_better = gr.Button("Save better answer", size="sm")
+                self.close = gr.Button("Close", size="sm")
+
+    def _composer(self, message_chars: int) -> None:
+        self.note = gr.HTML(elem_id="note")
+        with gr.Row(equal_height=True):
+            self.text = gr.Textbox(
+                label="Your message",
+                show_label=False,
+                container=False,
+                placeholder=WRITE,
+                lines=1,
+                max_lines=8,
+                max_length=message_chars,
+                autofocus=True,
+                scale=8,
+                elem_id="composer",
+                html_attributes=gr.InputHTMLAttributes(enterkeyhint="send"),
+            )
+            self.go = gr.Button("Send", variant="primary", scale=1, min_width=90)
+            self.halt = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
+        with gr.Row():
+            self.again = gr.Button("Try again", size="sm", min_width=120)
+            self.improve = gr.Button("Write a better answer", size="sm", min_width=120)
+
+    @property
+    def everything(self) -> list[Any]:
+        """All that an event may change."""
+        return [
+            self.chat,
+            self.conversations,
+            self.pair,
+            self.pair_id,
+            *self.replies,
+            *self.choices.values(),
+            self.panel,
+            self.panel_id,
+            self.panel_value,
+            self.panel_title,
+            self.why,
+            self.tags,
+            self.comment,
+            self.better,
+            self.note,
+            self.text,
+            self.go,
+            self.halt,
+            self.again,
+            self.improve,
+            self.receipts,
+        ]
+
+    # Views to updates
+
+    def show(self, view: ChatView) -> Update:
+        """The page for a view; while a reply is being written only what grows is sent."""
+        update: Update = {self.chat: gr.update(value=_history(view.messages))}
+        if view.pair is not None:
+            update |= self._show_pair(view)
+        if view.busy and view.draft is None:
+            return update
+        waiting, thumbs = view.pair is not None, _thumbs(view.messages)
+        idle = not view.busy and not waiting
+        update |= {
+            self.chat: gr.update(value=_history(view.messages), feedback_value=thumbs),
+            self.pair: gr.update(visible=waiting),
+            self.panel: gr.update(visible=False),
+            self.note: f'<p class="quiet" role="status">{html.escape(view.note)}</p>',
+            self.go: gr.update(visible=not view.busy, interactive=not waiting),
+            self.halt: gr.update(visible=view.busy),
+            self.again: gr.update(interactive=idle and bool(view.messages)),
+            self.improve: gr.update(interactive=idle and bool(thumbs)),
+            self.text: _text(view, waiting=waiting),
+        }
+        if view.conversations is not None:
+            update[self.conversations] = gr.update(
+                choices=list(view.conversations), value=view.conversation_id
+            )
+        return update
+
+    def _show_pair(self, view: ChatView) -> Update:
+        assert view.pair is not None
+        ready = bool(view.pair.id)
+        buttons = {button: gr.update(interactive=ready) for button in self.choices.values()}
+        return {
+            self.pair: gr.update(visible=True),
+            self.pair_id: view.pair.id,
+            self.replies[0]: f"**A**\n\n{view.pair.a}",
+            self.replies[1]: f"**B**\n\n{view.pair.b}",
+            **buttons,
+        }
+
+    def show_panel(self, panel: Panel) -> Update:
+        """The feedback panel of one reply."""
+        about = f"“{short(panel.content, 80)}”"
+        verdict = {1: "You liked", -1: "You did not like", 0: "Improve"}[panel.value]
+        return {
+            self.panel: gr.update(visible=True),
+            self.panel_id: panel.message_id,
+            self.panel_value: str(panel.value),
+            self.panel_title: f"**{verdict}** {about}",
+            self.why: gr.update(visible=panel.value != 0),
+            self.tags: gr.update(
+                choices=list(REASONS.get(panel.value, ())), value=list(panel.tags)
+            ),
+            self.comment: panel.comment,
+            self.better: panel.content,
+        }
+
+
+def show_header(adapter: str) -> str:
+    """The line at the top: what this is and which adapter answers."""
+    return (
+        '<div class="bar"><h1>feedback-chat</h1><span class="pill" title="The version of the model '
+        f'that new replies use">answers come from <b>{html.escape(adapter)}</b></span></div>'
+    )
+
+
+def show_receipts(receipts: Sequence[Receipt]) -> str:
+    """Each vote and what became of it."""
+    if not receipts:
+        return f'<p class="quiet">{NO_RECEIPTS}</p>'
+    items = (
+        f"<li><b>{html.escape(r.said)}</b><br>{html.escape(r.about)}<br>"
+        f'<span class="quiet">{html.escape(r.became)}</span></li>'
+        for r in receipts
+    )
+    return (
+        f'<p class="quiet">Thank you. Newest first:</p><ul class="receipts">{"".join(items)}</ul>'
+    )
+
+
+def _history(messages: Sequence[Shown]) -> list[dict[str, Any]]:
+    return [
+        {"role": m.role, "content": m.content or "…", "metadata": {"id": m.id}} for m in messages
+    ]
+
+
+def _thumbs(messages: Sequence[Shown]) -> list[str | None]:
+    return [THUMBS.get(m.thumb) for m in messages if m.role == "assistant"]
+
+
+def _text(view: ChatView, *, waiting: bool) -> Any:
+    update: dict[str, Any] = {
+        "placeholder": CHOOSE_FIRST if waiting else WRITE,
+        "interactive": not waiting,
+    }
+    if view.draft is not None:
+        update["value"] = view.draft
+    return gr.update(**update)

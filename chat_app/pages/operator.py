@@ -1,0 +1,88 @@
+"""The operator page's events: look, run a cycle, read a report, promote, roll back.
+
+Every event asks the door first, with the headers and cookies of its own request; what the page
+hides is only tidiness. It holds no rule (see ``chat_app.handlers.operator``) and no layout (see
+``operator_parts.py``).
+"""
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from chat_app.handlers.operator import Door, Operator
+from chat_app.handlers.views import told
+from chat_app.pages.operator_parts import Confirm, OperatorParts, Update
+from chat_app.pages.shared import BLOCKS, EVENT
+from chat_app.service import ChatService
+
+
+class OperatorPage:
+    """The page's events, over one service."""
+
+    def __init__(self, service: ChatService, door: Door) -> None:
+        self._operator = Operator(service)
+        self._door = door
+
+    def build(self) -> gr.Blocks:
+        """Lay the page out and wire it."""
+        blocks: gr.Blocks
+        with gr.Blocks(title="feedback-chat operator", **BLOCKS) as blocks:
+            self._parts = OperatorParts()
+            self._wire(blocks)
+        return blocks
+
+    def _wire(self, blocks: gr.Blocks) -> None:
+        parts = self._parts
+        blocks.load(self._on_look, parts.seen, parts.live, **EVENT)
+        parts.timer.tick(self._on_look, parts.seen, parts.live, queue=False, **EVENT)
+        parts.cycle.change(self._on_report, parts.cycle, parts.report, **EVENT)
+        parts.run.click(self._on_run, parts.seen, parts.live, **EVENT)
+        self._confirmed(parts.promote, parts.promote_sure, self._on_promote)
+        self._confirmed(parts.back, parts.back_sure, self._on_back)
+
+    def _confirmed(self, ask: gr.Button, sure: Confirm, act: Callable[..., Update]) -> None:
+        """Ask once more before acting."""
+        parts = self._parts
+        ask.click(lambda: gr.update(visible=True), None, sure.row, **EVENT)
+        sure.no.click(lambda: gr.update(visible=False), None, sure.row, **EVENT)
+        sure.yes.click(act, [parts.seen, parts.target], [*parts.live, sure.row], **EVENT)
+
+    # Events
+
+    def _on_look(self, seen: str, request: gr.Request) -> Update:
+        if not self._allowed(request):
+            return self._parts.closed()
+        return self._parts.show(self._operator.overview(allowed=True), seen)
+
+    def _on_report(self, cycle_id: str | None, request: gr.Request) -> Update:
+        report = self._operator.report(
+            int(cycle_id) if cycle_id else None, allowed=self._allowed(request)
+        )
+        return self._parts.show_report(report)
+
+    def _on_run(self, seen: str, request: gr.Request) -> Update:
+        return self._act(lambda ok: self._operator.run_cycle(allowed=ok), seen, request)
+
+    def _on_promote(self, seen: str, name: str | None, request: gr.Request) -> Update:
+        update = self._act(lambda ok: self._operator.promote(name or "", allowed=ok), seen, request)
+        return {**update, self._parts.promote_sure.row: gr.update(visible=False)}
+
+    def _on_back(self, seen: str, _name: str | None, request: gr.Request) -> Update:
+        update = self._act(lambda ok: self._operator.roll_back(allowed=ok), seen, request)
+        return {**update, self._parts.back_sure.row: gr.update(visible=False)}
+
+    # Helpers
+
+    def _act(self, action: Callable[[bool], str], seen: str, request: gr.Request) -> Update:
+        """Do one thing, say how it went, and look again."""
+        try:
+            gr.Info(html.escape(action(self._allowed(request))))
+        except Exception as exc:
+            gr.Warning(html.escape(told(exc)))
+        return self._on_look(seen, request)
+
+    def _allowed(self, request: gr.Request) -> bool:
+        headers: dict[str, Any] = dict(request.headers)
+        return self._door.is_open(headers, dict(request.cookies))

@@ -1,0 +1,300 @@
+"""The components of the operator page, and how the state of the service fills them.
+
+Tables are plain HTML, built here from escaped text: they are small, they need no script, and a
+screen reader reads them as tables.
+"""
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from chat_app.handlers.operator import Overview
+from chat_app.handlers.report import Report
+from chat_app.plots import score_plot, training_plot, win_plot
+from feedback_store.records import CYCLE_STAGES, Adapter, Cycle
+
+Update = dict[Any, Any]
+
+LOGIN = """<form method="post" action="/operator/login" class="login">
+<label for="token">The operator's token, printed when the server started</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required>
+<button type="submit">Enter</button></form>"""
+MARKS = {
+    "promoted": "good",
+    "published": "good",
+    "passed": "good",
+    "rejected": "bad",
+    "failed": "bad",
+}
+NAMES = {
+    "raters": "people",
+    "messages": "messages",
+    "thumbs": "thumbs",
+    "choices": "choices",
+    "rankings": "rankings",
+    "demonstrations": "better answers",
+    "comparisons": "comparisons",
+    "unused_comparisons": "not yet used",
+}
+NO_REPORT = "This cycle wrote no report: it has not been evaluated."
+NO_CYCLES = "No cycle yet. Run one when there are enough votes."
+
+
+class Confirm:
+    """A second question before something that everybody notices."""
+
+    def __init__(self, question: str, yes: str, name: str) -> None:
+        with gr.Row(visible=False, elem_classes="card", elem_id=f"confirm-{name}") as self.row:
+            gr.Markdown(question)
+            self.yes = gr.Button(yes, variant="stop", size="sm", min_width=140)
+            self.no = gr.Button("Cancel", size="sm", min_width=100)
+
+
+class OperatorParts:
+    """Every component of the page; built inside an open ``gr.Blocks``."""
+
+    def __init__(self) -> None:
+        self.timer = gr.Timer(2.0, active=False)
+        self.seen = gr.Textbox(visible=False)
+        with gr.Column(elem_classes="wide"):
+            gr.HTML('<div class="bar"><h1>feedback-chat · operator</h1><a href="/">chat</a></div>')
+            with gr.Column(visible=False, elem_classes="card") as self.door:
+                gr.HTML(LOGIN)
+            with gr.Column(visible=False) as self.room:
+                self._now()
+                self._past()
+                self._adapters()
+
+    def _now(self) -> None:
+        self.serving = gr.HTML()
+        self.counts = gr.HTML()
+        with gr.Column(elem_classes="card"):
+            self.progress = gr.HTML()
+            self.run = gr.Button("Run a cycle", variant="primary", elem_id="run")
+
+    def _past(self) -> None:
+        gr.Markdown("### Cycles")
+        self.cycles = gr.HTML()
+        gr.Markdown("### Report")
+        self.cycle = gr.Dropdown([], label="Report of", elem_id="report-of", filterable=False)
+        self.verdict = gr.HTML(elem_id="verdict")
+        with gr.Row():
+            self.plots = [
+                gr.Plot(show_label=False, container=False, elem_id=f"plot-{name}", min_width=260)
+                for name in ("scores", "wins", "training")
+            ]
+        self.samples = gr.HTML()
+
+    def _adapters(self) -> None:
+        gr.Markdown("### Adapters")
+        self.adapters = gr.HTML()
+        with gr.Row(equal_height=True):
+            self.target = gr.Dropdown([], label="Adapter to serve", filterable=False, scale=3)
+            self.promote = gr.Button("Promote", scale=1, min_width=120)
+            self.back = gr.Button("Roll back", scale=1, min_width=120)
+        self.promote_sure = Confirm("Serve the chosen adapter?", "Yes, promote", "promote")
+        self.back_sure = Confirm("Serve the previous adapter again?", "Yes, roll back", "back")
+
+    @property
+    def live(self) -> list[Any]:
+        """What a look at the store may change."""
+        return [
+            self.door,
+            self.room,
+            self.timer,
+            self.seen,
+            self.serving,
+            self.counts,
+            self.progress,
+            self.run,
+            self.cycles,
+            self.cycle,
+            self.adapters,
+            self.target,
+            self.back,
+        ]
+
+    @property
+    def report(self) -> list[Any]:
+        """What another report changes."""
+        return [self.verdict, *self.plots, self.samples]
+
+    # State to updates
+
+    def closed(self) -> Update:
+        """The page for anybody but the operator."""
+        return {
+            self.door: gr.update(visible=True),
+            self.room: gr.update(visible=False),
+            self.timer: gr.update(active=False),
+        }
+
+    def show(self, overview: Overview, seen: str) -> Update:
+        """The page for the operator; lists are only replaced when they change."""
+        running = overview.running
+        update = {
+            self.door: gr.update(visible=False),
+            self.room: gr.update(visible=True),
+            self.timer: gr.update(active=True),
+            self.serving: _serving(overview),
+            self.counts: _counts(overview),
+            self.progress: _progress(running),
+            self.run: gr.update(interactive=running is None),
+            self.cycles: _cycles(overview.cycles),
+            self.adapters: _adapters(overview.adapters, overview.serving),
+            self.back: gr.update(interactive=overview.previous is not None),
+        }
+        finished = [cycle for cycle in overview.cycles if cycle.state != "running"]
+        now_seen = f"{[cycle.id for cycle in finished]}{overview.promotable}"
+        if now_seen != seen:
+            update[self.seen] = now_seen
+            update |= self._lists(finished, overview.promotable)
+        return update
+
+    def _lists(self, finished: Sequence[Cycle], promotable: Sequence[str]) -> Update:
+        choices = [(f"Cycle {cycle.id}: {cycle.state}", str(cycle.id)) for cycle in finished]
+        return {
+            self.cycle: gr.update(choices=choices, value=choices[0][1] if choices else None),
+            self.target: gr.update(
+                choices=list(promotable), value=promotable[-1] if promotable else None
+            ),
+        }
+
+    def show_report(self, report: Report | None) -> Update:
+        """A cycle's report: the verdict with its checks, the plots, the samples."""
+        if report is None:
+            empty = f'<p class="quiet">{NO_REPORT}</p>'
+            hidden = {plot: gr.update(value=None, visible=False) for plot in self.plots}
+            return {self.verdict: empty, self.samples: "", **hidden}
+        figures = (score_plot(report), win_plot(report), training_plot(report))
+        shown = {
+            plot: gr.update(value=figure, visible=True)
+            for plot, figure in zip(self.plots, figures, strict=True)
+        }
+        return {self.verdict: _verdict(report), self.samples: _samples(report), **shown}
+
+
+def _serving(overview: Overview) -> str:
+    previous = f" · before: <b>{_text(overview.previous)}</b>" if overview.previous else ""
+    return (
+        f'<div class="bar"><span class="pill">serving: <b>{_text(overview.serving)}</b>'
+        f"{previous}</span></div>"
+    )
+
+
+def _counts(overview: Overview) -> str:
+    cells = (
+        f'<div class="stat"><b>{count:,}</b><span>{_text(NAMES.get(name, name))}</span></div>'
+        for name, count in overview.counts.items()
+    )
+    return f'<div class="stats">{"".join(cells)}</div>'
+
+
+def _progress(cycle: Cycle | None) -> str:
+    if cycle is None:
+        return '<p class="quiet" role="status">No cycle is running.</p>'
+    percent = round(100 * min(1.0, max(0.0, cycle.progress)))
+    stages = " → ".join(
+        f"<b>{stage}</b>" if stage == cycle.stage else stage for stage in CYCLE_STAGES[:-1]
+    )
+    return (
+        f'<p role="status">Cycle {cycle.id} is running: {percent}%</p>'
+        f'<div class="meter" role="progressbar" aria-label="Cycle {cycle.id}" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
+        f'<p class="quiet">{stages}</p>'
+    )
+
+
+def _cycles(cycles: Sequence[Cycle]) -> str:
+    if not cycles:
+        return f'<p class="quiet">{NO_CYCLES}</p>'
+    return _table(
+        ("cycle", "state", "stage", "adapter", "win rate", "started", "reasons"),
+        (
+            (
+                str(cycle.id),
+                _mark(cycle.state),
+                _text(cycle.stage),
+                _text(cycle.adapter),
+                _number(cycle.metrics.get("win_rate")),
+                _when(cycle.started_at),
+                "<br>".join(_text(reason) for reason in cycle.reasons),
+            )
+            for cycle in cycles
+        ),
+    )
+
+
+def _adapters(adapters: Sequence[Adapter], serving: str) -> str:
+    newest_first = sorted(adapters, key=lambda adapter: adapter.name, reverse=True)
+    return _table(
+        ("adapter", "state", "made from", "cycle", "made"),
+        (
+            (
+                f"<b>{_text(a.name)}</b> (served)" if a.name == serving else _text(a.name),
+                _mark(a.state),
+                _text(a.parent),
+                _text(a.cycle_id),
+                _when(a.created_at),
+            )
+            for a in newest_first
+        ),
+    )
+
+
+def _verdict(report: Report) -> str:
+    reasons = "".join(f"<li>{_text(reason)}</li>" for reason in report.reasons)
+    verdict = (
+        f'<p class="bad"><b>Not promoted</b></p><ul>{reasons}</ul>'
+        if report.reasons
+        else '<p class="good"><b>Every check passed</b></p>'
+    )
+    rows = (
+        (
+            '<span class="good">passed</span>'
+            if check.passed
+            else '<span class="bad">failed</span>',
+            _text(check.name),
+            _number(check.value),
+            _number(check.limit),
+            _text(check.text),
+        )
+        for check in report.checks
+    )
+    return verdict + _table(("", "check", "value", "limit", "what it says"), rows)
+
+
+def _samples(report: Report) -> str:
+    if not report.samples:
+        return ""
+    rows = ((_text(s.prompt), _text(s.served), _text(s.candidate)) for s in report.samples)
+    return "<h4>Sample replies</h4>" + _table(("prompt", "served", "candidate"), rows)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of cells that are HTML already."""
+    top = "".join(f'<th scope="col">{name}</th>' for name in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f'<div class="scroll" tabindex="0"><table class="table"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _mark(state: str) -> str:
+    return f'<span class="{MARKS.get(state, "wait")}">{_text(state)}</span>'
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3g}"
+
+
+def _when(time: str) -> str:
+    return _text(time[:16].replace("T", " "))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else html.escape(str(value))

@@ -1,0 +1,170 @@
+"""What both pages share: the hardening settings, the theme and the style sheet.
+
+Invariant: every Gradio switch that widens what a browser may do or what leaves this machine is set
+here, once, and a snapshot test holds it. Gradio's own defaults turn on run history, analytics,
+monitoring and verbose errors, and its component limits are only enforced in the browser, so the
+handlers check lengths and rights themselves.
+It does not lay out anything: each page is a file of its own.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fastapi
+import gradio as gr
+
+STREAMS_AT_ONCE = 64  # event handlers that may run at the same time on one page
+
+# For `gr.Blocks(...)`.
+BLOCKS: dict[str, Any] = {
+    "analytics_enabled": False,
+    "delete_cache": (3600, 3600),  # seconds between sweeps, seconds a temporary file may live
+    "fill_height": True,
+    "fill_width": True,
+}
+# For `Blocks.queue(...)`. A full queue refuses at once instead of letting people wait for nothing.
+QUEUE: dict[str, Any] = {
+    "max_size": 64,
+    "api_open": False,
+    "default_concurrency_limit": STREAMS_AT_ONCE,
+}
+# For `gr.mount_gradio_app(...)`.
+MOUNT: dict[str, Any] = {
+    "allowed_paths": [],
+    "show_error": False,
+    "max_file_size": "1mb",  # no page has an upload; this bounds the upload route itself
+    "ssr_mode": False,
+    "mcp_server": False,
+    "pwa": False,
+    "enable_monitoring": False,
+    "run_history": False,
+    "footer_links": [],
+}
+SESSIONS = 1000  # sessions whose component state the server keeps
+# For every event: not listed in the API description. This is no access control (see handlers).
+EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "monospace")
+
+
+def scrub_environment() -> None:
+    """Drop ``GRADIO_*`` variables: several of them override the settings above."""
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        if name != "GRADIO_TEMP_DIR":
+            del os.environ[name]
+
+
+def theme() -> gr.themes.Base:
+    """A quiet theme on system fonts, so that no page asks another host for anything."""
+    return gr.themes.Default(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=SANS,
+        font_mono=MONO,
+    ).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        block_border_width="0px",
+        block_shadow="none",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_600",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_text_color="white",
+        button_large_text_weight="500",
+        button_medium_text_weight="500",
+        button_small_text_weight="500",
+    )
+
+
+def attach(
+    app: fastapi.FastAPI,
+    blocks: gr.Blocks,
+    path: str,
+    *,
+    user: Callable[[fastapi.Request], str | None],
+    blocked: list[Path],
+) -> None:
+    """Mount one page with the settings above.
+
+    Args:
+        app: The application that serves everything.
+        blocks: The page.
+        path: Where it is served.
+        user: Who is asking, from the request alone; becomes ``gr.Request.username``.
+        blocked: Directories that Gradio's file route must never serve.
+    """
+    blocks.queue(**QUEUE)
+    blocks.state_session_capacity = SESSIONS
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path,
+        auth_dependency=user,
+        blocked_paths=[str(path) for path in blocked],
+        theme=theme(),
+        css=CSS,
+        **MOUNT,
+    )
+
+
+CSS = """
+.gradio-container { --line: var(--border-color-primary); }
+.page { max-width: 920px; margin: 0 auto; width: 100%; }
+.wide { max-width: 1180px; margin: 0 auto; width: 100%; }
+.bar { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; }
+.bar h1 { font-size: 1.15rem; font-weight: 650; margin: 0 auto 0 0; letter-spacing: -.01em; }
+.pill { border: 1px solid var(--line); border-radius: 999px; padding: .15rem .7rem;
+  font-size: .82rem; color: var(--body-text-color-subdued);
+  background: var(--block-background-fill); }
+.pill b { color: var(--body-text-color); font-weight: 600; }
+.card { border: 1px solid var(--line) !important; border-radius: 14px !important;
+  padding: 14px 16px !important; background: var(--block-background-fill) !important; }
+.card .form, .card .block { border: 0; box-shadow: none; }
+.quiet { color: var(--body-text-color-subdued); font-size: .88rem; }
+:focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
+/* chat */
+#chat { border: 1px solid var(--line); border-radius: 14px; }
+#chat button[aria-label="Clear"] { display: none; }  /* would empty the view but not the record */
+#conversations .wrap { flex-direction: column; gap: 4px; max-height: 46vh; overflow-y: auto;
+  flex-wrap: nowrap; }
+#conversations label { width: 100%; border: 0; background: none; box-shadow: none;
+  padding: .4rem .6rem; }
+#conversations label.selected { background: var(--color-accent-soft); }
+#conversations label input { position: absolute; opacity: 0; }
+#conversations label:has(input:focus-visible) { outline: 2px solid var(--color-accent); }
+#conversations label span { margin: 0; white-space: nowrap; overflow: hidden;
+  text-overflow: ellipsis; }
+.reply { border: 1px solid var(--line) !important; border-radius: 12px !important;
+  padding: 12px 14px !important; min-height: 5.5rem; background: var(--block-background-fill); }
+#composer textarea { border-radius: 12px; }
+/* operator */
+.stats { display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 10px; }
+.stat { border: 1px solid var(--line); border-radius: 12px; padding: 10px 14px;
+  background: var(--block-background-fill); }
+.stat b { display: block; font-size: 1.45rem; font-weight: 650;
+  font-variant-numeric: tabular-nums; }
+.stat span { color: var(--body-text-color-subdued); font-size: .82rem; }
+.meter { height: 10px; border-radius: 999px; background: var(--border-color-primary);
+  overflow: hidden; margin: .45rem 0; }
+.meter i { display: block; height: 100%; background: var(--color-accent);
+  transition: width .4s ease; }
+.table { width: 100%; border-collapse: collapse; font-size: .88rem; }
+.table th { text-align: left; font-weight: 600; color: var(--body-text-color-subdued); }
+.table th, .table td { padding: .4rem .6rem; border-bottom: 1px solid var(--line);
+  vertical-align: top; overflow-wrap: anywhere; }
+.table .num { text-align: right; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; }
+.good { color: #0f766e; } .bad { color: #b91c1c; } .wait { color: #a16207; }
+.dark .good { color: #5eead4; } .dark .bad { color: #fca5a5; } .dark .wait { color: #fcd34d; }
+@media (max-width: 640px) {
+  .gradio-container > main, .gradio-container main { padding: 8px !important; }
+  .bar h1 { flex-basis: 100%; }
+}
+@media (prefers-reduced-motion: reduce) { * { transition: none !important; } }
+"""
