@@ -34,19 +34,30 @@ class Caller:
 class Identity:
     """Names callers and recognises the operator."""
 
-    def __init__(self, directory: Path, *, operator_token: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, operator_token: str | None = None, anonymous: bool = True
+    ) -> None:
+        self._anonymous = anonymous
         self._key = _secret(directory / "key")
         self.operator_token = operator_token or _secret(directory / "operator-token")
         self._signer = URLSafeSerializer(self._key, salt="rater-cookie")
 
     def caller(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> Caller:
-        """The caller of a request; a forged or foreign cookie counts as none."""
+        """The caller of a request; a forged or foreign cookie counts as none.
+
+        Raises:
+            NotAllowedError: There is neither token nor cookie, and other machines can reach us.
+        """
         token = bearer_token(headers)
         if token:
             digest = hmac.new(self._key.encode(), token.encode(), hashlib.sha256)
             return Caller(f"token-{digest.hexdigest()[:32]}", "token")
         rater_id = self.rater_of_cookie(cookies.get(COOKIE, ""))
-        return Caller(rater_id, "cookie") if rater_id else Caller(ANONYMOUS, "nobody")
+        if rater_id:
+            return Caller(rater_id, "cookie")
+        if not self._anonymous:
+            raise NotAllowedError("who are you? Send an Authorization: Bearer header, any token")
+        return Caller(ANONYMOUS, "nobody")
 
     def new_cookie(self) -> str:
         """A signed cookie for a browser that has none, naming a new rater."""

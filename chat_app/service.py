@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from chat_app.engine import Engine, GenerationRequest, Sampling
-from chat_app.errors import InvalidRequestError, NotFoundError, RefusedError
+from chat_app.errors import BusyError, InvalidRequestError, NotFoundError, RefusedError
 from chat_app.replies import CandidatePiece, Candidates, Replies, ReplyPiece
 from chat_app.scheduler import CycleProcess
 from chat_app.settings import Settings
@@ -58,6 +58,12 @@ class ChatService:
         self.cycles = cycles
         self._replies = Replies(store, engine)
         self.adapter = BASE_ADAPTER  # what new replies use; only the watcher changes it
+        self.ready = False  # whether it is loaded; the watcher again
+
+    @property
+    def default_sampling(self) -> Sampling:
+        """How replies are sampled unless a request says otherwise."""
+        return Sampling(**self.settings.sampling.model_dump())
 
     # Raters
 
@@ -330,6 +336,8 @@ class ChatService:
         sampling: Sampling | None = None,
         seed: int | None = None,
     ) -> tuple[Message, GenerationRequest]:
+        if not self.ready:
+            raise BusyError("the model is still being loaded; try again in a moment")
         path = self.path(rater_id, message_id)
         if path[-1].role != "user":
             raise InvalidRequestError(f"message {message_id} is a reply; answer a user's message")
@@ -337,7 +345,7 @@ class ChatService:
         return path[-1], GenerationRequest(
             prompt,
             self.adapter,
-            self._checked(sampling or Sampling(**self.settings.sampling.model_dump())),
+            self._checked(sampling or self.default_sampling),
             _new_seed() if seed is None else seed % 2**63,
         )
 

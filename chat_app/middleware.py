@@ -1,0 +1,104 @@
+"""What every request passes before it reaches a route: a size limit, and a name for browsers.
+
+Plain ASGI, so that streamed answers and disconnections go through untouched.
+"""
+
+import json
+from http.cookies import SimpleCookie
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chat_app.identity import COOKIE, Identity
+from chat_app.settings import LimitSettings
+
+YEAR = 365 * 24 * 3600
+
+
+class BodyLimit:
+    """Answers 413 before anything parses a body that is too large, declared so or not."""
+
+    def __init__(self, app: ASGIApp, *, limits: LimitSettings) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body up to the limit, then hand it on as one message."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._app(scope, receive, send)
+            return
+        api = scope["path"].startswith("/v1/")
+        limit = self._limits.body_bytes if api else self._limits.page_body_bytes
+        declared = Headers(scope=scope).get("content-length", "0")
+        body = b""
+        if declared.isdecimal() and int(declared) <= limit:
+            more = True
+            while more and len(body) <= limit:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+            if len(body) <= limit:
+                await self._app(scope, _replayed(body, receive), send)
+                return
+        await _refuse(send, f"the request body is larger than {limit} bytes; send less")
+
+
+class VisitorCookie:
+    """Gives a browser that opens a page a signed cookie, valid from that very request on."""
+
+    def __init__(self, app: ASGIApp, *, identity: Identity) -> None:
+        self._app = app
+        self._identity = identity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Name the visitor where a page is asked for without a valid cookie."""
+        if not _opens_page(scope) or self._known(scope):
+            await self._app(scope, receive, send)
+            return
+        cookie = self._identity.new_cookie()
+        others = [item for item in scope["headers"] if item[0] != b"cookie"]
+        named = {**scope, "headers": [*others, (b"cookie", f"{COOKIE}={cookie}".encode())]}
+
+        async def with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append(
+                    "set-cookie",
+                    f"{COOKIE}={cookie}; HttpOnly; SameSite=Lax; Path=/; Max-Age={YEAR}",
+                )
+            await send(message)
+
+        await self._app(named, receive, with_cookie)
+
+    def _known(self, scope: Scope) -> bool:
+        jar = SimpleCookie(Headers(scope=scope).get("cookie", ""))
+        return COOKIE in jar and self._identity.rater_of_cookie(jar[COOKIE].value) is not None
+
+
+def _opens_page(scope: Scope) -> bool:
+    return (
+        scope["type"] == "http"
+        and scope["method"] == "GET"
+        and not scope["path"].startswith("/v1/")
+        and "text/html" in Headers(scope=scope).get("accept", "")
+    )
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then whatever comes after it (a disconnection)."""
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+async def _refuse(send: Send, text: str) -> None:
+    error = {"message": text, "type": "invalid_request_error", "param": None, "code": "too_large"}
+    body = json.dumps({"error": error}).encode()
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,285 @@
+"""The web server: one FastAPI application with the API, the pages and the health routes.
+
+`serve` opens, in this order, the port, the data directory and the store, so that each complaint
+comes in one line before anything is loaded; the model is loaded while the server is up already, and
+`/readyz` says when replies can be made.
+"""
+
+import asyncio
+import importlib
+import logging
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from chat_app import __version__
+from chat_app.api import openai_error, router
+from chat_app.errors import (
+    BusyError,
+    ChatAppError,
+    InvalidRequestError,
+    NotAllowedError,
+    NotFoundError,
+    RefusedError,
+    StartError,
+)
+from chat_app.identity import Identity
+from chat_app.metrics import CountRequests, Metrics
+from chat_app.middleware import BodyLimit, VisitorCookie
+from chat_app.scheduler import CycleProcess, Scheduler
+from chat_app.service import ChatService
+from chat_app.settings import Settings
+from chat_app.watcher import Watcher
+from feedback_store.errors import (
+    ConflictError,
+    CycleInProgressError,
+    FeedbackStoreError,
+    InvalidFeedbackError,
+    StoreUnavailableError,
+    UnknownRecordError,
+)
+from feedback_store.store import FeedbackStore
+
+log = logging.getLogger(__name__)
+
+STATUS: dict[type[Exception], int] = {
+    InvalidRequestError: 400,
+    InvalidFeedbackError: 400,
+    NotAllowedError: 403,
+    NotFoundError: 404,
+    UnknownRecordError: 404,
+    RefusedError: 409,
+    ConflictError: 409,
+    CycleInProgressError: 409,
+    BusyError: 503,
+    StoreUnavailableError: 503,
+}
+KIND = {403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
+GRACE_SECONDS = 10  # for replies in flight when the server is told to stop
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Whom the application tells how its start went; both are called at most once."""
+
+    ready: Callable[[], None] = lambda: None
+    failed: Callable[[Exception], None] = lambda exc: None
+
+
+def create_app(
+    service: ChatService, identity: Identity, *, hooks: Hooks | None = None, pages: bool = True
+) -> FastAPI:
+    """The application over one service; stopping it closes the service's engine."""
+    watcher = Watcher(
+        service,
+        on_ready=(hooks or Hooks()).ready,
+        on_failure=(hooks or Hooks()).failed,
+    )
+    schedule = service.settings.schedule
+    scheduler = Scheduler(service.store, schedule, service.start_cycle)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(watcher.run())
+        if schedule.enabled:
+            scheduler.begin()
+        yield
+        if schedule.enabled:
+            scheduler.end()
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        await asyncio.to_thread(service.engine.close)
+
+    app = FastAPI(
+        title="feedback-chat",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # its page would load scripts from another host
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    app.state.service, app.state.identity = service, identity
+    metrics = Metrics(service)
+    app.add_middleware(VisitorCookie, identity=identity)
+    app.add_middleware(BodyLimit, limits=service.settings.limits)
+    app.add_middleware(CountRequests, metrics=metrics)
+    app.include_router(router)
+    _add_health(app, service, metrics)
+    _add_error_handlers(app)
+    if pages:
+        importlib.import_module("chat_app.pages").mount(app, service, identity)
+    return app
+
+
+def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
+    @app.get("/healthz")
+    async def healthz() -> JSONResponse:
+        """Whether this process works at all."""
+        alive = service.engine.health()["alive"]
+        return JSONResponse({"status": "ok" if alive else "dead"}, 200 if alive else 503)
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Whether replies can be made."""
+        health = service.engine.health()
+        ready = service.ready and health["ready"]
+        facts: dict[str, Any] = {
+            "ready": ready,
+            "serving": service.adapter,
+            "adapters": health["adapters"],
+            "rows": health["rows"],
+            "waiting": health["waiting"],
+        }
+        return JSONResponse(facts, 200 if ready else 503)
+
+    @app.get("/metrics")
+    def show_metrics() -> Response:
+        """Counters and gauges for Prometheus."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ChatAppError)
+    @app.exception_handler(FeedbackStoreError)
+    async def expected(_: Request, exc: Exception) -> JSONResponse:
+        status = next((code for kind, code in STATUS.items() if isinstance(exc, kind)), 500)
+        return _error(status, str(exc))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, exc: RequestValidationError) -> JSONResponse:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+        return _error(400, f"{where}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def plain(_: Request, exc: HTTPException) -> JSONResponse:
+        return _error(exc.status_code, str(exc.detail))
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, exc: Exception) -> JSONResponse:
+        return _error(500, "something went wrong here; the server's log says what")
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    kind = KIND.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return JSONResponse({"error": openai_error(message, kind)}, status, headers)
+
+
+def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
+    """Run the service until it is told to stop.
+
+    Args:
+        settings: The resolved options.
+        announce: Called with the address and the operator's address once replies can be made.
+
+    Raises:
+        StartError: The port is taken or the data directory cannot be used.
+        StoreOpenError: The database cannot be used.
+        ModelError: The model cannot be loaded.
+    """
+    prepare_data(settings.data)
+    with _listening_socket(settings.host, settings.port) as listener:
+        token = settings.operator_token
+        identity = Identity(
+            settings.secrets,
+            operator_token=token.get_secret_value() if token else None,
+            anonymous=_is_loopback(settings.host),
+        )
+        with FeedbackStore(settings.database) as store:
+            _run(settings, store, identity, listener, announce)
+
+
+def _run(
+    settings: Settings,
+    store: FeedbackStore,
+    identity: Identity,
+    listener: socket.socket,
+    announce: Callable[[str, str], None],
+) -> None:
+    failures: list[Exception] = []
+    address = f"http://{_shown(settings.host)}:{listener.getsockname()[1]}"
+
+    def failed(exc: Exception) -> None:
+        failures.append(exc)
+        server.should_exit = True
+
+    def ready() -> None:
+        announce(address, f"{address}/operator?token={identity.operator_token}")
+
+    service = ChatService(store, _engine(settings), settings, cycles=CycleProcess(store, settings))
+    app = create_app(service, identity, hooks=Hooks(ready, failed))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            server_header=False,
+        )
+    )
+    server.run(sockets=[listener])
+    if failures:
+        raise failures[0]
+
+
+def _engine(settings: Settings) -> Any:
+    from chat_app.engine.local import LocalEngine
+    from rlhf_core.base_model import Base, load_base
+
+    def load() -> Base:
+        return load_base(settings.model, quantization=settings.quantization, training=False)
+
+    return LocalEngine(load, settings.engine, reply_seconds=settings.limits.reply_seconds)
+
+
+def prepare_data(data: Path) -> None:
+    """Make the data directory and see that it can be written.
+
+    Raises:
+        StartError: It cannot.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=data):
+            pass
+    except OSError as exc:
+        raise StartError(
+            f"data directory {data} cannot be written: {exc.strerror}; choose another with --data"
+        ) from exc
+
+
+def _listening_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise StartError(
+            f"cannot listen on {host}:{port}: {exc.strerror}; choose another with --port"
+        ) from exc
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _shown(host: str) -> str:
+    """The host as a browser on this machine would spell it."""
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
