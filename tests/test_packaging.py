@@ -1,6 +1,7 @@
-"""The metadata agrees with the code: each dependency earns its place, and the set is pinned."""
+"""Metadata, pins, Makefile and Dockerfile agree with the code and with one another."""
 
 import ast
+import json
 import re
 import tomllib
 from importlib.metadata import packages_distributions, version
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+METADATA = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, TOOLS = METADATA["project"], METADATA["tool"]
 PACKAGES = ("chat_app", "feedback_store", "rlhf_core")
 # Used without an import of ours; the reason for each stands in README.md.
 UNSEEN = {"accelerate", "pysqlite3", "bitsandbytes"}
@@ -69,3 +71,41 @@ def test_the_pins_name_versions_only() -> None:
 @pytest.mark.parametrize("name", ["torch", "trl", "transformers"])
 def test_what_is_tested_is_what_is_pinned(name: str) -> None:
     assert version(name).partition("+")[0] == pins()[name]
+
+
+DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
+STEPS = re.findall(r"^([A-Z]+) (.+)$", DOCKERFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "Makefile"])
+def test_torch_is_installed_first_and_as_pinned(file: str) -> None:
+    installs = re.findall(r"pip install .*", (ROOT / file).read_text())
+    assert f"torch=={pins()['torch']}" in installs[0]
+    assert "-c constraints.txt" in installs[1]
+
+
+def test_the_image_copies_only_what_is_there_and_not_ignored() -> None:
+    allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    copied = [source for step, rest in STEPS if step == "COPY" for source in rest.split()[:-1]]
+    assert sorted(copied) == sorted(allowed)
+    assert all((ROOT / source).exists() for source in copied)
+    assert set(PACKAGES) <= set(copied)
+
+
+def test_the_image_serves_its_volume_without_rights() -> None:
+    steps = dict(STEPS)
+    words = [word for word, _ in STEPS]
+    assert steps["USER"] not in {"root", "0"}
+    assert words.index("USER") < words.index("CMD")
+    assert "RUN" not in words[words.index("USER") :]
+    command = json.loads(steps["CMD"])
+    assert command[:2] == ["feedback-chat", "serve"]
+    assert command[command.index("--data") + 1] == steps["VOLUME"]
+    assert f"127.0.0.1:{steps['EXPOSE']}/healthz" in steps["HEALTHCHECK"]
+
+
+def test_the_starter_model_is_small_and_part_of_the_package() -> None:
+    files = list((ROOT / "rlhf_core" / "starter" / "model").iterdir())
+    assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 8 * 2**20
+    patterns = TOOLS["setuptools"]["package-data"]["rlhf_core.starter"]
+    assert files and patterns == ["model/*"]
