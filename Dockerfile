@@ -7,7 +7,7 @@ ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
-RUN python3 -m venv --help >/dev/null 2>&1 \
+RUN python3 -c 'import ensurepip' \
     || (apt-get update && apt-get install -y --no-install-recommends python3 python3-venv \
         && rm -rf /var/lib/apt/lists/*)
 RUN useradd --create-home --uid 10001 chat && install -d -o chat -g chat /data
