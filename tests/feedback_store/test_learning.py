@@ -1,0 +1,198 @@
+import os
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feedback_store import CandidateReply, InvalidFeedbackError
+
+
+def ids(store, **options):
+    return [item.id for item in store.comparisons(**options)]
+
+
+def use_all(store, state):
+    cycle = store.start_cycle({}, pid=os.getpid())
+    store.use_comparisons(cycle.id, ids(store))
+    store.finish_cycle(cycle.id, state=state)
+    return cycle.id
+
+
+def test_comparisons_appear_once_and_refreshing_again_changes_nothing(store, ann):
+    shown = ann.shown("hello", "x", "y")
+    ann.choose(shown, "a")
+    assert store.comparisons() == []
+    assert [store.refresh_comparisons(), store.refresh_comparisons()] == [1, 0]
+    [found] = store.comparisons()
+    assert (found.response_a, found.label, found.rater_id) == ("x", "a", "ann")
+    assert found.event_ids == (store.choices()[0].id,)
+
+
+def test_a_changed_choice_replaces_its_comparison(store, ann):
+    shown = ann.shown("hello", "x", "y")
+    labels = []
+    for picked in ("a", "b", "both_bad", "a"):
+        ann.choose(shown, picked)
+        store.refresh_comparisons()
+        labels.append([item.label for item in store.comparisons()])
+    assert labels == [["a"], ["b"], [], ["a"]]
+
+
+def test_a_vote_taken_back_and_cast_again_is_the_same_comparison(store, ann):
+    question = ann.ask("hello")
+    good, bad = ann.reply(question, "x"), ann.reply(question, "y")
+    ann.thumb(good, 1)
+    ann.thumb(bad, -1)
+    store.refresh_comparisons()
+    before = ids(store)
+    ann.thumb(good, 0)
+    assert store.refresh_comparisons() == 0
+    assert store.comparisons() == []
+    ann.thumb(good, 1)
+    assert store.refresh_comparisons() == 1
+    assert ids(store) == before != []
+
+
+def test_a_new_thumb_shares_the_weight_of_the_old_ones(store, ann):
+    question = ann.ask("hello")
+    ann.thumb(ann.reply(question, "x"), 1)
+    for text in ("y", "z"):
+        ann.thumb(ann.reply(question, text), -1)
+        store.refresh_comparisons()
+    assert [item.weight for item in store.comparisons()] == [0.5, 0.5]
+
+
+def test_what_a_cycle_used_is_kept_as_withdrawn_and_comes_back_if_voted_again(store, ann):
+    shown = ann.shown("hello", "x", "y")
+    ann.choose(shown, "a")
+    store.refresh_comparisons()
+    cycle_id, before = use_all(store, "promoted"), ids(store)
+    ann.choose(shown, "both_bad")
+    assert store.refresh_comparisons() == 0
+    assert store.comparisons() == []
+    [used] = store.feedback_of(ann.rater)[0]["comparisons"]
+    assert (used["id"], used["cycles"]) == (before[0], [cycle_id])
+    assert used["withdrawn_at"] is not None
+    ann.choose(shown, "a")
+    assert store.refresh_comparisons() == 0  # not new: a cycle has learnt it already
+    assert ids(store) == before
+    assert ids(store, unused=True) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "unused"), [("promoted", 0), ("rejected", 0), ("refused", 1), ("failed", 1)]
+)
+def test_only_a_cycle_that_came_to_a_verdict_uses_comparisons_up(store, ann, state, unused):
+    ann.choose(ann.shown("hello", "x", "y"), "a")
+    store.refresh_comparisons()
+    assert len(ids(store, unused=True)) == 1
+    use_all(store, state)
+    assert len(ids(store, unused=True)) == unused == store.counts()["unused_comparisons"]
+    assert len(ids(store)) == 1
+
+
+def test_comparisons_are_split_by_prompt(store, ann):
+    for number in range(40):
+        ann.choose(ann.shown(f"what is {number}?", "x", "y"), "a")
+    store.refresh_comparisons()
+    train, held_out = store.comparisons(split="train"), store.comparisons(split="held_out")
+    assert {item.split for item in train} == {"train"}
+    assert len(train) + len(held_out) == len(store.comparisons()) == 40
+    assert held_out
+    with pytest.raises(InvalidFeedbackError):
+        store.comparisons(split="test")
+
+
+def test_a_person_without_consent_is_not_learnt_from(store, ann):
+    ann.choose(ann.shown("hello", "x", "y"), "a")
+    store.refresh_comparisons()
+    store.set_consent(ann.rater, None)
+    assert store.comparisons() == []
+    assert store.counts()["comparisons"] == store.counts()["unused_comparisons"] == 0
+    assert store.counts()["choices"] == 1
+    store.set_consent(ann.rater, "v2")
+    assert len(store.comparisons()) == 1
+
+
+def test_receipts_show_each_event_its_comparisons_and_their_cycles(store, ann, bob):
+    shown = ann.shown("hello", "x", "y")
+    ann.choose(shown, "b")
+    ann.thumb(store.candidates(shown)[0], -1)
+    bob.thumb(bob.reply(bob.ask("hi"), "z"), 1)
+    store.refresh_comparisons()
+    cycle_id = use_all(store, "rejected")
+    choice, thumb = store.feedback_of(ann.rater)
+    assert (choice["event"], choice["choice"]) == ("choice", "b")
+    assert [use["cycles"] for use in choice["comparisons"]] == [[cycle_id]]
+    assert (thumb["event"], thumb["value"], thumb["tags"], thumb["comparisons"]) == (
+        "thumb",
+        -1,
+        (),
+        [],
+    )
+
+
+def test_counts_count_what_stands(store, ann):
+    reply = ann.reply(ann.ask("hello"), "hi")
+    for value in (1, -1, 0, 1):
+        ann.thumb(reply, value)
+    ann.choose(ann.shown("hello", "x", "y"), "a")
+    store.add_demonstration(ann.rater, "hey", message_id=reply.id, idempotency_key="d")
+    store.refresh_comparisons()
+    assert list(store.counts().values()) == [1, 5, 1, 1, 1, 2, 2]
+
+
+def test_a_few_thousand_events_are_derived_within_a_second(store, ann):
+    with store._file.write():  # one transaction, to be quick about the set-up
+        for number in range(1500):
+            shown = ann.shown(f"question {number}", "x", "y")
+            ann.choose(shown, "a")
+            ann.thumb(store.candidates(shown)[0], 1)
+    times = []
+    for _ in range(2):
+        ann.choose(ann.shown("one more", "x", "y"), "a")
+        started = time.process_time()
+        store.refresh_comparisons()
+        times.append(time.process_time() - started)
+    assert len(store.comparisons()) == 1502
+    assert max(times) < 1
+
+
+votes = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([1, -1])), max_size=6)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(votes, votes, st.randoms(use_true_random=False))
+def test_the_state_depends_on_what_stands_not_on_how_it_came_about(
+    store, ann, before, others, random
+):
+    """Voting in any order, with votes in between that are taken back, ends in the same state."""
+    final = dict(before)
+    with store._file.write() as db:
+        db.execute("SAVEPOINT trial")
+        question = ann.ask("hello")
+        replies = {
+            message.label: message
+            for message in store.add_candidates(
+                question.id, [CandidateReply(text) for text in "wxyz"], rater_id=ann.rater
+            )[1]
+        }
+
+        def outcome(cast):
+            for label, value in cast:
+                ann.thumb(replies[label], value)
+            store.refresh_comparisons()
+            return [(item.id, item.weight) for item in store.comparisons()]
+
+        straight = outcome(final.items())
+        assert outcome([(label, 0) for label in "abcd"]) == []
+        detour = [*others, *((label, 0) for label, _ in others)]
+        shuffled = random.sample(list(final.items()), len(final))
+        assert outcome([*detour, *shuffled]) == straight
+        db.execute("ROLLBACK TO trial")
+        db.execute("RELEASE trial")

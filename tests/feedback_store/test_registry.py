@@ -1,0 +1,178 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from feedback_store import (
+    BASE_ADAPTER,
+    ConflictError,
+    CycleInProgressError,
+    InvalidFeedbackError,
+    UnknownRecordError,
+)
+
+ME = os.getpid()
+
+
+def publish(store, number, kind="policy"):
+    name = f"{kind}-{number:06d}"
+    store.register_adapter(name, kind=kind)
+    store.set_adapter_state(name, "published")
+    return name
+
+
+def test_numbers_are_never_reused_not_even_ones_taken_by_hand(store):
+    assert [store.next_adapter_number() for _ in range(3)] == [1, 2, 3]
+    store.register_adapter("policy-000009", kind="policy")
+    assert [store.next_adapter_number() for _ in range(2)] == [10, 11]
+
+
+def test_an_adapter_is_registered_once(store):
+    cycle = store.start_cycle({}, pid=ME)
+    added = store.register_adapter(
+        "policy-000001",
+        kind="policy",
+        parent=BASE_ADAPTER,
+        cycle_id=cycle.id,
+        metrics={"win_rate": 0.8},
+    )
+    assert store.adapter("policy-000001") == added
+    assert (added.state, added.metrics) == ("candidate", {"win_rate": 0.8})
+    with pytest.raises(ConflictError, match="names are not used twice"):
+        store.register_adapter("policy-000001", kind="policy")
+    with pytest.raises(UnknownRecordError):
+        store.register_adapter("policy-000002", kind="policy", cycle_id=99)
+
+
+def test_adapters_are_listed_by_kind_oldest_first(store):
+    for name, kind in (("policy-000002", "policy"), ("reward-000001", "reward")):
+        store.register_adapter(name, kind=kind)
+    assert [item.name for item in store.adapters("policy")] == [BASE_ADAPTER, "policy-000002"]
+    assert [item.name for item in store.adapters(kind="reward")] == ["reward-000001"]
+    assert len(store.adapters()) == 3
+
+
+def test_promotion_and_rollback_are_the_same_flip(store):
+    one, two = publish(store, 1), publish(store, 2)
+    store.serve(one, by="cycle 1")
+    now = store.serve(two, by="cycle 2")
+    assert (now.adapter, now.previous, now.by) == (two, one, "cycle 2")
+    back = store.serve(now.previous, by="ann")
+    assert store.serving() == back
+    assert (back.adapter, back.previous) == (one, two)
+    assert store.serve(one, by="again") == back
+
+
+def test_only_published_policy_adapters_are_served(store):
+    store.register_adapter("policy-000001", kind="policy")
+    reward = publish(store, 1, kind="reward")
+    for name in ("policy-000001", reward):
+        with pytest.raises(ConflictError, match="only published policy adapters"):
+            store.serve(name, by="ann")
+    with pytest.raises(UnknownRecordError):
+        store.serve("policy-000077", by="ann")
+    assert store.serving().adapter == BASE_ADAPTER
+
+
+def test_what_is_being_served_cannot_be_rejected(store):
+    name = publish(store, 1)
+    store.serve(name, by="ann")
+    with pytest.raises(ConflictError, match="roll back"):
+        store.set_adapter_state(name, "rejected")
+    store.serve(BASE_ADAPTER, by="ann")
+    assert store.set_adapter_state(name, "rejected").state == "rejected"
+
+
+def test_a_cycle_reports_its_progress_and_ends(store):
+    config = {"policy": {"iterations": 30}}
+    started = store.start_cycle(config, pid=ME)
+    assert (started.id, started.state, started.stage) == (1, "running", "snapshot")
+    assert (started.config, started.pid, started.finished_at) == (config, ME, None)
+    half = store.update_cycle(1, stage="reward", progress=0.5)
+    assert (half.stage, half.progress) == ("reward", 0.5)
+    assert store.update_cycle(1, progress=0.6).stage == "reward"
+    name = publish(store, 1)
+    metrics = {"win_rate": 0.8}
+    done = store.finish_cycle(1, state="promoted", metrics=metrics, adapter=name)
+    assert (done.state, done.stage, done.progress) == ("promoted", "done", 1.0)
+    assert (done.adapter, done.metrics) == (name, metrics)
+    assert done.finished_at >= done.started_at
+    assert store.last_cycle() == store.cycle(1) == done
+
+
+def test_a_failed_cycle_keeps_where_it_failed(store):
+    store.start_cycle({}, pid=ME)
+    store.update_cycle(1, stage="policy", progress=0.7)
+    failed = store.finish_cycle(1, state="failed", reasons=["out of memory"])
+    assert (failed.stage, failed.progress) == ("policy", 0.7)
+    assert failed.reasons == ("out of memory",)
+
+
+def test_a_metric_that_is_not_finite_becomes_a_reason(store):
+    store.start_cycle({}, pid=ME)
+    done = store.finish_cycle(
+        1, state="rejected", reasons=("worse",), metrics={"kl": float("nan"), "win_rate": 0.4}
+    )
+    assert done.metrics == {"win_rate": 0.4}
+    assert done.reasons == ("worse", "kl is not a finite number")
+
+
+def test_one_cycle_at_a_time(store):
+    store.start_cycle({}, pid=ME)
+    with pytest.raises(CycleInProgressError, match=f"cycle 1 is running .process {ME}"):
+        store.start_cycle({}, pid=ME)
+    store.finish_cycle(1, state="refused")
+    assert store.start_cycle({}, pid=ME).id == 2
+    assert [cycle.id for cycle in store.cycles()] == [2, 1]
+    assert [cycle.id for cycle in store.cycles(limit=1)] == [2]
+
+
+def test_a_cycle_whose_process_has_died_is_marked_failed(store):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    store.start_cycle({}, pid=child.pid)
+    with pytest.raises(CycleInProgressError):
+        store.start_cycle({}, pid=ME)
+    child.communicate()
+    assert store.start_cycle({}, pid=ME).id == 2
+    assert (store.cycle(1).state, store.cycle(1).reasons) == ("failed", ("its process has died",))
+
+
+def test_a_pid_that_another_process_has_now_does_not_keep_a_cycle_alive(store):
+    store.start_cycle({}, pid=ME)
+    with store._file.write() as db:
+        db.execute("UPDATE cycles SET process = 'an earlier boot/1'")
+    assert store.start_cycle({}, pid=ME).id == 2
+
+
+def test_a_cycle_that_has_ended_stays_as_it_is(store):
+    store.start_cycle({}, pid=ME)
+    store.finish_cycle(1, state="rejected")
+    for change in (
+        lambda: store.update_cycle(1, progress=0.1),
+        lambda: store.finish_cycle(1, state="promoted"),
+    ):
+        with pytest.raises(ConflictError, match="has ended"):
+            change()
+    assert store.cycle(1).state == "rejected"
+
+
+def test_wrong_values_are_refused(store):
+    store.start_cycle({}, pid=ME)
+    for attempt in (
+        lambda: store.register_adapter("value-000001", kind="value"),
+        lambda: store.set_adapter_state(BASE_ADAPTER, "retired"),
+        lambda: store.update_cycle(1, stage="lunch"),
+        lambda: store.update_cycle(1, progress=1.2),
+        lambda: store.finish_cycle(1, state="running"),
+    ):
+        with pytest.raises(InvalidFeedbackError):
+            attempt()
+    for unknown in (
+        lambda: store.cycle(9),
+        lambda: store.adapter("x"),
+        lambda: store.use_comparisons(1, ["x"]),
+        lambda: store.finish_cycle(1, state="promoted", adapter="x"),
+    ):
+        with pytest.raises(UnknownRecordError):
+            unknown()

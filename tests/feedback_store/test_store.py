@@ -1,0 +1,191 @@
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+
+import pytest
+from sqlite_utils import Database
+
+from feedback_store import (
+    BASE_ADAPTER,
+    ConflictError,
+    FeedbackStore,
+    FeedbackStoreError,
+    StoreOpenError,
+    StoreUnavailableError,
+)
+from feedback_store.database import BUSY_TIMEOUT_MS, OLDEST_SAFE_SQLITE
+from feedback_store.migrations import APPLICATION_ID
+
+WITHOUT_PYSQLITE = """
+import sys
+sys.modules["pysqlite3"] = None  # sqlite-utils then falls back to the system's SQLite
+from feedback_store import FeedbackStore, StoreOpenError
+try:
+    FeedbackStore(sys.argv[1], allow_old_sqlite=len(sys.argv) > 2).close()
+    print("opened")
+except StoreOpenError as exc:
+    print(exc)
+"""
+
+
+def one_line(error: pytest.ExceptionInfo[FeedbackStoreError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def pragma(store, name):
+    with store._file.write() as db:
+        return db.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def test_a_fresh_store_serves_the_base(store):
+    assert store.serving().adapter == BASE_ADAPTER == "policy-000000"
+    assert store.adapter(BASE_ADAPTER).state == "published"
+    assert store.last_cycle() is None
+    assert store.verify() == []
+
+
+def test_counts_have_exactly_the_keys_of_the_status_contract(store):
+    assert store.counts() == dict.fromkeys(
+        (
+            "raters",
+            "messages",
+            "thumbs",
+            "choices",
+            "demonstrations",
+            "comparisons",
+            "unused_comparisons",
+        ),
+        0,
+    )
+
+
+def test_every_commit_is_durable_and_every_deletion_thorough(store):
+    assert pragma(store, "journal_mode") == "wal"
+    assert pragma(store, "synchronous") == 2
+    assert pragma(store, "foreign_keys") == 1
+    assert pragma(store, "secure_delete") == 1
+    assert pragma(store, "busy_timeout") == BUSY_TIMEOUT_MS >= 5000
+
+
+def test_reads_cannot_write(store):
+    with pytest.raises(StoreUnavailableError, match="readonly"), store._file.read() as db:
+        db.execute("DELETE FROM adapters")
+
+
+def test_the_file_is_private(store, path):
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_reopening_finds_everything(store, path, ann):
+    ann.ask("hello")
+    store.close()
+    with FeedbackStore(str(path)) as again:
+        assert [message.content for message in again.messages(ann.conversation)] == ["hello"]
+
+
+@pytest.mark.parametrize("flags", [[], ["allow"]])
+def test_an_old_sqlite_is_refused_unless_allowed(path, flags):
+    command = [sys.executable, "-c", WITHOUT_PYSQLITE, str(path), *flags]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    if flags or sqlite3.sqlite_version_info >= OLDEST_SAFE_SQLITE:
+        assert said == "opened"
+    else:
+        assert said.startswith(f"SQLite {sqlite3.sqlite_version} can corrupt a database")
+        assert not path.exists()
+
+
+def test_a_newer_database_is_refused_and_left_alone(store, path):
+    store.close()
+    with Database(path) as db:
+        db.table("_sqlite_migrations").insert(
+            {"migration_set": "feedback_store", "name": "9999_tomorrow", "applied_at": "then"}
+        )
+    before = path.read_bytes()
+    with pytest.raises(StoreOpenError, match=r"newer version.*9999_tomorrow.*upgrade") as error:
+        FeedbackStore(path)
+    one_line(error)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
+    path.write_text("these are my notes\n" * 100)
+    with pytest.raises(StoreOpenError, match="not a database") as error:
+        FeedbackStore(path)
+    one_line(error)
+    assert path.read_text() == "these are my notes\n" * 100
+
+
+def test_somebody_elses_database_is_refused_and_left_alone(path):
+    with Database(path) as db:
+        db.table("dogs").insert({"name": "Cleo"})
+    before = path.read_bytes()
+    with pytest.raises(StoreOpenError, match="not a feedback database"):
+        FeedbackStore(path)
+    assert path.read_bytes() == before
+
+
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreOpenError, match="choose a data directory") as error:
+        FeedbackStore(tmp_path / "file" / "feedback.db")
+    one_line(error)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_directory_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreOpenError, match="choose a data directory"):
+        FeedbackStore(tmp_path / "feedback.db")
+
+
+def test_a_directory_in_place_of_the_file_is_refused(tmp_path):
+    with pytest.raises(StoreOpenError):
+        FeedbackStore(tmp_path)
+
+
+def test_memory_is_refused():
+    with pytest.raises(StoreOpenError, match="would not last"):
+        FeedbackStore(":memory:")
+
+
+def test_a_closed_store_says_so(store):
+    store.close()
+    with pytest.raises(StoreUnavailableError, match="closed"):
+        store.serving()
+    store.close()
+
+
+def test_a_write_that_fails_leaves_nothing(store, ann):
+    before = store.counts()
+    with pytest.raises(RuntimeError), store._file.write():
+        ann.ask("one")
+        raise RuntimeError
+    assert store.counts() == before
+    ann.ask("two")
+    assert store.counts()["messages"] == 1
+
+
+def test_a_backup_is_a_store_with_everything_in_it(store, ann, tmp_path):
+    ann.thumb(ann.reply(ann.ask("hello"), "hi"), 1)
+    store.backup(tmp_path / "copies" / "monday.db")
+    assert [p.name for p in (tmp_path / "copies").iterdir()] == ["monday.db"]
+    with FeedbackStore(tmp_path / "copies" / "monday.db") as copy:
+        assert copy.counts() == store.counts()
+        assert copy.verify() == []
+    with pytest.raises(ConflictError, match="exists"):
+        store.backup(tmp_path / "copies" / "monday.db")
+
+
+def test_verify_names_damage(store, ann, path):
+    ann.ask("hello")
+    store.close()
+    with Database(path) as db:
+        assert db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+        db.execute("PRAGMA foreign_keys = OFF")
+        db.execute("DELETE FROM conversations")
+    with FeedbackStore(path) as damaged:
+        assert damaged.verify() == ["row 1 of messages refers to a missing one in conversations"]
