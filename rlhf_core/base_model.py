@@ -8,6 +8,7 @@ The only module that knows bitsandbytes.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from peft import set_peft_model_state_dict as set_adapter_weights
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers.utils.logging import disable_progress_bar
 
 from rlhf_core.adapters import verify_adapter
 from rlhf_core.chat_format import decode_reply, encode_prompt
@@ -61,6 +63,7 @@ def load_base(
     where = _device(device)
     # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes
     dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    disable_progress_bar()  # type: ignore[no-untyped-call] # transformers draws one for every load
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(
@@ -302,7 +305,9 @@ class Base:
         if isinstance(self.model, PeftModel):
             self.model.add_adapter(name, config)
         else:
-            self.model = get_peft_model(self.model, config, adapter_name=name).eval()
+            with warnings.catch_warnings():  # PEFT 0.21 reads a name that transformers retires
+                warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is depr")
+                self.model = get_peft_model(self.model, config, adapter_name=name).eval()
         if trainable:
             self._trainable.add(name)
         self._activate(self._active)

@@ -162,7 +162,7 @@ def _train_member(
                 per_device_train_batch_size=settings.batch_size,
                 num_train_epochs=settings.epochs,
                 learning_rate=settings.learning_rate,
-                lr_scheduler_type="linear",
+                lr_scheduler_type="constant",
                 train_sampling_strategy="group_by_length",  # less padding
                 remove_unused_columns=False,
                 max_length=None,
