@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from chat_app.errors import InvalidRequestError
+from chat_app.errors import InvalidRequestError, RefusedError
 from chat_app.handlers.views import ChatView, titles, told, view_at, view_of
 from chat_app.service import ChatService
 from feedback_store.records import Message
 
 UPDATE_S = 0.1  # least time between two updates of one stream; each costs about 1 ms of CPU
 NO_REPLY = "No reply was kept. Press “Try again”, or send something else."
+STILL_WRITING = "The last reply is still being written: wait for it, or stop it."
 NOTHING_SAID = "There is nothing to answer yet: write something first."
 
 Views = AsyncGenerator[ChatView, None]
@@ -52,6 +53,8 @@ class Talk:
     async def send(self, rater_id: str, text: str, *, last_id: str | None, tab: str) -> Views:
         """Say something after the last message shown, and stream the answer."""
         try:
+            if (rater_id, tab) in self._stops:
+                raise RefusedError(STILL_WRITING)
             said = await asyncio.to_thread(self._ask_after, rater_id, last_id, text)
         except Exception as exc:
             view = await asyncio.to_thread(view_at, self._service, rater_id, last_id)

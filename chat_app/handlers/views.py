@@ -18,7 +18,7 @@ from feedback_store.records import Conversation, Message
 log = logging.getLogger(__name__)
 
 TITLE_CHARS = 42
-UNEXPECTED = "That did not work, and nothing was saved. The details are in the server's log."
+UNEXPECTED = "Something went wrong on the server, and that did not work. Its log has the details."
 
 
 @dataclass(frozen=True, slots=True)

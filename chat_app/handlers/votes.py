@@ -101,6 +101,7 @@ class Votes:
             if not wanted.same_as(before):
                 if wanted.value:
                     self._require_consent(rater_id)
+                    self._require_whole(rater_id, message_id)
                 wanted.check()
                 self._service.thumb(
                     rater_id,
@@ -120,6 +121,10 @@ class Votes:
             raise RefusedError(
                 "Nothing was saved: votes train the model, so accept the notice at the top first."
             )
+
+    def _require_whole(self, rater_id: str, message_id: str) -> None:
+        if self._service.path(rater_id, message_id)[-1].finish_reason in ("cancelled", "error"):
+            raise RefusedError("This reply was cut off, so it cannot be judged; try again first.")
 
     def _view_of_pair(self, rater_id: str, candidates_id: str) -> ChatView:
         try:

@@ -23,7 +23,9 @@ from chat_app.service import ChatService
 HEADER_S = 5.0  # seconds between looks at what is served
 AGREED = "Thank you: your votes count from now on."
 WITHDRAWN = "Done: no vote of yours is used from now on."
-UNFINISHED = "This reply is not complete yet; nothing was saved."
+# On a phone the side bar would cover the conversation, so it starts closed there.
+CLOSE_SIDEBAR = """() => { if (window.innerWidth < 768)
+    document.querySelector('#sidebar button[aria-label="Toggle Sidebar"]')?.click() }"""
 
 
 class ChatPage:
@@ -45,6 +47,7 @@ class ChatPage:
     def _wire(self, blocks: gr.Blocks) -> None:
         parts, everything = self._parts, self._parts.everything
         blocks.load(self._on_load, None, [*everything, parts.notice, parts.header], **EVENT)
+        blocks.load(None, None, None, js=CLOSE_SIDEBAR, **EVENT)
         gr.Timer(HEADER_S).tick(self._header, None, parts.header, queue=False, **EVENT)
         gr.on(
             [parts.go.click, parts.text.submit],

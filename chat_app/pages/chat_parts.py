@@ -54,9 +54,7 @@ class ChatParts:
     def _sidebar(self) -> None:
         with gr.Sidebar(width=290, elem_id="sidebar"):
             self.new = gr.Button("New conversation", variant="primary")
-            self.conversations = gr.Radio(
-                [], label="Your conversations", elem_id="conversations", container=False
-            )
+            self.conversations = gr.Radio([], label="Your conversations", elem_id="conversations")
             with gr.Accordion("What became of your votes", open=False, elem_id="receipts"):
                 self.receipts = gr.HTML()
                 self.refresh = gr.Button("Refresh", size="sm")
@@ -65,9 +63,9 @@ class ChatParts:
                 self.withdraw = gr.Button("Stop using my votes", size="sm")
 
     def _notice(self) -> None:
-        with gr.Group(visible=False, elem_classes="card", elem_id="notice") as self.notice:
+        with gr.Column(visible=False, elem_classes="card", elem_id="notice") as self.notice:
             gr.Markdown(NOTICE)
-            with gr.Row():
+            with gr.Row(elem_classes="actions"):
                 self.agree = gr.Button("I agree: my votes may train it", variant="primary")
                 self.decline = gr.Button("Just chat")
 
@@ -76,8 +74,7 @@ class ChatParts:
             label="Conversation",
             show_label=False,
             elem_id="chat",
-            height="56vh",
-            min_height=260,
+            height="auto",  # the style sheet sets it, by what else is on the page
             editable="all",
             buttons=["copy"],
             placeholder=EMPTY,
@@ -93,33 +90,35 @@ class ChatParts:
         with gr.Column(visible=False, elem_id="pair") as self.pair:
             gr.Markdown("**Two replies this time: which is better?** The order is random.")
             with gr.Row():
-                self.replies = [
-                    gr.Markdown(elem_classes="reply", elem_id=f"reply-{name}", min_height=80)
-                    for name in "ab"
-                ]
+                self.replies = [self._reply("a"), self._reply("b")]
             with gr.Row():
                 self.choices = {
                     choice: gr.Button(label[0].upper() + label[1:], min_width=110)
                     for choice, label in CHOICES.items()
                 }
 
+    def _reply(self, name: str) -> gr.Markdown:
+        with gr.Column(elem_classes="card", min_width=260, elem_id=f"reply-{name}"):
+            return gr.Markdown()
+
     def _panel(self) -> None:
         self.panel_id = gr.Textbox(visible=False)
         self.panel_value = gr.Textbox(visible=False)
-        with gr.Group(visible=False, elem_classes="card", elem_id="panel") as self.panel:
+        with gr.Column(visible=False, elem_classes="card", elem_id="panel") as self.panel:
             self.panel_title = gr.Markdown()
             with gr.Column(elem_id="reasons") as self.why:
                 self.tags = gr.CheckboxGroup([], label="Why? (optional)", elem_id="tags")
                 self.comment = gr.Textbox(
                     label="Comment (optional)", max_length=COMMENT_CHARS, elem_id="comment"
                 )
-                self.save_reasons = gr.Button("Save reasons", variant="primary", size="sm")
+                with gr.Row(elem_classes="actions"):
+                    self.save_reasons = gr.Button("Save reasons", variant="primary", size="sm")
             self.better = gr.Textbox(
                 label="A better answer (optional): what should the reply have been?",
                 lines=2,
                 elem_id="better",
             )
-            with gr.Row():
+            with gr.Row(elem_classes="actions"):
                 self.save_better = gr.Button("Save better answer", size="sm")
                 self.close = gr.Button("Close", size="sm")
 
@@ -141,7 +140,7 @@ class ChatParts:
             )
             self.go = gr.Button("Send", variant="primary", scale=1, min_width=90)
             self.halt = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
-        with gr.Row():
+        with gr.Row(elem_classes="actions"):
             self.again = gr.Button("Try again", size="sm", min_width=120)
             self.improve = gr.Button("Write a better answer", size="sm", min_width=120)
 

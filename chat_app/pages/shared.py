@@ -123,26 +123,38 @@ CSS = """
   font-size: .82rem; color: var(--body-text-color-subdued);
   background: var(--block-background-fill); }
 .pill b { color: var(--body-text-color); font-weight: 600; }
-.card { border: 1px solid var(--line) !important; border-radius: 14px !important;
-  padding: 14px 16px !important; background: var(--block-background-fill) !important; }
-.card .form, .card .block { border: 0; box-shadow: none; }
-.quiet { color: var(--body-text-color-subdued); font-size: .88rem; }
+.card { border: 1px solid var(--line); border-radius: 14px; padding: 14px 16px !important;
+  background: var(--block-background-fill); gap: 10px !important; }
+.card .block { background: none; padding: 0; }
+.card .form { border: 0; background: none; gap: 10px; }
+.actions { justify-content: flex-start; gap: 8px !important; }
+.actions button { flex: 0 1 auto !important; }
+.quiet { color: var(--body-text-color-subdued); font-size: .88rem; margin: 0; }
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
 /* chat */
-#chat { border: 1px solid var(--line); border-radius: 14px; }
+#chat { height: calc(100dvh - 250px) !important; min-height: 260px; border: 1px solid var(--line);
+  border-radius: 14px; }
+.page:has(#notice) #chat { height: calc(100dvh - 420px) !important; }
+.page:has(#pair) #chat, .page:has(#panel) #chat { height: 40dvh !important; }
 #chat button[aria-label="Clear"] { display: none; }  /* would empty the view but not the record */
-#conversations .wrap { flex-direction: column; gap: 4px; max-height: 46vh; overflow-y: auto;
+#chat .placeholder { text-align: center; }
+#chat .example { border: 1px solid var(--line); border-radius: 12px; }
+#sidebar .block { background: none; }
+#conversations { padding: 0; }
+#conversations .wrap { flex-direction: column; gap: 2px; max-height: 46vh; overflow-y: auto;
   flex-wrap: nowrap; }
+#conversations .wrap:empty::after { content: "None yet."; font-size: .88rem;
+  color: var(--body-text-color-subdued); }
 #conversations label { width: 100%; border: 0; background: none; box-shadow: none;
-  padding: .4rem .6rem; }
+  padding: .4rem .6rem; flex-shrink: 0; }
 #conversations label.selected { background: var(--color-accent-soft); }
 #conversations label input { position: absolute; opacity: 0; }
 #conversations label:has(input:focus-visible) { outline: 2px solid var(--color-accent); }
 #conversations label span { margin: 0; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; }
-.reply { border: 1px solid var(--line) !important; border-radius: 12px !important;
-  padding: 12px 14px !important; min-height: 5.5rem; background: var(--block-background-fill); }
-#composer textarea { border-radius: 12px; }
+#composer { overflow: visible; border: 1px solid var(--line); border-radius: 12px; }
+#composer textarea { border-radius: 12px; background: var(--block-background-fill); }
+#note:not(:has(p:not(:empty))) { display: none; }
 /* operator */
 .stats { display: grid; grid-template-columns: repeat(auto-fit, minmax(120px, 1fr)); gap: 10px; }
 .stat { border: 1px solid var(--line); border-radius: 12px; padding: 10px 14px;
