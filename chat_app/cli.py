@@ -1,0 +1,251 @@
+"""The command ``feedback-chat``: options in, one call, words and an exit code out.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (the gate, a lock, nothing to do). Invariant:
+whatever is expected to go wrong ends in one line on stderr that says what, the value, and what to
+do; never in a traceback. Heavy libraries are loaded by the commands that need them only.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from chat_app import cli_data, cli_starter
+from chat_app.cli_options import Config, Data, Host, Json, Model, Port, Quantized
+from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
+from chat_app.settings import Settings, load_settings
+from chat_app.status import cycle_facts, status_of
+from feedback_store.errors import ConflictError, CycleInProgressError
+from feedback_store.records import Cycle
+
+DEBUG_VARIABLE = "FEEDBACK_CHAT_DEBUG"  # set it to see tracebacks
+
+app = typer.Typer(
+    help="A chat service that learns from its users' votes.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> NoReturn:
+    """Run the command line; the only way out is an exit code."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except TyperException as exc:
+        _fail(f"{exc.format_message().rstrip('.')}; see `feedback-chat --help`", exc.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except Exception as exc:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        _fail(_told(exc), exit_code(exc))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def exit_code(exc: Exception) -> int:
+    """The documented exit code of an error."""
+    if isinstance(exc, (RefusedError, CycleInProgressError, ConflictError)):
+        return 3
+    return 2 if isinstance(exc, InvalidRequestError) else 1
+
+
+@app.command()
+def serve(
+    data: Data = None,
+    host: Host = None,
+    port: Port = None,
+    model: Model = None,
+    quantization: Quantized = None,
+    config: Config = None,
+) -> None:
+    """Run the service: pages, HTTP API, scheduler."""
+    options = {"host": host, "port": port, "model": model, "quantization": quantization}
+    settings = load_settings(config, data=data, **options)
+    _serve(settings, "feedback-chat is ready.")
+
+
+@app.command()
+def demo(
+    data: Data = None,
+    host: Host = None,
+    port: Port = None,
+    model: Model = None,
+    quantization: Quantized = None,
+    config: Config = None,
+) -> None:
+    """Run the service on the embedded model and say what to try."""
+    options = {"host": host, "port": port, "model": model, "quantization": quantization}
+    settings = load_settings(config, data=data, **options)
+    typer.echo(f"Starting feedback-chat; everything is kept in {settings.data.resolve()}.")
+    hint = "\nTry: chat and vote; or let 40 simulated visitors do it, in a second terminal:\n"
+    hint += "    feedback-chat simulate --url {url}\n"
+    hint += "then run a cycle on the operator page and watch the next replies."
+    _serve(settings, "feedback-chat is ready.", hint)
+
+
+@app.command()
+def cycle(
+    data: Data = None,
+    model: Model = None,
+    quantization: Quantized = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Train on the votes so far and serve the result if it is better."""
+    settings = load_settings(config, data=data, model=model, quantization=quantization)
+    _require_votes(settings)
+    _stop_on(signal.SIGTERM)  # so that a stopped cycle says so in its row
+    from rlhf_core.cycle import run_cycle
+
+    with cli_starter.stage_bar(hidden=as_json) as bar:
+        done = run_cycle(
+            settings.data,
+            settings.cycle,
+            model=settings.model,
+            quantization=settings.quantization,
+            progress=bar,
+        )
+    if as_json:
+        typer.echo(json.dumps(cycle_facts(done)))
+    else:
+        _show_cycle(done)
+    if done.state != "promoted":
+        why = "; ".join(done.reasons) or "no reason was noted"
+        raise RefusedError(f"cycle {done.id} was {done.state}: {why}")
+
+
+@app.command()
+def simulate(
+    url: str = typer.Option("http://127.0.0.1:7860", help="The running service."),
+    visitors: int = typer.Option(40, min=1, help="Simulated visitors."),
+    events: int = typer.Option(800, min=1, help="Feedback events to store."),
+    seed: int = typer.Option(0, help="Decides who the visitors are and what they do."),
+    kinds: str = typer.Option("choices,thumbs,demonstrations", help="Kinds of events to make."),
+    at_once: int = typer.Option(24, min=1, max=256, help="Visitors busy at the same time."),
+    remote: bool = typer.Option(False, "--remote", help="Allow a service on another machine."),
+    as_json: Json = False,
+) -> None:
+    """Let simulated visitors use a running service as people would."""
+    from chat_app.simulate import Plan, run_simulation
+
+    plan = Plan(url, visitors, events, seed, tuple(kinds.split(",")), at_once, remote)
+    result = run_simulation(plan, show=not as_json)
+    if as_json:
+        typer.echo(json.dumps(result.facts()))
+    else:
+        typer.echo(result.summary())
+    if result.failed:
+        raise ChatAppError(f"{result.failed} requests failed; the first: {result.first_failure}")
+
+
+@app.command()
+def status(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Show what is served, what is stored, and how the last cycle went."""
+    settings = load_settings(config, data=data)
+    with cli_data.open_store(settings) as store:
+        facts = status_of(store)
+        last = store.last_cycle()
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"serving   {facts['serving']}  (before: {facts['previous'] or 'nothing'})")
+    for name, count in facts["counts"].items():
+        typer.echo(f"{count:>8}  {name.replace('_', ' ')}")
+    if last is not None:
+        _show_cycle(last)
+
+
+@app.command()
+def doctor(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Check this machine, the data directory, the database, the adapters and the model."""
+    from chat_app.doctor import examine
+
+    findings = examine(load_settings(config, data=data))
+    if as_json:
+        typer.echo(json.dumps([finding.facts() for finding in findings]))
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok  ' if finding.good else 'FAIL'}  {finding.name}: {finding.text}")
+    bad = [finding.name for finding in findings if not finding.good]
+    if bad:
+        raise ChatAppError(f"{len(bad)} checks failed: {', '.join(bad)}")
+
+
+app.add_typer(cli_data.adapters, name="adapters")
+app.add_typer(cli_starter.starter, name="starter")
+cli_data.register(app)
+app.command()(cli_starter.evaluate)
+
+
+def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
+    _log_to_stderr()
+    _stop_on(signal.SIGTERM)
+    from chat_app.server import serve
+
+    def announce(url: str, operator_url: str) -> None:
+        typer.echo(f"\n{greeting}\n    Chat:     {url}\n    Operator: {operator_url}")
+        typer.echo(f"Stop it with Ctrl-C.{hint.format(url=url)}\n")
+
+    try:
+        serve(settings, announce=announce)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. A cycle that is running goes on.", err=True)
+
+
+def _require_votes(settings: Settings) -> None:
+    """Refuse early, before anything heavy is loaded."""
+    from chat_app.scheduler import CycleProcess
+
+    nothing = f"no votes yet in {settings.data}; chat and vote, or run `feedback-chat simulate`"
+    if not settings.database.exists():
+        raise RefusedError(nothing)
+    with cli_data.open_store(settings) as store:
+        running = CycleProcess(store, settings).running()
+        if running is not None:
+            raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
+        store.refresh_comparisons()
+        if store.counts()["comparisons"] == 0:
+            raise RefusedError(nothing)
+
+
+def _show_cycle(cycle: Cycle) -> None:
+    facts = cycle_facts(cycle)
+    took = f" in {facts['seconds']} s" if facts["seconds"] is not None else ""
+    typer.echo(f"cycle {cycle.id}   {cycle.state} at stage {cycle.stage}{took}")
+    for name, value in sorted(cycle.metrics.items()):
+        typer.echo(f"{value:>12.4g}  {name}")
+    for reason in cycle.reasons:
+        typer.echo(f"  - {reason}")
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("chat_app").setLevel(logging.INFO)
+
+
+def _stop_on(number: signal.Signals) -> None:
+    def stop(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(number, stop)
+
+
+def _told(exc: Exception) -> str:
+    """The error in one line."""
+    if type(exc).__module__.split(".")[0] in ("chat_app", "feedback_store", "rlhf_core"):
+        return " ".join(str(exc).split())
+    text = " ".join(str(exc).split())
+    return f"unexpected {type(exc).__name__}: {text} (set {DEBUG_VARIABLE}=1 for the traceback)"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"feedback-chat: {message}", err=True)
+    sys.exit(code)
