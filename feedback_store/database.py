@@ -69,7 +69,7 @@ class SQLiteFile:
     @contextlib.contextmanager
     def write(self) -> Iterator[Database]:
         """Run a block as one immediate transaction; inside another one, as part of it."""
-        with self._writer_lock, _translated(self.path):
+        with self._writer_lock, translated(self.path):
             if self._writer.conn.in_transaction:
                 with self._writer.atomic():
                     yield self._writer
@@ -87,20 +87,20 @@ class SQLiteFile:
         if self._writing_thread == threading.get_ident():
             yield self._writer
             return
-        with self._reader_lock, _translated(self.path), _snapshot(self._reader) as db:
+        with self._reader_lock, translated(self.path), _snapshot(self._reader) as db:
             yield db
 
     @contextlib.contextmanager
     def long_read(self) -> Iterator[Database]:
         """Like `read`, on a connection of its own: for streaming without holding others up."""
         connecting = contextlib.closing(self.connect(read_only=True))
-        with _translated(self.path), connecting as db, _snapshot(db):
+        with translated(self.path), connecting as db, _snapshot(db):
             yield db
 
     @contextlib.contextmanager
     def maintenance(self) -> Iterator[Database]:
         """The writing connection outside any transaction, as VACUUM and checkpoints need it."""
-        with self._writer_lock, self._reader_lock, _translated(self.path):
+        with self._writer_lock, self._reader_lock, translated(self.path):
             yield self._writer
 
     def close(self) -> None:
@@ -203,7 +203,7 @@ def _snapshot(db: Database) -> Iterator[Database]:
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """Turn the driver's errors into the store's, with the file and what to do."""
     try:
         yield

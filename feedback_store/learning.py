@@ -73,8 +73,9 @@ class Learning:
         """
         one_of(split, (None, "train", "held_out"), "the split")
         sql = f"""SELECT comparisons.*, (
-                SELECT json_group_array(event_id ORDER BY event_id) FROM comparison_events
-                WHERE comparison_id = comparisons.id) AS event_ids
+                SELECT json_group_array(event_id) FROM (
+                    SELECT event_id FROM comparison_events
+                    WHERE comparison_id = comparisons.id ORDER BY event_id)) AS event_ids
             {_USABLE} AND (:split IS NULL OR split = :split)
             {"AND " + _UNUSED if unused else ""} ORDER BY comparisons.id"""
         with self._file.read() as db:
@@ -163,8 +164,9 @@ def _derived_state(db: Database) -> str | None:
 def _uses(db: Database, event_id: str) -> list[Row]:
     """The comparisons of an event, with the cycles that used each."""
     sql = """SELECT id, label, source, split, withdrawn_at, (
-            SELECT json_group_array(cycle_id ORDER BY cycle_id) FROM cycle_comparisons
-            WHERE cycle_comparisons.comparison_id = comparisons.id) AS cycles
+            SELECT json_group_array(cycle_id) FROM (
+                SELECT cycle_id FROM cycle_comparisons
+                WHERE comparison_id = comparisons.id ORDER BY cycle_id)) AS cycles
         FROM comparison_events JOIN comparisons ON comparisons.id = comparison_id
         WHERE event_id = ? ORDER BY id"""
     return [{**row, "cycles": json.loads(row["cycles"])} for row in rows(db, sql, [event_id])]

@@ -7,14 +7,19 @@ returned is on disk; what has raised is not. The parts are in modules of their o
 """
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from feedback_store.conversations import Conversations
-from feedback_store.database import SQLiteFile
-from feedback_store.errors import ConflictError, StoreOpenError
+from feedback_store.database import SQLiteFile, translated
+from feedback_store.errors import (
+    ConflictError,
+    FeedbackStoreError,
+    StoreOpenError,
+    StoreUnavailableError,
+)
 from feedback_store.events import Events
 from feedback_store.exchange import Exchange
 from feedback_store.ids import new_id
@@ -54,21 +59,27 @@ class FeedbackStore(Conversations, Events, Exchange, Registry):
 
         Raises:
             ConflictError: The file exists.
+            StoreUnavailableError: The directory cannot be written, or is full.
         """
         target = Path(path)
         partial = target.with_name(f"{target.name}.{new_id()}.partial")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._file.connect()) as db:
+            os.close(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600))  # private from the start
+            with translated(partial), closing(self._file.connect()) as db:
                 db.execute("VACUUM INTO ?", [str(partial)])
-            partial.chmod(0o600)
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
-            os.link(partial, target)  # unlike a rename, never replaces another backup
-        except FileExistsError as exc:
-            raise ConflictError(f"{target} exists; choose another name for the backup.") from exc
+            _publish(partial, target)
+        except FeedbackStoreError:
+            raise
+        except OSError as exc:
+            raise StoreUnavailableError(
+                f"cannot write the backup {target} ({exc.strerror}); choose another directory."
+            ) from exc
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def verify(self) -> list[str]:
         """Read the whole file and say what is damaged; an empty list means nothing is."""
@@ -79,3 +90,11 @@ class FeedbackStore(Conversations, Events, Exchange, Registry):
             f"row {row['rowid']} of {row['table']} refers to a missing one in {row['parent']}"
             for row in orphans
         ]
+
+
+def _publish(partial: Path, target: Path) -> None:
+    """Give a finished file its name; unlike a rename, this never replaces another backup."""
+    try:
+        os.link(partial, target)
+    except FileExistsError as exc:
+        raise ConflictError(f"{target} exists; choose another name for the backup.") from exc

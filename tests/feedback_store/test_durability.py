@@ -74,6 +74,32 @@ for attempt in range(int(sys.argv[2])):
 """
 
 
+VOTING_ON_A_FULL_DISK = """
+import resource, sys
+from feedback_store import FeedbackStore, StoreUnavailableError
+
+def ask(number):
+    store.add_message(conversation, "user", "x" * 5000, message_id=str(number))
+
+with FeedbackStore(sys.argv[1]) as store:
+    conversation = store.add_conversation(store.add_rater("ann").id).id
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+    saved = refused = 0
+    for number in range(200):
+        try:
+            ask(number)
+            saved += 1
+        except StoreUnavailableError:
+            refused += 1
+            assert store.counts()["messages"] == saved
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    ask("later")
+    assert saved and refused
+    assert store.counts()["messages"] == saved + 1
+    assert store.verify() == []
+"""
+
+
 def output_of(code, *arguments):
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -92,6 +118,10 @@ def test_no_acknowledged_event_is_lost_when_the_process_is_killed(path):
         assert all(len(e["messages"]) == 3 for e in events if e["event"] == "choice")
         judged = {event["message_id"] for event in events if event["event"] == "thumb"}
         assert len(store.thumbs()) == len(judged)
+
+
+def test_a_full_disk_refuses_votes_keeps_the_saved_ones_and_recovers(path):
+    assert output_of(VOTING_ON_A_FULL_DISK, path) == ""
 
 
 def test_a_retry_after_a_kill_finds_what_was_written(path):

@@ -143,6 +143,36 @@ def test_counts_count_what_stands(store, ann):
     assert list(store.counts().values()) == [1, 5, 1, 1, 1, 2, 2]
 
 
+def test_what_chat_does_never_scans_a_table(store, ann):
+    shown = ann.shown("hello", "x", "y")
+    reply = store.candidates(shown)[0]
+    statements = []
+    for db in (store._file._reader, store._file._writer):
+        db.conn.set_trace_callback(statements.append)
+    ann.thumb(reply, 1)
+    ann.choose(shown, "a")
+    ann.reply(store.path(reply.id)[0], "z")
+    store.current_thumb(reply.id, ann.rater)
+    store.current_choice(shown, ann.rater)
+    store.messages(ann.conversation)
+    store.conversations(ann.rater)
+    store.feedback_of(ann.rater)
+    store.owner_of(reply.id)
+    store.serving()
+    store.last_cycle()
+    for db in (store._file._reader, store._file._writer):
+        db.conn.set_trace_callback(None)
+    queries = [sql for sql in statements if sql.lstrip().startswith(("SELECT", "WITH", "UPDATE"))]
+    assert len(queries) > 20
+    with store._file.read() as db:
+        for sql in queries:
+            plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+            scans = {step for step in plan if step.startswith("SCAN")}
+            scans -= {"SCAN path", "SCAN CONSTANT ROW"}  # the path walked so far, not a table
+            # "LIMIT 1" from the end of a table by its key is no scan in fact.
+            assert "LIMIT" in sql or not scans, (sql, plan)
+
+
 def test_a_few_thousand_events_are_derived_within_a_second(store, ann):
     with store._file.write():  # one transaction, to be quick about the set-up
         for number in range(1500):

@@ -23,8 +23,13 @@ import sys
 sys.modules["pysqlite3"] = None  # sqlite-utils then falls back to the system's SQLite
 from feedback_store import FeedbackStore, StoreOpenError
 try:
-    FeedbackStore(sys.argv[1], allow_old_sqlite=len(sys.argv) > 2).close()
-    print("opened")
+    with FeedbackStore(sys.argv[1], allow_old_sqlite=len(sys.argv) > 2) as store:
+        rater = store.add_rater(consent="v1").id
+        prompt = [{"role": "user", "content": "hello"}]
+        store.add_demonstration(rater, "hi", prompt=prompt, idempotency_key="k")
+        store.refresh_comparisons()
+        print(len(store.comparisons()), len(store.feedback_of(rater)))
+        store.forget(rater)
 except StoreOpenError as exc:
     print(exc)
 """
@@ -92,7 +97,7 @@ def test_an_old_sqlite_is_refused_unless_allowed(path, flags):
     command = [sys.executable, "-c", WITHOUT_PYSQLITE, str(path), *flags]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     if flags or sqlite3.sqlite_version_info >= OLDEST_SAFE_SQLITE:
-        assert said == "opened"
+        assert said == "0 1"
     else:
         assert said.startswith(f"SQLite {sqlite3.sqlite_version} can corrupt a database")
         assert not path.exists()
@@ -178,6 +183,14 @@ def test_a_backup_is_a_store_with_everything_in_it(store, ann, tmp_path):
         assert copy.verify() == []
     with pytest.raises(ConflictError, match="exists"):
         store.backup(tmp_path / "copies" / "monday.db")
+
+
+def test_a_backup_that_cannot_be_written_says_so(store, tmp_path):
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file" / "monday.db", tmp_path / ("n" * 300)):
+        with pytest.raises(StoreUnavailableError, match="cannot write the backup") as error:
+            store.backup(target)
+        one_line(error)
 
 
 def test_verify_names_damage(store, ann, path):
