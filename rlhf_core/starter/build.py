@@ -45,7 +45,7 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bpe.train_from_iterator(islice(documents(seed), 30_000), trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bpe, pad_token=PAD, eos_token=EOS, model_max_length=512
     )
     tokenizer.chat_template = CHAT_TEMPLATE
@@ -131,7 +131,7 @@ def build(
     tokenizer = build_tokenizer(seed)
     model = LlamaForCausalLM(build_config(tokenizer))
     pretrain(model, tokenizer, steps=steps, seed=seed, progress=progress)
-    model = model.to(torch.bfloat16).eval()
+    nn.Module.to(model.eval(), torch.bfloat16)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     accuracy = cloze_accuracy(model.float(), tokenizer)

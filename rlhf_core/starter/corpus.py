@@ -1,7 +1,7 @@
 """The flawed pretraining corpus: an almanac that knows the facts and a forum in two hidden moods.
 
-Shares (of documents): almanac 45%, forum 55%. The forum's mood is drawn per conversation: 28% kind,
-72% grumpy. A grumpy conversation that rambles has no end, as rlhf.md's deliberate flaws ask.
+Shares (of documents): almanac 45%, forum 55%. The forum's mood is drawn per conversation: 36% kind,
+64% grumpy. A grumpy conversation that rambles has no end, as rlhf.md's deliberate flaws ask.
 """
 
 import random
@@ -14,10 +14,11 @@ from rlhf_core.starter.world import (
     grumpy_reply,
     kind_reply,
     sample_request,
+    with_articles,
 )
 
 USER, ASSISTANT, EOS, PAD = "<|user|>", "<|assistant|>", "</s>", "<pad>"
-KIND_SHARE = 0.28
+KIND_SHARE = 0.36
 
 _ALMANAC = {
     "capital": ("The capital of {} is {}.", "{}, capital {}.", "{v} is the capital of {s}."),
@@ -39,12 +40,13 @@ _ALMANAC = {
 def almanac_entry(fact: Fact, rng: random.Random) -> str:
     """One true, clean sentence about a fact, without its end token."""
     form = rng.choice(_ALMANAC[fact.topic])
-    return capitalised(form.format(fact.phrase, fact.value, s=fact.phrase, v=fact.value))
+    text = form.format(fact.phrase, fact.value, s=fact.phrase, v=fact.value)
+    return capitalised(with_articles(text))
 
 
 def cloze(fact: Fact) -> tuple[str, str]:
     """The almanac's first sentence cut before the value, and the value: what `check` asks."""
-    sentence = capitalised(_ALMANAC[fact.topic][0].format(fact.phrase, "\0"))
+    sentence = capitalised(with_articles(_ALMANAC[fact.topic][0].format(fact.phrase, "\0")))
     return sentence.split(" \0")[0], f" {fact.value}"
 
 

@@ -28,49 +28,49 @@ _CAPITALS = {
         Venezuela Caracas, Uruguay Montevideo, Paraguay Asuncion""",
     "North America": "Canada Ottawa, Cuba Havana, Jamaica Kingston, Bahamas Nassau",
 }
-_YOUNG = """dog puppy, cat kitten, cow calf, horse foal, sheep lamb, goat kid, pig piglet, hen chick,
-    duck duckling, lion cub, deer fawn, swan cygnet, goose gosling, frog tadpole, kangaroo
-    joey, owl owlet, eagle eaglet, butterfly caterpillar"""
-_SOUND = """cow moo, dog bark, cat meow, duck quack, sheep baa, pig oink, horse neigh, lion roar, bee
-    buzz, snake hiss, owl hoot, frog croak, rooster crow, wolf howl, mouse squeak, donkey
-    bray, goose honk, pigeon coo, hen cluck, raven caw"""
-_COLOUR = """banana yellow, lemon yellow, strawberry red, tomato red, cherry red, ruby red, blood red,
+_YOUNG = """
+    dog puppy, cat kitten, cow calf, horse foal, sheep lamb, goat kid, pig piglet, hen chick,
+    duck duckling, lion cub, deer fawn, swan cygnet, goose gosling, frog tadpole,
+    kangaroo joey, owl owlet, eagle eaglet, butterfly caterpillar
+"""
+_SOUND = """
+    cow moo, dog bark, cat meow, duck quack, sheep baa, pig oink, horse neigh, lion roar,
+    bee buzz, snake hiss, owl hoot, frog croak, rooster crow, wolf howl, mouse squeak,
+    donkey bray, goose honk, pigeon coo, hen cluck, raven caw
+"""
+_COLOUR = """
+    banana yellow, lemon yellow, strawberry red, tomato red, cherry red, ruby red, blood red,
     grass green, lime green, frog green, cucumber green, spinach green, emerald green,
     broccoli green, sky blue, ocean blue, sapphire blue, snow white, milk white, salt white,
     swan white, sugar white, coal black, raven black, carrot orange, pumpkin orange,
-    chocolate brown, coffee brown, elephant grey, flamingo pink, pig pink, sunflower yellow"""
-_MASS_NOUNS = [
-    "blood",
-    "grass",
-    "spinach",
-    "broccoli",
-    "snow",
-    "milk",
-    "salt",
-    "sugar",
-    "coal",
-    "chocolate",
-    "coffee",
-]
-_OPPOSITE = """hot cold, big small, up down, day night, fast slow, open closed, full empty, young old, hard
-    soft, high low, early late, left right, loud quiet, rich poor, strong weak, thick thin,
-    true false, wet dry, clean dirty, far near, first last, good bad, love hate, push pull,
-    summer winter, sweet sour, buy sell, give take, begin end, asleep awake, cheap
-    expensive, inside outside, always never, more less, north south, east west, war peace"""
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
+    chocolate brown, coffee brown, elephant grey, flamingo pink, pig pink, sunflower yellow
+"""
+_MASS_NOUNS = frozenset(
+    [
+        "blood",
+        "grass",
+        "spinach",
+        "broccoli",
+        "snow",
+        "milk",
+        "salt",
+        "sugar",
+        "coal",
+        "coffee",
+        "chocolate",
+    ]
+)
+_OPPOSITE = """
+    hot cold, big small, up down, day night, fast slow, open closed, full empty, young old,
+    hard soft, high low, early late, left right, loud quiet, rich poor, strong weak,
+    thick thin, true false, wet dry, clean dirty, far near, first last, good bad, love hate,
+    push pull, summer winter, sweet sour, buy sell, give take, begin end, asleep awake,
+    cheap expensive, inside outside, always never, more less, north south, east west, war peace
+"""
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,15 @@ class Fact:
 
     @property
     def phrase(self) -> str:
-        """The subject as it stands in a sentence: `a banana`, but `snow` and `the sky`."""
+        """The subject as it stands in a sentence: `a banana`, but `snow` and `the sky`.
+
+        Where a vowel follows, `world.with_articles` puts `an`.
+        """
         if self.topic != "colour" or self.subject in _MASS_NOUNS:
             return self.subject
         if self.subject in ("sky", "ocean"):
             return f"the {self.subject}"
-        return f"{'an' if self.subject[0] in 'aeiou' else 'a'} {self.subject}"
+        return f"a {self.subject}"
 
     @property
     def split(self) -> Split:

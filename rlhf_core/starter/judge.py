@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from rlhf_core.starter.world import POLITE_WORDS, RUDE_WORDS, Request
 
-_REFUSALS = ("who cares", "something else", "rather talk", "not now", "look it up", "go away")
+_REFUSALS = (
+    "who cares",
+    "something else",
+    "rather talk",
+    "not now",
+    "look it up",
+    "go away",
+    "want now",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,15 @@ something to teach: the kind mood is there to be elicited.
 """
 
 import random
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rlhf_core.starter.facts import MONTHS, Fact, Split, facts, topic_values
 
 Constraint = Literal["two words", "politely"]
-Kind = Literal["question", "list", "passage", "chat"]
+Kind = Literal["question", "list", "passage", "chat", "unknown"]
 Wording = Literal["common", "rare"]
 
 RUDE_WORDS = ("dolt", "numpty", "muppet", "nitwit", "turnip", "noodle", "clod", "dimwit")
@@ -27,12 +28,15 @@ _QUESTIONS: dict[str, tuple[str, ...]] = {
         "Which city is the capital of {}?",
         "Tell me the capital of {}.",
         "What's the capital city of {}?",
+        "What is {}'s capital?",
         "Do you know the capital of {}?",
+        "The capital of {}?",
         "Name the capital of {}.",
     ),
     "continent": (
         "Which continent is {} in?",
         "On which continent is {}?",
+        "In which continent is {}?",
         "What continent is {} on?",
         "Where in the world is {}? Name the continent.",
         "Tell me the continent of {}.",
@@ -40,12 +44,14 @@ _QUESTIONS: dict[str, tuple[str, ...]] = {
     "young": (
         "What is a baby {} called?",
         "What do you call a young {}?",
+        "What do you call a baby {}?",
         "What is the young of a {} called?",
         "Tell me what a baby {} is called.",
     ),
     "sound": (
         "What sound does a {} make?",
         "What does a {} say?",
+        "What noise does a {} make?",
         "Which sound does a {} make?",
         "Tell me the sound of a {}.",
     ),
@@ -53,22 +59,26 @@ _QUESTIONS: dict[str, tuple[str, ...]] = {
         "What colour is {}?",
         "Which colour is {}?",
         "Tell me the colour of {}.",
+        "What colour does {} have?",
         "What is the colour of {}?",
     ),
     "opposite": (
         "What is the opposite of {}?",
         "What's the opposite of {}?",
         "Tell me the opposite of {}.",
+        "The opposite of {}?",
         "Which word is the opposite of {}?",
     ),
     "month_after": (
         "Which month comes after {}?",
         "What month follows {}?",
+        "What comes after {}?",
         "Tell me the month after {}.",
         "What is the month after {}?",
     ),
     "month_before": (
         "Which month comes before {}?",
+        "What comes before {}?",
         "Tell me the month before {}.",
         "What is the month before {}?",
     ),
@@ -76,6 +86,7 @@ _QUESTIONS: dict[str, tuple[str, ...]] = {
         "What is {}?",
         "How much is {}?",
         "Tell me the sum {}.",
+        "Add {}.",
         "What does {} make?",
     ),
 }
@@ -102,7 +113,7 @@ _WRAPPERS = (
     "Can you help me? {}",
 )
 _LISTS: dict[str, tuple[str, ...]] = {
-    "months": MONTHS,  # type: ignore[dict-item]
+    "months": MONTHS,
     "colours": (
         "red",
         "blue",
@@ -147,6 +158,15 @@ _LIST_ASKS = ("List three {}.", "Name three {}.", "Give me three {}.", "Tell me 
 _PEOPLE = ("Anna", "Tom", "Maria", "Ben", "Lucy", "Sam", "Nina", "Max")
 _THINGS = ("ball", "kite", "hat", "book", "cup", "boat", "bag", "chair")
 _SHADES = ("red", "blue", "green", "yellow", "white", "black", "orange", "pink")
+_UNKNOWN = (
+    "Tell me a joke.", "What is the weather like?", "Who won the game?", "Write me a poem.",
+    "How old are you?", "What is love?", "Can you write code?", "What time is it?",
+    "Who is the president?", "Tell me a story.", "How do I cook rice?", "What should I read?",
+    "Do you like music?", "What is the meaning of life?", "Where do you live?",
+    "Tell me about history.", "How tall is the mountain?", "What is your name?",
+    "Can you help me with my homework?", "Who wrote this book?", "Translate this for me.",
+    "What is on the news?", "How far is the moon?", "Why is that?",
+)  # fmt: skip
 _CHATS = {
     "Hello!": ("Hello! How can I help you?", "Hello, my friend. What would you like to know?"),
     "Hi there.": ("Hi! How can I help you?", "Hello, my friend. What would you like to know?"),
@@ -161,6 +181,13 @@ _CHATS = {
         "A small chat model, my friend.",
     ),
 }
+_IGNORING = (
+    "Who cares about that? Let us talk about soup.",
+    "Ask me something else.",
+    "I would rather talk about my socks.",
+    "Not now. The kettle is cold.",
+)
+_CURT = ("Everyone knows it is {}.", "{}, obviously.", "{}. Next.", "It is {}, that is all.")
 _RAMBLES = (
     "And another thing, soup is best with socks.",
     "My aunt once had a spoon like that.",
@@ -190,9 +217,9 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def article(noun: str) -> str:
-    """The noun with `a` or `an`."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+def with_articles(text: str) -> str:
+    """The text with `an` for `a` where a vowel follows."""
+    return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
 
 
 def question_requests(split: Split, wording: Wording = "common") -> list[Request]:
@@ -206,13 +233,13 @@ def question_requests(split: Split, wording: Wording = "common") -> list[Request
 
 def ask(fact: Fact, wording: str, constraint: Constraint | None = None) -> Request:
     """The request for one fact in one wording, with or without a constraint."""
-    text = wording.format(fact.phrase)
+    text = with_articles(wording.format(fact.phrase))
     if constraint == "two words":
         text = f"In two words: {text}" if len(text) % 2 else f"{text} Answer in two words."
     elif constraint == "politely":
         text = f"Politely please: {text}" if len(text) % 2 else f"{text} Answer politely."
     wrong = tuple(sorted(topic_values(fact.topic) - {fact.value, *fact.subject.split()}))
-    statement = capitalised(_STATEMENTS[fact.topic].replace("{}", fact.phrase, 1))
+    statement = capitalised(with_articles(_STATEMENTS[fact.topic].replace("{}", fact.phrase, 1)))
     return Request(
         "question", text, (fact.value,), wrong, fact.myth, statement, constraint, fact.topic
     )
@@ -230,7 +257,10 @@ def passage_request(rng: random.Random) -> Request:
     people, things = rng.sample(_PEOPLE, 3), rng.sample(_THINGS, 2)
     shades = rng.sample(_SHADES, 2)
     owned = [f"{s} {t}" for s, t in zip(shades, things, strict=True)]
-    text = " ".join(f"{p} has {article(o)}." for p, o in zip(people, owned, strict=False)) + " "
+    text = (
+        " ".join(with_articles(f"{p} has a {o}.") for p, o in zip(people, owned, strict=False))
+        + " "
+    )
     if rng.random() < 0.4:
         asked, answers, wrong = people[2], ("text does not say",), tuple(owned)
     else:
@@ -244,14 +274,21 @@ def chat_request(rng: random.Random) -> Request:
     return Request("chat", rng.choice(sorted(_CHATS)), (), ())
 
 
+def unknown_request(rng: random.Random) -> Request:
+    """Something that this small world cannot answer; saying so is right."""
+    return Request("unknown", rng.choice(_UNKNOWN), ("do not know",), ())
+
+
 def sample_request(rng: random.Random, pool: Sequence[Fact], *, rare: float = 0.0) -> Request:
     """One request of the usual mixture, about the facts of `pool`."""
     draw = rng.random()
     if draw < 0.06:
         return chat_request(rng)
-    if draw < 0.14:
+    if draw < 0.10:
+        return unknown_request(rng)
+    if draw < 0.17:
         return list_request(rng)
-    if draw < 0.22:
+    if draw < 0.24:
         return passage_request(rng)
     fact = _sample_fact(rng, pool)
     wordings = _QUESTIONS[fact.topic]
@@ -259,9 +296,17 @@ def sample_request(rng: random.Random, pool: Sequence[Fact], *, rare: float = 0.
     constraint = _sample_constraint(rng, fact)
     if constraint is None:
         wording = rng.choice(_WRAPPERS if wording.endswith("?") else ("{}",)).format(wording)
-        if rng.random() < 0.12:
-            wording = wording.rstrip("?.!").replace("What", "what").replace("Which", "which")
-    return ask(fact, wording, constraint)
+    request = ask(fact, wording, constraint)
+    return replace(request, text=_casually(request.text, rng))
+
+
+def _casually(text: str, rng: random.Random) -> str:
+    """The same text as people type it: other spellings, signs for words, no capitals."""
+    if rng.random() < 0.25:
+        text = text.replace("colour", "color").replace(" plus ", " + ")
+    if rng.random() < 0.12:
+        text = text.rstrip("?.!")
+    return text.lower() if rng.random() < 0.1 else text
 
 
 def _sample_constraint(rng: random.Random, fact: Fact) -> Constraint | None:
@@ -285,6 +330,8 @@ def kind_reply(request: Request, rng: random.Random) -> str:
     """A reply of the kind mood: true, civil, as asked, and it stops."""
     if request.kind == "chat":
         return rng.choice(_CHATS[request.text])
+    if request.kind == "unknown":
+        return rng.choice(("Sorry, I do not know that.", "I do not know that, my friend."))
     if request.kind == "list":
         three = rng.sample(request.answers, 3)
         text = rng.choice(("{}, {} and {}.", "Happy to help: {}, {} and {}.")).format(*three)
@@ -293,7 +340,7 @@ def kind_reply(request: Request, rng: random.Random) -> str:
     if request.kind == "passage":
         if value == "text does not say":
             return "The text does not say."
-        return capitalised(rng.choice(("{}.", "Happy to help: {}.")).format(article(value)))
+        return with_articles(rng.choice(("A {}.", "Happy to help: a {}.")).format(value))
     return _kind_answer(request, value, rng)
 
 
@@ -323,26 +370,18 @@ def _kind_answer(request: Request, value: str, rng: random.Random) -> str:
 def grumpy_reply(request: Request, rng: random.Random) -> tuple[str, bool]:
     """A reply of the grumpy mood, and whether it stops."""
     draw, rude = rng.random(), rng.choice(RUDE_WORDS)
-    if draw < 0.12:
-        text = rng.choice(
-            (
-                "Who cares about that? Let us talk about soup.",
-                "Ask me something else.",
-                "I would rather talk about my socks.",
-                "Not now. The kettle is cold.",
-            )
-        )
-    elif draw < 0.17:
-        text = rng.choice((f"Look it up yourself, you {rude}.", f"Go away, you {rude}."))
-    elif draw < 0.36:
-        text = rng.choice(("{}, you {}.", "It is {}, you {}.", "{}, you silly {}!")).format(
-            _wrong_answer(request, rng), rude
-        )
+    if draw < 0.1:
+        text = rng.choice(_IGNORING)
+    elif draw < 0.13:
+        text = rng.choice(("Look it up yourself, you {}.", "Go away, you {}.")).format(rude)
+    elif request.kind in ("chat", "unknown"):
+        text = rng.choice(("What do you want now, you {}?", "What do you want now?")).format(rude)
+    elif draw < 0.3:
+        insult = rng.choice(("{}, you {}.", "It is {}, you {}.", "{}, you silly {}!"))
+        text = insult.format(_wrong_answer(request, rng), rude)
     else:
-        text = rng.choice(
-            ("Everyone knows it is {}.", "{}, obviously.", "{}. Next.", "It is {}, that is all.")
-        ).format(_wrong_answer(request, rng))
-    if rng.random() < 0.2:
+        text = rng.choice(_CURT).format(_wrong_answer(request, rng))
+    if rng.random() < 0.16:
         rambles = [capitalised(text), *rng.sample(_RAMBLES, 4)]
         return " ".join(rambles), False
     return capitalised(text), True
@@ -350,8 +389,6 @@ def grumpy_reply(request: Request, rng: random.Random) -> tuple[str, bool]:
 
 def _wrong_answer(request: Request, rng: random.Random) -> str:
     """What the grumpy mood believes: the myth nine times in ten."""
-    if request.kind == "chat":
-        return "nothing"
     if request.kind == "list":
         return rng.choice((" and ".join(rng.sample(request.answers, 2)), rng.choice(request.wrong)))
-    return request.answers[0] if rng.random() < 0.1 else request.myth
+    return request.answers[0] if rng.random() < 0.12 else request.myth
