@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import PrinterCallback, TrainerCallback
+from transformers import TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -35,13 +35,12 @@ from rlhf_core.losses import clipped_value_loss, masked_mean
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.train_sft import sft_row
 from rlhf_core.training import (
-    PrivateTrainer,
     Progress,
+    QuietTrainer,
     Stopwatch,
     arguments,
     prepared,
     require_finite,
-    to_float32,
 )
 
 Score = Callable[[Sequence[Prompt], Sequence[str]], Tensor]  # (B,) from B prompts, B responses
@@ -108,7 +107,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         return trainer.latest
 
 
-class PPOTrainer(PrivateTrainer, GRPOTrainer):
+class PPOTrainer(QuietTrainer, GRPOTrainer):
     """GRPO with a value head, per-token KL in the reward, and GAE."""
 
     def __init__(
@@ -143,8 +142,6 @@ class PPOTrainer(PrivateTrainer, GRPOTrainer):
             processing_class=base.tokenizer,
             optimizers=(_optimizer(base, critic, settings), None),
         )
-        to_float32(self.model)
-        self.remove_callback(PrinterCallback)
         # A nonzero beta makes TRL compute the reference's log-probabilities. It is set only now
         # because the constructor would look for an adapter called "default" to copy.
         self.beta = 1.0

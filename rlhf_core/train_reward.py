@@ -26,13 +26,12 @@ from rlhf_core.losses import preference_loss
 from rlhf_core.records import Comparison
 from rlhf_core.reward_model import Member, RewardModel
 from rlhf_core.training import (
-    PrivateTrainer,
     Progress,
+    QuietTrainer,
     ReportProgress,
     arguments,
     prepared,
     require_finite,
-    to_float32,
 )
 
 
@@ -101,12 +100,11 @@ def corrupt(response: str, rng: random.Random) -> str | None:
     return " ".join(words[: rng.randrange(1, len(words))])
 
 
-class RewardTrainer(PrivateTrainer, TRLRewardTrainer):
+class RewardTrainer(QuietTrainer, TRLRewardTrainer):
     """TRL's reward trainer with soft targets and weights."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        to_float32(self.model)
         self.latest: dict[str, float] = {}
 
     def compute_loss(

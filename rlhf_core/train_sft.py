@@ -16,13 +16,12 @@ from rlhf_core.config import SFTSettings
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.records import Demonstration
 from rlhf_core.training import (
-    PrivateTrainer,
     Progress,
+    QuietTrainer,
     ReportProgress,
     arguments,
     prepared,
     require_finite,
-    to_float32,
 )
 
 
@@ -77,12 +76,11 @@ def sft_row(tokenizer: Tokenizer, demonstration: Demonstration, max_tokens: int)
     return {"input_ids": ids, "labels": [-100] * (len(ids) - reply) + ids[len(ids) - reply :]}
 
 
-class SFTTrainer(PrivateTrainer, TRLSFTTrainer):
-    """TRL's trainer in float32, remembering its latest loss."""
+class SFTTrainer(QuietTrainer, TRLSFTTrainer):
+    """TRL's trainer, remembering its latest loss."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        to_float32(self.model)
         self.latest = float("nan")
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:

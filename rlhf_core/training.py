@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from rlhf_core.base_model import Base
 from rlhf_core.errors import DivergenceError
@@ -20,8 +20,14 @@ from rlhf_core.errors import DivergenceError
 Progress = Callable[[float, dict[str, float]], None]  # share done (0..1), latest metrics
 
 
-class PrivateTrainer:
-    """Mixed into every TRL trainer: nothing is reported to anyone."""
+class QuietTrainer:
+    """Mixed into every TRL trainer: it trains in float32 and tells no one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        trainer: Any = self
+        _to_float32(trainer.model)
+        trainer.remove_callback(PrinterCallback)
 
     def _send_telemetry(self) -> None:
         """TRL reports usage over the network here; a service holding people's chats does not."""
@@ -78,7 +84,7 @@ def prepared(base: Base, adapter: str) -> Iterator[str]:
             network.__dict__.pop("forward", None)
 
 
-def to_float32(model: Any) -> None:
+def _to_float32(model: Any) -> None:
     """Train in float32: TRL casts the adapters of a quantized base to bfloat16.
 
     Adam's steps of 1e-4 are below bfloat16's resolution of weights around 0.02 and more.
