@@ -5,8 +5,8 @@ import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -42,11 +42,15 @@ def commands(page: Path, program: str) -> Iterator[list[str]]:
                 yield words[index + 1 :]
 
 
-def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    if isinstance(command, click.Group):
-        for name, child in command.commands.items():
-            yield from leaves(child, (*path, name))
-    else:
+def children(command: Any) -> dict[str, Any]:
+    """The commands of a group; none of a command itself."""
+    return getattr(command, "commands", {})
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, child in children(command).items():
+        yield from leaves(child, (*path, name))
+    if not children(command):
         yield path
 
 
@@ -59,11 +63,10 @@ def test_every_make_target_in_a_page_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_every_command_in_a_page_exists_with_its_options(page: Path) -> None:
     for words in commands(page, "feedback-chat"):
-        command: click.Command = COMMAND
-        rest = list(words)
-        while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-            assert rest[0] in command.commands, f"{relative(page)}: no command {words}"
-            command = command.commands[rest.pop(0)]
+        command, rest = COMMAND, list(words)
+        while children(command) and rest and not rest[0].startswith("-"):
+            assert rest[0] in children(command), f"no command {words}"
+            command = children(command)[rest.pop(0)]
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= known, words
 
@@ -74,8 +77,7 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
     assert result.exit_code == 0
     command = COMMAND
     for name in path:
-        assert isinstance(command, click.Group)
-        command = command.commands[name]
+        command = children(command)[name]
     assert command.help and command.help.strip().splitlines()[0] in result.output
 
 
