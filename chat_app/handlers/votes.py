@@ -14,7 +14,7 @@ from chat_app.handlers.views import ChatView, Panel, told, view_at, view_of
 from chat_app.service import ChatService
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.ids import new_id
-from feedback_store.records import Thumb
+from feedback_store.records import Message, Thumb
 
 COMMENT_CHARS = 2_000
 REASONS = {
@@ -77,8 +77,7 @@ class Votes:
             return replace(self._view_of_pair(rater_id, candidates_id), problem=told(exc))
         view = self._view_of_pair(rater_id, candidates_id)
         onward = "" if choice in ("a", "b") else " The conversation goes on from A."
-        made = ", ".join(f"{str(reply.label).upper()} was {reply.adapter}" for reply in pair)
-        return replace(view, note=f"Saved: {CHOICES[choice]}.{onward} {made}.")
+        return replace(view, note=f"Saved: {CHOICES[choice]}.{onward} {_made(pair)}")
 
     def rewrite(self, rater_id: str, message_id: str, text: str) -> ChatView:
         """Store the answer that the person would have given instead of a reply."""
@@ -165,6 +164,14 @@ class Wanted:
         if self.value == 0:
             return "Vote withdrawn."
         return "Saved with your reasons, thank you." if self.explained else "Vote saved, thank you."
+
+
+def _made(pair: Sequence[Message]) -> str:
+    """Who wrote the two replies, which may be told once the choice is stored."""
+    a, b = pair[:2]
+    if a.adapter == b.adapter:
+        return f"Both were written by {a.adapter}."
+    return f"A was written by {a.adapter}, B by {b.adapter}."
 
 
 def _key(*parts: str) -> str:

@@ -39,6 +39,16 @@ def mount(app: "fastapi.FastAPI", service: "ChatService", identity: "Identity") 
         app,
         ChatPage(service).build(),
         "/",
-        user=lambda request: identity.caller(request.headers, request.cookies).rater_id,
+        user=lambda request: _rater(identity, request),
         blocked=blocked,
     )
+
+
+def _rater(identity: "Identity", request: "fastapi.Request") -> str | None:
+    """The rater of a request; None, which Gradio answers with 401, for nobody."""
+    from chat_app.errors import NotAllowedError
+
+    try:
+        return identity.caller(request.headers, request.cookies).rater_id
+    except NotAllowedError:
+        return None

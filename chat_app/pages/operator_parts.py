@@ -91,7 +91,7 @@ class OperatorParts:
     def _adapters(self) -> None:
         gr.Markdown("### Adapters")
         self.adapters = gr.HTML()
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_classes="bottom"):
             self.target = gr.Dropdown([], label="Adapter to serve", filterable=False, scale=3)
             self.promote = gr.Button("Promote", scale=1, min_width=120)
             self.back = gr.Button("Roll back", scale=1, min_width=120)

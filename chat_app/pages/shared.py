@@ -124,11 +124,12 @@ CSS = """
   background: var(--block-background-fill); }
 .pill b { color: var(--body-text-color); font-weight: 600; }
 .card { border: 1px solid var(--line); border-radius: 14px; padding: 14px 16px !important;
-  background: var(--block-background-fill); gap: 10px !important; }
+  background: var(--block-background-fill); gap: 10px !important; flex-grow: 0 !important; }
 .card .block { background: none; padding: 0; }
 .card .form { border: 0; background: none; gap: 10px; }
 .actions { justify-content: flex-start; gap: 8px !important; }
 .actions button { flex: 0 1 auto !important; }
+.html-container { padding: 0 !important; }
 .quiet { color: var(--body-text-color-subdued); font-size: .88rem; margin: 0; }
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
 /* chat */
@@ -139,7 +140,7 @@ CSS = """
 #chat button[aria-label="Clear"] { display: none; }  /* would empty the view but not the record */
 #chat .placeholder { text-align: center; }
 #chat .example { border: 1px solid var(--line); border-radius: 12px; }
-#sidebar .block { background: none; }
+#sidebar .block, #sidebar .form { background: none; border: 0; }
 #conversations { padding: 0; }
 #conversations .wrap { flex-direction: column; gap: 2px; max-height: 46vh; overflow-y: auto;
   flex-wrap: nowrap; }
@@ -166,11 +167,18 @@ CSS = """
   overflow: hidden; margin: .45rem 0; }
 .meter i { display: block; height: 100%; background: var(--color-accent);
   transition: width .4s ease; }
-.table { width: 100%; border-collapse: collapse; font-size: .88rem; }
-.table th { text-align: left; font-weight: 600; color: var(--body-text-color-subdued); }
-.table th, .table td { padding: .4rem .6rem; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: anywhere; }
-.table .num { text-align: right; font-variant-numeric: tabular-nums; }
+.table { width: 100%; border-collapse: collapse; font-size: .88rem; border: 0 !important; }
+.table tr, .table th, .table td { border: 0 !important; overflow-wrap: normal !important; }
+.table th, .table td { border-bottom: 1px solid var(--line) !important; text-align: left;
+  padding: .4rem .7rem .4rem 0 !important; vertical-align: top; }
+.table th { font-weight: 600; color: var(--body-text-color-subdued); white-space: nowrap; }
+.table td:last-child { min-width: 13rem; }
+.login { display: flex; flex-wrap: wrap; gap: 10px; align-items: center; }
+.login input { border: 1px solid var(--line); border-radius: 10px; padding: .4rem .7rem;
+  background: var(--input-background-fill); }
+.login button { background: var(--button-primary-background-fill); color: white;
+  border-radius: 10px; padding: .45rem 1.1rem; }
+.bottom { align-items: flex-end; }
 .scroll { overflow-x: auto; }
 .good { color: #0f766e; } .bad { color: #b91c1c; } .wait { color: #a16207; }
 .dark .good { color: #5eead4; } .dark .bad { color: #fca5a5; } .dark .wait { color: #fcd34d; }
