@@ -1,0 +1,380 @@
+"""PPO on TRL: the contract with its two overridden methods, the numbers, and learning."""
+
+import inspect
+from contextlib import ExitStack
+
+import pytest
+import torch
+import trl
+from torch.testing import assert_close
+
+from rlhf_core.advantages import generalized_advantages, token_rewards, whiten
+from rlhf_core.config import PolicySettings
+from rlhf_core.critic import attached_critic
+from rlhf_core.errors import DivergenceError, NotEnoughDataError
+from rlhf_core.losses import clipped_value_loss, masked_mean
+from rlhf_core.records import Demonstration
+from rlhf_core.train_policy import PPOTrainer, _config, _dataset, train_policy
+from rlhf_core.training import prepared
+
+SETTINGS = PolicySettings(
+    iterations=2,
+    batch_size=8,
+    minibatch_size=8,
+    epochs=2,
+    learning_rate=1e-2,
+    warmup_iterations=0,
+    max_new_tokens=6,
+)
+
+
+def changed(**changes) -> PolicySettings:
+    return PolicySettings(**(SETTINGS.model_dump() | changes))
+
+
+def letters(prompts, responses) -> torch.Tensor:
+    """A planted preference: the share of plain letters."""
+    return torch.tensor([sum(c in "aeiou" for c in r) / 3 for r in responses])
+
+
+@pytest.fixture
+def prompts(said):
+    return [said(text) for text in ("hello", "what is the colour of grass", "yes please", "no")]
+
+
+@pytest.fixture
+def trainer(base, prompts, disturb):
+    """A trainer before its first step, with a policy that differs from the bare base."""
+    base.attach("policy")
+    disturb(base, "policy", size=0.05)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(prepared(base, "policy"))
+        critic = stack.enter_context(attached_critic(base))
+        critic.head.weight.data.normal_(std=0.1)
+        trainer = PPOTrainer(
+            base,
+            letters,
+            critic=critic,
+            settings=SETTINGS,
+            demonstrations=[],
+            args=_config(base, SETTINGS, output_dir=scratch, seed=0),
+            train_dataset=_dataset(prompts, SETTINGS),
+        )
+        trainer.current_gradient_accumulation_steps = 1
+        yield trainer
+
+
+def rollout(trainer, prompts):
+    rows = [{"prompt": prompt} for prompt in prompts for _ in range(2)]
+    return trainer._generate_and_score_completions(rows)
+
+
+# -- the contract with TRL ------------------------------------------------------------------
+
+
+def test_it_is_trls_grpo_trainer():
+    assert issubclass(PPOTrainer, trl.GRPOTrainer)
+    for name in ("train", "training_step", "_prepare_inputs", "_generate_single_turn"):
+        assert getattr(PPOTrainer, name) is getattr(trl.GRPOTrainer, name)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("_generate_and_score_completions", ["self", "inputs"]),
+        ("_compute_loss", ["self", "model", "inputs"]),
+        ("_generate", ["self", "prompts"]),
+        ("_tokenize_prompts", ["self", "prompts"]),
+        (
+            "_calculate_rewards",
+            ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+        ),
+    ],
+)
+def test_trls_overridden_methods_still_take_what_they_took(method, parameters):
+    assert list(inspect.signature(getattr(trl.GRPOTrainer, method)).parameters) == parameters
+
+
+def test_trls_logprob_pass_still_takes_what_it_took():
+    method = trl.GRPOTrainer._get_per_token_logps_and_entropies
+    first = ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"]
+    assert list(inspect.signature(method).parameters)[:6] == first
+
+
+def test_a_rollout_has_the_keys_that_both_sides_rely_on(trainer, prompts):
+    found = rollout(trainer, prompts)
+    assert set(found) == {
+        "prompt_ids",
+        "prompt_mask",
+        "completion_ids",
+        "completion_mask",
+        "advantages",
+        "num_items_in_batch",
+        "old_per_token_logps",
+        "ref_per_token_logps",
+        "values",
+        "returns",
+    }
+    shape = found["completion_ids"].shape
+    for key in ("advantages", "old_per_token_logps", "ref_per_token_logps", "values", "returns"):
+        assert found[key].shape == shape
+
+
+# -- numbers --------------------------------------------------------------------------------
+
+
+def test_logprobs_are_the_policys_and_the_references(trainer, base, prompts):
+    found = rollout(trainer, prompts)
+    mask = found["completion_mask"].bool()
+    replies = [row[m].tolist() for row, m in zip(found["completion_ids"], mask, strict=True)]
+    doubled = [prompt for prompt in prompts for _ in range(2)]
+    for key, adapter in (("old_per_token_logps", "policy"), ("ref_per_token_logps", None)):
+        expected = torch.cat(base.logprobs(doubled, replies, adapter=adapter))
+        assert_close(found[key][mask], expected, atol=1e-4, rtol=1e-4)
+    assert not torch.equal(found["old_per_token_logps"], found["ref_per_token_logps"])
+
+
+def test_advantages_come_from_scores_kl_and_values(trainer, prompts, tokenizer):
+    found = rollout(trainer, prompts)
+    mask = found["completion_mask"].bool()
+    texts = tokenizer.batch_decode(
+        [row[m] for row, m in zip(found["completion_ids"], mask, strict=True)],
+        skip_special_tokens=True,
+    )
+    finished = (found["completion_ids"] * mask == tokenizer.eos_token_id).any(1)
+    rewards = token_rewards(
+        letters([], texts) - 1.0 * ~finished,
+        found["old_per_token_logps"],
+        found["ref_per_token_logps"],
+        mask,
+        kl_coef=0.1,
+    )
+    advantages, returns = generalized_advantages(
+        rewards, found["values"], mask, gamma=1.0, lam=0.95
+    )
+    assert_close(found["advantages"], whiten(advantages, mask))
+    assert_close(found["returns"], returns)
+
+
+def ppo_loss(found, logprobs, values) -> torch.Tensor:
+    """Schulman et al. 2017, eq. 7, written down once more."""
+    mask, advantages = found["completion_mask"].bool(), found["advantages"]
+    ratio = (logprobs - found["old_per_token_logps"]).exp()
+    policy = -torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+    value = clipped_value_loss(values, found["values"], found["returns"], mask, cliprange=0.2)
+    return masked_mean(policy, mask) + 0.1 * value
+
+
+def test_the_loss_is_ppos_clipped_objective_and_nothing_else(trainer, base, prompts, disturb):
+    found = rollout(trainer, prompts)
+    loss = trainer._compute_loss(trainer.model, found)
+    assert_close(loss, ppo_loss(found, found["old_per_token_logps"], found["values"]))
+    disturb(base, "policy", seed=1, size=0.05)  # now ratios leave the clip range
+    loss = trainer._compute_loss(trainer.model, found)
+    logprobs, values = trainer._passes[0]
+    ratio = (logprobs - found["old_per_token_logps"]).exp()[found["completion_mask"].bool()]
+    assert ((ratio - 1).abs() > 0.2).any()
+    assert_close(loss, ppo_loss(found, logprobs, values))
+
+
+def test_the_loss_trains_the_policy_and_the_critic_alone(trainer, prompts):
+    trainer._compute_loss(trainer.model, rollout(trainer, prompts)).backward()
+    touched = {n for n, p in trainer.model.named_parameters() if p.grad is not None}
+    assert {n.split(".")[0] for n in touched if "critic" in n} == {"critic"}
+    assert all(".policy." in name for name in touched if "critic" not in name)
+    assert any(".policy." in name for name in touched)
+
+
+def test_padding_and_order_never_change_the_loss(trainer, prompts):
+    found = rollout(trainer, prompts)
+    loss = trainer._compute_loss(trainer.model, found)
+
+    def padded(key: str, value: torch.Tensor) -> torch.Tensor:
+        if value.ndim < 2:
+            return value
+        extra = torch.full((len(value), 3), 0, dtype=value.dtype)
+        left = key.startswith("prompt")
+        return torch.cat([extra, value] if left else [value, extra], 1).flip(0)
+
+    longer = {key: padded(key, value) for key, value in found.items()}
+    assert_close(trainer._compute_loss(trainer.model, longer), loss, atol=1e-5, rtol=1e-4)
+
+
+def test_the_value_head_has_its_own_learning_rate(trainer):
+    policy, head = trainer.optimizer.param_groups
+    assert (policy["lr"], head["lr"]) == (1e-2, 1e-3)
+    assert [tuple(p.shape) for p in head["params"]] == [(1, 64), (1,)]
+    assert all(p.dtype == torch.float32 for p in policy["params"])
+
+
+# -- learning -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ["gae", "rloo"])
+def test_the_score_rises_on_a_planted_preference(base, prompts, estimator):
+    base.attach("policy")
+    history: list[dict[str, float]] = []
+    metrics = train_policy(
+        base,
+        prompts,
+        letters,
+        adapter="policy",
+        reference=None,
+        settings=changed(
+            iterations=12, batch_size=32, minibatch_size=32, kl_coef=0.01, estimator=estimator
+        ),
+        progress=lambda _, latest: history.append(latest),
+    )
+    assert len(history) == metrics["iterations"] == 12
+    assert history[0]["objective/kl"] == pytest.approx(0, abs=1e-4)
+    first = sum(h["objective/score"] for h in history[:2]) / 2
+    assert metrics["objective/score"] > first + 0.3
+    assert metrics["objective/kl"] > 0.5
+
+
+def test_metrics_have_their_usual_names_and_time_shares_add_up(base, prompts):
+    base.attach("policy")
+    metrics = train_policy(
+        base, prompts, letters, adapter="policy", reference=None, settings=SETTINGS
+    )
+    assert {
+        "objective/kl",
+        "objective/entropy",
+        "objective/score",
+        "objective/rlhf_reward",
+        "policy/approxkl",
+        "policy/clipfrac",
+        "loss/policy",
+        "loss/value",
+        "val/ratio",
+    } <= set(metrics)
+    shares = [metrics[f"time/{name}"] for name in ("generate", "score", "logprobs", "update")]
+    assert sum(shares) == pytest.approx(1)
+    assert min(shares) >= 0
+
+
+def test_the_reference_is_the_named_adapter_and_stays_put(base, prompts, disturb):
+    base.attach("sft")
+    disturb(base, "sft")
+    base.copy_adapter("sft", "policy")
+    kls = []
+    train_policy(
+        base,
+        prompts,
+        letters,
+        adapter="policy",
+        reference="sft",
+        settings=SETTINGS,
+        progress=lambda _, latest: kls.append(latest["objective/kl"]),
+    )
+    assert kls[0] == pytest.approx(0, abs=1e-4)  # against the bare base it would be large
+    assert abs(kls[1]) > 1e-3
+    assert base.adapters == {"sft", "policy"}
+
+
+def test_training_leaves_only_the_policy_changed(base, prompts):
+    ids = torch.arange(5, 15)[None]
+    before = base.model(input_ids=ids).logits
+    base.attach("policy")
+    names = {name for name, _ in base.model.named_parameters()}
+    train_policy(base, prompts, letters, adapter="policy", reference=None, settings=SETTINGS)
+    assert {name for name, _ in base.model.named_parameters()} == names
+    assert "forward" not in vars(base.model.get_base_model())
+    assert base.active is None and not base.model.training
+    with torch.no_grad(), base.using("policy"):
+        assert not torch.equal(base.model(input_ids=ids).logits, before)
+    with torch.no_grad():
+        assert torch.equal(base.model(input_ids=ids).logits, before)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "minibatch", "steps"), [(1, 8, 1), (1, 4, 2), (3, 2, 12)], ids=str
+)
+def test_every_epoch_and_minibatch_is_one_optimizer_step(base, prompts, epochs, minibatch, steps):
+    base.attach("policy")
+    losses = []
+
+    class Counting(PPOTrainer):
+        def _compute_loss(self, model, inputs):
+            assert len(inputs["completion_ids"]) == minibatch
+            losses.append(super()._compute_loss(model, inputs))
+            return losses[-1]
+
+    settings = changed(iterations=1, epochs=epochs, minibatch_size=minibatch)
+    with prepared(base, "policy") as scratch, attached_critic(base) as critic:
+        Counting(
+            base,
+            letters,
+            critic=critic,
+            settings=settings,
+            demonstrations=[],
+            args=_config(base, settings, output_dir=scratch, seed=0),
+            train_dataset=_dataset(prompts, settings),
+        ).train()
+    assert len(losses) == steps
+
+
+def test_a_spent_kl_budget_stops_before_another_step(base, prompts):
+    base.attach("policy")
+    metrics = train_policy(
+        base,
+        prompts,
+        letters,
+        adapter="policy",
+        reference=None,
+        settings=changed(iterations=50, kl_budget=0.2, kl_coef=0.0, batch_size=16),
+    )
+    assert metrics["kl_stopped"] == 1
+    assert 1 <= metrics["iterations"] < 50
+    assert metrics["objective/kl"] > 0.2
+    assert base.active is None
+
+
+def test_a_score_that_is_no_number_stops_training(base, prompts):
+    base.attach("policy")
+    with pytest.raises(DivergenceError, match="score of a response is not finite"):
+        train_policy(
+            base,
+            prompts,
+            lambda _, responses: torch.full((len(responses),), float("nan")),
+            adapter="policy",
+            reference=None,
+            settings=SETTINGS,
+        )
+
+
+def test_demonstrations_are_remembered_through_ptx(base, prompts, said):
+    base.attach("policy")
+    losses = []
+    train_policy(
+        base,
+        prompts,
+        letters,
+        adapter="policy",
+        reference=None,
+        settings=changed(iterations=6, ptx_coef=1.0),
+        demonstrations=[Demonstration(said("hello"), "yes please")],
+        progress=lambda _, latest: losses.append(latest["loss/ptx"]),
+    )
+    assert losses[-1] < losses[0] - 1
+
+
+def test_missing_inputs_are_named(base, prompts):
+    base.attach("policy")
+    with pytest.raises(NotEnoughDataError, match="0 prompts"):
+        train_policy(base, [], letters, adapter="policy", reference=None, settings=SETTINGS)
+    with pytest.raises(NotEnoughDataError, match="ptx_coef needs demonstrations"):
+        train_policy(
+            base,
+            prompts,
+            letters,
+            adapter="policy",
+            reference=None,
+            settings=changed(ptx_coef=0.5),
+        )
+
+
+@pytest.mark.parametrize("changes", [{"minibatch_size": 3}, {"minibatch_size": 6}])
+def test_batches_that_do_not_divide_are_refused_early(changes):
+    with pytest.raises(ValueError, match="multiple of minibatch_size"):
+        changed(**changes)
