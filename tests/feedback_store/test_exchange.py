@@ -160,6 +160,8 @@ def test_a_forgotten_rater_leaves_no_byte_and_others_keep_everything(store, ann,
     files = list(path.parent.glob("feedback.db*"))
     assert len(files) >= 2
     assert not any(SECRET.encode() in file.read_bytes() for file in files)
+    with Database(path) as db:
+        assert db.execute("PRAGMA freelist_count").fetchone()[0] == 0
     assert lines(store) == [line for line in kept if SECRET not in line] != kept
     assert store.verify() == []
     assert {item.rater_id for item in store.comparisons()} == {"bob"}
