@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from chat_app.identity import Identity
     from chat_app.service import ChatService
 
+__all__ = ["mount"]
+
 
 def mount(app: "fastapi.FastAPI", service: "ChatService", identity: "Identity") -> None:
     """Mount the operator page at ``/operator`` and the chat page at ``/``.

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+__all__ = ["model_path"]
+
 
 def model_path() -> Path:
     """Directory of the shipped starter model."""
