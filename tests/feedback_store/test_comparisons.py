@@ -2,7 +2,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback_store.comparisons import Evidence, derive_comparisons, normalised, split_of
@@ -163,6 +163,7 @@ def test_neither_side_is_always_the_better_one():
 texts = st.text(max_size=3)
 
 
+@settings(deadline=None)
 @given(texts, texts, st.sampled_from(["a", "b", "tie", "both_bad"]))
 def test_swapping_the_sides_of_a_choice_swaps_its_comparison(first, second, picked):
     swapped = {"a": "b", "b": "a"}.get(picked, picked)
@@ -179,6 +180,7 @@ votes = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(votes, st.randoms(use_true_random=False))
 def test_arrival_order_never_matters(cast, random):
     messages = world("w", "x", "y", "y")
@@ -197,6 +199,7 @@ def test_arrival_order_never_matters(cast, random):
     assert all(one.id < other.id for one, other in pairwise(found))
 
 
+@settings(deadline=None)
 @given(votes)
 def test_thumbs_never_contradict_themselves_and_say_what_was_voted(cast):
     messages = world("w", "x", "y", "z")

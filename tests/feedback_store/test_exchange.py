@@ -154,9 +154,11 @@ def leave_traces(store, chat, text):
 def test_a_forgotten_rater_leaves_no_byte_and_others_keep_everything(store, ann, bob, path):
     leave_traces(store, ann, SECRET)
     leave_traces(store, bob, "harmless")
+    for _ in range(20):
+        store.add_message(ann.conversation, "user", SECRET * 500)  # whole pages of it
     kept = lines(store)
     erased = store.forget(ann.rater)
-    assert (erased["messages"], erased["thumbs"], erased["raters"]) == (3, 1, 1)
+    assert (erased["messages"], erased["thumbs"], erased["raters"]) == (23, 1, 1)
     files = list(path.parent.glob("feedback.db*"))
     assert len(files) >= 2
     assert not any(SECRET.encode() in file.read_bytes() for file in files)
