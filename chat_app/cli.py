@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 from chat_app import cli_data, cli_starter
 from chat_app.cli_options import Config, Data, Host, Json, Model, Port, Quantized
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
+from chat_app.hub import require_model
 from chat_app.settings import Settings, load_settings
 from chat_app.status import cycle_facts, status_of
 from feedback_store.errors import ConflictError, CycleInProgressError
@@ -100,6 +101,7 @@ def cycle(
     """Train on the votes so far and serve the result if it is better."""
     settings = load_settings(config, data=data, model=model, quantization=quantization)
     _require_votes(settings)
+    require_model(settings.model)
     _stop_on(signal.SIGTERM)  # so that a stopped cycle says so in its row
     from rlhf_core.cycle import run_cycle
 
@@ -186,6 +188,7 @@ app.command()(cli_starter.evaluate)
 def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
     _log_to_stderr()
     _stop_on(signal.SIGTERM)
+    require_model(settings.model)
     from chat_app.server import serve
 
     def announce(url: str, operator_url: str) -> None:
@@ -195,20 +198,27 @@ def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
     try:
         serve(settings, announce=announce)
     except KeyboardInterrupt:
-        typer.echo("Stopped. A cycle that is running goes on.", err=True)
+        running = _running_cycle(settings)
+        left = f" Cycle process {running} goes on in the background." if running else ""
+        typer.echo(f"Stopped.{left}", err=True)
+
+
+def _running_cycle(settings: Settings) -> int | None:
+    from chat_app.scheduler import CycleProcess
+
+    with cli_data.open_store(settings) as store:
+        return CycleProcess(store, settings).running()
 
 
 def _require_votes(settings: Settings) -> None:
     """Refuse early, before anything heavy is loaded."""
-    from chat_app.scheduler import CycleProcess
-
     nothing = f"no votes yet in {settings.data}; chat and vote, or run `feedback-chat simulate`"
     if not settings.database.exists():
         raise RefusedError(nothing)
+    running = _running_cycle(settings)
+    if running is not None:
+        raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
     with cli_data.open_store(settings) as store:
-        running = CycleProcess(store, settings).running()
-        if running is not None:
-            raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
         store.refresh_comparisons()
         if store.counts()["comparisons"] == 0:
             raise RefusedError(nothing)
@@ -229,6 +239,8 @@ def _log_to_stderr() -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("chat_app").setLevel(logging.INFO)
+    for chatty in ("bitsandbytes", "huggingface_hub", "transformers"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 def _stop_on(number: signal.Signals) -> None:

@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from chat_app.settings import EngineSettings
 from rlhf_core.adapters import publish_adapter
-from rlhf_core.base_model import Base, load_base
 from rlhf_core.config import LoraSettings
+from tests.chat_app.serving import Running, running, tiny_base
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'][0] }}>{{ m['content'] }}\n{% endfor %}"
@@ -58,10 +58,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def tiny_base(path: Path) -> Base:
-    return load_base(str(path), quantization="none", device="cpu", training=False)
-
-
 @pytest.fixture(scope="session")
 def tiny_adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory with the adapters policy-000001 and policy-000002, far from the base."""
@@ -91,3 +87,10 @@ def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def served(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One service for all tests of a module."""
+    with running(tmp_path_factory.mktemp("data"), tiny_model) as service:
+        yield service

@@ -1,0 +1,69 @@
+"""The real application on a free port of this machine, for tests that speak HTTP to it."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from chat_app.engine.local import LocalEngine
+from chat_app.identity import Identity
+from chat_app.scheduler import CycleProcess
+from chat_app.server import Hooks, create_app, prepare_data
+from chat_app.service import ChatService
+from chat_app.settings import load_settings
+from feedback_store.store import FeedbackStore
+from rlhf_core.base_model import Base, load_base
+
+
+def tiny_base(path: Path) -> Base:
+    return load_base(str(path), quantization="none", device="cpu", training=False)
+
+
+@dataclass
+class Running:
+    """A service on a free port of this machine, and the parts behind it."""
+
+    url: str
+    service: ChatService
+    identity: Identity
+
+    def client(self, token: str | None = "alice", **headers: str) -> httpx.Client:
+        """A client of the API with a bearer token."""
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return httpx.Client(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+
+
+@contextmanager
+def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
+    """Run the real application under uvicorn in a thread until the block ends."""
+    settings = load_settings(
+        data=data,
+        model=str(model),
+        quantization="none",
+        watch_seconds=0.05,
+        **{"schedule": {"enabled": False}, **options},
+    )
+    prepare_data(data)
+    identity = Identity(settings.secrets)
+    with FeedbackStore(settings.database) as store, socket.create_server(("127.0.0.1", 0)) as port:
+        engine = LocalEngine(lambda: tiny_base(model), settings.engine)
+        service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
+        ready = threading.Event()
+        app = create_app(service, identity, hooks=Hooks(ready=ready.set), pages=False)
+        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [port]})
+        thread.start()
+        try:
+            assert ready.wait(20), "the service was not ready within 20 s"
+            yield Running(f"http://127.0.0.1:{port.getsockname()[1]}", service, identity)
+        finally:
+            server.should_exit = True
+            thread.join(timeout=15)

@@ -1,0 +1,331 @@
+"""The HTTP API as its clients see it: the real application, a tiny model, a real database."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.chat_app.serving import Running
+
+
+def asked(text: str = "hello") -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def new_key() -> str:
+    return uuid.uuid4().hex
+
+
+def complete(client: httpx.Client, text: str = "hello", **more: Any) -> dict[str, Any]:
+    body = {"messages": asked(text), "max_tokens": 12, **more}
+    answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def compare(client: httpx.Client, **more: Any) -> dict[str, Any]:
+    body = {"messages": asked(), "max_tokens": 12, **more}
+    answer = client.post("/v1/candidates", json=body)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def post(client: httpx.Client, route: str, **body: Any) -> httpx.Response:
+    return client.post(f"/v1/{route}", json=body)
+
+
+def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen within {seconds} s"
+        time.sleep(0.02)
+
+
+def test_the_openai_client_gets_an_answer_that_names_message_and_adapter(served: Running) -> None:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="alice") as client:
+        answer = client.chat.completions.create(
+            model="policy", messages=[{"role": "user", "content": "hi"}], max_tokens=9, seed=1
+        )
+        assert "policy" in [model.id for model in client.models.list()]
+    message = served.service.store.message(answer.id)
+    assert (message.content, message.adapter) == (answer.choices[0].message.content, answer.model)
+    assert (answer.model, answer.choices[0].finish_reason) == ("policy-000000", "length")
+    assert message.seed == 1 and message.sampling is not None
+    assert answer.usage is not None and answer.usage.completion_tokens == 9
+
+
+def test_the_openai_client_streams_the_same_text_with_usage(served: Running) -> None:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="alice") as client:
+        chunks = list(
+            client.chat.completions.create(
+                model="policy",
+                messages=[{"role": "user", "content": "hi"}],
+                max_tokens=60,
+                seed=4,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        )
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == served.service.store.message(chunks[0].id).content
+    assert {chunk.model for chunk in chunks} == {"policy-000000"}
+    assert chunks[-2].choices[0].finish_reason == "length"
+    assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens == 60
+    with served.client() as plain:
+        again = complete(plain, "hi", max_tokens=60, seed=4)
+    assert again["choices"][0]["message"]["content"] == text
+
+
+def test_the_openai_client_understands_our_errors(served: Running) -> None:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="a", max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError, match="no model 'gpt-4' is served"):
+            client.chat.completions.create(model="gpt-4", messages=[])
+        with pytest.raises(openai.BadRequestError, match="max_tokens 100000"):
+            client.chat.completions.create(
+                model="policy", messages=[{"role": "user", "content": "x"}], max_tokens=100_000
+            )
+
+
+def test_a_conversation_is_stored_message_by_message(served: Running) -> None:
+    turns = [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": [{"type": "text", "text": "one"}]},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    with served.client() as client:
+        body = {"messages": turns, "max_tokens": 5}
+        answer = client.post("/v1/chat/completions", json=body).json()
+    path = served.service.store.path(answer["id"])
+    assert [m.content for m in path[:-1]] == ["be kind", "one", "two", "three"]
+    assert [m.role for m in path][-1] == "assistant"
+
+
+def test_candidates_are_blind_until_the_choice_is_stored(served: Running) -> None:
+    with served.client() as client:
+        shown = compare(client)
+        assert [reply["label"] for reply in shown["replies"]] == ["a", "b"]
+        assert set(shown["replies"][0]) == {"label", "content"}
+        stored = post(
+            client,
+            "choices",
+            candidates_id=shown["candidates_id"],
+            choice="b",
+            seconds=2.5,
+            idempotency_key=new_key(),
+        )
+    assert stored.json()["adapters"] == {"a": "policy-000000", "b": "policy-000000"}
+    replies = served.service.store.candidates(shown["candidates_id"])
+    assert [r.content for r in replies] == [r["content"] for r in shown["replies"]]
+    assert replies[0].seed != replies[1].seed
+
+
+def test_three_candidates_can_be_ranked_and_not_chosen_between(served: Running) -> None:
+    with served.client() as client:
+        shown = compare(client, n=3)["candidates_id"]
+        ranked = post(
+            client,
+            "rankings",
+            candidates_id=shown,
+            order=[["c"], ["a", "b"]],
+            idempotency_key=new_key(),
+        )
+        assert ranked.status_code == 200
+        chosen = post(client, "choices", candidates_id=shown, choice="a", idempotency_key=new_key())
+    assert chosen.status_code == 400 and "ranking" in chosen.json()["error"]["message"]
+
+
+def test_a_thumb_is_stored_once_changed_and_withdrawn(served: Running) -> None:
+    store = served.service.store
+    with served.client() as client:
+        message = complete(client)["id"]
+        rater, key = store.owner_of(message), new_key()
+        body = {"message_id": message, "thumb": "up", "tags": ["kind"], "idempotency_key": key}
+        first, again = (post(client, "feedback", **body) for _ in range(2))
+        assert first.json() == again.json()
+        assert post(client, "feedback", **{**body, "thumb": "down"}).status_code == 409
+        down = {"message_id": message, "thumb": "down", "idempotency_key": new_key()}
+        assert post(client, "feedback", **down).status_code == 200
+        thumb = store.current_thumb(message, rater)
+        assert thumb is not None and thumb.value == -1
+        nothing = {"message_id": message, "thumb": None, "idempotency_key": new_key()}
+        assert post(client, "feedback", **nothing).status_code == 200
+        assert message not in [thumb.message_id for thumb in store.thumbs()]
+        assert len(client.get("/v1/feedback/me").json()["events"]) >= 3
+
+
+def test_a_demonstration_replaces_a_reply_or_answers_a_prompt(served: Running) -> None:
+    with served.client() as client:
+        message = complete(client, "What is the capital of Peru?")["id"]
+        body = {"content": "Lima.", "idempotency_key": new_key()}
+        assert post(client, "demonstrations", message_id=message, **body).status_code == 200
+        other = {"content": "Lima!", "idempotency_key": new_key()}
+        assert post(client, "demonstrations", messages=asked("Peru?"), **other).status_code == 200
+        neither = {"content": "Lima?", "idempotency_key": new_key()}
+        assert post(client, "demonstrations", **neither).status_code == 400
+    written = {d.content: d for d in served.service.store.demonstrations()}
+    assert written["Lima."].prompt[-1]["content"] == "What is the capital of Peru?"
+    assert written["Lima!"].message_id is None
+
+
+def test_nobody_reaches_what_is_somebody_elses(served: Running) -> None:
+    with served.client("alice") as alice, served.client("mallory") as mallory:
+        message, shown = complete(alice)["id"], compare(alice)["candidates_id"]
+        rater = alice.get("/v1/feedback/me").json()["rater"]
+        key = {"idempotency_key": new_key()}
+        answers = [
+            post(mallory, "feedback", message_id=message, thumb="up", **key),
+            post(mallory, "demonstrations", message_id=message, content="x", **key),
+            post(mallory, "choices", candidates_id=shown, choice="a", **key),
+            post(mallory, "rankings", candidates_id=shown, order=[["a"], ["b"]], **key),
+            mallory.get(f"/v1/feedback/{rater}"),
+        ]
+    assert [answer.status_code for answer in answers] == [404] * 5
+    assert message not in [thumb.message_id for thumb in served.service.store.thumbs()]
+
+
+def test_a_rater_is_the_token_or_the_cookie_and_never_a_field(served: Running) -> None:
+    store = served.service.store
+    with served.client("carol") as carol, served.client(None) as nobody:
+        one, two = complete(carol)["id"], complete(carol, user="root", rater_id="root")["id"]
+        assert store.owner_of(one) == store.owner_of(two) != "root"
+        assert store.owner_of(complete(nobody)["id"]) == "anonymous"
+        nobody.cookies.set("feedback_chat_rater", served.identity.new_cookie())
+        browser = store.owner_of(complete(nobody)["id"])
+        assert browser.startswith("browser-")
+        nobody.cookies.clear()
+        nobody.cookies.set("feedback_chat_rater", "browser-forged.signature")
+        assert store.owner_of(complete(nobody)["id"]) == "anonymous"
+    assert "carol" not in store.owner_of(one)
+    assert store.rater(store.owner_of(one)).consent == "1"
+    assert store.rater(browser).consent is None, "a browser's visitor has to accept the notice"
+
+
+def test_simulated_raters_are_marked_as_such(served: Running) -> None:
+    with served.client("robot", **{"X-Feedback-Chat-Simulated": "1"}) as client:
+        rater = served.service.store.rater(served.service.store.owner_of(complete(client)["id"]))
+    assert (rater.kind, rater.consent) == ("simulated", None)
+
+
+def test_a_page_visit_without_a_cookie_gets_one_that_holds(served: Running) -> None:
+    with served.client(None, Accept="text/html") as browser:
+        first = browser.get("/some/page")
+        cookie = first.headers["set-cookie"]
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
+        assert "set-cookie" not in browser.get("/some/page").headers
+        assert served.service.store.owner_of(complete(browser)["id"]).startswith("browser-")
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "says"),
+    [
+        ("chat/completions", {"messages": []}, "0 messages"),
+        ("chat/completions", {"messages": [{"role": "user", "content": " "}]}, "empty"),
+        ("chat/completions", {"messages": [{"role": "user", "content": "x" * 8001}]}, "8001"),
+        ("chat/completions", {"messages": [{"role": "boss", "content": "x"}]}, "'boss'"),
+        ("chat/completions", {"messages": [{"role": "assistant", "content": "x"}]}, "end with"),
+        ("chat/completions", {"messages": [{"role": "user", "content": 7}]}, "messages.0"),
+        ("chat/completions", {"messages": asked(), "temperature": 3}, "temperature 3"),
+        ("chat/completions", {"messages": asked(), "top_p": 0}, "top_p 0"),
+        ("chat/completions", {"messages": asked(), "max_tokens": -1}, "max_tokens -1"),
+        ("chat/completions", {"messages": asked(), "n": 2}, "n:"),
+        ("chat/completions", {"messages": asked("x" * 600), "max_tokens": 9}, "shorten it"),
+        ("candidates", {"messages": asked(), "n": 1}, "n is 1"),
+        ("choices", {"candidates_id": "x", "choice": "c", "idempotency_key": "k"}, "choice"),
+        ("feedback", {"message_id": "x", "idempotency_key": "k"}, "thumb"),
+        ("feedback", {"message_id": "x", "thumb": "up"}, "idempotency_key"),
+        ("feedback", {"message_id": "x", "thumb": "up", "rater": "y", "idempotency_key": "k"},
+         "rater"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_told_what_is_wrong(
+    served: Running, route: str, body: dict[str, Any], says: str
+) -> None:
+    with served.client() as client:
+        answer = post(client, route, **body)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]["message"]
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_ids_that_do_not_exist_are_404_and_no_route_is_openai_shaped(served: Running) -> None:
+    with served.client() as client:
+        key = new_key()
+        gone = post(client, "feedback", message_id="none", thumb="up", idempotency_key=key)
+        lost = client.get("/v1/nothing/here")
+    assert gone.status_code == lost.status_code == 404
+    assert "no message 'none'" in gone.json()["error"]["message"]
+    assert lost.json()["error"]["type"] == "not_found_error"
+
+
+def test_a_large_body_is_refused_before_it_is_parsed(served: Running) -> None:
+    with served.client() as client:
+        said = client.post("/v1/chat/completions", content=b"x" * 300_000)
+        unsaid = client.post("/v1/chat/completions", content=iter([b"x" * 100_000] * 3))
+        fits = client.post("/v1/chat/completions", content=b"x" * 200_000)
+    assert [said.status_code, unsaid.status_code, fits.status_code] == [413, 413, 400]
+
+
+def test_a_client_that_goes_away_stops_its_reply(served: Running) -> None:
+    body = {"messages": asked("going away"), "max_tokens": 480, "stream": True, "seed": 1}
+    with served.client("dave") as client:
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            first = next(line for line in answer.iter_lines() if line)
+        message_id = json.loads(first.removeprefix("data: "))["id"]
+        store = served.service.store
+        rater = client.get("/v1/feedback/me").json()["rater"]
+    conversation = store.conversations(rater)[0].id
+    until(lambda: len(store.messages(conversation)) == 2)
+    reply = store.message(message_id)
+    assert reply.finish_reason == "cancelled" and 0 < len(reply.content) < 480
+    until(lambda: served.service.engine.health()["rows"] == 0)
+
+
+def test_many_at_once_all_get_answers_of_their_own(served: Running) -> None:
+    async def scenario() -> list[str]:
+        async with httpx.AsyncClient(base_url=served.url, trust_env=False, timeout=30) as client:
+            jobs = [
+                client.post(
+                    "/v1/chat/completions",
+                    json={"messages": asked(f"q{i}"), "max_tokens": 20, "seed": i % 5},
+                    headers={"Authorization": f"Bearer {i}"},
+                )
+                for i in range(40)
+            ]
+            return [answer.json()["id"] for answer in await asyncio.gather(*jobs)]
+
+    ids = asyncio.run(scenario())
+    assert len(set(ids)) == 40
+    assert len({served.service.store.owner_of(one) for one in ids}) == 40
+
+
+def test_operators_only(served: Running) -> None:
+    routes = [("GET", "status"), ("POST", "cycle"), ("POST", "promote"), ("POST", "rollback")]
+    for token in (None, "alice", served.identity.operator_token[:-1]):
+        with served.client(token) as client:
+            answers = [client.request(verb, f"/v1/operate/{route}") for verb, route in routes]
+        assert [answer.status_code for answer in answers] == [403] * 4
+    assert served.service.cycles.running() is None
+    with served.client(served.identity.operator_token) as operator:
+        facts = operator.get("/v1/operate/status").json()
+        assert operator.post("/v1/operate/rollback").status_code == 409
+        bad = operator.post("/v1/operate/promote", json={"adapter": "policy-000099"})
+    assert facts["serving"] == "policy-000000" and facts["counts"]["messages"] > 0
+    assert bad.status_code == 404 and "policy-000099" in bad.json()["error"]["message"]
+
+
+def test_health_routes_and_metrics_tell_the_state(served: Running) -> None:
+    with served.client(None) as client:
+        complete(client)
+        assert client.get("/healthz").json() == {"status": "ok"}
+        assert client.get("/readyz").json()["serving"] == "policy-000000"
+        text = client.get("/metrics").text
+    assert 'feedback_chat_serving{adapter="policy-000000"} 1.0' in text
+    route = 'route="/v1/chat/completions",status="200"'
+    assert f"feedback_chat_requests_total{{{route}}}" in text
