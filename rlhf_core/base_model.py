@@ -319,8 +319,8 @@ class Base:
         # no active adapter, rather than disabled ones: a batch may still name adapters row by row
         self.model.base_model.set_adapter([] if name is None else name, inference_mode=True)
         self.model.active_adapter = name or min(self.adapters)
-        for adapter in self.adapters:  # PEFT changes these flags on every switch
-            self.model.set_requires_grad(adapter, adapter in self._trainable)
+        for adapter in self._trainable:  # PEFT has just frozen every adapter
+            self.model.set_requires_grad(adapter, True)
 
 
 def _locate(model: str) -> str:
