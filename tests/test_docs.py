@@ -1,5 +1,6 @@
 """The documents are true: their commands, options, links and tables exist in the code."""
 
+import ast
 import re
 import runpy
 import shlex
@@ -123,3 +124,32 @@ def test_the_short_pages_stay_short() -> None:
         if len((ROOT / name).read_text().splitlines()) > limit
     }
     assert not long
+
+
+# Of the glossary's words to avoid, those that mean nothing else in this code.
+AVOIDED = {"actor", "agent", "delta", "deploy", "experience", "job", "query", "rating"}
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """Functions and classes of a module, methods included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+
+
+def words_of(name: str) -> set[str]:
+    """``RewardModel`` and ``reward_model`` both as ``{"reward", "model"}``."""
+    return set(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_"))
+
+
+def test_names_use_the_words_of_the_glossary() -> None:
+    rows = re.findall(r"^\| \*\*.+\|(.*)\|$", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+    assert {word.strip() for row in rows for word in row.split(",")} >= AVOIDED
+    strays = {
+        f"{relative(path)}: {name}"
+        for package in ("chat_app", "feedback_store", "rlhf_core")
+        for path in (ROOT / package).rglob("*.py")
+        for name in public_names(path)
+        if words_of(name) & AVOIDED
+    }
+    assert not strays
