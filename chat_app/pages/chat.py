@@ -26,6 +26,8 @@ WITHDRAWN = "Done: no vote of yours is used from now on."
 # On a phone the side bar would cover the conversation, so it starts closed there.
 CLOSE_SIDEBAR = """() => { if (window.innerWidth < 768)
     document.querySelector('#sidebar button[aria-label="Toggle Sidebar"]')?.click() }"""
+FOCUS = "() => document.querySelector('#composer textarea')?.focus()"
+UNFINISHED = "This reply is still being written; vote when it is complete."
 
 
 class ChatPage:
@@ -46,7 +48,9 @@ class ChatPage:
 
     def _wire(self, blocks: gr.Blocks) -> None:
         parts, everything = self._parts, self._parts.everything
-        blocks.load(self._on_load, None, [*everything, parts.notice, parts.header], **EVENT)
+        blocks.load(self._on_load, None, [*everything, parts.notice, parts.header], **EVENT).then(
+            None, None, None, js=FOCUS, **EVENT
+        )
         blocks.load(None, None, None, js=CLOSE_SIDEBAR, **EVENT)
         gr.Timer(HEADER_S).tick(self._header, None, parts.header, queue=False, **EVENT)
         gr.on(
@@ -138,6 +142,9 @@ class ChatPage:
         # `liked` is "" when a thumb is clicked again: a vote taken back, which is no dislike.
         value = 1 if event.liked is True else -1 if event.liked is False else 0
         rater, message_id = _rater(request), _id_at(history, event.index)
+        if not message_id:
+            gr.Warning(UNFINISHED)
+            return {self._parts.note: ""}
         return self._voted(*self._votes.thumb(rater, message_id, value), request)
 
     def _on_reasons(

@@ -33,6 +33,7 @@ EXAMPLES = (
 DATA = """Conversations and votes are kept under a random id in a cookie of this browser. Without
 your agreement nothing that you say is trained on."""
 CHOOSE_FIRST = "Choose between the two replies above to go on."
+LOADING = "Loading …"
 WRITE = "Write a message. Enter sends, Shift+Enter starts a new line."
 THUMBS = {1: "Like", -1: "Dislike"}
 NO_RECEIPTS = "Nothing yet. Each of your votes will be listed here with what became of it."
@@ -129,16 +130,16 @@ class ChatParts:
                 label="Your message",
                 show_label=False,
                 container=False,
-                placeholder=WRITE,
+                placeholder=LOADING,
+                interactive=False,  # until the page is loaded, or loading would undo a message
                 lines=1,
                 max_lines=8,
                 max_length=message_chars,
-                autofocus=True,
                 scale=8,
                 elem_id="composer",
                 html_attributes=gr.InputHTMLAttributes(enterkeyhint="send"),
             )
-            self.go = gr.Button("Send", variant="primary", scale=1, min_width=90)
+            self.go = gr.Button("Send", variant="primary", scale=1, min_width=90, interactive=False)
             self.halt = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
         with gr.Row(elem_classes="actions"):
             self.again = gr.Button("Try again", size="sm", min_width=120)
@@ -174,7 +175,12 @@ class ChatParts:
     # Views to updates
 
     def show(self, view: ChatView) -> Update:
-        """The page for a view; while a reply is being written only what grows is sent."""
+        """The page for a view; while a reply is being written only what grows is sent.
+
+        A problem that names no conversation leaves the one on the page as it is.
+        """
+        if view.problem and view.conversation_id is None:
+            return {self.text: _text(view, waiting=False)}
         update: Update = {self.chat: gr.update(value=_history(view.messages))}
         if view.pair is not None:
             update |= self._show_pair(view)

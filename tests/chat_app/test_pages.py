@@ -1,0 +1,258 @@
+"""The pages in a real browser on a real server, and the switches that make them safe."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fastapi
+import gradio as gr
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from chat_app.pages import shared
+from feedback_store.store import FeedbackStore
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+TOKEN = "the-operators-token"
+expect.set_options(timeout=15_000)
+
+needs_chromium = pytest.mark.skipif(
+    not CHROMIUM.exists(), reason="no /usr/bin/chromium; install it with apt-get install chromium"
+)
+
+
+class Server:
+    """A server process on a data directory; it can be stopped and started again."""
+
+    def __init__(self, data: Path, model: Path) -> None:
+        self.data = data
+        self._command = [sys.executable, "-m", "chat_app", "serve", "--data", str(data)]
+        self._command += ["--model", str(model), "--quantization", "none"]
+        self._port = 0
+
+    def start(self) -> None:
+        options = {"FEEDBACK_CHAT_OPERATOR_TOKEN": TOKEN, "GRADIO_SHARE": "True"}
+        options["FEEDBACK_CHAT_SAMPLING__MAX_NEW_TOKENS"] = "12"
+        with (self.data.parent / "log.txt").open("a") as log:
+            self._process = subprocess.Popen(
+                [*self._command, "--port", str(self._port)],
+                env={**os.environ, **options},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if address := re.search(r"Chat:\s+(http://\S+:(\d+))", line):
+                self.url, self._port = address[1], int(address[2])
+                return
+        raise AssertionError((self.data.parent / "log.txt").read_text())
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("served") / "data", tiny_model)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+def open_chat(visitor: BrowserContext, server: Server) -> Page:
+    page = visitor.pages[0] if visitor.pages else visitor.new_page()
+    page.goto(server.url)
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    return page
+
+
+def replies(page: Page) -> Any:
+    return page.locator("#chat [data-testid=bot]")
+
+
+def say(page: Page, text: str) -> None:
+    """Send a message with the keyboard alone and wait until the reply is complete."""
+    box = page.get_by_role("textbox", name="Your message")
+    expect(box).to_be_enabled()
+    asked = page.locator("#chat [data-testid=user]").count()
+    box.fill(text)
+    box.press("Enter")
+    expect(page.locator("#chat [data-testid=user]")).to_have_count(asked + 1)
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+@needs_chromium
+def test_a_person_chats_votes_chooses_and_finds_it_all_again(
+    visitor: BrowserContext, server: Server
+) -> None:
+    requested: list[str] = []
+    visitor.on("request", lambda request: requested.append(request.url))
+    page = open_chat(visitor, server)
+    page.get_by_role("button", name="I agree").click()
+    expect(page.locator("#notice")).to_have_count(0)
+
+    say(page, "What is the capital of Italy?")
+    page.get_by_role("button", name="Dislike", exact=True).click()
+    page.get_by_label("wrong").check()
+    page.get_by_label("Comment (optional)").fill("It is Rome.")
+    page.get_by_role("button", name="Save reasons").click()
+    expect(page.get_by_text("Saved with your reasons, thank you.")).to_be_visible()
+
+    for turn in (2, 3):
+        say(page, f"turn {turn}")
+        expect(replies(page)).to_have_count(2)
+    better = page.locator("#reply-b").inner_text().removeprefix("B").strip()
+    page.get_by_role("button", name="B is better").click()
+    expect(page.get_by_text("Saved: B is better.")).to_be_visible()
+    expect(replies(page)).to_have_count(3)
+
+    page.get_by_role("button", name="Write a better answer").click()
+    page.get_by_label("A better answer").fill("Ask about something else.")
+    page.get_by_role("button", name="Save better answer").click()
+    expect(page.get_by_text("Saved your better answer")).to_be_visible()
+
+    page.close()  # its event stream would keep the server for the grace period
+    server.stop()
+    server.start()
+    page = open_chat(visitor, server)
+    expect(replies(page)).to_have_count(3)
+    assert replies(page).last.inner_text().split() == better.split()
+    expect(page.get_by_role("button", name="Disliked")).to_have_count(1)
+    expect(page.locator("#notice")).to_have_count(0)
+    with FeedbackStore(server.data / "feedback.db") as store:
+        (thumb,), (choice,) = store.thumbs(), store.choices()
+        assert (thumb.value, thumb.tags, thumb.comment) == (-1, ("wrong",), "It is Rome.")
+        assert (choice.choice, len(store.demonstrations())) == ("b", 1)
+    page.get_by_role("button", name="What became of your votes").click()
+    expect(page.locator("#receipts li")).to_have_count(3)
+    page.get_by_role("button", name="Disliked").click()
+    expect(page.get_by_text("Vote withdrawn.")).to_be_visible()
+    hosts = {httpx.URL(url).host for url in requested if url.startswith("http")}
+    assert hosts == {"127.0.0.1"}
+
+
+@needs_chromium
+def test_a_refused_vote_is_not_shown_as_a_vote(visitor: BrowserContext, server: Server) -> None:
+    page = open_chat(visitor, server)
+    say(page, "hello <img src=x onerror=\"document.title='run'\"> <b>there</b>")
+    page.get_by_role("button", name="Like", exact=True).click()
+    expect(page.get_by_text("Nothing was saved")).to_be_visible()
+    expect(page.get_by_role("button", name="Liked")).to_have_count(0)
+    assert page.title() == "feedback-chat"
+
+
+@needs_chromium
+def test_only_the_token_opens_the_operator_page(visitor: BrowserContext, server: Server) -> None:
+    page = visitor.new_page()
+    page.goto(f"{server.url}/operator?token=wrong")
+    token = page.get_by_label("The operator's token")
+    expect(token).to_be_visible()
+    expect(page.get_by_role("button", name="Run a cycle")).to_have_count(0)
+    token.fill(TOKEN)
+    token.press("Enter")
+    expect(page.get_by_role("button", name="Run a cycle")).to_be_visible()
+    expect(page.get_by_text("serving: policy-000000")).to_be_visible()
+    page.get_by_role("button", name="Roll back").is_disabled()
+    assert "token" not in page.url
+    cookies = {cookie["name"]: cookie for cookie in visitor.cookies()}
+    assert cookies["feedback_chat_operator"]["httpOnly"]
+
+
+def test_no_function_of_the_operator_page_works_without_the_cookie(server: Server) -> None:
+    with httpx.Client(base_url=f"{server.url}/operator", timeout=30) as client:
+        config = client.get("/config").json()
+        functions = [each["id"] for each in config["dependencies"]]
+        assert len(functions) >= 8
+        for function in functions:
+            inputs = next(d["inputs"] for d in config["dependencies"] if d["id"] == function)
+            call = {"data": ["policy-000000"] * len(inputs), "fn_index": function}
+            answer = client.post("/gradio_api/run/predict", json={**call, "session_hash": "x"})
+            client.post("/gradio_api/queue/join", json={**call, "session_hash": "x"})
+            assert "policy-" not in answer.text
+        with client.stream("GET", "/gradio_api/queue/data?session_hash=x") as events:
+            said = "".join(line for line in events.iter_lines() if "serving" in line)
+    assert said == ""
+    with FeedbackStore(server.data / "feedback.db") as store:
+        assert store.cycles() == [] and store.serving().by != "operator"
+
+
+def test_the_switches_of_gradio_are_as_reviewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GRADIO_SHARE", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER"):
+        monkeypatch.setenv(name, "/")
+    shared.scrub_environment()
+    assert not [name for name in os.environ if name.startswith("GRADIO_")]
+    with gr.Blocks(**shared.BLOCKS) as blocks:
+        button = gr.Button()
+        button.click(lambda: None, None, None, **shared.EVENT)
+    shared.attach(fastapi.FastAPI(), blocks, "/", user=lambda _: "x", blocked=[Path("/data")])
+    assert {
+        "analytics": blocks.analytics_enabled,
+        "api_open": blocks.api_open,
+        "share": blocks.share,
+        "ssr_mode": blocks.ssr_mode,
+        "mcp_server": blocks.mcp_server,
+        "run_history": blocks.run_history,
+        "pwa": blocks.pwa,
+        "monitoring": blocks.enable_monitoring,
+        "show_error": blocks.show_error,
+        "footer_links": blocks.footer_links,
+        "allowed_paths": blocks.allowed_paths,
+        "blocked_paths": blocks.blocked_paths,
+        "max_file_size": blocks.max_file_size,
+        "delete_cache": blocks.delete_cache,
+        "queue_size": blocks._queue.max_size,
+        "sessions": blocks.state_session_capacity,
+        "event": blocks.fns[0].api_visibility,
+    } == {
+        "analytics": False,
+        "api_open": False,
+        "share": False,
+        "ssr_mode": False,
+        "mcp_server": False,
+        "run_history": False,
+        "pwa": False,
+        "monitoring": False,
+        "show_error": False,
+        "footer_links": [],
+        "allowed_paths": [],
+        "blocked_paths": ["/data"],
+        "max_file_size": 1024 * 1024,
+        "delete_cache": (3600, 3600),
+        "queue_size": 64,
+        "sessions": 1000,
+        "event": "private",
+    }
