@@ -19,6 +19,7 @@ import torch
 from bitsandbytes.nn.modules import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft import set_peft_model_state_dict as set_adapter_weights
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
@@ -97,6 +98,7 @@ class Base:
         self.fingerprint = _fingerprint(model)
         self._trainable: set[str] = set()
         self._active: str | None = None
+        self._layers: list[BaseTunerLayer] = []
 
     @property
     def adapters(self) -> set[str]:
@@ -180,7 +182,7 @@ class Base:
             self.model = self.model.unload()  # the last one: back to the plain model
         else:
             self.model.delete_adapter(name)
-            self._activate(self._active)
+        self._refresh()
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[Any]:
@@ -310,17 +312,25 @@ class Base:
                 self.model = get_peft_model(self.model, config, adapter_name=name).eval()
         if trainable:
             self._trainable.add(name)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """After a change of adapters: find the layers that carry them, and activate again."""
+        self._layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
         self._activate(self._active)
 
     def _activate(self, name: str | None) -> None:
         self._active = name
         if not self.adapters:
             return
-        # no active adapter, rather than disabled ones: a batch may still name adapters row by row
-        self.model.base_model.set_adapter([] if name is None else name, inference_mode=True)
+        # layer by layer, because PEFT's own walk over all modules takes 10 ms each time; and with
+        # no active adapter rather than disabled ones: a batch may still name adapters row by row
+        chosen = [] if name is None else [name]
+        for module in self._layers:
+            module.set_adapter(chosen, inference_mode=True)  # this freezes every adapter
+            module.set_requires_grad(tuple(self._trainable), True)
+        self.model.base_model.active_adapter = chosen
         self.model.active_adapter = name or min(self.adapters)
-        for adapter in self._trainable:  # PEFT has just frozen every adapter
-            self.model.set_requires_grad(adapter, True)
 
 
 def _locate(model: str) -> str:
