@@ -20,6 +20,7 @@ from bitsandbytes.nn.modules import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft import set_peft_model_state_dict as set_adapter_weights
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
@@ -135,8 +136,6 @@ class Base:
 
     def attach_weights(self, name: str, path: Path, *, trainable: bool = False) -> None:
         """Add an adapter from a directory inside one that is verified already."""
-        from safetensors.torch import load_file
-
         try:
             config = LoraConfig.from_pretrained(str(path))
             weights = load_file(path / "adapter_model.safetensors")
@@ -163,8 +162,6 @@ class Base:
 
     def save(self, name: str, directory: Path) -> None:
         """Write an adapter's configuration and weights (safetensors) into ``directory``."""
-        from safetensors.torch import save_file
-
         self._require(name)
         directory.mkdir(parents=True, exist_ok=True)
         weights = get_peft_model_state_dict(self.model, adapter_name=name)

@@ -2,6 +2,7 @@ import bitsandbytes.functional as bnb
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from safetensors.torch import load_file, save_file
 
 from rlhf_core.adapters import publish_adapter
 from rlhf_core.base_model import Base, load_base
@@ -131,8 +132,6 @@ def test_a_saved_adapter_comes_back_exactly(base, disturb, tmp_path):
 
 
 def test_an_adapter_with_half_its_weights_is_refused(base, tmp_path):
-    from safetensors.torch import load_file, save_file
-
     base.attach("policy")
     base.save("policy", tmp_path / "staging")
     file = tmp_path / "staging" / "adapter_model.safetensors"
