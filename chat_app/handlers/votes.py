@@ -83,6 +83,9 @@ class Votes:
         """Store the answer that the person would have given instead of a reply."""
         try:
             self._require_consent(rater_id)
+            reply = self._service.path(rater_id, message_id)[-1]
+            if text.strip() == reply.content.strip():
+                raise InvalidRequestError("this is the reply as it was; change it, then save it")
             self._service.demonstrate(
                 rater_id, text, message_id=message_id, idempotency_key=_key(message_id, text)
             )

@@ -69,6 +69,9 @@ def theme() -> gr.themes.Base:
     ).set(
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        input_placeholder_color="*neutral_500",
         block_border_width="0px",
         block_shadow="none",
         button_primary_background_fill="*primary_700",
@@ -137,6 +140,7 @@ CSS = """
   border-radius: 14px; }
 .page:has(#notice) #chat { height: calc(100dvh - 420px) !important; }
 .page:has(#pair) #chat, .page:has(#panel) #chat { height: 40dvh !important; }
+#pair .card { flex-grow: 1 !important; }
 #chat button[aria-label="Clear"] { display: none; }  /* would empty the view but not the record */
 #chat .placeholder { text-align: center; }
 #chat .example { border: 1px solid var(--line); border-radius: 12px; }

@@ -286,7 +286,9 @@ def test_a_better_answer_is_stored_once(talk: Talk, votes: Votes, service: ChatS
     assert "Saved" in view.note and not view.problem
     (demonstration,) = service.store.demonstrations()
     assert (demonstration.content, demonstration.message_id) == ("Rome.", reply)
-    assert votes.rewrite(ANN, reply, " ").problem
+    for useless in (" ", view.messages[-1].content):
+        assert votes.rewrite(ANN, reply, useless).problem
+    assert len(service.store.demonstrations()) == 1
 
 
 def test_receipts_say_what_became_of_each_vote(

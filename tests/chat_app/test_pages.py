@@ -39,19 +39,24 @@ needs_chromium = pytest.mark.skipif(
 class Server:
     """A server process on a data directory; it can be stopped and started again."""
 
-    def __init__(self, data: Path, model: Path) -> None:
+    def __init__(
+        self, data: Path, model: Path | str, *, quantization: str = "none", tokens: int = 12
+    ) -> None:
         self.data = data
         self._command = [sys.executable, "-m", "chat_app", "serve", "--data", str(data)]
-        self._command += ["--model", str(model), "--quantization", "none"]
+        self._command += ["--model", str(model), "--quantization", quantization]
         self._port = 0
+        self._options = {
+            "FEEDBACK_CHAT_OPERATOR_TOKEN": TOKEN,
+            "FEEDBACK_CHAT_SAMPLING__MAX_NEW_TOKENS": str(tokens),
+            "GRADIO_SHARE": "True",  # which the pages ignore
+        }
 
     def start(self) -> None:
-        options = {"FEEDBACK_CHAT_OPERATOR_TOKEN": TOKEN, "GRADIO_SHARE": "True"}
-        options["FEEDBACK_CHAT_SAMPLING__MAX_NEW_TOKENS"] = "12"
         with (self.data.parent / "log.txt").open("a") as log:
             self._process = subprocess.Popen(
                 [*self._command, "--port", str(self._port)],
-                env={**os.environ, **options},
+                env={**os.environ, **self._options},
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
