@@ -36,6 +36,8 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run the command line; the only way out is an exit code."""
+    for chatty in ("bitsandbytes", "huggingface_hub", "transformers"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)  # their warnings are not for operators
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except TyperException as exc:
@@ -45,7 +47,7 @@ def main() -> NoReturn:
     except Exception as exc:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        _fail(_told(exc), exit_code(exc))
+        _fail(told(exc), exit_code(exc))
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -187,8 +189,8 @@ app.command()(cli_starter.evaluate)
 
 def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
     _log_to_stderr()
-    _stop_on(signal.SIGTERM)
     require_model(settings.model)
+    _stop_on(signal.SIGTERM)
     from chat_app.server import serve
 
     def announce(url: str, operator_url: str) -> None:
@@ -239,8 +241,6 @@ def _log_to_stderr() -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("chat_app").setLevel(logging.INFO)
-    for chatty in ("bitsandbytes", "huggingface_hub", "transformers"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 def _stop_on(number: signal.Signals) -> None:
@@ -250,7 +250,7 @@ def _stop_on(number: signal.Signals) -> None:
     signal.signal(number, stop)
 
 
-def _told(exc: Exception) -> str:
+def told(exc: Exception) -> str:
     """The error in one line."""
     if type(exc).__module__.split(".")[0] in ("chat_app", "feedback_store", "rlhf_core"):
         return " ".join(str(exc).split())

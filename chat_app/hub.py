@@ -1,4 +1,4 @@
-"""Is there such a model? Asked before anything heavy is loaded, so that a typing error costs seconds.
+"""Is there such a model? Asked before anything heavy is loaded: a typing error costs a second.
 
 Loading an unknown name would otherwise retry for most of a minute where there is no network.
 """
@@ -19,7 +19,7 @@ def require_model(model: str) -> None:
     if model == "starter" or Path(model).is_dir():
         return
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         if try_to_load_from_cache(model, "config.json") is None:

@@ -15,6 +15,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -142,6 +143,8 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
         settings: Settings = resolved(**given)
     except ValidationError as exc:
         raise InvalidRequestError(_one_line(exc)) from exc
+    except SettingsError as exc:
+        raise InvalidRequestError(f"an option cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
         raise InvalidRequestError(f"{file} is not valid TOML: {exc}") from exc
     return settings

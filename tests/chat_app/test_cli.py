@@ -1,0 +1,292 @@
+"""The command line: exit codes, one clear line for whatever is wrong, what each command does."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+from chat_app.cli import exit_code, main, told
+from chat_app.errors import InvalidRequestError, RefusedError
+from feedback_store.database import SQLiteFile
+from feedback_store.records import CandidateReply
+from feedback_store.store import FeedbackStore
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Command(Protocol):
+    """Runs the command line in this process, so that torch is loaded once."""
+
+    def __call__(self, *words: str | Path, **environment: str) -> Done: ...
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Command]:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*words: str | Path, **environment: str) -> Done:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+            patch.setattr(sys, "argv", ["feedback-chat", *map(str, words)])
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            main()
+        return Done(int(end.value.code or 0), *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def one_line(done: Done, code: int) -> str:
+    """The only line on stderr of a command that ended with this code."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory with one rater, a chosen pair and a thumb."""
+    path = tmp_path / "data"
+    with FeedbackStore(path / "feedback.db") as store:
+        rater = store.add_rater("rater-1", consent="1")
+        asked = store.add_message(store.add_conversation(rater.id).id, "user", "Capital of Peru?")
+        replies = [CandidateReply("Lima."), CandidateReply("Rome.")]
+        shown, _ = store.add_candidates(asked.id, replies, rater_id=rater.id)
+        store.add_choice(shown, rater.id, "a", idempotency_key="k1")
+    return path
+
+
+def newer(data: Path) -> None:
+    """Make the database one of a version to come."""
+    with SQLiteFile(data / "feedback.db", allow_old_sqlite=True).write() as db:
+        table = next(name for name in db.table_names() if "migrations" in name)
+        row = dict(next(iter(db[table].rows))) | {"name": "9999_from_the_future"}
+        db[table].insert({name: value for name, value in row.items() if name != "id"})
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["serve", "--prot", "1"], "--prot"),
+        (["serve", "--port", "x"], "'--port'"),
+        (["serve", "--quantization", "nf5"], "nf5"),
+        (["status", "--config", "/none.toml"], "no configuration file /none.toml"),
+        (["simulate", "--url", "http://example.org"], "another machine"),
+        (["simulate", "--url", "http://[::1"], "no http address"),
+        (["simulate", "--kinds", "likes"], "likes"),
+        (["import", "/none.jsonl"], "/none.jsonl"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_two(
+    command: Command, words: list[str], says: str
+) -> None:
+    assert says in one_line(command(*words), 2)
+
+
+def test_a_wrong_option_is_named_wherever_it_was_set(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[cycle]\nmin_comparisons = 'many'\n")
+    assert "'cycle.min_comparisons'" in one_line(command("status", "--data", tmp_path), 2)
+    said = one_line(command("status", FEEDBACK_CHAT_PORT="70000"), 2)
+    assert "'port'" in said and "70000" in said
+    assert "cycle" in one_line(command("status", FEEDBACK_CHAT_CYCLE="{broken"), 2)
+    (tmp_path / "config.toml").write_text("port = = 1")
+    assert "not valid TOML" in one_line(command("status", "--data", tmp_path), 2)
+
+
+def test_a_port_in_use_is_one_line(command: Command, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = one_line(command("serve", "--data", tmp_path, "--port", port), 1)
+    assert f"127.0.0.1:{port}" in said and "--port" in said
+
+
+def test_an_unwritable_data_directory_is_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = one_line(command("serve", "--data", tmp_path / "file" / "data"), 1)
+    assert "cannot be written" in said and "--data" in said
+
+
+def test_an_unknown_model_is_one_line_and_leaves_the_votes(command: Command, data: Path) -> None:
+    words = ["--data", data, "--model", "nobody/nothing"]
+    assert "nobody/nothing" in one_line(command("serve", "--port", "0", *words), 1)
+    assert "nobody/nothing" in one_line(command("cycle", *words), 1)
+    assert json.loads(command("status", "--data", data, "--json").stdout)["last_cycle"] is None
+
+
+def test_a_newer_database_is_refused_and_not_touched(command: Command, data: Path) -> None:
+    newer(data)
+    before = (data / "feedback.db").read_bytes()
+    for words in (["serve", "--port", "0"], ["status"], ["cycle"]):
+        assert "newer" in one_line(command(*words, "--data", data), 1)
+    assert (data / "feedback.db").read_bytes() == before
+
+
+def test_a_cycle_without_votes_is_refused(command: Command, tmp_path: Path) -> None:
+    assert "no votes yet" in one_line(command("cycle", "--data", tmp_path / "none"), 3)
+    assert not (tmp_path / "none").exists()
+    with FeedbackStore(tmp_path / "feedback.db"):
+        pass
+    assert "no votes yet" in one_line(command("cycle", "--data", tmp_path), 3)
+
+
+def test_a_second_cycle_is_refused_while_one_runs(command: Command, data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        store.start_cycle({}, pid=os.getpid())
+        said = one_line(command("cycle", "--data", data), 3)
+        assert f"process {os.getpid()}" in said
+        last = store.last_cycle()
+    assert last is not None and (last.id, last.state) == (1, "running")
+
+
+def test_status_gives_the_documented_document(command: Command, data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        store.refresh_comparisons()
+        cycle = store.start_cycle({}, pid=os.getpid())
+        store.finish_cycle(cycle.id, state="rejected", reasons=["too few"], metrics={"kl": 3.5})
+    facts = json.loads(command("status", "--data", data, "--json").stdout)
+    assert set(facts) == {"serving", "previous", "counts", "last_cycle"}
+    assert (facts["serving"], facts["previous"]) == ("policy-000000", None)
+    assert set(facts["counts"]) == {
+        "raters",
+        "messages",
+        "thumbs",
+        "choices",
+        "demonstrations",
+        "comparisons",
+        "unused_comparisons",
+    }
+    assert facts["counts"]["comparisons"] == 1
+    last: dict[str, Any] = facts["last_cycle"]
+    assert (last["state"], last["reasons"], last["metrics"]) == (
+        "rejected",
+        ["too few"],
+        {"kl": 3.5},
+    )
+    assert last["seconds"] >= 0
+    assert "rejected" in command("status", "--data", data).stdout
+
+
+def test_commands_that_look_never_make_a_data_directory(command: Command, tmp_path: Path) -> None:
+    for words in (["status"], ["adapters", "list"], ["export"], ["rollback"]):
+        said = one_line(command(*words, "--data", tmp_path / "none"), 1)
+        assert "no database" in said
+    assert not (tmp_path / "none").exists()
+
+
+def test_adapters_are_promoted_and_rolled_back(
+    command: Command, data: Path, tiny_adapters: Path
+) -> None:
+    shutil.copytree(tiny_adapters, data / "adapters")
+    with FeedbackStore(data / "feedback.db") as store:
+        store.register_adapter("policy-000001", kind="policy", state="published")
+        store.register_adapter("policy-000002", kind="policy", state="rejected")
+    assert "no way back" in one_line(command("rollback", "--data", data), 3)
+    words = ["adapters", "promote", "--data", data]
+    done = command(*words, "policy-000001", "--json")
+    assert json.loads(done.stdout) == {"serving": "policy-000001", "previous": "policy-000000"}
+    assert "rejected" in one_line(command(*words, "policy-000002"), 3)
+    assert "policy-000009" in one_line(command(*words, "policy-000009"), 1)
+    listed = json.loads(command("adapters", "list", "--data", data, "--json").stdout)
+    assert [row["name"] for row in listed if row["serving"]] == ["policy-000001"]
+    assert "serving policy-000000" in command("adapters", "rollback", "--data", data).stdout
+
+
+def test_a_damaged_adapter_is_found_and_not_promoted(
+    command: Command, data: Path, tiny_adapters: Path
+) -> None:
+    shutil.copytree(tiny_adapters, data / "adapters")
+    (data / "adapters" / "policy-000001" / "extra.json").write_text("{}")
+    with FeedbackStore(data / "feedback.db") as store:
+        for name in ("policy-000001", "policy-000002"):
+            store.register_adapter(name, kind="policy", state="published")
+    done = command("adapters", "verify", "--data", data, "--json")
+    assert "policy-000001" in one_line(done, 1)
+    faults = json.loads(done.stdout)
+    assert "extra.json" in faults["policy-000001"] and faults["policy-000002"] is None
+    said = one_line(command("adapters", "promote", "policy-000001", "--data", data), 1)
+    assert "extra.json" in said
+
+
+def test_an_export_imports_into_another_store_once(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.jsonl"
+    assert command("export", file, "--data", data).returncode == 0
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [event["idempotency_key"] for event in events] == ["k1"]
+    other = tmp_path / "other"
+    assert "1 of 1" in command("import", file, "--data", other).stdout
+    assert "0 of 1" in command("import", file, "--data", other).stdout
+    preferences = command("export", "--format", "preferences", "--data", other)
+    assert json.loads(preferences.stdout)["chosen"][0]["content"] == "Lima."
+    file.write_text(file.read_text() + "{broken\n")
+    assert "nothing was imported" in one_line(command("import", file, "--data", other), 2)
+
+
+def test_a_rater_is_forgotten_only_when_that_is_confirmed(command: Command, data: Path) -> None:
+    assert "nobody" in one_line(command("forget", "nobody", "--yes", "--data", data), 1)
+    done = command("forget", "rater-1", "--yes", "--data", data, "--json")
+    assert json.loads(done.stdout)["choices"] == 1
+    assert command("export", "--data", data).stdout == ""
+
+
+def test_a_backup_restores_to_the_same_state(command: Command, data: Path, tmp_path: Path) -> None:
+    (data / "secrets").mkdir(mode=0o700)
+    (data / "secrets" / "key").write_text("s")
+    copy, new = tmp_path / "copy", tmp_path / "new"
+    assert command("backup", copy, "--data", data).returncode == 0
+    assert "exists already" in one_line(command("backup", copy, "--data", data), 3)
+    assert command("restore", copy, "--data", new).returncode == 0
+    assert "exists already" in one_line(command("restore", copy, "--data", new), 3)
+    status = [command("status", "--data", path, "--json").stdout for path in (data, new)]
+    assert status[0] == status[1] and (new / "secrets" / "key").read_text() == "s"
+    assert "no backup" in one_line(command("restore", tmp_path, "--data", tmp_path / "x"), 2)
+
+
+def test_the_doctor_names_what_is_wrong(command: Command, data: Path, tiny_model: Path) -> None:
+    words = ["doctor", "--data", data, "--json"]
+    settings = {"FEEDBACK_CHAT_MODEL": str(tiny_model), "FEEDBACK_CHAT_QUANTIZATION": "none"}
+    done = command(*words, **settings)
+    assert done.returncode == 0, done.stderr
+    assert {
+        finding["name"]: finding["good"] for finding in json.loads(done.stdout)
+    } == dict.fromkeys(("python", "disk", "database", "adapters", "model"), True)
+    (data / "feedback.db").write_bytes(b"no database" * 1000)
+    assert "database" in one_line(command(*words, **settings), 1)
+
+
+def test_an_unexpected_error_is_one_line_and_says_how_to_see_more() -> None:
+    assert told(KeyError("lost\nand found")) == (
+        r"unexpected KeyError: 'lost\nand found' (set FEEDBACK_CHAT_DEBUG=1 for the traceback)"
+    )
+    assert told(RefusedError("not\nnow")) == "not now"
+    assert [exit_code(exc) for exc in (KeyError(), RefusedError(), InvalidRequestError())] == [
+        1,
+        3,
+        2,
+    ]
+
+
+def test_the_module_and_the_command_are_the_same() -> None:
+    words = [sys.executable, "-m", "chat_app", "status", "--data", "/nowhere/at/all"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("feedback-chat: no database in /nowhere/at/all")

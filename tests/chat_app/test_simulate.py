@@ -1,0 +1,43 @@
+"""Simulated visitors use the service as people would, and every event they count is stored."""
+
+from collections import Counter
+
+import pytest
+
+from chat_app.errors import StartError
+from chat_app.simulate import Plan, run_simulation
+from tests.chat_app.serving import Running
+
+
+def stored(served: Running) -> Counter[str]:
+    store = served.service.store
+    return Counter(
+        thumbs=len(store.thumbs()),
+        choices=len(store.choices()),
+        demonstrations=len(store.demonstrations()),
+    )
+
+
+def test_a_mixed_crowd_stores_exactly_the_events_it_reports(served: Running) -> None:
+    before = stored(served)
+    plan = Plan(served.url, visitors=6, events=40, seed=3, at_once=4)
+    result = run_simulation(plan, show=False)
+    assert (result.failed, result.events) == (0, 40)
+    assert stored(served) - before == result.stored
+    assert set(result.stored) == {"thumbs", "choices", "demonstrations"}
+    store = served.service.store
+    raters = {event.rater_id for event in store.choices()}
+    assert {store.rater(rater).kind for rater in raters} == {"simulated"}
+    assert store.refresh_comparisons() > 0, "simulated votes may be learnt from"
+
+
+def test_a_crowd_can_be_held_to_one_kind(served: Running) -> None:
+    plan = Plan(served.url, visitors=3, events=9, seed=1, kinds=("choices",), at_once=3)
+    result = run_simulation(plan, show=False)
+    assert dict(result.stored) == {"choices": 9}
+    assert result.facts()["events"] == 9
+
+
+def test_an_address_without_a_service_is_said_at_once() -> None:
+    with pytest.raises(StartError, match="no service answers"):
+        run_simulation(Plan("http://127.0.0.1:9"), show=False)
