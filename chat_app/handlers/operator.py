@@ -30,11 +30,13 @@ class Overview:
     counts: Mapping[str, int]
     cycles: tuple[Cycle, ...]
     adapters: tuple[Adapter, ...]
+    busy: bool  # whether a cycle's process is alive; a killed one leaves its row "running"
 
     @property
     def running(self) -> Cycle | None:
         """The cycle that is running, if any."""
-        return next((cycle for cycle in self.cycles if cycle.state == "running"), None)
+        unfinished = (cycle for cycle in self.cycles if cycle.state == "running")
+        return next(unfinished, None) if self.busy else None
 
     @property
     def promotable(self) -> tuple[str, ...]:
@@ -95,6 +97,7 @@ class Operator:
             counts=status["counts"],
             cycles=tuple(self._service.recent_cycles()),
             adapters=tuple(self._service.store.adapters(kind="policy")),
+            busy=self._service.cycles.running() is not None,
         )
 
     def report(self, cycle_id: int | None, *, allowed: bool) -> Report | None:

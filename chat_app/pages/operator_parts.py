@@ -134,15 +134,14 @@ class OperatorParts:
 
     def show(self, overview: Overview, seen: str) -> Update:
         """The page for the operator; lists are only replaced when they change."""
-        running = overview.running
         update = {
             self.door: gr.update(visible=False),
             self.room: gr.update(visible=True),
             self.timer: gr.update(active=True),
             self.serving: _serving(overview),
             self.counts: _counts(overview),
-            self.progress: _progress(running),
-            self.run: gr.update(interactive=running is None),
+            self.progress: _progress(overview),
+            self.run: gr.update(interactive=not overview.busy),
             self.cycles: _cycles(overview.cycles),
             self.adapters: _adapters(overview.adapters, overview.serving),
             self.back: gr.update(interactive=overview.previous is not None),
@@ -193,9 +192,11 @@ def _counts(overview: Overview) -> str:
     return f'<div class="stats">{"".join(cells)}</div>'
 
 
-def _progress(cycle: Cycle | None) -> str:
+def _progress(overview: Overview) -> str:
+    cycle = overview.running
     if cycle is None:
-        return '<p class="quiet" role="status">No cycle is running.</p>'
+        state = "A cycle is starting." if overview.busy else "No cycle is running."
+        return f'<p class="quiet" role="status">{state}</p>'
     percent = round(100 * min(1.0, max(0.0, cycle.progress)))
     stages = " → ".join(
         f"<b>{stage}</b>" if stage == cycle.stage else stage for stage in CYCLE_STAGES[:-1]

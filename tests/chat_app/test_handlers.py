@@ -4,6 +4,8 @@ import asyncio
 import inspect
 import json
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -354,6 +356,15 @@ def test_the_operator_promotes_and_rolls_back(service: ChatService) -> None:
     assert "policy-000000 is served" in operator.roll_back(allowed=True)
     with pytest.raises((ChatAppError, LookupError)):
         operator.promote("policy-000099", allowed=True)
+
+
+def test_a_killed_cycle_does_not_look_as_if_it_ran(service: ChatService) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    service.store.start_cycle({}, pid=dead.pid)
+    overview = Operator(service).overview(allowed=True)
+    assert overview.cycles[0].state == "running"
+    assert not overview.busy and overview.running is None
 
 
 def test_a_report_is_read_as_far_as_it_is_well_formed(tmp_path: Path) -> None:
