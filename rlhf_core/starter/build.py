@@ -131,10 +131,10 @@ def build(
     tokenizer = build_tokenizer(seed)
     model = LlamaForCausalLM(build_config(tokenizer))
     pretrain(model, tokenizer, steps=steps, seed=seed, progress=progress)
-    nn.Module.to(model.eval(), torch.bfloat16)
+    nn.Module.to(model.eval(), torch.bfloat16)  # type: ignore[no-untyped-call]
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
-    accuracy = cloze_accuracy(model.float(), tokenizer)
+    accuracy = cloze_accuracy(model.float(), tokenizer)  # type: ignore[no-untyped-call]
     facts = {
         "seed": seed,
         "steps": steps,
