@@ -40,6 +40,9 @@ class RewardSettings(Stage):
 
     members: int = Field(3, ge=1, le=8, description="ensemble members")
     epochs: int = Field(3, ge=1, description="passes over the comparisons")
+    min_steps: int = Field(
+        60, ge=1, description="optimizer steps of a member; few comparisons get more passes"
+    )
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(16, ge=1, description="comparisons per optimizer step")
     tie_weight: float = Field(0.5, ge=0, description="weight of a tie, trained to 0.5; 0 = dropped")

@@ -9,6 +9,7 @@ people rarely get to vote against such things, but a policy soon finds them.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import torch
@@ -158,7 +159,7 @@ def _train_member(
             args=RewardConfig(
                 **arguments(base, output_dir=scratch, seed=seed),
                 per_device_train_batch_size=settings.batch_size,
-                num_train_epochs=settings.epochs,
+                num_train_epochs=_epochs(len(rows), settings),
                 learning_rate=settings.learning_rate,
                 lr_scheduler_type="constant",
                 train_sampling_strategy="group_by_length",  # less padding
@@ -171,6 +172,12 @@ def _train_member(
             callbacks=[ReportProgress(lambda share: report(share, trainer.latest))],
         )
         trainer.train()
+
+
+def _epochs(rows: int, settings: RewardSettings) -> int:
+    """Passes over the pairs: as set, and more where they are few (12 steps teach nothing)."""
+    steps_per_pass = ceil(rows / settings.batch_size)
+    return max(settings.epochs, ceil(settings.min_steps / steps_per_pass))
 
 
 def _rows(
