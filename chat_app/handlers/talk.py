@@ -33,14 +33,21 @@ class Talk:
 
     def opened(self, rater_id: str) -> ChatView:
         """The page as the person left it: the newest conversation and the list of all."""
-        self._service.visitor(rater_id)
-        conversations = self._service.conversations(rater_id)
-        newest = conversations[0].id if conversations else None
-        view = view_of(self._service, rater_id, newest)
+        try:
+            self._service.visitor(rater_id)
+            conversations = self._service.conversations(rater_id)
+            newest = conversations[0].id if conversations else None
+            view = view_of(self._service, rater_id, newest)
+        except Exception as exc:
+            return ChatView(problem=told(exc))
         return replace(view, conversations=tuple(titles(conversations)))
 
-    def open(self, rater_id: str, conversation_id: str | None) -> ChatView:
-        """Another conversation of the person's; None starts a new one."""
+    def open(self, rater_id: str, conversation_id: str | None, *, tab: str) -> ChatView:
+        """Another conversation of the person's; None starts a new one.
+
+        A reply that the tab was showing goes on unseen and is found in its conversation later.
+        """
+        self._stops.pop((rater_id, tab), None)
         try:
             return view_of(self._service, rater_id, conversation_id)
         except Exception as exc:
@@ -112,7 +119,8 @@ class Talk:
         self, rater_id: str, said: Message, *, tab: str, blind: bool | None = None
     ) -> Views:
         """Stream one reply, or two when it is their turn; the last view is read from the store."""
-        stop = self._stops[rater_id, tab] = asyncio.Event()
+        key, stop = (rater_id, tab), asyncio.Event()
+        self._stops[key] = stop
         view = await asyncio.to_thread(self._asked, rater_id, said)
         if blind is None:
             blind = await asyncio.to_thread(self._turn_for_two, rater_id, view)
@@ -122,15 +130,16 @@ class Talk:
         try:
             async with aclosing(_until(stop, views)) as shown:
                 async for writing in shown:
-                    yield writing
+                    if self._stops.get(key) is stop:  # else the tab shows something else by now
+                        yield writing
         except Exception as exc:
             problem = told(exc)
         finally:
-            if self._stops.get((rater_id, tab)) is stop:
-                del self._stops[rater_id, tab]
-        done = await asyncio.to_thread(view_of, self._service, rater_id, said.conversation_id)
-        unanswered = done.pair is None and done.last_id == said.id
-        yield replace(done, problem=problem, note=NO_REPLY if unanswered else "")
+            watched = self._stops.get(key) is stop
+            if watched:
+                del self._stops[key]
+        if watched:
+            yield await asyncio.to_thread(self._answered, rater_id, said, problem)
 
     async def _one(self, rater_id: str, said: Message, view: ChatView) -> Views:
         text, shown_at = "", 0.0
@@ -155,6 +164,12 @@ class Talk:
         view = view_at(self._service, rater_id, said.id)
         conversations = tuple(titles(self._service.conversations(rater_id)))
         return replace(view, conversations=conversations)
+
+    def _answered(self, rater_id: str, said: Message, problem: str) -> ChatView:
+        """The conversation after an answer, or after the attempt at one."""
+        view = view_of(self._service, rater_id, said.conversation_id)
+        unanswered = view.pair is None and view.last_id == said.id
+        return replace(view, problem=problem, note=NO_REPLY if unanswered else "")
 
     def _turn_for_two(self, rater_id: str, view: ChatView) -> bool:
         turn = sum(message.role == "user" for message in view.messages)

@@ -34,11 +34,15 @@ class Votes:
         """Whether the person lets votes train the model."""
         return self._service.consented(rater_id)
 
-    def consent(self, rater_id: str, *, given: bool) -> None:
-        """Accept the notice, or take that back: no further vote is stored then."""
-        self._service.visitor(rater_id, consent=given)
-        if not given:
-            self._service.store.set_consent(rater_id, None)
+    def consent(self, rater_id: str, *, given: bool) -> str:
+        """Accept the notice, or take that back; returns what went wrong, if anything did."""
+        try:
+            self._service.visitor(rater_id, consent=given)
+            if not given:
+                self._service.store.set_consent(rater_id, None)
+        except Exception as exc:
+            return told(exc)
+        return ""
 
     def thumb(self, rater_id: str, message_id: str, value: int) -> tuple[ChatView, Panel | None]:
         """Thumb a reply up (1) or down (-1), or withdraw the thumb (0)."""

@@ -93,7 +93,10 @@ class ChatPage:
 
     def _on_load(self, request: gr.Request) -> Update:
         rater = _rater(request)
-        update = self._show(self._talk.opened(rater))
+        view = self._talk.opened(rater)
+        update = self._show(view)
+        if view.problem:
+            return update
         update[self._parts.notice] = gr.update(visible=not self._votes.consented(rater))
         update[self._parts.header] = self._header()
         update[self._parts.receipts] = self._receipts(request)
@@ -132,11 +135,11 @@ class ChatPage:
     async def _on_stop(self, request: gr.Request) -> None:
         await self._talk.stop(_rater(request), tab=_tab(request))
 
-    def _on_new(self) -> Update:
-        return {**self._show(ChatView()), self._parts.conversations: gr.update(value=None)}
+    def _on_new(self, request: gr.Request) -> Update:
+        return {**self._on_open(None, request), self._parts.conversations: gr.update(value=None)}
 
     def _on_open(self, conversation_id: str | None, request: gr.Request) -> Update:
-        return self._show(self._talk.open(_rater(request), conversation_id))
+        return self._show(self._talk.open(_rater(request), conversation_id, tab=_tab(request)))
 
     def _on_thumb(self, event: gr.LikeData, history: list[Any], request: gr.Request) -> Update:
         # `liked` is "" when a thumb is clicked again: a vote taken back, which is no dislike.
@@ -181,7 +184,9 @@ class ChatPage:
 
     def _on_consent(self, given: bool) -> Any:
         def answered(request: gr.Request) -> Any:
-            self._votes.consent(_rater(request), given=given)
+            if problem := self._votes.consent(_rater(request), given=given):
+                gr.Warning(html.escape(problem))
+                return gr.update()
             gr.Info(AGREED if given else WITHDRAWN)
             return gr.update(visible=not given)
 

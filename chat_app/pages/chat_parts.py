@@ -180,7 +180,7 @@ class ChatParts:
         A problem that names no conversation leaves the one on the page as it is.
         """
         if view.problem and view.conversation_id is None:
-            return {self.text: _text(view, waiting=False)}
+            return {self.text: _text(view, waiting=False), self.go: gr.update(interactive=True)}
         update: Update = {self.chat: gr.update(value=_history(view.messages))}
         if view.pair is not None:
             update |= self._show_pair(view)

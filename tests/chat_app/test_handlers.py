@@ -141,6 +141,21 @@ def test_stopping_keeps_the_part_which_cannot_be_judged(
     assert service.store.thumbs() == []
 
 
+def test_a_reply_goes_on_unseen_when_its_tab_turns_to_another_conversation(
+    talk: Talk, service: ChatService
+) -> None:
+    async def scenario() -> list[ChatView]:
+        views = []
+        async for view in talk.send(ANN, "hello", last_id=None, tab="t"):
+            views.append(view)
+            assert talk.open(ANN, None, tab="t") == ChatView()
+        return views
+
+    (view,) = asyncio.run(scenario())
+    reply = service.store.messages(str(view.conversation_id))[-1]
+    assert (reply.role, reply.finish_reason) == ("assistant", "length")
+
+
 def test_trying_again_makes_a_sibling_and_shows_it(talk: Talk, service: ChatService) -> None:
     view = say(talk, "hello")
     again = watch(talk.again(ANN, last_id=view.last_id, tab="t"))[-1]
@@ -175,7 +190,7 @@ def test_nobody_reaches_the_conversation_of_another(
     reply = view.messages[-1].id
     votes.consent(BOB, given=True)
     tries = [
-        talk.open(BOB, view.conversation_id),
+        talk.open(BOB, view.conversation_id, tab="t"),
         watch(talk.send(BOB, "and?", last_id=reply, tab="t"))[-1],
         watch(talk.again(BOB, last_id=reply, tab="t"))[-1],
         watch(talk.edit(BOB, view.messages[0].id, "mine", tab="t"))[-1],
@@ -291,6 +306,26 @@ def test_a_better_answer_is_stored_once(talk: Talk, votes: Votes, service: ChatS
     for useless in (" ", view.messages[-1].content):
         assert votes.rewrite(ANN, reply, useless).problem
     assert len(service.store.demonstrations()) == 1
+
+
+def test_a_store_that_fails_gets_no_thanks_and_loses_no_text(
+    talk: Talk, votes: Votes, service: ChatService
+) -> None:
+    view = side_by_side(talk)
+    reply = view.messages[1].id
+    assert view.pair is not None
+    service.store.close()
+    (sent,) = watch(talk.send(ANN, "hello", last_id=reply, tab="t"))
+    assert sent.draft == "hello"
+    failed = [
+        sent,
+        talk.opened(ANN),
+        votes.thumb(ANN, reply, 1)[0],
+        votes.choose(ANN, view.pair.id, "a"),
+        votes.rewrite(ANN, reply, "Rome."),
+    ]
+    assert all(view.problem and not view.note for view in failed)
+    assert votes.consent(ANN, given=False)
 
 
 def test_receipts_say_what_became_of_each_vote(
