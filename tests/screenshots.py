@@ -53,7 +53,7 @@ def take_chat(browser: Browser, server: Server) -> None:
         say(page, question)
         if question == QUESTIONS[0]:
             page.get_by_role("button", name="Like", exact=True).click()
-            page.get_by_role("button", name="Close").click()
+            page.locator("#panel").get_by_role("button", name="Close").click()
     expect(page.locator("#pair")).to_be_visible()
     page.wait_for_timeout(11_000)  # until the toast has gone
     page.screenshot(path=IMAGES / "chat.png")

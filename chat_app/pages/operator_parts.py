@@ -28,6 +28,7 @@ MARKS = {
     "passed": "good",
     "rejected": "bad",
     "failed": "bad",
+    "stopped": "bad",
 }
 NAMES = {
     "raters": "people",
@@ -142,7 +143,7 @@ class OperatorParts:
             self.counts: _counts(overview),
             self.progress: _progress(overview),
             self.run: gr.update(interactive=not overview.busy),
-            self.cycles: _cycles(overview.cycles),
+            self.cycles: _cycles(overview),
             self.adapters: _adapters(overview.adapters, overview.serving),
             self.back: gr.update(interactive=overview.previous is not None),
         }
@@ -168,10 +169,11 @@ class OperatorParts:
             empty = f'<p class="quiet">{NO_REPORT}</p>'
             hidden = {plot: gr.update(value=None, visible=False) for plot in self.plots}
             return {self.verdict: empty, self.samples: "", **hidden}
-        figures = (score_plot(report), win_plot(report), training_plot(report))
+        known = (report.scores_candidate, "win_rate" in report.metrics, report.kl_per_iteration)
+        drawn = zip(self.plots, (score_plot, win_plot, training_plot), known, strict=True)
         shown = {
-            plot: gr.update(value=figure, visible=True)
-            for plot, figure in zip(self.plots, figures, strict=True)
+            plot: gr.update(value=draw(report) if numbers else None, visible=bool(numbers))
+            for plot, draw, numbers in drawn
         }
         return {self.verdict: _verdict(report), self.samples: _samples(report), **shown}
 
@@ -209,24 +211,29 @@ def _progress(overview: Overview) -> str:
     )
 
 
-def _cycles(cycles: Sequence[Cycle]) -> str:
-    if not cycles:
+def _cycles(overview: Overview) -> str:
+    if not overview.cycles:
         return f'<p class="quiet">{NO_CYCLES}</p>'
     return _table(
         ("cycle", "state", "stage", "adapter", "win rate", "started", "reasons"),
         (
             (
                 str(cycle.id),
-                _mark(cycle.state),
+                _mark(_state(cycle, overview)),
                 _text(cycle.stage),
                 _text(cycle.adapter),
                 _number(cycle.metrics.get("win_rate")),
                 _when(cycle.started_at),
                 "<br>".join(_text(reason) for reason in cycle.reasons),
             )
-            for cycle in cycles
+            for cycle in overview.cycles
         ),
     )
+
+
+def _state(cycle: Cycle, overview: Overview) -> str:
+    """The state in the row, but for a cycle that was killed before it could change it."""
+    return "stopped" if cycle.state == "running" and not overview.busy else cycle.state
 
 
 def _adapters(adapters: Sequence[Adapter], serving: str) -> str:

@@ -186,6 +186,7 @@ CSS = """
 .scroll { overflow-x: auto; }
 .good { color: #0f766e; } .bad { color: #b91c1c; } .wait { color: #a16207; }
 .dark .good { color: #5eead4; } .dark .bad { color: #fca5a5; } .dark .wait { color: #fcd34d; }
+.good b, .bad b { color: inherit; }
 @media (max-width: 640px) {
   .gradio-container > main, .gradio-container main { padding: 8px !important; }
   .bar h1 { flex-basis: 100%; }
