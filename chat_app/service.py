@@ -22,6 +22,7 @@ from typing import Any
 
 from chat_app.engine import Engine, GenerationRequest, Sampling
 from chat_app.errors import BusyError, InvalidRequestError, NotFoundError, RefusedError
+from chat_app.limits import check_messages, check_sampling, check_text
 from chat_app.replies import CandidatePiece, Candidates, Replies, ReplyPiece
 from chat_app.scheduler import CycleProcess
 from chat_app.settings import Settings
@@ -43,7 +44,6 @@ from feedback_store.records import (
 from feedback_store.store import FeedbackStore
 
 TITLE_CHARS = 80
-ROLES = ("system", "user", "assistant")
 
 
 class ChatService:
@@ -132,7 +132,7 @@ class ChatService:
             InvalidRequestError: The text is empty or too long.
             NotFoundError: The conversation or parent is unknown or somebody else's.
         """
-        self._check_text(text)
+        check_text(text, self.settings.limits)
         if parent_id is not None:
             parent = self._own_message(rater_id, parent_id)
             conversation_id = conversation_id or parent.conversation_id
@@ -149,7 +149,7 @@ class ChatService:
         Raises:
             InvalidRequestError: No messages, too many, a wrong role, or not a user's at the end.
         """
-        self._check_messages(messages)
+        check_messages(messages, self.settings.limits)
         title = messages[-1]["content"].strip().splitlines()[0][:TITLE_CHARS]
         conversation = self.store.add_conversation(rater_id, title=title)
         last: Message | None = None
@@ -274,13 +274,13 @@ class ChatService:
         prompt: Sequence[ChatMessage] | None = None,
     ) -> Demonstration:
         """Store the answer that the visitor would have given, to a prompt or instead of a reply."""
-        self._check_text(content)
+        check_text(content, self.settings.limits)
         if (message_id is None) == (prompt is None):
             raise InvalidRequestError("give either message_id or messages, and not both")
         if message_id is not None:
             self._own_message(rater_id, message_id)
         if prompt is not None:
-            self._check_messages(prompt)
+            check_messages(prompt, self.settings.limits)
         return self.store.add_demonstration(
             rater_id,
             content,
@@ -345,43 +345,9 @@ class ChatService:
         return path[-1], GenerationRequest(
             prompt,
             self.adapter,
-            self._checked(sampling or self.default_sampling),
+            check_sampling(sampling or self.default_sampling, self.settings.limits),
             _new_seed() if seed is None else seed % 2**63,
         )
-
-    def _checked(self, sampling: Sampling) -> Sampling:
-        most = self.settings.limits.new_tokens
-        if not 0 <= sampling.temperature <= 2:
-            raise InvalidRequestError(f"temperature {sampling.temperature} is not from 0 to 2")
-        if not 0 < sampling.top_p <= 1:
-            raise InvalidRequestError(f"top_p {sampling.top_p} is not above 0 and up to 1")
-        if not 1 <= sampling.max_new_tokens <= most:
-            raise InvalidRequestError(f"max_tokens {sampling.max_new_tokens} is not 1 to {most}")
-        return sampling
-
-    def _check_text(self, text: str) -> None:
-        most = self.settings.limits.message_chars
-        if not text.strip():
-            raise InvalidRequestError("the message is empty; write something")
-        if len(text) > most:
-            raise InvalidRequestError(
-                f"the message has {len(text)} characters, more than {most}; shorten it"
-            )
-
-    def _check_messages(self, messages: Sequence[ChatMessage]) -> None:
-        most = self.settings.limits.messages
-        if not 1 <= len(messages) <= most:
-            raise InvalidRequestError(f"{len(messages)} messages; send 1 to {most}")
-        for message in messages:
-            if message["role"] not in ROLES:
-                raise InvalidRequestError(
-                    f"role {message['role']!r} is unknown; use {', '.join(ROLES)}"
-                )
-            self._check_text(message["content"])
-        if messages[-1]["role"] != "user":
-            raise InvalidRequestError(
-                f"the last message is the {messages[-1]['role']}'s; end with a user's message"
-            )
 
     def _own_message(self, rater_id: str, message_id: str) -> Message:
         with _not_found("message", message_id):

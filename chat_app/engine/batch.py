@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from chat_app.engine import FinishReason, Sampling
+from feedback_store.records import BASE_ADAPTER
 from rlhf_core.base_model import Base
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
@@ -140,13 +141,10 @@ class Batch:
 
     def _adapter_names(self, rows: Sequence[Row]) -> dict[str, list[str]]:
         """Choose each row's adapter: by one switch where all agree, which is twice as fast."""
-        attached = self._base.adapters
-        wanted = {row.adapter if row.adapter in attached else None for row in rows}
-        if len(wanted) > 1:
-            return {
-                "adapter_names": [r.adapter if r.adapter in attached else NO_ADAPTER for r in rows]
-            }
-        adapter = wanted.pop()
+        wanted = [None if row.adapter == BASE_ADAPTER else row.adapter for row in rows]
+        if len(set(wanted)) > 1:
+            return {"adapter_names": [name or NO_ADAPTER for name in wanted]}
+        adapter = wanted[0]
         if self._base.active != adapter:
             self._switch.close()
             self._switch.enter_context(self._base.using(adapter))

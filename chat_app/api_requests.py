@@ -1,0 +1,120 @@
+"""What requests to the HTTP API say: their fields, by OpenAI's names where OpenAI has one.
+
+Shapes only; lengths and meanings are checked by the service, so that the pages obey them too.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from chat_app.engine import Sampling
+from feedback_store.records import ChatMessage
+
+
+class TextPart(BaseModel):
+    """One part of a message's content, as OpenAI's clients may send it."""
+
+    type: Literal["text"]
+    text: str
+
+
+class MessageIn(BaseModel):
+    """One message of a conversation that the caller brings along."""
+
+    role: str
+    content: str | list[TextPart]
+
+    def plain(self) -> ChatMessage:
+        """The message as the store has it."""
+        content = self.content
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        return ChatMessage(role=self.role, content=text)
+
+
+class SamplingIn(BaseModel):
+    """Sampling settings by OpenAI's names; what is not given is the service's default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+    def over(self, default: Sampling) -> Sampling:
+        """These settings, filled up from the default."""
+        tokens = self.max_completion_tokens or self.max_tokens
+        return Sampling(
+            default.temperature if self.temperature is None else self.temperature,
+            default.top_p if self.top_p is None else self.top_p,
+            default.max_new_tokens if tokens is None else tokens,
+        )
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class CompletionIn(SamplingIn):
+    """``POST /v1/chat/completions``; fields that are not known here are ignored."""
+
+    model: str = "policy"
+    messages: list[MessageIn]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    seed: int | None = None
+    n: Literal[1, None] = 1
+
+
+class CandidatesIn(SamplingIn):
+    """``POST /v1/candidates``."""
+
+    messages: list[MessageIn]
+    n: int = 2
+
+
+class EventIn(BaseModel):
+    """What every event has: a key made by the client, so that it is stored once."""
+
+    model_config = {"extra": "forbid"}
+    idempotency_key: str = Field(min_length=1, max_length=200)
+
+
+class ChoiceIn(EventIn):
+    """``POST /v1/choices``."""
+
+    candidates_id: str
+    choice: Literal["a", "b", "tie", "both_bad"]
+    strength: float | None = None
+    seconds: float | None = None
+
+
+class RankingIn(EventIn):
+    """``POST /v1/rankings``."""
+
+    candidates_id: str
+    order: list[list[str]]
+
+
+class FeedbackIn(EventIn):
+    """``POST /v1/feedback``; a null thumb withdraws, so it has to be said."""
+
+    message_id: str
+    thumb: Literal["up", "down"] | None
+    tags: list[str] = Field(default=[], max_length=20)
+    comment: str = Field("", max_length=8_000)
+
+
+class DemonstrationIn(EventIn):
+    """``POST /v1/demonstrations``: either the reply that it replaces, or a prompt."""
+
+    content: str
+    message_id: str | None = None
+    messages: list[MessageIn] | None = None
+
+
+class PromoteIn(BaseModel):
+    """``POST /v1/operate/promote``."""
+
+    model_config = {"extra": "forbid"}
+    adapter: str

@@ -1,0 +1,49 @@
+"""How much one request may ask for: checked for the API and the pages alike, before any work.
+
+Each function passes what is allowed and raises `InvalidRequestError`, which names the value.
+"""
+
+from collections.abc import Sequence
+
+from chat_app.engine import Sampling
+from chat_app.errors import InvalidRequestError
+from chat_app.settings import LimitSettings
+from feedback_store.records import ROLES, ChatMessage
+
+
+def check_sampling(sampling: Sampling, limits: LimitSettings) -> Sampling:
+    """Let sampling settings pass that are in range."""
+    most = limits.new_tokens
+    if not 0 <= sampling.temperature <= 2:
+        raise InvalidRequestError(f"temperature {sampling.temperature} is not from 0 to 2")
+    if not 0 < sampling.top_p <= 1:
+        raise InvalidRequestError(f"top_p {sampling.top_p} is not above 0 and up to 1")
+    if not 1 <= sampling.max_new_tokens <= most:
+        raise InvalidRequestError(f"max_tokens {sampling.max_new_tokens} is not 1 to {most}")
+    return sampling
+
+
+def check_text(text: str, limits: LimitSettings) -> None:
+    """Let text pass that is neither empty nor too long."""
+    if not text.strip():
+        raise InvalidRequestError("the message is empty; write something")
+    if len(text) > limits.message_chars:
+        raise InvalidRequestError(
+            f"the message has {len(text)} characters, more than {limits.message_chars}; shorten it"
+        )
+
+
+def check_messages(messages: Sequence[ChatMessage], limits: LimitSettings) -> None:
+    """Let a conversation pass that ends with a user's message."""
+    if not 1 <= len(messages) <= limits.messages:
+        raise InvalidRequestError(f"{len(messages)} messages; send 1 to {limits.messages}")
+    for message in messages:
+        if message["role"] not in ROLES:
+            raise InvalidRequestError(
+                f"role {message['role']!r} is unknown; use {', '.join(ROLES)}"
+            )
+        check_text(message["content"], limits)
+    if messages[-1]["role"] != "user":
+        raise InvalidRequestError(
+            f"the last message is the {messages[-1]['role']}'s; end with a user's message"
+        )
