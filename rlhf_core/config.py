@@ -30,6 +30,9 @@ class SFTSettings(Stage):
     enabled: bool = Field(True, description="false leaves SFT out, so that votes alone train")
     min_demonstrations: int = Field(16, ge=1, description="below this many SFT is skipped")
     epochs: int = Field(4, ge=1, description="passes over the demonstrations")
+    min_steps: int = Field(
+        60, ge=1, description="optimizer steps; few demonstrations get more passes"
+    )
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(16, ge=1, description="demonstrations per optimizer step")
     max_tokens: int = Field(256, ge=8, description="longer conversations are cut from the left")

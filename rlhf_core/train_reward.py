@@ -9,7 +9,6 @@ people rarely get to vote against such things, but a policy soon finds them.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from rlhf_core.training import (
     QuietTrainer,
     ReportProgress,
     arguments,
+    passes,
     prepared,
     require_finite,
 )
@@ -159,7 +159,12 @@ def _train_member(
             args=RewardConfig(
                 **arguments(base, output_dir=scratch, seed=seed),
                 per_device_train_batch_size=settings.batch_size,
-                num_train_epochs=_epochs(len(rows), settings),
+                num_train_epochs=passes(
+                    len(rows),
+                    batch_size=settings.batch_size,
+                    epochs=settings.epochs,
+                    min_steps=settings.min_steps,
+                ),
                 learning_rate=settings.learning_rate,
                 lr_scheduler_type="constant",
                 train_sampling_strategy="group_by_length",  # less padding
@@ -172,12 +177,6 @@ def _train_member(
             callbacks=[ReportProgress(lambda share: report(share, trainer.latest))],
         )
         trainer.train()
-
-
-def _epochs(rows: int, settings: RewardSettings) -> int:
-    """Passes over the pairs: as set, and more where they are few (12 steps teach nothing)."""
-    steps_per_pass = ceil(rows / settings.batch_size)
-    return max(settings.epochs, ceil(settings.min_steps / steps_per_pass))
 
 
 def _rows(

@@ -20,6 +20,7 @@ from rlhf_core.training import (
     QuietTrainer,
     ReportProgress,
     arguments,
+    passes,
     prepared,
     require_finite,
 )
@@ -52,7 +53,12 @@ def train_sft(
             args=SFTConfig(
                 **arguments(base, output_dir=scratch, seed=seed),
                 per_device_train_batch_size=settings.batch_size,
-                num_train_epochs=settings.epochs,
+                num_train_epochs=passes(
+                    len(rows),
+                    batch_size=settings.batch_size,
+                    epochs=settings.epochs,
+                    min_steps=settings.min_steps,
+                ),
                 learning_rate=settings.learning_rate,
                 lr_scheduler_type="cosine",
                 max_length=None,

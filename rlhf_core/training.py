@@ -9,6 +9,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 import torch
@@ -59,6 +60,11 @@ def arguments(base: Base, **more: Any) -> dict[str, Any]:
         "dataloader_pin_memory": base.device.type == "cuda",
         **more,
     }
+
+
+def passes(rows: int, *, batch_size: int, epochs: int, min_steps: int) -> int:
+    """Passes over the data: as set, and more where rows are few (12 steps teach nothing)."""
+    return max(epochs, ceil(min_steps / ceil(rows / batch_size)))
 
 
 @contextmanager

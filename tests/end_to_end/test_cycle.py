@@ -1,0 +1,174 @@
+"""The whole loop on a small profile: a real service, visitors over HTTP, a cycle, the swap."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from chat_app.simulate import Plan, run_simulation
+from feedback_store import FeedbackStore
+from rlhf_core.base_model import load_base
+from rlhf_core.starter.measure import compare
+
+SMALL = {
+    "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false",
+    "FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS": "60",
+    "FEEDBACK_CHAT_CYCLE__REWARD__MEMBERS": "1",
+    "FEEDBACK_CHAT_CYCLE__REWARD__MIN_STEPS": "45",
+    "FEEDBACK_CHAT_CYCLE__POLICY__ITERATIONS": "3",
+    "FEEDBACK_CHAT_CYCLE__POLICY__BATCH_SIZE": "32",
+    "FEEDBACK_CHAT_CYCLE__POLICY__MINIBATCH_SIZE": "32",
+    "FEEDBACK_CHAT_CYCLE__GATE__PROMPTS": "80",
+}
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | SMALL | more
+
+
+def command(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "chat_app", *words],
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@contextmanager
+def service(data: Path) -> Iterator[str]:
+    """`feedback-chat serve` in a process of its own; yields its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chat_app", "serve", "--data", str(data), "--port", "0"],
+        env=environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            found = re.search(r"Chat:\s+(http://\S+)", line)
+            if found:
+                yield found.group(1)
+                break
+        else:
+            pytest.fail("the service ended before it was ready")
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+class Chatter(threading.Thread):
+    """Somebody who chats all the while and writes down which adapter answered."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.adapters: list[str] = []
+        self.failures: list[str] = []
+        self.enough = threading.Event()
+
+    def run(self) -> None:
+        body = {"model": "policy", "messages": [{"role": "user", "content": "How are you?"}]}
+        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as client:
+            while not self.enough.is_set():
+                answer = client.post("/v1/chat/completions", json=body)
+                if answer.status_code == 200:
+                    self.adapters.append(answer.json()["model"])
+                else:
+                    self.failures.append(answer.text)
+                time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def looped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+    """Visitors vote, a cycle runs while somebody chats; everything that happened."""
+    data = tmp_path_factory.mktemp("loop") / "data"
+    with service(data) as url:
+        simulated = run_simulation(Plan(url, visitors=20, events=260, seed=3), show=False)
+        chatter = Chatter(url)
+        chatter.start()
+        cycle = command("cycle", "--data", str(data), "--json")
+        published = time.monotonic()
+        while "policy-000001" not in chatter.adapters[-1:] and time.monotonic() < published + 20:
+            time.sleep(0.05)
+        swap_s = time.monotonic() - published
+        chatter.enough.set()
+        chatter.join()
+        yield {
+            "data": data,
+            "simulated": simulated,
+            "cycle": cycle,
+            "chatter": chatter,
+            "swap_s": swap_s,
+        }
+
+
+def test_every_visitor_was_served_and_every_event_stored(looped):
+    assert looped["simulated"].failed == 0
+    assert looped["simulated"].events == 260
+
+
+def test_the_cycle_promotes_a_better_adapter(looped):
+    assert looped["cycle"].returncode == 0, looped["cycle"].stderr
+    facts = json.loads(looped["cycle"].stdout)
+    assert (facts["state"], facts["adapter"]) == ("promoted", "policy-000001")
+    assert facts["metrics"]["win_rate_low"] > 0.5
+
+
+def test_nobody_who_chatted_meanwhile_was_let_down(looped):
+    assert looped["chatter"].failures == []
+    seen = looped["chatter"].adapters
+    assert set(seen) == {"policy-000000", "policy-000001"}
+    assert seen == sorted(seen)  # never back to the old one
+
+
+def test_new_replies_come_from_the_new_adapter_within_two_seconds(looped):
+    assert looped["swap_s"] < 2 + 1  # a reply may be under way on a busy machine
+
+
+def test_the_exact_judge_finds_the_new_adapter_better_on_unseen_facts(looped):
+    base = load_base("starter", training=False)
+    base.attach("candidate", looped["data"] / "adapters" / "policy-000001")
+    gold = compare(base, candidate="candidate", served=None, n=200)
+    assert gold.low > 0.5
+    assert gold.candidate.truth > 1.3 * gold.served.truth
+    assert gold.candidate.rude < 0.7 * gold.served.rude
+
+
+def test_everything_of_the_cycle_is_in_its_directory(looped):
+    directory = looped["data"] / "cycles" / "000001"
+    assert json.loads((directory / "config.json").read_text())["reward"]["members"] == 1
+    report = json.loads((directory / "report.json").read_text())
+    assert report["promote"] and all(check["passed"] for check in report["checks"])
+    assert (directory / "metrics.jsonl").read_text().count('"stage": "policy"') == 3
+
+
+def test_another_cycle_without_new_votes_is_refused_and_changes_nothing(looped):
+    again = command("cycle", "--data", str(looped["data"]))
+    assert again.returncode == 3
+    assert "nothing new" in again.stderr
+    with FeedbackStore(looped["data"] / "feedback.db") as store:
+        assert store.serving().adapter == "policy-000001"
+        assert store.last_cycle().state == "refused"
+
+
+def test_the_promotion_can_be_rolled_back(looped):
+    data = str(looped["data"])
+    assert command("adapters", "rollback", "--data", data).returncode == 0
+    status = json.loads(command("status", "--data", data, "--json").stdout)
+    assert (status["serving"], status["previous"]) == ("policy-000000", "policy-000001")
