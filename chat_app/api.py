@@ -28,6 +28,7 @@ from chat_app.errors import ChatAppError, InvalidRequestError, NotFoundError
 from chat_app.identity import Identity, bearer_token
 from chat_app.replies import ReplyPiece
 from chat_app.service import ChatService
+from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import ChatMessage, Message
 
 SIMULATED_HEADER = "x-feedback-chat-simulated"
@@ -275,7 +276,7 @@ async def _events(
             async for piece in pieces:
                 if piece.text:
                     yield event({"content": piece.text})
-        except ChatAppError as exc:  # too late for a status code
+        except (ChatAppError, FeedbackStoreError) as exc:  # too late for a status code
             yield f"data: {json.dumps({'error': openai_error(str(exc), 'server_error')})}\n\n"
         if piece.message is not None:
             yield event({}, _reason(piece.message))

@@ -87,6 +87,7 @@ class Scheduler:
         self._store = store
         self._settings = settings
         self._start = start
+        self._since = datetime.now(UTC)
         self._left_unused = 0  # comparisons that the last attempt did not use
         self._jobs = BackgroundScheduler(timezone=UTC)
 
@@ -109,7 +110,7 @@ class Scheduler:
         reason = due(
             self._settings,
             new=unused - min(self._left_unused, unused),
-            hours=_hours_since(self._store.last_cycle()),
+            hours=self._hours_since(self._store.last_cycle()),
         )
         if reason is None:
             return False
@@ -122,24 +123,22 @@ class Scheduler:
         log.info("cycle started: %s", reason)
         return True
 
+    def _hours_since(self, cycle: Cycle | None) -> float:
+        """Hours since a cycle began, or since this scheduler did where there was none."""
+        began = self._since if cycle is None else datetime.fromisoformat(cycle.started_at)
+        return (datetime.now(UTC) - began).total_seconds() / 3600
 
-def due(settings: ScheduleSettings, *, new: int, hours: float | None) -> str | None:
+
+def due(settings: ScheduleSettings, *, new: int, hours: float) -> str | None:
     """Why a cycle should start now, or None.
 
     Args:
         settings: The two conditions.
         new: Comparisons that no cycle used and no refused attempt has seen.
-        hours: Since the last cycle began; None if there was none.
+        hours: Since the last cycle began, or since the server did.
     """
     if new >= settings.new_comparisons:
         return f"{new} new comparisons"
-    if settings.every_hours and new and hours is not None and hours >= settings.every_hours:
+    if settings.every_hours and new and hours >= settings.every_hours:
         return f"{hours:.1f} hours since the last cycle"
     return None
-
-
-def _hours_since(cycle: Cycle | None) -> float | None:
-    if cycle is None:
-        return None
-    began = datetime.fromisoformat(cycle.started_at)
-    return (datetime.now(UTC) - began).total_seconds() / 3600
