@@ -245,7 +245,7 @@ def _log_to_stderr() -> None:
 
 def _stop_on(number: signal.Signals) -> None:
     def stop(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("it was told to stop")
 
     signal.signal(number, stop)
 
