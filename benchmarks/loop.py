@@ -1,0 +1,230 @@
+"""The whole loop on the starter, by the exact judge: visitors vote, a cycle trains, gold decides.
+
+    python -m benchmarks.loop --json                        # 800 events of all kinds, 5 seeds
+    python -m benchmarks.loop --votes-only --json           # 300 choices, SFT left out
+    python -m benchmarks.loop --votes-only --shuffled       # meaningless votes: must be rejected
+
+Every seed starts a real service on a fresh data directory; visitors and a chatter use it over HTTP
+while the cycle runs in its own process. The gold judge measures afterwards, on requests that no
+visitor makes; nothing that trains or promotes can reach it.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from chat_app.simulate import Plan, run_simulation
+from feedback_store import FeedbackStore
+from rlhf_core.base_model import load_base
+from rlhf_core.starter.measure import GoldComparison, compare
+
+ENVIRONMENT = os.environ | {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false",
+}
+ALL_KINDS = ("choices", "thumbs", "demonstrations")
+BARS = {"win_rate": 0.75, "truth_ratio": 1.5, "rude_ratio": 0.5}
+VOTES_ONLY_BARS = {"win_rate": 0.70, "truth_ratio": 1.5, "rude_ratio": 0.4}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one seed gave."""
+
+    seed: int
+    state: str
+    reasons: list[str]
+    simulate_s: float
+    cycle_s: float
+    swap_s: float
+    chats: int
+    failed: int
+    gold: dict[str, Any] | None
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """The figures that have bars; empty if nothing was promoted."""
+        if self.gold is None:
+            return {}
+        new, old = self.gold["candidate"], self.gold["served"]
+        return {
+            "win_rate": self.gold["win_rate"],
+            "truth_ratio": new["truth"] / old["truth"],
+            "rude_ratio": new["rude"] / old["rude"],
+        }
+
+
+class Chatter(threading.Thread):
+    """Chats without a pause and notes which adapter answered, and when a new one first did."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self.url, self.chats, self.failed = url, 0, 0
+        self.first_seen: dict[str, float] = {}
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        """One request after another."""
+        body = {"model": "policy", "messages": [{"role": "user", "content": "How are you?"}]}
+        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as client:
+            while not self.stop.wait(0.2):
+                answer = client.post("/v1/chat/completions", json=body)
+                self.chats += 1
+                if answer.status_code != 200:
+                    self.failed += 1
+                else:
+                    self.first_seen.setdefault(answer.json()["model"], time.monotonic())
+
+
+@contextmanager
+def service(data: Path) -> Iterator[str]:
+    """The service in a process of its own; yields its address."""
+    words = ["serve", "--data", str(data), "--port", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "chat_app", *words],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        found = next(filter(None, (re.search(r"Chat:\s+(\S+)", ln) for ln in process.stdout)))
+        yield found.group(1)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def shuffle_votes(data: Path, seed: int) -> None:
+    """Give every choice a random side, so that votes mean nothing any more."""
+    rng = random.Random(seed)
+    with FeedbackStore(data / "feedback.db") as store:
+        for number, choice in enumerate(store.choices()):
+            store.add_choice(
+                choice.candidates_id,
+                choice.rater_id,
+                rng.choice(("a", "b")),
+                idempotency_key=f"shuffled-{number}",
+            )
+
+
+def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
+    """One fresh service, its visitors, its cycle, and the gold judge's verdict."""
+    kinds = ("choices",) if options.votes_only else ALL_KINDS
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch) / "data"
+        with service(data) as url:
+            simulated = run_simulation(
+                Plan(url, events=options.events, seed=seed, kinds=kinds), show=False
+            )
+            if options.shuffled:
+                shuffle_votes(data, seed)
+            chatter = Chatter(url)
+            chatter.start()
+            facts, cycle_s, ended = _cycle(data, seed, options)
+            adapter = facts["adapter"] if facts["state"] == "promoted" else None
+            while adapter and adapter not in chatter.first_seen and time.monotonic() < ended + 30:
+                time.sleep(0.05)
+            chatter.stop.set()
+            chatter.join()
+        gold = _gold(data / "adapters" / adapter, seed) if adapter else None
+    return Outcome(
+        seed=seed,
+        state=facts["state"],
+        reasons=facts["reasons"],
+        simulate_s=round(simulated.seconds, 1),
+        cycle_s=round(cycle_s, 1),
+        swap_s=round(chatter.first_seen.get(adapter or "", ended) - ended, 2),
+        chats=chatter.chats + simulated.requests,
+        failed=chatter.failed + simulated.failed,
+        gold=asdict(gold) if gold else None,
+    )
+
+
+def _cycle(
+    data: Path, seed: int, options: argparse.Namespace
+) -> tuple[dict[str, Any], float, float]:
+    """Run the command; its facts, its seconds, and when it ended."""
+    sft = "false" if options.votes_only else "true"
+    env = {"FEEDBACK_CHAT_CYCLE__SFT__ENABLED": sft, "FEEDBACK_CHAT_CYCLE__SEED": str(seed)}
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "chat_app", "cycle", "--data", str(data), "--json"],
+        env=ENVIRONMENT | env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ended = time.monotonic()
+    if not done.stdout:
+        raise SystemExit(f"the cycle of seed {seed} said nothing: {done.stderr}")
+    return json.loads(done.stdout), ended - started, ended
+
+
+def _gold(adapter: Path, seed: int) -> GoldComparison:
+    base = load_base("starter", training=False)
+    base.attach("candidate", adapter)
+    return compare(base, candidate="candidate", served=None, n=600, seed=seed)
+
+
+def main() -> None:
+    """Run the seeds and print what came of them."""
+    cli = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    cli.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    cli.add_argument("--votes-only", action="store_true", help="choices only, without SFT")
+    cli.add_argument("--shuffled", action="store_true", help="make the votes meaningless")
+    cli.add_argument("--events", type=int, default=None, help="default 800; 300 with --votes-only")
+    cli.add_argument("--json", action="store_true", help="end with one line of JSON")
+    options = cli.parse_args()
+    options.events = options.events or (300 if options.votes_only else 800)
+    outcomes = []
+    for seed in options.seeds:
+        outcomes.append(run_seed(seed, options))
+        print(json.dumps(asdict(outcomes[-1])), flush=True)
+    if options.json:
+        bars = VOTES_ONLY_BARS if options.votes_only else BARS
+        print(json.dumps(summary(outcomes, bars)))
+
+
+def summary(outcomes: list[Outcome], bars: dict[str, float]) -> dict[str, Any]:
+    """Median, smallest and largest of every figure, beside its bar."""
+    ratios = {}
+    for name, bar in bars.items():
+        values = [o.ratios[name] for o in outcomes if o.ratios]
+        if values:
+            middle = statistics.median(values)
+            ratios[name] = {
+                "median": round(middle, 3),
+                "min": round(min(values), 3),
+                "max": round(max(values), 3),
+                "bar": bar,
+            }
+    return {
+        "name": "loop",
+        "ratios": ratios,
+        "states": [o.state for o in outcomes],
+        "failed_requests": sum(o.failed for o in outcomes),
+        "load": os.getloadavg()[0],
+    }
+
+
+if __name__ == "__main__":
+    main()
