@@ -62,7 +62,7 @@ def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [port]})
         thread.start()
         try:
-            assert ready.wait(20), "the service was not ready within 20 s"
+            assert ready.wait(60), "the service was not ready within 60 s"
             yield Running(f"http://127.0.0.1:{port.getsockname()[1]}", service, identity)
         finally:
             server.should_exit = True

@@ -178,7 +178,7 @@ def test_kill_nine_loses_nothing_that_was_acknowledged(tiny_model: Path, tmp_pat
     headers = {"Authorization": "Bearer alice"}
     first = start(data, *options)
     try:
-        until(lambda: answers(url), 40)
+        until(lambda: answers(url), 120)
         with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=20) as client:
             body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
             message = client.post("/v1/chat/completions", json=body).json()["id"]
@@ -190,7 +190,7 @@ def test_kill_nine_loses_nothing_that_was_acknowledged(tiny_model: Path, tmp_pat
         first.communicate()
     second = start(data, *options)
     try:
-        until(lambda: answers(url), 40)
+        until(lambda: answers(url), 120)
         with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=20) as client:
             assert client.post("/v1/feedback", json=vote).json() == stored
             events = client.get("/v1/feedback/me").json()["events"]
