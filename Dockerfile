@@ -1,11 +1,13 @@
 # The service on the embedded model, on a CPU:
 #   docker build -t feedback-chat . && docker run -p 7860:7860 -v feedback-chat:/data feedback-chat
-# On a GPU (torch's usual wheels hold CUDA, so TORCH_INDEX is left empty):
-#   docker build -t feedback-chat --build-arg BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 \
-#     --build-arg TORCH_INDEX= . && docker run --gpus all -p 7860:7860 -v feedback-chat:/data feedback-chat
+# torch's usual wheels hold CUDA (gigabytes); for a small CPU image give PyTorch's index of CPU
+# builds, which its installation page names: --build-arg TORCH_INDEX=...
+# On a GPU:
+#   docker build -t feedback-chat --build-arg BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 . \
+#     && docker run --gpus all -p 7860:7860 -v feedback-chat:/data feedback-chat
 ARG BASE=python:3.11-slim
 FROM ${BASE}
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 
 RUN python3 -c 'import ensurepip' \
     || (apt-get update && apt-get install -y --no-install-recommends python3 python3-venv \
