@@ -34,7 +34,7 @@ def test_whole_sentences_show_no_sign_of_collapse(starter):
     found = reply_statistics(starter, PROMPTS, responses(starter, STATEMENTS))
     assert found.empty_rate == found.unfinished_rate == found.repeated_rate == 0
     assert found.cut_rate < 0.1
-    assert found.distinct_rate > 0.2
+    assert found.distinct_rate > 0.1  # forty wordings of about six facts
 
 
 def test_cut_sentences_are_counted_as_cut(starter):

@@ -7,7 +7,7 @@ from rlhf_core.errors import DivergenceError, NotEnoughDataError
 from rlhf_core.records import Demonstration
 from rlhf_core.train_sft import SFTTrainer, sft_row, train_sft
 
-SETTINGS = SFTSettings(epochs=6, learning_rate=1e-2, batch_size=8, max_tokens=64)
+SETTINGS = SFTSettings(epochs=6, min_steps=12, learning_rate=1e-2, batch_size=8, max_tokens=64)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlhf_core.base_model import load_base
 from rlhf_core.config import PolicySettings, SFTSettings
@@ -10,7 +12,7 @@ from rlhf_core.records import Demonstration
 from rlhf_core.train_policy import PPOTrainer, train_policy
 from rlhf_core.train_reward import RewardTrainer
 from rlhf_core.train_sft import SFTTrainer, train_sft
-from rlhf_core.training import QuietTrainer, Stopwatch, prepared, require_finite
+from rlhf_core.training import QuietTrainer, Stopwatch, passes, prepared, require_finite
 
 
 @pytest.mark.parametrize("trainer", [PPOTrainer, RewardTrainer, SFTTrainer])
@@ -36,7 +38,7 @@ def test_adapters_of_a_quantized_base_are_trained_in_float32(model_path, said, c
         base,
         [Demonstration(said("hello"), "yes")],
         adapter="policy",
-        settings=SFTSettings(epochs=1),
+        settings=SFTSettings(epochs=1, min_steps=1),
     )
     weights = {p.dtype for n, p in base.model.named_parameters() if ".policy." in n}
     assert weights == {torch.float32}
@@ -68,3 +70,17 @@ def test_a_stopwatch_adds_up_sections():
             pass
     assert 0 < watch.seconds["a"] <= watch.elapsed()
     assert watch.seconds["b"] == 0
+
+
+@given(
+    rows=st.integers(1, 2000),
+    batch_size=st.integers(1, 64),
+    epochs=st.integers(1, 8),
+    min_steps=st.integers(1, 200),
+)
+def test_few_rows_get_more_passes_but_never_fewer_than_set(rows, batch_size, epochs, min_steps):
+    found = passes(rows, batch_size=batch_size, epochs=epochs, min_steps=min_steps)
+    steps_per_pass = -(-rows // batch_size)
+    assert found >= epochs
+    assert found * steps_per_pass >= min_steps
+    assert found == epochs or (found - 1) * steps_per_pass < min_steps
