@@ -1,8 +1,9 @@
 """Adapters, which of them is served, and cycles: what training writes and the server follows.
 
 Invariants: an adapter's name is never used twice; serving is one row, so that promotion and
-rollback are the same atomic act; at most one cycle runs, and a cycle whose process has died is
-found and marked failed by the next one. The weights and reports themselves are files elsewhere.
+rollback are the same atomic act; a promoted cycle ends in the transaction that serves its adapter;
+at most one cycle runs, and a cycle whose process has died is found and marked failed by the next
+one. The weights and reports themselves are files elsewhere.
 """
 
 import math
@@ -113,19 +114,7 @@ class Registry:
     def serve(self, name: str, *, by: str) -> Serving:
         """Let new replies use a published policy adapter: promotion and rollback alike."""
         with self._file.write() as db:
-            adapter = to_record(Adapter, require(db, "adapters", name, key="name"))
-            if (adapter.kind, adapter.state) != ("policy", "published"):
-                raise ConflictError(
-                    f"adapter {name!r} is a {adapter.state} {adapter.kind} adapter; "
-                    "only published policy adapters can be served."
-                )
-            now = _serving(db)
-            if now.adapter == name:
-                return now
-            row = {"adapter": name, "previous": now.adapter, "since": utc_now(), "by": by}
-            insert(db, "serving", row)
-            audit(db, "serve", **row)
-        return to_record(Serving, row)
+            return _serve(db, name, by=by)
 
     def start_cycle(self, config: Mapping[str, Any], *, pid: int) -> Cycle:
         """Begin a cycle run by process `pid`.
@@ -181,15 +170,40 @@ class Registry:
         reasons: Sequence[str] = (),
         metrics: Mapping[str, float] | None = None,
         adapter: str | None = None,
+        serve: bool = False,
+        expected_serving: str | None = None,
     ) -> Cycle:
-        """End a running cycle; a metric that is not a finite number becomes a reason instead."""
+        """End a running cycle, and with `serve` promote its adapter in the same transaction.
+
+        Args:
+            cycle_id: The running cycle.
+            state: How it ended.
+            reasons: Why; a metric that is not a finite number becomes one more.
+            metrics: What it measured.
+            adapter: The policy adapter that it made.
+            serve: Publish the adapter if it is a candidate, and let new replies use it.
+            expected_serving: The adapter that `adapter` was found better than.
+
+        Raises:
+            ConflictError: Another adapter than `expected_serving` is served by now.
+        """
         one_of(state, _END_STATES, "the end of a cycle")
+        if serve and (state != "promoted" or adapter is None):
+            raise InvalidFeedbackError(
+                f"a cycle that ended {state} with adapter {adapter!r} has nothing to serve; "
+                "end it promoted, with an adapter."
+            )
         finite, complaints = _split_metrics(metrics or {})
+        reasons = (*reasons, *complaints)
         with self._file.write() as db:
             _require_running(db, cycle_id)
+            if expected_serving is not None:
+                _require_serving(db, expected_serving)
             if adapter is not None:
                 require(db, "adapters", adapter, key="name")
-            reasons = (*reasons, *complaints)
+                if serve:
+                    _publish_candidate(db, adapter)
+                    _serve(db, adapter, by=f"cycle {cycle_id}")
             _end_cycle(db, cycle_id, state=state, reasons=reasons, metrics=finite, adapter=adapter)
             return _cycle(db, cycle_id)
 
@@ -222,6 +236,37 @@ class Registry:
 
 def _serving(db: Database) -> Serving:
     return to_record(Serving, rows(db, _SERVING)[0])
+
+
+def _require_serving(db: Database, name: str) -> None:
+    served = _serving(db).adapter
+    if served != name:
+        raise ConflictError(
+            f"adapter {served!r} is served by now, not {name!r}, which the new adapter was "
+            "compared with; run another cycle."
+        )
+
+
+def _publish_candidate(db: Database, name: str) -> None:
+    sql = "UPDATE adapters SET state = 'published' WHERE name = ? AND state = 'candidate'"
+    if db.execute(sql, [name]).rowcount:
+        audit(db, "adapter_state", adapter=name, before="candidate", after="published")
+
+
+def _serve(db: Database, name: str, *, by: str) -> Serving:
+    adapter = to_record(Adapter, require(db, "adapters", name, key="name"))
+    if (adapter.kind, adapter.state) != ("policy", "published"):
+        raise ConflictError(
+            f"adapter {name!r} is a {adapter.state} {adapter.kind} adapter; "
+            "only published policy adapters can be served."
+        )
+    now = _serving(db)
+    if now.adapter == name:
+        return now
+    row = {"adapter": name, "previous": now.adapter, "since": utc_now(), "by": by}
+    insert(db, "serving", row)
+    audit(db, "serve", **row)
+    return to_record(Serving, row)
 
 
 def _cycle(db: Database, cycle_id: int) -> Cycle:
