@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +54,16 @@ class Outcome:
     reasons: list[str]
     simulate_s: float
     cycle_s: float
-    swap_s: float
+    swap_s: float | None  # from the row that serves it to the first reply; None: never seen
     chats: int
     failed: int
     gold: dict[str, Any] | None
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The figures that have bars; empty if nothing was promoted."""
+        """The figures that have bars; a seed without a promotion changed nothing."""
         if self.gold is None:
-            return {}
+            return {"win_rate": 0.5, "truth_ratio": 1.0, "rude_ratio": 1.0}
         new, old = self.gold["candidate"], self.gold["served"]
         return {
             "win_rate": self.gold["win_rate"],
@@ -85,12 +86,13 @@ class Chatter(threading.Thread):
         body = {"model": "policy", "messages": [{"role": "user", "content": "How are you?"}]}
         with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as client:
             while not self.stop.wait(0.2):
-                answer = client.post("/v1/chat/completions", json=body)
                 self.chats += 1
-                if answer.status_code != 200:
+                try:
+                    answer = client.post("/v1/chat/completions", json=body).raise_for_status()
+                except httpx.HTTPError:
                     self.failed += 1
                 else:
-                    self.first_seen.setdefault(answer.json()["model"], time.monotonic())
+                    self.first_seen.setdefault(answer.json()["model"], time.time())
 
 
 @contextmanager
@@ -139,12 +141,14 @@ def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
                 shuffle_votes(data, seed)
             chatter = Chatter(url)
             chatter.start()
-            facts, cycle_s, ended = _cycle(data, seed, options)
+            facts, cycle_s = _cycle(data, seed, options)
             adapter = facts["adapter"] if facts["state"] == "promoted" else None
-            while adapter and adapter not in chatter.first_seen and time.monotonic() < ended + 30:
+            patience = time.time() + 30
+            while adapter and adapter not in chatter.first_seen and time.time() < patience:
                 time.sleep(0.05)
             chatter.stop.set()
             chatter.join()
+            swap_s = _swap_seconds(data, chatter.first_seen.get(adapter or ""))
         gold = _gold(data / "adapters" / adapter, seed) if adapter else None
     return Outcome(
         seed=seed,
@@ -152,17 +156,24 @@ def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
         reasons=facts["reasons"],
         simulate_s=round(simulated.seconds, 1),
         cycle_s=round(cycle_s, 1),
-        swap_s=round(chatter.first_seen.get(adapter or "", ended) - ended, 2),
+        swap_s=swap_s,
         chats=chatter.chats + simulated.requests,
         failed=chatter.failed + simulated.failed,
         gold=asdict(gold) if gold else None,
     )
 
 
-def _cycle(
-    data: Path, seed: int, options: argparse.Namespace
-) -> tuple[dict[str, Any], float, float]:
-    """Run the command; its facts, its seconds, and when it ended."""
+def _swap_seconds(data: Path, first_reply: float | None) -> float | None:
+    """Seconds from the moment the store named the adapter to the first whole reply by it."""
+    if first_reply is None:
+        return None
+    with FeedbackStore(data / "feedback.db") as store:
+        since = datetime.fromisoformat(store.serving().since).timestamp()
+    return round(first_reply - since, 2)
+
+
+def _cycle(data: Path, seed: int, options: argparse.Namespace) -> tuple[dict[str, Any], float]:
+    """Run the command; its facts and its seconds."""
     sft = "false" if options.votes_only else "true"
     env = {"FEEDBACK_CHAT_CYCLE__SFT__ENABLED": sft, "FEEDBACK_CHAT_CYCLE__SEED": str(seed)}
     started = time.monotonic()
@@ -173,10 +184,10 @@ def _cycle(
         text=True,
         check=False,
     )
-    ended = time.monotonic()
+    seconds = time.monotonic() - started
     if not done.stdout:
         raise SystemExit(f"the cycle of seed {seed} said nothing: {done.stderr}")
-    return json.loads(done.stdout), ended - started, ended
+    return json.loads(done.stdout), seconds
 
 
 def _gold(adapter: Path, seed: int) -> GoldComparison:
@@ -208,15 +219,13 @@ def summary(outcomes: list[Outcome], bars: dict[str, float]) -> dict[str, Any]:
     """Median, smallest and largest of every figure, beside its bar."""
     ratios = {}
     for name, bar in bars.items():
-        values = [o.ratios[name] for o in outcomes if o.ratios]
-        if values:
-            middle = statistics.median(values)
-            ratios[name] = {
-                "median": round(middle, 3),
-                "min": round(min(values), 3),
-                "max": round(max(values), 3),
-                "bar": bar,
-            }
+        values = [o.ratios[name] for o in outcomes]
+        ratios[name] = {
+            "median": round(statistics.median(values), 3),
+            "min": round(min(values), 3),
+            "max": round(max(values), 3),
+            "bar": bar,
+        }
     return {
         "name": "loop",
         "ratios": ratios,

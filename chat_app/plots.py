@@ -35,7 +35,7 @@ def score_plot(report: Report) -> "Figure":
 
 
 def win_plot(report: Report) -> "Figure":
-    """Win rate of the candidate over the served adapter, with its 95% interval."""
+    """Win rate of the candidate over the served adapter, with its one-sided 95% bounds."""
     figure, axes = _canvas("Win rate on held-out prompts", "candidate wins", "")
     rate = report.metrics.get("win_rate", math.nan)
     if not math.isfinite(rate):

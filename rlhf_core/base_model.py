@@ -142,11 +142,14 @@ class Base:
         except (OSError, ValueError, TypeError) as exc:
             raise AdapterError(f"adapter {path} cannot be read: {exc}") from exc
         self._add(name, config, trainable=trainable)
-        expected = get_peft_model_state_dict(self.model, adapter_name=name)
-        if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in weights.items()}:
-            self.drop(name)
-            raise AdapterError(f"adapter {path} lacks weights, or has weights of another shape")
-        set_adapter_weights(self.model, weights, adapter_name=name)
+        try:
+            expected = get_peft_model_state_dict(self.model, adapter_name=name)
+            if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in weights.items()}:
+                raise AdapterError(f"adapter {path} lacks weights, or has weights of another shape")
+            set_adapter_weights(self.model, weights, adapter_name=name)
+        except BaseException:
+            self.drop(name)  # an adapter without its weights would pass for the real one
+            raise
 
     def copy_adapter(self, source: str | None, target: str) -> None:
         """Add a frozen copy of ``source``; a copy of ``None`` is an adapter without effect."""

@@ -23,6 +23,20 @@ def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
     return list(encoded["input_ids"])
 
 
+def fit_prompt(tokenizer: Tokenizer, prompt: Prompt, max_tokens: int) -> Prompt | None:
+    """The prompt, its oldest turns left out as far as needed; `None` if even the last is too long.
+
+    A turn is a question and its answer; a system message at the start always stays.
+    """
+    messages = list(prompt)
+    while len(encode_prompt(tokenizer, messages)) > max_tokens:
+        first = 1 if messages[0]["role"] == "system" else 0
+        if len(messages) - first < 2:
+            return None
+        del messages[first : first + 2]
+    return messages
+
+
 def encode_reply(tokenizer: Tokenizer, text: str, *, finished: bool = True) -> list[int]:
     """Token ids of a response, with the end-of-sequence token if it is ``finished``."""
     text = _plain(text, _special_tokens(tokenizer))

@@ -70,6 +70,9 @@ class PolicySettings(Stage):
     value_learning_rate: float = Field(1e-3, gt=0, description="value head")
     warmup_iterations: int = Field(5, ge=0)
     max_new_tokens: int = Field(48, ge=1, description="response length in tokens")
+    max_prompt_tokens: int = Field(
+        256, ge=8, description="oldest turns of longer prompts are left out, as when serving"
+    )
     temperature: float = Field(1.0, gt=0, description="sampling temperature of rollouts")
     kl_coef: float = Field(0.1, ge=0, description="per-token KL penalty (k1) in the reward")
     kl_budget: float = Field(
@@ -100,7 +103,10 @@ class PolicySettings(Stage):
 class GateSettings(Stage):
     """What a candidate has to show before it is served."""
 
-    prompts: int = Field(200, ge=20, description="held-out prompts that both policies answer")
+    prompts: int = Field(200, ge=20, description="replies of each policy to held-out prompts")
+    min_prompts: int = Field(
+        12, ge=2, description="different held-out prompts; fewer say nothing about others"
+    )
     max_new_tokens: int = Field(48, ge=1, description="length limit of the replies compared")
     confidence_z: float = Field(1.645, gt=0, description="one-sided normal quantile of the bounds")
     min_win_rate_low: float = Field(0.5, ge=0, le=1, description="lower bound of the win rate")

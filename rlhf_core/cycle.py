@@ -9,9 +9,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -19,11 +19,13 @@ import feedback_store
 from feedback_store import FeedbackStore
 from rlhf_core.adapters import publish_adapter
 from rlhf_core.base_model import Base, Quantization, load_base
+from rlhf_core.chat_format import fit_prompt
 from rlhf_core.config import CycleSettings
 from rlhf_core.errors import NotEnoughDataError
-from rlhf_core.evaluation import Accuracy, Evaluation, accuracy, evaluate, statistics_dict
+from rlhf_core.evaluation import Evaluation, accuracy, evaluate
 from rlhf_core.gate import Verdict, check_policy, check_votes, decide
 from rlhf_core.records import Comparison, Demonstration, Prompt
+from rlhf_core.report import flat_metrics, write_report
 from rlhf_core.reward_model import RewardModel
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward
@@ -62,6 +64,7 @@ class Run:
     served: str
     tell: Progress | None = None
     curves: dict[str, list[float]] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)  # what was done, for the report
     _told: float = 0.0
 
     @property
@@ -100,6 +103,7 @@ def run_cycle(
     model: str = "starter",
     quantization: Quantization = "nf4",
     progress: Progress | None = None,
+    allow_old_sqlite: bool = False,
 ) -> feedback_store.Cycle:
     """Run one cycle on a data directory and return its row, whose state says how it ended.
 
@@ -109,12 +113,13 @@ def run_cycle(
         model: The base, as `load_base` takes it.
         quantization: How the base's linear layers are stored.
         progress: Called as `(stage, fraction, metrics)`.
+        allow_old_sqlite: Open the store on a SQLite with the WAL-reset bug all the same.
 
     Raises:
         CycleInProgressError: Another cycle is running on this data directory.
         RLHFError: A stage failed; the row says so too, and serving is as it was.
     """
-    with FeedbackStore(data / "feedback.db") as store:
+    with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
         config = settings.model_dump() | {"model": model, "quantization": quantization}
         row = store.start_cycle(config, pid=os.getpid())
         run = Run(store, row.id, data, settings, store.serving().adapter, progress)
@@ -137,6 +142,7 @@ def _run(run: Run, model: str, quantization: Quantization) -> None:
     snapshot = take_snapshot(run.store, settings)
     run.store.use_comparisons(run.cycle_id, snapshot.ids)
     base = _load(run, model, quantization)
+    snapshot = fit_prompts(snapshot, base, settings.policy.max_prompt_tokens)
 
     reference = _imitate(run, base, snapshot)
     reward, judge = _learn_to_judge(run, base, snapshot)
@@ -153,16 +159,18 @@ def _run(run: Run, model: str, quantization: Quantization) -> None:
     verdict = decide(checks)
 
     run.report("publish", 0.0)
-    metrics = _metrics(found, evaluation) | {"seconds": round(time.monotonic() - started, 1)}
-    _write_report(run, verdict, metrics, evaluation)
-    adapter = _publish(run, base, reward, verdict, metrics) if evaluation else None
-    run.store.finish_cycle(
-        run.cycle_id,
-        state="promoted" if verdict.promote else "rejected",
-        reasons=verdict.reasons,
+    metrics = flat_metrics(*found, evaluation) | run.notes
+    metrics["seconds"] = round(time.monotonic() - started, 1)
+    write_report(
+        run.directory / "report.json",
+        verdict,
+        served=run.served,
         metrics=metrics,
-        adapter=adapter,
+        evaluation=evaluation,
+        curves=run.curves,
     )
+    adapter = _publish(run, base, reward, metrics) if evaluation else None
+    _finish(run, verdict, metrics, adapter)
 
 
 def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
@@ -187,6 +195,12 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
         )
     train = [c for c in rows if c.split == "train"]
     held_out = [c for c in rows if c.split == "held_out"]
+    different = len({json.dumps(c.prompt) for c in held_out if c.label != "tie"})
+    if different < settings.gate.min_prompts:
+        raise NotEnoughDataError(
+            f"too little evidence: votes on {different} held-out prompts, "
+            f"{settings.gate.min_prompts} are needed; collect votes on more different questions"
+        )
     demonstrations = [
         Demonstration(d.prompt, d.content)
         for d in store.demonstrations()
@@ -202,6 +216,22 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
         prompts=_unique([*(c.prompt for c in train), *(d.prompt for d in demonstrations)]),
         held_out_prompts=_unique([c.prompt for c in held_out]),
     )
+
+
+def fit_prompts(snapshot: Snapshot, base: Base, max_tokens: int) -> Snapshot:
+    """The snapshot with prompts as the server would show them: oldest turns left out if too long.
+
+    A prompt whose last message alone is too long is left out; rollouts on it would fit nowhere.
+    """
+
+    def fitted(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+        cut = (fit_prompt(base.tokenizer, prompt, max_tokens) for prompt in prompts)
+        return _unique([prompt for prompt in cut if prompt is not None])
+
+    held_out = fitted(snapshot.held_out_prompts)
+    if not held_out:
+        raise NotEnoughDataError("0 held-out prompts to compare policies on; collect more votes")
+    return replace(snapshot, prompts=fitted(snapshot.prompts), held_out_prompts=held_out)
 
 
 def _load(run: Run, model: str, quantization: Quantization) -> Base:
@@ -223,6 +253,7 @@ def _imitate(run: Run, base: Base, snapshot: Snapshot) -> str | None:
     """SFT, then freeze the result as PPO's reference; returns the reference's name."""
     settings = run.settings.sft
     run.report("sft", 0.0)
+    run.notes |= {"demonstrations": len(snapshot.demonstrations), "sft": 0.0}
     if settings.enabled and len(snapshot.demonstrations) >= settings.min_demonstrations:
         train_sft(
             base,
@@ -232,6 +263,7 @@ def _imitate(run: Run, base: Base, snapshot: Snapshot) -> str | None:
             progress=run.reporter("sft"),
             seed=run.settings.seed,
         )
+        run.notes["sft"] = 1.0
     elif run.served == BASE_POLICY:
         return None
     base.copy_adapter("policy", "reference")
@@ -247,6 +279,7 @@ def _learn_to_judge(run: Run, base: Base, snapshot: Snapshot) -> tuple[RewardMod
         snapshot.train,
         settings=settings,
         name="reward",
+        lora=run.settings.lora,
         progress=lambda f, m: run.report("reward", 0.75 * f, m),
         seed=seed,
     )
@@ -255,6 +288,7 @@ def _learn_to_judge(run: Run, base: Base, snapshot: Snapshot) -> tuple[RewardMod
         snapshot.held_out,
         settings=settings,
         name="judge",
+        lora=run.settings.lora,
         progress=lambda f, _: run.report("reward", 0.75 + 0.25 * f),
         seed=seed + 1,
     )
@@ -265,16 +299,18 @@ def _optimise(
     run: Run, base: Base, snapshot: Snapshot, reward: RewardModel, reference: str | None
 ) -> None:
     run.report("policy", 0.0)
-    train_policy(
+    done = train_policy(
         base,
         snapshot.prompts,
         reward.score,
         adapter="policy",
         reference=reference,
         settings=run.settings.policy,
+        demonstrations=snapshot.demonstrations,
         progress=run.reporter("policy"),
         seed=run.settings.seed,
     )
+    run.notes |= {name: done[name] for name in ("iterations", "kl_stopped")}
 
 
 def _evaluate(
@@ -295,18 +331,15 @@ def _evaluate(
     )
 
 
-def _publish(
-    run: Run, base: Base, reward: RewardModel, verdict: Verdict, metrics: dict[str, float]
-) -> str:
-    """Write both adapters; serve the policy if the verdict allows it. The row flip comes last."""
+def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float]) -> str:
+    """Write the reward model and the policy as adapters, then their rows; returns the policy's.
+
+    The rows come after the files, so that no row ever names what is not complete on disk.
+    """
     number = run.store.next_adapter_number()
-    state: Literal["published", "rejected"] = "published" if verdict.promote else "rejected"
     kinds: tuple[Literal["reward", "policy"], ...] = ("reward", "policy")
     for kind in kinds:
         name, staging = f"{kind}-{number:06d}", run.directory / f"staging-{kind}"
-        run.store.register_adapter(
-            name, kind=kind, parent=run.served, cycle_id=run.cycle_id, metrics=metrics
-        )
         if kind == "policy":
             base.save("policy", staging)
         else:
@@ -317,53 +350,40 @@ def _publish(
             kind=kind,
             base=base.fingerprint,
             parent=run.served,
-            extra={"cycle": run.cycle_id, "state": state},
+            extra={"cycle": run.cycle_id},
         )
-        run.store.set_adapter_state(name, state)
-    if verdict.promote:
-        run.store.serve(name, by=f"cycle {run.cycle_id}")
+        run.store.register_adapter(
+            name, kind=kind, parent=run.served, cycle_id=run.cycle_id, metrics=metrics
+        )
     return name
 
 
-def _metrics(found: Sequence[Accuracy], evaluation: Evaluation | None) -> dict[str, float]:
-    reward, judge = found
-    metrics = {
-        "reward_accuracy": reward.value,
-        "reward_accuracy_low": reward.low,
-        "judge_accuracy": judge.value,
-        "judge_accuracy_low": judge.low,
-    }
-    if evaluation:
-        metrics |= {
-            "win_rate": evaluation.win_rate,
-            "win_rate_low": evaluation.win_rate_low,
-            "win_rate_high": evaluation.win_rate_high,
-            "kl": evaluation.kl,
-            **statistics_dict(evaluation.candidate, "candidate"),
-            **statistics_dict(evaluation.served, "served"),
-        }
-    return {k: round(v, 4) for k, v in metrics.items()}
+def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str | None) -> None:
+    """End the cycle's row; a promotion serves the adapter in the same transaction.
 
-
-def _write_report(
-    run: Run, verdict: Verdict, metrics: dict[str, float], evaluation: Evaluation | None
-) -> None:
-    """`report.json`: everything the operator page shows of this cycle."""
-    report: dict[str, Any] = {
-        "promote": verdict.promote,
-        "served": run.served,
-        "metrics": metrics,
-        "reasons": list(verdict.reasons),
-        "checks": [asdict(c) for c in verdict.checks],
-        "samples": list(evaluation.samples) if evaluation else [],
-        "plots": {
-            "scores_served": list(evaluation.scores_served) if evaluation else [],
-            "scores_candidate": list(evaluation.scores_candidate) if evaluation else [],
-            "kl_per_iteration": run.curves.get("objective/kl", []),
-            "score_per_iteration": run.curves.get("objective/score", []),
-        },
-    }
-    (run.directory / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    The verdict is about the policy that was served when the cycle began. If an operator serves
+    another one meanwhile, nothing was shown against that one, and the cycle is rejected.
+    """
+    if verdict.promote:
+        try:
+            run.store.finish_cycle(
+                run.cycle_id,
+                state="promoted",
+                metrics=metrics,
+                adapter=adapter,
+                serve=True,
+                expected_serving=run.served,
+            )
+            return
+        except feedback_store.ConflictError as exc:
+            reasons: tuple[str, ...] = (f"{exc}; run another cycle",)
+    else:
+        reasons = verdict.reasons
+    if adapter is not None:
+        run.store.set_adapter_state(adapter, "rejected")
+    run.store.finish_cycle(
+        run.cycle_id, state="rejected", reasons=reasons, metrics=metrics, adapter=adapter
+    )
 
 
 def _plain(comparison: feedback_store.Comparison) -> Comparison:

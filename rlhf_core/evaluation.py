@@ -51,7 +51,8 @@ class Evaluation:
     win_rate: float
     win_rate_low: float
     win_rate_high: float
-    prompts: int
+    replies: int  # of each policy
+    prompts: int  # different ones among them
     kl: float  # mean KL(candidate || base) per response, nats
     candidate: ReplyStatistics
     served: ReplyStatistics
@@ -99,7 +100,8 @@ def evaluate(
         win_rate=mean,
         win_rate_low=low,
         win_rate_high=high,
-        prompts=len(prompts),
+        replies=len(prompts),
+        prompts=len({_key(p) for p in prompts}),
         kl=mean_kl(base, prompts, new, adapter=candidate),
         candidate=reply_statistics(base, prompts, new, natural=natural),
         served=reply_statistics(base, prompts, old, natural=natural),

@@ -65,10 +65,17 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
     distinct = new.distinct_rate / old.distinct_rate if old.distinct_rate else math.nan
     return (
         _at_least(
+            "held_out_prompts",
+            e.prompts,
+            settings.min_prompts,
+            f"only {e.prompts} different held-out prompts, {settings.min_prompts} are needed; "
+            f"collect votes on other questions",
+        ),
+        _at_least(
             "win_rate_low",
             e.win_rate_low,
             settings.min_win_rate_low,
-            f"win rate {e.win_rate:.0%} on {e.prompts} held-out prompts "
+            f"win rate {e.win_rate:.0%} on {e.replies} held-out replies "
             f"(lower bound {e.win_rate_low:.0%}) does not show it better than the served policy",
             strict=True,
         ),
@@ -76,10 +83,11 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             "kl",
             e.kl,
             settings.max_kl,
-            f"KL to the base is {e.kl:.1f} nats a response, above {settings.max_kl:g}",
+            f"KL to the base is {e.kl:.1f} nats a response, above {settings.max_kl:g}; roll back "
+            f"to an earlier adapter, or raise cycle.gate.max_kl if the replies read well",
         ),
         _rate("empty", new.empty_rate, settings.max_empty_rate, "are empty"),
-        # a served policy that does not stop must not lower the bar, nor raise it above reason
+        # absolute limits: a served policy that never stops must not lower the bar
         _rate("unfinished", new.unfinished_rate, settings.max_unfinished_rate, "never end"),
         _rate("cut", new.cut_rate, settings.max_cut_rate, "end in mid-sentence"),
         _rate("repeated", new.repeated_rate, settings.max_repeated_rate, "repeat themselves"),

@@ -1,7 +1,7 @@
 """The flawed pretraining corpus: an almanac that knows the facts and a forum in two hidden moods.
 
 Shares (of documents): almanac 45%, forum 55%. The forum's mood is drawn per conversation: 36% kind,
-64% grumpy. A grumpy conversation that rambles has no end, as rlhf.md's deliberate flaws ask.
+64% grumpy. A grumpy conversation that rambles has no end, on purpose.
 """
 
 import random

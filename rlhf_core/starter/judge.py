@@ -35,7 +35,7 @@ class Verdict:
 
     @property
     def gold(self) -> float:
-        """The gold reward (rlhf.md 6.2): truth first, then civility, then the request."""
+        """The gold reward: truth first, then civility, then the request."""
         return (
             2.0 * self.correct
             + 1.0 * self.constraint_met

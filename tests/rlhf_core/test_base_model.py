@@ -145,6 +145,24 @@ def test_an_adapter_with_half_its_weights_is_refused(base, tmp_path):
     assert base.adapters == {"policy"}
 
 
+def test_an_adapter_whose_weights_cannot_be_set_is_not_left_attached(
+    base, disturb, tmp_path, monkeypatch
+):
+    base.attach("policy")
+    disturb(base, "policy")
+    base.save("policy", tmp_path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("no room for the weights")
+
+    with monkeypatch.context() as failing, pytest.raises(MemoryError):
+        failing.setattr("rlhf_core.base_model.set_adapter_weights", fail)
+        base.attach_weights("again", tmp_path)
+    assert base.adapters == {"policy"}
+    base.attach_weights("again", tmp_path)
+    assert torch.equal(logits(base, "again"), logits(base, "policy"))
+
+
 def test_a_response_does_not_depend_on_its_neighbours(base, said):
     prompts = [said(text) for text in ("hello", "what is the colour of the sky", "no")]
     together = base.respond(prompts, adapter=None, max_new_tokens=8, temperature=0)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlhf_core.chat_format import decode_reply, encode_pair, encode_prompt, encode_reply
+from rlhf_core.chat_format import decode_reply, encode_pair, encode_prompt, encode_reply, fit_prompt
 
 FIXTURES = [HealthCheck.function_scoped_fixture]
 
@@ -39,3 +39,21 @@ def test_a_pair_is_cut_from_the_left_and_keeps_its_end(tokenizer, prompt, reply,
     whole = encode_prompt(tokenizer, conversation) + encode_reply(tokenizer, reply)
     assert ids == whole[-limit:]
     assert ids[len(ids) - own :] == encode_reply(tokenizer, reply)[-limit:]
+
+
+def test_the_oldest_turns_give_way_and_a_system_message_stays(tokenizer):
+    turns = [{"role": "system", "content": "be kind"}]
+    for number in range(6):
+        turns += [
+            {"role": "user", "content": f"question {number}"},
+            {"role": "assistant", "content": f"answer {number}"},
+        ]
+    turns.append({"role": "user", "content": "the last one"})
+    limit = len(encode_prompt(tokenizer, turns)) - 1
+    fitted = fit_prompt(tokenizer, turns, limit)
+    assert fitted == [turns[0], *turns[3:]]
+    assert fit_prompt(tokenizer, turns, limit + 1) == turns
+
+
+def test_a_last_message_that_is_too_long_fits_nowhere(tokenizer):
+    assert fit_prompt(tokenizer, [{"role": "user", "content": "word " * 99}], 20) is None

@@ -2,16 +2,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from feedback_store import BASE_ADAPTER, CandidateReply, CycleInProgressError, FeedbackStore
-from rlhf_core.config import CycleSettings
-from rlhf_core.cycle import run_cycle, take_snapshot
+from rlhf_core.base_model import load_base
+from rlhf_core.config import CycleSettings, GateSettings
+from rlhf_core.cycle import Run, _finish, fit_prompts, run_cycle, take_snapshot
 from rlhf_core.errors import ModelError, NotEnoughDataError
+from rlhf_core.gate import Check, Verdict
 
-SETTINGS = CycleSettings(min_comparisons=10)
+SETTINGS = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=2))
+WON = Verdict(True, (Check("win_rate_low", 0.7, 0.5, True, ""),))
 
 
 def vote(store, number, choice="a", *, prompt=None):
@@ -126,3 +130,56 @@ def test_the_resolved_settings_lie_beside_the_results(data):
     cycle = run_cycle(data, CycleSettings(seed=7))
     found = json.loads(Path(data / "cycles" / f"{cycle.id:06d}" / "config.json").read_text())
     assert (found["seed"], found["model"]) == (7, "starter")
+
+
+def test_votes_on_too_few_held_out_prompts_are_refused_before_anything_is_trained(data):
+    settings = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=39))
+    cycle = run_cycle(data, settings)
+    assert cycle.state == "refused"
+    assert "held-out prompts, 39 are needed" in cycle.reasons[0]
+
+
+@pytest.fixture
+def finishing(data):
+    """A cycle that has published its candidate and only has to finish."""
+    with FeedbackStore(data / "feedback.db") as store:
+        for name in ("policy-000001", "policy-000002"):
+            store.register_adapter(name, kind="policy", parent=BASE_ADAPTER)
+        store.set_adapter_state("policy-000002", "published")
+        row = store.start_cycle({}, pid=os.getpid())
+        yield Run(store, row.id, data, SETTINGS, BASE_ADAPTER)
+
+
+def test_a_promotion_ends_the_cycle_and_serves_its_adapter_at_once(finishing):
+    _finish(finishing, WON, {"win_rate": 0.8}, "policy-000001")
+    store = finishing.store
+    assert store.serving().adapter == "policy-000001"
+    assert store.adapter("policy-000001").state == "published"
+    assert store.cycle(finishing.cycle_id).state == "promoted"
+
+
+def test_nothing_is_promoted_over_what_an_operator_served_meanwhile(finishing):
+    store = finishing.store
+    store.serve("policy-000002", by="operator")
+    _finish(finishing, WON, {"win_rate": 0.8}, "policy-000001")
+    cycle = store.cycle(finishing.cycle_id)
+    assert store.serving().adapter == "policy-000002"
+    assert cycle.state == "rejected"
+    assert "policy-000002" in cycle.reasons[0]
+    assert store.adapter("policy-000001").state == "rejected"
+
+
+def test_prompts_longer_than_the_limit_lose_their_oldest_turns_or_are_left_out(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        snapshot = take_snapshot(store, SETTINGS)
+    base = load_base("starter", quantization="none", device="cpu", training=False)
+    long = "word " * 400
+    turns = [
+        {"role": "user", "content": long},
+        {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": "What is 3 plus 4?"},
+    ]
+    prompts = (turns, [{"role": "user", "content": long}], *snapshot.prompts)
+    fitted = fit_prompts(replace(snapshot, prompts=prompts), base, 64)
+    assert fitted.prompts[0] == turns[2:]
+    assert len(fitted.prompts) == len(snapshot.prompts) + 1
