@@ -36,7 +36,8 @@ from feedback_store.records import (
 )
 
 _DIRECTNESS: tuple[Source, ...] = ("choice", "ranking", "edit", "thumbs")
-_HELD_OUT_SHARE = 4  # one prompt in four
+_HELD_OUT_SHARE = 4  # one question in four
+_UNHEARD = {"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Zs", "Zl", "Zp", "Cc", "Cf"}  # categories
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,13 @@ def normalised(prompt: Sequence[ChatMessage]) -> str:
 
 
 def split_of(prompt: Sequence[ChatMessage]) -> Split:
-    """Whether a prompt is trained on or held out: a property of the prompt alone, for ever."""
-    digest = hashlib.sha256(normalised(prompt).encode()).digest()
+    """Whether a prompt is trained on or held out: a property of its question alone, for ever.
+
+    The question is the last user message. The path to it does not count, nor do case, spacing and
+    punctuation: else what is trained on in one conversation would be held out in another.
+    """
+    said = [item["content"] for item in prompt if item["role"] == "user"]
+    digest = hashlib.sha256(_bare(said[-1] if said else "").encode()).digest()
     return "held_out" if digest[0] % _HELD_OUT_SHARE == 0 else "train"
 
 
@@ -259,6 +265,18 @@ def _comparison(item: _Judgement) -> Comparison:
 
 def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _bare(text: str) -> str:
+    """A text without case, white space, punctuation, and control and format characters.
+
+    Source:
+        The Unicode Standard, D146: compatibility caseless match.
+    """
+    folded = unicodedata.normalize("NFD", text).casefold()
+    folded = unicodedata.normalize("NFKD", folded).casefold()
+    folded = unicodedata.normalize("NFKD", folded)
+    return "".join(c for c in folded if unicodedata.category(c) not in _UNHEARD)
 
 
 def _digest(text: str) -> str:

@@ -24,7 +24,7 @@ from feedback_store.ids import utc_now
 from feedback_store.records import Comparison, Message
 from feedback_store.rows import Row, decode, insert, one_of, require, rows, scalar, to_record
 
-_DERIVATION = 1  # raise it when comparisons.py changes, so that stores derive afresh
+_DERIVATION = 2  # raise it when comparisons.py changes, so that stores derive afresh
 
 # What a failed or refused cycle looked at has taught nothing, so it is still unused.
 _UNUSED = """NOT EXISTS (
@@ -101,7 +101,7 @@ class Learning:
 def derive_afresh(db: Database) -> int:
     """Make the comparisons what the events imply; return how many are new."""
     implied = {item.id: item for item in derive_comparisons(_evidence(db))}
-    sql = "SELECT id, weight, withdrawn_at FROM comparisons"
+    sql = "SELECT id, weight, split, withdrawn_at FROM comparisons"
     stored = {row["id"]: row for row in rows(db, sql)}
     for comparison_id in stored.keys() - implied.keys():
         _withdraw(db, comparison_id)
@@ -109,12 +109,12 @@ def derive_afresh(db: Database) -> int:
         if comparison_id not in stored:
             row = {name: getattr(comparison, name) for name in Comparison.__dataclass_fields__}
             insert(db, "comparisons", {k: v for k, v in row.items() if k != "event_ids"})
-        elif stored[comparison_id]["withdrawn_at"] or (
-            stored[comparison_id]["weight"] != comparison.weight
-        ):
+            continue
+        before, now = stored[comparison_id], (comparison.weight, comparison.split)
+        if before["withdrawn_at"] or (before["weight"], before["split"]) != now:
             db.conn.execute(
-                "UPDATE comparisons SET weight = ?, withdrawn_at = NULL WHERE id = ?",
-                [comparison.weight, comparison_id],
+                "UPDATE comparisons SET weight = ?, split = ?, withdrawn_at = NULL WHERE id = ?",
+                [*now, comparison_id],
             )
     db.conn.executemany(
         "INSERT INTO comparison_events VALUES (?, ?) ON CONFLICT DO NOTHING",

@@ -152,6 +152,44 @@ def test_a_quarter_of_the_prompts_is_held_out_and_spelling_does_not_matter():
     assert split_of(odd) == split_of(PROMPT)
 
 
+def said(*texts):
+    """A conversation that starts with the user."""
+    return tuple(
+        {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)
+    )
+
+
+@settings(deadline=None)
+@given(st.text(), st.lists(st.text(), max_size=2).map(lambda turn: turn * 2))
+def test_the_path_to_a_question_never_moves_it_to_the_other_split(question, path):
+    system = {"role": "system", "content": "be brief"}
+    assert split_of((system, *said(*path, question))) == split_of(said(question))
+
+
+@settings(deadline=None)
+@given(st.text(), st.text(alphabet=" \t\n\u00a0\u200b.,;:!?'\"()-\u2026\u2019\u00bf"))
+def test_case_spacing_and_punctuation_never_move_a_question_to_the_other_split(question, noise):
+    assert split_of(said(noise + question + noise)) == split_of(said(question))
+    assert split_of(said(question.casefold())) == split_of(said(question))
+    assert split_of(said(noise.join("what is 2 plus 3"))) == split_of(said("What is 2 plus 3?"))
+
+
+def test_questions_stay_in_the_split_that_they_have_had_since_the_first_release():
+    splits = [split_of(said(f"What is {i} plus {i}?")) for i in range(32)]
+    assert [i for i, split in enumerate(splits) if split == "held_out"] == [
+        0,
+        5,
+        8,
+        10,
+        12,
+        16,
+        17,
+        24,
+        26,
+        31,
+    ]
+
+
 def test_neither_side_is_always_the_better_one():
     labels = [
         derive(world("no", f"text {i}"), thumbs=[thumb("0", -1), thumb("1", 1)])[0].label

@@ -29,6 +29,17 @@ def test_comparisons_appear_once_and_refreshing_again_changes_nothing(store, ann
     assert found.event_ids == (store.choices()[0].id,)
 
 
+def test_a_store_that_was_split_by_another_rule_is_split_afresh(store, ann):
+    ann.choose(ann.shown("hello", "x", "y"), "a")
+    store.refresh_comparisons()
+    [right] = store.comparisons()
+    with store._file.write() as db:
+        db.execute("UPDATE comparisons SET split = iif(split = 'train', 'held_out', 'train')")
+        db.execute("UPDATE bookkeeping SET value = '[1]' WHERE name = 'derived_from'")
+    store.refresh_comparisons()
+    assert store.comparisons() == [right]
+
+
 def test_a_changed_choice_replaces_its_comparison(store, ann):
     shown = ann.shown("hello", "x", "y")
     labels = []
