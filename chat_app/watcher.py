@@ -10,11 +10,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from chat_app.errors import ChatAppError
 from chat_app.service import ChatService
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import BASE_ADAPTER, Serving
-from rlhf_core.errors import RLHFError
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +64,7 @@ class Watcher:
             if name != BASE_ADAPTER:
                 path = self._service.settings.adapters / name
                 await self._service.engine.load(name, path)
-        except (RLHFError, ChatAppError, OSError) as exc:
+        except Exception as exc:  # whatever it is, the next swap has to be followed too
             await self._fall_back(serving, exc)
             return
         log.info("replies now come from %s (was %s)", name, self._service.adapter)

@@ -1,0 +1,53 @@
+"""A service on a real store and an engine without a model, for the rules around both."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+from chat_app.engine import GenerationRequest, Piece
+from chat_app.scheduler import CycleProcess
+from chat_app.service import ChatService
+from chat_app.settings import Settings
+from feedback_store.store import FeedbackStore
+
+
+class FakeEngine:
+    """Says "one two" to everything; a test may take away its room or break its loading."""
+
+    def __init__(self) -> None:
+        self.room = 8
+        self.adapters: list[str] = []
+        self.loading: Callable[[str], None] = lambda adapter: None
+        self.waits = False  # after the first piece, for ever
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
+        """Two pieces, or one and then nothing more."""
+        yield Piece("one")
+        if self.waits:
+            await asyncio.Event().wait()
+        yield Piece(" two", "stop", 3, 2)
+
+    async def load(self, adapter: str, path: Path) -> None:
+        """Load, unless the test says otherwise."""
+        self.loading(adapter)
+        self.adapters.append(adapter)
+
+    async def unload(self, adapter: str) -> None:
+        """Let go of an adapter."""
+        self.adapters.remove(adapter)
+
+    def health(self) -> dict[str, Any]:
+        """What the watcher and the service look at."""
+        return {"alive": True, "ready": True, "failure": None, "room": self.room}
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+def fake_service(store: FeedbackStore, engine: FakeEngine, data: Path) -> ChatService:
+    """A service that is ready, on ``engine``."""
+    settings = Settings.model_validate({"data": data, "watch_seconds": 0.01})
+    service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
+    service.ready = True
+    return service
