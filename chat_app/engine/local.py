@@ -96,7 +96,6 @@ class LocalEngine:
         self._retired: set[str] = set()
         self._closing = False
         self._base: Base | None = None
-        self._batch: Batch | None = None
         self._replies: list[_Reply] = []
         self._failure: Exception | None = None
         self._made: Counter[str] = Counter()
@@ -193,23 +192,31 @@ class LocalEngine:
         torch.set_num_threads(self._settings.threads)
         try:
             base = self._load_base()
-            self._batch = Batch(base)
             self._base = base
         except Exception as exc:
             self._failure = exc
             self._end_all(exc)
             return
+        try:
+            self._decode(base)
+        finally:  # even if the thread dies: nobody waits for ever, and nobody comes after
+            with self._wake:
+                self._closing = True
+            self._end_all(BusyError("the engine has stopped; try again when it is back"))
+
+    def _decode(self, base: Base) -> None:
+        """Step after step until it is time to stop; one that fails costs its replies only."""
+        batch = Batch(base)
         while self._wait():
             for command in self._taken_commands():
                 command()
             try:
-                self._step(base, self._batch)
+                self._step(base, batch)
+                self._drop_retired(base)
             except Exception as exc:
                 log.exception("decoding failed; the replies in flight are lost")
                 self._end_all(ChatAppError(f"the engine failed on this reply: {exc}; try again"))
-                self._batch = Batch(base)
-            self._drop_retired(base)
-        self._end_all(BusyError("the server is stopping; try again when it is back"))
+                batch = Batch(base)
 
     def _wait(self) -> bool:
         """Sleep until there is something to do; False when it is time to stop."""
@@ -284,9 +291,9 @@ class LocalEngine:
             waiting = {ticket.request.adapter for ticket in self._waiting}
         used = waiting | {reply.row.adapter for reply in self._replies}
         for adapter in self._retired - used:
+            self._retired.discard(adapter)  # first: what cannot be dropped is not tried for ever
             if adapter in base.adapters:
                 base.drop(adapter)
-            self._retired.discard(adapter)
 
     def _end_all(self, error: Exception) -> None:
         """Tell everybody who waits that there will be no more."""

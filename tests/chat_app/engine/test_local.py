@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from chat_app.engine import GenerationRequest, Sampling
+from chat_app.engine.batch import Batch
 from chat_app.engine.local import LocalEngine
-from chat_app.errors import BusyError, InvalidRequestError
+from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
 from feedback_store.records import ChatMessage
-from rlhf_core.base_model import load_base
+from rlhf_core.base_model import Base, load_base
 from rlhf_core.errors import AdapterError, ModelError
 
 MakeEngine = Callable[..., LocalEngine]
@@ -239,6 +240,46 @@ def test_a_model_that_cannot_be_loaded_is_reported_not_raised(make_engine: MakeE
         assert not engine.health()["ready"]
         with pytest.raises(BusyError):
             await read(engine, request())
+
+    asyncio.run(scenario())
+
+
+def test_an_adapter_that_cannot_be_dropped_costs_one_reply_and_not_the_engine(
+    engine: LocalEngine, tiny_adapters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(base: Base, name: str) -> None:
+        raise KeyError(name)
+
+    async def scenario() -> None:
+        await ready(engine)
+        await engine.load("policy-000001", tiny_adapters / "policy-000001")
+        quiet = await read(engine, request())
+        monkeypatch.setattr(Base, "drop", fail)
+        running = asyncio.create_task(read(engine, request(tokens=480)))
+        await _until(lambda: engine.health()["rows"] == 1)
+        await engine.unload("policy-000001")
+        with pytest.raises(ChatAppError, match="failed on this reply"):
+            await asyncio.wait_for(running, 10)
+        assert await read(engine, request()) == quiet
+        assert engine.health()["alive"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_an_engine_that_has_died(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(batch: Batch) -> None:
+        raise SystemExit
+
+    async def scenario() -> None:
+        await ready(engine)
+        monkeypatch.setattr(Batch, "sample", die)
+        for _ in range(2):
+            with pytest.raises(BusyError, match="has stopped"):
+                await asyncio.wait_for(read(engine, request()), 10)
+        await _until(lambda: not engine.health()["alive"])
 
     asyncio.run(scenario())
 
