@@ -16,7 +16,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from chat_app.errors import ChatAppError, RefusedError
 from chat_app.settings import CONFIG_VARIABLE, ScheduleSettings, Settings
-from feedback_store.processes import identity
 from feedback_store.records import Cycle
 from feedback_store.store import FeedbackStore
 
@@ -36,10 +35,8 @@ class CycleProcess:
         """Process id of a running cycle, whoever started it."""
         if self._process is not None and self._process.poll() is None:
             return self._process.pid
-        last = self._store.last_cycle()
-        if last is not None and last.state == "running" and identity(last.pid) is not None:
-            return last.pid
-        return None
+        running = self._store.running_cycle()
+        return None if running is None else running.pid
 
     def start(self) -> int:
         """Start a cycle and return its process id.

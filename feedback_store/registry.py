@@ -26,7 +26,7 @@ from feedback_store.records import (
     Cycle,
     Serving,
 )
-from feedback_store.rows import encode, first, insert, one_of, require, rows, scalar, to_record
+from feedback_store.rows import Row, encode, first, insert, one_of, require, rows, scalar, to_record
 
 _SERVING = 'SELECT adapter, previous, since, "by" FROM serving ORDER BY id DESC LIMIT 1'
 _END_STATES = tuple(state for state in CYCLE_STATES if state != "running")
@@ -125,8 +125,7 @@ class Registry:
         with self._file.write() as db:
             running = first(db, "SELECT * FROM cycles WHERE state = 'running'")
             if running is not None:
-                process = identity(running["pid"])
-                if process is not None and process == running["process"]:
+                if _is_alive(running):
                     raise CycleInProgressError(
                         f"cycle {running['id']} is running (process {running['pid']}, stage "
                         f"{running['stage']}); wait for it, or stop that process."
@@ -229,6 +228,12 @@ class Registry:
         with self._file.read() as db:
             return [to_record(Cycle, row) for row in rows(db, sql, [limit])]
 
+    def running_cycle(self) -> Cycle | None:
+        """The cycle that is running; one whose process has died is not, whatever its row says."""
+        with self._file.read() as db:
+            row = first(db, "SELECT * FROM cycles WHERE state = 'running'")
+        return to_record(Cycle, row) if row is not None and _is_alive(row) else None
+
     def last_cycle(self) -> Cycle | None:
         """The latest cycle, running or not."""
         return next(iter(self.cycles(limit=1)), None)
@@ -242,8 +247,8 @@ def _require_serving(db: Database, name: str) -> None:
     served = _serving(db).adapter
     if served != name:
         raise ConflictError(
-            f"adapter {served!r} is served by now, not {name!r}, which the new adapter was "
-            "compared with; run another cycle."
+            f"adapter {served!r} is served by now, not {name!r}, "
+            "which the new adapter was compared with"
         )
 
 
@@ -271,6 +276,12 @@ def _serve(db: Database, name: str, *, by: str) -> Serving:
 
 def _cycle(db: Database, cycle_id: int) -> Cycle:
     return to_record(Cycle, require(db, "cycles", cycle_id))
+
+
+def _is_alive(running: Row) -> bool:
+    """Whether the process that began a cycle still is; its pid may be another's by now."""
+    process = identity(running["pid"])
+    return process is not None and process == running["process"]
 
 
 def _require_running(db: Database, cycle_id: int) -> None:

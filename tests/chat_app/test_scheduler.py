@@ -100,3 +100,12 @@ def test_a_cycle_that_somebody_else_runs_counts_too(tmp_path: Path) -> None:
         assert cycles.running() == os.getpid()
         store.finish_cycle(cycle.id, state="failed")
         assert cycles.running() is None
+
+
+def test_a_dead_cycle_whose_pid_another_process_has_now_blocks_nothing(tmp_path: Path) -> None:
+    settings = load_settings(data=tmp_path)
+    with FeedbackStore(settings.database) as store:
+        store.start_cycle({}, pid=os.getpid())
+        with store._file.write() as db:
+            db.execute("UPDATE cycles SET process = 'an earlier boot/1'")
+        assert CycleProcess(store, settings).running() is None

@@ -182,7 +182,9 @@ def test_a_cycle_whose_process_has_died_is_marked_failed(store):
     store.start_cycle({}, pid=child.pid)
     with pytest.raises(CycleInProgressError):
         store.start_cycle({}, pid=ME)
+    assert store.running_cycle() == store.cycle(1)
     child.communicate()
+    assert store.running_cycle() is None
     assert store.start_cycle({}, pid=ME).id == 2
     assert (store.cycle(1).state, store.cycle(1).reasons) == ("failed", ("its process has died",))
 
@@ -191,6 +193,7 @@ def test_a_pid_that_another_process_has_now_does_not_keep_a_cycle_alive(store):
     store.start_cycle({}, pid=ME)
     with store._file.write() as db:
         db.execute("UPDATE cycles SET process = 'an earlier boot/1'")
+    assert store.running_cycle() is None
     assert store.start_cycle({}, pid=ME).id == 2
 
 
