@@ -103,7 +103,10 @@ class Scheduler:
     def check(self) -> bool:
         """Start a cycle if one is due; returns whether it did."""
         self._store.refresh_comparisons()
+        running = self._store.running_cycle()
         unused = self._store.counts()["unused_comparisons"]
+        if running is None:  # one that runs may yet be refused, and give its comparisons back
+            self._left_unused = min(self._left_unused, unused)
         reason = due(
             self._settings,
             new=unused - min(self._left_unused, unused),

@@ -64,6 +64,38 @@ def test_the_scheduler_starts_once_and_waits_for_as_many_new_votes_again(tmp_pat
     assert len(starts) == 2
 
 
+def learn(store: FeedbackStore) -> None:
+    """Run a cycle on all comparisons."""
+    cycle = store.start_cycle({}, pid=os.getpid())
+    store.use_comparisons(cycle.id, [item.id for item in store.comparisons()])
+    assert store.counts()["unused_comparisons"] == 0
+    store.finish_cycle(cycle.id, state="rejected")
+
+
+def test_after_a_cycle_has_learnt_the_same_number_of_votes_starts_the_next(tmp_path: Path) -> None:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        scheduler = Scheduler(store, ScheduleSettings(new_comparisons=3), lambda: 1)
+        for _ in range(3):
+            vote(store, 2)
+            assert not scheduler.check()
+            vote(store, 1)
+            assert scheduler.check()
+            learn(store)
+            assert not scheduler.check()
+
+
+def test_votes_that_a_running_cycle_holds_are_not_new_when_it_is_refused(tmp_path: Path) -> None:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        scheduler = Scheduler(store, ScheduleSettings(new_comparisons=3), lambda: 1)
+        vote(store, 3)
+        assert scheduler.check()
+        cycle = store.start_cycle({}, pid=os.getpid())
+        store.use_comparisons(cycle.id, [item.id for item in store.comparisons()])
+        assert not scheduler.check()
+        store.finish_cycle(cycle.id, state="refused")
+        assert not scheduler.check()
+
+
 def test_a_start_that_is_refused_is_tried_again(tmp_path: Path) -> None:
     def refuse() -> int:
         raise RefusedError("a cycle is running")
