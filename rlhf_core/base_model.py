@@ -144,7 +144,8 @@ class Base:
         self._add(name, config, trainable=trainable)
         try:
             expected = get_peft_model_state_dict(self.model, adapter_name=name)
-            if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in weights.items()}:
+            wanted, found = ({k: v.shape for k, v in d.items()} for d in (expected, weights))
+            if wanted != found:
                 raise AdapterError(f"adapter {path} lacks weights, or has weights of another shape")
             set_adapter_weights(self.model, weights, adapter_name=name)
         except BaseException:
