@@ -121,13 +121,9 @@ class Talk:
         """Stream one reply, or two when it is their turn; the last view is read from the store."""
         key, stop = (rater_id, tab), asyncio.Event()
         self._stops[key] = stop
-        view = await asyncio.to_thread(self._asked, rater_id, said)
-        if blind is None:
-            blind = await asyncio.to_thread(self._turn_for_two, rater_id, view)
-        yield replace(view, busy=True, draft="")
-        views = self._two(rater_id, said, view) if blind else self._one(rater_id, said, view)
         problem = ""
         try:
+            views = self._writing(rater_id, said, blind=blind)
             async with aclosing(_until(stop, views)) as shown:
                 async for writing in shown:
                     if self._stops.get(key) is stop:  # else the tab shows something else by now
@@ -140,6 +136,17 @@ class Talk:
                 del self._stops[key]
         if watched:
             yield await asyncio.to_thread(self._answered, rater_id, said, problem)
+
+    async def _writing(self, rater_id: str, said: Message, *, blind: bool | None) -> Views:
+        """The question alone, then what is written under it."""
+        view = await asyncio.to_thread(self._asked, rater_id, said)
+        if blind is None:
+            blind = await asyncio.to_thread(self._turn_for_two, rater_id, view)
+        yield replace(view, busy=True, draft="")
+        views = self._two(rater_id, said, view) if blind else self._one(rater_id, said, view)
+        async with aclosing(views) as shown:
+            async for writing in shown:
+                yield writing
 
     async def _one(self, rater_id: str, said: Message, view: ChatView) -> Views:
         text, shown_at = "", 0.0
@@ -167,7 +174,10 @@ class Talk:
 
     def _answered(self, rater_id: str, said: Message, problem: str) -> ChatView:
         """The conversation after an answer, or after the attempt at one."""
-        view = view_of(self._service, rater_id, said.conversation_id)
+        try:
+            view = view_of(self._service, rater_id, said.conversation_id)
+        except Exception as exc:
+            return ChatView(problem=problem or told(exc))
         unanswered = view.pair is None and view.last_id == said.id
         return replace(view, problem=problem, note=NO_REPLY if unanswered else "")
 

@@ -25,6 +25,8 @@ from chat_app.plots import score_plot, training_plot, win_plot
 from chat_app.scheduler import CycleProcess
 from chat_app.service import ChatService
 from chat_app.settings import EngineSettings, Settings
+from feedback_store.errors import StoreUnavailableError
+from feedback_store.records import Conversation
 from feedback_store.store import FeedbackStore
 from rlhf_core.base_model import load_base
 
@@ -139,6 +141,20 @@ def test_stopping_keeps_the_part_which_cannot_be_judged(
     view, panel = votes.thumb(ANN, last.id, 1)
     assert "cut off" in view.problem and panel is None
     assert service.store.thumbs() == []
+
+
+def test_a_store_that_fails_for_a_moment_does_not_lock_the_tab(
+    talk: Talk, service: ChatService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(rater_id: str) -> list[Conversation]:
+        raise StoreUnavailableError("the database is locked; try again")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(service.store, "conversations", fail)
+        failed = watch(talk.send(ANN, "hello", last_id=None, tab="t"))[-1]
+    assert "database is locked" in failed.problem and not failed.busy
+    again = say(talk, "once more", failed)
+    assert not again.problem and again.messages[-1].role == "assistant"
 
 
 def test_a_reply_goes_on_unseen_when_its_tab_turns_to_another_conversation(
