@@ -59,7 +59,7 @@ class EngineSettings(Section):
     waiting: int = Field(128, ge=0, description="requests that may wait for a row; more get a 503")
     threads: int = Field(1, ge=1, description="CPU threads of the decoding thread")
     updates_per_second: float = Field(10.0, gt=0, description="most updates of one stream")
-    kept_adapters: int = Field(2, ge=1, description="adapters kept loaded, the served one included")
+    kept_adapters: int = Field(2, ge=2, description="adapters kept loaded, the served one included")
 
 
 class ScheduleSettings(Section):
