@@ -14,6 +14,7 @@ import typer
 from chat_app.cli_options import Config, Data, Json
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
 from chat_app.settings import Settings, load_settings
+from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import BASE_ADAPTER, Serving
 from feedback_store.store import FeedbackStore
 
@@ -225,6 +226,8 @@ def _write_lines(file: Path, rows: Iterator[dict[str, Any]]) -> int:
             for row in rows:
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
+    except (ChatAppError, FeedbackStoreError):
+        raise  # some of these are OSErrors too, and say more
     except OSError as exc:
         raise StartError(f"cannot write {file}: {exc.strerror}; choose another file") from exc
     return count
@@ -260,6 +263,8 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         partial.mkdir(mode=0o700, parents=True)
         yield partial
         partial.rename(folder)
+    except (ChatAppError, FeedbackStoreError):
+        raise  # some of these are OSErrors too, and say more
     except OSError as exc:
         raise StartError(f"cannot write {folder}: {exc.strerror or exc}") from exc
     finally:

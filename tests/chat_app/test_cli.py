@@ -16,6 +16,7 @@ import pytest
 from chat_app.cli import exit_code, main, told
 from chat_app.errors import InvalidRequestError, RefusedError
 from feedback_store.database import SQLiteFile
+from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
 
@@ -259,6 +260,29 @@ def test_a_backup_restores_to_the_same_state(command: Command, data: Path, tmp_p
     status = [command("status", "--data", path, "--json").stdout for path in (data, new)]
     assert status[0] == status[1] and (new / "secrets" / "key").read_text() == "s"
     assert "no backup" in one_line(command("restore", tmp_path, "--data", tmp_path / "x"), 2)
+
+
+def test_what_the_store_says_of_a_broken_backup_is_said(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    assert command("backup", copy, "--data", data).returncode == 0
+    (copy / "feedback.db").write_bytes(b"no database" * 1000)
+    said = one_line(command("restore", copy, "--data", tmp_path / "new"), 1)
+    assert "cannot open" in said and "restore a backup" in said
+    assert "cannot write" not in said and not (tmp_path / "new").exists()
+
+
+def test_a_store_that_fails_during_an_export_is_named_and_not_the_file(
+    command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_: FeedbackStore) -> Iterator[dict[str, Any]]:
+        yield {}
+        raise StoreUnavailableError("feedback.db did not answer; try again.")
+
+    monkeypatch.setattr(FeedbackStore, "export_events", locked)
+    said = one_line(command("export", tmp_path / "events.jsonl", "--data", data), 1)
+    assert said == "feedback-chat: feedback.db did not answer; try again."
 
 
 def test_the_doctor_names_what_is_wrong(command: Command, data: Path, tiny_model: Path) -> None:
