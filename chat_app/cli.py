@@ -114,6 +114,7 @@ def cycle(
             model=settings.model,
             quantization=settings.quantization,
             progress=bar,
+            allow_old_sqlite=settings.allow_old_sqlite,
         )
     if as_json:
         typer.echo(json.dumps(cycle_facts(done)))

@@ -38,7 +38,7 @@ def open_store(settings: Settings) -> FeedbackStore:
     """
     if not settings.database.is_file():
         raise StartError(f"no database in {settings.data}; give a service's directory by --data")
-    return FeedbackStore(settings.database)
+    return FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite)
 
 
 @adapters.command("list")
@@ -146,7 +146,7 @@ def import_events(
     from chat_app.server import prepare_data
 
     prepare_data(settings.data)
-    with FeedbackStore(settings.database) as store:
+    with FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite) as store:
         new = store.import_events(events)
         store.refresh_comparisons()
     typer.echo(f"{new} of {len(events)} events were new")
@@ -189,13 +189,14 @@ def restore(
     data: Data = None,
 ) -> None:
     """Make a data directory from a backup; an existing one is never overwritten."""
-    target = load_settings(data=data).data
+    settings = load_settings(data=data)
+    target, old = settings.data, settings.allow_old_sqlite
     if not (folder / "feedback.db").is_file():
         raise InvalidRequestError(f"{folder} is no backup: it holds no feedback.db")
     with _new_folder(target) as partial:
         for name in ("feedback.db", *BACKED_UP):
             _copy(folder / name, partial / name)
-        with FeedbackStore(partial / "feedback.db") as store:
+        with FeedbackStore(partial / "feedback.db", allow_old_sqlite=old) as store:
             damage = store.verify()
         if damage:
             raise ChatAppError(f"the backup {folder} is damaged: {damage[0]}")

@@ -197,7 +197,8 @@ def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
             operator_token=token.get_secret_value() if token else None,
             anonymous=_is_loopback(settings.host),
         )
-        with FeedbackStore(settings.database) as store:
+        old = settings.allow_old_sqlite
+        with FeedbackStore(settings.database, allow_old_sqlite=old) as store:
             _run(settings, store, identity, listener, announce)
 
 

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     consent_version: str = Field("1", description="version of the notice that visitors accept")
     operator_token: SecretStr | None = Field(None, description="default: made at first start")
     watch_seconds: float = Field(0.5, gt=0, description="how often the served adapter is looked up")
+    allow_old_sqlite: bool = Field(
+        False, description="open the store on a SQLite older than 3.51.3, which can corrupt it"
+    )
     sampling: SamplingSettings = SamplingSettings()
     limits: LimitSettings = LimitSettings()
     engine: EngineSettings = EngineSettings()

@@ -285,6 +285,26 @@ def test_a_store_that_fails_during_an_export_is_named_and_not_the_file(
     assert said == "feedback-chat: feedback.db did not answer; try again."
 
 
+def test_all_commands_take_the_risk_of_an_old_sqlite_when_told_to(
+    command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, events, risk = tmp_path / "copy", tmp_path / "e", {"FEEDBACK_CHAT_ALLOW_OLD_SQLITE": "1"}
+    monkeypatch.setattr("feedback_store.database.OLDEST_SAFE_SQLITE", (99, 0, 0))
+    monkeypatch.setattr("chat_app.server._run", lambda *_: None)  # once the store is open
+    for words in (
+        ["status", "--data", data],
+        ["export", events, "--data", data],
+        ["import", events, "--data", tmp_path / "other"],
+        ["backup", copy, "--data", data],
+        ["restore", copy, "--data", tmp_path / "new"],
+        ["serve", "--port", "0", "--data", data],
+    ):
+        done = command(*words, **risk)
+        assert done.returncode == 0, done.stderr
+    assert "too little evidence" in one_line(command("cycle", "--json", "--data", data, **risk), 3)
+    assert "allow_old_sqlite" in one_line(command("status", "--data", data), 1)
+
+
 def test_the_doctor_names_what_is_wrong(command: Command, data: Path, tiny_model: Path) -> None:
     words = ["doctor", "--data", data, "--json"]
     settings = {"FEEDBACK_CHAT_MODEL": str(tiny_model), "FEEDBACK_CHAT_QUANTIZATION": "none"}

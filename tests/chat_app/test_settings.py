@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from chat_app.cli_data import open_store
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import load_settings
+from feedback_store.errors import StoreOpenError
+from feedback_store.store import FeedbackStore
 
 
 def test_flags_beat_the_environment_which_beats_the_file(
@@ -21,6 +24,17 @@ def test_flags_beat_the_environment_which_beats_the_file(
     assert (settings.port, settings.model, settings.host) == (3, "environment", "0.0.0.0")
     assert (settings.cycle.min_comparisons, settings.cycle.gate.prompts) == (7, 50)
     assert settings.quantization == "nf4"
+
+
+def test_every_command_opens_the_store_on_an_old_sqlite_only_if_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FeedbackStore(tmp_path / "feedback.db", allow_old_sqlite=True).close()
+    monkeypatch.setattr("feedback_store.database.OLDEST_SAFE_SQLITE", (99, 0, 0))
+    with pytest.raises(StoreOpenError, match="allow_old_sqlite"):
+        open_store(load_settings(data=tmp_path))
+    monkeypatch.setenv("FEEDBACK_CHAT_ALLOW_OLD_SQLITE", "true")
+    open_store(load_settings(data=tmp_path)).close()
 
 
 def test_another_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
