@@ -6,6 +6,7 @@ candidates are stored together or not at all. Checks nothing: `service.py` has d
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ from chat_app.engine import Engine, FinishReason, GenerationRequest, Piece
 from feedback_store.ids import new_id
 from feedback_store.records import CandidateReply, Message
 from feedback_store.store import FeedbackStore
+
+log = logging.getLogger(__name__)
 
 LABELS = "abcdefgh"
 
@@ -68,10 +71,9 @@ class Replies:
                     if piece.finish_reason is None:
                         yield ReplyPiece(reply_id, request.adapter, piece.text)
         except BaseException as exc:
-            # No await here: a cancelled task may not get to finish one.
             draft.finish_reason = "error" if isinstance(exc, Exception) else "cancelled"
             if draft.text:
-                self._store_reply(prompt, draft, reply_id)
+                await self._store_part(prompt, draft, reply_id)
             raise
         message = await asyncio.to_thread(self._store_reply, prompt, draft, reply_id)
         last = draft.last
@@ -119,6 +121,18 @@ class Replies:
                     arrivals.put_nowait((index, piece))
         except Exception as exc:
             arrivals.put_nowait((index, exc))
+
+    async def _store_part(self, prompt: Message, draft: "_Draft", reply_id: str) -> None:
+        """Store a reply that ended early, in a thread that a second cancellation leaves alone."""
+
+        def store() -> None:
+            try:
+                self._store_reply(prompt, draft, reply_id)
+            except Exception:
+                log.exception("the part of reply %s that was made could not be stored", reply_id)
+
+        # handed over at once: a task of its own could be cancelled before its first step
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, store))
 
     def _store_reply(self, prompt: Message, draft: "_Draft", reply_id: str) -> Message:
         return self._store.add_message(
