@@ -24,8 +24,8 @@ from chat_app.api_requests import (
     PromoteIn,
     RankingIn,
 )
-from chat_app.errors import ChatAppError, InvalidRequestError, NotFoundError
-from chat_app.identity import Identity, bearer_token
+from chat_app.errors import ChatAppError, InvalidRequestError, NotAllowedError, NotFoundError
+from chat_app.identity import Identity, bearer_token, is_this_machine
 from chat_app.replies import ReplyPiece
 from chat_app.service import ChatService
 from feedback_store.errors import FeedbackStoreError
@@ -47,10 +47,16 @@ def service_of(request: Request) -> ChatService:
 
 
 def rater_of(request: Request) -> str:
-    """The caller's rater id; using the API with a token or as nobody accepts today's terms."""
+    """The caller's rater id; using the API with a token or as nobody accepts today's terms.
+
+    Raises:
+        NotAllowedError: A caller on another machine says that it is simulated.
+    """
     identity: Identity = request.app.state.identity
     caller = identity.caller(request.headers, request.cookies)
     simulated = request.headers.get(SIMULATED_HEADER) == "1"
+    if simulated and not is_this_machine(request.client.host if request.client else None):
+        raise NotAllowedError("simulated visitors come from the service's own machine; start there")
     service_of(request).visitor(
         caller.rater_id,
         kind="simulated" if simulated else "person",

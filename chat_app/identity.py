@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -78,6 +79,16 @@ class Identity:
         """
         if not token or not hmac.compare_digest(token.encode(), self.operator_token.encode()):
             raise NotAllowedError("operators only: send the token that the server printed at start")
+
+
+def is_this_machine(host: str | None) -> bool:
+    """Whether a client's address is a loopback address."""
+    try:
+        address = ip_address(host or "")
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chat_app.errors import NotAllowedError, StartError
-from chat_app.identity import COOKIE, Identity
+from chat_app.identity import COOKIE, Identity, is_this_machine
 
 
 def test_the_same_token_is_the_same_rater_here_and_another_elsewhere(tmp_path: Path) -> None:
@@ -30,6 +30,23 @@ def test_there_are_no_anonymous_visitors_from_other_machines(tmp_path: Path) -> 
     with pytest.raises(NotAllowedError, match="Authorization"):
         public.caller({}, {})
     assert public.caller({"authorization": "Bearer t"}, {}).by == "token"
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("192.0.2.1", False),
+        ("::ffff:192.0.2.1", False),
+        ("localhost", False),
+        (None, False),
+    ],
+)
+def test_only_loopback_addresses_are_this_machine(host: str | None, here: bool) -> None:
+    assert is_this_machine(host) is here
 
 
 def test_the_operators_token_is_kept_and_compared_exactly(tmp_path: Path) -> None:
