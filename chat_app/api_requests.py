@@ -102,7 +102,7 @@ class FeedbackIn(EventIn):
     message_id: str
     thumb: Literal["up", "down"] | None
     tags: list[str] = Field(default=[], max_length=20)
-    comment: str = Field("", max_length=8_000)
+    comment: str = ""
 
 
 class DemonstrationIn(EventIn):

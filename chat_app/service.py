@@ -44,6 +44,11 @@ from feedback_store.records import (
 from feedback_store.store import FeedbackStore
 
 TITLE_CHARS = 80
+COMMENT_CHARS = 2_000
+REASONS = {
+    1: ("correct", "friendly", "did what I asked", "well put"),
+    -1: ("wrong", "rude", "ignored my request", "too long"),
+}
 
 
 class ChatService:
@@ -218,8 +223,16 @@ class ChatService:
         tags: Sequence[str] = (),
         comment: str = "",
     ) -> Thumb:
-        """Thumb a reply up (1) or down (-1), or withdraw the thumb (0)."""
-        self._own_message(rater_id, message_id)
+        """Thumb a reply up (1) or down (-1), or withdraw the thumb (0).
+
+        Raises:
+            InvalidRequestError: A reason is none of `REASONS`, or the comment is too long.
+            RefusedError: The reply was cut off.
+        """
+        message = self._own_message(rater_id, message_id)
+        if value:
+            _require_whole(message)
+        _check_reasons(value, tags, comment)
         return self.store.add_thumb(
             message_id,
             rater_id,
@@ -273,12 +286,17 @@ class ChatService:
         message_id: str | None = None,
         prompt: Sequence[ChatMessage] | None = None,
     ) -> Demonstration:
-        """Store the answer that the visitor would have given, to a prompt or instead of a reply."""
+        """Store the answer that the visitor would have given, to a prompt or instead of a reply.
+
+        Raises:
+            InvalidRequestError: The text or the prompt is unusable, or both or neither are given.
+            RefusedError: The reply was cut off.
+        """
         check_text(content, self.settings.limits)
         if (message_id is None) == (prompt is None):
             raise InvalidRequestError("give either message_id or messages, and not both")
         if message_id is not None:
-            self._own_message(rater_id, message_id)
+            _require_whole(self._own_message(rater_id, message_id))
         if prompt is not None:
             check_messages(prompt, self.settings.limits)
         return self.store.add_demonstration(
@@ -366,6 +384,24 @@ class ChatService:
             if self.store.owner_of_candidates(candidates_id) == rater_id:
                 return
         raise _missing("candidates", candidates_id)
+
+
+def _require_whole(reply: Message) -> None:
+    """Refuse what the visitor has not seen in full: it is no evidence."""
+    if reply.finish_reason in ("cancelled", "error"):
+        raise RefusedError("This reply was cut off, so it cannot be judged; try again first.")
+
+
+def _check_reasons(value: int, tags: Sequence[str], comment: str) -> None:
+    """Let reasons pass that are offered for such a thumb, and a comment of a sane length."""
+    offered = REASONS.get(value, ())
+    unknown = sorted(set(tags) - set(offered))
+    if unknown:
+        raise InvalidRequestError(f"unknown reasons {unknown}; choose from {list(offered)}")
+    if len(comment) > COMMENT_CHARS:
+        raise InvalidRequestError(
+            f"the comment has {len(comment):,} characters; at most {COMMENT_CHARS:,} fit"
+        )
 
 
 @contextmanager

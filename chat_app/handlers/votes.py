@@ -11,16 +11,13 @@ from dataclasses import dataclass, replace
 
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.handlers.views import ChatView, Panel, told, view_at, view_of
-from chat_app.service import ChatService
+from chat_app.service import COMMENT_CHARS, REASONS, ChatService
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.ids import new_id
 from feedback_store.records import Message, Thumb
 
-COMMENT_CHARS = 2_000
-REASONS = {
-    1: ("correct", "friendly", "did what I asked", "well put"),
-    -1: ("wrong", "rude", "ignored my request", "too long"),
-}
+__all__ = ["CHOICES", "COMMENT_CHARS", "REASONS", "Votes", "Wanted"]
+
 CHOICES = {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "both bad"}
 
 
@@ -107,8 +104,6 @@ class Votes:
             if not wanted.same_as(before):
                 if wanted.value:
                     self._require_consent(rater_id)
-                    self._require_whole(rater_id, message_id)
-                wanted.check()
                 self._service.thumb(
                     rater_id,
                     message_id,
@@ -127,10 +122,6 @@ class Votes:
             raise RefusedError(
                 "Nothing was saved: votes train the model, so accept the notice at the top first."
             )
-
-    def _require_whole(self, rater_id: str, message_id: str) -> None:
-        if self._service.path(rater_id, message_id)[-1].finish_reason in ("cancelled", "error"):
-            raise RefusedError("This reply was cut off, so it cannot be judged; try again first.")
 
     def _view_of_pair(self, rater_id: str, candidates_id: str) -> ChatView:
         try:
@@ -155,16 +146,6 @@ class Wanted:
             return self.value == 0
         unchanged = (thumb.tags, thumb.comment) == (self.tags, self.comment)
         return thumb.value == self.value and (unchanged or not self.explained)
-
-    def check(self) -> None:
-        """Refuse reasons that the page does not offer: the browser's limits are no limits."""
-        unknown = set(self.tags) - set(REASONS.get(self.value, ()))
-        if unknown:
-            raise InvalidRequestError(f"unknown reasons {sorted(unknown)}; choose from those shown")
-        if len(self.comment) > COMMENT_CHARS:
-            raise InvalidRequestError(
-                f"the comment has {len(self.comment):,} characters; at most {COMMENT_CHARS:,} fit"
-            )
 
     def thanks(self) -> str:
         """What to say once it is stored."""

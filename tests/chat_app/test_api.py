@@ -146,10 +146,10 @@ def test_a_thumb_is_stored_once_changed_and_withdrawn(served: Running) -> None:
     with served.client() as client:
         message = complete(client)["id"]
         rater, key = store.owner_of(message), new_key()
-        body = {"message_id": message, "thumb": "up", "tags": ["kind"], "idempotency_key": key}
+        body = {"message_id": message, "thumb": "up", "tags": ["friendly"], "idempotency_key": key}
         first, again = (post(client, "feedback", **body) for _ in range(2))
         assert first.json() == again.json()
-        assert post(client, "feedback", **{**body, "thumb": "down"}).status_code == 409
+        assert post(client, "feedback", **{**body, "thumb": "down", "tags": []}).status_code == 409
         down = {"message_id": message, "thumb": "down", "idempotency_key": new_key()}
         assert post(client, "feedback", **down).status_code == 200
         thumb = store.current_thumb(message, rater)
@@ -158,6 +158,47 @@ def test_a_thumb_is_stored_once_changed_and_withdrawn(served: Running) -> None:
         assert post(client, "feedback", **nothing).status_code == 200
         assert message not in [thumb.message_id for thumb in store.thumbs()]
         assert len(client.get("/v1/feedback/me").json()["events"]) >= 3
+
+
+@pytest.mark.parametrize("finish_reason", ["cancelled", "error"])
+def test_a_reply_that_was_cut_off_is_no_evidence(served: Running, finish_reason: str) -> None:
+    store = served.service.store
+    with served.client() as client:
+        prompt = store.path(complete(client, "long story")["id"])[0]
+        part = store.add_message(
+            prompt.conversation_id,
+            "assistant",
+            "Once upon",
+            parent_id=prompt.id,
+            adapter="policy-000000",
+            finish_reason=finish_reason,
+        )
+        about = {"message_id": part.id, "idempotency_key": new_key()}
+        thumb = post(client, "feedback", thumb="down", **about)
+        better = post(client, "demonstrations", content="Once upon a time.", **about)
+        withdrawn = post(client, "feedback", thumb=None, **about)
+    assert [thumb.status_code, better.status_code, withdrawn.status_code] == [409, 409, 200]
+    assert "cut off" in thumb.json()["error"]["message"]
+    assert part.id not in [thumb.message_id for thumb in store.thumbs()]
+    assert part.id not in [written.message_id for written in store.demonstrations()]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "says"),
+    [
+        ({"tags": ["made up"]}, "unknown reasons ['made up']; choose from ['correct'"),
+        ({"tags": ["wrong"]}, "unknown reasons ['wrong']"),
+        ({"comment": "x" * 2_001}, "2,001 characters"),
+    ],
+)
+def test_reasons_that_nobody_offers_are_refused(
+    served: Running, reasons: dict[str, Any], says: str
+) -> None:
+    with served.client() as client:
+        about = {"message_id": complete(client)["id"], "idempotency_key": new_key()}
+        answer = post(client, "feedback", thumb="up", **about, **reasons)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]["message"]
 
 
 def test_a_demonstration_replaces_a_reply_or_answers_a_prompt(served: Running) -> None:
@@ -211,6 +252,17 @@ def test_simulated_raters_are_marked_as_such(served: Running) -> None:
     with served.client("robot", **{"X-Feedback-Chat-Simulated": "1"}) as client:
         rater = served.service.store.rater(served.service.store.owner_of(complete(client)["id"]))
     assert (rater.kind, rater.consent) == ("simulated", None)
+
+
+def test_nobody_on_another_machine_passes_for_simulated(served: Running) -> None:
+    forwarded = {"X-Forwarded-For": "203.0.113.9", "X-Feedback-Chat-Simulated": "1"}
+    with served.client("stranger", **forwarded) as client:
+        answer = post(client, "chat/completions", messages=asked())
+    assert answer.status_code == 403
+    assert "own machine" in answer.json()["error"]["message"]
+    with served.client("stranger") as client:
+        rater = served.service.store.rater(served.service.store.owner_of(complete(client)["id"]))
+    assert (rater.kind, rater.consent) == ("person", "1")
 
 
 def test_a_page_visit_without_a_cookie_gets_one_that_holds(served: Running) -> None:
