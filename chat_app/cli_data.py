@@ -160,11 +160,15 @@ def forget(
     as_json: Json = False,
 ) -> None:
     """Erase a rater: conversations, feedback, and what was derived from it."""
-    with open_store(load_settings(config, data=data)) as store:
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
         store.rater(rater)
         if not yes and not typer.confirm(f"Erase everything of rater {rater} for good?"):
             raise RefusedError("nothing was erased")
-        erased = store.forget(rater)
+        running = store.running_cycle()
+        if running is not None:
+            raise RefusedError(f"cycle {running.id} is reading what was said; forget when it ends")
+        erased = {"reports": _empty_reports(settings)} | store.forget(rater)
     words = ", ".join(f"{count} {table}" for table, count in erased.items() if count)
     typer.echo(json.dumps(erased) if as_json else f"erased: {words}")
 
@@ -218,6 +222,32 @@ def fault_of(settings: Settings, name: str) -> str | None:
 def _show_serving(serving: Serving, as_json: bool) -> None:
     facts = {"serving": serving.adapter, "previous": serving.previous}
     typer.echo(json.dumps(facts) if as_json else f"serving {serving.adapter}")
+
+
+def _empty_reports(settings: Settings) -> int:
+    """Take the samples out of all reports: they quote prompts, and do not say whose."""
+    files = sorted((settings.data / "cycles").glob("*/report.json"))
+    return sum(_empty_report(file) for file in files)
+
+
+def _empty_report(file: Path) -> bool:
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if not report["samples"]:
+            return False
+        with partial.open("w", encoding="utf-8") as out:
+            json.dump(report | {"samples": []}, out, indent=2)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(file)
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ChatAppError(
+            f"cannot empty {file} ({exc}), so nobody was forgotten; delete it, then try again"
+        ) from exc
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
 
 
 def _write_lines(file: Path, rows: Iterator[dict[str, Any]]) -> int:

@@ -249,6 +249,34 @@ def test_a_rater_is_forgotten_only_when_that_is_confirmed(command: Command, data
     assert command("export", "--data", data).stdout == ""
 
 
+def test_forgetting_takes_what_was_said_out_of_the_reports_of_cycles(
+    command: Command, data: Path
+) -> None:
+    reports = [data / "cycles" / f"00000{number}" / "report.json" for number in (1, 2)]
+    for report, samples in zip(reports, ([{"prompt": "Capital of Peru?"}], []), strict=True):
+        report.parent.mkdir(parents=True)
+        report.write_text(json.dumps({"checks": [1], "samples": samples}))
+    done = command("forget", "rater-1", "--yes", "--data", data, "--json")
+    assert json.loads(done.stdout)["reports"] == 1
+    assert [json.loads(report.read_text()) for report in reports] == [
+        {"checks": [1], "samples": []}
+    ] * 2
+    assert not any(b"Peru" in file.read_bytes() for file in data.rglob("*") if file.is_file())
+
+
+def test_nobody_is_forgotten_by_half(command: Command, data: Path) -> None:
+    words = ["forget", "rater-1", "--yes", "--data", data]
+    report = data / "cycles" / "000001" / "report.json"
+    report.parent.mkdir(parents=True)
+    report.write_text("{broken")
+    assert str(report) in one_line(command(*words), 1)
+    report.unlink()
+    with FeedbackStore(data / "feedback.db") as store:
+        store.start_cycle({}, pid=os.getpid())
+        assert "cycle 1" in one_line(command(*words), 3)
+        assert store.counts()["raters"] == 1
+
+
 def test_a_backup_restores_to_the_same_state(command: Command, data: Path, tmp_path: Path) -> None:
     (data / "secrets").mkdir(mode=0o700)
     (data / "secrets" / "key").write_text("s")
