@@ -42,6 +42,8 @@ def main() -> NoReturn:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except TyperException as exc:
         _fail(f"{exc.format_message().rstrip('.')}; see `feedback-chat --help`", exc.exit_code)
+    except typer.Abort:
+        _fail("nothing was done; answer y, or give --yes where nobody can answer", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except Exception as exc:
@@ -87,7 +89,7 @@ def demo(
     settings = load_settings(config, data=data, **options)
     typer.echo(f"Starting feedback-chat; everything is kept in {settings.data.resolve()}.")
     hint = "\nTry: chat and vote; or let 40 simulated visitors do it, in a second terminal:\n"
-    hint += "    feedback-chat simulate --url {url}\n"
+    hint += f"    {_own_name()} simulate --url {{url}}\n"
     hint += "then run a cycle on the operator page and watch the next replies."
     _serve(settings, "feedback-chat is ready.", hint)
 
@@ -118,7 +120,7 @@ def cycle(
         )
     if as_json:
         typer.echo(json.dumps(cycle_facts(done)))
-    else:
+    elif done.state in ("promoted", "rejected"):
         _show_cycle(done)
     if done.state != "promoted":
         why = "; ".join(done.reasons) or "no reason was noted"
@@ -186,6 +188,12 @@ app.add_typer(cli_data.adapters, name="adapters")
 app.add_typer(cli_starter.starter, name="starter")
 cli_data.register(app)
 app.command()(cli_starter.evaluate)
+
+
+def _own_name() -> str:
+    """How this command was called, so that a hint can be pasted."""
+    called = sys.argv[0]
+    return called if called.endswith("feedback-chat") else "feedback-chat"
 
 
 def _serve(settings: Settings, greeting: str, hint: str = "") -> None:

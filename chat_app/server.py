@@ -10,8 +10,8 @@ import importlib
 import logging
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from filelock import FileLock, Timeout
 from starlette.exceptions import HTTPException
 
 from chat_app import __version__
@@ -186,11 +187,15 @@ def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
 
     Raises:
         StartError: The port is taken or the data directory cannot be used.
+        RefusedError: Another server runs on the data directory.
         StoreOpenError: The database cannot be used.
         ModelError: The model cannot be loaded.
     """
     prepare_data(settings.data)
-    with _listening_socket(settings.host, settings.port) as listener:
+    with (
+        _only_server(settings.data),
+        _listening_socket(settings.host, settings.port) as listener,
+    ):
         token = settings.operator_token
         identity = Identity(
             settings.secrets,
@@ -259,6 +264,22 @@ def prepare_data(data: Path) -> None:
         raise StartError(
             f"data directory {data} cannot be written: {exc.strerror}; choose another with --data"
         ) from exc
+
+
+@contextmanager
+def _only_server(data: Path) -> Iterator[None]:
+    """Hold the data directory's lock; the operating system frees it however the process ends."""
+    lock = FileLock(data / "server.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as exc:
+        raise RefusedError(
+            f"another server runs on {data}; stop it first, or choose another directory with --data"
+        ) from exc
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:

@@ -85,9 +85,7 @@ def require(db: Database, table: str, record_id: str | int, *, key: str = "id") 
     """
     row = first(db, f'SELECT * FROM "{table}" WHERE "{key}" = ?', [record_id])
     if row is None:
-        raise UnknownRecordError(
-            f"there is no {record_id!r} among the {table}; check the id, or create it first."
-        )
+        raise UnknownRecordError(f"there is no {record_id!r} among the {table}; check the id.")
     return row
 
 

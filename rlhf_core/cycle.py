@@ -138,8 +138,8 @@ def run_cycle(
 
 def _run(run: Run, model: str, quantization: Quantization) -> None:
     started, settings = time.monotonic(), run.settings
-    run.report("snapshot", 0.0)
     snapshot = take_snapshot(run.store, settings)
+    run.report("snapshot", 1.0)
     run.store.use_comparisons(run.cycle_id, snapshot.ids)
     base = _load(run, model, quantization)
     snapshot = fit_prompts(snapshot, base, settings.policy.max_prompt_tokens)

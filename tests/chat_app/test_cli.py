@@ -1,5 +1,6 @@
 """The command line: exit codes, one clear line for whatever is wrong, what each command does."""
 
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pytest
+from filelock import FileLock
 
 from chat_app.cli import exit_code, main, told
 from chat_app.errors import InvalidRequestError, RefusedError
@@ -362,3 +364,26 @@ def test_the_module_and_the_command_are_the_same() -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("feedback-chat: no database in /nowhere/at/all")
+
+
+def test_a_second_server_on_the_same_data_is_refused(command: Command, data: Path) -> None:
+    with FileLock(data / "server.lock"):
+        line = one_line(command("serve", "--data", data, "--port", "0"), 3)
+    assert "another server runs on" in line and str(data) in line
+
+
+def test_too_little_evidence_is_said_once(command: Command, data: Path) -> None:
+    done = command("cycle", "--data", data)
+    assert "too little evidence: 1 decided" in one_line(done, 3)
+    assert done.stdout == ""
+
+
+def test_an_unanswered_question_does_nothing(
+    command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    done = command("forget", "rater-1", "--data", data)
+    assert done.returncode == 1
+    assert "nothing was done" in done.stderr
+    with FeedbackStore(data / "feedback.db") as store:
+        assert len(store.choices()) == 1
