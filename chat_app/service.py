@@ -153,8 +153,10 @@ class ChatService:
 
         Raises:
             InvalidRequestError: No messages, too many, a wrong role, or not a user's at the end.
+            BusyError: They could not be answered now; nothing was stored.
         """
         check_messages(messages, self.settings.limits)
+        self._require_room()
         title = messages[-1]["content"].strip().splitlines()[0][:TITLE_CHARS]
         conversation = self.store.add_conversation(rater_id, title=title)
         last: Message | None = None
@@ -346,6 +348,13 @@ class ChatService:
 
     # Inside
 
+    def _require_room(self) -> None:
+        """Refuse what could not be answered now, before anything of it is stored."""
+        if not self.ready:
+            raise BusyError("the model is still being loaded; try again in a moment")
+        if self.engine.health()["room"] <= 0:
+            raise BusyError("too many requests are waiting already; try again in a moment")
+
     def _request(
         self,
         rater_id: str,
@@ -354,8 +363,7 @@ class ChatService:
         sampling: Sampling | None = None,
         seed: int | None = None,
     ) -> tuple[Message, GenerationRequest]:
-        if not self.ready:
-            raise BusyError("the model is still being loaded; try again in a moment")
+        self._require_room()
         path = self.path(rater_id, message_id)
         if path[-1].role != "user":
             raise InvalidRequestError(f"message {message_id} is a reply; answer a user's message")

@@ -149,6 +149,10 @@ class LocalEngine:
             "adapters": sorted(base.adapters) if base is not None else [],
             "rows": len(self._replies),
             "waiting": len(self._waiting),
+            "room": self._settings.rows
+            + self._settings.waiting
+            - len(self._replies)
+            - len(self._waiting),
             "replies": self._made["replies"],
             "new_tokens": self._made["tokens"],
         }

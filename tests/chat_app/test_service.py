@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chat_app.errors import BusyError
 from chat_app.service import ChatService
 from feedback_store.store import FeedbackStore
 from tests.chat_app.fakes import FakeEngine, fake_service
@@ -63,3 +64,12 @@ def test_a_stopped_reply_is_stored_beside_the_event_loop(
     _, reply = service.messages(ANN, said.conversation_id)
     assert (reply.content, reply.finish_reason) == ("one", "cancelled")
     assert threads and threading.main_thread() not in threads
+
+
+def test_a_conversation_that_cannot_be_answered_now_is_not_stored(
+    service: ChatService, engine: FakeEngine
+) -> None:
+    engine.room = 0
+    with pytest.raises(BusyError, match="too many requests"):
+        service.ask_all(ANN, [{"role": "user", "content": "hello"}])
+    assert service.conversations(ANN) == []
