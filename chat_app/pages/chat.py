@@ -23,8 +23,7 @@ from chat_app.service import ChatService
 HEADER_S = 5.0  # seconds between looks at what is served
 AGREED = "Thank you: your votes count from now on."
 WITHDRAWN = "Done: no vote of yours is used from now on."
-# On a phone the side bar would cover the conversation, so it starts closed there.
-CLOSE_SIDEBAR = """() => { if (window.innerWidth < 768)
+OPEN_SIDEBAR = """() => { if (window.innerWidth >= 768)
     document.querySelector('#sidebar button[aria-label="Toggle Sidebar"]')?.click() }"""
 FOCUS = "() => document.querySelector('#composer textarea')?.focus()"
 UNFINISHED = "This reply is still being written; vote when it is complete."
@@ -48,10 +47,10 @@ class ChatPage:
 
     def _wire(self, blocks: gr.Blocks) -> None:
         parts, everything = self._parts, self._parts.everything
+        blocks.load(None, None, None, js=OPEN_SIDEBAR, **EVENT)
         blocks.load(self._on_load, None, [*everything, parts.notice, parts.header], **EVENT).then(
             None, None, None, js=FOCUS, **EVENT
         )
-        blocks.load(None, None, None, js=CLOSE_SIDEBAR, **EVENT)
         gr.Timer(HEADER_S).tick(self._header, None, parts.header, queue=False, **EVENT)
         gr.on(
             [parts.go.click, parts.text.submit],
@@ -94,8 +93,9 @@ class ChatPage:
     def _on_load(self, request: gr.Request) -> Update:
         rater = _rater(request)
         view = self._talk.opened(rater)
-        update = self._show(view)
+        update = self._parts.show_opened(view)
         if view.problem:
+            gr.Warning(html.escape(view.problem))
             return update
         update[self._parts.notice] = gr.update(visible=not self._votes.consented(rater))
         update[self._parts.header] = self._header()

@@ -34,7 +34,7 @@ DATA = """Conversations and votes are kept under a random id in a cookie of this
 your agreement nothing that you say is trained on."""
 CHOOSE_FIRST = "Choose between the two replies above to go on."
 LOADING = "Loading …"
-WRITE = "Write a message. Enter sends, Shift+Enter starts a new line."
+WRITE = "Write a message"
 THUMBS = {1: "Like", -1: "Dislike"}
 NO_RECEIPTS = "Nothing yet. Each of your votes will be listed here with what became of it."
 
@@ -53,7 +53,8 @@ class ChatParts:
             self._composer(message_chars)
 
     def _sidebar(self) -> None:
-        with gr.Sidebar(width=290, elem_id="sidebar"):
+        # Closed until the page knows that it is wide: on a phone it would cover the conversation.
+        with gr.Sidebar(width=290, open=False, elem_id="sidebar"):
             self.new = gr.Button("New conversation", variant="primary")
             self.conversations = gr.Radio([], label="Your conversations", elem_id="conversations")
             with gr.Accordion("What became of your votes", open=False, elem_id="receipts"):
@@ -78,8 +79,7 @@ class ChatParts:
             height="auto",  # the style sheet sets it, by what else is on the page
             editable="all",
             buttons=["copy"],
-            placeholder=EMPTY,
-            examples=[{"text": example} for example in EXAMPLES],
+            placeholder=LOADING,
             group_consecutive_messages=False,
             allow_tags=False,
             allow_file_downloads=False,
@@ -142,8 +142,10 @@ class ChatParts:
             self.go = gr.Button("Send", variant="primary", scale=1, min_width=90, interactive=False)
             self.halt = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False)
         with gr.Row(elem_classes="actions"):
-            self.again = gr.Button("Try again", size="sm", min_width=120)
-            self.improve = gr.Button("Write a better answer", size="sm", min_width=120)
+            self.again = gr.Button("Try again", size="sm", min_width=120, interactive=False)
+            self.improve = gr.Button(
+                "Write a better answer", size="sm", min_width=120, interactive=False
+            )
 
     @property
     def everything(self) -> list[Any]:
@@ -203,6 +205,13 @@ class ChatParts:
             update[self.conversations] = gr.update(
                 choices=list(view.conversations), value=view.conversation_id
             )
+        return update
+
+    def show_opened(self, view: ChatView) -> Update:
+        """The page when it is loaded: until then it claims nothing about what there is."""
+        update = self.show(view)
+        empty = {"placeholder": EMPTY, "examples": [{"text": example} for example in EXAMPLES]}
+        update[self.chat] = {**update.get(self.chat, gr.update()), **empty}
         return update
 
     def _show_pair(self, view: ChatView) -> Update:

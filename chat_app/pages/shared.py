@@ -148,8 +148,6 @@ CSS = """
 #conversations { padding: 0; }
 #conversations .wrap { flex-direction: column; gap: 2px; max-height: 46vh; overflow-y: auto;
   flex-wrap: nowrap; }
-#conversations .wrap:empty::after { content: "None yet."; font-size: .88rem;
-  color: var(--body-text-color-subdued); }
 #conversations label { width: 100%; border: 0; background: none; box-shadow: none;
   padding: .4rem .6rem; flex-shrink: 0; }
 #conversations label.selected { background: var(--color-accent-soft); }
