@@ -30,6 +30,7 @@ class Overview:
     counts: Mapping[str, int]
     cycles: tuple[Cycle, ...]
     adapters: tuple[Adapter, ...]
+    needed: int  # comparisons, not ties, without which a cycle refuses to run
     busy: bool  # whether a cycle's process is alive; a killed one leaves its row "running"
 
     @property
@@ -37,6 +38,15 @@ class Overview:
         """The cycle that is running, if any."""
         unfinished = (cycle for cycle in self.cycles if cycle.state == "running")
         return next(unfinished, None) if self.busy else None
+
+    @property
+    def before_the_first(self) -> str:
+        """What to say while there is no cycle: what a first one needs."""
+        have = self.counts["comparisons"]
+        return (
+            f"No cycle has run yet. Comparisons so far: {have}; "
+            f"a cycle needs {self.needed}, not counting ties."
+        )
 
     @property
     def promotable(self) -> tuple[str, ...]:
@@ -97,6 +107,7 @@ class Operator:
             counts=status["counts"],
             cycles=tuple(self._service.recent_cycles()),
             adapters=tuple(self._service.store.adapters(kind="policy")),
+            needed=self._service.settings.cycle.min_comparisons,
             busy=self._service.cycles.running() is not None,
         )
 

@@ -60,7 +60,7 @@ class OperatorPage:
         report = self._operator.report(
             int(cycle_id) if cycle_id else None, allowed=self._allowed(request)
         )
-        return self._parts.show_report(report)
+        return self._parts.show_report(report, chosen=bool(cycle_id))
 
     def _on_run(self, seen: str, request: gr.Request) -> Update:
         return self._act(lambda ok: self._operator.run_cycle(allowed=ok), seen, request)

@@ -13,15 +13,12 @@ import gradio as gr
 
 from chat_app.handlers.operator import Overview
 from chat_app.handlers.report import Report
+from chat_app.pages.login import LOGIN
 from chat_app.plots import score_plot, training_plot, win_plot
 from feedback_store.records import CYCLE_STAGES, Adapter, Cycle
 
 Update = dict[Any, Any]
 
-LOGIN = """<form method="post" action="/operator/login" class="login">
-<label for="token">The operator's token, printed when the server started</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required>
-<button type="submit">Enter</button></form>"""
 MARKS = {
     "promoted": "good",
     "published": "good",
@@ -41,7 +38,7 @@ NAMES = {
     "unused_comparisons": "not yet used",
 }
 NO_REPORT = "This cycle wrote no report: it has not been evaluated."
-NO_CYCLES = "No cycle yet. Run one when there are enough votes."
+NOTHING_CHOSEN = "There is no report yet."
 
 
 class Confirm:
@@ -163,10 +160,10 @@ class OperatorParts:
             ),
         }
 
-    def show_report(self, report: Report | None) -> Update:
+    def show_report(self, report: Report | None, *, chosen: bool) -> Update:
         """A cycle's report: the verdict with its checks, the plots, the samples."""
         if report is None:
-            empty = f'<p class="quiet">{NO_REPORT}</p>'
+            empty = f'<p class="quiet">{NO_REPORT if chosen else NOTHING_CHOSEN}</p>'
             hidden = {plot: gr.update(value=None, visible=False) for plot in self.plots}
             return {self.verdict: empty, self.samples: "", **hidden}
         known = (report.scores_candidate, "win_rate" in report.metrics, report.kl_per_iteration)
@@ -213,7 +210,7 @@ def _progress(overview: Overview) -> str:
 
 def _cycles(overview: Overview) -> str:
     if not overview.cycles:
-        return f'<p class="quiet">{NO_CYCLES}</p>'
+        return f'<p class="quiet">{overview.before_the_first}</p>'
     return _table(
         ("cycle", "state", "stage", "adapter", "win rate", "started", "reasons"),
         (

@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fastapi
 import pytest
+from fastapi.testclient import TestClient
 
 from chat_app.engine.local import LocalEngine
 from chat_app.errors import ChatAppError, NotAllowedError
@@ -21,6 +23,7 @@ from chat_app.handlers.talk import UPDATE_S, Talk, Views
 from chat_app.handlers.views import ChatView
 from chat_app.handlers.votes import COMMENT_CHARS, Votes
 from chat_app.identity import Identity
+from chat_app.pages.login import add_login
 from chat_app.plots import score_plot, training_plot, win_plot
 from chat_app.scheduler import CycleProcess
 from chat_app.service import ChatService
@@ -398,6 +401,21 @@ def test_the_door_opens_for_the_token_and_its_cookie_only(door: Door, tmp_path: 
         door.cookie("wrong")
 
 
+def test_a_wrong_token_is_called_wrong_in_the_first_response(door: Door) -> None:
+    app = fastapi.FastAPI()
+    add_login(app, door)
+    with TestClient(app) as client:
+        for answer in (
+            client.get("/operator?token=bad"),
+            client.post("/operator/login", data={"token": "bad"}),
+        ):
+            assert answer.status_code == 403 and "That token was wrong" in answer.text
+            assert 'name="token"' in answer.text and "bad" not in str(answer.url)
+        assert "wrong" not in client.get("/operator/login").text
+        right = client.get("/operator?token=right", follow_redirects=False)
+    assert right.headers["location"] == "/operator/" and COOKIE in right.cookies
+
+
 def test_the_operator_promotes_and_rolls_back(service: ChatService) -> None:
     service.store.register_adapter("policy-000001", kind="policy", state="published")
     operator = Operator(service)
@@ -407,6 +425,13 @@ def test_the_operator_promotes_and_rolls_back(service: ChatService) -> None:
     assert "policy-000000 is served" in operator.roll_back(allowed=True)
     with pytest.raises((ChatAppError, LookupError)):
         operator.promote("policy-000099", allowed=True)
+
+
+def test_a_fresh_service_says_what_a_first_cycle_needs(service: ChatService) -> None:
+    overview = Operator(service).overview(allowed=True)
+    assert overview.cycles == () and overview.needed == 80
+    assert overview.before_the_first.startswith("No cycle has run yet. Comparisons so far: 0;")
+    assert "needs 80" in overview.before_the_first
 
 
 def test_a_killed_cycle_does_not_look_as_if_it_ran(service: ChatService) -> None:
