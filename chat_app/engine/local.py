@@ -25,7 +25,7 @@ from chat_app.settings import EngineSettings
 from feedback_store.records import BASE_ADAPTER
 from rlhf_core.adapters import verify_adapter
 from rlhf_core.base_model import Base
-from rlhf_core.chat_format import decode_reply, encode_prompt
+from rlhf_core.chat_format import decode_reply, encode_prompt, fit_prompt
 
 log = logging.getLogger(__name__)
 
@@ -315,14 +315,10 @@ def _row(base: Base, request: GenerationRequest) -> Row:
         raise InvalidRequestError(f"adapter {request.adapter!r} is not loaded; ask for 'policy'")
     context = getattr(base.model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT
     room = context - request.sampling.max_new_tokens
-    messages = list(request.prompt)
+    messages = fit_prompt(base.tokenizer, request.prompt, room)
+    if messages is None:
+        raise InvalidRequestError(
+            f"the last message does not fit the model, which has room for {room} tokens; shorten it"
+        )
     ids = encode_prompt(base.tokenizer, messages)
-    while len(ids) > room:
-        first = 1 if messages[0]["role"] == "system" else 0
-        if len(messages) - first < 2:
-            raise InvalidRequestError(
-                f"the message has {len(ids)} tokens and the model has room for {room}; shorten it"
-            )
-        del messages[first : first + 2]  # a question and its answer
-        ids = encode_prompt(base.tokenizer, messages)
     return Row(ids, request.adapter, request.sampling, request.seed)
