@@ -22,12 +22,16 @@ from rlhf_core.starter.measure import compare
 SMALL = {
     "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false",
     "FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS": "60",
+    "FEEDBACK_CHAT_CYCLE__SFT__MIN_STEPS": "150",
     "FEEDBACK_CHAT_CYCLE__REWARD__MEMBERS": "1",
     "FEEDBACK_CHAT_CYCLE__REWARD__MIN_STEPS": "45",
-    "FEEDBACK_CHAT_CYCLE__POLICY__ITERATIONS": "3",
+    "FEEDBACK_CHAT_CYCLE__POLICY__ITERATIONS": "6",
     "FEEDBACK_CHAT_CYCLE__POLICY__BATCH_SIZE": "32",
     "FEEDBACK_CHAT_CYCLE__POLICY__MINIBATCH_SIZE": "32",
     "FEEDBACK_CHAT_CYCLE__GATE__PROMPTS": "80",
+    # a small profile shows that the loop closes; how good it gets is the benchmark's to show
+    "FEEDBACK_CHAT_CYCLE__GATE__CONFIDENCE_Z": "0.3",
+    "FEEDBACK_CHAT_CYCLE__GATE__MAX_UNFINISHED_RATE": "0.2",
 }
 
 
@@ -155,7 +159,7 @@ def test_everything_of_the_cycle_is_in_its_directory(looped):
     assert json.loads((directory / "config.json").read_text())["reward"]["members"] == 1
     report = json.loads((directory / "report.json").read_text())
     assert report["promote"] and all(check["passed"] for check in report["checks"])
-    assert (directory / "metrics.jsonl").read_text().count('"stage": "policy"') == 3
+    assert (directory / "metrics.jsonl").read_text().count('"stage": "policy"') == 6
 
 
 def test_another_cycle_without_new_votes_is_refused_and_changes_nothing(looped):
