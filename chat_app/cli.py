@@ -16,7 +16,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from chat_app import cli_data, cli_starter
+from chat_app import cli_backup, cli_data, cli_exchange, cli_privacy, cli_raters, cli_starter
 from chat_app.cli_options import Config, Data, Host, Json, Model, Port, Quantized
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.hub import require_model
@@ -181,12 +181,16 @@ def doctor(data: Data = None, config: Config = None, as_json: Json = False) -> N
             typer.echo(f"{'ok  ' if finding.good else 'FAIL'}  {finding.name}: {finding.text}")
     bad = [finding.name for finding in findings if not finding.good]
     if bad:
-        raise ChatAppError(f"{len(bad)} checks failed: {', '.join(bad)}")
+        raise ChatAppError(f"failed: {', '.join(bad)}")
 
 
 app.add_typer(cli_data.adapters, name="adapters")
+app.add_typer(cli_raters.raters, name="raters")
 app.add_typer(cli_starter.starter, name="starter")
 cli_data.register(app)
+cli_backup.register(app)
+cli_exchange.register(app)
+cli_privacy.register(app)
 app.command()(cli_starter.evaluate)
 
 

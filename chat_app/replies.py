@@ -59,9 +59,9 @@ class Replies:
         self._engine = engine
 
     async def one(
-        self, prompt: Message, request: GenerationRequest
+        self, prompt: Message, request: GenerationRequest, *, retry_of: str | None = None
     ) -> AsyncGenerator[ReplyPiece, None]:
-        """Stream and store one reply below ``prompt``."""
+        """Stream and store one reply below ``prompt``, perhaps instead of ``retry_of``."""
         draft = _Draft(request)
         reply_id = new_id()
         try:
@@ -75,7 +75,9 @@ class Replies:
             if draft.text:
                 await self._store_part(prompt, draft, reply_id)
             raise
-        message = await asyncio.to_thread(self._store_reply, prompt, draft, reply_id)
+        message = await asyncio.to_thread(
+            self._store_reply, prompt, draft, reply_id, retry_of=retry_of
+        )
         last = draft.last
         yield ReplyPiece(
             reply_id, request.adapter, last.text, message, last.prompt_tokens, last.new_tokens
@@ -134,13 +136,16 @@ class Replies:
         # handed over at once: a task of its own could be cancelled before its first step
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, store))
 
-    def _store_reply(self, prompt: Message, draft: "_Draft", reply_id: str) -> Message:
+    def _store_reply(
+        self, prompt: Message, draft: "_Draft", reply_id: str, *, retry_of: str | None = None
+    ) -> Message:
         return self._store.add_message(
             prompt.conversation_id,
             "assistant",
             draft.text,
             parent_id=prompt.id,
             message_id=reply_id,
+            retry_of=retry_of,
             **draft.origin(),
         )
 

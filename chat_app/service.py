@@ -177,8 +177,11 @@ class ChatService:
         *,
         sampling: Sampling | None = None,
         seed: int | None = None,
+        retry_of: str | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
         """Answer a stored user message; the last piece carries the stored reply.
+
+        ``retry_of`` is the reply that the rater asked to have made anew: weak evidence against it.
 
         Closing the iterator early stops the decoding and stores the part as "cancelled".
 
@@ -189,7 +192,7 @@ class ChatService:
         prompt, request = await asyncio.to_thread(
             self._request, rater_id, message_id, sampling=sampling, seed=seed
         )
-        async with aclosing(self._replies.one(prompt, request)) as pieces:
+        async with aclosing(self._replies.one(prompt, request, retry_of=retry_of)) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -9,6 +9,7 @@ from feedback_store.store import FeedbackStore
 
 def status_of(store: FeedbackStore) -> dict[str, Any]:
     """What is served, what is stored, and how the last cycle went."""
+    store.refresh_comparisons()  # cheap: only what was said since the last time
     serving = store.serving()
     cycle = store.last_cycle()
     return {

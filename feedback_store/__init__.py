@@ -1,6 +1,7 @@
 """What people said, durably: the store of conversations, feedback, adapters and cycles."""
 
-from feedback_store.comparisons import Evidence, derive_comparisons, normalised, split_of
+from feedback_store.across import pair_across_raters
+from feedback_store.comparisons import split_of
 from feedback_store.errors import (
     ConflictError,
     CycleInProgressError,
@@ -10,6 +11,8 @@ from feedback_store.errors import (
     StoreUnavailableError,
     UnknownRecordError,
 )
+from feedback_store.exports import ExportOptions, ExportReport
+from feedback_store.imports import ImportReport
 from feedback_store.records import (
     BASE_ADAPTER,
     Adapter,
@@ -23,8 +26,10 @@ from feedback_store.records import (
     Message,
     Ranking,
     Rater,
+    Retry,
     Serving,
     Thumb,
+    Unpaired,
 )
 from feedback_store.store import FeedbackStore
 
@@ -40,19 +45,22 @@ __all__ = [
     "Cycle",
     "CycleInProgressError",
     "Demonstration",
-    "Evidence",
+    "ExportOptions",
+    "ExportReport",
     "FeedbackStore",
     "FeedbackStoreError",
+    "ImportReport",
     "InvalidFeedbackError",
     "Message",
     "Ranking",
     "Rater",
+    "Retry",
     "Serving",
     "StoreOpenError",
     "StoreUnavailableError",
     "Thumb",
     "UnknownRecordError",
-    "derive_comparisons",
-    "normalised",
+    "Unpaired",
+    "pair_across_raters",
     "split_of",
 ]

@@ -1,283 +1,236 @@
-"""From what raters said to comparisons: pure functions over records, no database.
+"""From what raters said to comparisons: pure functions over light records, no database.
 
-Invariants: the result depends on which events stand, never on the order in which they came; the
-same opinion always gets the same id, so that a vote taken back and cast again is not a new one;
-exchanging the two sides of a choice exchanges the sides of its comparison and nothing else.
+The unit is all that one rater said about one prompt; texts are known by their hashes. Invariants:
+the result depends on which opinions stand, never on the order in which they came; the same opinion
+always gets the same id, so that a vote taken back and cast again is not a new one; exchanging the
+two sides of a choice exchanges the sides of its comparison and nothing else; there is at most one
+comparison of the same two texts.
 
-- A choice compares its two responses, as shown. "both_bad" says nothing about which is better.
+- A choice compares its two responses, as shown.
 - A ranking of K responses gives all pairs, each with weight 1/C(K,2): one opinion, not many.
 - A rewritten response is better than the original.
 - Thumbs are paired only within one rater and one prompt: only there do the rater's habits and the
   prompt's difficulty cancel, which leaves exactly the Bradley-Terry model. N ups and M downs share
   the weight of min(N, M) opinions.
-- Where a rater judged the same two texts in several ways, only the most direct way counts.
+- A retry that the rater then accepted is weakly better than what it replaced.
+- Of several judgements of the same two texts the most direct counts, and of those the latest.
+- A thumb without a partner, and "both bad", say something about one response alone: `Unpaired`.
 """
 
 import hashlib
-import json
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Literal, NamedTuple
 
-from feedback_store.records import (
-    ChatMessage,
-    Choice,
-    Comparison,
-    Demonstration,
-    Label,
-    Message,
-    Prompt,
-    Ranking,
-    Source,
-    Split,
-    Thumb,
-)
+from feedback_store.hashes import is_held_out_question
+from feedback_store.records import ChatMessage, Label, Source, Split, UnpairedSource
 
-_DIRECTNESS: tuple[Source, ...] = ("choice", "ranking", "edit", "thumbs")
-_HELD_OUT_SHARE = 4  # one question in four
-_UNHEARD = {"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Zs", "Zl", "Zp", "Cc", "Cf"}  # categories
+OpinionSource = Literal["choice", "ranking", "edit", "retry", "thumb", "both_bad"]
+
+_ABSOLUTE = ("thumb", "both_bad")
+_DIRECTNESS: tuple[Source, ...] = ("choice", "ranking", "edit", "thumbs", "retry")
+# A rater who accepts the new reply may still have liked the old one: with a label wrong in 3 of 10
+# cases its gradient is 1 - 2 * 0.3 of a sure one's (rDPO's correction of a noisy label).
+RETRY_WEIGHT = 0.4
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The events that stand, and the messages that they speak of with all their ancestors."""
+class Reply(NamedTuple):
+    """A judged response: its message or demonstration, the hash of its text, what it answers.
 
-    choices: Sequence[Choice]
-    rankings: Sequence[Ranking]
-    thumbs: Sequence[Thumb]
-    demonstrations: Sequence[Demonstration]
-    messages: Mapping[str, Message]
+    `held_out` says whether the question that it answers is for measuring only.
+    """
+
+    id: str
+    text: str
+    prompt_id: str
+    held_out: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Judgement:
-    """Two responses in the order in which they were shown, and who judged them on what."""
+class Opinion(NamedTuple):
+    """What one standing event says about one, two or more replies, in the order shown.
 
-    prompt: Prompt
-    texts: tuple[str, str]
+    `places` has one number for each reply: its rank, the best being 0, or for "thumb" and
+    "both_bad" +1 (good) or -1 (bad).
+    """
+
+    event_id: str
+    source: OpinionSource
+    created_at: str
+    replies: tuple[Reply, ...]
+    places: tuple[int, ...]
+    strength: float | None = None
+
+
+class Pair(NamedTuple):
+    """A comparison before its texts are looked up."""
+
+    id: str
+    a: Reply
+    b: Reply
     label: Label
     source: Source
     weight: float
-    rater_id: str
-    origin: tuple[str, ...]
-    events: tuple[Thumb | Choice | Ranking | Demonstration, ...]
+    strength: float | None
+    created_at: str
+    event_ids: tuple[str, ...]
 
 
-def derive_comparisons(evidence: Evidence) -> list[Comparison]:
-    """All comparisons that the evidence implies, sorted by id."""
-    prompts = _Prompts(evidence.messages)
-    shown = _by_candidates(evidence.messages.values())
-    judgements = [
-        *_from_choices(evidence.choices, shown, prompts),
-        *_from_rankings(evidence.rankings, shown, prompts),
-        *_from_edits(evidence.demonstrations, evidence.messages),
-        *_from_thumbs(evidence.thumbs, evidence.messages, prompts),
-    ]
-    told_apart = [item for item in judgements if item.prompt and item.texts[0] != item.texts[1]]
-    found = (_comparison(item) for item in _most_direct(told_apart))
-    return sorted({item.id: item for item in found}.values(), key=lambda item: item.id)
+class Single(NamedTuple):
+    """A judgement of one reply alone, before its text is looked up."""
+
+    id: str
+    reply: Reply
+    good: bool
+    source: UnpairedSource
+    weight: float
+    created_at: str
+    event_id: str
 
 
-def normalised(prompt: Sequence[ChatMessage]) -> str:
-    """A prompt without what does not change its meaning: case, spacing, Unicode variants."""
-    return json.dumps([(item["role"], _plain(item["content"])) for item in prompt])
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What the opinions of one rater on one prompt come to."""
+
+    pairs: list[Pair]
+    singles: list[Single]
 
 
-def split_of(prompt: Sequence[ChatMessage]) -> Split:
-    """Whether a prompt is trained on or held out: a property of its question alone, for ever.
+def derive(rater_id: str, prompt: str, opinions: Iterable[Opinion]) -> Derived:
+    """Comparisons and unpaired judgements of one rater on one prompt, sorted by id.
 
-    The question is the last user message. The path to it does not count, nor do case, spacing and
-    punctuation: else what is trained on in one conversation would be held out in another.
+    Args:
+        rater_id: Whose opinions they are.
+        prompt: The hash of the prompt.
+        opinions: Those that stand, in any order.
+    """
+    owner = f"{rater_id}\n{prompt}"
+    relative: list[Opinion] = []
+    absolute: list[Opinion] = []
+    for opinion in opinions:
+        (absolute if opinion.source in _ABSOLUTE else relative).append(opinion)
+    proposed = [pair for opinion in relative for pair in _pairs_of(owner, opinion)]
+    singles: list[Single] = []
+    if absolute:
+        thumbs = _latest_by_text(absolute)
+        proposed += _pairs_of_thumbs(owner, thumbs)
+        singles = sorted(_singles(owner, thumbs, absolute))
+    return Derived(pairs=sorted(_most_direct(proposed)), singles=singles)
+
+
+def split_of(prompt: Sequence[ChatMessage], *, held_out_rater: bool = False) -> Split:
+    """The side on which a judgement of this prompt is: training shares no question with the others.
+
+    The question is the last user message; see `hashes.is_held_out_question`.
     """
     said = [item["content"] for item in prompt if item["role"] == "user"]
-    digest = hashlib.sha256(_bare(said[-1] if said else "").encode()).digest()
-    return "held_out" if digest[0] % _HELD_OUT_SHARE == 0 else "train"
+    return split(is_held_out_question(said[-1] if said else ""), held_out_rater)
 
 
-class _Prompts:
-    """The prompt of each message: the path that leads to it, walked once."""
-
-    def __init__(self, messages: Mapping[str, Message]) -> None:
-        self._messages = messages
-        self._known: dict[str | None, Prompt] = {None: ()}
-
-    def up_to(self, message_id: str | None) -> Prompt:
-        """The messages from the root to this one."""
-        branch: list[Message] = []
-        while message_id not in self._known:
-            branch.append(self._messages[str(message_id)])
-            message_id = branch[-1].parent_id
-        prompt = self._known[message_id]
-        for message in reversed(branch):
-            prompt = (*prompt, ChatMessage(role=message.role, content=message.content))
-            self._known[message.id] = prompt
-        return prompt
+def split(held_out_question: bool, held_out_rater: bool) -> Split:
+    """Training shares no question with "held_out" and no rater with "held_out_raters"."""
+    if held_out_question:
+        return "held_out"
+    return "held_out_raters" if held_out_rater else "train"
 
 
-_Shown = Mapping[str, Mapping[str, Message]]
+def _pairs_of(owner: str, opinion: Opinion) -> Iterator[Pair]:
+    """All pairs of what was shown together, or of an old and a new reply."""
+    replies, places = opinion.replies, opinion.places
+    side_by_side = opinion.source in ("choice", "ranking")
+    weight = RETRY_WEIGHT
+    if opinion.source != "retry":
+        weight = 2 / (len(replies) * (len(replies) - 1))
+    for (a, place_a), (b, place_b) in combinations(zip(replies, places, strict=True), 2):
+        label: Label = "tie" if place_a == place_b else "a" if place_a < place_b else "b"
+        if not side_by_side:
+            a, b, label = _by_text(a, b, label)
+        source: Source = opinion.source  # type: ignore[assignment]  # the others are absolute
+        name = _pair_id(owner, a.text, b.text, label, source)
+        events = (opinion.event_id,)
+        yield Pair(name, a, b, label, source, weight, opinion.strength, opinion.created_at, events)
 
 
-def _by_candidates(messages: Iterable[Message]) -> _Shown:
-    shown: dict[str, dict[str, Message]] = defaultdict(dict)
-    for message in messages:
-        if message.candidates_id is not None and message.label is not None:
-            shown[message.candidates_id][message.label] = message
-    return shown
+def _latest_by_text(absolute: Sequence[Opinion]) -> dict[str, Opinion]:
+    """The thumb that counts on each text: two messages may say the same."""
+    thumbs = sorted((o for o in absolute if o.source == "thumb"), key=_age)
+    return {opinion.replies[0].text: opinion for opinion in thumbs}
 
 
-def _from_choices(
-    choices: Sequence[Choice], shown: _Shown, prompts: _Prompts
-) -> Iterator[_Judgement]:
-    for event in choices:
-        if event.choice == "both_bad":
+def _pairs_of_thumbs(owner: str, thumbs: dict[str, Opinion]) -> Iterator[Pair]:
+    ups = [opinion for opinion in thumbs.values() if opinion.places[0] > 0]
+    downs = [opinion for opinion in thumbs.values() if opinion.places[0] < 0]
+    for up, down in product(ups, downs):
+        a, b, label = _by_text(up.replies[0], down.replies[0], "a")
+        name = _pair_id(owner, a.text, b.text, label, "thumbs")
+        weight = 1 / max(len(ups), len(downs))
+        at = max(up.created_at, down.created_at)
+        events = tuple(sorted((up.event_id, down.event_id)))
+        yield Pair(name, a, b, label, "thumbs", weight, None, at, events)
+
+
+def _by_text(a: Reply, b: Reply, label: Label) -> tuple[Reply, Reply, Label]:
+    """Replies that were not shown side by side: their texts say which is A, else A always wins."""
+    return (a, b, label) if a.text <= b.text else (b, a, _flipped(label))
+
+
+def _flipped(label: Label) -> Label:
+    return "tie" if label == "tie" else "b" if label == "a" else "a"
+
+
+def _most_direct(proposed: Sequence[Pair]) -> list[Pair]:
+    """One pair for every two different texts: the most direct one, then the latest."""
+    best: dict[tuple[str, str], tuple[tuple[int, str, tuple[str, ...]], Pair]] = {}
+    for pair in proposed:
+        one, other = pair.a.text, pair.b.text
+        if one == other:
             continue
-        replies = shown[event.candidates_id]
-        label: Label = "a" if event.choice == "a" else "b" if event.choice == "b" else "tie"
-        yield _Judgement(
-            prompt=prompts.up_to(replies["a"].parent_id),
-            texts=(replies["a"].content, replies["b"].content),
-            label=label,
-            source="choice",
-            weight=1.0,
-            rater_id=event.rater_id,
-            origin=(event.candidates_id,),
-            events=(event,),
-        )
+        subject = (one, other) if one < other else (other, one)
+        rank = (-_DIRECTNESS.index(pair.source), pair.created_at, pair.event_ids)
+        if subject not in best or best[subject][0] < rank:
+            best[subject] = (rank, pair)
+    return [pair for _, pair in best.values()]
 
 
-def _from_rankings(
-    rankings: Sequence[Ranking], shown: _Shown, prompts: _Prompts
-) -> Iterator[_Judgement]:
-    for event in rankings:
-        replies = shown[event.candidates_id]
-        rank = {label: place for place, group in enumerate(event.order) for label in group}
-        pairs = list(combinations(sorted(rank), 2))
-        for one, other in pairs:
-            label: Label = "a" if rank[one] < rank[other] else "b"
-            yield _Judgement(
-                prompt=prompts.up_to(replies[one].parent_id),
-                texts=(replies[one].content, replies[other].content),
-                label="tie" if rank[one] == rank[other] else label,
-                source="ranking",
-                weight=1 / len(pairs),
-                rater_id=event.rater_id,
-                origin=(event.candidates_id, one, other),
-                events=(event,),
-            )
+def _singles(
+    owner: str, thumbs: dict[str, Opinion], absolute: Sequence[Opinion]
+) -> Iterator[Single]:
+    """Thumbs that have no opposite to be paired with, and replies found bad together."""
+    values = {opinion.places[0] for opinion in thumbs.values()}
+    if len(values) == 1:
+        for opinion in thumbs.values():
+            yield _single(owner, opinion, 0)
+    bad: dict[str, Single] = {}
+    for opinion in sorted((o for o in absolute if o.source == "both_bad"), key=_age):
+        for place, reply in enumerate(opinion.replies):
+            if reply.text not in thumbs:
+                bad[reply.text] = _single(owner, opinion, place)
+    yield from bad.values()
 
 
-def _from_edits(
-    demonstrations: Sequence[Demonstration], messages: Mapping[str, Message]
-) -> Iterator[_Judgement]:
-    for event in demonstrations:
-        if event.message_id is None:
-            continue
-        yield _preference(
-            prompt=event.prompt,
-            better=event.content,
-            worse=messages[event.message_id].content,
-            source="edit",
-            weight=1.0,
-            origin=(event.message_id,),
-            events=(event,),
-        )
-
-
-def _from_thumbs(
-    thumbs: Sequence[Thumb], messages: Mapping[str, Message], prompts: _Prompts
-) -> Iterator[_Judgement]:
-    groups: dict[tuple[str, str], dict[int, list[Thumb]]] = defaultdict(lambda: {1: [], -1: []})
-    for event in thumbs:
-        prompt = normalised(prompts.up_to(messages[event.message_id].parent_id))
-        groups[event.rater_id, prompt][event.value].append(event)
-    for group in groups.values():
-        for up, down in product(group[1], group[-1]):
-            yield _preference(
-                prompt=prompts.up_to(messages[min(up.message_id, down.message_id)].parent_id),
-                better=messages[up.message_id].content,
-                worse=messages[down.message_id].content,
-                source="thumbs",
-                weight=1 / max(len(group[1]), len(group[-1])),
-                origin=(up.message_id, down.message_id),
-                events=(up, down),
-            )
-
-
-def _preference(
-    *,
-    prompt: Prompt,
-    better: str,
-    worse: str,
-    source: Source,
-    weight: float,
-    origin: tuple[str, ...],
-    events: tuple[Thumb | Demonstration, ...],
-) -> _Judgement:
-    """A judgement of responses that were not shown side by side.
-
-    Which of them becomes A is decided by their texts, so that A is not always the better one.
-    """
-    swapped = _digest(better) > _digest(worse)
-    return _Judgement(
-        prompt=prompt,
-        texts=(worse, better) if swapped else (better, worse),
-        label="b" if swapped else "a",
-        source=source,
-        weight=weight,
-        rater_id=events[0].rater_id,
-        origin=origin,
-        events=events,
+def _single(owner: str, opinion: Opinion, place: int) -> Single:
+    reply, good = opinion.replies[place], opinion.places[place] > 0
+    return Single(
+        id=_digest(f"{owner}\n{reply.text}\n{good}\n{opinion.source}"),
+        reply=reply,
+        good=good,
+        source=opinion.source,  # type: ignore[arg-type]  # only "thumb" and "both_bad" come here
+        weight=1 / len(opinion.replies),
+        created_at=opinion.created_at,
+        event_id=opinion.event_id,
     )
 
 
-def _most_direct(judgements: Sequence[_Judgement]) -> Iterator[_Judgement]:
-    """Leave out what a rater also said of the same two texts in a more direct way."""
-    best: dict[tuple[str, str, frozenset[str]], int] = {}
-    subjects = [
-        (item.rater_id, normalised(item.prompt), frozenset(item.texts)) for item in judgements
-    ]
-    for subject, item in zip(subjects, judgements, strict=True):
-        rank = _DIRECTNESS.index(item.source)
-        best[subject] = min(best.get(subject, rank), rank)
-    for subject, item in zip(subjects, judgements, strict=True):
-        if _DIRECTNESS.index(item.source) == best[subject]:
-            yield item
-
-
-def _comparison(item: _Judgement) -> Comparison:
-    identity = (item.source, item.rater_id, item.origin, item.prompt, item.texts, item.label)
-    return Comparison(
-        id=_digest(json.dumps(identity))[:32],
-        prompt=item.prompt,
-        response_a=item.texts[0],
-        response_b=item.texts[1],
-        label=item.label,
-        source=item.source,
-        weight=item.weight,
-        rater_id=item.rater_id,
-        split=split_of(item.prompt),
-        created_at=max(event.created_at for event in item.events),
-        event_ids=tuple(sorted(event.id for event in item.events)),
-    )
-
-
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def _bare(text: str) -> str:
-    """A text without case, white space, punctuation, and control and format characters.
-
-    Source:
-        The Unicode Standard, D146: compatibility caseless match.
-    """
-    folded = unicodedata.normalize("NFD", text).casefold()
-    folded = unicodedata.normalize("NFKD", folded).casefold()
-    folded = unicodedata.normalize("NFKD", folded)
-    return "".join(c for c in folded if unicodedata.category(c) not in _UNHEARD)
+def _pair_id(owner: str, one: str, other: str, label: Label, source: Source) -> str:
+    """The same for the same opinion, on whichever side its replies were shown."""
+    if one > other:
+        one, other, label = other, one, _flipped(label)
+    return _digest(f"{owner}\n{one}\n{other}\n{label}\n{source}")
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _age(opinion: Opinion) -> tuple[str, str]:
+    return opinion.created_at, opinion.event_id

@@ -13,6 +13,7 @@ from sqlite_utils import Database
 
 from feedback_store.database import SQLiteFile
 from feedback_store.errors import ConflictError, InvalidFeedbackError
+from feedback_store.hashes import is_held_out_question, is_held_out_rater, path_hash, text_hash
 from feedback_store.ids import new_id, utc_now
 from feedback_store.records import (
     FINISH_REASONS,
@@ -23,7 +24,20 @@ from feedback_store.records import (
     Message,
     Rater,
 )
-from feedback_store.rows import Row, encode, first, insert, one_of, require, rows, to_record
+from feedback_store.rows import (
+    Row,
+    encode,
+    first,
+    insert,
+    one_of,
+    require,
+    rows,
+    scalar,
+    to_record,
+)
+
+# Of the first raters nobody is held out: a service for few would learn from none of them.
+FEWEST_RATERS_TO_HOLD_OUT_ONE = 20
 
 _PATH_SQL = """
     WITH RECURSIVE path (id, depth) AS (
@@ -68,9 +82,10 @@ class Conversations:
     def _add_rater(self, rater_id: str, kind: str, consent: str | None) -> Row:
         with self._file.write() as db:
             db.execute(
-                "INSERT INTO raters (id, kind, consent, created_at) VALUES (?, ?, ?, ?)"
+                "INSERT INTO raters (id, kind, consent, created_at, held_out)"
+                " VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (id) DO NOTHING",  # another process may have been quicker
-                [rater_id, kind, consent, utc_now()],
+                [rater_id, kind, consent, utc_now(), would_hold_out(db, rater_id)],
             )
             return require(db, "raters", rater_id)
 
@@ -122,8 +137,11 @@ class Conversations:
         candidates_id: str | None = None,
         label: str | None = None,
         message_id: str | None = None,
+        retry_of: str | None = None,
     ) -> Message:
         """Add a message below `parent_id`, or as a root; the same id again changes nothing.
+
+        `retry_of` is the response that the conversation's rater asked to have made anew.
 
         Raises:
             ConflictError: The id is known with another content.
@@ -142,16 +160,33 @@ class Conversations:
             "label": label,
         }
         with self._file.write() as db:
-            return to_record(Message, store_message(db, row))
+            stored = to_record(Message, store_message(db, row))
+            if retry_of is not None:
+                _note_retry(db, stored, retry_of)
+            return stored
 
     def add_candidates(
-        self, prompt_message_id: str, replies: Sequence[CandidateReply], *, rater_id: str
+        self,
+        prompt_message_id: str,
+        replies: Sequence[CandidateReply],
+        *,
+        rater_id: str,
+        gold: str | None = None,
     ) -> tuple[str, list[Message]]:
-        """Add replies to be judged blind, labelled a, b, ... in the order given, all or none."""
+        """Add replies to be judged blind, labelled a, b, ... in the order given, all or none.
+
+        Args:
+            prompt_message_id: The message that they answer.
+            replies: What is shown, from left to right.
+            rater_id: To whom.
+            gold: The label of the one known to be best: a hidden test of the rater, which never
+                becomes a comparison.
+        """
         if not 2 <= len(replies) <= len(string.ascii_lowercase):
             raise InvalidFeedbackError(
                 f"{len(replies)} replies cannot be compared; give between 2 and 26."
             )
+        one_of(gold, (None, *string.ascii_lowercase[: len(replies)]), "the gold label")
         candidates_id = new_id()
         with self._file.write() as db:
             prompt = require(db, "messages", prompt_message_id)
@@ -161,6 +196,7 @@ class Conversations:
                 "prompt_message_id": prompt_message_id,
                 "rater_id": rater_id,
                 "created_at": utc_now(),
+                "gold": gold,
             }
             insert(db, "candidates", row)
             common = {
@@ -238,15 +274,75 @@ def store_message(db: Database, row: Row) -> Row:
             )
         return known
     require(db, "conversations", row["conversation_id"])
-    if row["parent_id"] is not None:
-        parent = require(db, "messages", row["parent_id"])
-        if parent["conversation_id"] != row["conversation_id"]:
-            raise ConflictError(
-                f"message {row['parent_id']!r} is in another conversation than "
-                f"{row['conversation_id']!r}; answer within one conversation."
-            )
+    parent = _parent_of(db, row)
     if row["candidates_id"] is not None:
         require(db, "candidates", row["candidates_id"])
     row = {"created_at": utc_now()} | row
-    insert(db, "messages", row)
+    insert(db, "messages", row | _hashes(row, parent))
+    _mark_retries_stale(db, row["parent_id"])
     return row
+
+
+def _mark_retries_stale(db: Database, message_id: str | None) -> None:
+    """Going on from a new or an old response tells which of them was accepted."""
+    db.conn.execute(
+        "INSERT OR IGNORE INTO stale_prompts SELECT rater_id, prompt_hash FROM retries"
+        " WHERE (message_id = :id OR retry_of = :id) AND prompt_hash IS NOT NULL",
+        {"id": message_id},
+    )
+
+
+def would_hold_out(db: Database, rater_id: str) -> bool:
+    """Whether a rater who is new now is to be measured on only, which is for ever."""
+    few = FEWEST_RATERS_TO_HOLD_OUT_ONE
+    known = scalar(db, "SELECT count(*) FROM (SELECT 1 FROM raters LIMIT ?)", [few])
+    return bool(known == few and is_held_out_rater(rater_id))
+
+
+def _parent_of(db: Database, row: Row) -> Row | None:
+    if row["parent_id"] is None:
+        return None
+    parent = require(db, "messages", row["parent_id"])
+    if parent["conversation_id"] != row["conversation_id"]:
+        raise ConflictError(
+            f"message {row['parent_id']!r} is in another conversation than "
+            f"{row['conversation_id']!r}; answer within one conversation."
+        )
+    return parent
+
+
+def _hashes(row: Row, parent: Row | None) -> Row:
+    """What comparisons are derived from, so that no derivation has to read a text again."""
+    if row["role"] == "user":
+        held_out = is_held_out_question(row["content"])
+    else:
+        held_out = bool(parent["held_out"]) if parent else is_held_out_question("")
+    above = parent["path_hash"] if parent else None
+    return {
+        "path_hash": path_hash(above, row["role"], row["content"]),
+        "text_hash": text_hash(row["content"]),
+        "held_out": held_out,
+    }
+
+
+def _note_retry(db: Database, message: Message, retry_of: str) -> None:
+    old = require(db, "messages", retry_of)
+    if old["parent_id"] != message.parent_id or message.parent_id is None:
+        raise ConflictError(
+            f"message {retry_of!r} answers another message than {message.id!r}; "
+            "a retry answers the same one."
+        )
+    if first(db, "SELECT 1 FROM retries WHERE message_id = ?", [message.id]):
+        return
+    conversation = require(db, "conversations", message.conversation_id)
+    row = {
+        "id": new_id(),
+        "message_id": message.id,
+        "retry_of": retry_of,
+        "rater_id": conversation["rater_id"],
+        "idempotency_key": message.id,
+        "created_at": message.created_at,
+        "prompt_hash": require(db, "messages", message.parent_id)["path_hash"],
+    }
+    insert(db, "retries", row)
+    _mark_retries_stale(db, message.id)

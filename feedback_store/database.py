@@ -1,22 +1,24 @@
-"""The one door to SQLite: open, migrate, and run reads and writes as transactions.
+"""The one way to SQLite: open, migrate, and run reads and writes as transactions.
 
-Invariants: every write is one `BEGIN IMMEDIATE` transaction through `SQLiteFile.write`; every read
-sees one snapshot through `SQLiteFile.read`; each commit is flushed to disk before it is
+Invariants: every write is part of one `BEGIN IMMEDIATE` transaction through `SQLiteFile.write`;
+every read sees one snapshot through `SQLiteFile.read`; each commit is flushed to disk before it is
 acknowledged (WAL with synchronous=FULL). One writing and one reading connection serve all threads
-of a process, each behind a lock, so that readers never wait for a write or for another process.
-No SQL about feedback lives here.
+of a process, so that readers never wait for a write or for another process; how writers take turns
+and share commits is in `group_commit`. No SQL about feedback lives here.
 """
 
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3, if there
 
+from feedback_store.door import Door
 from feedback_store.errors import (
     ConflictError,
     FeedbackStoreError,
@@ -24,19 +26,22 @@ from feedback_store.errors import (
     StoreOpenError,
     StoreUnavailableError,
 )
+from feedback_store.group_commit import GroupCommit
 from feedback_store.migrations import APPLICATION_ID, MIGRATIONS, known_migrations
 
 # 3.7.0-3.51.2 can corrupt a WAL database when a checkpoint meets a restarting writer.
 OLDEST_SAFE_SQLITE = (3, 51, 3)
 BUSY_TIMEOUT_MS = 30_000
+CACHE_KIB = 32 * 2**10  # at most, for each connection; less, and a long write spills its pages
 MIGRATION_TIMEOUT_S = 60
-_PRAGMAS = (
-    "foreign_keys = ON",
-    "synchronous = FULL",
-    "secure_delete = ON",
-    "trusted_schema = OFF",
-    f"journal_size_limit = {64 * 2**20}",
-)
+# Set on every connection and read back: a library built without one of them says nothing.
+_SETTINGS = {
+    "foreign_keys": 1,
+    "synchronous": 2,  # FULL: a commit is flushed before it is acknowledged
+    "secure_delete": 1,
+    "trusted_schema": 0,
+    "journal_size_limit": 64 * 2**20,
+}
 
 
 class SQLiteFile:
@@ -45,11 +50,11 @@ class SQLiteFile:
     def __init__(self, path: Path, *, allow_old_sqlite: bool = False) -> None:
         _check_library(allow_old_sqlite)
         self.path = path
-        self._writer_lock = threading.RLock()
         self._reader_lock = threading.Lock()
-        self._writing_thread: int | None = None
         self._writer = self._open()
         self._reader = self.connect(read_only=True)
+        self._door = Door(self._lock_path)
+        self._group = GroupCommit(self._writer, self._door, patience_s=BUSY_TIMEOUT_MS / 1000)
 
     def connect(self, *, read_only: bool = False) -> Database:
         """Open one more connection with the settings that all of them share."""
@@ -60,31 +65,30 @@ class SQLiteFile:
             check_same_thread=False,
         )
         db = Database(connection, execute_plugins=False)
-        for pragma in _PRAGMAS:
-            db.execute(f"PRAGMA {pragma}")
-        if read_only:
-            db.execute("PRAGMA query_only = ON")
+        wanted = _settings(read_only)
+        for name, value in wanted.items():
+            db.conn.execute(f"PRAGMA {name} = {value}")
+        db.conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        _check_settings(db, self.path, wanted | {"busy_timeout": BUSY_TIMEOUT_MS})
         return db
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Database]:
-        """Run a block as one immediate transaction; inside another one, as part of it."""
-        with self._writer_lock, translated(self.path):
-            if self._writer.conn.in_transaction:
-                with self._writer.atomic():
-                    yield self._writer
-                return
-            with _immediate(self._writer):
-                self._writing_thread = threading.get_ident()
-                try:
-                    yield self._writer
-                finally:
-                    self._writing_thread = None
+    def write(self, *, alone: bool = False) -> Iterator[Database]:
+        """Run a block as one transaction; inside another one, as part of it.
+
+        When this returns, the block is on disk. Blocks of several threads may share one commit.
+
+        Args:
+            alone: Share it with nobody: for blocks of more than a few milliseconds, which others
+                would have to wait for, and for those that defer foreign keys.
+        """
+        with translated(self.path), self._group.transaction(alone=alone) as db:
+            yield db
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Database]:
         """Run a block against one snapshot; inside a write, against that write."""
-        if self._writing_thread == threading.get_ident():
+        if self._group.mine:
             yield self._writer
             return
         with self._reader_lock, translated(self.path), _snapshot(self._reader) as db:
@@ -100,19 +104,24 @@ class SQLiteFile:
     @contextlib.contextmanager
     def maintenance(self) -> Iterator[Database]:
         """The writing connection outside any transaction, as VACUUM and checkpoints need it."""
-        with self._writer_lock, self._reader_lock, translated(self.path):
-            yield self._writer
+        with translated(self.path), self._group.exclusive() as db, self._reader_lock:
+            yield db
 
     def close(self) -> None:
         """Close both connections; the last one out folds the WAL into the file."""
-        with self._writer_lock, self._reader_lock:
+        with self.maintenance():
             self._reader.close()
             self._writer.close()
+            self._door.close()
+
+    @property
+    def _lock_path(self) -> str:
+        return f"{self.path}.lock"
 
     def _open(self) -> Database:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock", timeout=MIGRATION_TIMEOUT_S):
+            with FileLock(self._lock_path, timeout=MIGRATION_TIMEOUT_S):
                 return self._migrated()
         except Timeout as exc:
             raise StoreOpenError(
@@ -162,6 +171,29 @@ def _check_library(allow_old_sqlite: bool) -> None:
         )
 
 
+def _settings(read_only: bool) -> dict[str, int]:
+    # Old libraries count the full-text index as unsafe to use in a trigger.
+    old = {"trusted_schema": 1} if sqlite3.sqlite_version_info < OLDEST_SAFE_SQLITE else {}
+    return {**_SETTINGS, **old, "query_only": int(read_only)}
+
+
+def settings_of(db: Database) -> dict[str, Any]:
+    """What a connection says of its own settings, by the names of the pragmas."""
+    names = (*_SETTINGS, "busy_timeout", "query_only", "journal_mode")
+    return {name: (db.execute(f"PRAGMA {name}").fetchone() or [None])[0] for name in names}
+
+
+def _check_settings(db: Database, path: Path, wanted: Mapping[str, int]) -> None:
+    found = settings_of(db)
+    for name, value in wanted.items():
+        if found[name] != value:
+            db.close()
+            raise StoreOpenError(
+                f"SQLite {sqlite3.sqlite_version} does not take {name} = {value} for {path} (it "
+                f"says {found[name]!r}), so nothing would be safe; install pysqlite3>=0.6.1."
+            )
+
+
 def _check_file(db: Database, path: Path) -> None:
     """Refuse a file that is somebody else's or newer than this program, before writing to it."""
     tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -195,8 +227,9 @@ def _immediate(db: Database) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _snapshot(db: Database) -> Iterator[Database]:
-    db.execute("BEGIN")
     try:
+        db.rollback()  # what an interrupted read may have left open
+        db.execute("BEGIN")
         yield db
     finally:
         db.rollback()

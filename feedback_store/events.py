@@ -10,12 +10,15 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from feedback_store.comparisons import split_of
 from feedback_store.conversations import path_to
 from feedback_store.database import SQLiteFile
 from feedback_store.errors import ConflictError, InvalidFeedbackError
+from feedback_store.hashes import prompt_hash, text_hash
 from feedback_store.ids import new_id, utc_now
 from feedback_store.records import (
     CHOICES,
+    SPLITS,
     ChatMessage,
     Choice,
     Demonstration,
@@ -40,11 +43,27 @@ EVENT_TABLES = {
     "choice": "choices",
     "ranking": "rankings",
     "demonstration": "demonstrations",
+    "retry": "retries",
 }
 MAX_KEY_LENGTH = 200
 
 # A person's words are trained on only with their consent; simulated raters and operators need none.
 CONSENTED = "(raters.kind <> 'person' OR raters.consent IS NOT NULL)"
+HEARD = f"{CONSENTED} AND raters.quarantined_at IS NULL"
+
+
+def owners_agree(messages: str) -> str:
+    """SQL: whoever's conversations these messages are in agrees, too, to what is learnt from them.
+
+    Args:
+        messages: SQL for ids of messages, with commas; `raters` in the query is who judged them.
+    """
+    return f"""NOT EXISTS (SELECT 1 FROM messages AS theirs
+        JOIN conversations ON conversations.id = theirs.conversation_id
+        JOIN raters AS owner ON owner.id = conversations.rater_id
+        WHERE theirs.id IN ({messages}) AND owner.id <> raters.id
+        AND NOT {CONSENTED.replace("raters.", "owner.")})"""
+
 
 # Not part of the opinion: a retry may well measure another time.
 _NOT_CONTENT = {"seconds"}
@@ -155,42 +174,36 @@ class Events:
     def thumbs(self) -> list[Thumb]:
         """All thumbs that stand, oldest first."""
         with self._file.read() as db:
-            return current_thumbs(db)
+            return [to_record(Thumb, row) for row in _standing(db, "thumbs", "AND value <> 0")]
 
     def choices(self) -> list[Choice]:
         """All choices that stand, oldest first."""
         with self._file.read() as db:
-            return current_choices(db)
+            return [to_record(Choice, row) for row in _standing(db, "choices")]
 
     def rankings(self) -> list[Ranking]:
         """All rankings that stand, oldest first."""
         with self._file.read() as db:
-            return current_rankings(db)
+            return [to_record(Ranking, row) for row in _standing(db, "rankings")]
 
-    def demonstrations(self) -> list[Demonstration]:
-        """All demonstrations that stand and may be trained on, oldest first."""
+    def demonstrations(self, *, split: str | None = None) -> list[Demonstration]:
+        """All demonstrations that stand and whose raters are heard, oldest first.
+
+        `split` keeps one of `SPLITS`: those of a held-out question or rater are not for training.
+        """
+        one_of(split, (None, *SPLITS), "the split")
         with self._file.read() as db:
-            return current_demonstrations(db, f"AND {CONSENTED}")
-
-
-def current_thumbs(db: Database) -> list[Thumb]:
-    """All thumbs that stand, on an open connection."""
-    return [to_record(Thumb, row) for row in _standing(db, "thumbs", "AND value <> 0")]
-
-
-def current_choices(db: Database) -> list[Choice]:
-    """All choices that stand, on an open connection."""
-    return [to_record(Choice, row) for row in _standing(db, "choices")]
-
-
-def current_rankings(db: Database) -> list[Ranking]:
-    """All rankings that stand, on an open connection."""
-    return [to_record(Ranking, row) for row in _standing(db, "rankings")]
-
-
-def current_demonstrations(db: Database, condition: str = "") -> list[Demonstration]:
-    """All demonstrations that stand, on an open connection."""
-    return [to_record(Demonstration, row) for row in _standing(db, "demonstrations", condition)]
+            standing = _standing(
+                db, "demonstrations", f"AND {HEARD} AND {owners_agree('demonstrations.message_id')}"
+            )
+            found = [to_record(Demonstration, row) for row in standing]
+            raters = rows(db, "SELECT id FROM raters WHERE held_out")
+        held_out = {row["id"] for row in raters}
+        return [
+            item
+            for item in found
+            if split in (None, split_of(item.prompt, held_out_rater=item.rater_id in held_out))
+        ]
 
 
 def prompt_of(path: Sequence[Message]) -> tuple[ChatMessage, ...]:
@@ -225,8 +238,38 @@ def _record(
     if previous is not None:
         sql = f"UPDATE {table} SET superseded_at = ? WHERE id = ?"
         db.execute(sql, [row["created_at"], previous["id"]])
-    insert(db, table, row)
+    store_event(db, table, row)
     return row
+
+
+def store_event(db: Database, table: str, row: Row) -> None:
+    """Insert an event with the hashes of what it is about, on an open transaction."""
+    if table == "demonstrations":
+        found = prompt_hash(row["prompt"])
+        row = row | {"text_hash": text_hash(row["content"])}
+    elif "message_id" in row:
+        message = require(db, "messages", row["message_id"])
+        found = _path_hash_of(db, message["parent_id"])
+    else:
+        shown = require(db, "candidates", row["candidates_id"])
+        found = _path_hash_of(db, shown["prompt_message_id"])
+    insert(db, table, row | {"prompt_hash": found})
+    mark_stale(db, table, row["id"])
+
+
+def mark_stale(db: Database, table: str, event_id: str) -> None:
+    """Note that comparisons are to be derived again from what a rater said about a prompt."""
+    db.conn.execute(
+        f"INSERT OR IGNORE INTO stale_prompts SELECT rater_id, prompt_hash FROM {table}"
+        " WHERE id = ? AND prompt_hash IS NOT NULL",
+        [event_id],
+    )
+
+
+def _path_hash_of(db: Database, message_id: str | None) -> str | None:
+    if message_id is None:
+        return None
+    return str(require(db, "messages", message_id)["path_hash"])
 
 
 def _check_same(known: Row, content: Mapping[str, Any], key: str) -> None:

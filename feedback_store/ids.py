@@ -31,4 +31,9 @@ def new_id() -> str:
 
 def utc_now() -> str:
     """The time as ISO 8601 text in UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso_utc(datetime.now(UTC))
+
+
+def iso_utc(time_utc: datetime) -> str:
+    """A time as the store writes it, so that it can be compared with those in the database."""
+    return time_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

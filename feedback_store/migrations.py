@@ -8,6 +8,9 @@ lock that keeps two processes from running them at once is in `database.py`.
 from sqlite_utils import Database, Migrations
 
 from feedback_store.ids import utc_now
+from feedback_store.migration_0002 import SCHEMA as _SECOND_SCHEMA
+from feedback_store.migration_0002 import carry_over
+from feedback_store.migration_0003 import add_search
 from feedback_store.records import BASE_ADAPTER
 
 APPLICATION_ID = 0x66646263  # "fdbc": tells our files from any other SQLite database
@@ -194,6 +197,24 @@ def _first_schema(db: Database) -> None:
         "INSERT INTO serving (adapter, since, \"by\") VALUES (?, ?, 'installation')",
         [BASE_ADAPTER, now],
     )
+
+
+@MIGRATIONS(name="0002_hashes_and_unpaired")
+def _hashes_and_unpaired(db: Database) -> None:
+    carry_over(db, _SECOND_SCHEMA)
+
+
+@MIGRATIONS(name="0003_search")
+def _search(db: Database) -> None:
+    add_search(db)
+
+
+@MIGRATIONS(name="0004_rater_weights")
+def _rater_weights(db: Database) -> None:
+    # Sums by rater are wanted at every reading: these hold all that they need.
+    db.execute("CREATE INDEX comparisons_said ON comparisons (rater_id, withdrawn_at, weight)")
+    db.execute("CREATE INDEX unpaired_said ON unpaired (rater_id, weight)")
+    db.execute("CREATE INDEX candidates_gold ON candidates (gold) WHERE gold IS NOT NULL")
 
 
 def known_migrations() -> set[str]:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
 Label = Literal["a", "b", "tie"]
-Split = Literal["train", "held_out"]
-Source = Literal["choice", "ranking", "edit", "thumbs"]
+Split = Literal["train", "held_out", "held_out_raters"]
+Source = Literal["choice", "ranking", "edit", "thumbs", "retry", "across"]
+UnpairedSource = Literal["thumb", "both_bad"]
 
 RATER_KINDS = ("person", "simulated", "operator")
 ROLES = ("system", "user", "assistant")
 FINISH_REASONS = ("stop", "length", "cancelled", "error")
+SPLITS = ("train", "held_out", "held_out_raters")
 CHOICES = ("a", "b", "tie", "both_bad")
 ADAPTER_KINDS = ("policy", "reward")
 ADAPTER_STATES = ("candidate", "published", "rejected")
@@ -37,12 +39,20 @@ Prompt = tuple[ChatMessage, ...]
 
 @dataclass(frozen=True, slots=True)
 class Rater:
-    """Someone who chats and votes; `consent` is the version of the terms agreed to, if any."""
+    """Someone who chats and votes.
+
+    `consent` is the version of the terms agreed to, if any. Those of a `held_out` rater are only
+    measured on. `reliability` (0 to 1) scales the weight of what they say; a quarantined rater's
+    counts for nothing while it lasts.
+    """
 
     id: str
     kind: str
     consent: str | None
     created_at: str
+    held_out: bool = False
+    reliability: float = 1.0
+    quarantined_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,18 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """A rater asked for another response: `message_id` in place of `retry_of`."""
+
+    id: str
+    message_id: str
+    retry_of: str
+    rater_id: str
+    idempotency_key: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Demonstration:
     """A response that a rater wrote, from scratch or in place of the response `message_id`."""
 
@@ -141,7 +163,9 @@ class Demonstration:
 class Comparison:
     """Two responses to one prompt and which is better: what the reward model learns from.
 
-    Derived from events, never entered. The same opinion always has the same id.
+    Derived from events, never entered. The same opinion always has the same id. `strength` is what
+    the rater said of how much better it is. Where `rater_id` judged A and `other_rater_id` judged
+    B, each by itself, their habits do not cancel (see `across`).
     """
 
     id: str
@@ -155,6 +179,8 @@ class Comparison:
     split: Split
     created_at: str
     event_ids: tuple[str, ...] = ()
+    strength: float | None = None
+    other_rater_id: str | None = None
 
     def swap(self) -> "Comparison":
         """The same judgement with the sides exchanged."""
@@ -163,8 +189,27 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpaired:
+    """One response found good or bad by itself: TRL's unpaired preference. Derived from events."""
+
+    id: str
+    prompt: Prompt
+    response: str
+    good: bool
+    source: UnpairedSource
+    weight: float
+    rater_id: str
+    split: Split
+    created_at: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
-    """A set of LoRA weights by name; the weights themselves lie in the data directory."""
+    """A set of LoRA weights by name; the weights themselves lie in the data directory.
+
+    `tainted_at` is when somebody was forgotten from whose words they have, or may have, learnt.
+    """
 
     name: str
     kind: str
@@ -173,6 +218,7 @@ class Adapter:
     state: str
     metrics: dict[str, float]
     created_at: str
+    tainted_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

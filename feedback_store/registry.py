@@ -231,12 +231,17 @@ class Registry:
     def running_cycle(self) -> Cycle | None:
         """The cycle that is running; one whose process has died is not, whatever its row says."""
         with self._file.read() as db:
-            row = first(db, "SELECT * FROM cycles WHERE state = 'running'")
-        return to_record(Cycle, row) if row is not None and _is_alive(row) else None
+            return cycle_in_progress(db)
 
     def last_cycle(self) -> Cycle | None:
         """The latest cycle, running or not."""
         return next(iter(self.cycles(limit=1)), None)
+
+
+def cycle_in_progress(db: Database) -> Cycle | None:
+    """The cycle that is running, on an open connection."""
+    row = first(db, "SELECT * FROM cycles WHERE state = 'running'")
+    return to_record(Cycle, row) if row is not None and _is_alive(row) else None
 
 
 def _serving(db: Database) -> Serving:

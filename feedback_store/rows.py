@@ -19,6 +19,7 @@ Record = TypeVar("Record")
 
 _LISTS = {"tags", "prompt", "reasons", "event_ids"}  # become tuples
 _DICTS = {"sampling", "metrics", "config"}
+_FLAGS = {"held_out", "good"}
 
 
 def encode(value: Any) -> Any:
@@ -115,6 +116,8 @@ def _decoded(name: str, value: Any) -> Any:
         return json.loads(value)
     if name in _LISTS and value is not None:
         return tuple(json.loads(value) if isinstance(value, str) else value)
+    if name in _FLAGS:
+        return bool(value)
     if name == "order":
         groups = json.loads(value) if isinstance(value, str) else value
         return tuple(tuple(group) for group in groups)

@@ -174,12 +174,12 @@ def _run(run: Run, model: str, quantization: Quantization) -> None:
 
 
 def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
-    """Derive comparisons from all events and fix what this cycle will use.
+    """Derive comparisons from all events, weigh their raters, and fix what this cycle will use.
 
     Raises:
         NotEnoughDataError: Too few usable comparisons, or none that is new.
     """
-    store.refresh_comparisons()
+    store.assess_raters(by="cycle")
     rows = store.comparisons()
     decided = [c for c in rows if c.label != "tie"]
     if len(decided) < settings.min_comparisons:
@@ -202,9 +202,7 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
             f"{settings.gate.min_prompts} are needed; collect votes on more different questions"
         )
     demonstrations = [
-        Demonstration(d.prompt, d.content)
-        for d in store.demonstrations()
-        if feedback_store.split_of(d.prompt) == "train"
+        Demonstration(d.prompt, d.content) for d in store.demonstrations(split="train")
     ]
     return Snapshot(
         ids=tuple(c.id for c in rows),

@@ -46,12 +46,15 @@ def _said(event: Mapping[str, Any]) -> str:
         return ": ".join([thumb, ", ".join(event["tags"])] if event["tags"] else [thumb])
     if event["event"] == "choice":
         return f"Side by side: {CHOSEN.get(event['choice'], event['choice'])}"
-    return "Better answer" if event["event"] == "demonstration" else "Ranking"
+    names = {"demonstration": "Better answer", "ranking": "Ranking", "retry": "Tried again"}
+    return names[event["event"]]
 
 
 def _about(service: ChatService, event: Mapping[str, Any]) -> str:
     try:
-        if event["event"] in ("thumb", "demonstration") and event["message_id"]:
+        if event["event"] == "demonstration":
+            return short(event["content"], EXCERPT_CHARS)
+        if event["event"] in ("thumb", "retry") and event["message_id"]:
             return short(service.store.message(event["message_id"]).content, EXCERPT_CHARS)
         if event["event"] in ("choice", "ranking"):
             first = service.store.candidates(event["candidates_id"])[0]
@@ -65,15 +68,19 @@ def _about(service: ChatService, event: Mapping[str, Any]) -> str:
 def _became(event: Mapping[str, Any], outcomes: Mapping[int, str]) -> str:
     comparisons = [item for item in event["comparisons"] if not item.get("withdrawn_at")]
     cycles = sorted({cycle for item in comparisons for cycle in item["cycles"]})
+    held_out = any(item["split"] != "train" for item in [*comparisons, event] if "split" in item)
     if cycles:
-        return f"Used by cycle {cycles[-1]}, {_outcome(outcomes.get(cycles[-1], ''))}."
-    if any(item["split"] == "held_out" for item in comparisons):
+        use = "Tested the work of" if held_out else "Taught"
+        return f"{use} cycle {cycles[-1]}, {_outcome(outcomes.get(cycles[-1], ''))}."
+    if event["left_out"]:
+        return f"Counts for nothing now: {event['left_out']}."
+    if held_out:
         return "Kept to test new versions; never trained on."
-    if comparisons or event["event"] == "demonstration":
-        return "Waits for the next training cycle."
-    if event["event"] == "thumb":
+    if event["event"] == "thumb" and not comparisons:
         return "Counts once another reply to the same question gets the opposite thumb."
-    return "Recorded; it prefers neither reply." if event["event"] == "choice" else "Recorded."
+    if event["unpaired"]:
+        return "Recorded; it prefers neither reply."
+    return "Waits for the next training cycle."
 
 
 def _outcome(state: str) -> str:

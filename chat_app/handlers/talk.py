@@ -76,13 +76,15 @@ class Talk:
         try:
             path = await asyncio.to_thread(self._path, rater_id, last_id)
             said = next(message for message in reversed(path) if message.role == "user")
+            old = path[-1].id if path[-1].finish_reason in ("stop", "length") else None
         except StopIteration:
             yield ChatView(problem=NOTHING_SAID)
             return
         except Exception as exc:
             yield ChatView(problem=told(exc))
             return
-        async with aclosing(self._answer(rater_id, said, tab=tab, blind=False)) as views:
+        answers = self._answer(rater_id, said, tab=tab, blind=False, retry_of=old)
+        async with aclosing(answers) as views:
             async for view in views:
                 yield view
 
@@ -116,14 +118,20 @@ class Talk:
     # Inside
 
     async def _answer(
-        self, rater_id: str, said: Message, *, tab: str, blind: bool | None = None
+        self,
+        rater_id: str,
+        said: Message,
+        *,
+        tab: str,
+        blind: bool | None = None,
+        retry_of: str | None = None,
     ) -> Views:
         """Stream one reply, or two when it is their turn; the last view is read from the store."""
         key, stop = (rater_id, tab), asyncio.Event()
         self._stops[key] = stop
         problem = ""
         try:
-            views = self._writing(rater_id, said, blind=blind)
+            views = self._writing(rater_id, said, blind=blind, retry_of=retry_of)
             async with aclosing(_until(stop, views)) as shown:
                 async for writing in shown:
                     if self._stops.get(key) is stop:  # else the tab shows something else by now
@@ -137,20 +145,28 @@ class Talk:
         if watched:
             yield await asyncio.to_thread(self._answered, rater_id, said, problem)
 
-    async def _writing(self, rater_id: str, said: Message, *, blind: bool | None) -> Views:
+    async def _writing(
+        self, rater_id: str, said: Message, *, blind: bool | None, retry_of: str | None
+    ) -> Views:
         """The question alone, then what is written under it."""
         view = await asyncio.to_thread(self._asked, rater_id, said)
         if blind is None:
             blind = await asyncio.to_thread(self._turn_for_two, rater_id, view)
         yield replace(view, busy=True, draft="")
-        views = self._two(rater_id, said, view) if blind else self._one(rater_id, said, view)
+        if blind:
+            views = self._two(rater_id, said, view)
+        else:
+            views = self._one(rater_id, said, view, retry_of=retry_of)
         async with aclosing(views) as shown:
             async for writing in shown:
                 yield writing
 
-    async def _one(self, rater_id: str, said: Message, view: ChatView) -> Views:
+    async def _one(
+        self, rater_id: str, said: Message, view: ChatView, *, retry_of: str | None
+    ) -> Views:
         text, shown_at = "", 0.0
-        async with aclosing(self._service.reply(rater_id, said.id)) as pieces:
+        reply = self._service.reply(rater_id, said.id, retry_of=retry_of)
+        async with aclosing(reply) as pieces:
             async for piece in pieces:
                 text += piece.text
                 if time.monotonic() - shown_at >= UPDATE_S:

@@ -92,7 +92,7 @@ class Votes:
             )
         except Exception as exc:
             return replace(view_at(self._service, rater_id, message_id), problem=told(exc))
-        note = "Saved your better answer: the next cycle learns from it. The chat itself stays."
+        note = "Saved; see “What became of your votes”. The chat itself stays."
         return replace(view_at(self._service, rater_id, message_id), note=note)
 
     def _voted(
@@ -120,7 +120,7 @@ class Votes:
     def _require_consent(self, rater_id: str) -> None:
         if not self._service.consented(rater_id):
             raise RefusedError(
-                "Nothing was saved: votes train the model, so accept the notice at the top first."
+                "Nothing was saved: votes train the model, so agree first, under “Your data”."
             )
 
     def _view_of_pair(self, rater_id: str, candidates_id: str) -> ChatView:

@@ -22,6 +22,7 @@ from chat_app.service import ChatService
 
 HEADER_S = 5.0  # seconds between looks at what is served
 AGREED = "Thank you: your votes count from now on."
+DECLINED = "Nothing you say is learnt from. To vote, open “Your data” at the side."
 WITHDRAWN = "Done: no vote of yours is used from now on."
 OPEN_SIDEBAR = """() => { if (window.innerWidth >= 768)
     document.querySelector('#sidebar button[aria-label="Toggle Sidebar"]')?.click() }"""
@@ -86,7 +87,8 @@ class ChatPage:
         for choice, button in parts.choices.items():
             button.click(self._on_choice(choice), parts.pair_id, everything, **EVENT)
         parts.agree.click(self._on_consent(True), None, parts.notice, **EVENT)
-        parts.decline.click(lambda: gr.update(visible=False), None, parts.notice, **EVENT)
+        parts.decline.click(self._on_decline, None, parts.notice, **EVENT)
+        parts.reconsider.click(lambda: gr.update(visible=True), None, parts.notice, **EVENT)
         parts.withdraw.click(self._on_consent(False), None, parts.notice, **EVENT)
         parts.refresh.click(self._receipts, None, parts.receipts, **EVENT)
 
@@ -191,6 +193,10 @@ class ChatPage:
             return gr.update(visible=not given)
 
         return answered
+
+    def _on_decline(self) -> Any:
+        gr.Info(DECLINED)
+        return gr.update(visible=False)
 
     # Helpers
 

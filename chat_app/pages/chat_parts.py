@@ -62,6 +62,7 @@ class ChatParts:
                 self.refresh = gr.Button("Refresh", size="sm")
             with gr.Accordion("Your data", open=False):
                 gr.Markdown(DATA, elem_classes="quiet")
+                self.reconsider = gr.Button("Let my votes count", size="sm")
                 self.withdraw = gr.Button("Stop using my votes", size="sm")
 
     def _notice(self) -> None:

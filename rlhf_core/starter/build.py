@@ -2,7 +2,8 @@
 
 Many small optimizer steps teach facts, many tokens do not: about 1,900 tokens a step. Rows hold
 whole documents, so that position 0 always begins one, as a prompt does when the model serves.
-The result is deterministic for one torch build and thread count; `check` compares its hash.
+The result is deterministic for one torch build, thread count and kind of processor; `check`
+compares its hash.
 """
 
 import hashlib

@@ -287,6 +287,12 @@ def test_a_backup_restores_to_the_same_state(command: Command, data: Path, tmp_p
     assert "exists already" in one_line(command("backup", copy, "--data", data), 3)
     assert command("restore", copy, "--data", new).returncode == 0
     assert "exists already" in one_line(command("restore", copy, "--data", new), 3)
+    damaged = copy / "adapters" / "policy-000001"
+    damaged.mkdir(parents=True)
+    (damaged / "adapter_model.safetensors").write_bytes(b"cut short")
+    said = one_line(command("restore", copy, "--data", tmp_path / "no"), 1)
+    assert "nothing was restored" in said and not (tmp_path / "no").exists()
+    shutil.rmtree(damaged)
     status = [command("status", "--data", path, "--json").stdout for path in (data, new)]
     assert status[0] == status[1] and (new / "secrets" / "key").read_text() == "s"
     assert "no backup" in one_line(command("restore", tmp_path, "--data", tmp_path / "x"), 2)
@@ -342,7 +348,10 @@ def test_the_doctor_names_what_is_wrong(command: Command, data: Path, tiny_model
     assert done.returncode == 0, done.stderr
     assert {
         finding["name"]: finding["good"] for finding in json.loads(done.stdout)
-    } == dict.fromkeys(("python", "disk", "database", "adapters", "model"), True)
+    } == dict.fromkeys(
+        ("python", "disk", "database", "comparisons", "adapters", "cycles", "erasure", "model"),
+        True,
+    )
     (data / "feedback.db").write_bytes(b"no database" * 1000)
     assert "database" in one_line(command(*words, **settings), 1)
 

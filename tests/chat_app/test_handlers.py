@@ -183,6 +183,15 @@ def test_trying_again_makes_a_sibling_and_shows_it(talk: Talk, service: ChatServ
     assert [m.id for m in again.messages] == [view.messages[0].id, replies[-1].id]
 
 
+def test_trying_again_is_noted_as_a_retry_of_the_reply_it_replaces(
+    talk: Talk, service: ChatService
+) -> None:
+    first = say(talk, "hello")
+    again = watch(talk.again(ANN, last_id=first.last_id, tab="t"))[-1]
+    [retry] = [event for event in service.receipts(ANN) if event["event"] == "retry"]
+    assert (retry["retry_of"], retry["message_id"]) == (first.last_id, again.last_id)
+
+
 def test_an_edited_question_is_a_sibling_with_its_own_answer(
     talk: Talk, service: ChatService
 ) -> None:
@@ -365,7 +374,7 @@ def test_receipts_say_what_became_of_each_vote(
     service.store.use_comparisons(cycle.id, [comparison.id for comparison in used])
     service.store.finish_cycle(cycle.id, state="rejected")
     became = receipts_of(service, ANN)[1].became
-    assert became == "Used by cycle 1, whose result did not pass the tests."
+    assert became == "Taught cycle 1, whose result did not pass the tests."
 
 
 # Operating

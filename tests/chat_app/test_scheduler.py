@@ -38,7 +38,7 @@ def vote(store: FeedbackStore, count: int) -> None:
     rater = store.add_rater("rater", consent="1")
     for number in range(count):
         conversation = store.add_conversation(rater.id)
-        asked = store.add_message(conversation.id, "user", f"What is {number}?")
+        asked = store.add_message(conversation.id, "user", f"{number} of {conversation.id}?")
         replies = [CandidateReply("one thing"), CandidateReply("another")]
         shown, _ = store.add_candidates(asked.id, replies, rater_id=rater.id)
         key = f"{conversation.id}"

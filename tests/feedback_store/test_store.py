@@ -6,17 +6,18 @@ import sys
 
 import pytest
 from sqlite_utils import Database
+from sqlite_utils.utils import sqlite3 as sqlite3_in_use
 
 from feedback_store import (
     BASE_ADAPTER,
-    ConflictError,
     FeedbackStore,
     FeedbackStoreError,
     StoreOpenError,
     StoreUnavailableError,
+    database,
 )
-from feedback_store.database import BUSY_TIMEOUT_MS, OLDEST_SAFE_SQLITE
-from feedback_store.migrations import APPLICATION_ID
+from feedback_store.database import BUSY_TIMEOUT_MS, OLDEST_SAFE_SQLITE, settings_of
+from feedback_store.migrations import APPLICATION_ID, known_migrations
 
 WITHOUT_PYSQLITE = """
 import sys
@@ -74,6 +75,23 @@ def test_every_commit_is_durable_and_every_deletion_thorough(store):
     assert pragma(store, "foreign_keys") == 1
     assert pragma(store, "secure_delete") == 1
     assert pragma(store, "busy_timeout") == BUSY_TIMEOUT_MS >= 5000
+
+
+def test_every_connection_has_the_settings_that_it_was_opened_for(store):
+    with store._file.read() as reader, store._file.long_read() as other:
+        for db in (reader, other):
+            found = settings_of(db)
+            assert found["query_only"] == 1
+            assert (found["synchronous"], found["foreign_keys"]) == (2, 1)
+    with store._file.write() as writer:
+        assert settings_of(writer)["query_only"] == 0
+
+
+def test_a_setting_that_is_not_taken_is_refused(path, monkeypatch):
+    monkeypatch.setitem(database._SETTINGS, "page_count", 12)  # cannot be set, only asked
+    with pytest.raises(StoreOpenError, match="does not take page_count = 12") as error:
+        FeedbackStore(path)
+    one_line(error)
 
 
 def test_reads_cannot_write(store):
@@ -174,25 +192,6 @@ def test_a_write_that_fails_leaves_nothing(store, ann):
     assert store.counts()["messages"] == 1
 
 
-def test_a_backup_is_a_store_with_everything_in_it(store, ann, tmp_path):
-    ann.thumb(ann.reply(ann.ask("hello"), "hi"), 1)
-    store.backup(tmp_path / "copies" / "monday.db")
-    assert [p.name for p in (tmp_path / "copies").iterdir()] == ["monday.db"]
-    with FeedbackStore(tmp_path / "copies" / "monday.db") as copy:
-        assert copy.counts() == store.counts()
-        assert copy.verify() == []
-    with pytest.raises(ConflictError, match="exists"):
-        store.backup(tmp_path / "copies" / "monday.db")
-
-
-def test_a_backup_that_cannot_be_written_says_so(store, tmp_path):
-    (tmp_path / "file").touch()
-    for target in (tmp_path / "file" / "monday.db", tmp_path / ("n" * 300)):
-        with pytest.raises(StoreUnavailableError, match="cannot write the backup") as error:
-            store.backup(target)
-        one_line(error)
-
-
 def test_verify_names_damage(store, ann, path):
     ann.ask("hello")
     store.close()
@@ -202,3 +201,28 @@ def test_verify_names_damage(store, ann, path):
         db.execute("DELETE FROM conversations")
     with FeedbackStore(path) as damaged:
         assert damaged.verify() == ["row 1 of messages refers to a missing one in conversations"]
+
+
+def test_verify_names_candidates_without_replies_and_comparisons_without_texts(store, ann, path):
+    ann.choose(ann.shown("hello", "hi", "well"), "a")
+    store.refresh_comparisons()
+    name = store.comparisons()[0].id
+    assert store.verify() == []
+    with Database(path) as db:
+        db.execute("UPDATE messages SET candidates_id = NULL, label = NULL WHERE label = 'b'")
+        db.execute("UPDATE comparisons SET b = 'nowhere'")
+    damage = store.verify()
+    assert [line for line in damage if line.endswith("have 1 replies")]
+    assert f"comparison {name} refers to texts that are missing" in damage
+
+
+def test_the_condition_names_what_an_operator_asks_for(store, ann):
+    ann.choose(ann.shown("hello", "hi", "well"), "a")
+    found = store.condition()
+    assert found["schema"] == max(known_migrations())
+    assert found["sqlite"] == sqlite3_in_use.sqlite_version
+    assert (found["settings"]["synchronous"], found["settings"]["journal_mode"]) == (2, "wal")
+    assert found["file_bytes"] > 0 and found["wal_bytes"] > 0
+    assert found["stale"] == 1
+    store.refresh_comparisons()
+    assert store.condition()["stale"] == 0

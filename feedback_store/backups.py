@@ -1,0 +1,157 @@
+"""Copies of a store: taken while others write, put back only when they are whole.
+
+Invariants: a copy, and a restored store, has its name only once it is complete and flushed to disk,
+and then is its owner's only; nothing that exists is ever replaced.
+
+Copies are made by `VACUUM INTO`, in one snapshot, so that every table is of the same moment. The
+backup API would serve as well, but it starts again whenever another process has written between two
+of its steps, and it copies free pages, where the new file has none.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from feedback_store.database import SQLiteFile, translated
+from feedback_store.errors import (
+    ConflictError,
+    FeedbackStoreError,
+    StoreOpenError,
+    StoreUnavailableError,
+)
+from feedback_store.health import damage_of
+from feedback_store.ids import new_id
+from feedback_store.migrations import APPLICATION_ID
+
+_MAGIC = b"SQLite format 3\0"
+_APPLICATION_ID_AT = slice(68, 72)  # in the header; sqlite.org/fileformat.html, section 1.3
+_BESIDE = ("-wal", "-shm", ".lock")  # what SQLite and the lock keep beside a database
+
+
+class Backups:
+    """Backup and restore of a store."""
+
+    _file: SQLiteFile
+
+    def backup(self, path: Path | str) -> None:
+        """Write a complete copy of this moment to a new file, while others go on writing.
+
+        Raises:
+            ConflictError: The file exists.
+            StoreUnavailableError: The directory cannot be written, or is full.
+        """
+        with _new_file(Path(path), "the backup") as partial:
+            os.close(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600))  # private from the start
+            with translated(partial), closing(self._file.connect()) as db:
+                db.execute("VACUUM INTO ?", [str(partial)])
+
+    @staticmethod
+    def restore(backup: Path | str, target: Path | str, *, allow_old_sqlite: bool = False) -> None:
+        """Make a store at `target` from a backup, checked to the last row; `backup` is only read.
+
+        Args:
+            backup: What `backup` wrote; one of an older version comes out in the present schema.
+            target: Where nothing is yet.
+            allow_old_sqlite: Do so on a SQLite with the WAL-reset bug all the same.
+
+        Raises:
+            ConflictError: There is something at `target`, or `backup` is a store in use.
+            StoreOpenError: `backup` is damaged, no backup, or of a newer version.
+            StoreUnavailableError: The directory cannot be written, or is full.
+        """
+        backup, target = Path(backup), Path(target)
+        _check_backup(backup)
+        with _new_file(target, "the restored store") as partial:
+            os.close(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600))
+            shutil.copyfile(backup, partial)
+            try:
+                damage = _damage_of_copy(partial, allow_old_sqlite)
+            except StoreOpenError as exc:
+                raise StoreOpenError(str(exc).replace(str(partial), str(backup))) from exc
+            if damage:
+                raise StoreOpenError(
+                    f"{backup} is damaged ({damage[0]}); restore a backup that is whole."
+                )
+
+
+def _check_backup(backup: Path) -> None:
+    """Refuse what is no database of ours; an empty file would pass for a new store."""
+    wal = Path(f"{backup}-wal")
+    try:
+        with backup.open("rb") as file:
+            header = file.read(100)
+        in_use = wal.exists() and wal.stat().st_size > 0
+    except OSError as exc:
+        raise StoreOpenError(
+            f"cannot read the backup {backup} ({exc.strerror}); restore a backup that is there."
+        ) from exc
+    found = int.from_bytes(header[_APPLICATION_ID_AT], "big")
+    if not header.startswith(_MAGIC) or found != APPLICATION_ID:
+        raise StoreOpenError(
+            f"cannot open {backup} as a feedback database (it is not one, or was cut off); "
+            "restore a backup that is whole."
+        )
+    if in_use:
+        raise ConflictError(
+            f"{backup} is in use or was not closed (it has a write-ahead log), so its file alone "
+            "is incomplete; make a backup of it, and restore that."
+        )
+
+
+def _damage_of_copy(partial: Path, allow_old_sqlite: bool) -> list[str]:
+    """Bring a copy to the present schema and read all of it."""
+    file = SQLiteFile(partial, allow_old_sqlite=allow_old_sqlite)
+    try:
+        with file.long_read() as db:
+            return damage_of(db)
+    finally:
+        file.close()
+
+
+@contextmanager
+def _new_file(target: Path, what: str) -> Iterator[Path]:
+    """A file to fill, which gets its name when that is done and flushed."""
+    partial = target.with_name(f"{target.name}.{new_id()}.partial")
+    try:
+        _require_free(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        flush(partial)
+        _publish(partial, target)
+        flush(target.parent)
+    except FeedbackStoreError:
+        raise  # some of these are OSErrors too, and say more
+    except OSError as exc:
+        raise StoreUnavailableError(
+            f"cannot write {what} {target} ({exc.strerror}); choose another directory."
+        ) from exc
+    finally:
+        for suffix in ("", *_BESIDE):
+            with suppress(OSError):
+                Path(f"{partial}{suffix}").unlink(missing_ok=True)
+
+
+def _require_free(target: Path) -> None:
+    """Refuse early; an old write-ahead log would even be played into the new file."""
+    for path in (target, *(Path(f"{target}{suffix}") for suffix in ("-wal", "-shm"))):
+        if path.exists():
+            raise ConflictError(f"{path} exists; choose another name, or move it away.")
+
+
+def _publish(partial: Path, target: Path) -> None:
+    """Give a finished file its name; unlike a rename, this never replaces another file."""
+    try:
+        os.link(partial, target)
+    except FileExistsError as exc:
+        raise ConflictError(f"{target} exists; choose another name, or move it away.") from exc
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

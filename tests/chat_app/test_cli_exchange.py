@@ -1,0 +1,149 @@
+"""Export and import on the command line: where files go, what is said, the exit codes."""
+
+import io
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from feedback_store.records import CandidateReply
+from feedback_store.store import FeedbackStore
+from tests.chat_app import test_cli
+from tests.chat_app.test_cli import Command, one_line
+
+command, data = test_cli.command, test_cli.data
+
+GOOD = json.dumps(
+    {
+        "chosen": "\n\nHuman: Capital of Chile?\n\nAssistant: Santiago.",
+        "rejected": "\n\nHuman: Capital of Chile?\n\nAssistant: Bonn.",
+    }
+)
+
+
+@pytest.mark.parametrize("form", ["preference", "preferences"])
+def test_an_export_goes_where_it_is_told(
+    command: Command, data: Path, tmp_path: Path, form: str
+) -> None:
+    words = ["export", "--format", form, "--data", data]
+    line = command(*words).stdout
+    assert json.loads(line)["chosen"][0]["content"] == "Lima."
+    for place in ([tmp_path / "a.jsonl"], ["--to", tmp_path / "b.jsonl"]):
+        done = command(*words, *place)
+        assert f"1 rows of {form} written to {place[-1]}" in one_line(done, 0)
+        assert Path(place[-1]).read_text() == line
+    done = command(*words, "--to", tmp_path / "c.parquet", "--json")
+    report = json.loads(done.stdout)
+    assert (report["rows"], report["left_out"], done.stderr) == (1, {}, "")
+    assert pq.read_table(report["path"]).to_pylist() == [json.loads(line)]
+
+
+def test_a_kept_export_lies_in_the_data_directory_and_is_forgotten_with_the_rater(
+    command: Command, data: Path
+) -> None:
+    done = command("export", "--keep", "parquet", "--format", "sft", "--data", data, "--json")
+    file = Path(json.loads(done.stdout)["path"])
+    assert file.parent == (data / "exports").resolve() and file.name.startswith("sft-")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert command("forget", "rater-1", "--yes", "--data", data).returncode == 0
+    assert not file.exists()
+
+
+def test_filters_reach_the_store_and_what_is_left_out_is_said(command: Command, data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        asked = store.add_message(store.conversations("rater-1")[0].id, "user", "Tea?")
+        replies = [CandidateReply("Yes.", adapter="policy-000001"), CandidateReply("No.")]
+        shown, _ = store.add_candidates(asked.id, replies, rater_id="rater-1")
+        store.add_choice(shown, "rater-1", "tie", idempotency_key="k2")
+    words = ["export", "--format", "preference", "--data", data]
+    assert "1 rows of preference; ties left out: 1" in one_line(command(*words), 0)
+    done = command(*words, "--adapter", "policy-000001")
+    assert done.stdout == "" and "0 rows of preference; ties left out: 1" in one_line(done, 0)
+    for option in (["--since", "2999-01-01"], ["--rater", "x"], ["--source", "edit"]):
+        assert command(*words, *option).stdout == ""
+    row = json.loads(command(*words, "--with-metadata", "--min-weight", "1").stdout)
+    assert (row["rater"], row["source"], row["weight"]) == ("rater-1", "choice", 1.0)
+    pairs = command("export", "--format", "unpaired", "--split-comparisons", "--data", data)
+    assert [json.loads(line)["label"] for line in pairs.stdout.splitlines()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--format", "preference", "--split", "test"], "'test'"),
+        (["--format", "events", "--with-metadata"], "'with_metadata'"),
+        (["--since", "yesterday"], "'yesterday'"),
+        (["--format", "csv"], "csv"),
+        (["--json"], "--to or --keep"),
+        (["a.jsonl", "--keep", "jsonl"], "one place"),
+        (["--keep", "parquet"], "events do not fit"),
+        (["--to", "/dev/null"], "not a regular file"),
+    ],
+)
+def test_an_export_that_makes_no_sense_is_wrong_usage(
+    command: Command, data: Path, words: list[str], says: str
+) -> None:
+    assert says in one_line(command("export", *words, "--data", data), 2)
+
+
+def test_an_import_says_what_became_of_every_line(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "hh.jsonl"
+    parted = GOOD.replace("Chile", "Peru", 1)
+    file.write_text("\n".join([GOOD, "{broken", parted, GOOD]))
+    words = ["import", file, "--format", "hh", "--data", data]
+    done = command(*words)
+    assert done.returncode == 0 and done.stderr == ""
+    assert [" ".join(line.split()) for line in done.stdout.splitlines()] == [
+        "4 lines of hh read: 1 judgements are new",
+        "1 known already",
+        "1 left out: the conversations part before the last reply",
+        "1 malformed lines, the first of them named",
+        "line 2: not JSON: Expecting property name enclosed in double quotes: line 1 column 2 "
+        "(char 1)",
+    ]
+    report = json.loads(command(*words, "--json").stdout)
+    assert (report["read"], report["new"], report["known"]) == (4, 0, 2)
+    assert report["malformed"][0][0] == 2
+    exported = command("export", "--format", "preference", "--data", data).stdout
+    assert len(exported.splitlines()) == 2
+
+
+def test_a_file_without_anything_usable_is_named_with_its_first_fault(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "arena.json"
+    file.write_text(f"[{GOOD}]")
+    line = one_line(command("import", file, "--format", "arena", "--data", data), 2)
+    assert str(file) in line and "line 1: there is no 'winner'" in line
+    file.write_text("[1,")
+    assert "JSON list" in one_line(command("import", file, "--format", "hh", "--data", data), 2)
+    nowhere = ["import", "/none.parquet", "--format", "hh", "--data", tmp_path / "new"]
+    assert "/none.parquet" in one_line(command(*nowhere), 2)
+    assert not (tmp_path / "new").exists()
+
+
+def test_lines_may_come_from_standard_input(
+    command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{GOOD}\n"))
+    done = command("import", "-", "--format", "hh", "--data", data)
+    assert "1 judgements are new" in done.stdout
+
+
+def test_events_of_a_forgotten_rater_stay_out_and_that_is_said(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.jsonl"
+    command("export", file, "--data", data)
+    command("forget", "rater-1", "--yes", "--data", data)
+    done = command("import", file, "--data", data)
+    assert [" ".join(line.split()) for line in done.stdout.splitlines()] == [
+        "0 of 1 events were new",
+        "1 left out: a rater who was forgotten here",
+    ]
