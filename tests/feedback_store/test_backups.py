@@ -190,7 +190,7 @@ def test_backups_under_load_restore_to_whole_stores(path, tmp_path, times):
         with FeedbackStore(path) as store:
             sizes = [9]
             for number in range(times):
-                wait_for_choices(store, sizes[-1] + 1)  # on a slow disk none may have come meanwhile
+                wait_for_choices(store, sizes[-1] + 1)  # none may have come meanwhile
                 sizes.append(check_a_backup(store, tmp_path / f"{number}"))
             wait_for_choices(store, sizes[-1] + 1)  # the voters went on
         assert all(voter.poll() is None for voter in voters)
