@@ -19,7 +19,6 @@ comparison of the same two texts.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Literal, NamedTuple
 
@@ -88,8 +87,7 @@ class Single(NamedTuple):
     event_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
+class Derived(NamedTuple):
     """What the opinions of one rater on one prompt come to."""
 
     pairs: list[Pair]
@@ -180,11 +178,12 @@ def _flipped(label: Label) -> Label:
 
 def _most_direct(proposed: Sequence[Pair]) -> list[Pair]:
     """One pair for every two different texts: the most direct one, then the latest."""
+    different = [pair for pair in proposed if pair.a.text != pair.b.text]
+    if len(different) < 2:
+        return different
     best: dict[tuple[str, str], tuple[tuple[int, str, tuple[str, ...]], Pair]] = {}
-    for pair in proposed:
+    for pair in different:
         one, other = pair.a.text, pair.b.text
-        if one == other:
-            continue
         subject = (one, other) if one < other else (other, one)
         rank = (-_DIRECTNESS.index(pair.source), pair.created_at, pair.event_ids)
         if subject not in best or best[subject][0] < rank:

@@ -9,7 +9,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 from sqlite_utils import Database
@@ -29,7 +28,8 @@ from feedback_store.ids import utc_now
 from feedback_store.rows import scalar
 
 _DERIVATION = 3  # raise it when comparisons.py changes, so that stores derive afresh
-BATCH = 2_000  # rater-and-prompt groups in one write transaction: about a tenth of a second
+BATCH = 500  # rater-and-prompt groups at a time; more, and collecting garbage takes longer
+BATCHES = 4  # in one write transaction: about a tenth of a second
 Group = tuple[str, str]  # (rater id, hash of the prompt)
 Values = tuple[Any, ...]
 
@@ -97,22 +97,26 @@ def refresh(file: SQLiteFile) -> int:
     new = 0
     while _any_stale(file):
         with file.write(alone=True) as db:
-            new += _refresh_batch(db)
+            new += sum(_refresh_batch(db) for _ in range(BATCHES))
     return new
 
 
 def mark_all_stale(db: Database) -> None:
     """Have everything derived afresh."""
-    for table in (*EVENT_TABLES.values(), "comparisons", "unpaired"):
-        db.conn.execute(
-            f"INSERT OR IGNORE INTO stale_prompts SELECT rater_id, prompt_hash FROM {table}"
-            " WHERE prompt_hash IS NOT NULL"
-        )
+    for table in EVENT_TABLES.values():  # in an index's order, which is three times as fast
+        _mark_stale(db, f"{table} WHERE superseded_at IS NULL AND prompt_hash IS NOT NULL")
+    for table in ("comparisons", "unpaired"):  # there may be some that no event implies any more
+        _mark_stale(db, table)
     db.conn.execute(
         "INSERT INTO bookkeeping VALUES ('derivation', ?)"
         " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         [_DERIVATION],
     )
+
+
+def _mark_stale(db: Database, where: str) -> None:
+    pairs = f"SELECT DISTINCT rater_id, prompt_hash FROM {where}"
+    db.conn.execute(f"INSERT OR IGNORE INTO stale_prompts {pairs}")
 
 
 def opinions_of(db: Database, up_to: Group) -> Iterator[tuple[Group, Opinion]]:
@@ -212,7 +216,7 @@ def _held_out_raters(db: Database) -> set[str]:
 
 def _pair_row(group: Group, pair: Pair, held_out: set[str]) -> Values:
     """The values of `_PAIR`."""
-    prompt = min(pair.a, pair.b, key=attrgetter("prompt_id"))
+    prompt = pair.a if pair.a.prompt_id <= pair.b.prompt_id else pair.b
     return (
         pair.id,
         *group,
@@ -224,7 +228,7 @@ def _pair_row(group: Group, pair: Pair, held_out: set[str]) -> Values:
         pair.weight,
         pair.strength,
         split(bool(prompt.held_out), group[0] in held_out),
-        json.dumps(pair.event_ids),
+        f"[{', '.join(map(json.dumps, pair.event_ids))}]",  # much faster than dumping a tuple
         pair.created_at,
         None,
     )

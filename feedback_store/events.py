@@ -13,7 +13,7 @@ from sqlite_utils import Database
 from feedback_store.comparisons import split_of
 from feedback_store.conversations import path_to
 from feedback_store.database import SQLiteFile
-from feedback_store.errors import ConflictError, InvalidFeedbackError
+from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
 from feedback_store.hashes import prompt_hash, text_hash
 from feedback_store.ids import new_id, utc_now
 from feedback_store.records import (
@@ -65,6 +65,11 @@ def owners_agree(messages: str) -> str:
         AND NOT {CONSENTED.replace("raters.", "owner.")})"""
 
 
+_PROMPT_OF_MESSAGE = """SELECT parent.path_hash FROM messages
+    LEFT JOIN messages AS parent ON parent.id = messages.parent_id WHERE messages.id = ?"""
+_PROMPT_OF_CANDIDATES = """SELECT path_hash FROM candidates
+    JOIN messages ON messages.id = prompt_message_id WHERE candidates.id = ?"""
+
 # Not part of the opinion: a retry may well measure another time.
 _NOT_CONTENT = {"seconds"}
 
@@ -88,9 +93,12 @@ class Events:
         one_of(value, (1, -1, 0), "a thumb")
         about = {"message_id": message_id, "rater_id": rater_id}
         content = {"value": int(value), "tags": tuple(tags), "comment": comment}
-        with self._file.write() as db:
+
+        def work(db: Database) -> Row:
             _require_response(db, message_id)
-            return to_record(Thumb, _record(db, "thumbs", about, content, idempotency_key))
+            return _record(db, "thumbs", about, content, idempotency_key)
+
+        return to_record(Thumb, self._file.run(work))
 
     def add_choice(
         self,
@@ -108,13 +116,16 @@ class Events:
         not_negative(seconds, "the seconds of a choice")
         about = {"candidates_id": candidates_id, "rater_id": rater_id}
         content = {"choice": choice, "strength": strength, "seconds": seconds}
-        with self._file.write() as db:
+
+        def work(db: Database) -> Row:
             if len(labels := _labels(db, candidates_id)) != 2:
                 raise InvalidFeedbackError(
                     f"candidates {candidates_id!r} are {len(labels)}, so a choice between two "
                     "does not fit; send a ranking."
                 )
-            return to_record(Choice, _record(db, "choices", about, content, idempotency_key))
+            return _record(db, "choices", about, content, idempotency_key)
+
+        return to_record(Choice, self._file.run(work))
 
     def add_ranking(
         self,
@@ -127,10 +138,12 @@ class Events:
         """Record an order of all candidates, best first, ties in one group."""
         groups = tuple(tuple(sorted(group)) for group in order)
         about = {"candidates_id": candidates_id, "rater_id": rater_id}
-        with self._file.write() as db:
+
+        def work(db: Database) -> Row:
             check_labels(db, candidates_id, groups)
-            row = _record(db, "rankings", about, {"order": groups}, idempotency_key)
-            return to_record(Ranking, row)
+            return _record(db, "rankings", about, {"order": groups}, idempotency_key)
+
+        return to_record(Ranking, self._file.run(work))
 
     def add_demonstration(
         self,
@@ -148,14 +161,17 @@ class Events:
             raise InvalidFeedbackError(
                 "a demonstration belongs to either a message or a prompt; give exactly one."
             )
-        with self._file.write() as db:
+        about = {"rater_id": rater_id, "message_id": message_id}
+
+        def work(db: Database) -> Row:
+            said = prompt or ()
             if message_id is not None:
-                response = _require_response(db, message_id)
-                prompt = prompt_of(path_to(db, response["id"])[:-1])
-            about = {"rater_id": rater_id, "message_id": message_id}
-            text = {"prompt": checked_prompt(prompt or ()), "content": content}
-            row = _record(db, "demonstrations", about, text, idempotency_key)
-            return to_record(Demonstration, row)
+                _require_response(db, message_id)
+                said = prompt_of(path_to(db, message_id)[:-1])
+            text = {"prompt": checked_prompt(said), "content": content}
+            return _record(db, "demonstrations", about, text, idempotency_key)
+
+        return to_record(Demonstration, self._file.run(work))
 
     def current_thumb(self, message_id: str, rater_id: str) -> Thumb | None:
         """A rater's thumb on a response, unless taken back."""
@@ -248,13 +264,13 @@ def store_event(db: Database, table: str, row: Row) -> None:
         found = prompt_hash(row["prompt"])
         row = row | {"text_hash": text_hash(row["content"])}
     elif "message_id" in row:
-        message = require(db, "messages", row["message_id"])
-        found = _path_hash_of(db, message["parent_id"])
+        found = _path_hash(db, _PROMPT_OF_MESSAGE, row["message_id"])
     else:
-        shown = require(db, "candidates", row["candidates_id"])
-        found = _path_hash_of(db, shown["prompt_message_id"])
+        found = _path_hash(db, _PROMPT_OF_CANDIDATES, row["candidates_id"])
     insert(db, table, row | {"prompt_hash": found})
-    mark_stale(db, table, row["id"])
+    if found is not None:
+        sql = "INSERT OR IGNORE INTO stale_prompts VALUES (?, ?)"
+        db.conn.execute(sql, [row["rater_id"], found])
 
 
 def mark_stale(db: Database, table: str, event_id: str) -> None:
@@ -266,10 +282,11 @@ def mark_stale(db: Database, table: str, event_id: str) -> None:
     )
 
 
-def _path_hash_of(db: Database, message_id: str | None) -> str | None:
-    if message_id is None:
-        return None
-    return str(require(db, "messages", message_id)["path_hash"])
+def _path_hash(db: Database, sql: str, about: str) -> str | None:
+    found = db.conn.execute(sql, [about]).fetchone()
+    if found is None:
+        raise UnknownRecordError(f"there is nothing with the id {about!r}; check the id.")
+    return None if found[0] is None else str(found[0])
 
 
 def _check_same(known: Row, content: Mapping[str, Any], key: str) -> None:
@@ -308,7 +325,7 @@ def check_labels(db: Database, candidates_id: str, groups: Sequence[Sequence[str
     named = sorted(label for group in groups for label in group)
     if named != labels or not all(groups):
         raise InvalidFeedbackError(
-            f"the order {groups!r} does not name each of {', '.join(labels)} once; "
+            f"the order {encode(groups)} does not name each of {', '.join(labels)} once; "
             "send every label exactly once, best first."
         )
 

@@ -1,21 +1,21 @@
 """Writers who share a commit: one at a time writes, then one flush to disk serves all who waited.
 
-Invariants: nobody hears "saved" before the commit that holds it has been flushed; a writer's block
-is undone alone when it raises; when the shared transaction is lost, everyone in it hears so; turns
-are given in the order of asking, across processes too.
+Invariants: nobody hears "saved" before the commit that holds it has been flushed; what one writer
+does is undone alone when it raises; when the shared transaction is lost, everyone in it hears so;
+turns are given in the order of asking, across processes too.
 
-A block runs in its own thread, in a savepoint of the transaction that is open. Whoever ends a block
-while others wait leaves the transaction open, hands the turn on and waits for the commit; the last
-one commits for all. So there is a queue on a lock, and no separate writer thread: a thread would
-need every block as a function that is sent to it and would have to carry results and errors back,
-two switches of thread for each block, and would come to the same number of commits.
+There is one queue and at any time one thread that writes. Work that comes as a function is done, in
+a savepoint of the open transaction, by whoever has the turn, so that many small writes need no
+switch of thread each. A block (`with transaction()`) can only run in its own thread: it is handed
+the turn, and leaves the transaction open to the next in line. The last one commits for all.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3, if there
@@ -26,13 +26,47 @@ from feedback_store.door import Door
 MAX_WRITERS = 256
 MAX_AGE_S = 0.05
 
+Result = TypeVar("Result")
+
+
+class Writer:
+    """One who waits: for the turn, for the work to be done by another, and for the commit."""
+
+    def __init__(self, work: Callable[[Database], Any] | None = None) -> None:
+        self.work = work
+        self.batch: Batch | None = None  # the one that the work was done in
+        self.result: Any = None
+        self.error: Exception | None = None
+        self._go = threading.Lock()
+        self._go.acquire()
+
+    def wait(self, timeout_s: float = -1) -> bool:
+        """Wait for a release; False if the time is over."""
+        return self._go.acquire(timeout=timeout_s)
+
+    def release(self) -> None:
+        """Let the writer go on."""
+        self._go.release()
+
+    def rearm(self) -> None:
+        """Forget a release that nobody waited for, as the wait had been cut short."""
+        self._go.acquire(blocking=False)
+
+    def outcome(self) -> Any:
+        """What the work returned; or raise what it, or its commit, raised."""
+        if self.error is not None:
+            raise self.error
+        assert self.batch is not None, "the work has not been done"
+        self.batch.require_saved()
+        return self.result
+
 
 class Batch:
-    """The writers in one transaction, each waiting on a lock of its own."""
+    """The writers in one transaction, waiting for its commit."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
-        self.waiting: list[threading.Lock] = []
+        self.waiting: list[Writer] = []
         self.fault: Exception | None = None
 
     @property
@@ -69,8 +103,8 @@ class GroupCommit:
         self._door = door
         self._patience_s = patience_s
         self._guard = threading.Lock()  # of the two below
-        self._line: deque[threading.Lock] = deque()
-        self._turn: threading.Lock | None = None
+        self._line: deque[Writer] = deque()
+        self._turn: Writer | None = None
         self._batch: Batch | None = None  # the open transaction; whose turn it is may touch it
         self._writing_thread: int | None = None
 
@@ -78,6 +112,24 @@ class GroupCommit:
     def mine(self) -> bool:
         """Whether this thread is inside a write."""
         return self._writing_thread == threading.get_ident()
+
+    def run(self, work: Callable[[Database], Result]) -> Result:
+        """Return what `work` returns, once its writes are saved; or raise what it raises.
+
+        It may be done in another thread, while others wait: it must be short, and must not wait for
+        another thread.
+        """
+        if self.mine:
+            with self._savepoint():
+                return work(self._db)
+        writer = Writer(work)
+        try:
+            self._await_turn(writer)
+            if writer.batch is None:  # nobody has done it meanwhile
+                self._do(writer, self._batch or self._begin())
+        finally:
+            self._end_turn(writer)
+        return writer.outcome()  # type: ignore[no-any-return]  # it is what `work` returned
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[Database]:
@@ -92,9 +144,9 @@ class GroupCommit:
             with self._savepoint():
                 yield self._db
             return
-        ticket = _ticket()
+        writer = Writer()
         try:
-            self._await_turn(ticket)
+            self._await_turn(writer)
             if alone:
                 self._commit()
             batch = self._batch or self._begin()
@@ -102,20 +154,20 @@ class GroupCommit:
             with self._whole() if alone else self._savepoint():
                 yield self._db
         finally:
-            self._end_turn(ticket, alone=alone)
+            self._end_turn(writer, alone=alone)
         batch.require_saved()
 
     @contextmanager
     def exclusive(self) -> Iterator[Database]:
         """Have the connection outside any transaction, as VACUUM and checkpoints need it."""
-        ticket = _ticket()
+        writer = Writer()
         try:
-            self._await_turn(ticket)
+            self._await_turn(writer)
             self._commit()
             self._writing_thread = threading.get_ident()
             yield self._db
         finally:
-            self._end_turn(ticket)
+            self._end_turn(writer)
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
@@ -182,34 +234,69 @@ class GroupCommit:
         with suppress(sqlite3.Error):  # SQLite has done it already, or does when it next can
             self._db.rollback()
 
-    def _await_turn(self, ticket: threading.Lock) -> None:
+    def _await_turn(self, writer: Writer) -> None:
+        """Return when it is the writer's turn, or when another has done and saved the work."""
         with self._guard:
             if self._turn is None:
-                self._turn = ticket
+                self._turn = writer
                 return
-            self._line.append(ticket)
-        if ticket.acquire(timeout=self._patience_s):
+            self._line.append(writer)
+        if writer.wait(self._patience_s):
             return
         with self._guard:
-            if self._turn is not ticket:
+            if writer in self._line:
+                self._line.remove(writer)
                 raise sqlite3.OperationalError(
                     f"other threads have been writing for over {self._patience_s:g} s"
                 )
+        writer.wait()  # the turn has come after all, or the work is being done
 
-    def _end_turn(self, ticket: threading.Lock, *, alone: bool = False) -> None:
-        """Leave the transaction to the next in line and wait for its end, or commit it."""
+    def _end_turn(self, writer: Writer, *, alone: bool = False) -> None:
+        """Do the work that waits, then leave the transaction to the next in line, or commit it."""
         with self._guard:
-            if self._turn is not ticket:  # it was interrupted, or gave up
-                if ticket in self._line:
-                    self._line.remove(ticket)
+            if self._turn is not writer:  # another did the work, or the wait was cut short
+                if writer in self._line:
+                    self._line.remove(writer)
                 return
-        self._writing_thread = None
+        try:
+            if not alone:
+                self._do_waiting_work()
+        finally:
+            self._writing_thread = None
+            self._leave(writer, alone=alone)
+
+    def _do_waiting_work(self) -> None:
+        """Do what the next in line have brought: dearer than doing it is to wake them for it."""
+        while self._batch is not None and not self._batch.full and (writer := self._next_work()):
+            self._batch.waiting.append(writer)
+            self._do(writer, self._batch)
+
+    def _next_work(self) -> Writer | None:
+        with self._guard:
+            return self._line.popleft() if self._line and self._line[0].work else None
+
+    def _do(self, writer: Writer, batch: Batch) -> None:
+        """Do a writer's work as part of the batch; what it raises is for the writer to hear."""
+        self._writing_thread = threading.get_ident()
+        writer.batch = batch
+        assert writer.work is not None
+        try:
+            with self._savepoint():
+                writer.result = writer.work(self._db)
+        except Exception as exc:
+            writer.error = exc
+        except BaseException:  # an interrupt of this thread, whoever's work it is
+            writer.error = sqlite3.OperationalError("it was interrupted")
+            raise
+
+    def _leave(self, writer: Writer, *, alone: bool) -> None:
+        """Hand the turn on and wait for the end of the transaction; or end it."""
         batch = self._batch
         if batch is not None and not alone and not batch.full:
-            ticket.acquire(blocking=False)  # it is free if the wait for the turn was cut short
-            batch.waiting.append(ticket)
+            writer.rearm()
+            batch.waiting.append(writer)
             if self._hand_on():
-                ticket.acquire()
+                writer.wait()
                 return
             batch.waiting.pop()
         try:
@@ -230,10 +317,3 @@ class GroupCommit:
         self._turn = self._line.popleft() if self._line else None
         if self._turn is not None:
             self._turn.release()
-
-
-def _ticket() -> threading.Lock:
-    """What one writer waits on, for its turn and then for the commit: a lock that is held."""
-    ticket = threading.Lock()
-    ticket.acquire()
-    return ticket

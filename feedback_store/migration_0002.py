@@ -57,9 +57,10 @@ SCHEMA = (
     "DROP TABLE comparison_events",
     "DROP TABLE cycle_comparisons",
     "DROP TABLE comparisons",
-    # `a` and `b` are ids of messages, or the one of the rewritten response of a demonstration
+    # In the order in which they are derived: in that of the ids, which are hashes, neighbours would
+    # be on different pages. `a` and `b` are ids of messages, or a demonstration's, for its text.
     """CREATE TABLE comparisons (
-        id TEXT PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
         rater_id TEXT NOT NULL REFERENCES raters (id),
         prompt_hash TEXT NOT NULL,
         prompt_id TEXT NOT NULL,
@@ -73,9 +74,9 @@ SCHEMA = (
         split TEXT NOT NULL CHECK (split IN ('train', 'held_out', 'held_out_raters')),
         event_ids TEXT NOT NULL,
         created_at TEXT NOT NULL,
-        withdrawn_at TEXT
+        withdrawn_at TEXT,
+        PRIMARY KEY (rater_id, prompt_hash, id)
     ) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX comparisons_of_prompt ON comparisons (rater_id, prompt_hash)",
     """CREATE TABLE cycle_comparisons (
         cycle_id INTEGER NOT NULL REFERENCES cycles (id),
         comparison_id TEXT NOT NULL REFERENCES comparisons (id) ON DELETE CASCADE,
@@ -83,7 +84,7 @@ SCHEMA = (
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX cycles_of_comparison ON cycle_comparisons (comparison_id)",
     """CREATE TABLE unpaired (
-        id TEXT PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
         rater_id TEXT NOT NULL REFERENCES raters (id),
         prompt_hash TEXT NOT NULL,
         prompt_id TEXT NOT NULL,
@@ -93,9 +94,9 @@ SCHEMA = (
         weight REAL NOT NULL CHECK (weight > 0),
         split TEXT NOT NULL CHECK (split IN ('train', 'held_out', 'held_out_raters')),
         event_id TEXT NOT NULL,
-        created_at TEXT NOT NULL
+        created_at TEXT NOT NULL,
+        PRIMARY KEY (rater_id, prompt_hash, id)
     ) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX unpaired_of_prompt ON unpaired (rater_id, prompt_hash)",
     "DELETE FROM bookkeeping WHERE name = 'derived_from'",
 )
 

@@ -76,6 +76,14 @@ def patient(monkeypatch):
 
 
 @pytest.fixture
+def interruptible():
+    """What is started in the background may ignore Ctrl-C, and so would the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def sharing(store, patient):
     """Two who share a transaction: the first has ended its block, the second is in its own."""
 
@@ -226,6 +234,102 @@ def test_who_waits_in_vain_is_told_and_the_others_go_on(store, monkeypatch):
     assert store.add_rater("two").id == "two"
 
 
+@pytest.fixture
+def submitted(store, patient):
+    """Works that are in line, in order, behind a block that is still open; and that block."""
+    pool = ThreadPoolExecutor(8)
+
+    def submit(*works):
+        one = Holder(store, work=adds("one")).entered()
+        told = []
+        for number, work in enumerate(works, start=1):
+            told.append(pool.submit(store._file.run, work))
+            wait_in_line(store, number)
+        return one, told
+
+    yield submit
+    pool.shutdown()
+
+
+def test_who_has_the_turn_does_the_work_that_waits_and_one_commit_saves_it(submitted, path):
+    seen = []
+
+    def work(db):
+        adds("two")(db)
+        seen.append((threading.get_ident(), raters_in(path)))
+        return "its result"
+
+    one, told = submitted(work, adds("three"))
+    assert one.left() == "saved"
+    assert [each.result(30) for each in told] == ["its result", None]
+    assert seen == [(one._thread.ident, set())]
+    assert raters_in(path) == {"one", "two", "three"}
+
+
+def test_work_that_raises_is_undone_alone_and_only_who_brought_it_hears(submitted, path):
+    def fails(db):
+        adds("two")(db)
+        raise KeyError("mine")
+
+    one, told = submitted(fails, adds("three"))
+    assert one.left() == "saved"
+    with pytest.raises(KeyError, match="mine"):
+        told[0].result(30)
+    assert told[1].result(30) is None
+    assert raters_in(path) == {"one", "three"}
+
+
+def test_work_in_a_transaction_that_was_lost_is_told_so(submitted, store, path):
+    one, told = submitted(adds("two"), lambda db: db.conn.execute("ROLLBACK"), adds("three"))
+    assert isinstance(one.left(), StoreUnavailableError)
+    for lost in told[:2]:
+        with pytest.raises(StoreUnavailableError, match="nothing was saved"):
+            lost.result(30)
+    assert told[2].result(30) is None  # in a transaction of its own
+    assert raters_in(path) == {"three"}
+
+
+def test_work_before_a_block_is_done_and_the_block_has_the_turn_then(submitted, store, path):
+    one, told = submitted(adds("two"))
+    block = Holder(store, work=adds("block"))
+    wait_in_line(store, 2)
+    one.leave.set()
+    block.entered()
+    assert not told[0].done() and raters_in(path) == set()
+    assert block.left() == one.left() == "saved" and told[0].result(30) is None
+    assert raters_in(path) == {"one", "two", "block"}
+
+
+def test_work_that_waits_in_vain_is_told_and_is_not_done_later(store, monkeypatch, path):
+    monkeypatch.setattr(store._file._group, "_patience_s", 0.05)
+    one = Holder(store, work=adds("one")).entered()
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(store._file.run, adds("late"))
+        with pytest.raises(StoreUnavailableError, match="other threads have been writing"):
+            late.result(30)
+    assert one.left() == "saved"
+    assert raters_in(path) == {"one"}
+
+
+def test_an_interrupt_in_the_midst_of_another_ones_work_undoes_that_alone(
+    store, patient, interruptible, path
+):
+    def slow(db):
+        adds("slow")(db)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyboardInterrupt), store._file.write() as db:
+            adds("one")(db)
+            told = pool.submit(store._file.run, slow)
+            wait_in_line(store, 1)
+        with pytest.raises(StoreUnavailableError, match="interrupted"):
+            told.result(30)
+    assert raters_in(path) == {"one"}
+    store.add_rater("after")
+
+
 def test_a_read_sees_the_write_around_it_and_no_other(sharing, store):
     one, two = sharing()
     assert store.counts()["raters"] == 0
@@ -257,14 +361,6 @@ def test_maintenance_waits_for_the_open_batch_and_is_outside_of_it(sharing, stor
         compacted.result(30)
     assert one.left() == "saved"
     assert raters_in(path) == {"one", "two"}
-
-
-@pytest.fixture
-def interruptible():
-    """What is started in the background may ignore Ctrl-C, and so would the tests."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def interrupted_soon():
@@ -299,14 +395,18 @@ def test_an_interrupt_while_waiting_for_the_commit_does_not_stop_it(
 @settings(max_examples=20)
 @given(
     blocks=st.lists(
-        st.tuples(st.sampled_from(("add", "fail", "nest")), st.booleans()), min_size=1, max_size=12
+        st.tuples(
+            st.sampled_from(("add", "fail", "nest")), st.sampled_from(("block", "alone", "work"))
+        ),
+        min_size=1,
+        max_size=12,
     )
 )
 def test_what_is_in_the_file_is_what_was_told(tmp_path_factory, blocks):
     path = tmp_path_factory.mktemp("told") / "feedback.db"
 
-    def write(number, kind, alone):
-        with store._file.write(alone=alone) as db:
+    def write(number, kind, how):
+        def work(db):
             adds(f"{number}")(db)
             if kind == "nest":
                 with suppress(RuntimeError), store._file.write():
@@ -314,6 +414,12 @@ def test_what_is_in_the_file_is_what_was_told(tmp_path_factory, blocks):
                     raise RuntimeError
             if kind == "fail":
                 raise RuntimeError
+
+        if how == "work":
+            store._file.run(work)
+        else:
+            with store._file.write(alone=how == "alone") as db:
+                work(db)
         return f"{number}"
 
     with FeedbackStore(path) as store, ThreadPoolExecutor(len(blocks)) as pool:
