@@ -106,7 +106,7 @@ def cast(store: FeedbackStore, world: World, votes: Votes) -> None:
         conversations: dict[str, str] = {}
         for number, (rater, pair, first) in enumerate(votes):
             if rater not in conversations:
-                store.add_rater(rater, consent="1")
+                store.add_rater(rater, kind="simulated", consent="1")  # all vote at one moment
                 conversations[rater] = store.add_conversation(rater).id
             asked = store.add_message(conversations[rater], "user", f"question {pair}")
             texts = [f"response {2 * pair}", f"response {2 * pair + 1}"]

@@ -26,7 +26,7 @@ from chat_app.api_requests import (
 )
 from chat_app.errors import ChatAppError, InvalidRequestError, NotAllowedError, NotFoundError
 from chat_app.identity import Identity, bearer_token, is_this_machine
-from chat_app.replies import ReplyPiece
+from chat_app.replies import Candidates, ReplyPiece
 from chat_app.service import ChatService
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import ChatMessage, Message
@@ -111,8 +111,18 @@ async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) ->
         async for piece in pieces:
             stored = piece.candidates
     assert stored is not None, "the last piece carries the candidates"
-    replies = [{"label": m.label, "content": m.content} for m in stored.messages]
-    return {"candidates_id": stored.id, "replies": replies}
+    return _shown(stored)
+
+
+@router.get("/comparisons/next")
+def next_comparison(rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """A comparison that the service would like judged, or null; the same one until it is."""
+    found = service.next_comparison(rater_id)
+    if found is None:
+        return {"comparison": None}
+    prompt, stored = found
+    messages = [{"role": m.role, "content": m.content} for m in prompt]
+    return {"comparison": {"messages": messages, **_shown(stored)}}
 
 
 # Feedback
@@ -230,6 +240,11 @@ router.include_router(operate)
 
 def _plain(messages: Sequence[MessageIn]) -> list[ChatMessage]:
     return [message.plain() for message in messages]
+
+
+def _shown(stored: Candidates) -> dict[str, Any]:
+    replies = [{"label": m.label, "content": m.content} for m in stored.messages]
+    return {"candidates_id": stored.id, "replies": replies}
 
 
 async def _last_piece(pieces: AsyncGenerator[ReplyPiece, None], request: Request) -> ReplyPiece:

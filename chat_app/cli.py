@@ -21,7 +21,7 @@ from chat_app.cli_options import Config, Data, Host, Json, Model, Port, Quantize
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.hub import require_model
 from chat_app.settings import Settings, load_settings
-from chat_app.status import cycle_facts, status_of
+from chat_app.status import cycle_facts, skipped_sft, status_of
 from feedback_store.errors import ConflictError, CycleInProgressError
 from feedback_store.records import Cycle
 
@@ -245,6 +245,9 @@ def _show_cycle(cycle: Cycle) -> None:
     typer.echo(f"cycle {cycle.id}   {cycle.state} at stage {cycle.stage}{took}")
     for name, value in sorted(cycle.metrics.items()):
         typer.echo(f"{value:>12.4g}  {name}")
+    skipped = skipped_sft(cycle.metrics)
+    if skipped is not None:
+        typer.echo(f"  - SFT {skipped}")
     for reason in cycle.reasons:
         typer.echo(f"  - {reason}")
 

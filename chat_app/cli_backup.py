@@ -4,9 +4,10 @@ A copy has its name only once it is complete, checked and on disk. What the stor
 worth is for the store to say; here the adapters, keys and settings beside it are copied.
 """
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 
 from chat_app.cli_data import fault_of, open_store
-from chat_app.cli_options import Config, Data
+from chat_app.cli_options import Config, Data, Json
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
 from chat_app.settings import load_settings
 from feedback_store.backups import flush
@@ -34,28 +35,33 @@ def backup(
     folder: Annotated[Path, typer.Argument(help="A new folder for the copy.")],
     data: Data = None,
     config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Copy the database, the adapters and the keys, while the service may go on."""
     settings = load_settings(config, data=data)
     with _new_folder(folder) as partial, open_store(settings) as store:
         store.note_backup(str(folder.resolve()))
         # The database first: every adapter that it names is complete on disk by then.
-        store.backup(partial / settings.database.name)
+        counts = store.backup(partial / settings.database.name)
         for name in BACKED_UP:
             _copy(settings.data / name, partial / name)
-    typer.echo(f"backed up {settings.data} to {folder}")
+    if as_json:
+        _show(settings.data, folder, folder, counts)
+    else:
+        typer.echo(f"backed up {settings.data} to {folder}")
 
 
 def restore(
     folder: Annotated[Path, typer.Argument(help="What `backup` wrote.")],
     data: Data = None,
+    as_json: Json = False,
 ) -> None:
     """Make a data directory from a backup; an existing one is never overwritten."""
     settings = load_settings(data=data)
     if not (folder / "feedback.db").is_file():
         raise InvalidRequestError(f"{folder} is no backup: it holds no feedback.db")
     with _new_folder(settings.data) as partial:
-        FeedbackStore.restore(
+        counts = FeedbackStore.restore(
             folder / "feedback.db",
             partial / "feedback.db",
             allow_old_sqlite=settings.allow_old_sqlite,
@@ -63,7 +69,17 @@ def restore(
         for name in BACKED_UP:
             _copy(folder / name, partial / name)
         _require_sound_adapters(partial)
-    typer.echo(f"restored {folder} to {settings.data}")
+    if as_json:
+        _show(settings.data, folder, settings.data, counts)
+    else:
+        typer.echo(f"restored {folder} to {settings.data}")
+
+
+def _show(data: Path, backup: Path, written: Path, counts: Mapping[str, int]) -> None:
+    """One JSON document about what was written; `backup` and `restore` say the same of the same."""
+    sizes = [path.stat().st_size for path in written.rglob("*") if path.is_file()]
+    places = {"data": str(data.resolve()), "backup": str(backup.resolve())}
+    typer.echo(json.dumps({**places, "files": len(sizes), "bytes": sum(sizes), "counts": counts}))
 
 
 def _require_sound_adapters(data: Path) -> None:

@@ -21,14 +21,20 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def open_store(settings: Settings) -> FeedbackStore:
+def open_store(
+    settings: Settings, *, otherwise: str = "give a service's directory by --data"
+) -> FeedbackStore:
     """Open the store of an existing data directory.
+
+    Args:
+        settings: Which directory.
+        otherwise: What to do where there is no store.
 
     Raises:
         StartError: There is none; a command that only looks must not make one.
     """
     if not settings.database.is_file():
-        raise StartError(f"no database in {settings.data}; give a service's directory by --data")
+        raise StartError(f"no database in {settings.data}; {otherwise}")
     return FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite)
 
 

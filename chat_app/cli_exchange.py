@@ -1,6 +1,7 @@
 """The commands `export` and `import`: what was said, as files, out and in."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ import typer
 
 from chat_app.cli_data import open_store
 from chat_app.cli_options import Config, Data, Json
-from chat_app.errors import InvalidRequestError
+from chat_app.errors import InvalidRequestError, RefusedError
 from chat_app.settings import Settings, load_settings
 from feedback_store.dataset_files import Malformed, parse_lines, read_documents
 from feedback_store.errors import InvalidFeedbackError
-from feedback_store.exports import EXPORTS, ExportOptions, ExportReport
+from feedback_store.export_rows import ExportOptions
+from feedback_store.exports import EXPORTS, ExportReport
 from feedback_store.imports import ImportReport
 from feedback_store.store import FeedbackStore
 
@@ -38,11 +40,15 @@ def export(  # noqa: PLR0913 - one argument for each option
         Literal["jsonl", "parquet"] | None,
         typer.Option(help="Write a new file in exports/ of the data directory."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     form: Annotated[
         Literal["events", "preference", "preferences", "unpaired", "sft", "prompts"],
         typer.Option("--format", help="Raw events, or a data set for TRL."),
     ] = "events",
-    split: Annotated[str | None, typer.Option(help="train, held_out or held_out_raters.")] = None,
+    split: Annotated[
+        Literal["all", "train", "held_out", "held_out_raters"] | None,
+        typer.Option(help="Which part of a data set (default: train)."),
+    ] = None,
     since: Annotated[str | None, typer.Option(help="A UTC time, 2026-01-31 say.")] = None,
     source: Annotated[str | None, typer.Option(help="choice, ranking, thumbs, ...")] = None,
     rater: Annotated[str | None, typer.Option(help="A rater's id.")] = None,
@@ -61,7 +67,10 @@ def export(  # noqa: PLR0913 - one argument for each option
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Write every event, or a data set for TRL, one JSON document a line or as Parquet."""
+    """Write every event, or a data set for TRL, one JSON document a line or as Parquet.
+
+    A data set is of the training split unless another is named; events are everything.
+    """
     options = ExportOptions(
         split=split,
         since=since,
@@ -78,9 +87,11 @@ def export(  # noqa: PLR0913 - one argument for each option
     target = _target(settings, name, file, to, keep)
     if target is None and as_json:
         raise InvalidRequestError("--json goes with a file; give one by --to or --keep")
+    if target is not None and os.path.isfile(target) and not force:
+        raise RefusedError(f"{target} exists; give another name, or --force to replace it")
     with open_store(settings) as store:
         store.refresh_comparisons()
-        done = _write(store, target, name, options)
+        done = _write(store, target, name, options, force=force)
     left_out = "".join(f"; {what} left out: {count}" for what, count in done.left_out.items())
     if as_json:
         typer.echo(json.dumps(asdict(done) | {"path": str(done.path)}))
@@ -95,6 +106,7 @@ def import_file(
         Literal["events", "hh", "oasst", "ultrafeedback", "arena"],
         typer.Option("--format", help="Our own events, or somebody's data set."),
     ] = "events",
+    create: Annotated[bool, typer.Option("--create", help="Make a new store in DIR.")] = False,
     data: Data = None,
     config: Config = None,
     as_json: Json = False,
@@ -105,10 +117,7 @@ def import_file(
     """
     settings = load_settings(config, data=data)
     lines = _opened(file)
-    from chat_app.server import prepare_data
-
-    prepare_data(settings.data)
-    with FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite) as store:
+    with _opened_store(settings, create=create) as store:
         report = _take_in(store, lines, file, form)
         store.refresh_comparisons()
     if as_json:
@@ -135,11 +144,11 @@ def _target(
 
 
 def _write(
-    store: FeedbackStore, target: Path | None, form: str, options: ExportOptions
+    store: FeedbackStore, target: Path | None, form: str, options: ExportOptions, *, force: bool
 ) -> ExportReport:
     try:
         if target is not None:
-            return store.export_file(target, form, options)
+            return store.export_file(target, form, options, replace=force)
         left_out: Counter[str] = Counter()
         count = 0
         for row in store.export_rows(form, options, left_out=left_out):
@@ -148,6 +157,15 @@ def _write(
         return ExportReport(None, form, count, dict(left_out))
     except InvalidFeedbackError as exc:
         raise InvalidRequestError(str(exc)) from exc
+
+
+def _opened_store(settings: Settings, *, create: bool) -> FeedbackStore:
+    if not create:
+        return open_store(settings, otherwise="give a service's directory by --data, or --create")
+    from chat_app.server import prepare_data
+
+    prepare_data(settings.data)
+    return FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite)
 
 
 def _opened(file: Path) -> Iterator[Line]:

@@ -20,8 +20,11 @@ from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.settings import Settings, load_settings
 from feedback_store.errors import UnknownRecordError
 from feedback_store.exports import EXPORTS
-from feedback_store.privacy import rater_hash
+from feedback_store.privacy import MOST_DAYS, rater_hash
 from feedback_store.store import FeedbackStore
+
+_TO_DERIVE = "stale_prompts"  # what the store had yet to derive: nothing that anybody said
+_WORDS = {"audit": "audit entries", "unpaired": "unpaired judgements"}
 
 
 def register(app: typer.Typer) -> None:
@@ -60,11 +63,11 @@ def _forget(store: FeedbackStore, settings: Settings, rater: str, as_json: bool)
     """Forget one, and say what that came to."""
     erased = store.forget(rater, clean=lambda since: clean_files(store, settings, since))
     copies = list(_copies_elsewhere(store, settings))
+    facts = erased.files | {name: n for name, n in erased.rows.items() if name != _TO_DERIVE}
     if as_json:
-        facts = erased.files | erased.rows
         typer.echo(json.dumps({**facts, "adapters": list(erased.adapters), "copies": copies}))
         return
-    typer.echo(f"erased: {_counted(erased.files | erased.rows)}")
+    typer.echo(f"erased: {_counted(facts)}")
     for name in erased.adapters:
         typer.echo(f"adapter {name} has, or may have, learnt from it; it is marked, not changed")
     for copy in copies:
@@ -72,13 +75,17 @@ def _forget(store: FeedbackStore, settings: Settings, rater: str, as_json: bool)
 
 
 def sweep(
-    days: Annotated[float, typer.Option("--older-than", min=0, metavar="DAYS", help="Days kept.")],
+    days: Annotated[float, typer.Option("--older-than", metavar="DAYS", help="Days kept.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     data: Data = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Delete conversations without a message for so many days, with all that was said of them."""
+    if not 0 < days <= MOST_DAYS:
+        raise InvalidRequestError(
+            f"--older-than takes more than 0 and at most {MOST_DAYS} days, not {days:g}"
+        )
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
         if not dry_run:  # what was interrupted comes first
@@ -86,7 +93,10 @@ def sweep(
         swept = store.sweep(older_than_days=days, dry_run=dry_run)
         if not dry_run:
             swept = _clean_old_files(settings, days) | swept
-    typer.echo(json.dumps(swept) if as_json else f"{'would be ' * dry_run}{_counted(swept)}")
+    if as_json:
+        typer.echo(json.dumps(swept))
+    else:
+        typer.echo(f"{'would delete' if dry_run else 'deleted'}: {_counted(swept)}")
 
 
 def search(
@@ -168,7 +178,8 @@ def _forgotten_in(data: Path | None, store: FeedbackStore) -> list[str]:
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"
+    said = (f"{count} {_WORDS.get(name, name)}" for name, count in counts.items() if count)
+    return ", ".join(said) or "nothing"
 
 
 def _files(folder: Path) -> Iterable[Path]:

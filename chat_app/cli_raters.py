@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from chat_app.cli_data import open_store
 from chat_app.cli_options import Config, Data, Json
 from chat_app.settings import load_settings
 from feedback_store.raters import RaterStanding
+
+if TYPE_CHECKING:  # numpy and pandas come with it
+    from feedback_store.reliability import RaterReport
 
 raters = typer.Typer(
     help="List raters and what they count, assess, quarantine and release them.",
@@ -29,7 +32,8 @@ def list_raters(data: Data = None, config: Config = None, as_json: Json = False)
         return
     for one in found:
         state = f"  quarantined by {one.decided_by}: {one.reason}" if one.quarantined_at else ""
-        typer.echo(f"{one.id}  {one.kind:<9}  said {one.said:g}  weight {one.weight:.2f}{state}")
+        counts = f"said {one.said:g}  weight {one.weight:.2f}{_tests(one)}"
+        typer.echo(f"{one.id}  {one.kind:<9}  {counts}{state}")
 
 
 @raters.command()
@@ -51,7 +55,8 @@ def assess(data: Data = None, config: Config = None, as_json: Json = False) -> N
         )
     for one in reports:
         said = "; ".join(filter(None, (one.quarantine, *one.notes)))
-        typer.echo(f"{one.rater_id}  votes {one.votes}  reliability {one.reliability:.2f}  {said}")
+        counts = f"votes {one.votes}  reliability {one.reliability:.2f}{_tests(one)}"
+        typer.echo(f"{one.rater_id}  {counts}  {said}")
     held = sum(one.quarantine is not None for one in reports)
     typer.echo(f"{len(reports)} raters assessed, {held} for quarantine")
 
@@ -78,6 +83,11 @@ def release(
     with open_store(load_settings(config, data=data)) as store:
         store.release(rater, by="operator")
         _show(next(one for one in store.raters() if one.id == rater), as_json)
+
+
+def _tests(rater: "RaterStanding | RaterReport") -> str:
+    """Hidden tests passed of those taken, if any were."""
+    return f"  tests {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
 
 
 def _show(rater: RaterStanding, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from chat_app.cli_data import open_store
 from chat_app.cli_options import Config, Data, Json, Quantized
 from chat_app.errors import ChatAppError, InvalidRequestError
 from chat_app.settings import load_settings
+from chat_app.status import skipped_sft
 from feedback_store.records import BASE_ADAPTER
 
 starter = typer.Typer(help="The embedded starter model.", no_args_is_help=True)
@@ -114,7 +115,8 @@ def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
         def report(stage: str, share: float, metrics: dict[str, float]) -> None:
             if stage not in stages:
                 stages[stage] = bar.add_task(stage, total=1.0, facts="")
-            facts = "  ".join(f"{name} {value:.3g}" for name, value in list(metrics.items())[:3])
+            shown = list(metrics.items())[:3]
+            facts = skipped_sft(metrics) or "  ".join(f"{name} {n:.3g}" for name, n in shown)
             bar.update(stages[stage], completed=share)
             if facts:
                 bar.update(stages[stage], facts=facts)

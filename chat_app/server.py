@@ -17,23 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from filelock import FileLock, Timeout
-from starlette.exceptions import HTTPException
 
 from chat_app import __version__
-from chat_app.api import openai_error, router
-from chat_app.errors import (
-    BusyError,
-    ChatAppError,
-    InvalidRequestError,
-    NotAllowedError,
-    NotFoundError,
-    RefusedError,
-    StartError,
-)
+from chat_app.api import router
+from chat_app.api_errors import add_error_handlers
+from chat_app.errors import RefusedError, StartError
 from chat_app.identity import Identity
 from chat_app.metrics import CountRequests, Metrics
 from chat_app.middleware import BodyLimit, VisitorCookie
@@ -41,31 +32,10 @@ from chat_app.scheduler import CycleProcess, Scheduler
 from chat_app.service import ChatService
 from chat_app.settings import Settings
 from chat_app.watcher import Watcher
-from feedback_store.errors import (
-    ConflictError,
-    CycleInProgressError,
-    FeedbackStoreError,
-    InvalidFeedbackError,
-    StoreUnavailableError,
-    UnknownRecordError,
-)
 from feedback_store.store import FeedbackStore
 
 log = logging.getLogger(__name__)
 
-STATUS: dict[type[Exception], int] = {
-    InvalidRequestError: 400,
-    InvalidFeedbackError: 400,
-    NotAllowedError: 403,
-    NotFoundError: 404,
-    UnknownRecordError: 404,
-    RefusedError: 409,
-    ConflictError: 409,
-    CycleInProgressError: 409,
-    BusyError: 503,
-    StoreUnavailableError: 503,
-}
-KIND = {403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
 GRACE_SECONDS = 10  # for replies in flight when the server is told to stop
 
 
@@ -117,7 +87,7 @@ def create_app(
     app.add_middleware(CountRequests, metrics=metrics)
     app.include_router(router)
     _add_health(app, service, metrics)
-    _add_error_handlers(app)
+    add_error_handlers(app)
     if pages:
         importlib.import_module("chat_app.pages").mount(app, service, identity)
     return app
@@ -148,34 +118,6 @@ def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
     def show_metrics() -> Response:
         """Counters and gauges for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _add_error_handlers(app: FastAPI) -> None:
-    @app.exception_handler(ChatAppError)
-    @app.exception_handler(FeedbackStoreError)
-    async def expected(_: Request, exc: Exception) -> JSONResponse:
-        status = next((code for kind, code in STATUS.items() if isinstance(exc, kind)), 500)
-        return _error(status, str(exc))
-
-    @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, exc: RequestValidationError) -> JSONResponse:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return _error(400, f"{where}: {first['msg']}")
-
-    @app.exception_handler(HTTPException)
-    async def plain(_: Request, exc: HTTPException) -> JSONResponse:
-        return _error(exc.status_code, str(exc.detail))
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, exc: Exception) -> JSONResponse:
-        return _error(500, "something went wrong here; the server's log says what")
-
-
-def _error(status: int, message: str) -> JSONResponse:
-    kind = KIND.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    headers = {"Retry-After": "1"} if status == 503 else None
-    return JSONResponse({"error": openai_error(message, kind)}, status, headers)
 
 
 def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:

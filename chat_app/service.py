@@ -22,6 +22,7 @@ from typing import Any
 
 from chat_app.engine import Engine, GenerationRequest, Sampling
 from chat_app.errors import BusyError, InvalidRequestError, NotFoundError, RefusedError
+from chat_app.gold import read_gold
 from chat_app.limits import check_messages, check_sampling, check_text
 from chat_app.replies import CandidatePiece, Candidates, Replies, ReplyPiece
 from chat_app.scheduler import CycleProcess
@@ -62,6 +63,7 @@ class ChatService:
         self.settings = settings
         self.cycles = cycles
         self._replies = Replies(store, engine)
+        self._gold = read_gold(settings.gold_items, settings.limits) if settings.gold_items else ()
         self.adapter = BASE_ADAPTER  # what new replies use; only the watcher changes it
         self.ready = False  # whether it is loaded; the watcher again
 
@@ -215,6 +217,20 @@ class ChatService:
         async with aclosing(self._replies.several(prompt, requests, rater_id=rater_id)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    def next_comparison(self, rater_id: str) -> tuple[list[Message], Candidates] | None:
+        """The prompt and two replies of a hidden test, if it is the rater's turn to take one.
+
+        It is answered by `choose` like any other, and stays the same until then.
+        """
+        every = self.settings.gold_every
+        if not (self._gold and every):
+            return None
+        candidates_id = self.store.hidden_test(rater_id, self._gold, every=every)
+        if candidates_id is None:
+            return None
+        shown = self.candidates_of(rater_id, candidates_id)
+        return self.store.path(str(shown.messages[0].parent_id)), shown
 
     # Feedback: the same idempotency key again gives the same record back
 

@@ -88,6 +88,12 @@ class Settings(BaseSettings):
     candidates_every: int = Field(
         3, ge=0, description="every n-th turn of the page shows two replies; 0 = never"
     )
+    gold_items: Path | None = Field(
+        None, description="file of comparisons whose better reply is known, to test raters with"
+    )
+    gold_every: int = Field(
+        20, ge=0, description="one such test after every n-th side-by-side of a rater; 0 = never"
+    )
     consent_version: str = Field("1", description="version of the notice that visitors accept")
     operator_token: SecretStr | None = Field(None, description="default: made at first start")
     watch_seconds: float = Field(0.5, gt=0, description="how often the served adapter is looked up")

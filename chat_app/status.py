@@ -1,5 +1,6 @@
 """The facts of `feedback-chat status`, from the store alone: no engine, no server needed."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +33,17 @@ def cycle_facts(cycle: Cycle) -> dict[str, Any]:
         "seconds": _seconds(cycle),
         "metrics": dict(cycle.metrics),
     }
+
+
+def skipped_sft(metrics: Mapping[str, float]) -> str | None:
+    """Why a cycle's first training was left out; None if it was not, or nothing is known of it."""
+    names = ("sft", "demonstrations", "demonstrations_needed")
+    done, have, needed = (metrics.get(name) for name in names)
+    if done != 0 or have is None or needed is None:
+        return None
+    if have >= needed:
+        return "skipped: turned off (sft.enabled)"
+    return f"skipped: {have:.0f} of {needed:.0f} demonstrations"
 
 
 def _seconds(cycle: Cycle) -> float | None:

@@ -11,7 +11,8 @@ from feedback_store.errors import (
     StoreUnavailableError,
     UnknownRecordError,
 )
-from feedback_store.exports import ExportOptions, ExportReport
+from feedback_store.export_rows import ExportOptions
+from feedback_store.exports import ExportReport
 from feedback_store.imports import ImportReport
 from feedback_store.records import (
     BASE_ADAPTER,

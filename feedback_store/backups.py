@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from sqlite_utils import Database
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3, if there
+
 from feedback_store.database import SQLiteFile, translated
 from feedback_store.errors import (
     ConflictError,
@@ -23,6 +26,7 @@ from feedback_store.errors import (
 )
 from feedback_store.health import damage_of
 from feedback_store.ids import new_id
+from feedback_store.learning import counts_of
 from feedback_store.migrations import APPLICATION_ID
 
 _MAGIC = b"SQLite format 3\0"
@@ -35,8 +39,11 @@ class Backups:
 
     _file: SQLiteFile
 
-    def backup(self, path: Path | str) -> None:
+    def backup(self, path: Path | str) -> dict[str, int]:
         """Write a complete copy of this moment to a new file, while others go on writing.
+
+        Returns:
+            What `counts` says of the copy.
 
         Raises:
             ConflictError: The file exists.
@@ -46,15 +53,21 @@ class Backups:
             os.close(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600))  # private from the start
             with translated(partial), closing(self._file.connect()) as db:
                 db.execute("VACUUM INTO ?", [str(partial)])
+                return _counts_of_copy(partial)
 
     @staticmethod
-    def restore(backup: Path | str, target: Path | str, *, allow_old_sqlite: bool = False) -> None:
+    def restore(
+        backup: Path | str, target: Path | str, *, allow_old_sqlite: bool = False
+    ) -> dict[str, int]:
         """Make a store at `target` from a backup, checked to the last row; `backup` is only read.
 
         Args:
             backup: What `backup` wrote; one of an older version comes out in the present schema.
             target: Where nothing is yet.
             allow_old_sqlite: Do so on a SQLite with the WAL-reset bug all the same.
+
+        Returns:
+            What `counts` says of the new store.
 
         Raises:
             ConflictError: There is something at `target`, or `backup` is a store in use.
@@ -67,13 +80,14 @@ class Backups:
             os.close(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600))
             shutil.copyfile(backup, partial)
             try:
-                damage = _damage_of_copy(partial, allow_old_sqlite)
+                damage, counts = _examined(partial, allow_old_sqlite)
             except StoreOpenError as exc:
                 raise StoreOpenError(str(exc).replace(str(partial), str(backup))) from exc
             if damage:
                 raise StoreOpenError(
                     f"{backup} is damaged ({damage[0]}); restore a backup that is whole."
                 )
+        return counts
 
 
 def _check_backup(backup: Path) -> None:
@@ -100,12 +114,20 @@ def _check_backup(backup: Path) -> None:
         )
 
 
-def _damage_of_copy(partial: Path, allow_old_sqlite: bool) -> list[str]:
-    """Bring a copy to the present schema and read all of it."""
+def _counts_of_copy(copy: Path) -> dict[str, int]:
+    """Read a finished copy as it is, without leaving anything beside it."""
+    uri = f"{copy.resolve().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        return counts_of(Database(connection, execute_plugins=False))
+
+
+def _examined(partial: Path, allow_old_sqlite: bool) -> tuple[list[str], dict[str, int]]:
+    """Bring a copy to the present schema and read all of it: what is damaged, how much there is."""
     file = SQLiteFile(partial, allow_old_sqlite=allow_old_sqlite)
     try:
         with file.long_read() as db:
-            return damage_of(db)
+            damage = damage_of(db)
+            return damage, {} if damage else counts_of(db)
     finally:
         file.close()
 

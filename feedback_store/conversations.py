@@ -222,8 +222,12 @@ class Conversations:
             return to_record(Conversation, require(db, "conversations", conversation_id))
 
     def conversations(self, rater_id: str) -> list[Conversation]:
-        """A rater's conversations, newest first."""
-        sql = "SELECT * FROM conversations WHERE rater_id = ? ORDER BY created_at DESC, id DESC"
+        """A rater's conversations, newest first, without those of hidden tests."""
+        sql = """SELECT * FROM conversations WHERE rater_id = ? AND NOT EXISTS (
+            SELECT 1 FROM candidates JOIN messages ON messages.id = prompt_message_id
+            WHERE candidates.rater_id = conversations.rater_id AND gold IS NOT NULL
+            AND messages.conversation_id = conversations.id)
+            ORDER BY created_at DESC, id DESC"""
         with self._file.read() as db:
             return [to_record(Conversation, row) for row in rows(db, sql, [rater_id])]
 

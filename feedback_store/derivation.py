@@ -42,16 +42,17 @@ _REPLY = "{0}.id, {0}.text_hash, {0}.parent_id, {0}.held_out"
 _CHOICES = f"""SELECT stale.rater_id, stale.prompt_hash, event.id, event.choice, event.created_at,
         event.strength, {_REPLY.format("a")}, {_REPLY.format("b")}
     {_STALE.format(table="choices")}
-    CROSS JOIN candidates ON candidates.id = event.candidates_id AND candidates.gold IS NULL
-    CROSS JOIN messages AS a ON a.candidates_id = event.candidates_id AND a.label = 'a'
-    CROSS JOIN messages AS b ON b.candidates_id = event.candidates_id AND b.label = 'b'
+    CROSS JOIN messages AS a INDEXED BY messages_shown
+        ON a.candidates_id = event.candidates_id AND a.label = 'a'
+    CROSS JOIN messages AS b INDEXED BY messages_shown
+        ON b.candidates_id = event.candidates_id AND b.label = 'b'
     {_UP_TO}"""
 _RANKINGS = f"""SELECT stale.rater_id, stale.prompt_hash, event.id, event."order",
         event.created_at, shown.label, {_REPLY.format("shown")}
     {_STALE.format(table="rankings")}
-    CROSS JOIN candidates ON candidates.id = event.candidates_id AND candidates.gold IS NULL
-    CROSS JOIN messages AS shown ON shown.candidates_id = event.candidates_id
-    {_UP_TO} ORDER BY event.id, shown.label"""
+    CROSS JOIN messages AS shown INDEXED BY messages_shown
+        ON shown.candidates_id = event.candidates_id
+    {_UP_TO}"""  # the index gives the labels of one event together and in order
 _EDITS = f"""SELECT stale.rater_id, stale.prompt_hash, event.id, event.created_at,
         event.text_hash, {_REPLY.format("old")}
     {_STALE.format(table="demonstrations")}
@@ -178,6 +179,8 @@ def _replace(
     bound = {"rater": up_to[0], "prompt": up_to[1]}
     sql = _STORED.format(columns=", ".join(f"derived.{name}" for name in columns), table=table)
     stored = _rows(db.conn.execute(sql, bound))
+    if stored == implied:
+        return 0
     _remove(db, table, [row for name, row in stored.items() if name not in implied])
     new = sorted(row for name, row in implied.items() if name not in stored)
     db.conn.executemany(  # an upsert would take three times as long

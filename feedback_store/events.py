@@ -67,7 +67,8 @@ def owners_agree(messages: str) -> str:
 
 _PROMPT_OF_MESSAGE = """SELECT parent.path_hash FROM messages
     LEFT JOIN messages AS parent ON parent.id = messages.parent_id WHERE messages.id = ?"""
-_PROMPT_OF_CANDIDATES = """SELECT path_hash FROM candidates
+# What is said of a hidden test is on no prompt, so that no comparison is derived from it.
+_PROMPT_OF_CANDIDATES = """SELECT CASE WHEN gold IS NULL THEN path_hash END FROM candidates
     JOIN messages ON messages.id = prompt_message_id WHERE candidates.id = ?"""
 
 # Not part of the opinion: a retry may well measure another time.

@@ -23,6 +23,9 @@ SCHEMA = (
     "ALTER TABLE messages ADD COLUMN held_out INTEGER NOT NULL DEFAULT 0",
     # the label of the reply that is known to be better: a hidden test of the rater, no evidence
     "ALTER TABLE candidates ADD COLUMN gold TEXT",
+    # all that a derivation needs of what was shown together: the rows themselves hold long texts
+    "CREATE INDEX messages_shown ON messages"
+    " (candidates_id, label, id, text_hash, parent_id, held_out) WHERE candidates_id IS NOT NULL",
     "ALTER TABLE thumbs ADD COLUMN prompt_hash TEXT",
     "ALTER TABLE choices ADD COLUMN prompt_hash TEXT",
     "ALTER TABLE rankings ADD COLUMN prompt_hash TEXT",

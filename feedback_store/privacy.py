@@ -31,7 +31,7 @@ from feedback_store.ids import iso_utc, utc_now
 from feedback_store.registry import cycle_in_progress
 from feedback_store.rows import Row, first, require, rows
 
-_MOST_DAYS = 36_500
+MOST_DAYS = 36_500
 SWEPT_AT_ONCE = 500  # conversations in one write transaction, so that chats can write in between
 
 Clean = Callable[[str], Mapping[str, int]]
@@ -282,8 +282,8 @@ def _expired(db: Database, before: str, *, limit: int) -> list[str]:
 
 def _days_ago(days: float) -> str:
     """That time, as the store writes times."""
-    if not 0 < days <= _MOST_DAYS:
+    if not 0 < days <= MOST_DAYS:
         raise InvalidFeedbackError(
-            f"{days!r} is no number of days to keep; use one above 0 and up to {_MOST_DAYS}."
+            f"the days to keep cannot be {days!r}; use more than 0, and at most {MOST_DAYS}."
         )
     return iso_utc(datetime.now(UTC) - timedelta(days=days))

@@ -12,7 +12,7 @@ their own decision.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlite_utils import Database
 
@@ -21,6 +21,7 @@ from feedback_store.conversations import audit
 from feedback_store.database import SQLiteFile
 from feedback_store.errors import ConflictError, InvalidFeedbackError
 from feedback_store.events import CONSENTED
+from feedback_store.evidence import ASSESSED, NO_GOLD, RELEASED, evidence, gold_results, releases
 from feedback_store.ids import utc_now
 from feedback_store.records import Rater
 from feedback_store.rows import Row, require, rows, stream, to_record
@@ -28,9 +29,7 @@ from feedback_store.weights import RaterFacts, cap_factors
 
 if TYPE_CHECKING:  # numpy, scipy and pandas are loaded when raters are assessed, and not before
     from feedback_store.agreement import Agreement, Judgement
-    from feedback_store.reliability import Evidence, RaterReport
-
-FASTEST_S = 2.0  # nobody reads two replies in less
+    from feedback_store.reliability import RaterReport
 
 # Summed within each table first, along an index that holds nothing else.
 _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight) AS weight,
@@ -39,42 +38,14 @@ _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight
         WHERE withdrawn_at IS NULL GROUP BY rater_id
         UNION ALL SELECT rater_id, total(weight) AS weight FROM unpaired GROUP BY rater_id) AS said
     JOIN raters ON raters.id = said.rater_id GROUP BY raters.id"""
-_RELEASED = """released AS (
-    SELECT json_extract(detail, '$.rater_id') AS rater_id, max(at) AS at FROM audit
-    WHERE action = 'release' GROUP BY 1)"""
-_NEW = "superseded_at IS NULL AND {0}.created_at > coalesce(released.at, '')"
-_ASSESSED = f"{CONSENTED} AND raters.kind <> 'operator'"
-_DID = f"""WITH {_RELEASED} SELECT raters.id, quarantined_at IS NOT NULL AS quarantined,
-        coalesce(released.at, '') AS released_at,
-        (SELECT count(*) FROM choices WHERE rater_id = raters.id AND superseded_at IS NULL)
-        + (SELECT count(*) FROM rankings WHERE rater_id = raters.id AND superseded_at IS NULL)
-        + (SELECT count(*) FROM thumbs WHERE rater_id = raters.id AND superseded_at IS NULL
-            AND value <> 0) AS votes,
-        total(choice = 'a') AS "left", total(choice IN ('a', 'b')) AS sided,
-        total(seconds < {FASTEST_S}) AS fast, count(seconds) AS timed
-    FROM raters LEFT JOIN released ON released.rater_id = raters.id
-    LEFT JOIN choices ON choices.rater_id = raters.id AND {_NEW.format("choices")}
-    WHERE {_ASSESSED} GROUP BY raters.id"""
-_GOLD = f"""WITH {_RELEASED}, answers AS (
-        SELECT choices.rater_id, candidates_id, choices.created_at, superseded_at,
-            choice = gold AS right
-        FROM candidates CROSS JOIN choices ON candidates_id = candidates.id
-        WHERE gold IS NOT NULL AND choice <> 'both_bad'
-        UNION ALL SELECT rankings.rater_id, candidates_id, rankings.created_at, superseded_at,
-            "order" -> 0 = json_array(gold) AS right
-        FROM candidates CROSS JOIN rankings ON candidates_id = candidates.id
-        WHERE gold IS NOT NULL)
-    SELECT answers.rater_id, total(right) AS right, count(*) AS total FROM answers
-    LEFT JOIN released ON released.rater_id = answers.rater_id
-    WHERE {_NEW.format("answers")} GROUP BY 1"""
 _TEXT = """coalesce((SELECT text_hash FROM messages WHERE id = comparisons.{0}),
     (SELECT text_hash FROM demonstrations WHERE id = comparisons.{0}))"""
 # An edit is better than what its writer replaced by their own word alone, and a retry says little.
-_JUDGED = f"""WITH {_RELEASED} SELECT comparisons.rater_id, prompt_hash, label,
+_JUDGED = f"""WITH {RELEASED} SELECT comparisons.rater_id, prompt_hash, label,
         {_TEXT.format("a")} AS a, {_TEXT.format("b")} AS b
     FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
     LEFT JOIN released ON released.rater_id = comparisons.rater_id
-    WHERE withdrawn_at IS NULL AND source IN ('choice', 'ranking', 'thumbs') AND {_ASSESSED}
+    WHERE withdrawn_at IS NULL AND source IN ('choice', 'ranking', 'thumbs') AND {ASSESSED}
     AND comparisons.created_at > coalesce(released.at, '') AND prompt_hash IN (
         SELECT prompt_hash FROM comparisons GROUP BY 1 HAVING min(rater_id) < max(rater_id))"""
 _DECIDED = """SELECT action, at, json_extract(detail, '$.rater_id') AS rater_id,
@@ -86,7 +57,8 @@ _DECIDED = """SELECT action, at, json_extract(detail, '$.rater_id') AS rater_id,
 class RaterStanding:
     """A rater as they count now: `said` comparisons of weight, times `weight` in [0, 1].
 
-    `decided_by` and `reason` are those of the last quarantine or release, if there was one.
+    `decided_by` and `reason` are those of the last quarantine or release, if there was one, and
+    `gold_right` of `gold_total` hidden tests were passed since the last release.
     """
 
     id: str
@@ -98,6 +70,8 @@ class RaterStanding:
     quarantined_at: str | None
     decided_by: str | None
     reason: str | None
+    gold_right: int
+    gold_total: int
 
 
 def rater_weights(db: Database, *, now: datetime | None = None) -> dict[str, float]:
@@ -125,9 +99,10 @@ class Raters:
             weights = rater_weights(db)
             said = {row["id"]: row for row in rows(db, _SAID)}
             decided = {row["rater_id"]: row for row in rows(db, _DECIDED)}
+            gold = gold_results(db)
             known = rows(db, "SELECT * FROM raters ORDER BY created_at, id")
         return [
-            _standing(row, said.get(row["id"]), weights, decided.get(row["id"], {}))
+            _standing(row | gold.get(row["id"], NO_GOLD), said.get(row["id"]), weights, decided)
             for row in known
         ]
 
@@ -145,15 +120,13 @@ class Raters:
 
         derivation.refresh(self._file)
         with self._file.long_read() as db:
-            did = rows(db, _DID)
-            evidence, judgements = _evidence(db, did), _judgements(db)
-        reports = assess(evidence, judgements)  # may take seconds, so not while others wait
-        released = {row["id"]: row["released_at"] for row in did}
+            released = releases(db)
+            did, judgements = evidence(db), _judgements(db)
+        reports = assess(did, judgements)  # may take seconds, so not while others wait
         with self._file.write() as db:
-            now = {row["id"]: row for row in rows(db, _DID)}
-            for report in reports:
-                row = now.get(report.rater_id)  # None: forgotten meanwhile
-                if row is not None and row["released_at"] == released[report.rater_id]:
+            now = releases(db)
+            for report in reports:  # not of who was forgotten or released meanwhile
+                if now.get(report.rater_id) == released[report.rater_id]:
                     _apply(db, report, by)
         return reports
 
@@ -187,35 +160,18 @@ class Raters:
 
 
 def _standing(
-    row: Row, said: Row | None, weights: dict[str, float], decided: dict[str, Any]
+    row: Row, said: Row | None, weights: dict[str, float], decided: dict[str, Row]
 ) -> RaterStanding:
+    last = decided.get(row["id"], {})
     heard = row["quarantined_at"] is None and (said is None or said["heard"])
     return RaterStanding(
-        **{name: row[name] for name in ("id", "kind", "created_at", "reliability")},
+        **{name: row[name] for name in ("id", "kind", "created_at", "reliability", *NO_GOLD)},
         said=said["weight"] if said else 0.0,
         weight=weights.get(row["id"], 1.0) if heard else 0.0,
         quarantined_at=row["quarantined_at"],
-        decided_by=decided.get("by"),
-        reason=decided.get("reason"),
+        decided_by=last.get("by"),
+        reason=last.get("reason"),
     )
-
-
-def _evidence(db: Database, did: list[Row]) -> "list[Evidence]":
-    from feedback_store.reliability import Evidence
-
-    gold = {row["rater_id"]: row for row in rows(db, _GOLD)}
-    none = {"right": 0, "total": 0}
-    return [
-        Evidence(
-            rater_id=row["id"],
-            votes=row["votes"],
-            gold_right=int(gold.get(row["id"], none)["right"]),
-            gold_total=gold.get(row["id"], none)["total"],
-            **{name: int(row[name]) for name in ("left", "sided", "fast", "timed")},
-            quarantined=bool(row["quarantined"]),
-        )
-        for row in did
-    ]
 
 
 def _judgements(db: Database) -> "list[Judgement]":

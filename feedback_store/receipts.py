@@ -101,7 +101,7 @@ def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool
     if counts or (name == "demonstration" and row["message_id"] is None):
         return None
     if row["prompt_hash"] is None:
-        return NO_PROMPT
+        return TEST if "candidates_id" in row else NO_PROMPT
     if first(
         db,
         "SELECT 1 FROM stale_prompts WHERE rater_id = ? AND prompt_hash = ?",
@@ -133,11 +133,8 @@ def _taken(db: Database, retry: Row) -> bool:
 
 def _why_nothing_was_derived(db: Database, name: str, row: Row) -> str:
     if name in ("choice", "ranking"):
-        shown = require(db, "candidates", row["candidates_id"])
-        if shown["gold"] is not None:
-            return TEST
         sql = "SELECT DISTINCT text_hash FROM messages WHERE candidates_id = ?"
-        return IDENTICAL if len(rows(db, sql, [shown["id"]])) == 1 else OUTRANKED
+        return IDENTICAL if len(rows(db, sql, [row["candidates_id"]])) == 1 else OUTRANKED
     if name == "retry":
         new, old = (require(db, "messages", row[key]) for key in ("message_id", "retry_of"))
         if new["text_hash"] == old["text_hash"]:

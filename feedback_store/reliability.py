@@ -16,7 +16,6 @@ import statistics
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest
 
 from feedback_store.agreement import Array, Judgement, Votes, opposing_camp, shares_agreeing
+from feedback_store.evidence import MOST_VOTES, WITHIN_S, Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,9 @@ class QualitySettings:
     gold_share: float = 0.6  # quarantine below it
     one_side: float = 0.9  # quarantine at or above it on one side, if that is no accident ...
     false_alarms: float = 0.01  # ... the chance that any of all honest raters is so flagged
+    fewest_copies: int = 10  # prompts answered with one text, before that speaks against one
+    copied_share: float = 0.5  # quarantine above it
     position_bias: float = 0.2  # in log-odds; above it there is a note
-
-
-class Evidence(NamedTuple):
-    """What a rater did, beside judging what others judged too."""
-
-    rater_id: str
-    votes: int
-    gold_right: int
-    gold_total: int
-    left: int  # choices of the left one ...
-    sided: int  # ... among those of either
-    fast: int  # choices made too fast to have read ...
-    timed: int  # ... among those whose time is known
-    quarantined: bool  # already, so nobody else is measured by this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +164,15 @@ def _behaviour(e: Evidence, all_of: Sequence[Evidence], settings: QualitySetting
         return f"chose the {_side(e)} side in {side} of {e.sided} choices"
     if e.timed and binomtest(e.fast, e.timed, 0.5, alternative="greater").pvalue < alarm:
         return f"made {e.fast} of {e.timed} choices too fast to have read the replies"
+    return _mechanical(e, settings)
+
+
+def _mechanical(e: Evidence, settings: QualitySettings) -> str | None:
+    """What no person does who reads: one text for everything, more votes than one can give."""
+    if e.copies >= settings.fewest_copies and e.copies > settings.copied_share * e.written:
+        return f"wrote the same answer to {e.copies} of {e.written} different prompts"
+    if e.bursts:
+        return f"gave more than {MOST_VOTES} votes within {WITHIN_S:g} seconds"
     return None
 
 

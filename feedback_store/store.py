@@ -2,9 +2,10 @@
 
 Several processes may open the same file, and several threads may share one store. What a method has
 returned is on disk; what has raised is not. The parts are in modules of their own, a class each:
-`conversations` (raters and messages), `events` (feedback), `learning` and `receipts` (what becomes
-of it), `raters` (who counts how much), `exchange`, `exports` and `imports` (in and out), `privacy`
-and `search`, `registry` (adapters and cycles), `backups` and `health` (operations).
+`conversations` (raters and messages) with `hidden_tests`, `events` (feedback), `learning` and
+`receipts` (what becomes of it), `raters` (who counts how much), `exchange`, `exports` and `imports`
+(in and out), `privacy` and `search`, `registry` (adapters and cycles), `backups` and `health`
+(operations).
 """
 
 from pathlib import Path
@@ -12,13 +13,13 @@ from types import TracebackType
 from typing import Self
 
 from feedback_store.backups import Backups
-from feedback_store.conversations import Conversations
 from feedback_store.database import SQLiteFile
 from feedback_store.errors import StoreOpenError
 from feedback_store.events import Events
 from feedback_store.exchange import Exchange
 from feedback_store.exports import Exports
 from feedback_store.health import Health
+from feedback_store.hidden_tests import HiddenTests
 from feedback_store.imports import Imports
 from feedback_store.learning import Learning
 from feedback_store.privacy import Privacy
@@ -29,7 +30,7 @@ from feedback_store.search import Search
 
 
 class FeedbackStore(
-    Conversations,
+    HiddenTests,
     Events,
     Learning,
     Receipts,

@@ -80,6 +80,19 @@ class Panel:
     comment: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A comparison beside the conversation: other people's words, which of two replies is better.
+
+    `prompt` is ``(role, content)`` of each message.
+    """
+
+    id: str
+    prompt: tuple[tuple[str, str], ...]
+    a: str
+    b: str
+
+
 def view_of(service: ChatService, rater_id: str, conversation_id: str | None) -> ChatView:
     """The branch of the newest message, with the viewer's votes and any open pair."""
     messages = service.messages(rater_id, conversation_id) if conversation_id else []

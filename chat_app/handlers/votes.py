@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
-from chat_app.handlers.views import ChatView, Panel, told, view_at, view_of
+from chat_app.handlers.views import Asked, ChatView, Panel, told, view_at, view_of
 from chat_app.service import COMMENT_CHARS, REASONS, ChatService
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.ids import new_id
@@ -79,6 +79,30 @@ class Votes:
         view = self._view_of_pair(rater_id, candidates_id)
         onward = "" if choice in ("a", "b") else " The conversation goes on from A."
         return replace(view, note=f"Saved: {CHOICES[choice]}.{onward} {_made(pair)}")
+
+    def asked(self, rater_id: str) -> Asked | None:
+        """A comparison that the service asks the person for, if it is time for one."""
+        try:
+            found = self._service.next_comparison(rater_id)
+        except Exception as exc:
+            told(exc)  # an extra that fails is for the log; the person's own vote is stored
+            return None
+        if found is None:
+            return None
+        prompt, shown = found
+        a, b = shown.messages
+        said = tuple((message.role, message.content) for message in prompt)
+        return Asked(shown.id, said, a.content, b.content)
+
+    def answer(self, rater_id: str, candidates_id: str, choice: str) -> str:
+        """Answer what was `asked`; returns what went wrong, if anything did."""
+        try:
+            self._require_consent(rater_id)
+            key = _key(candidates_id, choice)
+            self._service.choose(rater_id, candidates_id, choice, idempotency_key=key)
+        except Exception as exc:
+            return told(exc)
+        return ""
 
     def rewrite(self, rater_id: str, message_id: str, text: str) -> ChatView:
         """Store the answer that the person would have given instead of a reply."""
@@ -157,6 +181,8 @@ class Wanted:
 def _made(pair: Sequence[Message]) -> str:
     """Who wrote the two replies, which may be told once the choice is stored."""
     a, b = pair[:2]
+    if a.adapter is None:  # no adapter wrote a hidden test
+        return ""
     if a.adapter == b.adapter:
         return f"Both were written by {a.adapter}."
     return f"A was written by {a.adapter}, B by {b.adapter}."

@@ -24,6 +24,7 @@ HEADER_S = 5.0  # seconds between looks at what is served
 AGREED = "Thank you: your votes count from now on."
 DECLINED = "Nothing you say is learnt from. To vote, open “Your data” at the side."
 WITHDRAWN = "Done: no vote of yours is used from now on."
+THANKS = "Saved, thank you."
 OPEN_SIDEBAR = """() => { if (window.innerWidth >= 768)
     document.querySelector('#sidebar button[aria-label="Toggle Sidebar"]')?.click() }"""
 FOCUS = "() => document.querySelector('#composer textarea')?.focus()"
@@ -85,7 +86,17 @@ class ChatPage:
         )
         parts.close.click(lambda: gr.update(visible=False), None, parts.panel, **EVENT)
         for choice, button in parts.choices.items():
-            button.click(self._on_choice(choice), parts.pair_id, everything, **EVENT)
+            button.click(self._on_choice(choice), parts.pair_id, everything, **EVENT).then(
+                self._on_asked, None, parts.asked.everything, **EVENT
+            )
+        for choice, button in parts.asked.choices.items():
+            button.click(
+                self._on_answer(choice),
+                parts.asked.id,
+                [*parts.asked.everything, parts.receipts],
+                **EVENT,
+            )
+        parts.asked.close.click(lambda: gr.update(visible=False), None, parts.asked.panel, **EVENT)
         parts.agree.click(self._on_consent(True), None, parts.notice, **EVENT)
         parts.decline.click(self._on_decline, None, parts.notice, **EVENT)
         parts.reconsider.click(lambda: gr.update(visible=True), None, parts.notice, **EVENT)
@@ -183,6 +194,20 @@ class ChatPage:
             return self._voted(self._votes.choose(_rater(request), pair_id, choice), None, request)
 
         return chosen
+
+    def _on_asked(self, request: gr.Request) -> Update:
+        return self._parts.asked.show(self._votes.asked(_rater(request)))
+
+    def _on_answer(self, choice: str) -> Any:
+        def answered(candidates_id: str, request: gr.Request) -> Update:
+            if problem := self._votes.answer(_rater(request), candidates_id, choice):
+                gr.Warning(html.escape(problem))
+                return {self._parts.receipts: gr.update()}
+            gr.Info(THANKS)
+            receipts = {self._parts.receipts: self._receipts(request)}
+            return {**self._parts.asked.show(None), **receipts}
+
+        return answered
 
     def _on_consent(self, given: bool) -> Any:
         def answered(request: gr.Request) -> Any:

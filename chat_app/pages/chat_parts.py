@@ -15,6 +15,7 @@ import gradio as gr
 from chat_app.handlers.receipts import Receipt
 from chat_app.handlers.views import ChatView, Panel, Shown, short
 from chat_app.handlers.votes import CHOICES, COMMENT_CHARS, REASONS
+from chat_app.pages.asked_panel import AskedPanel
 
 Update = dict[Any, Any]
 
@@ -50,6 +51,7 @@ class ChatParts:
             self._conversation()
             self._pair()
             self._panel()
+            self.asked = AskedPanel()
             self._composer(message_chars)
 
     def _sidebar(self) -> None:

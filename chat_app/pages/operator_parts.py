@@ -15,6 +15,7 @@ from chat_app.handlers.operator import Overview
 from chat_app.handlers.report import Report
 from chat_app.pages.login import LOGIN
 from chat_app.plots import score_plot, training_plot, win_plot
+from chat_app.status import skipped_sft
 from feedback_store.records import CYCLE_STAGES, Adapter, Cycle
 
 Update = dict[Any, Any]
@@ -257,6 +258,9 @@ def _verdict(report: Report) -> str:
         if report.reasons
         else '<p class="good"><b>Every check passed</b></p>'
     )
+    skipped = skipped_sft(report.metrics)
+    if skipped is not None:
+        verdict += f'<p class="quiet">SFT {_text(skipped)}</p>'
     rows = (
         (
             '<span class="good">passed</span>'

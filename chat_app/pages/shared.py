@@ -139,8 +139,9 @@ CSS = """
 #chat { height: calc(100dvh - 250px) !important; min-height: 260px; border: 1px solid var(--line);
   border-radius: 14px; }
 .page:has(#notice) #chat { height: calc(100dvh - 420px) !important; }
-.page:has(#pair) #chat, .page:has(#panel) #chat { height: 40dvh !important; }
-#pair .card { flex-grow: 1 !important; }
+.page:has(#pair) #chat, .page:has(#panel) #chat, .page:has(#asked) #chat {
+  height: 40dvh !important; }
+#pair .card, #asked .card { flex-grow: 1 !important; }
 #chat button[aria-label="Clear"] { display: none; }  /* would empty the view but not the record */
 #chat .placeholder { text-align: center; }
 #chat .example { border: 1px solid var(--line); border-radius: 12px; }

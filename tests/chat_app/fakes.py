@@ -45,9 +45,11 @@ class FakeEngine:
         """Nothing runs."""
 
 
-def fake_service(store: FeedbackStore, engine: FakeEngine, data: Path) -> ChatService:
+def fake_service(
+    store: FeedbackStore, engine: FakeEngine, data: Path, **options: Any
+) -> ChatService:
     """A service that is ready, on ``engine``."""
-    settings = Settings.model_validate({"data": data, "watch_seconds": 0.01})
+    settings = Settings.model_validate({"data": data, "watch_seconds": 0.01, **options})
     service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
     service.ready = True
     return service

@@ -121,6 +121,16 @@ def test_a_port_in_use_is_one_line(command: Command, tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}" in said and "--port" in said
 
 
+def test_a_wrong_line_of_hidden_tests_is_one_line_at_start(
+    command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "gold.jsonl"
+    path.write_text('{"prompt": "Capital of Italy?", "better": "Rome."}\n')
+    words = ["serve", "--data", tmp_path, "--port", "0"]
+    said = one_line(command(*words, FEEDBACK_CHAT_GOLD_ITEMS=str(path)), 2)
+    assert f"{path}, line 1: worse" in said
+
+
 def test_an_unwritable_data_directory_is_one_line(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     said = one_line(command("serve", "--data", tmp_path / "file" / "data"), 1)
@@ -236,9 +246,10 @@ def test_an_export_imports_into_another_store_once(
     events = [json.loads(line) for line in file.read_text().splitlines()]
     assert [event["idempotency_key"] for event in events] == ["k1"]
     other = tmp_path / "other"
-    assert "1 of 1" in command("import", file, "--data", other).stdout
+    assert "1 of 1" in command("import", file, "--create", "--data", other).stdout
     assert "0 of 1" in command("import", file, "--data", other).stdout
-    preferences = command("export", "--format", "preferences", "--data", other)
+    words = ["export", "--format", "preferences", "--split", "all"]
+    preferences = command(*words, "--data", other)
     assert json.loads(preferences.stdout)["chosen"][0]["content"] == "Lima."
     file.write_text(file.read_text() + "{broken\n")
     assert "nothing was imported" in one_line(command("import", file, "--data", other), 2)
@@ -283,9 +294,13 @@ def test_a_backup_restores_to_the_same_state(command: Command, data: Path, tmp_p
     (data / "secrets").mkdir(mode=0o700)
     (data / "secrets" / "key").write_text("s")
     copy, new = tmp_path / "copy", tmp_path / "new"
-    assert command("backup", copy, "--data", data).returncode == 0
+    made = json.loads(command("backup", copy, "--data", data, "--json").stdout)
+    assert (made["data"], made["backup"]) == (str(data), str(copy))
+    assert made["files"] == 2 and made["counts"]["messages"] == 3
+    assert made["bytes"] == sum(path.stat().st_size for path in copy.rglob("*") if path.is_file())
     assert "exists already" in one_line(command("backup", copy, "--data", data), 3)
-    assert command("restore", copy, "--data", new).returncode == 0
+    done = json.loads(command("restore", copy, "--data", new, "--json").stdout)
+    assert done["data"] == str(new) and done["counts"] == made["counts"]
     assert "exists already" in one_line(command("restore", copy, "--data", new), 3)
     damaged = copy / "adapters" / "policy-000001"
     damaged.mkdir(parents=True)
@@ -330,7 +345,7 @@ def test_all_commands_take_the_risk_of_an_old_sqlite_when_told_to(
     for words in (
         ["status", "--data", data],
         ["export", events, "--data", data],
-        ["import", events, "--data", tmp_path / "other"],
+        ["import", events, "--create", "--data", tmp_path / "other"],
         ["backup", copy, "--data", data],
         ["restore", copy, "--data", tmp_path / "new"],
         ["serve", "--port", "0", "--data", data],

@@ -28,13 +28,17 @@ GOOD = json.dumps(
 def test_an_export_goes_where_it_is_told(
     command: Command, data: Path, tmp_path: Path, form: str
 ) -> None:
-    words = ["export", "--format", form, "--data", data]
+    words = ["export", "--format", form, "--split", "all", "--data", data]
     line = command(*words).stdout
     assert json.loads(line)["chosen"][0]["content"] == "Lima."
     for place in ([tmp_path / "a.jsonl"], ["--to", tmp_path / "b.jsonl"]):
         done = command(*words, *place)
         assert f"1 rows of {form} written to {place[-1]}" in one_line(done, 0)
         assert Path(place[-1]).read_text() == line
+    assert "--force" in one_line(command(*words, tmp_path / "a.jsonl"), 3)
+    (tmp_path / "a.jsonl").write_text("old")
+    assert command(*words, tmp_path / "a.jsonl", "--force").returncode == 0
+    assert (tmp_path / "a.jsonl").read_text() == line
     done = command(*words, "--to", tmp_path / "c.parquet", "--json")
     report = json.loads(done.stdout)
     assert (report["rows"], report["left_out"], done.stderr) == (1, {}, "")
@@ -59,7 +63,7 @@ def test_filters_reach_the_store_and_what_is_left_out_is_said(command: Command, 
         replies = [CandidateReply("Yes.", adapter="policy-000001"), CandidateReply("No.")]
         shown, _ = store.add_candidates(asked.id, replies, rater_id="rater-1")
         store.add_choice(shown, "rater-1", "tie", idempotency_key="k2")
-    words = ["export", "--format", "preference", "--data", data]
+    words = ["export", "--format", "preference", "--split", "all", "--data", data]
     assert "1 rows of preference; ties left out: 1" in one_line(command(*words), 0)
     done = command(*words, "--adapter", "policy-000001")
     assert done.stdout == "" and "0 rows of preference; ties left out: 1" in one_line(done, 0)
@@ -67,14 +71,35 @@ def test_filters_reach_the_store_and_what_is_left_out_is_said(command: Command, 
         assert command(*words, *option).stdout == ""
     row = json.loads(command(*words, "--with-metadata", "--min-weight", "1").stdout)
     assert (row["rater"], row["source"], row["weight"]) == ("rater-1", "choice", 1.0)
-    pairs = command("export", "--format", "unpaired", "--split-comparisons", "--data", data)
+    more = ["--split-comparisons", "--split", "all"]
+    pairs = command("export", "--format", "unpaired", *more, "--data", data)
     assert [json.loads(line)["label"] for line in pairs.stdout.splitlines()] == [True, False]
+
+
+def test_held_out_questions_are_exported_only_if_asked_for(command: Command, data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        conversation = store.conversations("rater-1")[0].id
+        for number in range(30):
+            asked = store.add_message(conversation, "user", f"What is {number}?")
+            reply = store.add_message(conversation, "assistant", "I know.", parent_id=asked.id)
+            store.add_thumb(reply.id, "rater-1", 1, idempotency_key=f"t{number}")
+
+    def splits(*words: str) -> list[str]:
+        options = ["--format", "unpaired", "--with-metadata", "--data", data]
+        lines = command("export", *options, *words).stdout.splitlines()
+        return [json.loads(line)["split"] for line in lines]
+
+    assert set(splits()) == {"train"}
+    assert set(splits("--split", "held_out")) == {"held_out"}
+    assert len(splits()) + len(splits("--split", "held_out")) == len(splits("--split", "all")) == 30
+    assert len(command("export", "--data", data).stdout.splitlines()) == 31
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--format", "preference", "--split", "test"], "'test'"),
+        (["--format", "events", "--split", "train"], "'split'"),
         (["--format", "events", "--with-metadata"], "'with_metadata'"),
         (["--since", "yesterday"], "'yesterday'"),
         (["--format", "csv"], "csv"),
@@ -110,7 +135,7 @@ def test_an_import_says_what_became_of_every_line(
     report = json.loads(command(*words, "--json").stdout)
     assert (report["read"], report["new"], report["known"]) == (4, 0, 2)
     assert report["malformed"][0][0] == 2
-    exported = command("export", "--format", "preference", "--data", data).stdout
+    exported = command("export", "--format", "preference", "--split", "all", "--data", data).stdout
     assert len(exported.splitlines()) == 2
 
 
@@ -126,6 +151,18 @@ def test_a_file_without_anything_usable_is_named_with_its_first_fault(
     nowhere = ["import", "/none.parquet", "--format", "hh", "--data", tmp_path / "new"]
     assert "/none.parquet" in one_line(command(*nowhere), 2)
     assert not (tmp_path / "new").exists()
+
+
+def test_an_import_makes_a_new_store_only_if_told_to(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    file, new = tmp_path / "hh.jsonl", tmp_path / "mistyped"
+    file.write_text(GOOD)
+    words = ["import", file, "--format", "hh", "--data", new]
+    said = one_line(command(*words), 1)
+    assert f"no database in {new}" in said and "--create" in said and not new.exists()
+    assert "1 judgements are new" in command(*words, "--create").stdout
+    assert "0 judgements are new" in command(*words).stdout
 
 
 def test_lines_may_come_from_standard_input(

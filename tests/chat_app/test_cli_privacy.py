@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chat_app.cli import main
-from feedback_store.exports import ExportOptions
+from feedback_store.export_rows import ExportOptions
 from feedback_store.ids import iso_utc
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
@@ -325,6 +325,27 @@ def test_a_sweep_deletes_what_is_old_and_says_how_much(command: Command, tmp_pat
     again: dict[str, Any] = json.loads(command(*words, "--json").stdout)
     assert not any(again.values())
     assert "30 days" not in command(*words).stderr
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "nan", "1e9"])
+def test_a_sweep_of_senseless_days_is_wrong_usage(
+    command: Command, tmp_path: Path, days: str
+) -> None:
+    done = command("sweep", f"--older-than={days}", "--data", tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "--older-than takes more than 0" in done.stderr
+
+
+def test_what_is_erased_is_said_in_words_and_not_by_names_of_tables(
+    command: Command, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    make_data(data, rows=200)
+    with FeedbackStore(data / "feedback.db") as store:
+        say(store, "ann-id", ["not yet derived"], 8)
+    done = command("forget", "ann-id", "--yes", "--data", data)
+    assert done.stdout.startswith("erased: ") and " comparisons" in done.stdout
+    assert "stale" not in done.stdout and "_prompts" not in done.stdout
 
 
 def test_search_finds_messages_and_says_where(command: Command, tmp_path: Path) -> None:

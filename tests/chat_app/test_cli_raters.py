@@ -10,6 +10,7 @@ import pytest
 
 from chat_app.cli import main
 from feedback_store import CandidateReply, FeedbackStore
+from feedback_store.hidden_tests import GoldItem
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -75,6 +76,22 @@ def test_the_words_for_people_say_the_same(command: Command, data: Path) -> None
     assert "counts with weight 1.00" in command("raters", "release", "contrary", "--data", data)[1]
     words = ["raters", "quarantine", "contrary", "--reason", "sells votes", "--data", data]
     assert "is quarantined: sells votes" in command(*words)[1]
+
+
+def test_hidden_tests_passed_and_taken_are_shown(command: Command, data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        item = GoldItem(({"role": "user", "content": "Capital of Italy?"},), "Rome.", "Go away.")
+        test = store.hidden_test("rater-0", [item], every=1)
+        assert test is not None
+        [wrong] = [m.label for m in store.candidates(test) if m.content == "Go away."]
+        store.add_choice(test, "rater-0", str(wrong), idempotency_key="test")
+    listed = facts_of(command("raters", "list", "--data", data, "--json"))
+    assert [(one["gold_right"], one["gold_total"]) for one in listed if one["id"] == "rater-0"] == [
+        (0, 1)
+    ]
+    for verb in ("list", "assess"):
+        lines = command("raters", verb, "--data", data)[1].splitlines()
+        assert [line.split()[0] for line in lines if "tests 0/1" in line] == ["rater-0"]
 
 
 def test_without_shared_judgements_agreement_is_said_to_be_unknown(

@@ -1,5 +1,6 @@
 """The pages in a real browser on a real server, and the switches that make them safe."""
 
+import json
 import os
 import re
 import signal
@@ -15,7 +16,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from chat_app.cli_starter import stage_bar
+from chat_app.handlers.report import parse_report
 from chat_app.pages import shared
+from chat_app.pages.operator_parts import _verdict
 from feedback_store.store import FeedbackStore
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -29,6 +33,7 @@ FLAGS = [
     "--no-first-run",
 ]
 TOKEN = "the-operators-token"
+GOLD = {"prompt": "Which <b>city</b> is it?", "better": "It is Rome.", "worse": "Go away."}
 expect.set_options(timeout=15_000)
 
 needs_chromium = pytest.mark.skipif(
@@ -36,11 +41,37 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        ({"sft": 0, "demonstrations": 3, "demonstrations_needed": 16}, "3 of 16 demonstrations"),
+        ({"sft": 0, "demonstrations": 20, "demonstrations_needed": 16}, "turned off"),
+        ({"sft": 1, "demonstrations": 20, "demonstrations_needed": 16}, None),
+        ({"sft": 0, "demonstrations": 3}, None),  # a report of an earlier version
+    ],
+)
+def test_a_stage_that_was_skipped_says_why_in_the_report_and_beside_its_bar(
+    metrics: dict[str, float], says: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = _verdict(parse_report({"metrics": metrics}))
+    with stage_bar() as bar:
+        bar("sft", 1.0, metrics)
+    for said in (page, capsys.readouterr().err):
+        assert ("skipped" in said) == (says is not None)
+        assert says is None or says in said
+
+
 class Server:
     """A server process on a data directory; it can be stopped and started again."""
 
     def __init__(
-        self, data: Path, model: Path | str, *, quantization: str = "none", tokens: int = 12
+        self,
+        data: Path,
+        model: Path | str,
+        *,
+        quantization: str = "none",
+        tokens: int = 12,
+        gold: Path | None = None,
     ) -> None:
         self.data = data
         self._command = [sys.executable, "-m", "chat_app", "serve", "--data", str(data)]
@@ -51,6 +82,11 @@ class Server:
             "FEEDBACK_CHAT_SAMPLING__MAX_NEW_TOKENS": str(tokens),
             "GRADIO_SHARE": "True",  # which the pages ignore
         }
+        if gold is not None:
+            self._options |= {
+                "FEEDBACK_CHAT_GOLD_ITEMS": str(gold),
+                "FEEDBACK_CHAT_GOLD_EVERY": "1",
+            }
 
     def start(self) -> None:
         with (self.data.parent / "log.txt").open("a") as log:
@@ -75,7 +111,10 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("served") / "data", tiny_model)
+    folder = tmp_path_factory.mktemp("served")
+    gold = folder / "gold.jsonl"
+    gold.write_text(json.dumps(GOLD) + "\n")
+    server = Server(folder / "data", tiny_model, gold=gold)
     server.start()
     yield server
     server.stop()
@@ -120,6 +159,38 @@ def say(page: Page, text: str) -> None:
     expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
+def answer_one_more(page: Page) -> None:
+    """Answer the hidden test, rightly."""
+    asked = page.locator("#asked")
+    expect(asked.get_by_text("Which city is it?")).to_be_visible()
+    right = "A" if "It is Rome." in page.locator("#asked-a").inner_text() else "B"
+    asked.get_by_role("button", name=f"{right} is better").click()
+    expect(page.get_by_text("Saved, thank you.")).to_be_visible()
+    expect(asked).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("GET", "/v1/nothing", 404, "there is no /v1/nothing"),
+        ("POST", "/v1/nothing/here", 404, "there is no /v1/nothing/here"),
+        ("GET", "/v1", 404, "there is no /v1;"),
+        ("GET", "/v1/feedback", 405, "GET does not go with /v1/feedback; use POST"),
+        ("BREW", "/v1/feedback/me", 405, "use GET"),
+        ("DELETE", "/v1/openapi.json", 405, "use GET or HEAD"),
+    ],
+)
+def test_routes_and_methods_that_do_not_exist_are_refused_in_openais_shape_beside_the_pages(
+    server: Server, method: str, path: str, status: int, says: str
+) -> None:
+    answer = httpx.request(method, f"{server.url}{path}", trust_env=False)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert says in error["message"]
+    assert error["type"] == {404: "not_found_error", 405: "invalid_request_error"}[status]
+    assert (status == 405) == ("allow" in answer.headers)
+
+
 @needs_chromium
 def test_a_person_chats_votes_chooses_and_finds_it_all_again(
     visitor: BrowserContext, server: Server
@@ -143,7 +214,7 @@ def test_a_person_chats_votes_chooses_and_finds_it_all_again(
     better = page.locator("#reply-b").inner_text().removeprefix("B").strip()
     page.get_by_role("button", name="B is better").click()
     expect(page.get_by_text("Saved: B is better.")).to_be_visible()
-    expect(replies(page)).to_have_count(3)
+    answer_one_more(page)
 
     page.get_by_role("button", name="Write a better answer").click()
     page.get_by_label("A better answer").fill("Ask about something else.")
@@ -159,11 +230,12 @@ def test_a_person_chats_votes_chooses_and_finds_it_all_again(
     expect(page.get_by_role("button", name="Disliked")).to_have_count(1)
     expect(page.locator("#notice")).to_have_count(0)
     with FeedbackStore(server.data / "feedback.db") as store:
-        (thumb,), (choice,) = store.thumbs(), store.choices()
+        (thumb,), (choice, test) = store.thumbs(), store.choices()
         assert (thumb.value, thumb.tags, thumb.comment) == (-1, ("wrong",), "It is Rome.")
-        assert (choice.choice, len(store.demonstrations())) == ("b", 1)
+        right = [rater.id for rater in store.raters() if rater.gold_right]
+        assert (choice.choice, len(store.demonstrations()), right) == ("b", 1, [test.rater_id])
     page.get_by_role("button", name="What became of your votes").click()
-    expect(page.locator("#receipts li")).to_have_count(3)
+    expect(page.locator("#receipts li")).to_have_count(4)
     page.get_by_role("button", name="Disliked").click()
     expect(page.get_by_text("Vote withdrawn.")).to_be_visible()
     hosts = {httpx.URL(url).host for url in requested if url.startswith("http")}

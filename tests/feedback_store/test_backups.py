@@ -71,6 +71,15 @@ def test_a_backup_is_one_private_file_with_everything_in_it(store, copy):
         store.backup(copy)
 
 
+def test_a_backup_and_what_is_restored_from_it_are_counted(store, ann, tmp_path):
+    ann.thumb(ann.reply(ann.ask("hello"), "hi"), 1)
+    copy = tmp_path / "monday.db"
+    counted = store.backup(copy)
+    ann.ask("later")
+    assert counted["messages"] == 2 < store.counts()["messages"]
+    assert FeedbackStore.restore(copy, tmp_path / "new" / "feedback.db") == counted
+
+
 def test_a_backup_that_cannot_be_written_says_so(store, tmp_path):
     (tmp_path / "file").touch()
     for target in (tmp_path / "file" / "monday.db", tmp_path / ("n" * 300)):

@@ -91,6 +91,13 @@ def test_a_ranking_names_every_label_once(store, ann):
             store.add_ranking(shown, ann.rater, wrong, idempotency_key="other")
 
 
+def test_an_order_that_is_refused_is_shown_as_it_was_sent(store, ann):
+    shown = ann.shown("hello", "x", "y", "z")
+    with pytest.raises(InvalidFeedbackError) as error:
+        store.add_ranking(shown, ann.rater, [["b"], ["a"]], idempotency_key="k")
+    assert 'the order [["b"], ["a"]] does not name each of a, b, c once' in str(error.value)
+
+
 def test_three_candidates_are_ranked_not_chosen_between(store, ann):
     shown = ann.shown("hello", "x", "y", "z")
     with pytest.raises(InvalidFeedbackError, match="send a ranking"):

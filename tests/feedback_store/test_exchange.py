@@ -203,7 +203,7 @@ def test_malformed_events_are_refused_whole_and_by_number(busy, tmp_path):
 def test_preferences_are_in_trls_format_without_ties(busy, ann):
     ann.choose(ann.shown("tea or coffee?", "tea", "coffee"), "tie")
     busy.refresh_comparisons()
-    rows = list(busy.export_preferences())
+    rows = list(busy.export_preferences(split="all"))
     assert all(row.keys() == {"prompt", "chosen", "rejected"} for row in rows)
     assert {
         "prompt": [{"role": "user", "content": "capital of France?"}],

@@ -17,7 +17,7 @@ from feedback_store import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
-from feedback_store.exports import METADATA, ExportOptions
+from feedback_store.export_rows import METADATA, ExportOptions
 
 ROOT = Path(__file__).parents[2]
 FORMS = ("preference", "unpaired", "sft", "prompts")
@@ -45,19 +45,22 @@ def told(store, ann, bob):
 
 
 def rows(store, form, **options):
+    """Of all splits, unless one is named."""
+    if form != "events":
+        options = {"split": "all", **options}
     return list(store.export_rows(form, ExportOptions(**options)))
 
 
 def test_preferences_leave_ties_out_and_count_them(told):
     left_out = Counter()
-    found = list(told.export_rows("preference", left_out=left_out))
+    found = list(told.export_rows("preference", ExportOptions(split="all"), left_out=left_out))
     assert {
         "prompt": [user("capital of France?")],
         "chosen": [said("Paris")],
         "rejected": [said("Lyon")],
     } in found
     assert len(found) == 2 and left_out == {"ties": 1}
-    assert found == list(told.export_preferences())
+    assert found == list(told.export_preferences(split="all"))
 
 
 def test_unpaired_rows_are_thumbs_and_on_request_the_sides_of_comparisons(told):
@@ -185,7 +188,7 @@ def test_events_are_selected_by_rater_and_time(told):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("metadata", [False, True])
 def test_lines_and_parquet_hold_the_same_and_load_as_data_sets(told, tmp_path, form, metadata):
-    options = ExportOptions(with_metadata=metadata)
+    options = ExportOptions(split="all", with_metadata=metadata)
     expected = list(told.export_rows(form, options))
     for suffix, kind in (("jsonl", "json"), ("parquet", "parquet")):
         file = tmp_path / f"{form}.{suffix}"
@@ -199,13 +202,14 @@ def test_lines_and_parquet_hold_the_same_and_load_as_data_sets(told, tmp_path, f
 
 def test_a_file_is_private_whole_and_noted_in_the_audit_table(told, tmp_path, path):
     file = tmp_path / "new" / "data.jsonl"
-    report = told.export_file(file, "preference", ExportOptions(split=None, rater="ann"))
+    report = told.export_file(file, "preference", ExportOptions(split="all", rater="ann"))
     assert (report.path, report.rows, report.left_out) == (file.resolve(), 1, {"ties": 1})
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [f.name for f in file.parent.iterdir()] == ["data.jsonl"]
     with Database(path) as db:
         detail = [json.loads(row["detail"]) for row in db["audit"].rows_where("action = 'export'")]
-    assert detail == [{"path": str(file.resolve()), "format": "preference", "rater": "ann"}]
+    noted = {"path": str(file.resolve()), "format": "preference", "split": "all", "rater": "ann"}
+    assert detail == [noted]
 
 
 def test_an_export_that_fails_leaves_the_old_file_and_no_other(told, tmp_path, monkeypatch):
@@ -218,9 +222,55 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(told, tmp_path, m
 
     monkeypatch.setattr(FeedbackStore, "export_events", broken)
     with pytest.raises(StoreUnavailableError, match="did not answer"):
-        told.export_file(file, "events")
+        told.export_file(file, "events", replace=True)
     assert file.read_text() == "old"
     assert not list(tmp_path.glob(".data*"))
+
+
+def test_a_file_that_is_there_is_replaced_only_on_request(told, tmp_path):
+    file = tmp_path / "data.jsonl"
+    file.write_text("old")
+    with pytest.raises(ConflictError, match=r"data\.jsonl exists"):
+        told.export_file(file, "preference")
+    assert file.read_text() == "old" and told.copies() == []
+    assert told.export_file(file, "events", replace=True).rows == 5
+    assert len(file.read_text().splitlines()) == 5
+
+
+def test_a_file_that_somebody_else_writes_meanwhile_stays(told, tmp_path, monkeypatch):
+    file = tmp_path / "data.jsonl"
+    original = FeedbackStore.export_events
+
+    def slow(store):
+        yield from original(store)
+        file.write_text("theirs")
+
+    monkeypatch.setattr(FeedbackStore, "export_events", slow)
+    with pytest.raises(ConflictError, match="exists"):
+        told.export_file(file, "events")
+    assert file.read_text() == "theirs"
+    assert [path.name for path in tmp_path.glob("*data*")] == ["data.jsonl"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_data_set_is_of_the_training_split_unless_another_is_named(store, ann, tmp_path, form):
+    for number in range(40):
+        ann.choose(ann.shown(f"what is {number}?", "x", "y"), "a")
+        ann.thumb(ann.reply(ann.ask(f"and {number}?"), "z"), 1)
+        asked = [user(f"write {number}")]
+        store.add_demonstration("ann", "line", prompt=asked, idempotency_key=f"d{number}")
+    store.refresh_comparisons()
+
+    def found(split):
+        options = ExportOptions(split=split, with_metadata=True)
+        return list(store.export_rows(form, options))
+
+    default, everything = found(None), found("all")
+    assert {row["split"] for row in default} == {"train"}
+    assert default == found("train") and len(default) < len(everything)
+    assert {row["split"] for row in everything} == {"train", "held_out"}
+    assert len(default) + len(found("held_out")) == len(everything)
+    assert store.export_file(tmp_path / "data.jsonl", form).rows == len(default)
 
 
 def test_what_cannot_be_written_is_said(told, tmp_path):
@@ -254,7 +304,7 @@ def test_a_large_parquet_file_has_groups_of_a_thousand_rows(store, ann, tmp_path
             ann.thumb(reply, 1)
     store.refresh_comparisons()
     file = tmp_path / "data.parquet"
-    assert store.export_file(file, "unpaired").rows == 1_001
+    assert store.export_file(file, "unpaired", ExportOptions(split="all")).rows == 1_001
     metadata = pq.ParquetFile(file).metadata
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [1_000, 1]
 

@@ -126,6 +126,17 @@ def test_a_person_without_consent_is_not_learnt_from(store, ann):
     assert len(store.comparisons()) == 1
 
 
+def test_a_rater_whose_word_counts_nothing_is_not_counted_either(store, ann, bob):
+    for chat in (ann, bob):
+        chat.choose(chat.shown("hello", "x", "y"), "a")
+    store.refresh_comparisons()
+    with store._file.write() as db:
+        db.execute("UPDATE raters SET reliability = 0 WHERE id = 'bob'")
+    assert [item.rater_id for item in store.comparisons()] == ["ann"]
+    counts = store.counts()
+    assert counts["comparisons"] == counts["unused_comparisons"] == len(ids(store)) == 1
+
+
 def test_receipts_show_each_event_its_comparisons_and_their_cycles(store, ann, bob):
     shown = ann.shown("hello", "x", "y")
     ann.choose(shown, "b")

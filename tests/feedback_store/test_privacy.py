@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -20,12 +21,13 @@ from feedback_store import (
     InvalidFeedbackError,
     UnknownRecordError,
 )
-from feedback_store.exports import ExportOptions
+from feedback_store.export_rows import ExportOptions
 from feedback_store.ids import iso_utc
 from feedback_store.privacy import is_forgotten, rater_hash
 
 RATERS = ("ann", "bob", "eve")
 TEXT_FORMS = ("preference", "unpaired", "sft", "prompts")
+ALL = ExportOptions(split="all")
 
 
 def everything(path):
@@ -103,8 +105,8 @@ class Talk:
 def handed_out(store):
     """All that can be learnt from, as text, and by whose judgement."""
     found = [*store.comparisons(), *store.unpaired(), *store.demonstrations()]
-    rows = [row for form in TEXT_FORMS for row in store.export_rows(form)]
-    rows += store.export_rows("unpaired", ExportOptions(split_comparisons=True))
+    rows = [row for form in TEXT_FORMS for row in store.export_rows(form, ALL)]
+    rows += store.export_rows("unpaired", replace(ALL, split_comparisons=True))
     raters = {item.rater_id for item in found}
     raters |= {item.other_rater_id for item in store.comparisons() if item.other_rater_id}
     return json.dumps(rows) + repr(found), raters

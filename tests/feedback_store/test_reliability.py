@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback_store.agreement import Judgement
-from feedback_store.reliability import Evidence, QualitySettings, assess
+from feedback_store.evidence import Evidence
+from feedback_store.reliability import QualitySettings, assess
 from tests.feedback_store.test_agreement import crowd, judged
 
 NOTHING = {"gold_right": 0, "gold_total": 0, "left": 0, "sided": 0, "fast": 0, "timed": 0}

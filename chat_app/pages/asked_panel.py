@@ -1,0 +1,56 @@
+"""The panel that asks for one more comparison, whose words are not from the person's conversation.
+
+Texts go through Markdown with HTML sanitised.
+"""
+
+from typing import Any
+
+import gradio as gr
+
+from chat_app.handlers.views import Asked
+from chat_app.handlers.votes import CHOICES
+
+Update = dict[Any, Any]
+
+TITLE = "**One more, please: which answer to this is better?** It is not about your conversation."
+SPEAKERS = {"system": "Instructions", "user": "Question", "assistant": "Reply"}
+
+
+class AskedPanel:
+    """The components; built inside an open ``gr.Blocks``."""
+
+    def __init__(self) -> None:
+        self.id = gr.Textbox(visible=False)
+        with gr.Column(visible=False, elem_classes="card", elem_id="asked") as self.panel:
+            gr.Markdown(TITLE)
+            self.prompt = gr.Markdown()
+            with gr.Row():
+                self.replies = [self._reply("a"), self._reply("b")]
+            with gr.Row():
+                self.choices = {
+                    choice: gr.Button(label[0].upper() + label[1:], size="sm", min_width=110)
+                    for choice, label in CHOICES.items()
+                }
+                self.close = gr.Button("Not now", size="sm", min_width=110)
+
+    def _reply(self, name: str) -> gr.Markdown:
+        with gr.Column(elem_classes="card", min_width=260, elem_id=f"asked-{name}"):
+            return gr.Markdown()
+
+    @property
+    def everything(self) -> list[Any]:
+        """All that an event may change."""
+        return [self.panel, self.id, self.prompt, *self.replies]
+
+    def show(self, asked: Asked | None) -> Update:
+        """The panel for a comparison; none hides it."""
+        if asked is None:
+            return {self.panel: gr.update(visible=False), self.id: ""}
+        prompt = "\n\n".join(f"**{SPEAKERS[role]}:** {content}" for role, content in asked.prompt)
+        return {
+            self.panel: gr.update(visible=True),
+            self.id: asked.id,
+            self.prompt: prompt,
+            self.replies[0]: f"**A**\n\n{asked.a}",
+            self.replies[1]: f"**B**\n\n{asked.b}",
+        }
