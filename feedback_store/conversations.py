@@ -159,11 +159,14 @@ class Conversations:
             "candidates_id": candidates_id,
             "label": label,
         }
-        with self._file.write() as db:
+
+        def work(db: Database) -> Message:
             stored = to_record(Message, store_message(db, row))
             if retry_of is not None:
                 _note_retry(db, stored, retry_of)
             return stored
+
+        return self._file.run(work)
 
     def add_candidates(
         self,

@@ -2,7 +2,7 @@
 
 Invariants: nobody hears "saved" before the commit that holds it has been flushed; what one writer
 does is undone alone when it raises; when the shared transaction is lost, everyone in it hears so;
-turns are given in the order of asking, across processes too.
+threads have turns in the order of asking, and a process that has committed lets others go first.
 
 There is one queue and at any time one thread that writes. Work that comes as a function is done, in
 a savepoint of the open transaction, by whoever has the turn, so that many small writes need no
@@ -36,7 +36,8 @@ class Writer:
         self.work = work
         self.batch: Batch | None = None  # the one that the work was done in
         self.result: Any = None
-        self.error: Exception | None = None
+        # until the work has been done: whoever is to do it may be interrupted at any moment
+        self.error: Exception | None = sqlite3.OperationalError("it was interrupted")
         self._go = threading.Lock()
         self._go.acquire()
 
@@ -56,8 +57,8 @@ class Writer:
         """What the work returned; or raise what it, or its commit, raised."""
         if self.error is not None:
             raise self.error
-        assert self.batch is not None, "the work has not been done"
-        self.batch.require_saved()
+        if self.batch is not None:
+            self.batch.require_saved()
         return self.result
 
 
@@ -125,7 +126,7 @@ class GroupCommit:
         writer = Writer(work)
         try:
             self._await_turn(writer)
-            if writer.batch is None:  # nobody has done it meanwhile
+            if self._turn is writer:  # else another has done it meanwhile
                 self._do(writer, self._batch or self._begin())
         finally:
             self._end_turn(writer)
@@ -249,7 +250,9 @@ class GroupCommit:
                 raise sqlite3.OperationalError(
                     f"other threads have been writing for over {self._patience_s:g} s"
                 )
-        writer.wait()  # the turn has come after all, or the work is being done
+        # the turn has come after all, or the work is being done
+        if not writer.wait(self._patience_s):
+            raise sqlite3.OperationalError("what was done for this write did not end")
 
     def _end_turn(self, writer: Writer, *, alone: bool = False) -> None:
         """Do the work that waits, then leave the transaction to the next in line, or commit it."""
@@ -267,13 +270,18 @@ class GroupCommit:
 
     def _do_waiting_work(self) -> None:
         """Do what the next in line have brought: dearer than doing it is to wake them for it."""
-        while self._batch is not None and not self._batch.full and (writer := self._next_work()):
-            self._batch.waiting.append(writer)
-            self._do(writer, self._batch)
+        while (batch := self._batch) is not None and not batch.full:
+            writer = self._next_work(batch)
+            if writer is None:
+                return
+            self._do(writer, batch)
 
-    def _next_work(self) -> Writer | None:
+    def _next_work(self, batch: Batch) -> Writer | None:
         with self._guard:
-            return self._line.popleft() if self._line and self._line[0].work else None
+            if not (self._line and self._line[0].work):
+                return None
+            batch.waiting.append(self._line[0])  # first, or an interrupt could lose it
+            return self._line.popleft()
 
     def _do(self, writer: Writer, batch: Batch) -> None:
         """Do a writer's work as part of the batch; what it raises is for the writer to hear."""
@@ -283,11 +291,9 @@ class GroupCommit:
         try:
             with self._savepoint():
                 writer.result = writer.work(self._db)
+            writer.error = None
         except Exception as exc:
             writer.error = exc
-        except BaseException:  # an interrupt of this thread, whoever's work it is
-            writer.error = sqlite3.OperationalError("it was interrupted")
-            raise
 
     def _leave(self, writer: Writer, *, alone: bool) -> None:
         """Hand the turn on and wait for the end of the transaction; or end it."""
@@ -314,6 +320,7 @@ class GroupCommit:
         return False
 
     def _give_turn(self) -> None:
-        self._turn = self._line.popleft() if self._line else None
+        self._turn = self._line[0] if self._line else None
         if self._turn is not None:
+            self._line.popleft()
             self._turn.release()

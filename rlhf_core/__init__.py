@@ -1,6 +1,86 @@
 """From comparisons to a better adapter: the base, three training stages, evaluation, gate, cycle.
 
 A library as well as a part of the service: each stage takes plain records and settings and trains
-adapters on one shared base. Import the modules by name (`rlhf_core.train_policy`), so that a
-program pays only for what it uses. Nothing here knows the web, and only `cycle` knows the store.
+adapters on one shared base. What is named here is loaded when it is first used, so that a program
+pays only for what it uses. Nothing here knows the web, and only `cycle` knows the store.
 """
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlhf_core.base_model import Base, Response, load_base
+    from rlhf_core.config import (
+        GateSettings,
+        LoraSettings,
+        PolicySettings,
+        RewardSettings,
+        SFTSettings,
+    )
+    from rlhf_core.errors import RLHFError
+    from rlhf_core.evaluation import Evaluation, evaluate
+    from rlhf_core.records import ChatMessage, Comparison, Demonstration, Prompt, Unpaired
+    from rlhf_core.reward_model import RewardModel
+    from rlhf_core.train_policy import train_policy
+    from rlhf_core.train_reward import train_reward
+    from rlhf_core.train_sft import train_sft
+
+__all__ = [
+    "Base",
+    "ChatMessage",
+    "Comparison",
+    "Demonstration",
+    "Evaluation",
+    "GateSettings",
+    "LoraSettings",
+    "PolicySettings",
+    "Prompt",
+    "RLHFError",
+    "Response",
+    "RewardModel",
+    "RewardSettings",
+    "SFTSettings",
+    "Unpaired",
+    "evaluate",
+    "load_base",
+    "train_policy",
+    "train_reward",
+    "train_sft",
+]
+
+_HOMES = {
+    "base_model": ("Base", "Response", "load_base"),
+    "config": ("GateSettings", "LoraSettings", "PolicySettings", "RewardSettings", "SFTSettings"),
+    "errors": ("RLHFError",),
+    "evaluation": ("Evaluation", "evaluate"),
+    "records": ("ChatMessage", "Comparison", "Demonstration", "Prompt", "Unpaired"),
+    "reward_model": ("RewardModel",),
+    "train_policy": ("train_policy",),
+    "train_reward": ("train_reward",),
+    "train_sft": ("train_sft",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+class _Package(ModuleType):
+    """`train_sft` and its like are functions here, though modules of the same names hold them."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Load what is asked for, when it is."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Do not let the import of a module hide the function that it is named after."""
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        """What there is, loaded or not."""
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

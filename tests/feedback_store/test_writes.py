@@ -330,6 +330,29 @@ def test_an_interrupt_in_the_midst_of_another_ones_work_undoes_that_alone(
     store.add_rater("after")
 
 
+def test_an_interrupt_before_anothers_work_is_begun_leaves_nobody_waiting(
+    store, patient, monkeypatch, path
+):
+    one = Holder(store, work=adds("one")).entered()
+    group = store._file._group
+    whole = group._do
+
+    def interrupted(writer, batch):
+        if threading.get_ident() == one._thread.ident:
+            raise KeyboardInterrupt
+        whole(writer, batch)
+
+    monkeypatch.setattr(group, "_do", interrupted)
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(store._file.run, adds("two"))
+        wait_in_line(store, 1)
+        assert isinstance(one.left(), KeyboardInterrupt)
+        with pytest.raises(StoreUnavailableError, match="interrupted"):
+            told.result(30)
+    assert raters_in(path) == {"one"}  # it was not told so, but it is
+    store.add_rater("three")
+
+
 def test_a_read_sees_the_write_around_it_and_no_other(sharing, store):
     one, two = sharing()
     assert store.counts()["raters"] == 0
