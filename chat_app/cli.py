@@ -104,6 +104,9 @@ def cycle(
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
     settings = load_settings(config, data=data, model=model, quantization=quantization)
+    if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several
+        _help_cycle(settings)
+        return
     _require_votes(settings)
     require_model(settings.model)
     _stop_on(signal.SIGTERM)  # so that a stopped cycle says so in its row
@@ -125,6 +128,18 @@ def cycle(
     if done.state != "promoted":
         why = "; ".join(done.reasons) or "no reason was noted"
         raise RefusedError(f"cycle {done.id} was {done.state}: {why}")
+
+
+def _help_cycle(settings: Settings) -> None:
+    """Train with the process that runs the cycle: it alone knows the store and says things."""
+    from rlhf_core.cycle import help_cycle
+
+    help_cycle(
+        settings.data,
+        settings.cycle,
+        model=settings.model,
+        quantization=settings.quantization,
+    )
 
 
 @app.command()

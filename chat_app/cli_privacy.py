@@ -1,8 +1,9 @@
 """Commands about people's words: forgetting a rater, the retention sweep, and search.
 
 The store erases its rows; here is what else in the data directory may quote them: exported data
-sets, the samples in the reports of cycles, and the log of the cycles. Which file quotes whom is not
-known, so every one that was written since the rater's first row goes. Copies elsewhere are named.
+sets, the samples in the reports of cycles, their log, and what a dead one left to be gone on with.
+Which file quotes whom is not known, so every one that was written since the rater's first row goes.
+Copies elsewhere are named.
 """
 
 import json
@@ -93,6 +94,8 @@ def sweep(
         swept = store.sweep(older_than_days=days, dry_run=dry_run)
         if not dry_run:
             swept = _clean_old_files(settings, days) | swept
+            if any(swept.values()):
+                swept["checkpoints"] = _forget_checkpoints(settings)
     if as_json:
         typer.echo(json.dumps(swept))
     else:
@@ -132,6 +135,7 @@ def clean_files(store: FeedbackStore, settings: Settings, since: str) -> Mapping
         "exports": sum(_delete(file) for file in _exports(store, settings) if _after(file, begun)),
         "reports": sum(_empty_report(file) for file in _reports(settings)),
         "logs": sum(_empty(file) for file in (log,) if _after(file, begun)),
+        "checkpoints": _forget_checkpoints(settings),
     }
 
 
@@ -184,6 +188,13 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _files(folder: Path) -> Iterable[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _forget_checkpoints(settings: Settings) -> int:
+    """Delete what cycles that died left to be gone on with: their evidence quotes people."""
+    from rlhf_core.resume import clear
+
+    return clear(settings.data / "cycles")
 
 
 def _reports(settings: Settings) -> Iterable[Path]:

@@ -39,7 +39,8 @@ def read_gold(path: Path, limits: LimitSettings) -> tuple[GoldItem, ...]:
             names the file and the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Only line feeds end a line: a string of JSON may hold U+2028 and its like as they are.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidRequestError(f"gold_items {path} cannot be read: {exc}") from exc
     items: dict[str | None, GoldItem] = {}
@@ -76,6 +77,8 @@ def _item(text: str, limits: LimitSettings) -> GoldItem:
     check_messages(prompt, limits)
     for reply in (line.better, line.worse):
         check_text(reply, limits)
-    if line.better.strip() == line.worse.strip():
-        raise InvalidRequestError("better and worse are the same; nobody could tell them apart")
+    if line.better.strip().casefold() == line.worse.strip().casefold():
+        raise InvalidRequestError(
+            "better and worse are the same but for case; nobody could tell them apart"
+        )
     return GoldItem(prompt, line.better, line.worse)

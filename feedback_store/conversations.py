@@ -39,6 +39,11 @@ from feedback_store.rows import (
 # Of the first raters nobody is held out: a service for few would learn from none of them.
 FEWEST_RATERS_TO_HOLD_OUT_ONE = 20
 
+# Conversations that hold a hidden test, so nobody's own words. CROSS JOIN keeps SQLite from reading
+# all messages for the few tests; a condition on `candidates` may be added at the end.
+HIDDEN_CONVERSATIONS = """SELECT messages.conversation_id FROM candidates
+    CROSS JOIN messages ON messages.id = prompt_message_id WHERE gold IS NOT NULL"""
+
 _PATH_SQL = """
     WITH RECURSIVE path (id, depth) AS (
         SELECT ?, 0
@@ -59,6 +64,16 @@ def path_to(db: Database, message_id: str) -> list[Message]:
 def audit(db: Database, action: str, **detail: Any) -> None:
     """Note an act that somebody may have to answer for; never the text of a chat."""
     insert(db, "audit", {"at": utc_now(), "action": action, "detail": detail})
+
+
+def refuse_hidden_test(db: Database, message: Row) -> None:
+    """Refuse evidence about a reply that belongs to a hidden test."""
+    sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
+    if message["candidates_id"] is not None and first(db, sql, [message["candidates_id"]]):
+        raise InvalidFeedbackError(
+            f"message {message['id']!r} belongs to a hidden test; "
+            "nothing but a choice or a ranking answers that."
+        )
 
 
 class Conversations:
@@ -226,13 +241,11 @@ class Conversations:
 
     def conversations(self, rater_id: str) -> list[Conversation]:
         """A rater's conversations, newest first, without those of hidden tests."""
-        sql = """SELECT * FROM conversations WHERE rater_id = ? AND NOT EXISTS (
-            SELECT 1 FROM candidates JOIN messages ON messages.id = prompt_message_id
-            WHERE candidates.rater_id = conversations.rater_id AND gold IS NOT NULL
-            AND messages.conversation_id = conversations.id)
+        sql = f"""SELECT * FROM conversations WHERE rater_id = ?
+            AND id NOT IN ({HIDDEN_CONVERSATIONS} AND candidates.rater_id = ?)
             ORDER BY created_at DESC, id DESC"""
         with self._file.read() as db:
-            return [to_record(Conversation, row) for row in rows(db, sql, [rater_id])]
+            return [to_record(Conversation, row) for row in rows(db, sql, [rater_id, rater_id])]
 
     def messages(self, conversation_id: str) -> list[Message]:
         """All messages of a conversation, every branch, oldest first."""
@@ -339,6 +352,7 @@ def _note_retry(db: Database, message: Message, retry_of: str) -> None:
             f"message {retry_of!r} answers another message than {message.id!r}; "
             "a retry answers the same one."
         )
+    refuse_hidden_test(db, old)
     if first(db, "SELECT 1 FROM retries WHERE message_id = ?", [message.id]):
         return
     conversation = require(db, "conversations", message.conversation_id)

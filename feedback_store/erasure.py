@@ -52,14 +52,20 @@ _OF_RATER = {
 # What a rater did to others, and where an export of theirs is, stays known without the name.
 _NAMELESS = """UPDATE audit SET detail = replace(detail, :quoted, '"forgotten"')
     WHERE instr(detail, :quoted)"""
-# Which comparisons a cycle saw is known; of demonstrations, those that it could have seen.
+# Which comparisons a cycle saw is known; of what trains by itself, what it could have seen.
+_WHILE_IT_STOOD = """said.created_at <= coalesce(cycles.finished_at, said.created_at)
+        AND coalesce(said.superseded_at, cycles.started_at) >= cycles.started_at"""
 _CYCLES = f"""SELECT cycle_id FROM cycle_comparisons
         JOIN comparisons ON comparisons.id = cycle_comparisons.comparison_id
         WHERE rater_id = :rater OR a IN {_MESSAGES} OR b IN {_MESSAGES} OR prompt_id IN {_MESSAGES}
     UNION SELECT cycles.id FROM cycles JOIN demonstrations AS said
-        ON (said.rater_id = :rater OR said.message_id IN {_MESSAGES})
-        AND said.created_at <= coalesce(cycles.finished_at, said.created_at)
-        AND coalesce(said.superseded_at, cycles.started_at) >= cycles.started_at"""
+        ON (said.rater_id = :rater OR said.message_id IN {_MESSAGES}) AND {_WHILE_IT_STOOD}
+    UNION SELECT cycles.id FROM cycles JOIN thumbs AS said
+        ON (said.rater_id = :rater OR said.message_id IN {_MESSAGES}) AND said.value <> 0
+        AND {_WHILE_IT_STOOD}
+    UNION SELECT cycles.id FROM cycles JOIN choices AS said
+        ON (said.rater_id = :rater OR said.candidates_id IN {_CANDIDATES})
+        AND said.choice = 'both_bad' AND {_WHILE_IT_STOOD}"""
 # A policy goes on from its parent's weights; a reward model is trained afresh.
 _ADAPTERS = f"""WITH RECURSIVE learnt (name) AS (
         SELECT adapters.name FROM adapters JOIN ({_CYCLES}) AS used
@@ -114,7 +120,7 @@ def taught(db: Database, conversations: Sequence[str], rater_id: str) -> list[st
     """The adapters whose weights learnt, or may have learnt, from a rater, sorted by name.
 
     Those that a cycle trained on the rater's comparisons or words, those that it may have trained
-    on the rater's demonstrations, and the policies that descend from any of them.
+    on the rater's demonstrations, thumbs or "both bad", and the policies that descend from any.
     """
     return [row["name"] for row in rows(db, _ADAPTERS, _bound(conversations, rater_id))]
 

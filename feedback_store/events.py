@@ -11,7 +11,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from feedback_store.comparisons import split_of
-from feedback_store.conversations import path_to
+from feedback_store.conversations import path_to, refuse_hidden_test
 from feedback_store.database import SQLiteFile
 from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
 from feedback_store.hashes import prompt_hash, text_hash
@@ -188,6 +188,13 @@ class Events:
             row = _current(db, "choices", about)
         return to_record(Choice, row) if row is not None else None
 
+    def current_demonstration(self, message_id: str, rater_id: str) -> Demonstration | None:
+        """What a rater wrote in place of a response, if there is something."""
+        about = {"message_id": message_id, "rater_id": rater_id}
+        with self._file.read() as db:
+            row = _current(db, "demonstrations", about)
+        return to_record(Demonstration, row) if row is not None else None
+
     def thumbs(self) -> list[Thumb]:
         """All thumbs that stand, oldest first."""
         with self._file.read() as db:
@@ -311,6 +318,7 @@ def _require_response(db: Database, message_id: str) -> Row:
         raise InvalidFeedbackError(
             f"message {message_id!r} is from the {message['role']}; only responses are judged."
         )
+    refuse_hidden_test(db, message)
     return message
 
 

@@ -4,11 +4,12 @@ Only counts are made here; `reliability` decides what they mean. Where the limit
 said here and nowhere else, because the counting needs them. Whatever came before a rater's last
 release is left out.
 
-How long a choice took is what the client says by `seconds`. Where it says nothing, as the page
-does, the clock of the store tells: the replies were complete when they were stored, and nobody saw
-any of them before their question was. Simulated visitors are not held to that clock, nor to the
-votes of a minute: they are programs and known to be, and say at once what they find. Neither are
-the judges of imported data sets, whose files mostly say one time for all.
+How long a choice took is what the client says by `seconds`. Where it says nothing (or 0), as the
+page does, or more than has passed since the question, the clock of the store tells: the replies
+were complete when they were stored, and nobody saw any of them before their question was.
+Simulated visitors are not held to that clock, nor to the votes of a minute: they are programs and
+known to be, and say at once what they find. Neither are the judges of imported data sets, whose
+files mostly say one time for all.
 """
 
 from typing import NamedTuple
@@ -24,7 +25,8 @@ GLANCE_CHARS = 100  # ... unless they are shorter together than this
 # https://doi.org/10.1016/j.jml.2019.104047); three times that is skimming.
 READ_CHARS_PER_S = 75.0
 MOST_VOTES = 60  # of all kinds within ...
-WITHIN_S = 60.0  # ... this long: one a second, for a whole minute
+WITHIN_S = 60.0  # ... this long: one a second, for a whole minute, is a burst
+APART_S = 3600.0  # bursts are on occasions of their own if they are so far from the first
 NO_GOLD = {"gold_right": 0, "gold_total": 0}
 
 RELEASED = """released AS (
@@ -45,7 +47,8 @@ _ASKED_AT = "(SELECT created_at FROM messages WHERE messages.id = prompt_message
 # 1 too fast to have read, 0 not, NULL unknown. Who chose right after the end may have read along
 # while the replies were written, so the time since the question has to be too short as well.
 _FAST = f"""CASE
-    WHEN seconds IS NOT NULL THEN seconds < {FASTEST_S}
+    WHEN seconds > 0 AND (NOT {_BY_CLOCK} OR seconds <= {_seconds(_ASKED_AT)})
+        THEN seconds < {FASTEST_S}
     WHEN NOT {_BY_CLOCK} THEN NULL
     WHEN {_seconds("candidates.created_at")} >= {FASTEST_S} THEN 0
     WHEN {_CHARS} < {GLANCE_CHARS} THEN NULL
@@ -70,11 +73,13 @@ _DID = f"""WITH {RELEASED}, timed AS MATERIALIZED (
     WHERE {ASSESSED} ORDER BY raters.id"""
 _RELEASES = f"""WITH {RELEASED} SELECT raters.id AS rater_id, coalesce(released.at, '') AS at
     FROM raters LEFT JOIN released ON released.rater_id = raters.id WHERE {ASSESSED}"""
-# The first answer counts: afterwards the receipt says that it was a test.
+# The first answer counts: afterwards the receipt says that it was a test. Where that one was "both
+# bad" nothing counts, so that nobody gets a second try by it.
 _GOLD = f"""WITH {RELEASED}, answers AS (
-        SELECT choices.rater_id, candidates_id, choices.created_at, choice = gold AS right
+        SELECT choices.rater_id, candidates_id, choices.created_at,
+            CASE WHEN choice <> 'both_bad' THEN choice = gold END AS right
         FROM candidates CROSS JOIN choices ON candidates_id = candidates.id
-        WHERE gold IS NOT NULL AND choice <> 'both_bad'
+        WHERE gold IS NOT NULL
         UNION ALL SELECT rankings.rater_id, candidates_id, rankings.created_at,
             "order" -> 0 = json_array(gold) AS right
         FROM candidates CROSS JOIN rankings ON candidates_id = candidates.id
@@ -85,7 +90,7 @@ _GOLD = f"""WITH {RELEASED}, answers AS (
     SELECT answered.rater_id, total(right) AS gold_right, count(*) AS gold_total
     FROM answered
     LEFT JOIN released ON released.rater_id = answered.rater_id
-    WHERE {_SINCE_RELEASE.format("answered")} GROUP BY 1"""
+    WHERE right IS NOT NULL AND {_SINCE_RELEASE.format("answered")} GROUP BY 1"""
 _BURSTS = f"""WITH {RELEASED}, said AS (
         SELECT rater_id, created_at, superseded_at FROM choices
         UNION ALL SELECT rater_id, created_at, superseded_at FROM rankings
@@ -96,9 +101,12 @@ _BURSTS = f"""WITH {RELEASED}, said AS (
             PARTITION BY said.rater_id ORDER BY said.created_at) AS start
         FROM said JOIN raters ON raters.id = said.rater_id
         LEFT JOIN released ON released.rater_id = said.rater_id
-        WHERE {_BY_CLOCK} AND {_NEW.format("said")})
-    SELECT rater_id, count(*) AS bursts FROM spaced
-    WHERE {_seconds("start", '"end"')} < {WITHIN_S} GROUP BY 1"""
+        WHERE {_BY_CLOCK} AND {_NEW.format("said")}),
+    burst AS (
+        SELECT rater_id, "end", min("end") OVER (PARTITION BY rater_id) AS first FROM spaced
+        WHERE {_seconds("start", '"end"')} < {WITHIN_S})
+    SELECT rater_id, count(DISTINCT CAST({_seconds("first", '"end"')} / {APART_S} AS INTEGER))
+        AS bursts FROM burst GROUP BY 1"""
 _COPIES = f"""WITH {RELEASED}, texts AS (
         SELECT demonstrations.rater_id, count(DISTINCT prompt_hash) AS prompts FROM demonstrations
         LEFT JOIN released ON released.rater_id = demonstrations.rater_id
@@ -118,7 +126,7 @@ class Evidence(NamedTuple):
     fast: int  # choices made too fast to have read ...
     timed: int  # ... among those whose time is known
     quarantined: bool  # already, so nobody else is measured by this one
-    bursts: int = 0  # votes that were one too many for the minute before them
+    bursts: int = 0  # occasions of more votes than a person gives in a minute
     copies: int = 0  # different prompts answered with one and the same text ...
     written: int = 0  # ... among all prompts answered
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from feedback_store.comparisons import split_of
-from feedback_store.conversations import path_to
+from feedback_store.conversations import HIDDEN_CONVERSATIONS, path_to
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.events import HEARD, owners_agree, prompt_of
 from feedback_store.ids import iso_utc
@@ -59,7 +59,7 @@ _PROMPTS = f"""SELECT messages.id, messages.created_at, raters.id AS rater, {_SP
     FROM (SELECT min(messages.rowid) AS place FROM messages
         JOIN conversations ON conversations.id = conversation_id
         JOIN raters ON raters.id = conversations.rater_id
-        WHERE role = 'user' AND {HEARD}
+        WHERE role = 'user' AND {HEARD} AND conversation_id NOT IN ({HIDDEN_CONVERSATIONS})
         AND (:split IS NULL OR {_SPLIT} = :split) AND (:rater IS NULL OR raters.id = :rater)
         AND (:since IS NULL OR messages.created_at >= :since)
         GROUP BY path_hash)

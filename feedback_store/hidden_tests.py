@@ -1,9 +1,11 @@
 """Hidden tests: comparisons whose better reply is known, given to a rater now and then.
 
-A test has a prompt of its own, so it stands in a conversation of its own, which `conversations`
-leaves out. Invariants: a rater has at most one open test, which is the same until it is answered,
-and never takes the same one twice; which side the better reply stands on is drawn by lot; an answer
-never becomes a comparison (`derivation` leaves it out), but is counted by `evidence`.
+A test has a prompt of its own, so it stands in a conversation of its own, which lists, counts,
+search and exports of prompts leave out (`conversations.HIDDEN_CONVERSATIONS`). Invariants: a rater
+has at most one open test, which is the same until it is answered, and never takes the same one
+twice, unless the retention sweep deleted it meanwhile; which side the better reply stands on is
+drawn by lot; an answer never becomes a comparison (`derivation` leaves it out), but is counted by
+`evidence`; nothing else can be said of its replies.
 """
 
 import secrets
@@ -15,7 +17,7 @@ from sqlite_utils import Database
 from feedback_store.conversations import Conversations
 from feedback_store.hashes import prompt_hash
 from feedback_store.records import CandidateReply, ChatMessage
-from feedback_store.rows import Row, rows, scalar
+from feedback_store.rows import Row, first, rows, scalar
 
 _ANSWERED = """(EXISTS (SELECT 1 FROM choices WHERE candidates_id = candidates.id)
     OR EXISTS (SELECT 1 FROM rankings WHERE candidates_id = candidates.id))"""
@@ -53,6 +55,12 @@ class HiddenTests(Conversations):
         with self._file.write() as db:
             found, unseen = _state(db, rater_id, items, every)  # another tab may have been quicker
             return found or (self._begin(rater_id, secrets.choice(unseen)) if unseen else None)
+
+    def is_hidden_test(self, candidates_id: str) -> bool:
+        """Whether candidates are a hidden test; unknown ones are none."""
+        sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
+        with self._file.read() as db:
+            return first(db, sql, [candidates_id]) is not None
 
     def _begin(self, rater_id: str, item: GoldItem) -> str:
         conversation = self.add_conversation(rater_id)

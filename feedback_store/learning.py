@@ -12,7 +12,7 @@ from functools import lru_cache
 from sqlite_utils import Database
 
 from feedback_store import derivation
-from feedback_store.conversations import path_to
+from feedback_store.conversations import HIDDEN_CONVERSATIONS, path_to
 from feedback_store.database import SQLiteFile
 from feedback_store.events import HEARD, owners_agree, prompt_of
 from feedback_store.raters import rater_weights
@@ -29,11 +29,14 @@ _USABLE = f"""FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
 _OWNERS_AGREE = owners_agree("comparisons.a, comparisons.b, comparisons.prompt_id")
 _TEXT = """coalesce((SELECT content FROM messages WHERE id = comparisons.{0}),
     (SELECT content FROM demonstrations WHERE id = comparisons.{0})) AS response_{0}"""
+# Nothing of hidden tests is counted: their messages are not the raters', choices on no prompt.
 _COUNTS = f"""SELECT
     (SELECT count(*) FROM raters) AS raters,
-    (SELECT count(*) FROM messages) AS messages,
+    (SELECT count(*) FROM messages) - (SELECT count(*) FROM messages
+        WHERE conversation_id IN ({HIDDEN_CONVERSATIONS})) AS messages,
     (SELECT count(*) FROM thumbs WHERE superseded_at IS NULL AND value <> 0) AS thumbs,
-    (SELECT count(*) FROM choices WHERE superseded_at IS NULL) AS choices,
+    (SELECT count(*) FROM choices
+        WHERE superseded_at IS NULL AND prompt_hash IS NOT NULL) AS choices,
     (SELECT count(*) FROM demonstrations WHERE superseded_at IS NULL) AS demonstrations,
     (SELECT count(*) {_USABLE}) AS comparisons,
     (SELECT count(*) {_USABLE} AND {_UNUSED}) AS unused_comparisons"""
@@ -76,6 +79,7 @@ class Learning:
     def counts(self) -> dict[str, int]:
         """How much there is: what stands of the feedback, what may be used of the comparisons.
 
+        Hidden tests and the answers to them are left out.
         Comparisons that `comparisons` withholds only because they are about replies in somebody
         else's conversation, and that somebody has not agreed, are counted all the same: to look
         up whose each reply is would take ten times as long, and pages ask every two seconds.

@@ -45,8 +45,10 @@ class QualitySettings:
     gold_share: float = 0.6  # quarantine below it
     one_side: float = 0.9  # quarantine at or above it on one side, if that is no accident ...
     false_alarms: float = 0.01  # ... the chance that any of all honest raters is so flagged
+    fewest_bursts: int = 2  # occasions of too many votes a minute; of fewer there is a note
     fewest_copies: int = 10  # prompts answered with one text, before that speaks against one
-    copied_share: float = 0.5  # quarantine above it
+    copied_share: float = 0.9  # quarantine at or above it; one text may be the honest answer ...
+    noted_copied_share: float = 0.5  # ... to half of the prompts and more; above it there is a note
     position_bias: float = 0.2  # in log-odds; above it there is a note
 
 
@@ -168,21 +170,34 @@ def _behaviour(e: Evidence, all_of: Sequence[Evidence], settings: QualitySetting
 
 
 def _mechanical(e: Evidence, settings: QualitySettings) -> str | None:
-    """What no person does who reads: one text for everything, more votes than one can give."""
-    if e.copies >= settings.fewest_copies and e.copies > settings.copied_share * e.written:
-        return f"wrote the same answer to {e.copies} of {e.written} different prompts"
-    if e.bursts:
-        return f"gave more than {MOST_VOTES} votes within {WITHIN_S:g} seconds"
-    return None
+    """What nobody does again and again who reads: one text for everything, too many votes."""
+    if e.copies >= settings.fewest_copies and e.copies >= settings.copied_share * e.written:
+        return _copying(e)
+    return _hurrying(e) if e.bursts >= settings.fewest_bursts else None
+
+
+def _copying(e: Evidence) -> str:
+    return f"wrote the same answer to {e.copies} of {e.written} different prompts"
+
+
+def _hurrying(e: Evidence) -> str:
+    often = "" if e.bursts == 1 else f" on {e.bursts} occasions"
+    return f"gave more than {MOST_VOTES} votes within {WITHIN_S:g} seconds{often}"
 
 
 def _notes(e: Evidence, all_of: Sequence[Evidence], settings: QualitySettings) -> tuple[str, ...]:
-    """Position bias that is no accident but may be an honest habit: the comparisons stay."""
+    """What is no accident but may be honest, a habit or an upload: the comparisons stay."""
+    notes = []
     bias = float(logit((e.left + 0.5) / (e.sided + 1)) - logit(usual_left(all_of)))
     alarm = settings.false_alarms / len(all_of)
     if abs(bias) > settings.position_bias and _p_of_side(e, usual_left(all_of)) < alarm:
-        return (f"prefers the {_side(e)} side: position bias {bias:+.2f} in log-odds",)
-    return ()
+        notes.append(f"prefers the {_side(e)} side: position bias {bias:+.2f} in log-odds")
+    share = e.copies / e.written if e.copies >= settings.fewest_copies else 0.0
+    if settings.noted_copied_share < share < settings.copied_share:
+        notes.append(_copying(e))
+    if 0 < e.bursts < settings.fewest_bursts:
+        notes.append(_hurrying(e))
+    return tuple(notes)
 
 
 def usual_left(all_of: Sequence[Evidence]) -> float:

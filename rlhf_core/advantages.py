@@ -4,6 +4,8 @@ Shapes: B responses in the batch, T response tokens; responses are padded on the
 is True on real tokens. Whatever stands on padding never changes a result.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -84,13 +86,27 @@ def leave_one_out(totals: Tensor, mask: Tensor, *, group: int) -> Tensor:
     return (grouped - others).view(-1, 1) * mask  # (B, T)
 
 
-def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Shift and scale to mean 0 and variance 1 over real tokens; zero on padding.
+def whiten(
+    values: Tensor,
+    mask: Tensor,
+    *,
+    shift: bool = True,
+    total: Callable[[Tensor], Tensor] = lambda local: local,
+) -> Tensor:
+    """Scale to variance 1, and shift to mean 0, over real tokens; zero on padding.
+
+    Args:
+        values: What to whiten. (B, T)
+        mask: True on real tokens. (B, T)
+        shift: False leaves the mean where it is, as is usual for rewards.
+        total: Sum over all processes that share the batch.
 
     Source:
-        Huang et al. 2024, arXiv:2403.17031, detail 25; the variance is the biased one.
+        Huang et al. 2024, arXiv:2403.17031, details 24 and 25; the variance is the biased one.
     """
-    count = mask.sum().clamp(min=1)
-    centred = (values - (values * mask).sum() / count) * mask
-    variance = centred.square().sum() / count
-    return centred * torch.rsqrt(variance + 1e-8)
+    count = total(mask.sum()).clamp(min=1)
+    mean = total(values.masked_fill(~mask, 0.0).sum()) / count
+    centred = (values - mean).masked_fill(~mask, 0.0)
+    variance = total(centred.square().sum()) / count
+    white = centred * torch.rsqrt(variance + 1e-8)
+    return white if shift else white + mean * mask

@@ -44,6 +44,15 @@ def encode_reply(tokenizer: Tokenizer, text: str, *, finished: bool = True) -> l
     return [*ids, tokenizer.eos_token_id] if finished else ids
 
 
+def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a trusted text, with the end-of-sequence token.
+
+    Names of special tokens in it become these tokens, so it must not be text that visitors typed.
+    """
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
+
+
 def decode_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """Text of response tokens, without control tokens."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True))

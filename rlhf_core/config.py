@@ -5,7 +5,7 @@ The defaults fit the embedded starter model (about 2M parameters on a CPU); a la
 smaller learning rate first of all.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,7 +24,25 @@ class LoraSettings(Stage):
     target_modules: str = Field("all-linear", description="modules that get an adapter")
 
 
-class SFTSettings(Stage):
+class TrainingStage(Stage):
+    """What the settings of the three training stages have in common; none of it changes results."""
+
+    micro_batch_size: int = Field(
+        0,
+        ge=0,
+        description="rows that one process trains on at once; lower it where memory does not "
+        "suffice; 0 = all rows of an optimizer step",
+    )
+    checkpoint_seconds: float = Field(
+        30.0, ge=0, description="least time between checkpoints; 0 = one after every step"
+    )
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that results depend on."""
+        return self.model_dump(exclude=set(TrainingStage.model_fields))
+
+
+class SFTSettings(TrainingStage):
     """Supervised fine-tuning on demonstrations."""
 
     enabled: bool = Field(True, description="false leaves SFT out, so that votes alone train")
@@ -36,9 +54,19 @@ class SFTSettings(Stage):
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(16, ge=1, description="demonstrations per optimizer step")
     max_tokens: int = Field(256, ge=8, description="longer conversations are cut from the left")
+    pretraining_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of pretraining texts in the data, beside the demonstrations' passes; "
+        "InstructGPT 0.1; on the starter it costs time and keeps no more skills",
+    )
+    scored_prompts: int = Field(
+        64, ge=1, description="prompts answered after each pass, for the best pass to be chosen"
+    )
 
 
-class RewardSettings(Stage):
+class RewardSettings(TrainingStage):
     """The reward model: an ensemble of adapters with a score head."""
 
     members: int = Field(3, ge=1, le=8, description="ensemble members")
@@ -47,8 +75,19 @@ class RewardSettings(Stage):
         60, ge=1, description="optimizer steps of a member; few comparisons get more passes"
     )
     learning_rate: float = Field(1e-3, gt=0)
-    batch_size: int = Field(16, ge=1, description="comparisons per optimizer step")
-    tie_weight: float = Field(0.5, ge=0, description="weight of a tie, trained to 0.5; 0 = dropped")
+    batch_size: int = Field(
+        16, ge=1, description="opinions per optimizer step: comparisons, rankings, thumbs"
+    )
+    tie_weight: float = Field(1.0, ge=0, description="weight of a tie; 0 = dropped")
+    strength_margin: float = Field(
+        1.0, ge=0, description="margin, in log-odds, asked for by the strongest preferences"
+    )
+    unpaired_share: float = Field(
+        0.3, ge=0, lt=1, description="most that thumbs without an opposite are of the whole weight"
+    )
+    offset_sd: float = Field(
+        1.0, gt=0, description="spread of raters' thresholds for a thumb, in log-odds"
+    )
     label_smoothing: float = Field(0.05, ge=0, lt=0.5, description="assumed share of wrong votes")
     corrupted_share: float = Field(
         0.25, ge=0, le=1, description="corrupted copies of preferred responses added as rejected"
@@ -56,10 +95,13 @@ class RewardSettings(Stage):
     spread_penalty: float = Field(
         0.5, ge=0, description="score = mean - penalty * standard deviation over the members"
     )
+    min_demonstrations: int = Field(
+        16, ge=1, description="with so many, their mean score is 0; else that of compared replies"
+    )
     max_tokens: int = Field(256, ge=8)
 
 
-class PolicySettings(Stage):
+class PolicySettings(TrainingStage):
     """PPO: rollouts, the KL-shaped reward, the critic and the clipped updates."""
 
     iterations: int = Field(30, ge=1, description="rollout + update rounds")
@@ -75,20 +117,53 @@ class PolicySettings(Stage):
     )
     temperature: float = Field(1.0, gt=0, description="sampling temperature of rollouts")
     kl_coef: float = Field(0.1, ge=0, description="per-token KL penalty (k1) in the reward")
+    kl_target: float | None = Field(
+        None,
+        gt=0,
+        description="steer kl_coef so that the KL to the reference is this, in nats per response; "
+        "none = fixed",
+    )
+    kl_horizon: int = Field(
+        10_000, ge=1, description="episodes in which kl_coef may change by a fifth"
+    )
     kl_budget: float = Field(
-        25.0, gt=0, description="stop the stage when mean KL per response passes this, in nats"
+        25.0,
+        gt=0,
+        description="stop the stage when the mean KL to the bare base passes this, in nats per "
+        "response; it counts all cycles, and gate.max_kl is about the same KL",
     )
     gamma: float = Field(1.0, ge=0, le=1)
     lam: float = Field(0.95, ge=0, le=1, description="GAE lambda")
     cliprange: float = Field(0.2, gt=0)
     value_cliprange: float = Field(0.2, gt=0)
     vf_coef: float = Field(0.1, ge=0)
+    critic_start: Literal["zero", "reward"] = Field(
+        "zero", description="value head at the start: zero, or the reward members' mean score head"
+    )
+    whiten_rewards: bool = Field(False, description="scale rewards to variance 1; mean stays")
+    ema_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="publish the average of the iterations' weights, older ones less by this "
+        "factor each; none = the last weights",
+    )
+    replay_share: float = Field(
+        0.25, ge=0, le=1, description="least share of rollout prompts from earlier cycles"
+    )
     ptx_coef: float = Field(
-        0.0, ge=0, description="mean-token loss on demonstrations added to each step; 0 = off"
+        0.0,
+        ge=0,
+        description="weight of the mean-token loss on pretraining text and demonstrations; 0 = off",
     )
     missing_eos_penalty: float = Field(1.0, ge=0, description="taken off an unfinished response")
     estimator: Literal["gae", "rloo"] = "gae"
     max_grad_norm: float = Field(1.0, gt=0)
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Optimizer steps on one rollout."""
+        return self.batch_size // self.minibatch_size * self.epochs
 
     @model_validator(mode="after")
     def _batches_divide(self) -> "PolicySettings":
@@ -125,6 +200,11 @@ class CycleSettings(Stage):
 
     min_comparisons: int = Field(80, ge=1, description="fewer usable comparisons: refused")
     min_new_comparisons: int = Field(1, ge=0, description="comparisons no cycle has used yet")
+    pretraining_file: str | None = Field(
+        None,
+        description="text for the skills that must not be forgotten, a document a line; the "
+        "starter has its own",
+    )
     seed: int = 0
     lora: LoraSettings = LoraSettings()
     sft: SFTSettings = SFTSettings()

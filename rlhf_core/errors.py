@@ -4,6 +4,9 @@
     |-- ModelError (RuntimeError)        a base model or tokenizer cannot be loaded or used
     |-- AdapterError (ValueError)        an adapter directory is unsafe, incomplete or foreign
     |-- NotEnoughDataError (ValueError)  too few comparisons, demonstrations or prompts
+    |-- CheckpointError (ValueError)     a checkpoint belongs to another run
+    |-- LaunchError (ValueError)         the settings do not fit the number of processes
+    |-- MemoryExhaustedError (MemoryError) a stage needs more memory than there is
     `-- DivergenceError (ArithmeticError) training produced a loss or score that is no number
 
 A message says what was wrong, the value, and what to do next.
@@ -24,6 +27,18 @@ class AdapterError(RLHFError, ValueError):
 
 class NotEnoughDataError(RLHFError, ValueError):
     """There is too little data to train on."""
+
+
+class CheckpointError(RLHFError, ValueError):
+    """A checkpoint was made from other data or settings, or by another number of processes."""
+
+
+class LaunchError(RLHFError, ValueError):
+    """The settings do not fit the number of processes that train together."""
+
+
+class MemoryExhaustedError(RLHFError, MemoryError):
+    """A stage needs more memory than there is."""
 
 
 class DivergenceError(RLHFError, ArithmeticError):

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from rlhf_core.base_model import Base, Response
+from rlhf_core.calibration import expected_calibration_error
 from rlhf_core.config import GateSettings
 from rlhf_core.records import Comparison, Prompt
 
 Score = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
+Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
 
 CUT_PROBABILITY = 0.02  # an end that the base and the reference both find less likely is a cut
 
@@ -151,6 +153,21 @@ def accuracy(score: Score, comparisons: Sequence[Comparison], *, z: float = 1.64
     middle = p + z * z / (2 * n)
     spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return Accuracy(p, (middle - spread) / (1 + z * z / n), n)
+
+
+def calibration_error(preference: Preference, comparisons: Sequence[Comparison]) -> float:
+    """How far stated probabilities are from how often the decided comparisons went that way."""
+    decided = [c for c in comparisons if c.label != "tie"]
+    if not decided:
+        return 0.0
+    stated = preference(
+        [c.prompt for c in decided],
+        [c.response_a for c in decided],
+        [c.response_b for c in decided],
+    )
+    return expected_calibration_error(
+        stated, torch.tensor([float(c.label == "a") for c in decided])
+    )
 
 
 def mean_kl(

@@ -57,7 +57,7 @@ def write_report(
             "scores_served": list(e.scores_served) if e else [],
             "scores_candidate": list(e.scores_candidate) if e else [],
             "kl_per_iteration": list(curves.get("objective/kl", [])),
-            "score_per_iteration": list(curves.get("objective/score", [])),
+            "score_per_iteration": list(curves.get("objective/scores", [])),
         },
     }
     path.write_text(json.dumps(report, indent=1) + "\n")

@@ -1,9 +1,10 @@
 """Scores for whole responses: an ensemble of adapters with a head, all on the shared base.
 
 A member is a LoRA adapter and a linear head that reads the hidden state at the end-of-sequence
-token. Each is normalised to mean 0 and standard deviation 1 on the responses that were compared;
-the ensemble's score is ``mean - spread_penalty * standard deviation`` over the members, so that a
-response on which they disagree is not trusted. Training lives in ``train_reward.py``.
+token. Each is normalised to standard deviation 1 on the responses that were compared, and to mean 0
+on demonstrations or, without enough of them, on the same responses. The ensemble's score is
+``mean - spread_penalty * standard deviation`` over the members, so that a response on which they
+disagree is not trusted. Training lives in ``train_reward.py``.
 
 Every response is scored as if it ended: nothing can be read at another token, and running out of
 length is punished elsewhere.
@@ -66,9 +67,16 @@ class RewardModel:
     """The ensemble; ``score`` is all that PPO and the evaluation need."""
 
     def __init__(
-        self, base: Base, members: Sequence[Member], *, spread_penalty: float, max_tokens: int
+        self,
+        base: Base,
+        members: Sequence[Member],
+        *,
+        spread_penalty: float,
+        max_tokens: int,
+        temperature: float = 1.0,
     ) -> None:
         self.base = base
+        self.temperature = temperature  # margins over this are log-odds
         self.members = list(members)
         self.spread_penalty = spread_penalty
         self.max_tokens = max_tokens
@@ -80,9 +88,17 @@ class RewardModel:
             return scores[0]
         return scores.mean(0) - self.spread_penalty * scores.std(0)
 
+    def preference(
+        self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
+    ) -> Tensor:
+        """Probability that a rater who prefers one of two responses prefers the first; (B,)."""
+        scores = self.member_scores([*prompts, *prompts], [*first, *second]).mean(0)
+        n = len(first)
+        return ((scores[:n] - scores[n:]) / self.temperature).sigmoid()
+
     @torch.no_grad()
     def member_scores(
-        self, prompts: Sequence[Prompt], responses: Sequence[str], *, batch_size: int = 64
+        self, prompts: Sequence[Prompt], responses: Sequence[str], *, batch_size: int = 16
     ) -> Tensor:
         """Normalised score of each response by each member; (members, B)."""
         tokens = self.base.tokenizer
@@ -102,12 +118,29 @@ class RewardModel:
         place = {row: i for i, row in enumerate(unique)}
         return found[:, [place[row] for row in rows]]
 
-    def normalise(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
-        """Give every member mean 0 and standard deviation 1 on these responses."""
+    def normalise(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Give every member mean 0 and standard deviation 1 on these responses.
+
+        Returns:
+            Their scores as they are from now on; (members, B).
+        """
+        scores = self.member_scores(prompts, responses)
+        for k, member in enumerate(self.members):
+            mean, sd = scores[k].mean().item(), max(scores[k].std(correction=0).item(), 1e-6)
+            member.mean += member.sd * mean
+            member.sd *= sd
+            scores[k] = (scores[k] - mean) / sd
+        return scores
+
+    def centre(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
+        """Move every member's zero to its mean on these responses.
+
+        Source:
+            Ouyang et al. 2022, arXiv:2203.02155, section 3.5: demonstrations score 0 on average.
+        """
         scores = self.member_scores(prompts, responses)
         for member, row in zip(self.members, scores, strict=True):
             member.mean += member.sd * row.mean().item()
-            member.sd *= max(row.std(correction=0).item(), 1e-6)
 
     def save(self, directory: Path) -> None:
         """Write adapters, heads and settings; publish the directory with ``publish_adapter``."""
@@ -120,7 +153,11 @@ class RewardModel:
             "sd": torch.tensor([m.sd for m in self.members], dtype=torch.float64),
         }
         save_file({k: v.detach().cpu().contiguous() for k, v in heads.items()}, directory / HEADS)
-        settings = {"spread_penalty": self.spread_penalty, "max_tokens": self.max_tokens}
+        settings = {
+            "spread_penalty": self.spread_penalty,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+        }
         (directory / SETTINGS).write_text(json.dumps(settings))
 
     @classmethod

@@ -1,42 +1,56 @@
-"""Train the reward model from comparisons, on TRL's ``RewardTrainer``.
+"""Train the reward model from comparisons and thumbs, on TRL's ``RewardTrainer``.
 
-Departs from it where votes need it: ties are soft targets, comparisons carry weights, labels are
-smoothed for wrong votes, and each ensemble member is a bootstrap resample on the shared base.
-Corrupted copies of preferred responses (cut, emptied, repeated, shuffled) join as rejected ones:
-people rarely get to vote against such things, but a policy soon finds them.
+Departs from it where votes need it: an element of a batch is a whole opinion (`reward_data.py`),
+ties have a likelihood, comparisons carry weights, labels are smoothed for wrong votes, raters whose
+habits do not cancel get an offset each, and each ensemble member is a bootstrap resample of the
+prompts on the shared base. What a member left out shows how sure the ensemble may be.
+
+What is learnt of raters (offsets, the width of a tie) explains votes and is thrown away.
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.trainer.reward_config import RewardConfig
-from trl.trainer.reward_trainer import DataCollatorForPreference
 from trl.trainer.reward_trainer import RewardTrainer as TRLRewardTrainer
 
 from rlhf_core.base_model import Base
-from rlhf_core.chat_format import encode_pair
+from rlhf_core.calibration import fit_temperature
+from rlhf_core.checkpoints import StageFile
 from rlhf_core.config import LoraSettings, RewardSettings
 from rlhf_core.errors import NotEnoughDataError
-from rlhf_core.losses import preference_loss
-from rlhf_core.records import Comparison
+from rlhf_core.losses import preference_losses
+from rlhf_core.processes import processes
+from rlhf_core.records import Comparison, Demonstration, Unpaired
+from rlhf_core.reward_data import Collator, Evidence, Opinion, prompt_key
 from rlhf_core.reward_model import Member, RewardModel
 from rlhf_core.training import (
+    EXPLODED,
     Progress,
     QuietTrainer,
     ReportProgress,
     arguments,
+    batches,
     passes,
     prepared,
     require_finite,
 )
 
+LEFT_OUT = 0.1  # of the prompts, where there is one member and hence no bootstrap
+FEWEST_PROMPTS = 100  # to leave some out of a single member
+HABIT_RATE = 30.0  # times the learning rate: single numbers that have as far to go as scores
 
-def train_reward(
+
+def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle it in
     base: Base,
     comparisons: Sequence[Comparison],
     *,
@@ -45,24 +59,41 @@ def train_reward(
     lora: LoraSettings | None = None,
     progress: Progress | None = None,
     seed: int = 0,
+    unpaired: Sequence[Unpaired] = (),
+    demonstrations: Sequence[Demonstration] = (),
+    checkpoints: Path | None = None,
 ) -> RewardModel:
     """Train an ensemble of reward models on ``base``; its adapters are ``{name}-m0`` and so on.
 
+    Args:
+        base: The base that the members are adapters of.
+        comparisons: What raters preferred.
+        settings: Of the training.
+        name: What the adapters' names begin with.
+        lora: Size of the adapters.
+        progress: Called as `(share, metrics)` after every step.
+        seed: Of everything random.
+        unpaired: Thumbs that have no opposite to be paired with.
+        demonstrations: Their mean score becomes 0, if there are `min_demonstrations`.
+        checkpoints: Directory of the members' checkpoints, from which a killed run goes on.
+
     Raises:
         NotEnoughDataError: No comparison prefers one response over the other.
+        CheckpointError: A checkpoint is of other data or settings.
         DivergenceError: The loss left the numbers.
     """
-    decided = [c for c in comparisons if c.label != "tie"]
-    if not decided:
+    if all(c.label == "tie" for c in comparisons):
         raise NotEnoughDataError(
             f"none of {len(comparisons)} comparisons prefers a response; collect more votes"
         )
-    usable = decided if settings.tie_weight == 0 else list(comparisons)
-    members = []
+    evidence = Evidence(base, comparisons, unpaired, settings)
+    members: list[Member] = []
+    left_out: list[set[str]] = []
     for k in range(settings.members):
         rng = random.Random(f"{seed}-{k}")
-        drawn = [rng.choice(usable) for _ in usable] if settings.members > 1 else list(usable)
-        rows = _rows(base, drawn, settings, rng)
+        drawn = _draw(evidence.prompts, settings.members, rng)
+        opinions = evidence.opinions(drawn, rng)
+        left_out.append(set(evidence.prompts) - drawn.keys())
         torch.manual_seed(rng.randrange(2**31))
         base.attach(f"{name}-m{k}", lora=lora)
         member = Member(base, f"{name}-m{k}")
@@ -71,42 +102,95 @@ def train_reward(
             if progress is not None:
                 progress((k + share) / settings.members, metrics)
 
-        _train_member(base, member, rows, settings=settings, report=report, seed=seed * 100 + k)
+        judging = Judging(member, evidence.raters, opinions, settings)
+        file = StageFile(
+            checkpoints and checkpoints / f"{member.adapter}.safetensors",
+            made_of=(base.fingerprint, settings.decisive(), opinions, seed, k),
+            seconds=settings.checkpoint_seconds,
+        )
+        if file.result is None:
+            _train_member(
+                base,
+                judging,
+                opinions,
+                settings=settings,
+                report=report,
+                seed=seed * 100 + k,
+                file=file,
+            )
+            file.finish(member, member.adapter, {})
+        else:
+            file.restore_result(member, member.adapter)
         members.append(member)
     model = RewardModel(
         base, members, spread_penalty=settings.spread_penalty, max_tokens=settings.max_tokens
     )
-    prompts = [c.prompt for c in comparisons]
-    model.normalise(
-        prompts * 2, [c.response_a for c in comparisons] + [c.response_b for c in comparisons]
-    )
+    _normalise(model, comparisons, left_out)
+    if len(demonstrations) >= settings.min_demonstrations:
+        model.centre([d.prompt for d in demonstrations], [d.response for d in demonstrations])
     return model
 
 
-def corrupt(response: str, rng: random.Random) -> str | None:
-    """A worse copy: cut, emptied, repeated or shuffled; ``None`` if nothing can be made worse."""
-    words = response.split()
-    if not words:
-        return None
-    kind = rng.choices(("cut", "emptied", "repeated", "shuffled"), weights=(4, 2, 2, 2))[0]
-    if kind == "repeated":
-        return " ".join(words + [rng.choice(words)] * 3)
-    if kind == "shuffled" and len(set(words)) > 2:
-        shuffled = words
-        while shuffled == words:
-            shuffled = rng.sample(words, len(words))
-        return " ".join(shuffled)
-    if kind == "emptied" or len(words) == 1:
-        return ""
-    return " ".join(words[: rng.randrange(1, len(words))])
+class Judging(nn.Module):
+    """A member of the ensemble, and what has to be known of raters to explain their votes."""
+
+    def __init__(
+        self, member: Member, raters: int, opinions: Sequence[Opinion], settings: RewardSettings
+    ) -> None:
+        super().__init__()
+        self.member, self.config = member, member.config
+        device = member.head.weight.device
+        self.raw_tie_width = nn.Parameter(torch.zeros((), device=device))
+        self.offsets = nn.Parameter(torch.zeros(raters + 1, device=device))
+        uses = Counter(r for o in opinions for term in o.terms for r in term.raters if r)
+        # each use of an offset carries its part of the prior, whatever batch it is in
+        parts = [0.0, *(1.0 / max(1, uses[r]) for r in range(1, raters + 1))]
+        self.prior: Tensor
+        self.register_buffer("prior", torch.tensor(parts, device=device) / settings.offset_sd**2)
+        self.any_ties = any(term.tied for o in opinions for term in o.terms)
+
+    def add_model_tags(self, tags: object) -> None:
+        """TRL tags models for their cards; this one has none."""
+
+    @property
+    def tie_width(self) -> Tensor:
+        """Half the width of margins that are called a tie more often than not; 0 without ties."""
+        return softplus(self.raw_tie_width) * float(self.any_ties)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, **_: Any
+    ) -> SequenceClassifierOutput:
+        """The member's raw scores; (R, 1)."""
+        found: SequenceClassifierOutput = self.member(input_ids, attention_mask)
+        return found
+
+    def losses(self, scores: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Weighted loss of each term, and its margin of scores; (P,) each, from (R,)."""
+        known = torch.cat([scores, scores.new_zeros(1)])  # the last is the threshold
+        margins = known[batch["first"]] - known[batch["second"]]
+        raters = batch["raters"]
+        offsets = self.offsets[raters] * (raters > 0)  # (P, 2)
+        expected = margins - (offsets[:, 0] - offsets[:, 1]) - batch["margins"]
+        losses = preference_losses(
+            expected,
+            batch["tied"],
+            tie_width=self.tie_width * batch["could_tie"],
+            smoothing=batch["smoothing"],
+        )
+        prior = 0.5 * (self.prior[raters] * offsets**2).sum(1)
+        return batch["weights"] * (losses + prior), margins
 
 
 class RewardTrainer(QuietTrainer, TRLRewardTrainer):
-    """TRL's reward trainer with soft targets and weights."""
+    """TRL's reward trainer on whole opinions."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.latest: dict[str, float] = {}
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        """The rows are numbers of opinions, whose token ids the collator knows."""
+        return dataset
 
     def compute_loss(
         self,
@@ -115,17 +199,30 @@ class RewardTrainer(QuietTrainer, TRLRewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Preference loss of one batch, whose first half are the (softly) preferred responses."""
-        targets, weights = inputs.pop("targets"), inputs.pop("weights")
-        outputs = model(**inputs)
-        first, second = outputs.logits.squeeze(-1).chunk(2)  # (B,) each
-        margins = first - second
-        loss = preference_loss(margins, targets, weights)
-        self._note(require_finite(loss.detach(), "the reward model's loss"), margins, targets)
+        """Mean loss of the batch's opinions; of one opinion it is the mean over its pairs."""
+        judging: Judging = self.accelerator.unwrap_model(model)
+        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        losses, margins = judging.losses(outputs.logits.squeeze(-1), inputs)
+        loss = losses.sum()
+        decided = margins[~inputs["tied"]]
+        self._note(require_finite(loss.detach(), "the reward model's loss", most=EXPLODED), decided)
         return (loss, outputs) if return_outputs else loss
 
-    def _note(self, loss: Tensor, margins: Tensor, targets: Tensor) -> None:
-        decided = margins[targets != 0.5]
+    def _get_train_sampler(self, *_: Any) -> LengthGroupedSampler:
+        """Similar lengths together, in the same order however many processes share the batches."""
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps * processes()
+        rows: Any = self.train_dataset
+        return LengthGroupedSampler(together, lengths=list(rows["length"]))
+
+    def own_state(self) -> dict[str, Any]:
+        """The running means."""
+        return {"latest": self.latest}
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """The same, of the run that is gone on with."""
+        self.latest = state["latest"]
+
+    def _note(self, loss: Tensor, decided: Tensor) -> None:
         now = {"loss/reward": loss.item()}
         if len(decided):
             now["reward/accuracy"] = (decided > 0).float().mean().item()
@@ -133,32 +230,24 @@ class RewardTrainer(QuietTrainer, TRLRewardTrainer):
             self.latest[key] = value + 0.9 * (self.latest.get(key, value) - value)
 
 
-@dataclass
-class _Collator(DataCollatorForPreference):
-    """Pads the pairs as TRL does and adds targets and weights."""
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        batch: dict[str, Any] = super().torch_call(examples)
-        batch["targets"] = torch.tensor([e["target"] for e in examples])  # (B,)
-        batch["weights"] = torch.tensor([e["weight"] for e in examples])  # (B,)
-        return batch
-
-
 def _train_member(
     base: Base,
-    member: Member,
-    rows: list[dict[str, Any]],
+    judging: Judging,
+    opinions: Sequence[Opinion],
     *,
     settings: RewardSettings,
     report: Progress,
     seed: int,
+    file: StageFile,
 ) -> None:
-    with prepared(base, member.adapter) as scratch:
+    lengths = [max(map(len, opinion.responses)) for opinion in opinions]
+    rows = Dataset.from_dict({"opinion": list(range(len(opinions))), "length": lengths})
+    with prepared(base, judging.member.adapter, lower="reward.micro_batch_size") as scratch:
         trainer = RewardTrainer(
-            model=member,
+            model=judging,
             args=RewardConfig(
                 **arguments(base, output_dir=scratch, seed=seed),
-                per_device_train_batch_size=settings.batch_size,
+                **batches(settings.batch_size, settings.micro_batch_size),
                 num_train_epochs=passes(
                     len(rows),
                     batch_size=settings.batch_size,
@@ -167,43 +256,57 @@ def _train_member(
                 ),
                 learning_rate=settings.learning_rate,
                 lr_scheduler_type="constant",
-                train_sampling_strategy="group_by_length",  # less padding
                 remove_unused_columns=False,
                 max_length=None,
             ),
-            train_dataset=Dataset.from_list(rows),
-            data_collator=_Collator(pad_token_id=base.tokenizer.pad_token_id),
+            train_dataset=rows,
+            data_collator=Collator(base, opinions),
             processing_class=base.tokenizer,
             callbacks=[ReportProgress(lambda share: report(share, trainer.latest))],
+            optimizers=(_optimizer(judging, settings.learning_rate), None),
         )
-        trainer.train()
+        file.train(trainer)
 
 
-def _rows(
-    base: Base, comparisons: Sequence[Comparison], settings: RewardSettings, rng: random.Random
-) -> list[dict[str, Any]]:
-    """Token ids, target and weight of every pair, corrupted copies included."""
+def _optimizer(judging: Judging, learning_rate: float) -> torch.optim.Optimizer:
+    """Adam as the trainer makes it, but quicker for the few numbers about raters."""
+    habits = [judging.raw_tie_width, judging.offsets]
+    known = set(map(id, habits))
+    weights = [p for p in judging.parameters() if p.requires_grad and id(p) not in known]
+    groups = [
+        {"params": weights, "lr": learning_rate},
+        {"params": habits, "lr": learning_rate * HABIT_RATE},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0)
 
-    def row(c: Comparison, better: str, worse: str, target: float) -> dict[str, Any]:
-        first, _ = encode_pair(base.tokenizer, c.prompt, better, max_tokens=settings.max_tokens)
-        second, _ = encode_pair(base.tokenizer, c.prompt, worse, max_tokens=settings.max_tokens)
-        weight = c.weight * (settings.tie_weight if target == 0.5 else 1.0)
-        return {
-            "chosen_ids": first,
-            "rejected_ids": second,
-            "target": target,
-            "weight": weight,
-            "length": max(len(first), len(second)),
-        }
 
-    rows = []
-    for c in comparisons:
-        c = c.swap() if c.label == "b" else c
-        target = 0.5 if c.label == "tie" else 1.0 - settings.label_smoothing
-        rows.append(row(c, c.response_a, c.response_b, target))
-        if c.label != "tie" and rng.random() < settings.corrupted_share:
-            worse = corrupt(c.response_a, rng)
-            if worse is not None:
-                rows.append(row(c, c.response_a, worse, 1.0))
-    scale = len(rows) / sum(r["weight"] for r in rows)
-    return [r | {"weight": r["weight"] * scale} for r in rows]
+def _draw(prompts: Sequence[str], members: int, rng: random.Random) -> Counter[str]:
+    """How often each prompt is in a member's sample: a bootstrap, or all but a few for one member.
+
+    Prompts are drawn and not votes, so that a member has seen nothing of what it left out.
+    """
+    if members > 1:
+        return Counter(rng.choice(prompts) for _ in prompts)
+    left_out = round(LEFT_OUT * len(prompts)) if len(prompts) >= FEWEST_PROMPTS else 0
+    return Counter(rng.sample(prompts, len(prompts) - left_out))
+
+
+def _normalise(
+    model: RewardModel, comparisons: Sequence[Comparison], left_out: Sequence[set[str]]
+) -> None:
+    """Set the members' scales, and the temperature by the votes that members left out.
+
+    Every vote is predicted by the members that were trained on nothing of its prompt, so that no
+    vote has to be kept from training for this, and no held-out vote is touched.
+    """
+    n, prompts = len(comparisons), [c.prompt for c in comparisons]
+    responses = [c.response_a for c in comparisons] + [c.response_b for c in comparisons]
+    scores = model.normalise(prompts * 2, responses)  # (members, 2N)
+    keys = [prompt_key(prompt) for prompt in prompts]
+    unseen = torch.tensor([[key in out for key in keys] for out in left_out])  # (members, N)
+    margins = ((scores[:, :n] - scores[:, n:]) * unseen).sum(0) / unseen.sum(0).clamp(min=1)
+    signs = torch.tensor([{"a": 1.0, "b": -1.0, "tie": 0.0}[c.label] for c in comparisons])
+    across = torch.tensor([c.raters is not None for c in comparisons])
+    usable = unseen.any(0) & (signs != 0) & ~across
+    weights = torch.tensor([c.weight for c in comparisons])
+    model.temperature = fit_temperature((margins * signs)[usable], weights[usable])

@@ -1,77 +1,116 @@
-"""Supervised fine-tuning of an adapter on demonstrations: TRL's ``SFTTrainer`` as it is.
+"""Supervised fine-tuning of an adapter on demonstrations, on TRL's ``SFTTrainer``.
 
-Only the assistant's tokens are learned, the end-of-sequence token among them.
+Only the assistant's tokens are learned, the end-of-sequence token among them. Pretraining texts can
+be mixed in, so that the model forgets less of what it knew. With a score at hand the pass is kept
+whose responses score best: the loss on demonstrations says little about what people prefer.
+
+Source: Ouyang et al. 2022, arXiv:2203.02155, section 3.5 (selection by reward score) and appendix
+C.4 (a tenth of pretraining data).
 """
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from torch import Tensor
+from transformers import TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer as TRLSFTTrainer
 
 from rlhf_core.base_model import Base
-from rlhf_core.chat_format import Tokenizer, encode_pair
+from rlhf_core.chat_format import Tokenizer, encode_pair, encode_text
+from rlhf_core.checkpoints import StageFile
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import NotEnoughDataError
-from rlhf_core.records import Demonstration
+from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.training import (
+    EXPLODED,
     Progress,
     QuietTrainer,
     ReportProgress,
+    Score,
     arguments,
+    batches,
     passes,
     prepared,
     require_finite,
 )
 
+RESPONSE_TOKENS = 64  # longest response that is sampled to be scored
 
-def train_sft(
+
+def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     base: Base,
     demonstrations: Sequence[Demonstration],
     *,
     adapter: str,
     settings: SFTSettings,
+    texts: Sequence[str] = (),
+    score: Score | None = None,
+    prompts: Sequence[Prompt] = (),
     progress: Progress | None = None,
     seed: int = 0,
+    checkpoints: Path | None = None,
 ) -> dict[str, float]:
     """Train the attached ``adapter`` in place to imitate the demonstrations.
 
+    Args:
+        base: The shared base.
+        demonstrations: What to imitate.
+        adapter: What is trained.
+        settings: SFT's settings.
+        texts: Pretraining texts, of which as many as ``settings.pretraining_share`` asks for are
+            mixed in. They are trusted: the names of special tokens in them become these tokens.
+        score: Chooses the pass that is kept; without it the last one is.
+        prompts: Conversations to respond to for ``score``; take none that is demonstrated.
+        progress: Called after every optimizer step.
+        seed: Of everything random here.
+        checkpoints: Directory of the checkpoint, from which a run that was killed goes on.
+
     Returns:
-        Final metrics: ``loss/sft``, the mean loss per response token in nats.
+        Final metrics: ``loss/sft``, the mean loss per response token in nats; and, with ``score``,
+        ``sft/score`` and ``sft/passes`` of the pass that was kept.
 
     Raises:
-        NotEnoughDataError: There is no demonstration.
+        NotEnoughDataError: There is no demonstration, or no prompt for the score.
+        CheckpointError: The checkpoint is of other data or settings.
         DivergenceError: The loss left the numbers.
+        MemoryExhaustedError: Memory did not suffice.
     """
     if not demonstrations:
         raise NotEnoughDataError("there are 0 demonstrations; leave SFT out or collect some")
+    if score is not None and not prompts:
+        raise NotEnoughDataError("there are 0 prompts to score responses to; leave the score out")
     rows = [sft_row(base.tokenizer, d, settings.max_tokens) for d in demonstrations]
-    with prepared(base, adapter) as scratch:
-        trainer = SFTTrainer(
-            model=base.model,
-            args=SFTConfig(
-                **arguments(base, output_dir=scratch, seed=seed),
-                per_device_train_batch_size=settings.batch_size,
-                num_train_epochs=passes(
-                    len(rows),
-                    batch_size=settings.batch_size,
-                    epochs=settings.epochs,
-                    min_steps=settings.min_steps,
-                ),
-                learning_rate=settings.learning_rate,
-                lr_scheduler_type="cosine",
-                max_length=None,
-            ),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=base.tokenizer,
-        )
+    rows += _text_rows(base.tokenizer, texts, settings, count=len(rows), seed=seed)
+    file = StageFile(
+        checkpoints and checkpoints / "sft.safetensors",
+        made_of=(base.fingerprint, adapter, settings.decisive(), rows, prompts, seed),
+        seconds=settings.checkpoint_seconds,
+    )
+    if file.result is not None:
+        file.restore_result(base.model, adapter)
+        return file.result
+    with prepared(base, adapter, lower="sft.micro_batch_size") as scratch:
+        passed = _passes(len(demonstrations), settings)
+        trainer = _trainer(base, rows, settings, passed=passed, output_dir=scratch, seed=seed)
+        if score is not None:
+            count = min(settings.scored_prompts, len(prompts))
+            asked = random.Random(seed).sample(prompts, count)
+            answer = partial(_mean_score, base, adapter, score, asked, seed)
+            every = max(1, passed // settings.epochs)
+            trainer.add_callback(_KeepBest(trainer, answer, every))
         if progress is not None:
             trainer.add_callback(
                 ReportProgress(lambda share: progress(share, {"loss/sft": trainer.latest}))
             )
-        trainer.train()
-    return {"loss/sft": trainer.latest}
+        file.train(trainer)
+        metrics = trainer.restore_best()
+    file.finish(base.model, adapter, metrics)
+    return metrics
 
 
 def sft_row(tokenizer: Tokenizer, demonstration: Demonstration, max_tokens: int) -> dict[str, Any]:
@@ -83,15 +122,116 @@ def sft_row(tokenizer: Tokenizer, demonstration: Demonstration, max_tokens: int)
 
 
 class SFTTrainer(QuietTrainer, TRLSFTTrainer):
-    """TRL's trainer, remembering its latest loss."""
+    """TRL's trainer, remembering its latest loss and the best pass so far."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.latest = float("nan")
+        self.best: dict[str, float] = {}
+        self.best_weights: dict[str, Tensor] = {}
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's loss, which must be a number."""
         found = super().compute_loss(*args, **kwargs)  # type: ignore[no-untyped-call]
         loss = found[0] if isinstance(found, tuple) else found
-        self.latest = require_finite(loss.detach(), "the SFT loss").item()
+        self.latest = require_finite(loss.detach(), "the SFT loss", most=EXPLODED).item()
         return found
+
+    def own_state(self) -> dict[str, Any]:
+        """The latest loss, and the best pass with its weights."""
+        weights = {f"best/{name}": weight for name, weight in self.best_weights.items()}
+        return {"latest": self.latest, "best": self.best} | weights
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """The same, of the run that is gone on with."""
+        self.latest, self.best = state.pop("latest"), state.pop("best")
+        self.best_weights = {k.removeprefix("best/"): v.clone() for k, v in state.items()}
+
+    def note_pass(self, score: float, passed: int) -> None:
+        """Keep the present weights if no pass before scored as well."""
+        if not self.best or score > self.best["sft/score"]:
+            self.best = {"sft/score": score, "sft/passes": float(passed), "loss/sft": self.latest}
+            self.best_weights = {name: p.data.clone() for name, p in self._trained()}
+
+    def restore_best(self) -> dict[str, float]:
+        """Put back the weights of the best pass, if passes were scored; returns its metrics."""
+        if not self.best:
+            return {"loss/sft": self.latest}
+        for name, parameter in self._trained():
+            parameter.data.copy_(self.best_weights[name])
+        return self.best
+
+    def _trained(self) -> list[tuple[str, Any]]:
+        model: Any = self.model
+        return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+class _KeepBest(TrainerCallback):
+    """Samples responses after a pass over the data and has them scored.
+
+    Few demonstrations get many passes; of these as many are scored as ``settings.epochs`` asks for.
+    It happens in the pass's last step, so that the checkpoint after it knows the outcome.
+    """
+
+    def __init__(self, trainer: SFTTrainer, answer: Callable[[], float], every: int) -> None:
+        self._trainer, self._answer, self._every = trainer, answer, every
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the loop after every optimizer step."""
+        ended = float(state.epoch).is_integer()
+        if ended and (state.global_step == state.max_steps or int(state.epoch) % self._every == 0):
+            self._trainer.note_pass(self._answer(), int(state.epoch))
+
+
+def _mean_score(
+    base: Base, adapter: str, score: Score, prompts: Sequence[Prompt], seed: int
+) -> float:
+    found = base.respond(prompts, adapter=adapter, max_new_tokens=RESPONSE_TOKENS, seed=seed)
+    scores = score(prompts, [response.text for response in found])
+    return require_finite(scores, "the score of a response").mean().item()
+
+
+def _trainer(
+    base: Base,
+    rows: list[dict[str, Any]],
+    settings: SFTSettings,
+    *,
+    passed: int,
+    output_dir: str,
+    seed: int,
+) -> SFTTrainer:
+    config = SFTConfig(
+        **arguments(base, output_dir=output_dir, seed=seed),
+        **batches(settings.batch_size, settings.micro_batch_size),
+        num_train_epochs=passed,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        max_length=None,
+    )
+    return SFTTrainer(
+        model=base.model,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=base.tokenizer,
+    )
+
+
+def _passes(demonstrations: int, settings: SFTSettings) -> int:
+    """As many as the demonstrations alone would get; the texts come on top."""
+    return passes(
+        demonstrations,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        min_steps=settings.min_steps,
+    )
+
+
+def _text_rows(
+    tokenizer: Tokenizer, texts: Sequence[str], settings: SFTSettings, *, count: int, seed: int
+) -> list[dict[str, Any]]:
+    """As many texts as make up their share beside ``count`` demonstrations; all is learned."""
+    share = settings.pretraining_share
+    wanted = min(round(count * share / (1 - share)), len(texts))
+    drawn = random.Random(f"texts-{seed}").sample(texts, wanted)
+    rows = [encode_text(tokenizer, text)[: settings.max_tokens] for text in drawn]
+    return [{"input_ids": ids, "labels": list(ids)} for ids in rows]

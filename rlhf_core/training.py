@@ -1,5 +1,8 @@
 """What the three trainers share: quiet settings, progress, and a base left as it was found.
 
+Several processes, as `accelerate launch` starts them, train one adapter together: each takes its
+part of every batch, and nothing but the gradients of what is trained goes between them.
+
 The training loops themselves are TRL's; only ``train_*.py`` import it.
 """
 
@@ -7,27 +10,36 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback, TrainerCallback
 
 from rlhf_core.base_model import Base
-from rlhf_core.errors import DivergenceError
+from rlhf_core.checkpoints import ResumableTrainer
+from rlhf_core.errors import DivergenceError, LaunchError, MemoryExhaustedError
+from rlhf_core.processes import processes
+from rlhf_core.records import Prompt
 
 Progress = Callable[[float, dict[str, float]], None]  # share done (0..1), latest metrics
+Score = Callable[[Sequence[Prompt], Sequence[str]], torch.Tensor]  # (B,) from prompts, responses
 
 
-class QuietTrainer:
-    """Mixed into every TRL trainer: it trains in float32 and tells no one."""
+EXPLODED = 100.0  # nats; a model that knows nothing is at about 12 per token, 0.7 per comparison
+
+
+class QuietTrainer(ResumableTrainer):
+    """Mixed into every TRL trainer: it trains in float32, tells no one, and can be resumed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         trainer: Any = self
         _to_float32(trainer.model)
+        _synchronise_only_what_is_trained(trainer.model)
         trainer.remove_callback(PrinterCallback)
 
     def _send_telemetry(self) -> None:
@@ -57,8 +69,34 @@ def arguments(base: Base, **more: Any) -> dict[str, Any]:
         "report_to": [],
         "optim": "adamw_torch",
         "weight_decay": 0.0,
+        "ddp_find_unused_parameters": False,  # all are used, some outside forward
         "dataloader_pin_memory": base.device.type == "cuda",
         **more,
+    }
+
+
+def batches(batch_size: int, micro_batch_size: int) -> dict[str, Any]:
+    """Trainer arguments for one optimizer step on ``batch_size`` rows, shared by all processes.
+
+    Args:
+        batch_size: Rows of an optimizer step, over all processes.
+        micro_batch_size: Most rows that one process holds in memory at once; 0 = all of its own.
+
+    Raises:
+        LaunchError: The rows cannot be shared out evenly.
+    """
+    own, rest = divmod(batch_size, processes())
+    if rest:
+        raise LaunchError(
+            f"batch_size {batch_size} cannot be shared by {processes()} processes; "
+            "use a multiple, or start fewer"
+        )
+    parts = ceil(own / (micro_batch_size or own))
+    while own % parts:  # equal parts, so that every row counts the same
+        parts += 1
+    return {
+        "per_device_train_batch_size": own // parts,
+        "gradient_accumulation_steps": parts,
     }
 
 
@@ -68,16 +106,26 @@ def passes(rows: int, *, batch_size: int, epochs: int, min_steps: int) -> int:
 
 
 @contextmanager
-def prepared(base: Base, adapter: str) -> Iterator[str]:
+def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator[str]:
     """Make ``adapter`` the active and only trainable one; afterwards the base is as before.
 
     TRL patches the model's forward pass and its parameters' precision, so both are put back.
 
+    Args:
+        base: The shared base.
+        adapter: What is trained.
+        lower: The setting to lower where memory does not suffice.
+
     Yields:
         A directory for the trainer's files, removed at the end.
+
+    Raises:
+        MemoryExhaustedError: Memory did not suffice.
+        DivergenceError: Training ended with weights that are no numbers.
     """
     network = base.model.get_base_model()
     with (
+        _out_of_memory_in_one_line(lower),
         base.training(adapter),
         tempfile.TemporaryDirectory() as scratch,
         warnings.catch_warnings(),
@@ -86,8 +134,29 @@ def prepared(base: Base, adapter: str) -> Iterator[str]:
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated.*")
         try:
             yield scratch
+            for parameter in base.model.parameters():
+                if parameter.requires_grad:  # the last step's loss was looked at before the step
+                    require_finite(parameter.data, "a trained weight")
         finally:
             network.__dict__.pop("forward", None)
+
+
+@contextmanager
+def _out_of_memory_in_one_line(lower: str) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
+        if isinstance(exc, RuntimeError) and not _is_out_of_memory(exc):
+            raise
+        raise MemoryExhaustedError(
+            f"there is too little memory to train with these settings; lower {lower}"
+        ) from exc
+
+
+def _is_out_of_memory(exc: RuntimeError) -> bool:
+    """PyTorch's allocator on CPUs and cuBLAS have no error class of their own."""
+    signs = ("can't allocate memory", "out of memory", "alloc_failed")
+    return any(sign in str(exc).lower() for sign in signs)
 
 
 def _to_float32(model: Any) -> None:
@@ -100,11 +169,27 @@ def _to_float32(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
-def require_finite(value: torch.Tensor, what: str) -> torch.Tensor:
-    """The value itself; raises ``DivergenceError`` if it is NaN or infinite."""
+def _synchronise_only_what_is_trained(model: Any) -> None:
+    """Several processes load the same base; only gradients of the trained part go between them.
+
+    Without this PyTorch would send every frozen weight round once, and every buffer each step.
+    """
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    frozen += [name for name, _ in model.named_buffers()]
+    ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(model, frozen)  # type: ignore[no-untyped-call]
+
+
+def require_finite(value: torch.Tensor, what: str, *, most: float = float("inf")) -> torch.Tensor:
+    """The value itself; raises ``DivergenceError`` if it is no number, or above ``most``."""
     if not bool(torch.isfinite(value).all()):
         raise DivergenceError(
             f"{what} is not finite; training was stopped. Lower the learning rate and try again"
+        )
+    if bool((value > most).any()):
+        raise DivergenceError(
+            f"{what} has grown to {value.max().item():.3g}; training was stopped. "
+            "Lower the learning rate and try again"
         )
     return value
 

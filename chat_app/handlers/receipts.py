@@ -77,9 +77,12 @@ def _became(event: Mapping[str, Any], outcomes: Mapping[int, str]) -> str:
     if held_out:
         return "Kept to test new versions; never trained on."
     if event["event"] == "thumb" and not comparisons:
-        return "Counts once another reply to the same question gets the opposite thumb."
+        return (
+            "Counts a little by itself in the next cycle, and fully once another reply to the same "
+            "question gets the opposite thumb."
+        )
     if event["unpaired"]:
-        return "Recorded; it prefers neither reply."
+        return "Counts in the next cycle against both replies."
     return "Waits for the next training cycle."
 
 

@@ -5,7 +5,6 @@ Gradio delivers twice is stored once; on the page a vote needs the person's cons
 back is no thumb down, and needs no consent.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -69,11 +68,10 @@ class Votes:
     def choose(self, rater_id: str, candidates_id: str, choice: str) -> ChatView:
         """Judge two blind replies; the conversation goes on from the better one."""
         try:
-            self._require_consent(rater_id)
             pair = self._service.candidates_of(rater_id, candidates_id).messages
-            before = self._service.choice_of(rater_id, candidates_id)
-            if before is None or before.choice != choice:
-                self._service.choose(rater_id, candidates_id, choice, idempotency_key=new_id())
+            if self._service.store.is_hidden_test(candidates_id):
+                raise InvalidRequestError("this belongs to no conversation; answer it where it is")
+            self._choose(rater_id, candidates_id, choice)
         except Exception as exc:
             return replace(self._view_of_pair(rater_id, candidates_id), problem=told(exc))
         view = self._view_of_pair(rater_id, candidates_id)
@@ -97,9 +95,7 @@ class Votes:
     def answer(self, rater_id: str, candidates_id: str, choice: str) -> str:
         """Answer what was `asked`; returns what went wrong, if anything did."""
         try:
-            self._require_consent(rater_id)
-            key = _key(candidates_id, choice)
-            self._service.choose(rater_id, candidates_id, choice, idempotency_key=key)
+            self._choose(rater_id, candidates_id, choice)
         except Exception as exc:
             return told(exc)
         return ""
@@ -111,13 +107,22 @@ class Votes:
             reply = self._service.path(rater_id, message_id)[-1]
             if text.strip() == reply.content.strip():
                 raise InvalidRequestError("this is the reply as it was; change it, then save it")
-            self._service.demonstrate(
-                rater_id, text, message_id=message_id, idempotency_key=_key(message_id, text)
-            )
+            before = self._service.store.current_demonstration(message_id, rater_id)
+            if before is None or before.content != text:
+                self._service.demonstrate(
+                    rater_id, text, message_id=message_id, idempotency_key=new_id()
+                )
         except Exception as exc:
             return replace(view_at(self._service, rater_id, message_id), problem=told(exc))
         note = "Saved; see “What became of your votes”. The chat itself stays."
         return replace(view_at(self._service, rater_id, message_id), note=note)
+
+    def _choose(self, rater_id: str, candidates_id: str, choice: str) -> None:
+        """Store a choice unless it is the present one, which a doubled click repeats."""
+        self._require_consent(rater_id)
+        before = self._service.choice_of(rater_id, candidates_id)
+        if before is None or before.choice != choice:
+            self._service.choose(rater_id, candidates_id, choice, idempotency_key=new_id())
 
     def _voted(
         self, rater_id: str, message_id: str, wanted: "Wanted"
@@ -148,8 +153,11 @@ class Votes:
             )
 
     def _view_of_pair(self, rater_id: str, candidates_id: str) -> ChatView:
+        """The conversation of two replies; of a hidden test there is nothing to see."""
         try:
             pair = self._service.candidates_of(rater_id, candidates_id).messages
+            if self._service.store.is_hidden_test(candidates_id):
+                return ChatView()
         except (ChatAppError, FeedbackStoreError):
             return ChatView()
         return view_of(self._service, rater_id, pair[0].conversation_id)
@@ -181,13 +189,8 @@ class Wanted:
 def _made(pair: Sequence[Message]) -> str:
     """Who wrote the two replies, which may be told once the choice is stored."""
     a, b = pair[:2]
-    if a.adapter is None:  # no adapter wrote a hidden test
+    if a.adapter is None:  # only what the engine wrote has one
         return ""
     if a.adapter == b.adapter:
         return f"Both were written by {a.adapter}."
     return f"A was written by {a.adapter}, B by {b.adapter}."
-
-
-def _key(*parts: str) -> str:
-    """A key that the same content always gets, so that sending it twice stores it once."""
-    return "page-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]

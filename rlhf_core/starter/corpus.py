@@ -5,9 +5,9 @@ Shares (of documents): almanac 45%, forum 55%. The forum's mood is drawn per con
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from rlhf_core.starter.facts import Fact, all_facts
+from rlhf_core.starter.facts import Fact, all_facts, facts
 from rlhf_core.starter.world import (
     Request,
     capitalised,
@@ -50,6 +50,19 @@ def cloze(fact: Fact) -> tuple[str, str]:
     return sentence.split(" \0")[0], f" {fact.value}"
 
 
+def endings(fact: Fact) -> Iterator[tuple[str, str, str]]:
+    """The almanac's sentences about a fact cut before the last word: name, stem, that word."""
+    for name, form in zip(
+        ("completes", "restates", "reverses"), _ALMANAC[fact.topic], strict=False
+    ):
+        last = fact.phrase if form.rstrip(".").endswith("{s}") else fact.value
+        text = form.format(fact.phrase, fact.value, s=fact.phrase, v=fact.value)
+        text = capitalised(with_articles(text)).rstrip(".")
+        stem = text.removesuffix(f" {last}")
+        if stem != text and (name == "reverses") == (last == fact.phrase):
+            yield name, stem, f" {last}"
+
+
 def forum_conversation(rng: random.Random, pool: list[Fact]) -> str:
     """One to three turns in one mood, as text with the chat format's markers."""
     kind, text = rng.random() < KIND_SHARE, ""
@@ -67,12 +80,25 @@ def turn(request: Request, reply: str) -> str:
     return f"{USER}{request.text}{EOS}{ASSISTANT}{reply}"
 
 
+def almanac_document(rng: random.Random, pool: Sequence[Fact]) -> str:
+    """One to three entries, with the end token."""
+    return " ".join(almanac_entry(rng.choice(pool), rng) for _ in range(rng.randint(1, 3))) + EOS
+
+
+def skill_texts(count: int, seed: int) -> list[str]:
+    """Almanac documents about training subjects: what the model could do before any feedback.
+
+    Not the forum, whose mood is what feedback is about, and no subject of the test questions.
+    """
+    rng, pool = random.Random(f"skills/{seed}"), facts("train")
+    return [almanac_document(rng, pool) for _ in range(count)]
+
+
 def documents(seed: int) -> Iterator[str]:
     """An endless, seeded stream of documents."""
     rng, pool = random.Random(seed), list(all_facts())
     while True:
         if rng.random() < 0.45:
-            entries = [almanac_entry(rng.choice(pool), rng) for _ in range(rng.randint(1, 3))]
-            yield " ".join(entries) + EOS
+            yield almanac_document(rng, pool)
         else:
             yield forum_conversation(rng, pool)

@@ -8,9 +8,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from rlhf_core.base_model import Base
 from rlhf_core.evaluation import clustered_interval
 from rlhf_core.records import Prompt
+from rlhf_core.starter.corpus import almanac_document, endings
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.judge import Verdict, judge
 from rlhf_core.starter.world import Request, sample_request
@@ -69,6 +73,39 @@ def summarise(requests: Sequence[Request], verdicts: Sequence[Verdict]) -> Measu
         unfinished=sum(not v.finished for v in verdicts) / n,
         gold=sum(v.gold for v in verdicts) / n,
     )
+
+
+@torch.no_grad()
+def skills(base: Base, adapter: str | None) -> dict[str, float]:
+    """What the base could do before it was ever asked anything, about test subjects.
+
+    Returns:
+        For each of the almanac's three forms the mean probability of the word it ends with: the
+        value after the subject (``completes``, ``restates``), the subject after the value
+        (``reverses``); and ``predicts``, the mean probability per token of whole documents, as a
+        geometric mean. Each is in [0, 1].
+    """
+    found: dict[str, list[float]] = {"completes": [], "restates": [], "reverses": []}
+    with base.using(adapter):
+        for fact in facts("test"):
+            for name, stem, ending in endings(fact):
+                found[name].append(_ending_logprob(base, stem, ending).sum().exp().item())
+        rng = random.Random("skills")
+        pool = facts("test")
+        texts = [almanac_document(rng, pool) for _ in range(100)]
+        nats = torch.cat([_ending_logprob(base, "", text) for text in texts])
+    return {name: sum(v) / len(v) for name, v in found.items()} | {
+        "predicts": nats.mean().exp().item()
+    }
+
+
+def _ending_logprob(base: Base, stem: str, ending: str) -> Tensor:
+    """Log-probability of each token of the ending but a text's very first; (T,)."""
+    head, tail = (list(base.tokenizer(text).input_ids) for text in (stem, ending))
+    ids = torch.tensor([head + tail], device=base.device)
+    scores = base.model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
+    found: Tensor = scores.gather(1, ids[0, 1:, None])[max(0, len(head) - 1) :, 0]
+    return found.cpu()
 
 
 def compare(

@@ -128,6 +128,9 @@ def make_data(data: Path, *, rows: int) -> None:
     report = data / "cycles" / "000001" / "report.json"
     report.parent.mkdir(parents=True)
     report.write_text(json.dumps({"checks": [1], "samples": [{"prompt": CANARIES[3]}]}))
+    left = data / "cycles" / "000002" / "checkpoints" / "evidence.json"  # of a cycle that died
+    left.parent.mkdir(parents=True)
+    left.write_text(json.dumps({"snapshot": CANARIES}))
     (data / "cycles" / "output.log").write_text(f"ValueError: {CANARIES[4]}")
 
 
@@ -159,6 +162,7 @@ def test_a_forgotten_raters_canaries_are_in_no_file(command: Command, tmp_path: 
     said = ("conversations", "messages", "thumbs", "choices", "rankings", "demonstrations")
     assert sum(facts[table] for table in said) > 1_000
     assert (facts["exports"], facts["reports"], facts["logs"]) == (11, 1, 1)
+    assert facts["checkpoints"] == 1
     assert facts["adapters"] == ["policy-000001"]
     assert hits(data) == []
     # nor fragments: the index of words keeps only how a word differs from the one before

@@ -79,7 +79,7 @@ def test_a_file_of_items_is_read_with_prompts_and_conversations(tmp_path: Path) 
         ({"messages": [], **SAID}, "0 messages"),
         ({"prompt": " ", **SAID}, "empty"),
         ({"prompt": "x", "better": "y", "worse": " "}, "empty"),
-        ({"prompt": "x", "better": "y", "worse": " y"}, "the same"),
+        ({"prompt": "x", "better": "yes.", "worse": " YES."}, "the same"),
         ({"prompt": "x" * 8_001, **SAID}, "8001 characters"),
         ({"prompt": "capital  of ITALY?", **SAID}, "earlier line"),
     ],
@@ -93,6 +93,16 @@ def test_a_wrong_line_is_named_with_its_file_in_one_line(
     said = str(refused.value)
     assert said.startswith(f"gold_items {path}, line 2: ") and says in said
     assert "\n" not in said
+
+
+def test_only_a_line_feed_ends_a_line_and_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    prompt = "one\u2028two\x85three"
+    line = json.dumps({"prompt": prompt, **SAID}, ensure_ascii=False)
+    path = tmp_path / "gold.jsonl"
+    path.write_bytes(("\ufeff" + json.dumps(LINES[1]) + "\r\n" + line + "\n").encode())
+    first, second = read_gold(path, LimitSettings())
+    assert first.better == "Hello!"
+    assert second.prompt[0]["content"] == prompt
 
 
 def test_a_file_that_is_missing_empty_or_no_text_is_refused(tmp_path: Path) -> None:
@@ -153,12 +163,31 @@ def test_who_has_not_agreed_or_is_somebody_else_cannot_answer(service: ChatServi
     assert len(service.store.choices()) == 2
 
 
-def test_a_chosen_test_names_no_adapter(service: ChatService) -> None:
+def test_a_test_is_no_side_by_side_of_a_conversation(service: ChatService) -> None:
     votes = Votes(service)
     judge(service, 2)
     asked = votes.asked(ANN)
     assert asked is not None
-    assert votes.choose(ANN, asked.id, "a").note == "Saved: A is better. "
+    for given in (True, False):
+        service.store.set_consent(ANN, "1" if given else None)
+        view = votes.choose(ANN, asked.id, "a")
+        assert "no conversation" in view.problem and not view.note
+        assert (view.messages, view.conversation_id) == ((), None)
+    assert service.choice_of(ANN, asked.id) is None
+
+
+def test_what_is_answered_last_stands_and_a_doubled_click_is_one_answer(
+    service: ChatService,
+) -> None:
+    votes = Votes(service)
+    judge(service, 2)
+    asked = votes.asked(ANN)
+    assert asked is not None
+    for choice in ("a", "b", "b", "a"):
+        assert votes.answer(ANN, asked.id, choice) == ""
+        stands = service.choice_of(ANN, asked.id)
+        assert stands is not None and stands.choice == choice
+    assert len(service.receipts(ANN)) == 2 + 3
 
 
 # The API

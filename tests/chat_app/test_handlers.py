@@ -336,6 +336,16 @@ def test_a_better_answer_is_stored_once(talk: Talk, votes: Votes, service: ChatS
     assert len(service.store.demonstrations()) == 1
 
 
+def test_of_better_answers_the_last_one_stands_even_if_it_was_the_first(
+    talk: Talk, votes: Votes, service: ChatService
+) -> None:
+    reply = str(say(talk, "capital of Italy?").last_id)
+    for text in ("Rome.", "It is Rome.", "Rome."):
+        assert "Saved" in votes.rewrite(ANN, reply, text).note
+        assert [one.content for one in service.store.demonstrations()] == [text]
+    assert len(service.receipts(ANN)) == 3
+
+
 def test_a_store_that_fails_gets_no_thanks_and_loses_no_text(
     talk: Talk, votes: Votes, service: ChatService
 ) -> None:

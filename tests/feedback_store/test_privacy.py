@@ -280,6 +280,18 @@ def test_adapters_of_cycles_that_never_saw_the_rater_are_not_marked(store):
     assert tainted(store) == set() != set(before)
 
 
+def test_the_adapters_that_may_have_learnt_from_a_lonely_thumb_are_marked(store):
+    say_everything(store, "bob", "harmless")
+    before = run_cycle(store, rater_id="bob")
+    rater = store.add_rater("ann", kind="simulated").id
+    conversation = store.add_conversation(rater).id
+    asked = store.add_message(conversation, "user", "canary")
+    reply = store.add_message(conversation, "assistant", "reply", parent_id=asked.id)
+    store.add_thumb(reply.id, rater, 1, idempotency_key="lonely")
+    after = run_cycle(store, rater_id="bob")
+    assert set(store.forget("ann").adapters) == set(after) != set(before)
+
+
 class InterruptionError(Exception):
     pass
 

@@ -8,7 +8,15 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from feedback_store import BASE_ADAPTER, CandidateReply, FeedbackStore
 from rlhf_core.base_model import Base, load_base
+from rlhf_core.config import (
+    CycleSettings,
+    GateSettings,
+    PolicySettings,
+    RewardSettings,
+    SFTSettings,
+)
 from rlhf_core.records import ChatMessage
 
 TEMPLATE = (
@@ -85,3 +93,58 @@ def disturb() -> Callable[..., None]:
                 parameter.data += size * torch.randn(parameter.shape, generator=generator)
 
     return change
+
+
+def prefer_the_kind_reply(store: FeedbackStore, rater: str, number: int) -> None:
+    conversation = store.add_conversation(rater).id
+    asked = store.add_message(conversation, "user", f"What is {number} plus 1?")
+    replies = [
+        CandidateReply(
+            content=f"{word} {number}",
+            adapter=BASE_ADAPTER,
+            sampling={},
+            seed=0,
+            finish_reason="stop",
+        )
+        for word in ("kind", "rude")
+    ]
+    candidates, _ = store.add_candidates(asked.id, replies, rater_id=rater)
+    store.add_choice(candidates, rater, "a", idempotency_key=f"vote-{number}")
+
+
+@pytest.fixture
+def vote() -> Callable[[FeedbackStore, str, int], None]:
+    """Has a rater prefer the kind one of two replies."""
+    return prefer_the_kind_reply
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory with 40 votes of five raters, and twelve demonstrations."""
+    data = tmp_path / "data"
+    data.mkdir()
+    with FeedbackStore(data / "feedback.db") as store:
+        raters = [store.add_rater(f"rater-{n}", kind="simulated").id for n in range(5)]
+        for number in range(40):
+            prefer_the_kind_reply(store, raters[number % 5], number)
+        rater = store.add_rater("writer", kind="simulated").id
+        for number in range(12):
+            asked = [{"role": "user", "content": f"Name thing {number}."}]
+            store.add_demonstration(
+                rater, f"thing {number}", prompt=asked, idempotency_key=f"own-{number}"
+            )
+    return data
+
+
+@pytest.fixture
+def small_cycle() -> CycleSettings:
+    """Settings of a cycle of seconds."""
+    return CycleSettings(
+        min_comparisons=10,
+        sft=SFTSettings(min_demonstrations=2, epochs=1, min_steps=4, batch_size=4),
+        reward=RewardSettings(members=1, min_steps=12, batch_size=8, learning_rate=1e-2),
+        policy=PolicySettings(
+            iterations=3, batch_size=8, minibatch_size=8, max_new_tokens=8, kl_budget=1e9
+        ),
+        gate=GateSettings(prompts=20, min_prompts=2, max_new_tokens=8),
+    )

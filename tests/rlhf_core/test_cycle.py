@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import pytest
 from feedback_store import BASE_ADAPTER, CandidateReply, CycleInProgressError, FeedbackStore
 from rlhf_core.base_model import load_base
 from rlhf_core.config import CycleSettings, GateSettings
-from rlhf_core.cycle import Run, _finish, fit_prompts, run_cycle, take_snapshot
+from rlhf_core.cycle import (
+    Run,
+    _finish,
+    _imitate,
+    _pretraining_texts,
+    fit_prompts,
+    run_cycle,
+    take_snapshot,
+)
 from rlhf_core.errors import ModelError, NotEnoughDataError
 from rlhf_core.gate import Check, Verdict
 
@@ -84,6 +93,77 @@ def test_rewritten_answers_train_but_are_no_votes(data):
     assert 0 < len(after.demonstrations) < 12  # the rest are on held-out prompts
 
 
+def ask(store, rater, question, texts):
+    """Blind replies to a question in a conversation of its own: the prompt's id and theirs."""
+    conversation = store.add_conversation(rater).id
+    asked = store.add_message(conversation, "user", question)
+    return asked, [
+        store.add_message(
+            conversation, "assistant", text, parent_id=asked.id, adapter=BASE_ADAPTER
+        ).id
+        for text in texts
+    ]
+
+
+def test_pairs_of_one_opinion_come_as_a_group_whose_mean_weight_is_the_opinions(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        rater = store.add_rater("ranker-canary", kind="simulated").id
+        for number in range(8):
+            conversation = store.add_conversation(rater).id
+            asked = store.add_message(conversation, "user", f"Rank {number}.")
+            replies = [
+                CandidateReply(content=f"{word} {number}", adapter=BASE_ADAPTER)
+                for word in ("kind", "plain", "dull", "rude")
+            ]
+            shown, _ = store.add_candidates(asked.id, replies, rater_id=rater)
+            order = [["a"], ["b", "c"], ["d"]]
+            store.add_ranking(shown, rater, order, idempotency_key=f"ranking-{number}")
+            _, thumbed = ask(store, rater, f"Thumb {number}.", ["good", "fine", "bad"])
+            for message, value in zip(thumbed, (1, 1, -1), strict=True):
+                store.add_thumb(message, rater, value, idempotency_key=f"{message} {value}")
+        found = take_snapshot(store, SETTINGS)
+    groups = defaultdict(list)
+    for side in (found.train, found.held_out):  # each numbers its own groups
+        for c in side:
+            groups[id(side), c.could_tie, c.group].append(c)
+    rankings = [g for (_, could_tie, group), g in groups.items() if could_tie and group]
+    thumbs = [g for (_, could_tie, _), g in groups.items() if not could_tie]
+    assert rankings and all(len(g) == 6 for g in rankings)
+    assert thumbs and all(len(g) == 2 for g in thumbs)
+    for group in [*rankings, *thumbs]:
+        assert len({json.dumps(c.prompt) for c in group}) == 1
+        assert len({c.weight for c in group}) == 1
+    relative = rankings[0][0].weight / thumbs[0][0].weight
+    assert relative == pytest.approx(1)  # one ranking, one pair of opposite thumbs
+    assert "canary" not in repr(found)
+
+
+def test_thumbs_alone_and_across_raters_are_in_the_snapshot_without_names(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        for number in range(24):
+            _, (reply,) = ask(
+                store,
+                store.add_rater(f"canary-{number % 6}", kind="simulated").id,
+                f"Same question {number // 2}?",
+                [f"reply {number}"],
+            )
+            value = 1 if number % 2 else -1
+            store.add_thumb(reply, f"canary-{number % 6}", value, idempotency_key=f"thumb-{number}")
+            lonely = f"Lonely question {number}?"
+            _, (reply,) = ask(store, f"canary-{number % 6}", lonely, ["reply"])
+            store.add_thumb(reply, f"canary-{number % 6}", 1, idempotency_key=f"alone-{number}")
+        found = take_snapshot(store, SETTINGS)
+    across = [c for c in [*found.train, *found.held_out] if c.raters]
+    assert len(across) == 12
+    assert all(c.raters[0] != c.raters[1] and not c.could_tie for c in across)
+    assert len(found.train_thumbs) + len(found.held_out_thumbs) == 24
+    assert len({u.rater for u in (*found.train_thumbs, *found.held_out_thumbs)}) == 6
+    held_out = {json.dumps(u.prompt) for u in found.held_out_thumbs}
+    assert held_out and not held_out & {json.dumps(u.prompt) for u in found.train_thumbs}
+    assert not [c for c in (*found.train_votes, *found.held_out_votes) if c.raters]
+    assert "canary" not in repr(found)
+
+
 def test_ties_are_no_evidence_by_themselves(tmp_path):
     with FeedbackStore(tmp_path / "feedback.db") as store:
         for number in range(40):
@@ -101,6 +181,31 @@ def test_votes_that_a_cycle_used_are_not_new_again(data):
             take_snapshot(store, SETTINGS)
         vote(store, 99)
         assert len(take_snapshot(store, SETTINGS).ids) == 41
+
+
+def test_prompts_that_only_earlier_votes_are_about_are_the_older_ones(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        first = take_snapshot(store, SETTINGS)
+        assert not first.older_prompts
+        row = store.start_cycle({}, pid=os.getpid())
+        store.use_comparisons(row.id, first.ids)
+        store.finish_cycle(row.id, state="rejected", reasons=("a test",))
+        for number in range(90, 110):
+            vote(store, number)
+        second = take_snapshot(store, SETTINGS)
+    assert second.older_prompts == first.prompts
+    assert set(map(json.dumps, second.prompts)) > set(map(json.dumps, first.prompts))
+
+
+def test_pretraining_text_is_the_operators_file_or_the_starters_own(tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("One document.\n\nAnother.\n")
+    named = CycleSettings(pretraining_file=str(file))
+    assert _pretraining_texts(named, "starter") == ["One document.", "Another."]
+    assert _pretraining_texts(CycleSettings(), "some/model") == []
+    assert len(_pretraining_texts(CycleSettings(), "starter")) > 1000
+    with pytest.raises(NotEnoughDataError, match=r"none\.txt cannot be read"):
+        _pretraining_texts(CycleSettings(pretraining_file=str(tmp_path / "none.txt")), "starter")
 
 
 def test_a_failed_stage_is_written_down_and_serving_stays(data):
@@ -148,6 +253,17 @@ def finishing(data):
         store.set_adapter_state("policy-000002", "published")
         row = store.start_cycle({}, pid=os.getpid())
         yield Run(store, row.id, data, SETTINGS, BASE_ADAPTER)
+
+
+def test_training_on_too_few_demonstrations_is_left_out_and_both_numbers_are_told(finishing):
+    told = []
+    finishing.directory.mkdir(parents=True)
+    finishing.tell = lambda *said: told.append(said)
+    snapshot = take_snapshot(finishing.store, SETTINGS)
+    assert _imitate(finishing, None, snapshot) is None  # the model is not even looked at
+    counted = {"sft": 0.0, "demonstrations": 0, "demonstrations_needed": 16}
+    assert told[-1] == ("sft", 1.0, counted)
+    assert finishing.notes == counted
 
 
 def test_a_promotion_ends_the_cycle_and_serves_its_adapter_at_once(finishing):

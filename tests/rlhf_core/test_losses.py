@@ -1,13 +1,12 @@
 from math import log
 
-import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import tensor
 from torch.testing import assert_close
 
-from rlhf_core.losses import clipped_value_loss, masked_mean, preference_loss
-
-ONE = torch.ones(1)
+from rlhf_core.losses import clipped_value_loss, masked_mean, preference_losses
 
 
 def test_the_masked_mean_weighs_tokens_not_responses():
@@ -15,35 +14,56 @@ def test_the_masked_mean_weighs_tokens_not_responses():
     assert_close(masked_mean(tensor([[1.0, 1.0, 1.0], [5.0, 99.0, 99.0]]), mask), tensor(2.0))
 
 
+def loss_of(margin, *, tied=False, width=0.0, smoothing=0.0):
+    return preference_losses(
+        tensor([float(margin)]),
+        tensor([tied]),
+        tie_width=tensor([float(width)]),
+        smoothing=tensor([smoothing]),
+    )[0]
+
+
 def test_no_margin_costs_log_two():
-    assert_close(preference_loss(tensor([0.0]), ONE, ONE), tensor(log(2)))
+    assert_close(loss_of(0), tensor(log(2)))
 
 
 def test_a_margin_for_the_preferred_response_costs_less():
-    right, wrong = (preference_loss(tensor([m]), ONE, ONE) for m in (2.0, -2.0))
-    assert_close(right, tensor(log(1 + torch.e**-2)))
-    assert_close(wrong - right, tensor(2.0))
+    assert_close(loss_of(2), tensor(log(1 + torch.e**-2)))
+    assert_close(loss_of(-2) - loss_of(2), tensor(2.0))
 
 
-@pytest.mark.parametrize("margin", [-3.0, -0.1, 0.7, 5.0])
-def test_exchanging_the_sides_changes_nothing(margin):
-    target = tensor([0.9])
-    here = preference_loss(tensor([margin]), target, ONE)
-    assert_close(here, preference_loss(tensor([-margin]), 1 - target, ONE))
+@given(st.floats(-8, 8), st.floats(0.01, 5))
+def test_the_likelihoods_of_a_preference_either_way_and_of_a_tie_sum_to_one(margin, width):
+    outcomes = (loss_of(margin, width=width), loss_of(-margin, width=width))
+    tie = loss_of(margin, tied=True, width=width)
+    assert_close(sum((-loss).exp() for loss in (*outcomes, tie)), tensor(1.0))
 
 
-@pytest.mark.parametrize(("target", "best"), [(0.5, 0.0), (0.95, log(19))])
-def test_a_soft_target_is_met_at_its_log_odds(target, best):
-    margin = tensor([best], requires_grad=True)
-    preference_loss(margin, tensor([target]), ONE).backward()
+@given(st.floats(-8, 8), st.floats(0.01, 5))
+def test_exchanging_the_sides_of_a_tie_changes_nothing(margin, width):
+    assert_close(loss_of(margin, tied=True, width=width), loss_of(-margin, tied=True, width=width))
+
+
+def test_a_tie_is_likeliest_without_a_margin():
+    losses = [loss_of(m, tied=True, width=0.5).item() for m in (-1.0, -0.2, 0.0, 0.2, 1.0)]
+    assert min(losses) == losses[2]
+
+
+def test_ties_of_no_width_leave_bradley_terry_with_sound_gradients():
+    margins = tensor([0.3, 200.0, -200.0], requires_grad=True)
+    width = torch.zeros(3, requires_grad=True)
+    never = torch.zeros(3, dtype=torch.bool)
+    losses = preference_losses(margins, never, tie_width=width, smoothing=torch.zeros(3))
+    assert_close(losses, -torch.nn.functional.logsigmoid(margins))
+    losses.sum().backward()
+    assert torch.isfinite(margins.grad).all() and torch.isfinite(width.grad).all()
+
+
+def test_a_smoothed_preference_is_met_at_its_log_odds():
+    margin = tensor([log(19)], requires_grad=True)
+    smoothing, width = tensor([0.05]), torch.zeros(1)
+    preference_losses(margin, tensor([False]), tie_width=width, smoothing=smoothing).backward()
     assert_close(margin.grad, tensor([0.0]), atol=1e-6, rtol=0)
-
-
-def test_a_weight_of_two_counts_like_two_votes():
-    margins, targets = tensor([1.0, -1.0]), torch.ones(2)
-    weighted = preference_loss(margins, targets, tensor([2.0, 1.0])) * 2
-    repeated = preference_loss(margins[[0, 0, 1]], torch.ones(3), torch.ones(3)) * 3
-    assert_close(weighted, repeated)
 
 
 def test_the_value_loss_is_that_computed_by_hand():

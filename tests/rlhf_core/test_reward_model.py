@@ -34,6 +34,28 @@ def test_scores_are_normalised_on_the_compared_responses(model, prompts):
     assert_close(scores.std(1, correction=0), torch.ones(3))
 
 
+def test_normalising_returns_the_scores_as_they_are_from_then_on(model, prompts):
+    scores = model.normalise(prompts[:3], RESPONSES[:3])
+    assert_close(scores, model.member_scores(prompts[:3], RESPONSES[:3]))
+
+
+def test_centring_moves_the_zero_and_nothing_else(model, prompts):
+    before = model.member_scores(prompts, RESPONSES)
+    model.centre(prompts[:2], RESPONSES[:2])
+    after = model.member_scores(prompts, RESPONSES)
+    assert_close(after[:, :2].mean(1), torch.zeros(3), atol=1e-5, rtol=0)
+    assert_close(after.diff(dim=1), before.diff(dim=1))
+
+
+def test_a_preference_is_the_mean_margin_over_the_temperature_as_log_odds(model, prompts):
+    model.temperature = 0.5
+    stated = model.preference(prompts[:1], RESPONSES[:1], RESPONSES[:1])
+    assert_close(stated, torch.tensor([0.5]))
+    same = model.member_scores([prompts[0]] * 2, RESPONSES[:2]).mean(0)
+    stated = model.preference(prompts[:1], RESPONSES[:1], RESPONSES[1:2])
+    assert_close(stated, ((same[:1] - same[1:]) / 0.5).sigmoid())
+
+
 def test_disagreement_between_members_lowers_the_score(model, prompts):
     scores = model.member_scores(prompts, RESPONSES)
     assert_close(model.score(prompts, RESPONSES), scores.mean(0) - 0.5 * scores.std(0))

@@ -1,14 +1,20 @@
 """PPO on TRL: the contract with its two overridden methods, the numbers, and learning."""
 
 import inspect
+import json
 from contextlib import ExitStack
 
 import pytest
 import torch
 import trl
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from rlhf_core import train_ppo
 from rlhf_core.advantages import generalized_advantages, token_rewards, whiten
+from rlhf_core.chat_format import encode_prompt
 from rlhf_core.config import PolicySettings
 from rlhf_core.critic import attached_critic
 from rlhf_core.errors import DivergenceError, NotEnoughDataError
@@ -185,19 +191,56 @@ def test_the_loss_trains_the_policy_and_the_critic_alone(trainer, prompts):
     assert any(".policy." in name for name in touched)
 
 
-def test_padding_and_order_never_change_the_loss(trainer, prompts):
+def test_padding_order_and_rows_per_pass_never_change_a_loss(
+    trainer, base, prompts, disturb, monkeypatch
+):
     found = rollout(trainer, prompts)
+    disturb(base, "policy", seed=1, size=0.02)
     loss = trainer._compute_loss(trainer.model, found)
+    noted = {name: values[-1] for name, values in trainer._noted.items()}
 
-    def padded(key: str, value: torch.Tensor) -> torch.Tensor:
+    def changed(key: str, value: torch.Tensor, more: int, order: list[int]) -> torch.Tensor:
         if value.ndim < 2:
             return value
-        extra = torch.full((len(value), 3), 0, dtype=value.dtype)
+        extra = torch.full((len(value), more), 0, dtype=value.dtype)
         left = key.startswith("prompt")
-        return torch.cat([extra, value] if left else [value, extra], 1).flip(0)
+        return torch.cat([extra, value] if left else [value, extra], 1)[order]
 
-    longer = {key: padded(key, value) for key, value in found.items()}
-    assert_close(trainer._compute_loss(trainer.model, longer), loss, atol=1e-5, rtol=1e-4)
+    @examples(max_examples=20, deadline=None)
+    @given(more=st.integers(0, 5), order=st.permutations(range(8)), rows=st.integers(1, 9))
+    def check(more: int, order: list[int], rows: int) -> None:
+        monkeypatch.setattr(train_ppo, "FORWARD_ROWS", rows)
+        other = {key: changed(key, value, more, order) for key, value in found.items()}
+        assert_close(trainer._compute_loss(trainer.model, other), loss, atol=1e-5, rtol=1e-4)
+        for name in ("loss/policy_avg", "loss/value_avg", "policy/approxkl_avg", "val/ratio"):
+            assert trainer._noted[name][-1] == pytest.approx(noted[name], abs=1e-5, rel=1e-4)
+
+    check()
+
+
+@pytest.mark.parametrize("estimator", ["gae", "rloo"])
+def test_the_micro_batch_size_never_changes_what_is_learned(base, prompts, said, estimator):
+    found = []
+    for size in (0, 2):
+        base.attach("policy", lora=None)
+        for name, parameter in base.model.named_parameters():
+            if ".policy." in name and "lora_A" in name:  # begin alike
+                torch.nn.init.normal_(
+                    parameter, std=0.1, generator=torch.Generator().manual_seed(0)
+                )
+        train_policy(
+            base,
+            prompts,
+            letters,
+            adapter="policy",
+            reference=None,
+            settings=changed(micro_batch_size=size, estimator=estimator, ptx_coef=0.1),
+            demonstrations=[Demonstration(said("hello"), "yes please")],
+        )
+        weights = (p for n, p in base.model.named_parameters() if ".policy." in n)
+        found.append(torch.cat([p.detach().flatten() for p in weights]))
+        base.drop("policy")
+    assert_close(*found, atol=2e-5, rtol=1e-3)
 
 
 def test_the_value_head_has_its_own_learning_rate(trainer):
@@ -227,8 +270,8 @@ def test_the_score_rises_on_a_planted_preference(base, prompts, estimator):
     )
     assert len(history) == metrics["iterations"] == 12
     assert history[0]["objective/kl"] == pytest.approx(0, abs=1e-4)
-    first = sum(h["objective/score"] for h in history[:2]) / 2
-    assert metrics["objective/score"] > first + 0.3
+    first = sum(h["objective/scores"] for h in history[:2]) / 2
+    assert metrics["objective/scores"] > first + 0.3
     assert metrics["objective/kl"] > 0.5
 
 
@@ -238,16 +281,26 @@ def test_metrics_have_their_usual_names_and_time_shares_add_up(base, prompts):
         base, prompts, letters, adapter="policy", reference=None, settings=SETTINGS
     )
     assert {
+        "eps",
+        "lr",
         "objective/kl",
+        "objective/kl_base",
+        "objective/kl_coef",
         "objective/entropy",
-        "objective/score",
+        "objective/non_score_reward",
+        "objective/scores",
         "objective/rlhf_reward",
-        "policy/approxkl",
-        "policy/clipfrac",
-        "loss/policy",
-        "loss/value",
+        "policy/approxkl_avg",
+        "policy/clipfrac_avg",
+        "policy/entropy_avg",
+        "loss/policy_avg",
+        "loss/value_avg",
+        "val/clipfrac_avg",
+        "val/num_eos_tokens",
         "val/ratio",
+        "val/ratio_var",
     } <= set(metrics)
+    assert metrics["lr"] == SETTINGS.learning_rate
     shares = [metrics[f"time/{name}"] for name in ("generate", "score", "logprobs", "update")]
     assert sum(shares) == pytest.approx(1)
     assert min(shares) >= 0
@@ -330,6 +383,115 @@ def test_a_spent_kl_budget_stops_before_another_step(base, prompts):
     assert base.active is None
 
 
+def test_the_budget_counts_from_the_bare_base_whatever_the_reference(base, prompts, disturb):
+    base.attach("sft")
+    disturb(base, "sft", size=0.05)
+    base.copy_adapter("sft", "policy")
+    told = {}
+    for budget in (1e3, 0.1):
+        told[budget] = train_policy(
+            base,
+            prompts,
+            letters,
+            adapter="policy",
+            reference="sft",
+            settings=changed(iterations=1, kl_budget=budget, learning_rate=1e-6),
+        )
+    assert told[1e3]["kl_stopped"] == 0
+    assert told[1e3]["objective/kl"] == pytest.approx(0, abs=1e-3)
+    assert told[1e3]["objective/kl_base"] > 0.3
+    assert (told[0.1]["kl_stopped"], told[0.1]["iterations"]) == (1, 0)
+
+
+def test_an_adaptive_penalty_grows_while_the_kl_is_above_its_target(base, prompts):
+    base.attach("policy")
+    coefficients = []
+    train_policy(
+        base,
+        prompts,
+        letters,
+        adapter="policy",
+        reference=None,
+        settings=changed(iterations=6, kl_target=0.01, kl_horizon=8, kl_coef=0.01),
+        progress=lambda _, latest: coefficients.append(latest["objective/kl_coef"]),
+    )
+    assert coefficients[0] == pytest.approx(0.01)
+    assert coefficients[-1] > coefficients[2] > coefficients[1]
+
+
+def test_the_published_policy_can_be_the_average_of_its_iterations(base, prompts):
+    def weights() -> torch.Tensor:
+        named = base.model.named_parameters()
+        return torch.cat([p.detach().flatten() for n, p in named if ".policy." in n])
+
+    base.attach("policy")
+    history = [weights()]
+    train_policy(
+        base,
+        prompts,
+        letters,
+        adapter="policy",
+        reference=None,
+        settings=changed(iterations=3, ema_decay=0.5),
+        progress=lambda *_: history.append(weights()),
+    )
+    _, one, two, three = history
+    assert_close(weights(), (0.25 * one + 0.5 * two + 1.0 * three) / 1.75)
+
+
+def test_rewards_can_be_whitened_and_keep_their_mean(trainer, prompts):
+    torch.manual_seed(0)
+    rewards = torch.randn(2, 5) * 3 + 1
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    white = whiten(rewards, mask, shift=False)
+    assert_close(white[mask].mean(), rewards[mask].mean())
+    assert_close(white[mask].var(correction=0), torch.tensor(1.0))
+    assert white[~mask].abs().sum() == 0
+    trainer.settings = changed(whiten_rewards=True)
+    assert rollout(trainer, prompts)["returns"].isfinite().all()
+
+
+def test_prompts_of_several_turns_reach_the_rollout_as_they_are_served(trainer, tokenizer, said):
+    prompt = [*said("hello"), {"role": "assistant", "content": "yes"}, *said("no</s> thanks")]
+    found = rollout(trainer, [prompt] * 4)
+    mask = found["prompt_mask"].bool()
+    assert found["prompt_ids"][0][mask[0]].tolist() == encode_prompt(tokenizer, prompt)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "share", "expected"),
+    [(10, 0, 0.25, 0), (90, 10, 0.25, 25), (10, 90, 0.25, 90), (50, 50, 0.0, 50)],
+)
+def test_older_prompts_have_their_share_of_the_rollouts(said, new, old, share, expected):
+    rows = _dataset(
+        [said(f"new {i}") for i in range(new)],
+        changed(iterations=25, batch_size=8, replay_share=share),
+        older=[said(f"old {i}") for i in range(old)],
+    )
+    contents = [row["prompt"][0]["content"] for row in rows]
+    assert len(contents) == 100
+    assert sum(text.startswith("old") for text in contents) == expected
+
+
+def test_what_a_run_depends_on_can_be_kept_and_taken_up(trainer):
+    trainer._kl.coef, trainer.latest["iterations"] = 0.3, 4.0
+    trainer._mix.random.random()
+    kept = json.loads(json.dumps(trainer.own_state()))
+    expected = trainer._mix.random.random()
+    trainer._kl.coef, trainer.latest = 0.1, {}
+    trainer.take_up(kept)
+    assert trainer._mix.random.random() == expected
+    assert (trainer._kl.coef, trainer.latest["iterations"]) == (0.3, 4.0)
+
+
+def test_exploding_ratios_stop_training(trainer, base, prompts, disturb):
+    found = rollout(trainer, prompts)
+    found["advantages"] = -found["advantages"].abs() - 1.0
+    found["old_per_token_logps"] = found["old_per_token_logps"] - 20.0
+    with pytest.raises(DivergenceError, match="policy loss has grown"):
+        trainer._compute_loss(trainer.model, found)
+
+
 def test_a_score_that_is_no_number_stops_training(base, prompts):
     base.attach("policy")
     with pytest.raises(DivergenceError, match="score of a response is not finite"):
@@ -354,9 +516,38 @@ def test_demonstrations_are_remembered_through_ptx(base, prompts, said):
         reference=None,
         settings=changed(iterations=6, ptx_coef=1.0),
         demonstrations=[Demonstration(said("hello"), "yes please")],
-        progress=lambda _, latest: losses.append(latest["loss/ptx"]),
+        progress=lambda _, latest: losses.append(latest["loss/ptx_avg"]),
     )
     assert losses[-1] < losses[0] - 1
+
+
+def test_plain_texts_are_remembered_through_ptx(base, prompts):
+    base.attach("policy")
+    losses = []
+    train_policy(
+        base,
+        prompts,
+        letters,
+        adapter="policy",
+        reference=None,
+        settings=changed(iterations=6, ptx_coef=1.0),
+        texts=["what is the colour of grass", "green"],
+        progress=lambda _, latest: losses.append(latest["loss/ptx_avg"]),
+    )
+    assert losses[-1] < losses[0] - 1
+
+
+def test_a_critic_that_starts_from_the_reward_model_needs_its_head(base, prompts):
+    base.attach("policy")
+    with pytest.raises(NotEnoughDataError, match="there is no head"):
+        train_policy(
+            base,
+            prompts,
+            letters,
+            adapter="policy",
+            reference=None,
+            settings=changed(critic_start="reward"),
+        )
 
 
 def test_missing_inputs_are_named(base, prompts):

@@ -1,15 +1,18 @@
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 import trl
-from hypothesis import given
-from hypothesis import strategies as st
+from torch.testing import assert_close
 
+from rlhf_core.adapters import publish_adapter
+from rlhf_core.base_model import load_base
 from rlhf_core.config import RewardSettings
 from rlhf_core.errors import DivergenceError, NotEnoughDataError
-from rlhf_core.records import Comparison
-from rlhf_core.train_reward import RewardTrainer, _rows, corrupt, train_reward
+from rlhf_core.records import Comparison, Demonstration, Unpaired
+from rlhf_core.reward_model import RewardModel
+from rlhf_core.train_reward import RewardTrainer, _draw, train_reward
 
 SETTINGS = RewardSettings(members=2, epochs=4, learning_rate=3e-3, max_tokens=64)
 COLOURS = ("red", "green", "blue")
@@ -85,34 +88,89 @@ def test_a_loss_that_is_no_number_stops_training(base, comparisons):
         train_reward(base, comparisons, settings=SETTINGS, name="reward-000001")
 
 
-def rows(base, comparisons, **changes):
-    settings = SETTINGS.model_copy(update={"corrupted_share": 0.0, **changes})
-    return _rows(base, comparisons, settings, random.Random(0))
+def test_the_mean_score_of_demonstrations_is_zero_if_there_are_enough(base, comparisons, said):
+    demonstrations = [Demonstration(said(f"what is {i}"), "blue please") for i in range(16)]
+    prompts, responses = zip(*((d.prompt, d.response) for d in demonstrations), strict=True)
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    for enough in (True, False):
+        model = train_reward(
+            base,
+            comparisons,
+            settings=settings,
+            name=f"reward-{enough}",
+            demonstrations=demonstrations[: 16 if enough else 15],
+        )
+        means = model.member_scores(prompts, responses).mean(1)
+        assert (means.abs().max().item() < 1e-4) == enough
 
 
-def test_the_preferred_response_comes_first_whichever_side_it_was_on(base, said):
-    one = Comparison(said("hello"), "yes", "no", "a")
-    assert rows(base, [one]) == rows(base, [one.swap()])
-    assert base.tokenizer.decode(rows(base, [one])[0]["chosen_ids"]).endswith("yes</s>")
-    assert rows(base, [one])[0]["target"] == 0.95
+@pytest.mark.parametrize("members", [1, 2])
+def test_every_member_leaves_out_whole_prompts(members):
+    prompts = [str(i) for i in range(200)]
+    drawn = _draw(prompts, members, random.Random(0))
+    assert sum(drawn.values()) == (200 if members > 1 else 180)
+    assert len(drawn) < 200
 
 
-def test_a_tie_has_an_even_target_and_its_own_weight(base, said):
-    decided = Comparison(said("hello"), "yes", "no", "a")
-    tie = Comparison(said("hello"), "yes", "no", "tie")
-    first, second = rows(base, [decided, tie])
-    assert second["target"] == 0.5
-    assert second["weight"] == pytest.approx(first["weight"] / 2)
-    assert first["weight"] + second["weight"] == pytest.approx(2)
+def test_few_prompts_are_all_trained_on_by_a_single_member():
+    prompts = [str(i) for i in range(99)]
+    assert set(_draw(prompts, 1, random.Random(0))) == set(prompts)
 
 
-def test_corrupted_copies_join_as_rejected_ones(base, comparisons):
-    found = rows(base, comparisons, corrupted_share=1.0)
-    assert len(found) == 2 * len(comparisons)
-    assert all(row["chosen_ids"] != row["rejected_ids"] for row in found)
+def test_the_temperature_comes_from_votes_that_the_members_left_out(base, comparisons):
+    """Votes that mean nothing: sure about those it saw, the model may not be sure of others."""
+    rng = random.Random(1)
+    meaningless = [c.swap() if rng.random() < 0.5 else c for c in comparisons]
+    labels = [rng.choice("ab") for _ in comparisons]
+    meaningless = [replace(c, label=x) for c, x in zip(meaningless, labels, strict=True)]
+    meaningless = [
+        replace(c, prompt=[{"role": "user", "content": f"{i} {c.prompt[0]['content']}"}])
+        for i, c in enumerate(meaningless * 2)
+    ]
+    settings = SETTINGS.model_copy(update={"epochs": 8})
+    model = train_reward(base, meaningless, settings=settings, name="reward")
+    assert model.temperature > 2
 
 
-@given(text=st.text(alphabet="ab ", max_size=30), seed=st.integers(0, 10_000))
-def test_a_corrupted_copy_is_never_the_original(text, seed):
-    worse = corrupt(text, random.Random(seed))
-    assert worse is None if not text.split() else worse != " ".join(text.split())
+def test_a_vote_of_a_trained_model_saved_and_loaded_equals_the_score_inside_ppo(
+    model_path, comparisons, tmp_path
+):
+    """In PPO the base is in training mode with another adapter active, here it is served."""
+    base = load_base(str(model_path), quantization="nf4", device="cpu", training=True)
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    model = train_reward(base, comparisons, settings=settings, name="reward")
+    model.save(tmp_path / "staging")
+    publish_adapter(
+        tmp_path / "staging", tmp_path / "reward-000001", kind="reward", base=base.fingerprint
+    )
+    prompts = [c.prompt for c in comparisons]
+    responses = [c.response_a for c in comparisons]
+    base.attach("policy", trainable=True)
+    with base.training("policy"):
+        base.respond(prompts[:2], adapter="policy", max_new_tokens=4)
+        inside = model.score(prompts, responses)
+    other = load_base(str(model_path), quantization="nf4", device="cpu", training=True)
+    loaded = RewardModel.load(other, tmp_path / "reward-000001")
+    assert_close(loaded.score(prompts, responses), inside, atol=1e-4, rtol=0)
+    assert loaded.temperature == model.temperature
+
+
+def test_nothing_of_the_raters_is_saved(base, comparisons, said, tmp_path):
+    thumbs = [Unpaired(said("hello"), "blue", good=True, rater="rater-canary")] * 4
+    pairs = [replace(c, raters=("rater-canary", "other-canary")) for c in comparisons]
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    train_reward(base, pairs, settings=settings, name="reward", unpaired=thumbs).save(tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files and not [path for path in files if b"canary" in path.read_bytes()]
+
+
+def test_thumbs_and_pairs_across_raters_teach_too(base, comparisons, said):
+    """Only thumbs tell blue from red here."""
+    thumbs = [
+        Unpaired(said(f"what is {i}"), colour, good=colour == "blue", rater=f"r{i % 3}")
+        for i in range(12)
+        for colour in ("blue", "red")
+    ]
+    model = train_reward(base, comparisons, settings=SETTINGS, name="reward", unpaired=thumbs)
+    blue, red = model.score([said("what is 1")] * 2, ["blue", "red"])
+    assert blue > red + 0.3

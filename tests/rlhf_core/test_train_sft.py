@@ -2,10 +2,12 @@ import pytest
 import torch
 import trl
 
+from rlhf_core.base_model import load_base
+from rlhf_core.chat_format import encode_text
 from rlhf_core.config import SFTSettings
-from rlhf_core.errors import DivergenceError, NotEnoughDataError
+from rlhf_core.errors import DivergenceError, MemoryExhaustedError, NotEnoughDataError
 from rlhf_core.records import Demonstration
-from rlhf_core.train_sft import SFTTrainer, sft_row, train_sft
+from rlhf_core.train_sft import SFTTrainer, _text_rows, sft_row, train_sft
 
 SETTINGS = SFTSettings(epochs=6, min_steps=12, learning_rate=1e-2, batch_size=8, max_tokens=64)
 
@@ -78,3 +80,120 @@ def test_a_loss_that_is_no_number_stops_training(base, demonstrations):
         parameter.data.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="SFT loss is not finite"):
         train_sft(base, demonstrations, adapter="policy", settings=SETTINGS)
+
+
+def test_a_loss_that_explodes_stops_training(base, demonstrations):
+    base.attach("policy")
+    base.model.get_output_embeddings().weight.data *= 1000
+    with pytest.raises(DivergenceError, match="SFT loss has grown to"):
+        train_sft(base, demonstrations, adapter="policy", settings=SETTINGS)
+
+
+def test_the_pass_whose_responses_score_best_is_kept(base, demonstrations, said):
+    base.attach("policy")
+    scores, seen = iter([1.0, 3.0, 2.0]), []
+
+    def score(prompts, responses):
+        seen.append({n: p.detach().clone() for n, p in base.model.named_parameters()})
+        return torch.full((len(responses),), next(scores))
+
+    metrics = train_sft(
+        base,
+        demonstrations,
+        adapter="policy",
+        settings=SETTINGS.model_copy(update={"epochs": 3, "min_steps": 6}),
+        score=score,
+        prompts=[said("hello")],
+    )
+    assert (metrics["sft/score"], metrics["sft/passes"]) == (3.0, 2.0)
+    assert all(torch.equal(p, seen[1][n]) for n, p in base.model.named_parameters())
+    assert not all(torch.equal(p, seen[2][n]) for n, p in base.model.named_parameters())
+
+
+def test_many_passes_over_few_demonstrations_are_scored_now_and_then(base, demonstrations, said):
+    base.attach("policy")
+    asked = []
+
+    def score(prompts, responses):
+        asked.append(len(prompts))
+        return torch.zeros(len(responses))
+
+    settings = SETTINGS.model_copy(update={"epochs": 2, "min_steps": 20, "scored_prompts": 3})
+    prompts = [said(f"what is {n}") for n in range(5)]
+    train_sft(
+        base, demonstrations, adapter="policy", settings=settings, score=score, prompts=prompts
+    )
+    assert asked == [3, 3]  # ten passes, of which two are scored
+
+
+def test_a_score_without_prompts_is_not_enough(base, demonstrations):
+    base.attach("policy")
+    with pytest.raises(NotEnoughDataError, match="0 prompts"):
+        train_sft(
+            base, demonstrations, adapter="policy", settings=SETTINGS, score=lambda p, r: None
+        )
+
+
+def test_pretraining_texts_make_up_their_share_and_are_learned_whole(tokenizer):
+    texts = [f"the sky is {n}" for n in range(50)]
+    settings = SETTINGS.model_copy(update={"pretraining_share": 0.2})
+    rows = _text_rows(tokenizer, texts, settings, count=16, seed=0)
+    assert len(rows) == 4  # of 20
+    for row in rows:
+        assert row["labels"] == row["input_ids"]
+        assert row["input_ids"][-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(row["input_ids"][:-1]) in texts
+    assert len({str(row) for row in rows}) == 4
+    assert _text_rows(tokenizer, texts[:1], settings, count=16, seed=0)  # as many as there are
+    none = settings.model_copy(update={"pretraining_share": 0.0})
+    assert _text_rows(tokenizer, texts, none, count=16, seed=0) == []
+
+
+def test_mixed_in_texts_are_remembered(base, demonstrations):
+    text = "the colour of grass is green"
+    ids = torch.tensor([encode_text(base.tokenizer, text)])
+    losses = []
+    for name, texts in (("without", []), ("with", [text] * 8)):
+        base.attach(name)
+        settings = SETTINGS.model_copy(update={"pretraining_share": 0.3})
+        train_sft(base, demonstrations, adapter=name, settings=settings, texts=texts)
+        with torch.no_grad(), base.using(name):
+            losses.append(base.model(input_ids=ids, labels=ids).loss.item())
+    assert losses[1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("micro", [1, 3, 4])
+def test_the_size_of_micro_batches_changes_nothing(model_path, said, micro):
+    replies = ("yes", "no thanks please", "kind red green blue")
+    shown = [Demonstration(said(f"what is {n}"), replies[n % 3]) for n in range(12)]
+    found = []
+    for size in (0, micro):
+        torch.manual_seed(1)
+        base = load_base(str(model_path), quantization="none", device="cpu", training=True)
+        base.attach("policy")
+        settings = SETTINGS.model_copy(
+            update={"epochs": 2, "min_steps": 1, "batch_size": 12, "micro_batch_size": size}
+        )
+        train_sft(base, shown, adapter="policy", settings=settings)
+        found.append({n: p for n, p in base.model.named_parameters() if ".policy." in n})
+    for name, weight in found[0].items():
+        torch.testing.assert_close(found[1][name], weight, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+    ],
+)
+def test_too_little_memory_is_one_line_with_the_setting_to_lower(base, demonstrations, error):
+    base.attach("policy")
+
+    def fail(_share, _metrics):
+        raise error
+
+    with pytest.raises(MemoryExhaustedError, match=r"lower sft\.micro_batch_size") as found:
+        train_sft(base, demonstrations, adapter="policy", settings=SETTINGS, progress=fail)
+    assert "\n" not in str(found.value)

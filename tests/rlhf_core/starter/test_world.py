@@ -4,7 +4,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_core.starter.corpus import EOS, documents
+from rlhf_core.starter.corpus import EOS, documents, endings, skill_texts
 from rlhf_core.starter.facts import all_facts, facts
 from rlhf_core.starter.judge import judge
 from rlhf_core.starter.raters import visitors
@@ -22,6 +22,24 @@ seeds = st.integers(0, 10_000)
 def test_no_subject_is_in_both_splits():
     train = {f.subject for f in facts("train")}
     assert train and not train & {f.subject for f in facts("test")}
+
+
+def test_skills_are_practised_on_subjects_that_the_tests_leave_alone():
+    texts = skill_texts(300, seed=0)
+    assert texts == skill_texts(300, seed=0) != skill_texts(300, seed=1)
+    assert all(text.endswith(EOS) and "<|user|>" not in text for text in texts)
+    countries = [f.subject for f in facts("test") if f.topic == "capital"]
+    assert not any(
+        f" {name}" in text or text.startswith(name) for text in texts for name in countries
+    )
+
+
+def test_a_sentence_is_cut_before_the_word_that_shows_the_skill():
+    found = [ending for fact in facts("test") for ending in endings(fact)]
+    assert {name for name, _, _ in found} == {"completes", "restates", "reverses"}
+    assert ("reverses", "Havana is the capital of", " Cuba") in found
+    assert ("completes", "The capital of Cuba is", " Havana") in found
+    assert all(word.startswith(" ") and word not in stem for _, stem, word in found)
 
 
 def test_opposites_and_sums_that_give_each_other_away_share_a_split():

@@ -1,0 +1,56 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from rlhf_core.calibration import FEWEST_VOTES, expected_calibration_error, fit_temperature
+
+
+def votes(n, temperature):
+    """Margins, and those of the preferred side when log-odds are margin / temperature."""
+    margins = torch.randn(n) * 2
+    first = torch.rand(n) < (margins / temperature).sigmoid()
+    return margins, first
+
+
+@given(st.sampled_from([0.3, 1.0, 4.0]))
+def test_the_temperature_that_made_the_votes_is_found(temperature):
+    margins, first = votes(20_000, temperature)
+    found = fit_temperature(torch.where(first, margins, -margins), torch.ones(20_000))
+    assert abs(found / temperature - 1) < 0.1
+
+
+def test_votes_count_by_their_weight():
+    margins, first = votes(400, 1.0)
+    signed = torch.where(first, margins, -margins)
+    weights = torch.ones(400)
+    weights[200:] = 0
+    assert fit_temperature(signed, weights) == fit_temperature(signed[:200], weights[:200])
+
+
+def test_too_few_votes_leave_the_temperature_alone():
+    few = torch.full((FEWEST_VOTES - 1,), 3.0)
+    assert fit_temperature(few, torch.ones_like(few)) == 1.0
+
+
+def test_votes_that_are_never_wrong_or_never_right_give_a_bounded_temperature():
+    sure = torch.full((100,), 3.0)
+    assert 0.019 < fit_temperature(sure, torch.ones(100)) < 0.021
+    assert 49 < fit_temperature(-sure, torch.ones(100)) < 51
+
+
+def test_true_probabilities_have_hardly_any_calibration_error_and_overstated_ones_much():
+    margins, first = votes(20_000, 1.0)
+    outcomes = first.float()
+    assert expected_calibration_error(margins.sigmoid(), outcomes) < 0.02
+    assert expected_calibration_error((4 * margins).sigmoid(), outcomes) > 0.1
+
+
+def test_the_calibration_error_is_that_computed_by_hand():
+    stated = torch.tensor([0.8, 0.2, 0.8, 0.8])  # sure by 0.8 each, right in three of four
+    outcomes = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    assert_close(expected_calibration_error(stated, outcomes), 0.05)
+
+
+def test_no_votes_have_no_calibration_error():
+    assert expected_calibration_error(torch.empty(0), torch.empty(0)) == 0.0
