@@ -104,12 +104,13 @@ def outcome(found: dict[str, Any], coefficient: str) -> dict[str, float]:
 
 
 def interval(values: list[float]) -> dict[str, float]:
-    """Mean and its 95% interval over seeds."""
+    """Mean and, of several seeds, its 95% interval."""
     n, mean = len(values), statistics.fmean(values)
-    half = T_95[n] * statistics.stdev(values) / n**0.5 if n in T_95 else float("nan")
-    return {
-        k: round(v, 3) for k, v in (("mean", mean), ("low", mean - half), ("high", mean + half))
-    }
+    found = {"mean": mean}
+    if n in T_95:
+        half = T_95[n] * statistics.stdev(values) / n**0.5
+        found |= {"low": mean - half, "high": mean + half}
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def main() -> None:
