@@ -11,15 +11,8 @@ import pytest
 from feedback_store import BASE_ADAPTER, CandidateReply, CycleInProgressError, FeedbackStore
 from rlhf_core.base_model import load_base
 from rlhf_core.config import CycleSettings, GateSettings
-from rlhf_core.cycle import (
-    Run,
-    _finish,
-    _imitate,
-    _pretraining_texts,
-    fit_prompts,
-    run_cycle,
-    take_snapshot,
-)
+from rlhf_core.cycle import _finish, fit_prompts, run_cycle, take_snapshot
+from rlhf_core.cycle.stages import Run, _imitate, _pretraining_texts
 from rlhf_core.errors import ModelError, NotEnoughDataError
 from rlhf_core.gate import Check, Verdict
 

@@ -1,0 +1,275 @@
+"""The stages of a cycle between its snapshot and its verdict, in every process that trains."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from feedback_store import FeedbackStore
+from rlhf_core.base_model import Base, Quantization, load_base
+from rlhf_core.config import CycleSettings
+from rlhf_core.critic import reward_head
+from rlhf_core.cycle.snapshot import Snapshot, fit_prompts, without
+from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
+from rlhf_core.gate import Check, check_votes
+from rlhf_core.processes import agreed, first_process
+from rlhf_core.resume import FOLDER
+from rlhf_core.reward_model import RewardModel
+from rlhf_core.train_policy import train_policy
+from rlhf_core.train_reward import train_reward
+from rlhf_core.train_sft import train_sft
+
+BASE_POLICY = "policy-000000"  # the base without an adapter
+STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
+_SHARE = dict(zip(STAGES, (0.02, 0.13, 0.2, 0.5, 0.13, 0.02), strict=True))  # of the whole time
+STARTER_TEXTS = 2000  # almanac documents for the ptx term
+SMALL_MODEL_PARAMETERS = 5_000_000  # below this, one thread is faster than two
+
+Progress = Callable[[str, float, dict[str, float]], None]
+
+
+@dataclass(slots=True)
+class Run:
+    """One running cycle: where its files are and whom it tells how far it is."""
+
+    store: FeedbackStore
+    cycle_id: int
+    data: Path
+    settings: CycleSettings
+    served: str
+    tell: Progress | None = None
+    model: str = "starter"
+    curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by share done
+    notes: dict[str, float] = field(default_factory=dict)  # what was done, for the report
+    _told: float = 0.0
+
+    @property
+    def directory(self) -> Path:
+        """The cycle's own directory."""
+        return self.data / "cycles" / f"{self.cycle_id:06d}"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its stages keep what a killed one goes on from."""
+        return self.directory / FOLDER
+
+    def report(self, stage: str, fraction: float, metrics: dict[str, float] | None = None) -> None:
+        """Note progress: in the metrics file, for the caller, and twice a second in the store."""
+        if not first_process():
+            return
+        metrics = metrics or {}
+        before = sum(_SHARE[s] for s in STAGES[: STAGES.index(stage)])
+        if metrics:
+            with (self.directory / "metrics.jsonl").open("a") as out:
+                out.write(
+                    json.dumps({"stage": stage, "fraction": round(fraction, 4), **metrics}) + "\n"
+                )
+        self.draw(fraction, metrics)
+        if fraction in (0.0, 1.0) or time.monotonic() - self._told > 0.5:
+            self._told = time.monotonic()
+            done = before + _SHARE[stage] * fraction
+            self.store.update_cycle(self.cycle_id, stage=stage, progress=round(done, 4))
+        if self.tell:
+            self.tell(stage, fraction, metrics)
+
+    def draw(self, fraction: float, metrics: dict[str, float]) -> None:
+        """Add to the report's curves; what a resumed stage repeats replaces itself."""
+        for name in ("objective/kl", "objective/scores"):
+            if name in metrics:
+                self.curves.setdefault(name, {})[round(fraction, 4)] = metrics[name]
+
+    def reporter(self, stage: str) -> Callable[[float, dict[str, float]], None]:
+        """The progress callback of one stage."""
+        return lambda fraction, metrics: self.report(stage, fraction, metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What the training stages came to."""
+
+    base: Base
+    snapshot: Snapshot
+    reward: RewardModel
+    judge: RewardModel
+    reference: str | None
+    found: tuple[Accuracy, Accuracy]
+    checks: tuple[Check, ...]
+
+    @property
+    def worth_it(self) -> bool:
+        """Whether the votes mean anything; else no policy is worth training on them."""
+        return all(check.passed for check in self.checks)
+
+
+def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Trained:
+    """SFT, reward models and PPO; in every process, and with the same result."""
+    base, settings = _load(run, run.model, quantization), run.settings
+    snapshot = fit_prompts(snapshot, base, settings.policy.max_prompt_tokens)
+    reference = _imitate(run, base, snapshot)
+    reward, judge = _learn_to_judge(run, base, snapshot)
+    found = (
+        accuracy(reward.score, snapshot.held_out_votes, z=settings.gate.confidence_z),
+        accuracy(judge.score, snapshot.train_votes, z=settings.gate.confidence_z),
+    )
+    trained = Trained(
+        base, snapshot, reward, judge, reference, *agreed((found, tuple(check_votes(*found))))
+    )
+    if trained.worth_it:
+        _optimise(run, base, snapshot, reward, reference)
+    return trained
+
+
+def _load(run: Run, model: str, quantization: Quantization) -> Base:
+    """The base with the served policy on it twice: `served` frozen, `policy` to be trained."""
+    base = load_base(model, quantization=quantization, training=True)
+    if base.device.type == "cpu" and base.model.num_parameters() < SMALL_MODEL_PARAMETERS:
+        torch.set_num_threads(1)
+    torch.manual_seed(run.settings.seed)
+    if run.served == BASE_POLICY:
+        base.attach("policy", lora=run.settings.lora, trainable=True)
+    else:
+        path = run.data / "adapters" / run.served
+        base.attach("policy", path, trainable=True)
+        base.attach("served", path)
+    return base
+
+
+def _imitate(run: Run, base: Base, snapshot: Snapshot) -> str | None:
+    """SFT, then freeze the result as PPO's reference; returns the reference's name."""
+    settings = run.settings.sft
+    run.report("sft", 0.0)
+    have, needed = len(snapshot.demonstrations), settings.min_demonstrations
+    counted = {"sft": 0.0, "demonstrations": have, "demonstrations_needed": needed}
+    run.notes |= counted
+    if settings.enabled and have >= needed:
+        judge = _last_reward(run, base)
+        asked = without(snapshot.prompts, [d.prompt for d in snapshot.demonstrations])
+        done = train_sft(
+            base,
+            snapshot.demonstrations,
+            adapter="policy",
+            settings=settings,
+            texts=_pretraining_texts(run.settings, run.model) if settings.pretraining_share else (),
+            score=judge.score if judge and asked else None,
+            prompts=asked,
+            progress=run.reporter("sft"),
+            seed=run.settings.seed,
+            checkpoints=run.checkpoints,
+        )
+        run.notes |= {"sft": 1.0} | {k: v for k, v in done.items() if k.startswith("sft/")}
+        if judge is not None:
+            judge.drop()
+    else:
+        run.report("sft", 1.0, counted)
+        if run.served == BASE_POLICY:
+            return None
+    base.copy_adapter("policy", "reference")
+    return "reference"
+
+
+def _last_reward(run: Run, base: Base) -> RewardModel | None:
+    """The reward model that the served policy was trained with, to choose SFT's best pass by."""
+    number = run.served.rpartition("-")[2]
+    path = run.data / "adapters" / f"reward-{number}"
+    return RewardModel.load(base, path) if path.is_dir() else None
+
+
+def _learn_to_judge(run: Run, base: Base, snapshot: Snapshot) -> tuple[RewardModel, RewardModel]:
+    """The reward model from training votes, and the gate's judge from held-out votes alone."""
+    settings, seed = run.settings.reward, run.settings.seed
+    run.report("reward", 0.0)
+    reward = train_reward(
+        base,
+        snapshot.train,
+        settings=settings,
+        name="reward",
+        lora=run.settings.lora,
+        progress=lambda f, m: run.report("reward", 0.75 * f, m),
+        seed=seed,
+        unpaired=snapshot.train_thumbs,
+        demonstrations=snapshot.demonstrations,
+        checkpoints=run.checkpoints,
+    )
+    judge = train_reward(
+        base,
+        snapshot.held_out,
+        settings=settings,
+        name="judge",
+        lora=run.settings.lora,
+        progress=lambda f, _: run.report("reward", 0.75 + 0.25 * f),
+        seed=seed + 1,
+        unpaired=snapshot.held_out_thumbs,
+        checkpoints=run.checkpoints,
+    )
+    run.notes |= {
+        "reward_temperature": round(reward.temperature, 4),
+        "reward_ece": round(calibration_error(reward.preference, snapshot.held_out_votes), 4),
+        "judge_ece": round(calibration_error(judge.preference, snapshot.train_votes), 4),
+    }
+    return reward, judge
+
+
+def _optimise(
+    run: Run, base: Base, snapshot: Snapshot, reward: RewardModel, reference: str | None
+) -> None:
+    run.report("policy", 0.0)
+    settings, older = run.settings, snapshot.older_prompts
+    recent = without(snapshot.prompts, older)
+    done = train_policy(
+        base,
+        recent or older,
+        reward.score,
+        adapter="policy",
+        reference=reference,
+        settings=settings.policy,
+        demonstrations=snapshot.demonstrations,
+        texts=_pretraining_texts(settings, run.model) if settings.policy.ptx_coef else None,
+        older_prompts=older if recent else (),
+        value_head=reward_head(reward),
+        progress=run.reporter("policy"),
+        seed=settings.seed,
+        checkpoints=run.checkpoints,
+    )
+    run.notes |= {name: done[name] for name in ("iterations", "kl_stopped")}
+
+
+def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:
+    """Text of what the model could do before: the operator's file, or the starter's own.
+
+    Raises:
+        NotEnoughDataError: The file cannot be read.
+    """
+    if settings.pretraining_file is not None:
+        try:
+            lines = Path(settings.pretraining_file).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise NotEnoughDataError(
+                f"pretraining_file {settings.pretraining_file} cannot be read: {exc}"
+            ) from exc
+        return [line for line in lines if line.strip()]
+    if model == "starter":
+        from rlhf_core.starter.corpus import skill_texts
+
+        return skill_texts(STARTER_TEXTS, settings.seed)
+    return []
+
+
+def compare_with_served(run: Run, trained: Trained) -> Evaluation:
+    """Both policies' replies to held-out prompts, by the judge that neither was trained on."""
+    run.report("evaluate", 0.0)
+    wanted, prompts = run.settings.gate.prompts, trained.snapshot.held_out_prompts
+    repeats = -(-wanted // len(prompts))  # several replies to each, counted as one cluster
+    return evaluate(
+        trained.base,
+        (prompts * repeats)[: max(wanted, len(prompts))],
+        trained.judge.score,
+        candidate="policy",
+        served=None if run.served == BASE_POLICY else "served",
+        reference=trained.reference,
+        settings=run.settings.gate,
+        seed=run.settings.seed,
+    )
