@@ -173,6 +173,16 @@ class Base:
         save_file(plain, directory / "adapter_model.safetensors")
         self.model.peft_config[name].save_pretrained(str(directory))
 
+    def digest(self, name: str | None) -> str:
+        """A hash of the base and of an adapter's weights, to tell one beginning from another."""
+        digest = hashlib.sha256(self.fingerprint.encode())
+        if name is not None:
+            self._require(name)
+            weights = get_peft_model_state_dict(self.model, adapter_name=name)
+            for key in sorted(weights):
+                digest.update(key.encode() + weights[key].detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def drop(self, name: str) -> None:
         """Remove an adapter; the base itself stays."""
         self._require(name)

@@ -195,7 +195,7 @@ class ResumableTrainer:
         _copy_into(dict(_trainable(trainer.model)), found.part("weights"))
         self.take_up({**found.state["own"], **found.part("own")})
         if len(found.state["ranks"]) != trainer.accelerator.num_processes:
-            raise CheckpointError(
+            raise LaunchError(
                 f"the checkpoint is of {len(found.state['ranks'])} processes, and there are "
                 f"{trainer.accelerator.num_processes} now; start as many, or remove it"
             )

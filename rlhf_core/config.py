@@ -70,7 +70,7 @@ class RewardSettings(TrainingStage):
     """The reward model: an ensemble of adapters with a score head."""
 
     members: int = Field(3, ge=1, le=5, description="ensemble members")
-    epochs: int = Field(3, ge=1, description="passes over the comparisons")
+    epochs: int = Field(2, ge=1, description="passes over the evidence")
     min_steps: int = Field(
         60, ge=1, description="optimizer steps of a member; few comparisons get more passes"
     )

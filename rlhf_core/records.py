@@ -56,6 +56,10 @@ class Comparison:
     raters: tuple[str, str] | None = None
     could_tie: bool = True
 
+    def __post_init__(self) -> None:
+        if self.label == "tie" and not self.could_tie:
+            raise ValueError("a comparison that could not tie cannot be one; set could_tie")
+
     def swap(self) -> "Comparison":
         """The same judgement with the sides exchanged."""
         label: Literal["a", "b", "tie"] = (

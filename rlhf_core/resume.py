@@ -8,13 +8,14 @@ learnt from. Else it is deleted; what it holds quotes people.
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from rlhf_core.config import TrainingStage
 
-FOLDER, EVIDENCE = "checkpoints", "evidence.json"
+FOLDER, EVIDENCE, METRICS = "checkpoints", "evidence.json", "metrics.jsonl"
 T = TypeVar("T")
 
 
@@ -73,10 +74,17 @@ def take_over(
     if not allowed:
         return None
     (died / FOLDER).replace(own / FOLDER)
-    metrics = died / "metrics.jsonl"
-    if metrics.exists():
-        shutil.copyfile(metrics, own / "metrics.jsonl")
+    (own / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics_of(died)))
     return snapshot
+
+
+def metrics_of(cycle: Path) -> list[dict[str, Any]]:
+    """The metrics in a cycle's directory; a line that a kill has cut is left out."""
+    found: list[dict[str, Any]] = []
+    for line in (cycle / METRICS).read_text().splitlines() if (cycle / METRICS).exists() else ():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def clear(cycles: Path, *, but: Path | None = None) -> int:

@@ -99,6 +99,13 @@ class Evidence:
         """The key of each prompt, once."""
         return sorted({key for key, _ in self._groups} | {key for key, _ in self._thumbs})
 
+    def decides(self, drawn: Counter[str]) -> bool:
+        """Whether there is a preference among what was drawn."""
+        return any(
+            drawn[key] and any(c.label != "tie" and c.weight > 0 for c in group)
+            for key, group in self._groups
+        )
+
     def opinions(self, drawn: Counter[str], rng: random.Random) -> list[Opinion]:
         """Opinions on the prompts that were drawn, as often as they were; their mean weight is 1.
 
@@ -209,6 +216,7 @@ class Collator:
             "first": torch.tensor([place(o, t.first) for o, t in terms]),  # (P,), R: the threshold
             "second": torch.tensor([place(o, t.second) for o, t in terms]),  # (P,)
             "weights": torch.tensor([t.weight for _, t in terms]) / len(chosen),  # (P,)
+            "opinions": torch.tensor(len(chosen)),
             "tied": torch.tensor([t.tied for _, t in terms]),  # (P,)
             "could_tie": torch.tensor([t.could_tie for _, t in terms]),  # (P,)
             "margins": torch.tensor([t.margin for _, t in terms]),  # (P,)

@@ -133,14 +133,14 @@ class RewardModel:
         return scores
 
     def centre(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
-        """Move every member's zero to its mean on these responses.
+        """Move the zero of the score to its mean on these responses.
 
         Source:
             Ouyang et al. 2022, arXiv:2203.02155, section 3.5: demonstrations score 0 on average.
         """
-        scores = self.member_scores(prompts, responses)
-        for member, row in zip(self.members, scores, strict=True):
-            member.mean += member.sd * row.mean().item()
+        offset = self.score(prompts, responses).mean().item()
+        for member in self.members:
+            member.mean += member.sd * offset
 
     def save(self, directory: Path) -> None:
         """Write adapters, heads and settings; publish the directory with ``publish_adapter``."""

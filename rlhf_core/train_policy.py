@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 
 from rlhf_core.base_model import Base
+from rlhf_core.chat_format import fit_prompt
 from rlhf_core.checkpoints import StageFile
 from rlhf_core.config import PolicySettings
 from rlhf_core.critic import attached_critic
@@ -72,12 +73,14 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         CheckpointError: The checkpoint is of other data or settings.
         DivergenceError: A loss, score, KL or weight left the numbers or exploded.
     """
+    prompts, older_prompts = (_fitting(base, said, settings) for said in (prompts, older_prompts))
     _require_inputs(prompts, settings, texts=[*demonstrations, *(texts or ())], head=value_head)
     start = value_head if settings.critic_start == "reward" else None
-    said = (prompts, older_prompts, demonstrations, texts)
+    head = None if start is None else start.weight.tolist()
+    said = (prompts, older_prompts, demonstrations, texts, head)
     file = StageFile(
         checkpoints and checkpoints / "policy.safetensors",
-        made_of=(base.fingerprint, adapter, reference, settings.decisive(), said, seed),
+        made_of=(base.digest(adapter), base.digest(reference), settings.decisive(), said, seed),
         seconds=settings.checkpoint_seconds,
     )
     if file.result is not None:
@@ -110,6 +113,12 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
     return trainer.latest
 
 
+def _fitting(base: Base, prompts: Sequence[Prompt], settings: PolicySettings) -> list[Prompt]:
+    limit = settings.max_prompt_tokens
+    fitted = (fit_prompt(base.tokenizer, prompt, limit) for prompt in prompts)
+    return [prompt for prompt in fitted if prompt is not None]
+
+
 def _require_inputs(
     prompts: Sequence[Prompt],
     settings: PolicySettings,
@@ -118,7 +127,10 @@ def _require_inputs(
     head: nn.Linear | None,
 ) -> None:
     if not prompts:
-        raise NotEnoughDataError("there are 0 prompts to respond to; collect conversations first")
+        raise NotEnoughDataError(
+            f"there are 0 prompts of at most {settings.max_prompt_tokens} tokens to respond to; "
+            "collect conversations first"
+        )
     if settings.ptx_coef and not texts:
         raise NotEnoughDataError(
             "ptx_coef needs demonstrations or texts and there are 0; set it to 0, or in a cycle "

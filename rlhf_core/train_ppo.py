@@ -29,7 +29,7 @@ from rlhf_core.kl_control import KLController, require_bounded_kl
 from rlhf_core.losses import clipped_value_loss
 from rlhf_core.packing import Packed, packed, spread
 from rlhf_core.ppo_metrics import finished, rollout_metrics, update_metrics, value_clip_share
-from rlhf_core.pretraining_mix import PretrainingMix
+from rlhf_core.pretraining_mix import PretrainingMix, Row
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.training import QuietTrainer, Score, Stopwatch, require_finite
 from rlhf_core.weight_average import WeightAverage
@@ -70,6 +70,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             settings.kl_coef, target=settings.kl_target, horizon=settings.kl_horizon
         )
         self._mix = PretrainingMix(base, demonstrations, texts, seed=args.seed)
+        self._drawn: list[Row] = []  # from the mix, for the minibatch that is under way
 
         def reward(prompts: list[Prompt], completions: list[Any], **_: Any) -> list[float | None]:
             responses = [completion[0]["content"] for completion in completions]
@@ -178,10 +179,22 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         total = losses["loss/policy_avg"] + s.vf_coef * losses.get("loss/value_avg", 0.0)
         total = total * self._share(mask)
         if s.ptx_coef:
-            ptx_loss = self._mix.loss(model, len(mask))
+            ptx_loss = self._ptx_loss(model, len(mask))
             self._note({"loss/ptx_avg": ptx_loss})
             total = total + s.ptx_coef * ptx_loss
         return require_finite(total, "PPO's loss") / parts
+
+    def _ptx_loss(self, model: Any, rows: int) -> Tensor:
+        """The ptx loss of this part of the minibatch and this process, to be averaged over all.
+
+        All processes draw the whole minibatch's rows, and each reads others of them.
+        """
+        parts, n = self.current_gradient_accumulation_steps, self.accelerator.num_processes
+        at = self._step % parts
+        if at == 0:
+            self._drawn = self._mix.draw(rows * parts * n)
+        part = at * n + self.accelerator.process_index
+        return self._mix.loss(model, self._drawn, part=part, parts=parts * n)
 
     def _share(self, mask: Tensor) -> float | Tensor:
         """Weight of a mean over these tokens in the mean over the whole minibatch.

@@ -82,7 +82,7 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
         CheckpointError: A checkpoint is of other data or settings.
         DivergenceError: The loss left the numbers.
     """
-    if all(c.label == "tie" for c in comparisons):
+    if all(c.label == "tie" or c.weight <= 0 for c in comparisons):
         raise NotEnoughDataError(
             f"none of {len(comparisons)} comparisons prefers a response; collect more votes"
         )
@@ -92,6 +92,8 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
     for k in range(settings.members):
         rng = random.Random(f"{seed}-{k}")
         drawn = _draw(evidence.prompts, settings.members, rng)
+        while not evidence.decides(drawn):
+            drawn = _draw(evidence.prompts, settings.members, rng)
         opinions = evidence.opinions(drawn, rng)
         left_out.append(set(evidence.prompts) - drawn.keys())
         torch.manual_seed(rng.randrange(2**31))
@@ -105,7 +107,14 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
         judging = Judging(member, evidence.raters, opinions, settings)
         file = StageFile(
             checkpoints and checkpoints / f"{member.adapter}.safetensors",
-            made_of=(base.fingerprint, settings.decisive(), opinions, seed, k),
+            made_of=(
+                base.digest(member.adapter),
+                settings.decisive(),
+                opinions,
+                seed,
+                k,
+                str(lora),
+            ),
             seconds=settings.checkpoint_seconds,
         )
         if file.result is None:
@@ -184,6 +193,8 @@ class Judging(nn.Module):
 class RewardTrainer(QuietTrainer, TRLRewardTrainer):
     """TRL's reward trainer on whole opinions."""
 
+    loss_is_scaled_for_ga = True  # by opinions; a plain mean over micro-batches would ignore size
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.latest: dict[str, float] = {}
@@ -199,14 +210,26 @@ class RewardTrainer(QuietTrainer, TRLRewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Mean loss of the batch's opinions; of one opinion it is the mean over its pairs."""
+        """Mean loss of the batch's opinions; of one opinion it is the mean over its pairs.
+
+        In training it counts by how many of the whole step's opinions are in this batch.
+        """
         judging: Judging = self.accelerator.unwrap_model(model)
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         losses, margins = judging.losses(outputs.logits.squeeze(-1), inputs)
         loss = losses.sum()
         decided = margins[~inputs["tied"]]
         self._note(require_finite(loss.detach(), "the reward model's loss", most=EXPLODED), decided)
+        if num_items_in_batch is not None:  # processes are averaged over, hence their number
+            n = self.accelerator.num_processes
+            loss = loss * n * inputs["opinions"] / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor:
+        """How many opinions an optimizer step is on; the last of a pass has parts of all sizes."""
+        own = torch.tensor(sum(int(batch["opinions"]) for batch in batch_samples), device=device)
+        found: Tensor = self.accelerator.reduce(own, reduction="sum")
+        return found
 
     def _get_train_sampler(self, *_: Any) -> LengthGroupedSampler:
         """Similar lengths together, in the same order however many processes share the batches."""

@@ -88,7 +88,7 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     rows += _text_rows(base.tokenizer, texts, settings, count=len(rows), seed=seed)
     file = StageFile(
         checkpoints and checkpoints / "sft.safetensors",
-        made_of=(base.fingerprint, adapter, settings.decisive(), rows, prompts, seed),
+        made_of=(base.digest(adapter), settings.decisive(), rows, prompts, seed),
         seconds=settings.checkpoint_seconds,
     )
     if file.result is not None:

@@ -12,6 +12,7 @@ learnt from is in `snapshot`, the stages between in `stages`.
 import json
 import os
 import time
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +30,11 @@ from rlhf_core.cycle.stages import (
     compare_with_served,
     train_stages,
 )
-from rlhf_core.errors import MemoryExhaustedError, NotEnoughDataError, RLHFError
+from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
 from rlhf_core.gate import Verdict, check_policy, decide
 from rlhf_core.processes import agreed
 from rlhf_core.report import flat_metrics, write_report
-from rlhf_core.resume import clear, keep_evidence, take_over
+from rlhf_core.resume import FOLDER, clear, keep_evidence, metrics_of, take_over
 from rlhf_core.reward_model import RewardModel
 
 __all__ = [
@@ -85,11 +86,19 @@ def run_cycle(
         except BaseException as exc:
             reason = str(exc).strip() or type(exc).__name__
             store.finish_cycle(row.id, state="failed", reasons=(reason,))
-            if isinstance(exc, RLHFError) and not isinstance(exc, MemoryExhaustedError):
-                clear(data / "cycles")  # the same would go wrong again
+            if _would_fail_again(exc, resumed="resumed_cycle" in run.notes):
+                clear(data / "cycles")
             raise
         clear(data / "cycles")
         return store.cycle(row.id)
+
+
+def _would_fail_again(exc: BaseException, *, resumed: bool) -> bool:
+    """Whether going on from the checkpoints would end in the same way."""
+    if isinstance(exc, (DivergenceError, CheckpointError)):
+        return True
+    mendable = isinstance(exc, (RLHFError, OSError, MemoryError)) or not isinstance(exc, Exception)
+    return resumed and not mendable
 
 
 def help_cycle(
@@ -116,7 +125,7 @@ def _evidence(run: Run, config: dict[str, Any]) -> Snapshot:
     left = _left_by_the_last(run, config)
     clear(run.data / "cycles", but=run.directory)
     if left is not None:
-        for line in _lines(run.directory / "metrics.jsonl"):
+        for line in metrics_of(run.directory):
             run.draw(line["fraction"], line)
         return left
     snapshot = take_snapshot(run.store, run.settings)
@@ -125,12 +134,15 @@ def _evidence(run: Run, config: dict[str, Any]) -> Snapshot:
 
 
 def _left_by_the_last(run: Run, config: dict[str, Any]) -> Snapshot | None:
-    """The evidence of the last cycle, if it failed and this one is to do the same."""
-    last = next((c for c in run.store.cycles(limit=2) if c.id != run.cycle_id), None)
-    if last is None or last.state != "failed":
+    """The evidence that the last cycles, which failed, left, if this one is to do the same."""
+    earlier = (cycle for cycle in run.store.cycles() if cycle.id != run.cycle_id)
+    failed = takewhile(lambda cycle: cycle.state == "failed", earlier)
+    folders = {cycle.id: run.data / "cycles" / f"{cycle.id:06d}" for cycle in failed}
+    last = next((number for number, folder in folders.items() if (folder / FOLDER).exists()), None)
+    if last is None:
         return None
     snapshot = take_over(
-        run.data / "cycles" / f"{last.id:06d}",
+        folders[last],
         run.directory,
         Snapshot,
         config=config,
@@ -138,7 +150,7 @@ def _left_by_the_last(run: Run, config: dict[str, Any]) -> Snapshot | None:
         usable=lambda: _usable(run.store),
     )
     if snapshot is not None:
-        run.notes["resumed_cycle"] = float(last.id)
+        run.notes["resumed_cycle"] = float(last)
     return snapshot
 
 
@@ -147,12 +159,6 @@ def _usable(store: FeedbackStore) -> set[str]:
     store.assess_raters(by="cycle")
     ids = {c.id for c in store.comparisons()} | {thumb.id for thumb in store.unpaired()}
     return ids | {d.id for d in store.demonstrations(split="train")}
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """The metrics of a cycle; a line that a kill has cut is left out."""
-    text = file.read_text() if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
 def _run(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:

@@ -17,7 +17,7 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.gate import Check, check_votes
 from rlhf_core.processes import agreed, first_process
-from rlhf_core.resume import FOLDER
+from rlhf_core.resume import FOLDER, METRICS
 from rlhf_core.reward_model import RewardModel
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward
@@ -64,7 +64,7 @@ class Run:
         metrics = metrics or {}
         before = sum(_SHARE[s] for s in STAGES[: STAGES.index(stage)])
         if metrics:
-            with (self.directory / "metrics.jsonl").open("a") as out:
+            with (self.directory / METRICS).open("a") as out:
                 out.write(
                     json.dumps({"stage": stage, "fraction": round(fraction, 4), **metrics}) + "\n"
                 )

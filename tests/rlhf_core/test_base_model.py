@@ -43,6 +43,14 @@ def test_a_fresh_adapter_changes_nothing_until_it_is_trained(base, disturb):
     assert torch.equal(logits(base, None), before)
 
 
+def test_a_digest_tells_one_beginning_from_another(base, disturb):
+    base.attach("policy")
+    before = base.digest("policy")
+    assert base.digest("policy") == before != base.digest(None)
+    disturb(base, "policy")
+    assert base.digest("policy") != before
+
+
 def test_using_an_adapter_is_undone_even_by_an_error(base, disturb):
     base.attach("left")
     base.attach("right")

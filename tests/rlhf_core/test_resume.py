@@ -8,8 +8,15 @@ import torch
 from safetensors.torch import load_file
 
 from feedback_store import BASE_ADAPTER, FeedbackStore
-from rlhf_core.cycle import run_cycle
-from rlhf_core.errors import DivergenceError
+from rlhf_core.cycle import _would_fail_again, run_cycle
+from rlhf_core.errors import (
+    CheckpointError,
+    DivergenceError,
+    LaunchError,
+    MemoryExhaustedError,
+    ModelError,
+)
+from rlhf_core.resume import metrics_of
 
 
 class Killed(BaseException):
@@ -32,6 +39,35 @@ def tiny(model_path, small_cycle):
         return run_cycle(where, settings, model=str(model_path), quantization="none", **more)
 
     return run
+
+
+def test_a_torn_line_of_the_metrics_is_left_out_and_spoils_no_other(tmp_path):
+    lines = ['{"a": 1}', '{"b": 2', '{"c": {"d": 3}{"e": 4}', '{"f": 5}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    assert metrics_of(tmp_path) == [{"a": 1}, {"f": 5}]
+    assert metrics_of(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("error", [ModelError, LaunchError, MemoryExhaustedError, OSError, Killed])
+def test_what_can_be_mended_leaves_the_checkpoints(error):
+    assert not _would_fail_again(error("x"), resumed=True)
+
+
+def test_what_would_happen_again_leaves_none():
+    for error in (DivergenceError("x"), CheckpointError("x")):
+        assert _would_fail_again(error, resumed=False)
+    assert not _would_fail_again(KeyError("x"), resumed=False)
+    assert _would_fail_again(KeyError("x"), resumed=True)
+
+
+def test_a_cycle_that_died_before_it_took_over_loses_nothing(data, tiny):
+    with pytest.raises(Killed):
+        tiny(data, progress=killed_in("snapshot", 1.0))
+    with FeedbackStore(data / "feedback.db") as store:
+        died = store.start_cycle({}, pid=1)
+        store.finish_cycle(died.id, state="failed", reasons=("killed",))
+    ended = tiny(data)
+    assert ended.metrics["resumed_cycle"] == 1
 
 
 def published(data):

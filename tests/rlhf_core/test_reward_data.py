@@ -30,6 +30,19 @@ def opinions(base, comparisons=(), unpaired=(), **changes):
     return evidence.opinions(Counter(evidence.prompts), random.Random(0))
 
 
+def test_a_sample_without_a_preference_decides_nothing(base, said):
+    prompt, other = said("red"), said("hello")
+    pairs = [Comparison(prompt, "red", "blue", "a"), Comparison(other, "red", "blue", "tie")]
+    evidence = Evidence(base, pairs, [Unpaired(other, "red", True, "r")], SETTINGS)
+    assert evidence.decides(Counter([prompt_key(prompt)]))
+    assert not evidence.decides(Counter([prompt_key(other)]))
+
+
+def test_a_tie_that_could_not_be_one_is_refused(said):
+    with pytest.raises(ValueError, match="could not tie"):
+        Comparison(said("red"), "red", "blue", "tie", could_tie=False)
+
+
 @pytest.fixture
 def judging(base, disturb):
     """A function that makes a member with habits for these opinions."""

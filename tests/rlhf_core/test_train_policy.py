@@ -235,7 +235,10 @@ def test_the_micro_batch_size_never_changes_what_is_learned(base, prompts, said,
             adapter="policy",
             reference=None,
             settings=changed(micro_batch_size=size, estimator=estimator, ptx_coef=0.1),
-            demonstrations=[Demonstration(said("hello"), "yes please")],
+            demonstrations=[
+                Demonstration(said("hello"), text)
+                for text in ("yes", "yes please", "the colour of grass is green " * 5)
+            ],
         )
         weights = (p for n, p in base.model.named_parameters() if ".policy." in n)
         found.append(torch.cat([p.detach().flatten() for p in weights]))
