@@ -39,12 +39,15 @@ from rlhf_core.reward_model import RewardModel
 
 __all__ = [
     "BASE_POLICY",
+    "Run",
     "STAGES",
     "Snapshot",
+    "compare_with_served",
     "fit_prompts",
     "help_cycle",
     "run_cycle",
     "take_snapshot",
+    "train_stages",
 ]
 
 
