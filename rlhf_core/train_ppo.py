@@ -25,6 +25,7 @@ from rlhf_core.base_model import Base
 from rlhf_core.chat_format import encode_prompt
 from rlhf_core.config import PolicySettings
 from rlhf_core.critic import Critic
+from rlhf_core.errors import DivergenceError
 from rlhf_core.kl_control import KLController, require_bounded_kl
 from rlhf_core.losses import clipped_value_loss
 from rlhf_core.packing import Packed, packed, spread
@@ -74,7 +75,13 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
 
         def reward(prompts: list[Prompt], completions: list[Any], **_: Any) -> list[float | None]:
             responses = [completion[0]["content"] for completion in completions]
-            return [float(s) for s in score(prompts, responses)]
+            scores = score(prompts, responses)
+            if not bool(torch.isfinite(scores).all()):  # TRL would print what people wrote
+                raise DivergenceError(
+                    "the score of a response is not finite; training was stopped. Mend the reward "
+                    "model, or the function that scores"
+                )
+            return [float(s) for s in scores]
 
         optimizer = _optimizer(base, critic, settings)
         super().__init__(

@@ -495,7 +495,7 @@ def test_exploding_ratios_stop_training(trainer, base, prompts, disturb):
         trainer._compute_loss(trainer.model, found)
 
 
-def test_a_score_that_is_no_number_stops_training(base, prompts):
+def test_a_score_that_is_no_number_stops_training_and_quotes_nobody(base, prompts, caplog):
     base.attach("policy")
     with pytest.raises(DivergenceError, match="score of a response is not finite"):
         train_policy(
@@ -506,6 +506,7 @@ def test_a_score_that_is_no_number_stops_training(base, prompts):
             reference=None,
             settings=SETTINGS,
         )
+    assert prompts[0][0]["content"] not in caplog.text
 
 
 def test_demonstrations_are_remembered_through_ptx(base, prompts, said):
