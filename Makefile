@@ -4,9 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # Tests need no network, and one thread each: spinning worker threads cost more than they give.
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+BASELINE := .venv/trl112/.installed
 BENCHMARKS = $(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py))
 
-.PHONY: install demo test test-slow check fmt bench
+.PHONY: install demo test test-slow test-gpu check fmt bench
 
 install: $(STAMP)  ## everything, into .venv
 
@@ -25,6 +26,9 @@ test: install  ## all but the slow tests; options: make test ARGS="-k store"
 test-slow: install  ## the slow tests
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow $(ARGS)
 
+test-gpu: install  ## the tests that need CUDA; without a device they skip
+	$(TEST_ENV) $(BIN)/python -m pytest -m gpu $(ARGS)
+
 check: install  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,5 +38,11 @@ fmt: install  ## put imports, simple lint and layout right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## every benchmark, each ending with one line of JSON
+# the last TRL with a PPOTrainer, which benchmarks/ppo.py is measured against
+$(BASELINE): benchmarks/trl112/requirements.txt
+	test -x .venv/trl112/bin/python || $(PYTHON) -m venv .venv/trl112
+	.venv/trl112/bin/python -m pip install --quiet -r $<
+	touch $@
+
+bench: install $(BASELINE)  ## every benchmark, each ending with one line of JSON
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m $$name --json; done

@@ -5,10 +5,13 @@ afresh, a batch at a time, so that chats can write in between. A full rebuild ma
 it is the same derivation and cannot come to another result. No text is read.
 """
 
+import gc
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 from sqlite_utils import Database
@@ -97,7 +100,7 @@ def refresh(file: SQLiteFile) -> int:
             mark_all_stale(db)
     new = 0
     while _any_stale(file):
-        with file.write(alone=True) as db:
+        with file.write(alone=True) as db, _no_garbage():
             new += sum(_refresh_batch(db) for _ in range(BATCHES))
     return new
 
@@ -146,6 +149,18 @@ def _ranking(rows: Sequence[tuple[Any, ...]]) -> tuple[Group, Opinion]:
     replies = tuple(Reply(*row[6:]) for row in rows)
     places = tuple(place[row[5]] for row in rows)
     return (rater, prompt), Opinion(event, "ranking", at, replies, places)
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """A batch makes many small tuples and no cycles; to look for some takes a fifth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _any_stale(file: SQLiteFile) -> bool:
@@ -231,7 +246,7 @@ def _pair_row(group: Group, pair: Pair, held_out: set[str]) -> Values:
         pair.weight,
         pair.strength,
         split(bool(prompt.held_out), group[0] in held_out),
-        f"[{', '.join(map(json.dumps, pair.event_ids))}]",  # much faster than dumping a tuple
+        f"[{', '.join(map(quoted, pair.event_ids))}]",  # much faster than dumping a tuple
         pair.created_at,
         None,
     )

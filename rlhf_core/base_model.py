@@ -152,6 +152,11 @@ class Base:
             self.drop(name)  # an adapter without its weights would pass for the real one
             raise
 
+    def weights(self, name: str) -> list[Tensor]:
+        """An adapter's weights: the parameters themselves, in the order of the layers."""
+        self._require(name)
+        return [p for key, p in self.model.named_parameters() if f".{name}." in key]
+
     def copy_adapter(self, source: str | None, target: str) -> None:
         """Add a frozen copy of ``source``; a copy of ``None`` is an adapter without effect."""
         if source is None:

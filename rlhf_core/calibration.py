@@ -5,7 +5,7 @@ fitted on votes that the scores were not trained on, and the expected calibratio
 on others still. Pure functions; which votes they are is the caller's care.
 """
 
-from torch import Tensor
+from torch import Tensor, finfo
 
 FEWEST_VOTES = 30  # to fit one number; with fewer the temperature stays 1
 VOTES_PER_BIN = 20
@@ -33,6 +33,31 @@ def fit_temperature(margins: Tensor, weights: Tensor) -> float:
         slope = (weights * margins * (-middle * margins).sigmoid()).sum()
         low, high = (middle, high) if slope > 0 else (low, middle)
     return float(1 / (low * high) ** 0.5)
+
+
+def left_out_margins(margins: Tensor, unseen: Tensor) -> Tensor:
+    """The whole ensemble's margin of each vote, as far as the members that left it out can tell.
+
+    A mean over few members is noisier than one over all, and the temperature of a noisier margin is
+    higher. So each is shrunk by how reliable it is beside the whole ensemble's.
+
+    Args:
+        margins: Each member's, of scores. (members, N)
+        unseen: Whether a member learnt nothing of the vote's prompt. (members, N)
+
+    Returns:
+        (N,); 0 where no member left the vote out.
+
+    Source:
+        Regression calibration: Carroll et al. 2006, Measurement Error in Nonlinear Models, ch. 4.
+    """
+    count = unseen.sum(0)  # (N,)
+    members = count.clamp(min=1)
+    mean = (margins * unseen).sum(0) / members
+    noise = ((margins - mean).square() * unseen).sum() / (members - 1).sum().clamp(min=1)
+    found = count > 0
+    signal = (mean.square() - noise / members)[found].mean().clamp(min=finfo(mean.dtype).tiny)
+    return mean * (signal + noise / len(margins)) / (signal + noise / members)
 
 
 def expected_calibration_error(probabilities: Tensor, outcomes: Tensor) -> float:

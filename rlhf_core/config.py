@@ -33,6 +33,11 @@ class TrainingStage(Stage):
         description="rows that one process trains on at once; lower it where memory does not "
         "suffice; 0 = all rows of an optimizer step",
     )
+    halve_micro_batch: bool = Field(
+        False,
+        description="where memory does not suffice, go on with half as many rows at once, and "
+        "again, instead of failing",
+    )
     checkpoint_seconds: float = Field(
         30.0, ge=0, description="least time between checkpoints; 0 = one after every step"
     )

@@ -23,7 +23,7 @@ from rlhf_core.critic import attached_critic
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.train_ppo import GROUP, KLBudgetSpent, PPOTrainer
-from rlhf_core.training import Progress, Score, arguments, batches, prepared
+from rlhf_core.training import Metrics, Progress, Score, arguments, batches, prepared, run_stage
 
 __all__ = ["PPOTrainer", "Score", "train_policy"]
 REFERENCE = "ref"  # the adapter name under which TRL looks for the reference
@@ -38,7 +38,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
     reference: str | None,
     settings: PolicySettings,
     demonstrations: Sequence[Demonstration] = (),
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str] = (),
     older_prompts: Sequence[Prompt] = (),
     value_head: nn.Linear | None = None,
     progress: Progress | None = None,
@@ -72,45 +72,51 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         NotEnoughDataError: There is no prompt, no text for the ptx term, or no head to start from.
         CheckpointError: The checkpoint is of other data or settings.
         DivergenceError: A loss, score, KL or weight left the numbers or exploded.
+        MemoryExhaustedError: Memory did not suffice.
     """
     prompts, older_prompts = (_fitting(base, said, settings) for said in (prompts, older_prompts))
-    _require_inputs(prompts, settings, texts=[*demonstrations, *(texts or ())], head=value_head)
+    _require_inputs(prompts, settings, texts=[*demonstrations, *texts], head=value_head)
     start = value_head if settings.critic_start == "reward" else None
     head = None if start is None else start.weight.tolist()
     said = (prompts, older_prompts, demonstrations, texts, head)
-    file = StageFile(
-        checkpoints and checkpoints / "policy.safetensors",
-        made_of=(base.digest(adapter), base.digest(reference), settings.decisive(), said, seed),
-        seconds=settings.checkpoint_seconds,
+    dataset = _dataset(prompts, settings, older=older_prompts, seed=seed)
+
+    def train(settings: PolicySettings, kept: StageFile) -> Metrics:
+        with (
+            _reference(base, reference),
+            prepared(base, adapter, lower="policy.micro_batch_size") as scratch,
+            attached_critic(base, start) as critic,
+        ):
+            trainer = PPOTrainer(
+                base,
+                score,
+                critic=critic,
+                settings=settings,
+                demonstrations=demonstrations,
+                texts=texts,
+                reference=reference,
+                args=_config(base, settings, output_dir=scratch, seed=seed),
+                train_dataset=dataset,
+            )
+            trainer.add_callback(_AfterIteration(trainer, progress))
+            try:
+                kept.train(trainer)
+            except KLBudgetSpent:
+                trainer.latest["kl_stopped"] = 1.0
+            if trainer.average:
+                trainer.average.apply()
+            return trainer.latest
+
+    return run_stage(
+        settings,
+        train,
+        model=base.model,
+        adapter=adapter,
+        weights=base.weights(adapter),
+        rows=settings.minibatch_size,
+        file=checkpoints and checkpoints / "policy.safetensors",
+        made_of=(base.digest(adapter), base.digest(reference), said, seed),
     )
-    if file.result is not None:
-        file.restore_result(base.model, adapter)
-        return file.result
-    with (
-        _reference(base, reference),
-        prepared(base, adapter, lower="policy.micro_batch_size") as scratch,
-        attached_critic(base, start) as critic,
-    ):
-        trainer = PPOTrainer(
-            base,
-            score,
-            critic=critic,
-            settings=settings,
-            demonstrations=demonstrations,
-            texts=texts or (),
-            reference=reference,
-            args=_config(base, settings, output_dir=scratch, seed=seed),
-            train_dataset=_dataset(prompts, settings, older=older_prompts, seed=seed),
-        )
-        trainer.add_callback(_AfterIteration(trainer, progress))
-        try:
-            file.train(trainer)
-        except KLBudgetSpent:
-            trainer.latest["kl_stopped"] = 1.0
-        if trainer.average:
-            trainer.average.apply()
-    file.finish(base.model, adapter, trainer.latest)
-    return trainer.latest
 
 
 def _fitting(base: Base, prompts: Sequence[Prompt], settings: PolicySettings) -> list[Prompt]:

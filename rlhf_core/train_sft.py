@@ -28,6 +28,7 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.training import (
     EXPLODED,
+    Metrics,
     Progress,
     QuietTrainer,
     ReportProgress,
@@ -37,6 +38,7 @@ from rlhf_core.training import (
     passes,
     prepared,
     require_finite,
+    run_stage,
 )
 
 RESPONSE_TOKENS = 64  # longest response that is sampled to be scored
@@ -86,31 +88,32 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
         raise NotEnoughDataError("there are 0 prompts to score responses to; leave the score out")
     rows = [sft_row(base.tokenizer, d, settings.max_tokens) for d in demonstrations]
     rows += _text_rows(base.tokenizer, texts, settings, count=len(rows), seed=seed)
-    file = StageFile(
-        checkpoints and checkpoints / "sft.safetensors",
-        made_of=(base.digest(adapter), settings.decisive(), rows, prompts, seed),
-        seconds=settings.checkpoint_seconds,
+    asked = random.Random(seed).sample(prompts, min(settings.scored_prompts, len(prompts)))
+
+    def train(settings: SFTSettings, kept: StageFile) -> Metrics:
+        with prepared(base, adapter, lower="sft.micro_batch_size") as scratch:
+            passed = _passes(len(demonstrations), settings)
+            trainer = _trainer(base, rows, settings, passed=passed, output_dir=scratch, seed=seed)
+            if score is not None:
+                answer = partial(_mean_score, base, adapter, score, asked, seed)
+                trainer.add_callback(_KeepBest(trainer, answer, max(1, passed // settings.epochs)))
+            if progress is not None:
+                trainer.add_callback(
+                    ReportProgress(lambda share: progress(share, {"loss/sft": trainer.latest}))
+                )
+            kept.train(trainer)
+            return trainer.restore_best()
+
+    return run_stage(
+        settings,
+        train,
+        model=base.model,
+        adapter=adapter,
+        weights=base.weights(adapter),
+        rows=settings.batch_size,
+        file=checkpoints and checkpoints / "sft.safetensors",
+        made_of=(base.digest(adapter), rows, prompts, seed),
     )
-    if file.result is not None:
-        file.restore_result(base.model, adapter)
-        return file.result
-    with prepared(base, adapter, lower="sft.micro_batch_size") as scratch:
-        passed = _passes(len(demonstrations), settings)
-        trainer = _trainer(base, rows, settings, passed=passed, output_dir=scratch, seed=seed)
-        if score is not None:
-            count = min(settings.scored_prompts, len(prompts))
-            asked = random.Random(seed).sample(prompts, count)
-            answer = partial(_mean_score, base, adapter, score, asked, seed)
-            every = max(1, passed // settings.epochs)
-            trainer.add_callback(_KeepBest(trainer, answer, every))
-        if progress is not None:
-            trainer.add_callback(
-                ReportProgress(lambda share: progress(share, {"loss/sft": trainer.latest}))
-            )
-        file.train(trainer)
-        metrics = trainer.restore_best()
-    file.finish(base.model, adapter, metrics)
-    return metrics
 
 
 def sft_row(tokenizer: Tokenizer, demonstration: Demonstration, max_tokens: int) -> dict[str, Any]:

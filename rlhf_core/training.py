@@ -13,18 +13,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback, TrainerCallback
 
 from rlhf_core.base_model import Base
-from rlhf_core.checkpoints import ResumableTrainer
-from rlhf_core.errors import DivergenceError, LaunchError, MemoryExhaustedError
+from rlhf_core.checkpoints import ResumableTrainer, StageFile
+from rlhf_core.errors import DivergenceError, LaunchError
+from rlhf_core.memory import Settings, halving, out_of_memory_in_one_line
 from rlhf_core.processes import processes
 from rlhf_core.records import Prompt
 
+Metrics = dict[str, float]
 Progress = Callable[[float, dict[str, float]], None]  # share done (0..1), latest metrics
 Score = Callable[[Sequence[Prompt], Sequence[str]], torch.Tensor]  # (B,) from prompts, responses
 
@@ -105,6 +109,50 @@ def passes(rows: int, *, batch_size: int, epochs: int, min_steps: int) -> int:
     return max(epochs, ceil(min_steps / ceil(rows / batch_size)))
 
 
+def run_stage(
+    settings: Settings,
+    train: Callable[[Settings, StageFile], Metrics],
+    *,
+    model: nn.Module,
+    adapter: str,
+    weights: Sequence[Tensor],
+    rows: int,
+    file: Path | None,
+    made_of: tuple[object, ...],
+) -> Metrics:
+    """Train to the end, from the checkpoint if there is one; what has ended is not trained again.
+
+    Args:
+        settings: Of the stage.
+        train: Trains with the settings and the checkpoint file that it is given.
+        model: Holds what is trained.
+        adapter: Which part of it the result is, with the head that may be beside it.
+        weights: All that is trained, as it is at the start.
+        rows: Of an optimizer step.
+        file: Of the checkpoint; ``None`` keeps nothing.
+        made_of: All that the result depends on beside the settings.
+
+    Returns:
+        What ``train`` returned, now or when the stage ended.
+
+    Raises:
+        CheckpointError: The checkpoint is of other data or settings.
+        MemoryExhaustedError: Memory did not suffice.
+    """
+
+    def once(settings: Settings) -> Metrics:
+        whole = (settings.decisive(), *made_of)
+        kept = StageFile(file, made_of=whole, seconds=settings.checkpoint_seconds)
+        if kept.result is not None:
+            kept.restore_result(model, adapter)
+            return kept.result
+        metrics = train(settings, kept)
+        kept.finish(model, adapter, metrics)
+        return metrics
+
+    return halving(settings, once, rows=rows, weights=weights)
+
+
 @contextmanager
 def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator[str]:
     """Make ``adapter`` the active and only trainable one; afterwards the base is as before.
@@ -125,7 +173,7 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
     """
     network = base.model.get_base_model()
     with (
-        _out_of_memory_in_one_line(lower),
+        out_of_memory_in_one_line(lower),
         base.training(adapter),
         tempfile.TemporaryDirectory() as scratch,
         warnings.catch_warnings(),
@@ -139,24 +187,6 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
                     require_finite(parameter.data, "a trained weight")
         finally:
             network.__dict__.pop("forward", None)
-
-
-@contextmanager
-def _out_of_memory_in_one_line(lower: str) -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
-        if isinstance(exc, RuntimeError) and not _is_out_of_memory(exc):
-            raise
-        raise MemoryExhaustedError(
-            f"there is too little memory to train with these settings; lower {lower}"
-        ) from exc
-
-
-def _is_out_of_memory(exc: RuntimeError) -> bool:
-    """PyTorch's allocator on CPUs and cuBLAS have no error class of their own."""
-    signs = ("can't allocate memory", "out of memory", "alloc_failed")
-    return any(sign in str(exc).lower() for sign in signs)
 
 
 def _to_float32(model: Any) -> None:

@@ -227,7 +227,7 @@ def _optimise(
         reference=reference,
         settings=settings.policy,
         demonstrations=snapshot.demonstrations,
-        texts=_pretraining_texts(settings, run.model) if settings.policy.ptx_coef else None,
+        texts=_pretraining_texts(settings, run.model) if settings.policy.ptx_coef else (),
         older_prompts=older if recent else (),
         value_head=reward_head(reward),
         progress=run.reporter("policy"),

@@ -1,3 +1,4 @@
+import gc
 import os
 import time
 
@@ -192,6 +193,18 @@ def test_what_chat_does_never_scans_a_table(store, ann):
             plan = {row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")}
             # "LIMIT 1" from the end of a table by its key is no scan in fact.
             assert "LIMIT" in sql or not plan & tables, (sql, plan)
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_deriving_leaves_garbage_collection_as_it_was(store, ann, collecting):
+    before = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        ann.choose(ann.shown("hello", "x", "y"), "a")
+        assert store.refresh_comparisons() == 1
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_a_few_thousand_events_are_derived_within_a_second(store, ann):

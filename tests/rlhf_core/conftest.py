@@ -95,9 +95,11 @@ def disturb() -> Callable[..., None]:
     return change
 
 
-def prefer_the_kind_reply(store: FeedbackStore, rater: str, number: int) -> None:
+def prefer_the_kind_reply(
+    store: FeedbackStore, rater: str, number: int, choice: str = "a", prompt: str | None = None
+) -> None:
     conversation = store.add_conversation(rater).id
-    asked = store.add_message(conversation, "user", f"What is {number} plus 1?")
+    asked = store.add_message(conversation, "user", prompt or f"What is {number} plus 1?")
     replies = [
         CandidateReply(
             content=f"{word} {number}",
@@ -109,12 +111,12 @@ def prefer_the_kind_reply(store: FeedbackStore, rater: str, number: int) -> None
         for word in ("kind", "rude")
     ]
     candidates, _ = store.add_candidates(asked.id, replies, rater_id=rater)
-    store.add_choice(candidates, rater, "a", idempotency_key=f"vote-{number}")
+    store.add_choice(candidates, rater, choice, idempotency_key=f"vote-{number}")
 
 
 @pytest.fixture
-def vote() -> Callable[[FeedbackStore, str, int], None]:
-    """Has a rater prefer the kind one of two replies."""
+def vote() -> Callable[..., None]:
+    """Has a rater choose between two replies; unless told otherwise, the kind one."""
     return prefer_the_kind_reply
 
 

@@ -3,7 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from rlhf_core.calibration import FEWEST_VOTES, expected_calibration_error, fit_temperature
+from rlhf_core.calibration import (
+    FEWEST_VOTES,
+    expected_calibration_error,
+    fit_temperature,
+    left_out_margins,
+)
 
 
 def votes(n, temperature):
@@ -54,3 +59,29 @@ def test_the_calibration_error_is_that_computed_by_hand():
 
 def test_no_votes_have_no_calibration_error():
     assert expected_calibration_error(torch.empty(0), torch.empty(0)) == 0.0
+
+
+@given(st.integers(2, 5), st.floats(0.1, 1.2))
+def test_members_that_left_votes_out_give_the_temperature_of_the_whole_ensemble(members, noise):
+    n = 20_000
+    truth, first = votes(n, 1.0)
+    each = truth + noise * torch.randn(members, n)
+    unseen = torch.rand(members, n) < 0.37
+    some = unseen.any(0)
+    told = left_out_margins(each, unseen)
+    signs = torch.where(first, 1.0, -1.0)
+    found = fit_temperature((told * signs)[some], torch.ones(n)[some])
+    wanted = fit_temperature(each.mean(0) * signs, torch.ones(n))
+    assert abs(found / wanted - 1) < 0.1
+
+
+def test_members_that_agree_or_know_nothing_keep_margins_finite():
+    unseen = torch.tensor([[True, True, False], [True, False, False]])
+    same = torch.tensor([[1.0, -2.0, 3.0], [1.0, 7.0, 3.0]])
+    assert_close(left_out_margins(same, unseen), torch.tensor([1.0, -2.0, 0.0]))
+    assert_close(left_out_margins(torch.zeros(2, 3), unseen), torch.zeros(3))
+
+
+def test_one_member_tells_its_own_margins():
+    margins = torch.randn(1, 50)
+    assert_close(left_out_margins(margins, torch.ones(1, 50, dtype=torch.bool)), margins[0])

@@ -20,31 +20,23 @@ SETTINGS = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=2))
 WON = Verdict(True, (Check("win_rate_low", 0.7, 0.5, True, ""),))
 
 
-def vote(store, number, choice="a", *, prompt=None):
-    """One rater prefers one of two replies to a prompt of its own."""
-    rater = store.add_rater(f"rater-{number % 5}", kind="simulated").id
-    conversation = store.add_conversation(rater).id
-    asked = store.add_message(conversation, "user", prompt or f"What is {number} plus 1?")
-    replies = [
-        CandidateReply(
-            content=f"{word} {number}",
-            adapter=BASE_ADAPTER,
-            sampling={},
-            seed=0,
-            finish_reason="stop",
-        )
-        for word in ("kind", "rude")
-    ]
-    candidates, _ = store.add_candidates(asked.id, replies, rater_id=rater)
-    store.add_choice(candidates, rater, choice, idempotency_key=f"vote-{number}")
+@pytest.fixture
+def cast(vote):
+    """Has one of five raters choose between two replies to a prompt of its own."""
+
+    def one(store, number, choice="a", *, prompt=None):
+        rater = store.add_rater(f"rater-{number % 5}", kind="simulated").id
+        vote(store, rater, number, choice, prompt)
+
+    return one
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path, cast):
     """A data directory with 40 votes."""
     with FeedbackStore(tmp_path / "feedback.db") as store:
         for number in range(40):
-            vote(store, number)
+            cast(store, number)
     return tmp_path
 
 
@@ -157,26 +149,26 @@ def test_thumbs_alone_and_across_raters_are_in_the_snapshot_without_names(data):
     assert "canary" not in repr(found)
 
 
-def test_ties_are_no_evidence_by_themselves(tmp_path):
+def test_ties_are_no_evidence_by_themselves(tmp_path, cast):
     with FeedbackStore(tmp_path / "feedback.db") as store:
         for number in range(40):
-            vote(store, number, "tie")
+            cast(store, number, "tie")
         with pytest.raises(NotEnoughDataError, match="0 decided"):
             take_snapshot(store, SETTINGS)
 
 
-def test_votes_that_a_cycle_used_are_not_new_again(data):
+def test_votes_that_a_cycle_used_are_not_new_again(data, cast):
     with FeedbackStore(data / "feedback.db") as store:
         row = store.start_cycle({}, pid=os.getpid())
         store.use_comparisons(row.id, take_snapshot(store, SETTINGS).ids)
         store.finish_cycle(row.id, state="rejected", reasons=("a test",))
         with pytest.raises(NotEnoughDataError, match="nothing new"):
             take_snapshot(store, SETTINGS)
-        vote(store, 99)
+        cast(store, 99)
         assert len(take_snapshot(store, SETTINGS).ids) == 41
 
 
-def test_prompts_that_only_earlier_votes_are_about_are_the_older_ones(data):
+def test_prompts_that_only_earlier_votes_are_about_are_the_older_ones(data, cast):
     with FeedbackStore(data / "feedback.db") as store:
         first = take_snapshot(store, SETTINGS)
         assert not first.older_prompts
@@ -184,7 +176,7 @@ def test_prompts_that_only_earlier_votes_are_about_are_the_older_ones(data):
         store.use_comparisons(row.id, first.ids)
         store.finish_cycle(row.id, state="rejected", reasons=("a test",))
         for number in range(90, 110):
-            vote(store, number)
+            cast(store, number)
         second = take_snapshot(store, SETTINGS)
     assert second.older_prompts == first.prompts
     assert set(map(json.dumps, second.prompts)) > set(map(json.dumps, first.prompts))

@@ -11,7 +11,7 @@ from rlhf_core.config import RewardSettings
 from rlhf_core.records import Comparison, Unpaired
 from rlhf_core.reward_data import THRESHOLD, Collator, Evidence, Opinion, Term, corrupt, prompt_key
 from rlhf_core.reward_model import Member
-from rlhf_core.train_reward import Judging
+from rlhf_core.train_member import Judging
 
 SETTINGS = RewardSettings(corrupted_share=0.0, max_tokens=64)
 

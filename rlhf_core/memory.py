@@ -1,0 +1,85 @@
+"""Too little memory for a stage: one line that says what to lower or, if asked for, smaller parts.
+
+Sizes in memory change no result, so a stage may begin again with half as many rows at once: from
+its checkpoint or, without one, from the weights that it had.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from rlhf_core.config import TrainingStage
+from rlhf_core.errors import MemoryExhaustedError
+from rlhf_core.processes import processes
+
+log = logging.getLogger(__name__)
+Settings = TypeVar("Settings", bound=TrainingStage)
+T = TypeVar("T")
+
+
+@contextmanager
+def out_of_memory_in_one_line(lower: str) -> Iterator[None]:
+    """Turn whatever says that memory has run out into one error.
+
+    Args:
+        lower: The setting to lower.
+
+    Raises:
+        MemoryExhaustedError: Memory did not suffice within the block.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
+        if isinstance(exc, RuntimeError) and not _is_out_of_memory(exc):
+            raise
+        raise MemoryExhaustedError(
+            f"there is too little memory to train with these settings; lower {lower}"
+        ) from exc
+
+
+def halving(
+    settings: Settings,
+    train: Callable[[Settings], T],
+    *,
+    rows: int,
+    weights: Iterable[Tensor],
+) -> T:
+    """Train; where memory does not suffice, with half as many rows at once, if that is asked for.
+
+    Several processes cannot: those that had memory would wait for the one that had not.
+
+    Args:
+        settings: Of the stage.
+        train: The stage; it opens its checkpoint itself, if it has one.
+        rows: Of an optimizer step, which is what is in memory at once by default.
+        weights: What the stage trains, as it is at the start.
+
+    Raises:
+        MemoryExhaustedError: Memory did not suffice for a single row, or halving is off.
+    """
+    if not settings.halve_micro_batch or processes() > 1:
+        return train(settings)
+    start = [(weight, weight.detach().clone()) for weight in weights]
+    while True:
+        at_once = settings.micro_batch_size or rows
+        try:
+            return train(settings)
+        except MemoryExhaustedError as exc:
+            if at_once == 1:
+                raise
+            log.warning("%s: going on with %d rows at once", exc, at_once // 2)
+        # here and not above: the error holds on to what is to be freed
+        torch.cuda.empty_cache()
+        for weight, was in start:
+            weight.data = was.clone()
+        settings = settings.model_copy(update={"micro_batch_size": at_once // 2})
+
+
+def _is_out_of_memory(exc: RuntimeError) -> bool:
+    """PyTorch's allocator on CPUs and cuBLAS have no error class of their own."""
+    signs = ("can't allocate memory", "out of memory", "alloc_failed")
+    return any(sign in str(exc).lower() for sign in signs)
