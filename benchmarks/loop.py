@@ -54,6 +54,7 @@ class Outcome:
     reasons: list[str]
     simulate_s: float
     cycle_s: float
+    stages_s: dict[str, float]
     swap_s: float | None  # from the row that serves it to the first reply; None: never seen
     chats: int
     failed: int
@@ -149,6 +150,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
             chatter.stop.set()
             chatter.join()
             swap_s = _swap_seconds(data, chatter.first_seen.get(adapter or ""))
+        stages_s = _stage_seconds(data)
         gold = _gold(data / "adapters" / adapter, seed) if adapter else None
     return Outcome(
         seed=seed,
@@ -156,11 +158,19 @@ def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
         reasons=facts["reasons"],
         simulate_s=round(simulated.seconds, 1),
         cycle_s=round(cycle_s, 1),
+        stages_s=stages_s,
         swap_s=swap_s,
         chats=chatter.chats + simulated.requests,
         failed=chatter.failed + simulated.failed,
         gold=asdict(gold) if gold else None,
     )
+
+
+def _stage_seconds(data: Path) -> dict[str, float]:
+    with FeedbackStore(data / "feedback.db") as store:
+        cycle = store.last_cycle()
+    found = cycle.metrics.items() if cycle else ()
+    return {k.removeprefix("seconds/"): s for k, s in found if k.startswith("seconds/")}
 
 
 def _swap_seconds(data: Path, first_reply: float | None) -> float | None:

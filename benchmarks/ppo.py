@@ -15,7 +15,8 @@ own, and the value model is trained in full: that is how TRL 1.12 does it.
 
 Memory is the peak of the resident set beyond what it was after the imports. It holds code of the
 libraries that is loaded from their files only when it is first used; `private` is the same without
-files. `cpu_seconds` is the processor's time, which suffers less from other jobs.
+files. On a GPU both are the most that PyTorch held there, and both sides compute in bfloat16.
+`cpu_seconds` is the processor's time, which suffers less from other jobs.
 """
 
 import argparse
@@ -60,10 +61,11 @@ WARM_UP = 2  # pairs that do not count: first calls set things up
 def make_job(seed: int, shape: dict[str, int], **more: Any) -> dict[str, Any]:
     """What both workers are told."""
     settings = PolicySettings(**shape, **more.pop("policy", {}))
-    prompts = more.pop("prompts")
-    tokenizer = AutoTokenizer.from_pretrained(model_path())
+    prompts, model = more.pop("prompts"), more.pop("model", str(model_path()))
+    tokenizer = AutoTokenizer.from_pretrained(model)
     return {
-        "model": str(model_path()),
+        "model": model,
+        "device": "cpu",
         "quantization": "none",
         "policy": settings.model_dump(),
         "value_learning_rate": 3e-4,
@@ -86,7 +88,9 @@ def requests(count: int, seed: int) -> list[Prompt]:
     return [[{"role": "user", "content": text}] for text in texts]
 
 
-def by_turns(python: str, shape: str, quantization: str, pairs: int) -> list[dict[str, Any]]:
+def by_turns(
+    python: str, shape: str, quantization: str, pairs: int, **where: str
+) -> list[dict[str, Any]]:
     """Iterations of both sides, in pairs; who begins alternates."""
     sizes = SHAPES[shape]
     episodes = PolicySettings(**sizes).batch_size
@@ -98,6 +102,7 @@ def by_turns(python: str, shape: str, quantization: str, pairs: int) -> list[dic
         prompts=prompts,
         quantization=quantization,
         fixed_length=True,
+        **where,
         policy={"iterations": pairs + WARM_UP, "kl_budget": 1e9, "learning_rate": 1e-5},
     )
     theirs = job | {"prompt_ids": job["prompt_ids"] * 2}
@@ -135,13 +140,13 @@ def _brief(pair: dict[str, Any]) -> dict[str, Any]:
     return brief | {"our_parts": parts}
 
 
-def timings(python: str, rows: list[str], pairs: int) -> dict[str, Any]:
+def timings(python: str, rows: list[str], pairs: int, **where: str) -> dict[str, Any]:
     """Ratios of time, processor time and memory, with their bars."""
     ratios: dict[str, Any] = {}
     figures: dict[str, Any] = {}
     for row in rows:
         suffix = "" if row == "small" else f"_{row}"
-        found = by_turns(python, *ROWS[row], pairs)
+        found = by_turns(python, *ROWS[row], pairs, **where)
         bars = {"seconds": BAR, "cpu_seconds": None, "memory_mb": BAR, "private_mb": None}
         for key, bar in bars.items():
             values = [pair["ours"][key] / pair["theirs"][key] for pair in found]
@@ -205,6 +210,8 @@ def main() -> None:
     what.add_argument("--learning", action="store_true", help="gold reward instead of seconds")
     what.add_argument("--parity", action="store_true", help="numbers instead of seconds")
     cli.add_argument("--pairs", type=int, default=7, help="of iterations, for each row")
+    cli.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="for the seconds")
+    cli.add_argument("--model", default=str(model_path()), help="a directory, for the seconds")
     cli.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     cli.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="with --learning")
     cli.add_argument("--iterations", type=int, default=30, help="with --learning")
@@ -220,7 +227,8 @@ def main() -> None:
     elif options.parity:
         name, result = "ppo_parity", parity(python)
     else:
-        result = timings(python, options.rows, options.pairs)
+        where = {"device": options.device, "model": options.model}
+        result = timings(python, options.rows, options.pairs, **where)
     if options.json:
         print(json.dumps({"name": name} | result | {"load": os.getloadavg()[0]}))
 

@@ -56,7 +56,7 @@ def make_trainer(job: dict[str, Any], callback: TrainerCallback | None = None) -
     """A trainer with all of its models, set like ours."""
     torch.manual_seed(job["seed"])
     tokenizer = AutoTokenizer.from_pretrained(job["model"], padding_side="left")
-    policy = _load(AutoModelForCausalLM, job["model"], job["quantization"])
+    policy = _load(AutoModelForCausalLM, job, job["model"], job["quantization"])
     if job["fixed_length"]:
         policy.generation_config.min_new_tokens = job["policy"]["max_new_tokens"]
     # the value model is trained in full, so it cannot be quantized
@@ -109,8 +109,8 @@ def _config(job: dict[str, Any]) -> PPOConfig:
         learning_rate=ours["learning_rate"],
         adam_epsilon=1e-5,
         weight_decay=0.0,
-        use_cpu=True,
-        bf16=False,
+        use_cpu=job["device"] == "cpu",
+        bf16=job["device"] == "cuda",
         gradient_checkpointing=False,
         report_to=[],
         save_strategy="no",
@@ -137,14 +137,15 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def _load(kind: Any, path: str, quantization: str, **more: Any) -> Any:
+def _load(kind: Any, job: dict[str, Any], path: str, quantization: str, **more: Any) -> Any:
+    dtype = torch.bfloat16 if job["device"] == "cuda" else torch.float32
     four_bit = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
     model = kind.from_pretrained(
         path,
-        dtype=torch.float32,
-        device_map={"": "cpu"},
+        dtype=dtype,
+        device_map={"": job["device"]},
         quantization_config=four_bit if quantization == "nf4" else None,
         **more,
     )
@@ -157,8 +158,10 @@ def _load(kind: Any, path: str, quantization: str, **more: Any) -> Any:
 def _classifier(job: dict[str, Any], quantization: str) -> Any:
     """A model with TRL's `score` head; a trained reward model brings a bias, too."""
     reward = job["reward"] or {"path": job["model"], "bias": 0.0}
-    model = _load(AutoModelForSequenceClassification, reward["path"], quantization, num_labels=1)
-    score = nn.Linear(model.config.hidden_size, 1)
+    model = _load(
+        AutoModelForSequenceClassification, job, reward["path"], quantization, num_labels=1
+    )
+    score = nn.Linear(model.config.hidden_size, 1).to(model.score.weight)
     score.weight.data.copy_(model.score.weight.data)
     score.bias.data.fill_(reward["bias"])
     model.score = score

@@ -21,7 +21,9 @@ def main(job: dict[str, Any]) -> None:
     turns = Turns()
     torch.manual_seed(job["seed"])
     settings = PolicySettings(**job["policy"])
-    base = load_base(job["model"], quantization=job["quantization"], device="cpu", training=True)
+    base = load_base(
+        job["model"], quantization=job["quantization"], device=job["device"], training=True
+    )
     if job["fixed_length"]:
         base.model.generation_config.min_new_tokens = settings.max_new_tokens
     lora = LoraSettings(**job["lora"])

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -45,6 +47,8 @@ class Turns:
         files = memory_mb("RssFile") - self._imports_files_mb
         facts |= {"seconds": wall, "cpu_seconds": cpu}
         facts |= {"memory_mb": grown, "private_mb": grown - files}
+        if torch.cuda.is_initialized():
+            facts |= dict.fromkeys(("memory_mb", "private_mb"), _held_on_gpu_mb())
         print(json.dumps(facts), file=self._answers, flush=True)
         if not sys.stdin.readline():
             raise SystemExit(0)  # the parent has seen enough
@@ -115,6 +119,10 @@ def memory_mb(field: str) -> float:
     """A figure of this process's memory: `VmRSS` now, `VmHWM` at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def _held_on_gpu_mb() -> float:
+    return torch.cuda.max_memory_allocated() / 2**20
 
 
 def _cpu_seconds() -> float:

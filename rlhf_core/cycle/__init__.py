@@ -172,12 +172,14 @@ def _run(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
     if trained.worth_it:
-        evaluation = compare_with_served(run, trained)
+        with run.clock.timed("evaluate"):
+            evaluation = compare_with_served(run, trained)
         checks += check_policy(evaluation, run.settings.gate)
     verdict = decide(checks)
 
     run.report("publish", 0.0)
     metrics = flat_metrics(*trained.found, evaluation) | run.notes
+    metrics |= {f"seconds/{stage}": round(s, 1) for stage, s in run.clock.seconds.items()}
     metrics["seconds"] = round(time.monotonic() - started, 1)
     write_report(
         run.directory / "report.json",

@@ -22,10 +22,11 @@ from rlhf_core.reward_model import RewardModel
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward
 from rlhf_core.train_sft import train_sft
+from rlhf_core.training import Stopwatch
 
 BASE_POLICY = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
-_SHARE = dict(zip(STAGES, (0.02, 0.13, 0.2, 0.5, 0.13, 0.02), strict=True))  # of the whole time
+_SHARE = dict(zip(STAGES, (0.01, 0.05, 0.48, 0.42, 0.03, 0.01), strict=True))  # of the whole time
 STARTER_TEXTS = 2000  # almanac documents for the ptx term
 SMALL_MODEL_PARAMETERS = 5_000_000  # below this, one thread is faster than two
 
@@ -45,6 +46,7 @@ class Run:
     model: str = "starter"
     curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by share done
     notes: dict[str, float] = field(default_factory=dict)  # what was done, for the report
+    clock: Stopwatch = field(default_factory=Stopwatch)  # of the stages
     _told: float = 0.0
 
     @property
@@ -109,8 +111,10 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     """SFT, reward models and PPO; in every process, and with the same result."""
     base, settings = _load(run, run.model, quantization), run.settings
     snapshot = fit_prompts(snapshot, base, settings.policy.max_prompt_tokens)
-    reference = _imitate(run, base, snapshot)
-    reward, judge = _learn_to_judge(run, base, snapshot)
+    with run.clock.timed("sft"):
+        reference = _imitate(run, base, snapshot)
+    with run.clock.timed("reward"):
+        reward, judge = _learn_to_judge(run, base, snapshot)
     found = (
         accuracy(reward.score, snapshot.held_out_votes, z=settings.gate.confidence_z),
         accuracy(judge.score, snapshot.train_votes, z=settings.gate.confidence_z),
@@ -119,7 +123,8 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
         base, snapshot, reward, judge, reference, *agreed((found, tuple(check_votes(*found))))
     )
     if trained.worth_it:
-        _optimise(run, base, snapshot, reward, reference)
+        with run.clock.timed("policy"):
+            _optimise(run, base, snapshot, reward, reference)
     return trained
 
 

@@ -129,6 +129,8 @@ def test_the_cycle_promotes_a_better_adapter(looped):
     facts = json.loads(looped["cycle"].stdout)
     assert (facts["state"], facts["adapter"]) == ("promoted", "policy-000001")
     assert facts["metrics"]["win_rate_low"] > 0.5
+    stages = [facts["metrics"][f"seconds/{s}"] for s in ("sft", "reward", "policy", "evaluate")]
+    assert all(stages) and sum(stages) <= facts["metrics"]["seconds"]
 
 
 def test_nobody_who_chatted_meanwhile_was_let_down(looped):
