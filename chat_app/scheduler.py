@@ -49,7 +49,7 @@ class CycleProcess:
             if running is not None:
                 raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
             data = self._settings.data
-            (data / "cycles").mkdir(parents=True, exist_ok=True)
+            (data / "cycles").mkdir(parents=True, exist_ok=True, mode=0o700)
             command = [sys.executable, "-m", "chat_app", "cycle", "--data", str(data)]
             with (data / "cycles" / "output.log").open("ab") as output:
                 self._process = subprocess.Popen(

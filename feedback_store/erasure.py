@@ -2,6 +2,7 @@
 
 Invariants: what is deleted here leaves nothing behind that refers to it or quotes it; what others
 said of it goes too, since it says what the deleted texts were; what others said elsewhere stays.
+Which adapters learnt from whom outlives the rows that told it, until the rater is forgotten.
 Everything happens in the caller's transaction. The pages, and what the index of words still says of
 them, are for `privacy` to clean.
 """
@@ -13,8 +14,8 @@ from typing import Any
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3, if there
 
+from feedback_store.ids import utc_now
 from feedback_store.migration_0003 import OLDEST_WITH_SECURE_DELETE
-from feedback_store.records import BASE_ADAPTER
 from feedback_store.rows import encode, rows
 
 # What belongs to the conversations :conversations (ids as JSON) and to the rater :rater, if any.
@@ -55,30 +56,45 @@ _NAMELESS = """UPDATE audit SET detail = replace(detail, :quoted, '"forgotten"')
 # Which comparisons a cycle saw is known; of what trains by itself, what it could have seen.
 _WHILE_IT_STOOD = """said.created_at <= coalesce(cycles.finished_at, said.created_at)
         AND coalesce(said.superseded_at, cycles.started_at) >= cycles.started_at"""
-_CYCLES = f"""SELECT cycle_id FROM cycle_comparisons
-        JOIN comparisons ON comparisons.id = cycle_comparisons.comparison_id
-        WHERE rater_id = :rater OR a IN {_MESSAGES} OR b IN {_MESSAGES} OR prompt_id IN {_MESSAGES}
-    UNION SELECT cycles.id FROM cycles JOIN demonstrations AS said
-        ON (said.rater_id = :rater OR said.message_id IN {_MESSAGES}) AND {_WHILE_IT_STOOD}
-    UNION SELECT cycles.id FROM cycles JOIN thumbs AS said
-        ON (said.rater_id = :rater OR said.message_id IN {_MESSAGES}) AND said.value <> 0
-        AND {_WHILE_IT_STOOD}
-    UNION SELECT cycles.id FROM cycles JOIN choices AS said
-        ON (said.rater_id = :rater OR said.candidates_id IN {_CANDIDATES})
-        AND said.choice = 'both_bad' AND {_WHILE_IT_STOOD}"""
+# Of all that is to be deleted, by whom it was said and of whose words, and what learnt from it.
+_NOTE_TAUGHT = f"""WITH spoken (rater_id, message_id, comparison_id, created_at, superseded_at) AS (
+        SELECT rater_id, messages.id, comparisons.id, NULL, NULL FROM comparisons
+            LEFT JOIN messages ON messages.id IN (prompt_id, a, b)
+            WHERE {_DERIVED["comparisons"]}
+        UNION ALL SELECT rater_id, message_id, NULL, created_at, superseded_at
+            FROM demonstrations WHERE {_EVENTS["demonstrations"]}
+        UNION ALL SELECT rater_id, message_id, NULL, created_at, superseded_at
+            FROM thumbs WHERE value <> 0 AND ({_EVENTS["thumbs"]})
+        UNION ALL SELECT rater_id,
+            (SELECT prompt_message_id FROM candidates WHERE id = candidates_id),
+            NULL, created_at, superseded_at
+            FROM choices WHERE choice = 'both_bad' AND ({_EVENTS["choices"]})),
+    said (rater_id, comparison_id, created_at, superseded_at) AS (
+        SELECT rater_id, comparison_id, created_at, superseded_at FROM spoken
+        UNION SELECT conversations.rater_id, comparison_id, spoken.created_at, superseded_at
+            FROM spoken JOIN messages ON messages.id = message_id
+            JOIN conversations ON conversations.id = conversation_id),
+    teachers (rater_id, cycle_id) AS (
+        SELECT rater_id, cycle_id FROM said
+            JOIN cycle_comparisons ON cycle_comparisons.comparison_id = said.comparison_id
+        UNION SELECT rater_id, cycles.id FROM said JOIN cycles ON {_WHILE_IT_STOOD})
+    INSERT OR IGNORE INTO taught SELECT rater_id, adapters.name
+        FROM teachers JOIN adapters ON adapters.cycle_id = teachers.cycle_id"""
 # A policy goes on from its parent's weights; a reward model is trained afresh.
-_ADAPTERS = f"""WITH RECURSIVE learnt (name) AS (
-        SELECT adapters.name FROM adapters JOIN ({_CYCLES}) AS used
-            ON used.cycle_id = adapters.cycle_id
+_TAUGHT = """WITH RECURSIVE learnt (name) AS (
+        SELECT adapter FROM taught WHERE rater_id = ?
         UNION SELECT adapters.name FROM learnt JOIN adapters
             ON adapters.parent = learnt.name AND adapters.kind = 'policy')
-    SELECT name FROM learnt WHERE name <> '{BASE_ADAPTER}' ORDER BY name"""
+    SELECT name FROM learnt ORDER BY name"""
 
 
 def erase(
     db: Database, conversations: Sequence[str], *, rater_id: str | None = None
 ) -> dict[str, int]:
-    """Delete conversations, and with `rater_id` that rater; return the rows deleted by table."""
+    """Delete conversations, and with `rater_id` that rater; return the rows deleted by table.
+
+    Which adapters learnt from whom, as far as the deleted rows tell, is noted for `taint`.
+    """
     bound = _bound(conversations, rater_id)
     execute = db.conn.execute
     execute("PRAGMA defer_foreign_keys = ON")  # messages refer to candidates and to messages
@@ -88,6 +104,7 @@ def erase(
             f" FROM {table} WHERE ({where}) AND prompt_hash IS NOT NULL",
             bound,
         )
+    execute(_NOTE_TAUGHT, bound)
     execute(
         f"UPDATE messages SET candidates_id = NULL, label = NULL"
         f" WHERE candidates_id IN {_CANDIDATES} AND conversation_id NOT IN {_CONVERSATIONS}",
@@ -116,13 +133,18 @@ def count(db: Database, conversations: Sequence[str]) -> dict[str, int]:
     }
 
 
-def taught(db: Database, conversations: Sequence[str], rater_id: str) -> list[str]:
-    """The adapters whose weights learnt, or may have learnt, from a rater, sorted by name.
+def taint(db: Database, rater_id: str) -> list[str]:
+    """Mark the adapters that learnt, or may have learnt, from an erased rater; return their names.
 
     Those that a cycle trained on the rater's comparisons or words, those that it may have trained
-    on the rater's demonstrations, thumbs or "both bad", and the policies that descend from any.
+    on the rater's demonstrations, thumbs or "both bad", and the policies that descend from any. An
+    adapter that was marked before keeps its time. What was noted of the rater is deleted.
     """
-    return [row["name"] for row in rows(db, _ADAPTERS, _bound(conversations, rater_id))]
+    names = [row["name"] for row in rows(db, _TAUGHT, [rater_id])]
+    sql = "UPDATE adapters SET tainted_at = coalesce(tainted_at, ?) WHERE name = ?"
+    db.conn.executemany(sql, [(utc_now(), name) for name in names])
+    db.conn.execute("DELETE FROM taught WHERE rater_id = ?", [rater_id])
+    return names
 
 
 def _secure_delete(db: Database, *, on: bool) -> None:

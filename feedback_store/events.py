@@ -49,7 +49,8 @@ MAX_KEY_LENGTH = 200
 
 # A person's words are trained on only with their consent; simulated raters and operators need none.
 CONSENTED = "(raters.kind <> 'person' OR raters.consent IS NOT NULL)"
-HEARD = f"{CONSENTED} AND raters.quarantined_at IS NULL"
+# Reliability 0 is no quarantine, but whoever has it is not learnt from either, and is told so.
+HEARD = f"{CONSENTED} AND raters.quarantined_at IS NULL AND raters.reliability > 0"
 
 
 def owners_agree(messages: str) -> str:

@@ -1,8 +1,9 @@
 """The rows of each export format, selected and written as TRL's dataset formats want them.
 
-Invariants: nobody without consent or in quarantine appears, raw events excepted; what is held out
-appears only if that is asked for, so that a file may be trained on as it is; rows are streamed, so
-memory does not grow with them. The columns are those that TRL reads; more only if asked for.
+Invariants: nobody without consent, in quarantine or of reliability 0 appears, raw events excepted;
+what is held out appears only if that is asked for, so that a file may be trained on as it is; rows
+are streamed, so memory does not grow with them. The columns are those that TRL reads; more only if
+asked for.
 
 Source:
     TRL 1.16, "Dataset formats and types": preference, unpaired preference, language modeling,

@@ -1,8 +1,8 @@
 """What may be learnt from: comparisons and unpaired judgements with their texts, and counts.
 
 The tables are kept by `derivation`; here they are read. What a person said without consent to its
-use, what a quarantined rater said, and what was said of a conversation whose owner has not agreed
-is derived and kept, but never handed out. A comparison that
+use, what a rater said who is in quarantine or whose reliability is 0, and what was said of a
+conversation whose owner has not agreed is derived and kept, but never handed out. A comparison that
 a cycle has learnt from stays, marked as withdrawn, when its events no longer stand.
 """
 
@@ -25,7 +25,7 @@ _UNUSED = """NOT EXISTS (
     WHERE cycle_comparisons.comparison_id = comparisons.id
     AND cycles.state IN ('running', 'promoted', 'rejected'))"""
 _USABLE = f"""FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
-    WHERE withdrawn_at IS NULL AND raters.reliability > 0 AND {HEARD}"""
+    WHERE withdrawn_at IS NULL AND {HEARD}"""
 _OWNERS_AGREE = owners_agree("comparisons.a, comparisons.b, comparisons.prompt_id")
 _TEXT = """coalesce((SELECT content FROM messages WHERE id = comparisons.{0}),
     (SELECT content FROM demonstrations WHERE id = comparisons.{0})) AS response_{0}"""

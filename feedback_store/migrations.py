@@ -225,6 +225,18 @@ def _sums_by_key(db: Database) -> None:
     db.execute("DROP INDEX unpaired_said")
 
 
+@MIGRATIONS(name="0006_taught")
+def _taught(db: Database) -> None:
+    # Which adapters learnt from a rater, or may have, where what they learnt from is deleted.
+    db.execute(
+        """CREATE TABLE taught (
+            rater_id TEXT NOT NULL REFERENCES raters (id),
+            adapter TEXT NOT NULL REFERENCES adapters (name),
+            PRIMARY KEY (rater_id, adapter)
+        ) STRICT, WITHOUT ROWID"""
+    )
+
+
 def known_migrations() -> set[str]:
     """Names of all migrations of this version of the program."""
     with Database(memory=True, execute_plugins=False) as empty:

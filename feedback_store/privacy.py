@@ -20,7 +20,7 @@ from sqlite_utils import Database
 from feedback_store import derivation
 from feedback_store.conversations import audit
 from feedback_store.database import SQLiteFile
-from feedback_store.erasure import count, erase, taught
+from feedback_store.erasure import count, erase, taint
 from feedback_store.errors import (
     CycleInProgressError,
     InvalidFeedbackError,
@@ -256,11 +256,8 @@ def _erase_rater(db: Database, rater: str) -> None:
     _refuse_during_a_cycle(db)
     found = rows(db, "SELECT id FROM conversations WHERE rater_id = ?", [rater_id])
     conversations = [row["id"] for row in found]
-    adapters = taught(db, conversations, rater_id)
     erased = erase(db, conversations, rater_id=rater_id)
-    for name in adapters:
-        sql = "UPDATE adapters SET tainted_at = coalesce(tainted_at, ?) WHERE name = ?"
-        db.execute(sql, [utc_now(), name])
+    adapters = taint(db, rater_id)
     db.execute(
         'UPDATE forgotten SET rater_id = NULL, "rows" = ?, adapters = ? WHERE rater = ?',
         [json.dumps(erased), json.dumps(adapters), rater],

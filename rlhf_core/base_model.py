@@ -97,6 +97,7 @@ class Base:
         self.tokenizer = tokenizer
         self.device: torch.device = model.device
         self.fingerprint = _fingerprint(model)
+        self._stored = str(getattr(model.config, "quantization_config", None))
         self._trainable: set[str] = set()
         self._active: str | None = None
         self._layers: list[BaseTunerLayer] = []
@@ -179,8 +180,11 @@ class Base:
         self.model.peft_config[name].save_pretrained(str(directory))
 
     def digest(self, name: str | None) -> str:
-        """A hash of the base and of an adapter's weights, to tell one beginning from another."""
-        digest = hashlib.sha256(self.fingerprint.encode())
+        """A hash of the base as it is stored and of an adapter's weights.
+
+        It tells one beginning from another.
+        """
+        digest = hashlib.sha256((self.fingerprint + self._stored).encode())
         if name is not None:
             self._require(name)
             weights = get_peft_model_state_dict(self.model, adapter_name=name)
@@ -267,7 +271,7 @@ class Base:
         response_ids: Sequence[Sequence[int]],
         *,
         adapter: str | None,
-        batch_size: int = 64,
+        batch_size: int = 16,
     ) -> list[Tensor]:
         """Log-probability of every response token, the end-of-sequence token included."""
         heads = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]

@@ -54,6 +54,8 @@ def left_out_margins(margins: Tensor, unseen: Tensor) -> Tensor:
     count = unseen.sum(0)  # (N,)
     members = count.clamp(min=1)
     mean = (margins * unseen).sum(0) / members
+    if not unseen.any():
+        return mean
     noise = ((margins - mean).square() * unseen).sum() / (members - 1).sum().clamp(min=1)
     found = count > 0
     signal = (mean.square() - noise / members)[found].mean().clamp(min=finfo(mean.dtype).tiny)

@@ -15,7 +15,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -274,7 +274,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8))
 
 
-def generator_state(found: list[Any]) -> tuple[Any, ...]:
+def generator_state(found: Sequence[Any]) -> tuple[Any, ...]:
     """The state of a ``random.Random`` as it was before it went through JSON."""
     version, words, gauss = found
     return (version, tuple(words), gauss)

@@ -35,8 +35,8 @@ class TrainingStage(Stage):
     )
     halve_micro_batch: bool = Field(
         False,
-        description="where memory does not suffice, go on with half as many rows at once, and "
-        "again, instead of failing",
+        description="where memory does not suffice for training, go on with half as many rows at "
+        "once, and again, instead of failing; one process only",
     )
     checkpoint_seconds: float = Field(
         30.0, ge=0, description="least time between checkpoints; 0 = one after every step"

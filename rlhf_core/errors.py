@@ -38,7 +38,15 @@ class LaunchError(RLHFError, ValueError):
 
 
 class MemoryExhaustedError(RLHFError, MemoryError):
-    """A stage needs more memory than there is."""
+    """A stage needs more memory than there is.
+
+    Attributes:
+        by_rows: Whether fewer rows at once would need less.
+    """
+
+    def __init__(self, message: str, *, by_rows: bool = False) -> None:
+        super().__init__(message)
+        self.by_rows = by_rows
 
 
 class DivergenceError(RLHFError, ArithmeticError):

@@ -139,7 +139,11 @@ def clustered_interval(
 def accuracy(score: Score, comparisons: Sequence[Comparison], *, z: float = 1.645) -> Accuracy:
     """Share of decided comparisons whose preferred response scores higher, with a lower bound.
 
-    Source: Wilson 1927, the score interval for a proportion.
+    The pairs of one ranking, and of one prompt, stand or fall together, so the bound is that of as
+    many independent votes as would be as uncertain.
+
+    Source: Wilson 1927, the score interval for a proportion; Kish 1965, Survey Sampling, section
+    8.2, the design effect of clusters.
     """
     decided = [c for c in comparisons if c.label != "tie"]
     if not decided:
@@ -149,10 +153,12 @@ def accuracy(score: Score, comparisons: Sequence[Comparison], *, z: float = 1.64
         prompts, [c.response_b for c in decided]
     )
     signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])
-    n, p = len(decided), ((margins * signs) > 0).float().mean().item()
+    right = ((margins * signs) > 0).float().tolist()
+    low, p, _ = clustered_interval(right, [c.group or _key(c.prompt) for c in decided], z=1.0)
+    n = min(len(decided), p * (1 - p) / (p - low) ** 2) or len(decided)
     middle = p + z * z / (2 * n)
     spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Accuracy(p, (middle - spread) / (1 + z * z / n), n)
+    return Accuracy(p, (middle - spread) / (1 + z * z / n), len(decided))
 
 
 def calibration_error(preference: Preference, comparisons: Sequence[Comparison]) -> float:

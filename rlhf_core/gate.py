@@ -42,7 +42,7 @@ def check_votes(reward: Accuracy, judge: Accuracy) -> tuple[Check, ...]:
     """Whether the votes mean anything: each half has to predict the other.
 
     The reward model is tested on held-out votes, the judge on training votes. Meaningless votes
-    pass each test once in twenty at most, and both hardly ever.
+    pass each test about once in twenty times, and both hardly ever.
     """
     names = {"reward_accuracy_low": reward, "judge_accuracy_low": judge}
     sides = {"reward_accuracy_low": "reward model", "judge_accuracy_low": "gate's judge"}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from rlhf_core.config import TrainingStage
@@ -22,22 +23,25 @@ T = TypeVar("T")
 
 
 @contextmanager
-def out_of_memory_in_one_line(lower: str) -> Iterator[None]:
+def out_of_memory_in_one_line(lower: str, *, by_rows: bool = False) -> Iterator[None]:
     """Turn whatever says that memory has run out into one error.
 
     Args:
         lower: The setting to lower.
+        by_rows: Whether that is the number of rows at once, which `halving` may lower by itself.
 
     Raises:
         MemoryExhaustedError: Memory did not suffice within the block.
     """
     try:
         yield
+    except MemoryExhaustedError:
+        raise  # a block within this one knows better what to lower
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
         if isinstance(exc, RuntimeError) and not _is_out_of_memory(exc):
             raise
         raise MemoryExhaustedError(
-            f"there is too little memory to train with these settings; lower {lower}"
+            f"there is too little memory; lower {lower}", by_rows=by_rows
         ) from exc
 
 
@@ -59,21 +63,28 @@ def halving(
         weights: What the stage trains, as it is at the start.
 
     Raises:
-        MemoryExhaustedError: Memory did not suffice for a single row, or halving is off.
+        MemoryExhaustedError: Memory did not suffice for a single row, halving is off, or it was
+            not by training that memory ran out.
     """
-    if not settings.halve_micro_batch or processes() > 1:
-        return train(settings)
-    start = [(weight, weight.detach().clone()) for weight in weights]
+    allowed = settings.halve_micro_batch and processes() == 1
+    start = [(weight, weight.detach().clone()) for weight in weights] if allowed else []
     while True:
-        at_once = settings.micro_batch_size or rows
+        at_once = min(settings.micro_batch_size or rows, rows)
         try:
             return train(settings)
         except MemoryExhaustedError as exc:
-            if at_once == 1:
+            if not exc.by_rows:
                 raise
-            log.warning("%s: going on with %d rows at once", exc, at_once // 2)
+            if at_once == 1:
+                raise MemoryExhaustedError(
+                    "there is too little memory to train on a single row; lower max_tokens or "
+                    "max_new_tokens, or use a smaller model"
+                ) from exc
+            if not allowed:
+                raise
+            log.warning("%s: going on with %d rows at once", str(exc), at_once // 2)
         # here and not above: the error holds on to what is to be freed
-        torch.cuda.empty_cache()
+        clear_device_cache(garbage_collection=True)
         for weight, was in start:
             weight.data = was.clone()
         settings = settings.model_copy(update={"micro_batch_size": at_once // 2})

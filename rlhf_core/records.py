@@ -1,7 +1,7 @@
 """The plain records that training takes: what a caller of the library has to build.
 
-They carry text, never token ids, and know nothing of where they came from; `cycle.py` fills them
-from the store, a library user from anything.
+They carry text, never token ids, and know nothing of where they came from; `cycle/snapshot.py`
+fills them from the store, a library user from anything.
 """
 
 from collections.abc import Sequence

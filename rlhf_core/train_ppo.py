@@ -23,11 +23,13 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from rlhf_core.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
 from rlhf_core.base_model import Base
 from rlhf_core.chat_format import encode_prompt
+from rlhf_core.checkpoints import generator_state
 from rlhf_core.config import PolicySettings
 from rlhf_core.critic import Critic
 from rlhf_core.errors import DivergenceError
 from rlhf_core.kl_control import KLController, require_bounded_kl
 from rlhf_core.losses import clipped_value_loss
+from rlhf_core.memory import out_of_memory_in_one_line
 from rlhf_core.packing import Packed, packed, spread
 from rlhf_core.ppo_metrics import finished, rollout_metrics, update_metrics, value_clip_share
 from rlhf_core.pretraining_mix import PretrainingMix, Row
@@ -104,7 +106,8 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's rollout, with values, returns and advantages per token."""
         self._passes = []
-        with self._clock.timed("rollout"):
+        lower = "policy.batch_size or policy.max_new_tokens"
+        with self._clock.timed("rollout"), out_of_memory_in_one_line(lower):
             rollout: dict[str, Any] = super()._generate_and_score_completions(inputs)
             if "old_per_token_logps" not in rollout:  # TRL skips that pass if it steps only once
                 self._passes = []
@@ -328,8 +331,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         if self.average:
             self.average.restore(state)
         self._kl.coef = state["kl_coef"]
-        version, words, gauss = state["mix"]
-        self._mix.random.setstate((version, tuple(words), gauss))
+        self._mix.random.setstate(generator_state(state["mix"]))
         self.latest = dict(state["latest"])
 
     def _note(self, metrics: dict[str, Tensor]) -> None:

@@ -15,6 +15,7 @@ from rlhf_core.base_model import Base
 from rlhf_core.calibration import fit_temperature, left_out_margins
 from rlhf_core.config import LoraSettings, RewardSettings
 from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.memory import out_of_memory_in_one_line
 from rlhf_core.records import Comparison, Demonstration, Unpaired
 from rlhf_core.reward_data import Evidence, prompt_key
 from rlhf_core.reward_model import Member, RewardModel
@@ -94,9 +95,10 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
     model = RewardModel(
         base, members, spread_penalty=settings.spread_penalty, max_tokens=settings.max_tokens
     )
-    _normalise(model, comparisons, left_out)
-    if len(demonstrations) >= settings.min_demonstrations:
-        model.centre([d.prompt for d in demonstrations], [d.response for d in demonstrations])
+    with out_of_memory_in_one_line("reward.max_tokens"):
+        _normalise(model, comparisons, left_out)
+        if len(demonstrations) >= settings.min_demonstrations:
+            model.centre([d.prompt for d in demonstrations], [d.response for d in demonstrations])
     return model
 
 

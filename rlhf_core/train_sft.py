@@ -25,6 +25,7 @@ from rlhf_core.chat_format import Tokenizer, encode_pair, encode_text
 from rlhf_core.checkpoints import StageFile
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.memory import out_of_memory_in_one_line
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.training import (
     EXPLODED,
@@ -70,7 +71,8 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
         prompts: Conversations to respond to for ``score``; take none that is demonstrated.
         progress: Called after every optimizer step.
         seed: Of everything random here.
-        checkpoints: Directory of the checkpoint, from which a run that was killed goes on.
+        checkpoints: Directory of the checkpoint, from which a run that was killed goes on. That
+            the score is the same one again is the caller's care.
 
     Returns:
         Final metrics: ``loss/sft``, the mean loss per response token in nats; and, with ``score``,
@@ -112,7 +114,7 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
         weights=base.weights(adapter),
         rows=settings.batch_size,
         file=checkpoints and checkpoints / "sft.safetensors",
-        made_of=(base.digest(adapter), rows, prompts, seed),
+        made_of=(base.digest(adapter), rows, prompts, score is not None, seed),
     )
 
 
@@ -130,14 +132,18 @@ class SFTTrainer(QuietTrainer, TRLSFTTrainer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.latest = float("nan")
+        self._step_loss = 0.0
         self.best: dict[str, float] = {}
         self.best_weights: dict[str, Tensor] = {}
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """TRL's loss, which must be a number."""
+        """TRL's loss, which must be a number; of a micro-batch it is a part of the whole step's."""
         found = super().compute_loss(*args, **kwargs)  # type: ignore[no-untyped-call]
         loss = found[0] if isinstance(found, tuple) else found
-        self.latest = require_finite(loss.detach(), "the SFT loss", most=EXPLODED).item()
+        whole = require_finite(loss.detach() + self._step_loss, "the SFT loss", most=EXPLODED)
+        self._step_loss = whole.item()
+        if self.accelerator.sync_gradients:  # the step's last part
+            self.latest, self._step_loss = self._step_loss, 0.0
         return found
 
     def own_state(self) -> dict[str, Any]:
@@ -189,8 +195,9 @@ class _KeepBest(TrainerCallback):
 def _mean_score(
     base: Base, adapter: str, score: Score, prompts: Sequence[Prompt], seed: int
 ) -> float:
-    found = base.respond(prompts, adapter=adapter, max_new_tokens=RESPONSE_TOKENS, seed=seed)
-    scores = score(prompts, [response.text for response in found])
+    with out_of_memory_in_one_line("sft.scored_prompts"):
+        found = base.respond(prompts, adapter=adapter, max_new_tokens=RESPONSE_TOKENS, seed=seed)
+        scores = score(prompts, [response.text for response in found])
     return require_finite(scores, "the score of a response").mean().item()
 
 

@@ -39,10 +39,15 @@ EXPLODED = 100.0  # nats; a model that knows nothing is at about 12 per token, 0
 class QuietTrainer(ResumableTrainer):
     """Mixed into every TRL trainer: it trains in float32, tells no one, and can be resumed."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        trained = [p for p in kwargs["model"].parameters() if p.requires_grad]
+        weights = [(parameter, parameter.data.float()) for parameter in trained]
+        super().__init__(**kwargs)
         trainer: Any = self
-        _to_float32(trainer.model)
+        # TRL casts the adapters of a quantized base to bfloat16, whose resolution of weights
+        # around 0.02 is coarser than Adam's steps of 1e-4
+        for parameter, weight in weights:
+            parameter.data = weight
         _synchronise_only_what_is_trained(trainer.model)
         trainer.remove_callback(PrinterCallback)
 
@@ -173,7 +178,7 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
     """
     network = base.model.get_base_model()
     with (
-        out_of_memory_in_one_line(lower),
+        out_of_memory_in_one_line(lower, by_rows=True),
         base.training(adapter),
         tempfile.TemporaryDirectory() as scratch,
         warnings.catch_warnings(),
@@ -187,16 +192,6 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
                     require_finite(parameter.data, "a trained weight")
         finally:
             network.__dict__.pop("forward", None)
-
-
-def _to_float32(model: Any) -> None:
-    """Train in float32: TRL casts the adapters of a quantized base to bfloat16.
-
-    Adam's steps of 1e-4 are below bfloat16's resolution of weights around 0.02 and more.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
 
 
 def _synchronise_only_what_is_trained(model: Any) -> None:

@@ -32,6 +32,7 @@ from rlhf_core.cycle.stages import (
 )
 from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
 from rlhf_core.gate import Verdict, check_policy, decide
+from rlhf_core.memory import out_of_memory_in_one_line
 from rlhf_core.processes import agreed
 from rlhf_core.report import flat_metrics, write_report
 from rlhf_core.resume import FOLDER, clear, keep_evidence, metrics_of, take_over
@@ -81,7 +82,7 @@ def run_cycle(
         row = store.start_cycle(config, pid=os.getpid())
         run = Run(store, row.id, data, settings, store.serving().adapter, progress, model)
         try:
-            run.directory.mkdir(parents=True, exist_ok=True)
+            run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
             (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
             _run(run, _evidence(run, config), quantization)
         except NotEnoughDataError as exc:
@@ -172,7 +173,7 @@ def _run(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
     if trained.worth_it:
-        with run.clock.timed("evaluate"):
+        with run.clock.timed("evaluate"), out_of_memory_in_one_line("gate.max_new_tokens"):
             evaluation = compare_with_served(run, trained)
         checks += check_policy(evaluation, run.settings.gate)
     verdict = decide(checks)

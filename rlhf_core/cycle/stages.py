@@ -16,6 +16,7 @@ from rlhf_core.cycle.snapshot import Snapshot, fit_prompts, without
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.gate import Check, check_votes
+from rlhf_core.memory import out_of_memory_in_one_line
 from rlhf_core.processes import agreed, first_process
 from rlhf_core.resume import FOLDER, METRICS
 from rlhf_core.reward_model import RewardModel
@@ -115,10 +116,11 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
         reference = _imitate(run, base, snapshot)
     with run.clock.timed("reward"):
         reward, judge = _learn_to_judge(run, base, snapshot)
-    found = (
-        accuracy(reward.score, snapshot.held_out_votes, z=settings.gate.confidence_z),
-        accuracy(judge.score, snapshot.train_votes, z=settings.gate.confidence_z),
-    )
+    with out_of_memory_in_one_line("reward.max_tokens"):
+        found = (
+            accuracy(reward.score, snapshot.held_out_votes, z=settings.gate.confidence_z),
+            accuracy(judge.score, snapshot.train_votes, z=settings.gate.confidence_z),
+        )
     trained = Trained(
         base, snapshot, reward, judge, reference, *agreed((found, tuple(check_votes(*found))))
     )

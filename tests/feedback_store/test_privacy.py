@@ -440,6 +440,61 @@ def test_old_conversations_go_with_all_that_was_said_of_them(store, path):
     assert [note["conversations"] for note in notes if "before" in note] == [1]
 
 
+def sweep_away(store, conversation):
+    """Have a sweep delete it, and leave nothing else that could tell what adapters learnt from."""
+    make_older(store, conversation, 31)
+    assert store.sweep(older_than_days=30)["conversations"] == 1
+    with store._file.write() as db:  # a demonstration to a prompt is in no conversation
+        db.execute("DELETE FROM demonstrations WHERE message_id IS NULL")
+
+
+def test_the_adapters_that_learnt_from_a_rater_are_named_after_a_sweep_too(store, path):
+    say_everything(store, "bob", "harmless")
+    before = run_cycle(store, rater_id="bob")
+    old, _ = say_everything(store, "rater-of-canary", "canary")
+    first = run_cycle(store, rater_id="rater-of-canary", parent=before[1])
+    sweep_away(store, old)
+    second = run_cycle(store, rater_id="bob", parent=first[1])
+    assert tainted(store) == set()
+    # the second reward model was trained afresh, from what was left
+    assert set(store.forget("rater-of-canary").adapters) == {*first, second[1]}
+    assert tainted(store) == {*first, second[1]}
+    assert not [found for found in everything(path) if "canary" in repr(found)]
+    assert b"canary" not in bytes_on_disk(path)
+    assert store.verify() == []
+    assert set(store.forget("bob").adapters) == {*before, *first, *second}
+
+
+@pytest.mark.parametrize("rater", ["judge", "owner"])
+@pytest.mark.parametrize("goes", ["conversation", "other rater"])
+def test_who_judged_and_whose_words_they_were_is_known_when_the_words_are_gone(store, rater, goes):
+    for name in ("judge", "owner"):
+        store.add_rater(name, consent="v1")
+    conversation = store.add_conversation("owner").id
+    asked = store.add_message(conversation, "user", "hello")
+    replies = [CandidateReply(text) for text in "xy"]
+    shown, _ = store.add_candidates(asked.id, replies, rater_id="judge")
+    store.add_choice(shown, "judge", "a", idempotency_key="k")
+    store.refresh_comparisons()
+    learnt = run_cycle(store, rater_id="judge")
+    if goes == "conversation":
+        sweep_away(store, conversation)
+    else:
+        store.forget("owner" if rater == "judge" else "judge")
+    assert set(store.forget(rater).adapters) == tainted(store) == set(learnt)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_an_interrupted_forgetting_after_a_sweep_still_names_the_adapters(store, call):
+    old, _ = say_everything(store, "ann", "canary")
+    learnt = run_cycle(store, rater_id="ann")
+    sweep_away(store, old)
+    with pytest.raises(InterruptionError):
+        store.forget("ann", clean=interrupt_at(call))
+    [finished] = store.finish_forgetting()
+    assert set(finished.adapters) == tainted(store) == set(learnt)
+
+
 @settings(max_examples=20)
 @given(ages=st.lists(st.integers(0, 60), max_size=8), days=st.integers(1, 59))
 def test_exactly_the_conversations_without_a_younger_message_are_swept(ages, days):

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from feedback_store import CandidateReply, receipts
+from feedback_store.export_rows import ExportOptions
 
 
 def receipt(chat, kind, which=-1):
@@ -110,6 +111,28 @@ def test_who_is_not_believed_and_whose_owner_did_not_agree_are_told_so(store, an
         db.execute("UPDATE raters SET reliability = 0 WHERE id = 'ann'")
     assert receipt(ann, "thumb")["left_out"] == receipts.MUTED
     assert store.unpaired() == []
+
+
+def test_nothing_of_a_rater_whose_receipts_say_not_believed_is_handed_out(store, ann, bob):
+    for chat in (ann, bob):
+        chat.choose(chat.shown("hello", "x", "y"), "a")
+        reply = chat.reply(chat.ask("hi"), "z")
+        chat.thumb(reply, 1)
+        store.add_demonstration("bob", "mine", message_id=reply.id, idempotency_key=chat.rater)
+    asked = [{"role": "user", "content": "a month?"}]
+    store.add_demonstration("bob", "May", prompt=asked, idempotency_key="free")
+    with store._file.write() as db:
+        db.execute("UPDATE raters SET reliability = 0 WHERE id = 'bob'")
+    store.refresh_comparisons()
+    assert {one["left_out"] for one in store.feedback_of("bob")} == {receipts.MUTED}
+    assert store.demonstrations() == []
+    learnt = [*store.comparisons(), *store.unpaired()]
+    assert {item.rater_id for item in learnt} == {"ann"}
+    options = ExportOptions(split="all", with_metadata=True)
+    for form in ("preference", "unpaired", "sft", "prompts"):
+        assert "bob" not in {row["rater"] for row in store.export_rows(form, options)}
+    [standing] = [one for one in store.raters() if one.id == "bob"]
+    assert standing.weight == 0
 
 
 def test_a_retry_that_opposite_thumbs_tell_more_directly_says_so(store, ann):

@@ -43,6 +43,14 @@ def test_a_fresh_adapter_changes_nothing_until_it_is_trained(base, disturb):
     assert torch.equal(logits(base, None), before)
 
 
+def test_a_digest_tells_how_the_base_is_stored(model_path):
+    digests = {
+        load_base(str(model_path), quantization=kind, device="cpu", training=True).digest(None)
+        for kind in ("none", "nf4", "int8")
+    }
+    assert len(digests) == 3
+
+
 def test_a_digest_tells_one_beginning_from_another(base, disturb):
     base.attach("policy")
     before = base.digest("policy")

@@ -82,6 +82,10 @@ def test_members_that_agree_or_know_nothing_keep_margins_finite():
     assert_close(left_out_margins(torch.zeros(2, 3), unseen), torch.zeros(3))
 
 
+def test_where_nothing_was_left_out_nothing_is_told():
+    assert_close(left_out_margins(torch.ones(3, 4), torch.zeros(3, 4) > 0), torch.zeros(4))
+
+
 def test_one_member_tells_its_own_margins():
     margins = torch.randn(1, 50)
     assert_close(left_out_margins(margins, torch.ones(1, 50, dtype=torch.bool)), margins[0])

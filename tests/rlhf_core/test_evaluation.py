@@ -1,3 +1,6 @@
+import itertools
+import random
+
 import pytest
 import torch
 from hypothesis import given
@@ -90,6 +93,23 @@ def test_accuracy_counts_decided_comparisons_and_bounds_them():
     found = accuracy(by_length, comparisons, z=1.96)
     assert (found.value, found.votes) == (0.75, 40)
     assert found.low == pytest.approx(0.598, abs=1e-3)  # Wilson, 30 of 40
+
+
+@pytest.mark.parametrize(("size", "rankings"), [(2, 120), (6, 40), (10, 20)])
+def test_meaningless_rankings_beat_chance_about_once_in_twenty_times(size, rankings):
+    rng = random.Random(size)
+    prompt = [{"role": "user", "content": "?"}]
+    passed = 0
+    for _ in range(300):
+        orders = [rng.sample(range(size), size) for _ in range(rankings)]
+        comparisons = [
+            Comparison(prompt, str(a), str(b), "a" if order[a] < order[b] else "b", group=str(n))
+            for n, order in enumerate(orders)
+            for a, b in itertools.combinations(range(size), 2)
+        ]
+        found = accuracy(lambda _, r: torch.tensor([float(x) for x in r]), comparisons)
+        passed += found.low > 0.5
+    assert passed / 300 < 0.09
 
 
 def test_equal_scores_are_never_counted_as_right():

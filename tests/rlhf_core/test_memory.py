@@ -87,9 +87,24 @@ def test_a_stage_without_memory_goes_on_with_fewer_rows_and_ends_the_same(
 
 def test_memory_that_does_not_suffice_for_one_row_is_an_error_all_the_same(base, said):
     settings = SFT.model_copy(update={"halve_micro_batch": True})
-    with room_for(base, 1) as refused, pytest.raises(MemoryExhaustedError, match="lower sft"):
+    with room_for(base, 1) as refused, pytest.raises(MemoryExhaustedError, match="a single row"):
         sft(base, said, settings)
     assert len(refused) == 4  # 8, 4, 2 and 1 row
+
+
+def test_too_little_memory_for_a_rollout_names_what_it_needs_and_is_not_tried_again(base, said):
+    def refuse(_module, _args, _kwargs):
+        if not torch.is_grad_enabled():
+            refused.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    refused: list[int] = []
+    hook = base.model.get_decoder().register_forward_pre_hook(refuse, with_kwargs=True)
+    settings = POLICY.model_copy(update={"halve_micro_batch": True})
+    with pytest.raises(MemoryExhaustedError, match=r"lower policy\.batch_size or policy\.max_new"):
+        policy(base, said, settings)
+    hook.remove()
+    assert len(refused) == 1
 
 
 def test_nothing_is_halved_unless_it_is_asked_for():
@@ -97,7 +112,7 @@ def test_nothing_is_halved_unless_it_is_asked_for():
 
     def train(settings):
         asked.append(settings.micro_batch_size)
-        raise MemoryExhaustedError("there is too little memory")
+        raise MemoryExhaustedError("there is too little memory", by_rows=True)
 
     with pytest.raises(MemoryExhaustedError):
         halving(SFT, train, rows=8, weights=[])
@@ -106,3 +121,6 @@ def test_nothing_is_halved_unless_it_is_asked_for():
         on = SFT.model_copy(update={"halve_micro_batch": True, "micro_batch_size": 5})
         halving(on, train, rows=8, weights=[])
     assert asked[1:] == [5, 2, 1]
+    with pytest.raises(MemoryExhaustedError):
+        halving(on.model_copy(update={"micro_batch_size": 64}), train, rows=8, weights=[])
+    assert asked[4:] == [64, 4, 2, 1]  # 64 rows of 8 are 8

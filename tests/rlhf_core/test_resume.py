@@ -113,6 +113,8 @@ def test_a_cycle_that_died_is_gone_on_with_and_ends_the_same(
         for d in (other / "cycles" / "000001", data / "cycles" / "000002")
     ]
     assert plots[1]["kl_per_iteration"] == pytest.approx(plots[0]["kl_per_iteration"])
+    modes = {path.stat().st_mode & 0o777 for path in data.glob("cycles/*")}
+    assert modes == {0o700}  # reports quote people
     assert not list(data.glob("cycles/*/checkpoints")) + list(other.glob("cycles/*/checkpoints"))
 
 

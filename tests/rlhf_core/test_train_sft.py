@@ -166,7 +166,7 @@ def test_mixed_in_texts_are_remembered(base, demonstrations):
 def test_the_size_of_micro_batches_changes_nothing(model_path, said, micro):
     replies = ("yes", "no thanks please", "kind red green blue")
     shown = [Demonstration(said(f"what is {n}"), replies[n % 3]) for n in range(12)]
-    found = []
+    found, losses = [], []
     for size in (0, micro):
         torch.manual_seed(1)
         base = load_base(str(model_path), quantization="none", device="cpu", training=True)
@@ -174,8 +174,10 @@ def test_the_size_of_micro_batches_changes_nothing(model_path, said, micro):
         settings = SETTINGS.model_copy(
             update={"epochs": 2, "min_steps": 1, "batch_size": 12, "micro_batch_size": size}
         )
-        train_sft(base, shown, adapter="policy", settings=settings)
+        done = train_sft(base, shown, adapter="policy", settings=settings)
+        losses.append(done["loss/sft"])
         found.append({n: p for n, p in base.model.named_parameters() if ".policy." in n})
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)  # and not that of a part of the step
     for name, weight in found[0].items():
         torch.testing.assert_close(found[1][name], weight, rtol=0, atol=2e-3)
 

@@ -45,6 +45,20 @@ def test_adapters_of_a_quantized_base_are_trained_in_float32(model_path, said, c
     assert capfd.readouterr().out == ""  # and nothing is printed on the way
 
 
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_a_stage_starts_from_the_very_weights_that_it_is_given(
+    model_path, said, disturb, quantization
+):
+    base = load_base(str(model_path), quantization=quantization, device="cpu", training=True)
+    base.attach("policy")
+    disturb(base, "policy", size=0.02)
+    before = [weight.detach().clone() for weight in base.weights("policy")]
+    settings = SFTSettings(epochs=1, min_steps=1, learning_rate=1e-12)
+    train_sft(base, [Demonstration(said("hello"), "yes")], adapter="policy", settings=settings)
+    for weight, was in zip(base.weights("policy"), before, strict=True):
+        torch.testing.assert_close(weight, was, rtol=0, atol=1e-9)
+
+
 def test_an_error_while_training_leaves_the_base_ready_to_serve(base):
     base.attach("policy")
     with pytest.raises(ZeroDivisionError), prepared(base, "policy") as scratch:
