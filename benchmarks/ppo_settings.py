@@ -32,8 +32,7 @@ def run(
 ) -> dict[str, float]:
     """Train one policy and measure it."""
     losses: list[float] = []
-    torch.manual_seed(seed)
-    base.attach("policy", trainable=True)
+    base.attach("policy", trainable=True, seed=seed)
     done = train_policy(
         base,
         prompts,

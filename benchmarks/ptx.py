@@ -43,8 +43,7 @@ def run_seed(seed: int, coefficients: list[float], changes: dict[str, float]) ->
     prompts, reward = voted_reward_model(base, seed)
     found = {"base": measure(base, None, seed)}
     for coefficient in [0.0, *coefficients]:
-        torch.manual_seed(seed)
-        base.attach("policy", trainable=True)
+        base.attach("policy", trainable=True, seed=seed)
         metrics = train_policy(
             base,
             prompts,

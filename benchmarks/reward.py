@@ -334,7 +334,7 @@ def run_signals(base: Base, seed: int, options: argparse.Namespace) -> dict[str,
 def _through_ppo(base: Base, model: RewardModel, had: Signals, seed: int) -> dict[str, Any]:
     """Gold win rate over the base after PPO with the product's own settings, without SFT."""
     prompts = {c.prompt[0]["content"]: c.prompt for c in [*had.comparisons, *had.thumbs]}
-    base.attach("policy", trainable=True)
+    base.attach("policy", trainable=True, seed=seed)
     train_policy(
         base,
         list(prompts.values()),

@@ -8,6 +8,7 @@ The only module that knows bitsandbytes.
 """
 
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +29,10 @@ from transformers.utils.logging import disable_progress_bar
 from rlhf_core.adapters import verify_adapter
 from rlhf_core.chat_format import decode_reply, encode_prompt
 from rlhf_core.config import LoraSettings
-from rlhf_core.errors import AdapterError, ModelError
+from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
 from rlhf_core.records import Prompt
 
+NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
 Quantization = Literal["nf4", "int8", "none"]
 
 
@@ -115,23 +117,32 @@ class Base:
     def attach(
         self,
         name: str,
-        path: Path | None = None,
+        path: Path | str | None = None,
         *,
         lora: LoraSettings | None = None,
         trainable: bool = False,
+        seed: int = 0,
     ) -> None:
         """Add an adapter: from a directory, which is verified first, or a fresh one.
 
-        A fresh adapter leaves the base's output unchanged until it is trained.
+        A fresh adapter leaves the base's output unchanged until it is trained; its weights follow
+        from ``seed``, so that a program that is run again begins with the same.
 
         Raises:
-            AdapterError: The name is taken, or the directory is not a sound adapter for this base.
+            AdapterError: The name is taken or no name, or the directory is not a sound adapter for
+                this base.
         """
+        if not NAME.fullmatch(name):
+            raise AdapterError(
+                f"an adapter cannot be called {name!r}; use letters, digits, - and _"
+            )
         if name in self.adapters:
             raise AdapterError(f"adapter {name!r} is attached already; names are never reused")
         if path is None:
-            self._add(name, _lora_config(lora or LoraSettings()), trainable=trainable)
+            with self._seeded(seed):
+                self._add(name, _lora_config(lora or LoraSettings()), trainable=trainable)
             return
+        path = Path(path)
         verify_adapter(path, base=self.fingerprint)
         self.attach_weights(name, path, trainable=trainable)
 
@@ -241,7 +252,13 @@ class Base:
         seed: int = 0,
         batch_size: int = 64,
     ) -> list[Response]:
-        """Sample one response to each prompt; ``temperature`` 0 takes the likeliest tokens."""
+        """Sample one response to each prompt; ``temperature`` 0 takes the likeliest tokens.
+
+        Raises:
+            InvalidInputError: A prompt is none, or the temperature is negative.
+        """
+        if temperature < 0:
+            raise InvalidInputError(f"temperature cannot be {temperature}; use 0 or more")
         rows = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
         sampling: dict[str, Any] = {"do_sample": False}
         if temperature > 0:
@@ -253,9 +270,7 @@ class Base:
             **sampling,
         )
         responses: list[Response] = []
-        devices = [self.device] if self.device.type == "cuda" else []
-        with self._evaluating(adapter), torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
+        with self._evaluating(adapter), self._seeded(seed):
             for start in range(0, len(rows), batch_size):
                 ids, mask = self.pad(rows[start : start + batch_size], side="left")
                 out = self.model.generate(
@@ -300,6 +315,13 @@ class Base:
             ids[i, at] = torch.tensor(row)
             mask[i, at] = 1
         return ids.to(self.device), mask.to(self.device)
+
+    @contextmanager
+    def _seeded(self, seed: int) -> Iterator[None]:
+        """Random numbers from ``seed``; outside they go on as if there had been none."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
 
     @contextmanager
     def _evaluating(self, adapter: str | None) -> Iterator[None]:

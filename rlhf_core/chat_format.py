@@ -8,13 +8,18 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rlhf_core.records import Prompt
+from rlhf_core.records import Prompt, require_prompt
 
 Tokenizer = Any  # transformers has no typed tokenizer interface
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """Token ids of a conversation, ending where the assistant begins to speak."""
+    """Token ids of a conversation, ending where the assistant begins to speak.
+
+    Raises:
+        InvalidInputError: It is no conversation.
+    """
+    require_prompt(prompt)
     special = _special_tokens(tokenizer)
     messages = [{"role": m["role"], "content": _plain(m["content"], special)} for m in prompt]
     encoded = tokenizer.apply_chat_template(

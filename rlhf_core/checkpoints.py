@@ -76,6 +76,11 @@ def read_checkpoint(file: Path) -> Checkpoint | None:
         return None
 
 
+def file_in(directory: Path | str | None, name: str) -> Path | None:
+    """The checkpoint file of a stage, if it is to have one."""
+    return None if directory is None else Path(directory) / f"{name}.safetensors"
+
+
 class StageFile:
     """The checkpoint file of one stage: read at its start, replaced as it goes, kept at its end."""
 
@@ -88,11 +93,13 @@ class StageFile:
             seconds: Least time between two checkpoints.
 
         Raises:
-            CheckpointError: The file belongs to other data or settings.
+            CheckpointError: The file belongs to other data or settings, or has no directory.
         """
         self.file, self._seconds = file, seconds
         self._made_of = hashlib.sha256(repr(made_of).encode()).hexdigest()
         self._latest = time.monotonic()
+        if file is not None and file.parent.exists() and not file.parent.is_dir():
+            raise CheckpointError(f"checkpoints {file.parent} is no directory; give another")
         self.found = None if file is None else read_checkpoint(file)
         if self.found is not None and self.found.state["made_of"] != self._made_of:
             raise CheckpointError(

@@ -3,6 +3,7 @@
     RLHFError
     |-- ModelError (RuntimeError)        a base model or tokenizer cannot be loaded or used
     |-- AdapterError (ValueError)        an adapter directory is unsafe, incomplete or foreign
+    |-- InvalidInputError (ValueError)   a record, prompt, score or argument makes no sense
     |-- NotEnoughDataError (ValueError)  too few comparisons, demonstrations or prompts
     |-- CheckpointError (ValueError)     a checkpoint belongs to another run
     |-- LaunchError (ValueError)         the settings do not fit the number of processes
@@ -23,6 +24,10 @@ class ModelError(RLHFError, RuntimeError):
 
 class AdapterError(RLHFError, ValueError):
     """An adapter is unknown, unsafe, incomplete, or made for another base."""
+
+
+class InvalidInputError(RLHFError, ValueError):
+    """A record, a prompt, a score or an argument makes no sense."""
 
 
 class NotEnoughDataError(RLHFError, ValueError):

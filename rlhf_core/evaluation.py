@@ -17,9 +17,10 @@ from torch import Tensor
 from rlhf_core.base_model import Base, Response
 from rlhf_core.calibration import expected_calibration_error
 from rlhf_core.config import GateSettings
+from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.records import Comparison, Prompt
+from rlhf_core.scores import Score, scores_of
 
-Score = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
 Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
 
 CUT_PROBABILITY = 0.02  # an end that the base and the reference both find less likely is a cut
@@ -85,7 +86,13 @@ def evaluate(
         reference: Adapter whose endings count as natural beside the base's.
         settings: Length limit of a response and quantile of the bounds.
         seed: Of the sampling; both policies draw from the same state.
+
+    Raises:
+        NotEnoughDataError: There is no prompt.
+        InvalidInputError: A prompt is none, or the judge gives no number for a response.
     """
+    if not prompts:
+        raise NotEnoughDataError("there are 0 prompts to compare policies on; collect some")
     settings = settings or GateSettings()
     limit, z = settings.max_new_tokens, settings.confidence_z
     replies = {
@@ -93,8 +100,8 @@ def evaluate(
         for name in (candidate, served)
     }
     new, old = replies[candidate], replies[served]
-    scores_new = judge(prompts, [r.text for r in new])
-    scores_old = judge(prompts, [r.text for r in old])
+    scores_new = scores_of(judge, prompts, [r.text for r in new])
+    scores_old = scores_of(judge, prompts, [r.text for r in old])
     wins = ((scores_new > scores_old).float() + 0.5 * (scores_new == scores_old).float()).tolist()
     low, mean, high = clustered_interval(wins, [_key(p) for p in prompts], z=z)
     natural = (None, reference)
@@ -119,7 +126,13 @@ def evaluate(
 def clustered_interval(
     values: Sequence[float], clusters: Sequence[str], *, z: float
 ) -> tuple[float, float, float]:
-    """Low, mean and high of a mean whose values come in clusters.
+    """Low, mean and high of a mean of values in [0, 1] that come in clusters."""
+    mean, error = clustered_error(values, clusters)
+    return max(0.0, mean - z * error), mean, min(1.0, mean + z * error)
+
+
+def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
+    """A mean of values that come in clusters, and its standard error.
 
     Replies to one prompt are not independent, so the standard error is taken over the clusters'
     sums (the usual cluster-robust estimate); it has a floor of one win in the whole, since no
@@ -132,8 +145,7 @@ def clustered_interval(
         sums[cluster] = sums.get(cluster, 0.0) + value - mean
     groups = len(sums)
     variance = sum(s * s for s in sums.values()) / n**2 * groups / max(1, groups - 1)
-    error = max(math.sqrt(variance), 0.5 / n)
-    return mean - z * error, mean, min(1.0, mean + z * error)
+    return mean, max(math.sqrt(variance), 0.5 / n)
 
 
 def accuracy(score: Score, comparisons: Sequence[Comparison], *, z: float = 1.645) -> Accuracy:
@@ -149,13 +161,13 @@ def accuracy(score: Score, comparisons: Sequence[Comparison], *, z: float = 1.64
     if not decided:
         return Accuracy(0.0, 0.0, 0)
     prompts = [c.prompt for c in decided]
-    margins = score(prompts, [c.response_a for c in decided]) - score(
-        prompts, [c.response_b for c in decided]
+    margins = scores_of(score, prompts, [c.response_a for c in decided]) - scores_of(
+        score, prompts, [c.response_b for c in decided]
     )
     signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])
     right = ((margins * signs) > 0).float().tolist()
-    low, p, _ = clustered_interval(right, [c.group or _key(c.prompt) for c in decided], z=1.0)
-    n = min(len(decided), p * (1 - p) / (p - low) ** 2) or len(decided)
+    p, error = clustered_error(right, [c.group or _key(c.prompt) for c in decided])
+    n = min(len(decided), p * (1 - p) / error**2) or len(decided)
     middle = p + z * z / (2 * n)
     spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return Accuracy(p, (middle - spread) / (1 + z * z / n), len(decided))

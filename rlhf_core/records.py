@@ -4,9 +4,14 @@ They carry text, never token ids, and know nothing of where they came from; `cyc
 fills them from the store, a library user from anything.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
+
+from rlhf_core.errors import InvalidInputError
+
+Label = Literal["a", "b", "tie"]
 
 
 class ChatMessage(TypedDict):
@@ -19,12 +24,41 @@ class ChatMessage(TypedDict):
 Prompt = Sequence[ChatMessage]
 
 
+def require_prompt(prompt: Prompt) -> Prompt:
+    """The prompt itself.
+
+    Raises:
+        InvalidInputError: It is not a list of at least one message, each with a role and content.
+    """
+    listed = isinstance(prompt, Sequence) and not isinstance(prompt, str)
+    if not listed or not prompt or not all(map(_is_message, prompt)):
+        raise InvalidInputError(
+            f"a prompt cannot be {str(prompt)[:60]!r}; "
+            'use messages such as [{"role": "user", "content": "Hello"}]'
+        )
+    return prompt
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, Mapping) and all(
+        isinstance(message.get(key), str) for key in ("role", "content")
+    )
+
+
+def _require_weight(weight: float) -> None:
+    if not (math.isfinite(weight) and weight >= 0):
+        raise InvalidInputError(f"a weight cannot be {weight!r}; use a number of 0 or more")
+
+
 @dataclass(frozen=True, slots=True)
 class Demonstration:
     """A response that a person wrote, to be imitated."""
 
     prompt: Prompt
     response: str
+
+    def __post_init__(self) -> None:
+        require_prompt(self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +83,7 @@ class Comparison:
     prompt: Prompt
     response_a: str
     response_b: str
-    label: Literal["a", "b", "tie"]
+    label: Label
     weight: float = 1.0
     strength: float | None = None
     group: str | None = None
@@ -57,14 +91,16 @@ class Comparison:
     could_tie: bool = True
 
     def __post_init__(self) -> None:
+        require_prompt(self.prompt)
+        _require_weight(self.weight)
+        if self.label not in get_args(Label):
+            raise InvalidInputError(f"a label cannot be {self.label!r}; use 'a', 'b' or 'tie'")
         if self.label == "tie" and not self.could_tie:
-            raise ValueError("a comparison that could not tie cannot be one; set could_tie")
+            raise InvalidInputError("a comparison that could not tie is a tie; set could_tie")
 
     def swap(self) -> "Comparison":
         """The same judgement with the sides exchanged."""
-        label: Literal["a", "b", "tie"] = (
-            "tie" if self.label == "tie" else "b" if self.label == "a" else "a"
-        )
+        label: Label = "tie" if self.label == "tie" else "b" if self.label == "a" else "a"
         return replace(
             self,
             response_a=self.response_b,
@@ -83,3 +119,7 @@ class Unpaired:
     good: bool
     rater: str  # tells raters apart in training; never kept
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_prompt(self.prompt)
+        _require_weight(self.weight)

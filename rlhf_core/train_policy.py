@@ -17,13 +17,14 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from rlhf_core.base_model import Base
 from rlhf_core.chat_format import fit_prompt
-from rlhf_core.checkpoints import StageFile
+from rlhf_core.checkpoints import StageFile, file_in
 from rlhf_core.config import PolicySettings
 from rlhf_core.critic import attached_critic
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.records import Demonstration, Prompt
+from rlhf_core.scores import Score
 from rlhf_core.train_ppo import GROUP, KLBudgetSpent, PPOTrainer
-from rlhf_core.training import Metrics, Progress, Score, arguments, batches, prepared, run_stage
+from rlhf_core.training import Metrics, Progress, arguments, batches, prepared, run_stage
 
 __all__ = ["PPOTrainer", "Score", "train_policy"]
 REFERENCE = "ref"  # the adapter name under which TRL looks for the reference
@@ -43,7 +44,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
     value_head: nn.Linear | None = None,
     progress: Progress | None = None,
     seed: int = 0,
-    checkpoints: Path | None = None,
+    checkpoints: Path | str | None = None,
 ) -> dict[str, float]:
     """Train the attached ``adapter`` in place towards higher scores, near the reference.
 
@@ -69,6 +70,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         Metrics of the last iteration, ``iterations`` done, and ``kl_stopped`` (1 or 0).
 
     Raises:
+        InvalidInputError: A prompt is none, or the score is not one number for each response.
         NotEnoughDataError: There is no prompt, no text for the ptx term, or no head to start from.
         CheckpointError: The checkpoint is of other data or settings.
         DivergenceError: A loss, score, KL or weight left the numbers or exploded.
@@ -114,7 +116,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         adapter=adapter,
         weights=base.weights(adapter),
         rows=settings.minibatch_size,
-        file=checkpoints and checkpoints / "policy.safetensors",
+        file=file_in(checkpoints, "policy"),
         made_of=(base.digest(adapter), base.digest(reference), said, seed),
     )
 

@@ -34,7 +34,8 @@ from rlhf_core.packing import Packed, packed, spread
 from rlhf_core.ppo_metrics import finished, rollout_metrics, update_metrics, value_clip_share
 from rlhf_core.pretraining_mix import PretrainingMix, Row
 from rlhf_core.records import Demonstration, Prompt
-from rlhf_core.training import QuietTrainer, Score, Stopwatch, require_finite
+from rlhf_core.scores import Score, scores_of
+from rlhf_core.training import QuietTrainer, Stopwatch, require_finite
 from rlhf_core.weight_average import WeightAverage
 
 GROUP = 2  # responses per prompt in a rollout; TRL demands at least two
@@ -77,7 +78,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
 
         def reward(prompts: list[Prompt], completions: list[Any], **_: Any) -> list[float | None]:
             responses = [completion[0]["content"] for completion in completions]
-            scores = score(prompts, responses)
+            scores = scores_of(score, prompts, responses)
             if not bool(torch.isfinite(scores).all()):  # TRL would print what people wrote
                 raise DivergenceError(
                     "the score of a response is not finite; training was stopped. Mend the reward "

@@ -13,6 +13,7 @@ import torch
 
 from rlhf_core.base_model import Base
 from rlhf_core.calibration import fit_temperature, left_out_margins
+from rlhf_core.checkpoints import file_in
 from rlhf_core.config import LoraSettings, RewardSettings
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.memory import out_of_memory_in_one_line
@@ -38,7 +39,7 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
     seed: int = 0,
     unpaired: Sequence[Unpaired] = (),
     demonstrations: Sequence[Demonstration] = (),
-    checkpoints: Path | None = None,
+    checkpoints: Path | str | None = None,
 ) -> RewardModel:
     """Train an ensemble of reward models on ``base``; its adapters are ``{name}-m0`` and so on.
 
@@ -60,7 +61,7 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
         DivergenceError: The loss left the numbers.
         MemoryExhaustedError: Memory did not suffice.
     """
-    if all(c.label == "tie" or c.weight <= 0 for c in comparisons):
+    if not any(map(_decides, comparisons)):
         raise NotEnoughDataError(
             f"none of {len(comparisons)} comparisons prefers a response; collect more votes"
         )
@@ -78,8 +79,9 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
         while not evidence.decides(drawn):
             drawn = _draw(evidence.prompts, settings.members, rng)
         opinions = evidence.opinions(drawn, rng)
-        torch.manual_seed(rng.randrange(2**31))
-        base.attach(adapter, lora=lora)
+        start = rng.randrange(2**31)
+        base.attach(adapter, lora=lora, seed=start)
+        torch.manual_seed(start)  # the head's weights
         member = train_member(
             base,
             opinions,
@@ -88,7 +90,7 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
             settings=settings,
             report=report,
             seed=seed * 100 + k,
-            file=checkpoints and checkpoints / f"{adapter}.safetensors",
+            file=file_in(checkpoints, adapter),
         )
         members.append(member)
         left_out.append(set(evidence.prompts) - drawn.keys())
@@ -100,6 +102,10 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
         if len(demonstrations) >= settings.min_demonstrations:
             model.centre([d.prompt for d in demonstrations], [d.response for d in demonstrations])
     return model
+
+
+def _decides(c: Comparison) -> bool:
+    return c.label != "tie" and c.weight > 0 and c.response_a != c.response_b
 
 
 def _draw(prompts: Sequence[str], members: int, rng: random.Random) -> Counter[str]:

@@ -22,18 +22,18 @@ from trl.trainer.sft_trainer import SFTTrainer as TRLSFTTrainer
 
 from rlhf_core.base_model import Base
 from rlhf_core.chat_format import Tokenizer, encode_pair, encode_text
-from rlhf_core.checkpoints import StageFile
+from rlhf_core.checkpoints import StageFile, file_in
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.memory import out_of_memory_in_one_line
 from rlhf_core.records import Demonstration, Prompt
+from rlhf_core.scores import Score, scores_of
 from rlhf_core.training import (
     EXPLODED,
     Metrics,
     Progress,
     QuietTrainer,
     ReportProgress,
-    Score,
     arguments,
     batches,
     passes,
@@ -56,7 +56,7 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     prompts: Sequence[Prompt] = (),
     progress: Progress | None = None,
     seed: int = 0,
-    checkpoints: Path | None = None,
+    checkpoints: Path | str | None = None,
 ) -> dict[str, float]:
     """Train the attached ``adapter`` in place to imitate the demonstrations.
 
@@ -113,7 +113,7 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
         adapter=adapter,
         weights=base.weights(adapter),
         rows=settings.batch_size,
-        file=checkpoints and checkpoints / "sft.safetensors",
+        file=file_in(checkpoints, "sft"),
         made_of=(base.digest(adapter), rows, prompts, score is not None, seed),
     )
 
@@ -197,7 +197,7 @@ def _mean_score(
 ) -> float:
     with out_of_memory_in_one_line("sft.scored_prompts"):
         found = base.respond(prompts, adapter=adapter, max_new_tokens=RESPONSE_TOKENS, seed=seed)
-        scores = score(prompts, [response.text for response in found])
+        scores = scores_of(score, prompts, [response.text for response in found])
     return require_finite(scores, "the score of a response").mean().item()
 
 

@@ -26,12 +26,9 @@ from rlhf_core.checkpoints import ResumableTrainer, StageFile
 from rlhf_core.errors import DivergenceError, LaunchError
 from rlhf_core.memory import Settings, halving, out_of_memory_in_one_line
 from rlhf_core.processes import processes
-from rlhf_core.records import Prompt
 
 Metrics = dict[str, float]
 Progress = Callable[[float, dict[str, float]], None]  # share done (0..1), latest metrics
-Score = Callable[[Sequence[Prompt], Sequence[str]], torch.Tensor]  # (B,) from prompts, responses
-
 
 EXPLODED = 100.0  # nats; a model that knows nothing is at about 12 per token, 0.7 per comparison
 

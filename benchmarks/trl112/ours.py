@@ -27,7 +27,7 @@ def main(job: dict[str, Any]) -> None:
     if job["fixed_length"]:
         base.model.generation_config.min_new_tokens = settings.max_new_tokens
     lora = LoraSettings(**job["lora"])
-    base.attach("policy", lora=lora, trainable=True)
+    base.attach("policy", lora=lora, trainable=True, seed=job["seed"])
     reward = _reward(base, job, lora)
     done = 0
 

@@ -135,9 +135,9 @@ def _load(run: Run, model: str, quantization: Quantization) -> Base:
     base = load_base(model, quantization=quantization, training=True)
     if base.device.type == "cpu" and base.model.num_parameters() < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
-    torch.manual_seed(run.settings.seed)
     if run.served == BASE_POLICY:
-        base.attach("policy", lora=run.settings.lora, trainable=True)
+        lora, seed = run.settings.lora, run.settings.seed
+        base.attach("policy", lora=lora, trainable=True, seed=seed)
     else:
         path = run.data / "adapters" / run.served
         base.attach("policy", path, trainable=True)

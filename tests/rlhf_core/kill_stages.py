@@ -105,7 +105,6 @@ def start(base: Base, stage: Stage, checkpoints: Path | None, weights: Path) -> 
     if child:
         return child
     try:
-        torch.manual_seed(7)
         stage(base, checkpoints)
         kept = ("policy.", "reward-m0.", "reward-m1.")
         found = {

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from rlhf_core.adapters import publish_adapter
 from rlhf_core.base_model import Base, load_base
-from rlhf_core.errors import AdapterError, ModelError
+from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
 
 IDS = torch.arange(5, 21).reshape(2, 8)
 
@@ -41,6 +41,32 @@ def test_a_fresh_adapter_changes_nothing_until_it_is_trained(base, disturb):
     disturb(base, "policy-000001")
     assert not torch.equal(logits(base, "policy-000001"), before)
     assert torch.equal(logits(base, None), before)
+
+
+def test_a_fresh_adapter_follows_from_its_seed_and_disturbs_no_other_randomness(base):
+    torch.manual_seed(5)
+    wanted = torch.rand(1)
+    torch.manual_seed(5)
+    for name, seed in (("one", 3), ("again", 3), ("other", 4)):
+        base.attach(name, seed=seed)
+    assert torch.equal(torch.rand(1), wanted)
+    by_name = {
+        name: torch.cat([weight.flatten() for weight in base.weights(name)])
+        for name in base.adapters
+    }
+    assert torch.equal(by_name["one"], by_name["again"])
+    assert not torch.equal(by_name["one"], by_name["other"])
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a/b", "a b"])
+def test_a_name_that_modules_cannot_have_is_refused(base, name):
+    with pytest.raises(AdapterError, match="letters, digits"):
+        base.attach(name)
+
+
+def test_a_negative_temperature_is_refused(base, said):
+    with pytest.raises(InvalidInputError, match="temperature cannot be -1"):
+        base.respond([said("hello")], adapter=None, max_new_tokens=2, temperature=-1)
 
 
 def test_a_digest_tells_how_the_base_is_stored(model_path):

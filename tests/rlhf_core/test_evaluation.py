@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rlhf_core.base_model import Response, load_base
 from rlhf_core.chat_format import encode_reply
+from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.evaluation import (
     accuracy,
     clustered_interval,
@@ -110,6 +111,16 @@ def test_meaningless_rankings_beat_chance_about_once_in_twenty_times(size, ranki
         found = accuracy(lambda _, r: torch.tensor([float(x) for x in r]), comparisons)
         passed += found.low > 0.5
     assert passed / 300 < 0.09
+
+
+def test_no_prompts_are_said_so(base):
+    with pytest.raises(NotEnoughDataError, match="0 prompts"):
+        evaluate(base, [], lambda p, r: [1.0] * len(r), candidate=None, served=None)
+
+
+def test_the_bounds_of_a_win_rate_are_shares():
+    low, _, high = clustered_interval([0.0, 1.0], ["x", "y"], z=3.0)
+    assert (low, high) == (0.0, 1.0)
 
 
 def test_equal_scores_are_never_counted_as_right():

@@ -144,13 +144,15 @@ def test_the_temperature_comes_from_votes_that_the_members_left_out(base, compar
     """Votes that mean nothing: sure about those it saw, the model may not be sure of others."""
     rng = random.Random(1)
     meaningless = [c.swap() if rng.random() < 0.5 else c for c in comparisons]
-    labels = [rng.choice("ab") for _ in comparisons]
-    meaningless = [replace(c, label=x) for c, x in zip(meaningless, labels, strict=True)]
     meaningless = [
-        replace(c, prompt=[{"role": "user", "content": f"{i} {c.prompt[0]['content']}"}])
-        for i, c in enumerate(meaningless * 2)
+        replace(
+            c,
+            label=rng.choice("ab"),
+            prompt=[{"role": "user", "content": f"{i} {c.prompt[0]['content']}"}],
+        )
+        for i, c in enumerate(meaningless * 6)
     ]
-    settings = SETTINGS.model_copy(update={"epochs": 8})
+    settings = SETTINGS.model_copy(update={"epochs": 4})
     model = train_reward(base, meaningless, settings=settings, name="reward")
     assert model.temperature > 2
 
