@@ -244,7 +244,7 @@ def _plain(messages: Sequence[MessageIn]) -> list[ChatMessage]:
 
 def _shown(stored: Candidates) -> dict[str, Any]:
     replies = [{"label": m.label, "content": m.content} for m in stored.messages]
-    return {"candidates_id": stored.id, "replies": replies}
+    return {"candidates_id": stored.id or None, "replies": replies}
 
 
 async def _last_piece(pieces: AsyncGenerator[ReplyPiece, None], request: Request) -> ReplyPiece:

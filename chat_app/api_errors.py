@@ -1,6 +1,8 @@
 """Errors as the HTTP API tells them: each with its status, all in OpenAI's shape."""
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -39,6 +41,7 @@ STATUS: dict[type[Exception], int] = {
     BusyError: 503,
     StoreUnavailableError: 503,
 }
+SHOWN = 60  # characters of a wrong value
 KIND = {403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
 
 
@@ -58,9 +61,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, exc: RequestValidationError) -> JSONResponse:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return _error(400, f"{where}: {first['msg']}")
+        return _error(400, _wrong(exc.errors()[0]))
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, exc: HTTPException) -> JSONResponse:
@@ -89,6 +90,23 @@ class _UnknownRoute:
         known = (*self._app.routes, *router.routes)
         fits = [route for route in known if route.matches(scope)[0] is Match.PARTIAL]
         return sorted({name for route in fits for name in getattr(route, "methods", None) or ()})
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    """What is wrong with a request: the field, the rule, and the value unless there is none."""
+    if error["type"] == "json_invalid":
+        place = f"at character {error['loc'][-1]}"
+        return f"the body is not JSON: {error['ctx']['error']} {place}; send one JSON object"
+    where = ".".join(str(part) for part in error["loc"] if part != "body") or "body"
+    got = "" if error["type"] == "missing" else f", got {_short(error['input'])}"
+    return f"{where}: {error['msg']}{got}"
+
+
+def _short(value: Any) -> str:
+    """A value as JSON, not much of it; an unpaired surrogate would not go into an answer."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -63,7 +63,7 @@ class CompletionIn(SamplingIn):
     stream: bool = False
     stream_options: StreamOptions | None = None
     seed: int | None = None
-    n: Literal[1, None] = 1
+    n: Literal[1] | None = 1
 
 
 class CandidatesIn(SamplingIn):

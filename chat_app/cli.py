@@ -8,8 +8,10 @@ do; never in a traceback. Heavy libraries are loaded by the commands that need t
 import json
 import logging
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -18,14 +20,19 @@ from typer.exceptions import TyperException
 
 from chat_app import cli_backup, cli_data, cli_exchange, cli_privacy, cli_raters, cli_starter
 from chat_app.cli_options import Config, Data, Host, Json, Model, Port, Quantized
-from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
+from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
 from chat_app.hub import require_model
-from chat_app.settings import Settings, load_settings
+from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
 from chat_app.status import cycle_facts, skipped_sft, status_of
 from feedback_store.errors import ConflictError, CycleInProgressError
 from feedback_store.records import Cycle
 
-DEBUG_VARIABLE = "FEEDBACK_CHAT_DEBUG"  # set it to see tracebacks
+# What a model's directory needs, and how files of that kind may be called.
+_PARTS = {
+    "config.json": re.compile(r"^config\.json$"),
+    "a tokenizer (tokenizer.json)": re.compile(r"^(tokenizer|vocab)|\.model$"),
+    "weights (model.safetensors)": re.compile(r"\.(safetensors|bin)$"),
+}
 
 app = typer.Typer(
     help="A chat service that learns from its users' votes.",
@@ -108,7 +115,7 @@ def cycle(
         _help_cycle(settings)
         return
     _require_votes(settings)
-    require_model(settings.model)
+    _require_model(settings.model)
     _stop_on(signal.SIGTERM)  # so that a stopped cycle says so in its row
     from rlhf_core.cycle import run_cycle
 
@@ -217,7 +224,7 @@ def _own_name() -> str:
 
 def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
     _log_to_stderr()
-    require_model(settings.model)
+    _require_model(settings.model)
     _stop_on(signal.SIGTERM)
     from chat_app.server import serve
 
@@ -231,6 +238,21 @@ def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
         running = _running_cycle(settings)
         left = f" Cycle process {running} goes on in the background." if running else ""
         typer.echo(f"Stopped.{left}", err=True)
+
+
+def _require_model(model: str) -> None:
+    """Refuse early what cannot be loaded: an unknown name, a directory that holds no model."""
+    require_model(model)
+    folder = Path(model)
+    if model == "starter" or not folder.is_dir():
+        return
+    there = [file.name for file in folder.iterdir()]
+    lacking = [what for what, names in _PARTS.items() if not any(map(names.search, there))]
+    if lacking:
+        raise StartError(
+            f"the directory {model!r} is no model, it lacks {', '.join(lacking)}; give one that "
+            "`save_pretrained` of model and tokenizer wrote, `starter`, or a model's id"
+        )
 
 
 def _running_cycle(settings: Settings) -> int | None:

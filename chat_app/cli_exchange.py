@@ -3,8 +3,10 @@
 import json
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import chain
@@ -15,8 +17,9 @@ import typer
 
 from chat_app.cli_data import open_store
 from chat_app.cli_options import Config, Data, Json
-from chat_app.errors import InvalidRequestError, RefusedError
+from chat_app.errors import InvalidRequestError, RefusedError, StartError
 from chat_app.settings import Settings, load_settings
+from feedback_store.backups import flush
 from feedback_store.dataset_files import Malformed, parse_lines, read_documents
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.export_rows import ExportOptions
@@ -95,7 +98,7 @@ def export(  # noqa: PLR0913 - one argument for each option
     left_out = "".join(f"; {what} left out: {count}" for what, count in done.left_out.items())
     if as_json:
         typer.echo(json.dumps(asdict(done) | {"path": str(done.path)}))
-    elif target is not None or left_out:
+    elif target is not None or left_out or not done.rows:
         where = "" if done.path is None else f" written to {done.path}"
         typer.echo(f"{done.rows} rows of {form}{where}{left_out}", err=True)
 
@@ -120,13 +123,13 @@ def import_file(
     with _opened_store(settings, create=create) as store:
         report = _take_in(store, lines, file, form)
         store.refresh_comparisons()
-    if as_json:
-        typer.echo(json.dumps(asdict(report)))
-    else:
-        _show(report, form)
-    if form != "events" and not report.new + report.known:
-        first = "".join(f"; line {line}: {why}" for line, why in report.malformed[:1])
-        raise InvalidRequestError(f"nothing in {file} could be used as {form}{first}")
+        if as_json:
+            typer.echo(json.dumps(asdict(report)))
+        else:
+            _show(report, form)
+        if form != "events" and not report.new + report.known:
+            first = "".join(f"; line {line}: {why}" for line, why in report.malformed[:1])
+            raise InvalidRequestError(f"nothing in {file} could be used as {form}{first}")
 
 
 def _target(
@@ -159,13 +162,45 @@ def _write(
         raise InvalidRequestError(str(exc)) from exc
 
 
-def _opened_store(settings: Settings, *, create: bool) -> FeedbackStore:
-    if not create:
-        return open_store(settings, otherwise="give a service's directory by --data, or --create")
+@contextmanager
+def _opened_store(settings: Settings, *, create: bool) -> Iterator[FeedbackStore]:
+    if create and not settings.database.exists():
+        with _new_store(settings) as store:
+            yield store
+    else:
+        missing = "give a service's directory by --data, or --create"
+        with open_store(settings, otherwise=missing) as store:
+            yield store
+
+
+@contextmanager
+def _new_store(settings: Settings) -> Iterator[FeedbackStore]:
+    """A store that gets its place only if the block ends well; it is filled beside it."""
     from chat_app.server import prepare_data
 
+    was_there = settings.data.exists()
     prepare_data(settings.data)
-    return FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=settings.data) as aside:
+            made = Path(aside) / settings.database.name
+            with FeedbackStore(made, allow_old_sqlite=settings.allow_old_sqlite) as store:
+                yield store
+            _put_in_place(made, settings.database)
+    finally:
+        if not was_there:
+            with suppress(OSError):  # it is not empty: all went well
+                settings.data.rmdir()
+
+
+def _put_in_place(made: Path, database: Path) -> None:
+    try:
+        os.link(made, database)  # unlike a rename, this never replaces another store
+        flush(database.parent)
+    except OSError as exc:
+        raise StartError(
+            f"cannot make {database} ({exc.strerror}), nothing was imported; "
+            "import again, or choose another directory with --data"
+        ) from exc
 
 
 def _opened(file: Path) -> Iterator[Line]:

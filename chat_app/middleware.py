@@ -1,4 +1,4 @@
-"""What every request passes before it reaches a route: a size limit, and a name for browsers.
+"""What every request passes: a size limit, a name for browsers, and a policy that they hold us to.
 
 Plain ASGI, so that streamed answers and disconnections go through untouched.
 """
@@ -14,6 +14,35 @@ from chat_app.identity import COOKIE, Identity
 from chat_app.settings import LimitSettings
 
 YEAR = 365 * 24 * 3600
+# What Gradio needs to run, all of it from this origin: nothing that is said in a chat can make a
+# reader's browser talk to another host.
+POLICY = "; ".join(
+    (
+        "default-src 'self' data: blob:",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+    )
+)
+
+
+class OwnOriginOnly:
+    """Has browsers fetch pictures, media, frames and all else from this origin only."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Name the policy in every answer."""
+
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["content-security-policy"] = POLICY
+            await send(message)
+
+        await self._app(scope, receive, with_policy)
 
 
 class BodyLimit:

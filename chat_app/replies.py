@@ -2,14 +2,16 @@
 
 Invariants: the row is written before the last piece is given out, so that a reply that was shown
 in full can be voted on; a reply that was stopped is stored as far as it came, as "cancelled"; blind
-candidates are stored together or not at all. Checks nothing: `service.py` has done that.
+candidates are stored together or not at all, and no two of them say the same. Checks nothing:
+`service.py` has done that.
 """
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from chat_app.engine import Engine, FinishReason, GenerationRequest, Piece
@@ -20,6 +22,7 @@ from feedback_store.store import FeedbackStore
 log = logging.getLogger(__name__)
 
 LABELS = "abcdefgh"
+REDRAWS = 3  # for a reply that says the same as one beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,10 @@ class ReplyPiece:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Blind replies to one prompt, stored; labelled "a", "b", ... in the order shown."""
+    """Blind replies to one prompt, stored; labelled "a", "b", ... in the order shown.
+
+    If all said the same there is one message, an ordinary reply; the id is empty.
+    """
 
     id: str
     messages: tuple[Message, ...]
@@ -86,7 +92,7 @@ class Replies:
     async def several(
         self, prompt: Message, requests: Sequence[GenerationRequest], *, rater_id: str
     ) -> AsyncGenerator[CandidatePiece, None]:
-        """Stream replies made at the same time, then store them together."""
+        """Stream replies made at the same time, then store together what is distinct."""
         drafts = [_Draft(request) for request in requests]
         arrivals: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
         tasks = [
@@ -104,11 +110,8 @@ class Replies:
         finally:
             for task in tasks:
                 task.cancel()
-        replies = [CandidateReply(draft.text, **draft.origin()) for draft in drafts]
-        candidates_id, messages = await asyncio.to_thread(
-            self._store.add_candidates, prompt.id, replies, rater_id=rater_id
-        )
-        stored = Candidates(candidates_id, tuple(messages))
+        distinct = await self._distinct(drafts)
+        stored = await asyncio.to_thread(self._store_several, prompt, distinct, rater_id)
         yield CandidatePiece(LABELS[len(drafts) - 1], "", stored)
 
     async def _pump(
@@ -123,6 +126,32 @@ class Replies:
                     arrivals.put_nowait((index, piece))
         except Exception as exc:
             arrivals.put_nowait((index, exc))
+
+    async def _distinct(self, drafts: Sequence["_Draft"]) -> list["_Draft"]:
+        """The drafts, made anew where they repeat another; what stays a repetition is left out."""
+        kept: dict[str, _Draft] = {}
+        for draft in drafts:
+            redraws = REDRAWS if draft.request.sampling.temperature else 0
+            while draft.text.strip() in kept and redraws:
+                draft, redraws = await self._redrawn(draft), redraws - 1
+            kept.setdefault(draft.text.strip(), draft)
+        return list(kept.values())
+
+    async def _redrawn(self, old: "_Draft") -> "_Draft":
+        draft = _Draft(replace(old.request, seed=new_seed()))
+        async with aclosing(self._engine.stream(draft.request)) as pieces:
+            async for piece in pieces:
+                draft.add(piece)
+        return draft
+
+    def _store_several(
+        self, prompt: Message, drafts: Sequence["_Draft"], rater_id: str
+    ) -> Candidates:
+        if len(drafts) == 1:
+            return Candidates("", (self._store_reply(prompt, drafts[0], new_id()),))
+        replies = [CandidateReply(draft.text, **draft.origin()) for draft in drafts]
+        candidates_id, messages = self._store.add_candidates(prompt.id, replies, rater_id=rater_id)
+        return Candidates(candidates_id, tuple(messages))
 
     async def _store_part(self, prompt: Message, draft: "_Draft", reply_id: str) -> None:
         """Store a reply that ended early, in a thread that a second cancellation leaves alone."""
@@ -154,7 +183,7 @@ class _Draft:
     """A reply on its way: its text so far and what its row will say about it."""
 
     def __init__(self, request: GenerationRequest) -> None:
-        self._request = request
+        self.request = request
         self.text = ""
         self.last = Piece("")
         self.finish_reason: FinishReason | None = None
@@ -167,8 +196,13 @@ class _Draft:
     def origin(self) -> dict[str, Any]:
         """What made the reply, as the store's columns."""
         return {
-            "adapter": self._request.adapter,
-            "sampling": asdict(self._request.sampling),
-            "seed": self._request.seed,
+            "adapter": self.request.adapter,
+            "sampling": asdict(self.request.sampling),
+            "seed": self.request.seed,
             "finish_reason": self.finish_reason,
         }
+
+
+def new_seed() -> int:
+    """A seed that nothing else has, as good as surely."""
+    return secrets.randbelow(2**31)

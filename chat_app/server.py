@@ -6,6 +6,7 @@ comes in one line before anything is loaded; the model is loaded while the serve
 """
 
 import asyncio
+import errno
 import importlib
 import logging
 import socket
@@ -27,7 +28,7 @@ from chat_app.api_errors import add_error_handlers
 from chat_app.errors import RefusedError, StartError
 from chat_app.identity import Identity
 from chat_app.metrics import CountRequests, Metrics
-from chat_app.middleware import BodyLimit, VisitorCookie
+from chat_app.middleware import BodyLimit, OwnOriginOnly, VisitorCookie
 from chat_app.scheduler import CycleProcess, Scheduler
 from chat_app.service import ChatService
 from chat_app.settings import Settings
@@ -85,6 +86,7 @@ def create_app(
     app.add_middleware(VisitorCookie, identity=identity)
     app.add_middleware(BodyLimit, limits=service.settings.limits)
     app.add_middleware(CountRequests, metrics=metrics)
+    app.add_middleware(OwnOriginOnly)
     app.include_router(router)
     _add_health(app, service, metrics)
     add_error_handlers(app)
@@ -128,7 +130,7 @@ def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
         announce: Called with the address and the operator's address once replies can be made.
 
     Raises:
-        StartError: The port is taken or the data directory cannot be used.
+        StartError: The port is taken, the host is not here, or the data directory cannot be used.
         RefusedError: Another server runs on the data directory.
         StoreOpenError: The database cannot be used.
         ModelError: The model cannot be loaded.
@@ -232,8 +234,9 @@ def _listening_socket(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as exc:
         listener.close()
+        wrong = "--port" if exc.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
         raise StartError(
-            f"cannot listen on {host}:{port}: {exc.strerror}; choose another with --port"
+            f"cannot listen on {host}:{port}: {exc.strerror}; choose another with {wrong}"
         ) from exc
     return listener
 

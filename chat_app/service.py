@@ -14,7 +14,6 @@ names the rater of a request from its headers and cookies.
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
@@ -24,7 +23,7 @@ from chat_app.engine import Engine, GenerationRequest, Sampling
 from chat_app.errors import BusyError, InvalidRequestError, NotFoundError, RefusedError
 from chat_app.gold import read_gold
 from chat_app.limits import check_messages, check_sampling, check_text
-from chat_app.replies import CandidatePiece, Candidates, Replies, ReplyPiece
+from chat_app.replies import CandidatePiece, Candidates, Replies, ReplyPiece, new_seed
 from chat_app.scheduler import CycleProcess
 from chat_app.settings import Settings
 from chat_app.status import status_of
@@ -150,6 +149,18 @@ class ChatService:
             self._own_conversation(rater_id, conversation_id)
         return self.store.add_message(conversation_id, "user", text, parent_id=parent_id)
 
+    async def check_fits(self, text: str) -> None:
+        """Let a message pass that the model can read, so that no other has to be stored.
+
+        Raises:
+            InvalidRequestError: The text is empty or too long.
+        """
+        check_text(text, self.settings.limits)
+        said = ChatMessage(role="user", content=text)
+        await self.engine.check(
+            GenerationRequest((said,), self.adapter, self.default_sampling, seed=0)
+        )
+
     def ask_all(self, rater_id: str, messages: Sequence[ChatMessage]) -> Message:
         """Store a whole conversation that the caller brings along; its last message is returned.
 
@@ -204,7 +215,8 @@ class ChatService:
         """Answer a user message n times at once, blind; pieces of all labels come interleaved.
 
         They are stored together at the end; closing early stores nothing, for what was not shown
-        in full is no evidence.
+        in full is no evidence. Of those that say the same, also when made anew, one is left; if it
+        is the only one it is an ordinary reply, and there is nothing to choose.
         """
         if not 2 <= n <= self.settings.limits.candidates:
             raise InvalidRequestError(
@@ -213,7 +225,7 @@ class ChatService:
         prompt, request = await asyncio.to_thread(
             self._request, rater_id, message_id, sampling=sampling
         )
-        requests = [replace(request, seed=_new_seed()) for _ in range(n)]
+        requests = [replace(request, seed=new_seed()) for _ in range(n)]
         async with aclosing(self._replies.several(prompt, requests, rater_id=rater_id)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -391,7 +403,7 @@ class ChatService:
             prompt,
             self.adapter,
             check_sampling(sampling or self.default_sampling, self.settings.limits),
-            _new_seed() if seed is None else seed % 2**63,
+            new_seed() if seed is None else seed % 2**63,
         )
 
     def _own_message(self, rater_id: str, message_id: str) -> Message:
@@ -442,7 +454,3 @@ def _not_found(kind: str, record_id: str) -> Iterator[None]:
 def _missing(kind: str, record_id: str) -> NotFoundError:
     """The same words for what is not there and for what is somebody else's."""
     return NotFoundError(f"no {kind} {record_id!r} of yours; check the id")
-
-
-def _new_seed() -> int:
-    return secrets.randbelow(2**31)

@@ -5,6 +5,7 @@ Sources, strongest first: flags of the command line, ``FEEDBACK_CHAT_*`` environ
 directory or the file given by ``--config``, then the defaults below.
 """
 
+import difflib
 import os
 import tomllib
 from pathlib import Path
@@ -23,7 +24,9 @@ from chat_app.errors import InvalidRequestError
 from rlhf_core.config import CycleSettings
 
 Quantization = Literal["nf4", "int8", "none"]
-CONFIG_VARIABLE = "FEEDBACK_CHAT_CONFIG"  # names the file, so it is not itself an option
+PREFIX = "FEEDBACK_CHAT_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the file, so it is not itself an option
+DEBUG_VARIABLE = f"{PREFIX}DEBUG"  # set it to see tracebacks; nor is this
 
 
 class Section(BaseModel):
@@ -76,7 +79,7 @@ class Settings(BaseSettings):
     """The resolved options of one command."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FEEDBACK_CHAT_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
     toml_file: ClassVar[Path | None] = None
 
@@ -87,6 +90,9 @@ class Settings(BaseSettings):
     quantization: Quantization = Field("nf4", description="weights of the base in memory")
     candidates_every: int = Field(
         3, ge=0, description="every n-th turn of the page shows two replies; 0 = never"
+    )
+    markdown: bool = Field(
+        False, description="the page draws messages as Markdown; false: as the text that they are"
     )
     gold_items: Path | None = Field(
         None, description="file of comparisons whose better reply is known, to test raters with"
@@ -141,6 +147,7 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     Raises:
         InvalidRequestError: An option is unknown or out of range, or the file cannot be read.
     """
+    _check_environment()
     given = {name: value for name, value in flags.items() if value is not None}
     if config is None and CONFIG_VARIABLE in os.environ:
         config = Path(os.environ[CONFIG_VARIABLE])
@@ -156,7 +163,29 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
         raise InvalidRequestError(f"an option cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
         raise InvalidRequestError(f"{file} is not valid TOML: {exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidRequestError(
+            f"{file} is not UTF-8 at byte {exc.start} (0x{exc.object[exc.start]:02x}); "
+            "save it as UTF-8"
+        ) from exc
+    except OSError as exc:
+        raise InvalidRequestError(
+            f"cannot read {file}: {exc.strerror}; give a TOML file that this user may read"
+        ) from exc
     return settings
+
+
+def _check_environment() -> None:
+    """Refuse misspelled variables; those of nested options are checked with their values."""
+    options = [name.upper() for name in Settings.model_fields]
+    for variable in os.environ:
+        prefix, name = variable[: len(PREFIX)].upper(), variable[len(PREFIX) :].upper()
+        option = name.split("__")[0]
+        if prefix != PREFIX or option in options or variable in (CONFIG_VARIABLE, DEBUG_VARIABLE):
+            continue
+        close = difflib.get_close_matches(option, [*options, "CONFIG", "DEBUG"], n=1)
+        meant = f"did you mean {PREFIX}{close[0]}?" if close else "unset it, or correct its name"
+        raise InvalidRequestError(f"the environment variable {variable} names no option; {meant}")
 
 
 def _data_directory(flags: dict[str, Any]) -> Path:

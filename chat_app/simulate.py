@@ -209,6 +209,8 @@ class _Guest:
         """Ask, see two blind replies, choose."""
         prompt = self._visitor.ask()
         shown = await self._post("candidates", {"messages": _asked(prompt), "n": 2})
+        if shown["candidates_id"] is None:
+            return  # they said the same
         replies = {reply["label"]: reply["content"] for reply in shown["replies"]}
         choice = self._visitor.choose(prompt, replies["a"], replies["b"])
         body = {"candidates_id": shown["candidates_id"], "choice": choice}

@@ -19,7 +19,8 @@ INTRODUCTION = """\
 Every option, made from the settings by `docs/configuration.py`. Set it, strongest first, by
 a flag of a command where it has one, by an environment variable, or in the TOML file that
 `FEEDBACK_CHAT_CONFIG` names, by default `config.toml` in the data directory. An unknown name or a
-value out of range is refused with one line. The same options in both spellings:
+value out of range is refused with one line. `FEEDBACK_CHAT_DEBUG=1`, which is no option, shows the
+tracebacks of unexpected errors. The same options in both spellings:
 
 ```text
 FEEDBACK_CHAT_PORT=8000                            port = 8000

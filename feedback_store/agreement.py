@@ -25,6 +25,7 @@ from scipy.sparse.linalg import eigsh
 
 RESAMPLES = 1_000
 MOST_SUBJECTS = 20_000  # of more, so many are measured: the interval is narrow enough
+FEWEST_SUBJECTS = 10  # of fewer, the same verdict on all is no sign of anything
 SMALLEST_CAMP = 3
 CAMP_Z = 4.0
 _BY_LUCK = 0.7632  # times sqrt(raters): what the best of all ways to split pure noise reaches
@@ -80,10 +81,19 @@ def agreement(judgements: Iterable[Judgement], *, seed: int = 0) -> Agreement:
     if not shared:
         return Agreement(None, None, None, 0, 0, "no two raters judged the same two responses")
     if len({vote.verdict for vote in shared}) == 1:
-        reason = "all judgements are the same, so agreement cannot be told from a habit"
-        return Agreement(None, None, None, subjects, raters, reason)
+        return Agreement(None, None, None, subjects, raters, _why_unknown(subjects))
     found = alpha_bootstrap(_units(shared), n_resamples=RESAMPLES, random_state=seed)
     return Agreement(found.alpha, found.low, found.high, subjects, raters)
+
+
+def _why_unknown(subjects: int) -> str:
+    """Why nothing can be said where all verdicts are one."""
+    if subjects < FEWEST_SUBJECTS:
+        return (
+            f"two raters or more judged only {subjects} of the pairs of replies, "
+            "too few to tell agreement from chance"
+        )
+    return "all judgements are the same, so agreement cannot be told from a habit"
 
 
 def _units(shared: list[Judgement]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from feedback_store.errors import InvalidFeedbackError
+from feedback_store.ids import new_id
 
 Stream = io.BufferedReader | gzip.GzipFile
 ROWS_IN_A_GROUP = 1_000  # of a Parquet file: what is in memory while it is written
@@ -74,14 +75,15 @@ def parse_lines(lines: Iterable[bytes | str]) -> Iterator[tuple[int, Any]]:
 def written(target: Path, publish: Callable[[Path], None]) -> Iterator[Path]:
     """A new private file beside `target`; `publish` gets it complete, and gives it its name.
 
-    A process that is killed leaves it behind as `.NAME.*.partial`.
+    It is this caller's alone, whoever else writes the same target. A process that is killed leaves
+    it behind as `.NAME.*.partial`.
     """
     if target.exists() and not target.is_file():
         raise InvalidFeedbackError(f"{target} is not a regular file; give the name of a file.")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{new_id()}.partial")
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())

@@ -2,7 +2,8 @@
 
 Invariants: rows are streamed from one snapshot; a file appears whole or not at all, only if nobody
 was forgotten while it was being written, and in place of another only if that is asked for. Its
-path is in the audit table before its first byte, so that erasure can find every copy.
+path is in the audit table before its first byte, so that erasure can find every copy. A data set
+without rows is not written: what reads data sets refuses it, and it may hide a mistake.
 """
 
 import os
@@ -21,9 +22,20 @@ from feedback_store.errors import (
     StoreUnavailableError,
 )
 from feedback_store.export_rows import ExportOptions, checked, columns, data_set, select_events
-from feedback_store.rows import Row, first, scalar
+from feedback_store.rows import Row, first, one_of, scalar
 
 EXPORTS = "exports"  # folder beside the database for exports that are given no other place
+_SOURCES: dict[str, tuple[str, ...]] = {
+    "preference": ("choice", "ranking", "edit", "thumbs", "retry"),
+    "unpaired": ("thumb", "both_bad"),
+    "sft": ("edit", "demonstration"),
+    "prompts": ("chat",),
+}
+_NAMED = {
+    "rater": "SELECT 1 FROM raters WHERE id = ?",
+    "adapter": """SELECT 1 WHERE ?1 IN (SELECT name FROM adapters)
+        OR EXISTS (SELECT 1 FROM messages WHERE adapter = ?1)""",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +70,13 @@ class Exports:
             left_out: Counts why rows that were selected have no place in the format.
 
         Raises:
-            InvalidFeedbackError: An option does not fit.
+            InvalidFeedbackError: An option does not fit, or names what there is not.
         """
         options = checked(form, options or ExportOptions())
+        _check_filters(self._file, form, options)
         if form == "events":
             return select_events(self.export_events(), options)  # type: ignore[attr-defined]
         return self._rows(form, options, Counter() if left_out is None else left_out)
-
-    def export_preferences(self, *, split: str | None = None) -> Iterator[Row]:
-        """Comparisons that are not ties, in TRL's preference format; see `ExportOptions.split`."""
-        return self.export_rows("preference", ExportOptions(split=split))
 
     def export_file(
         self,
@@ -86,24 +95,27 @@ class Exports:
             replace: Take the place of a file that is there; it stays until the new one is whole.
 
         Raises:
-            ConflictError: The file exists, or a rater was forgotten meanwhile; nothing is new.
+            ConflictError: The file exists, a rater was forgotten meanwhile, or no row of a data set
+                was selected; nothing is new.
             StoreUnavailableError: The file cannot be written.
         """
         target, options = Path(path).resolve(), checked(form, options or ExportOptions())
         _check_target(target, form, replace=replace)
         left_out: Counter[str] = Counter()
         rows = self.export_rows(form, options, left_out=left_out)
-        note = _note(self._file, target, form, options)
 
         def publish(partial: Path) -> None:
             _publish(self._file, partial, target, note=note, replace=replace)
 
         try:
-            with written(target, publish) as partial:
+            with written(target, publish) as partial:  # refuses what cannot be written, so no note
+                note = _note(self._file, target, form, options)
                 if target.suffix == ".parquet":
                     count = write_parquet(partial, rows, columns(form, options))
                 else:
                     count = write_lines(partial, rows)
+                if not count and form != "events":
+                    _refuse_empty(self._file, target, form, left_out, note=note)
         except FeedbackStoreError:
             raise  # some of these are OSErrors too, and say more
         except OSError as exc:
@@ -115,6 +127,32 @@ class Exports:
     def _rows(self, form: str, options: ExportOptions, left_out: Counter[str]) -> Iterator[Row]:
         with self._file.long_read() as db:
             yield from data_set(db, form, options, left_out)
+
+
+def _check_filters(file: SQLiteFile, form: str, options: ExportOptions) -> None:
+    """Refuse a filter that names what there is not: no row would pass for an answer."""
+    if options.source is not None:
+        pairs = _SOURCES["preference"] if options.split_comparisons else ()
+        one_of(options.source, (*_SOURCES[form], *pairs), f"the source of {form}")
+    for what, sql in _NAMED.items():
+        name = getattr(options, what)
+        if name is not None:
+            with file.read() as db:
+                if first(db, sql, [name]) is None:
+                    raise InvalidFeedbackError(f"there is no {what} {name!r}; check the name.")
+
+
+def _refuse_empty(
+    file: SQLiteFile, target: Path, form: str, left_out: Mapping[str, int], *, note: int
+) -> None:
+    """Take the note back, too: there was nothing to write of anybody."""
+    with file.write() as db:
+        db.execute("DELETE FROM audit WHERE id = ?", [note])
+    besides = "".join(f" ({what} left out: {count})" for what, count in left_out.items())
+    raise ConflictError(
+        f"0 rows of {form} fit{besides}, and an empty data set is not written to {target}; "
+        "ask for another split or fewer filters."
+    )
 
 
 def _check_target(target: Path, form: str, *, replace: bool) -> None:

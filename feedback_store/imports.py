@@ -195,7 +195,7 @@ def _store(db: Database, form: str, judgement: Judgement) -> str:
     if is_forgotten(db, rater):
         return FORGOTTEN
     at = judgement.created_at or utc_now()
-    _ensure_rater(db, rater, form, at)
+    _ensure_rater(db, rater, form)
     owner = {"id": conversation, "rater_id": rater, "title": form}
     _ensure(db, "conversations", owner | {"created_at": at})
     for message in path:
@@ -212,8 +212,9 @@ def _store(db: Database, form: str, judgement: Judgement) -> str:
     return _NEW
 
 
-def _ensure_rater(db: Database, rater: str, form: str, at: str) -> None:
-    row = {"id": rater, "kind": "person", "consent": f"dataset:{form}", "created_at": at}
+def _ensure_rater(db: Database, rater: str, form: str) -> None:
+    # New here, however old the data set is: `sweep` and `forget` go by when it came in.
+    row = {"id": rater, "kind": "person", "consent": f"dataset:{form}", "created_at": utc_now()}
     if first(db, "SELECT 1 FROM raters WHERE id = ?", [rater]) is None:
         insert(db, "raters", row | {"held_out": would_hold_out(db, rater)})
 

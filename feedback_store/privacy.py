@@ -37,9 +37,12 @@ SWEPT_AT_ONCE = 500  # conversations in one write transaction, so that chats can
 Clean = Callable[[str], Mapping[str, int]]
 """Deletes what is kept outside the database of raters since a time; says how much of what."""
 
-_EXPIRED = """SELECT id FROM conversations WHERE coalesce(
-    (SELECT max(created_at) FROM messages WHERE conversation_id = conversations.id), created_at
-    ) < ? ORDER BY id LIMIT ?"""
+# Imported conversations have the dates of their data set, and their raters that of the import.
+_EXPIRED = """SELECT conversations.id FROM conversations JOIN raters ON raters.id = rater_id
+    WHERE max(conversations.created_at, raters.created_at) < :before AND NOT EXISTS (
+        SELECT 1 FROM messages
+        WHERE conversation_id = conversations.id AND created_at >= :before)
+    ORDER BY conversations.id LIMIT :limit"""
 _COPIES = """SELECT action AS kind, detail ->> 'path' AS path, at FROM audit
     WHERE action IN ('export', 'backup') AND detail ->> 'path' IS NOT NULL ORDER BY id"""
 
@@ -145,6 +148,7 @@ class Privacy:
     def sweep(self, *, older_than_days: float, dry_run: bool = False) -> dict[str, int]:
         """Delete the conversations whose last message is older, with all that was said of them.
 
+        One that was imported is as old as the import that brought its rater, if that was later.
         Calling it again deletes nothing more. With `dry_run` it only counts.
 
         Returns:
@@ -274,7 +278,7 @@ def _refuse_during_a_cycle(db: Database) -> None:
 
 
 def _expired(db: Database, before: str, *, limit: int) -> list[str]:
-    return [row["id"] for row in rows(db, _EXPIRED, [before, limit])]
+    return [row["id"] for row in rows(db, _EXPIRED, {"before": before, "limit": limit})]
 
 
 def _days_ago(days: float) -> str:

@@ -133,14 +133,17 @@ class Raters:
     def quarantine(self, rater_id: str, *, by: str, reason: str) -> Rater:
         """Have nothing that a rater says learnt from, until they are released.
 
+        One who is quarantined already stays so since then; who decided it anew and why is noted,
+        and is what `raters` tells.
+
         Raises:
             InvalidFeedbackError: There is no reason.
         """
         if not reason.strip():
             raise InvalidFeedbackError("a quarantine needs a reason; say why in a few words.")
         with self._file.write() as db:
-            if require(db, "raters", rater_id)["quarantined_at"] is None:
-                _quarantine(db, rater_id, by, reason)
+            require(db, "raters", rater_id)
+            _quarantine(db, rater_id, by, reason)
             return to_record(Rater, require(db, "raters", rater_id))
 
     def release(self, rater_id: str, *, by: str) -> Rater:
@@ -201,5 +204,6 @@ def _apply(db: Database, report: "RaterReport", by: str) -> None:
 
 
 def _quarantine(db: Database, rater_id: str, by: str, reason: str) -> None:
-    db.execute("UPDATE raters SET quarantined_at = ? WHERE id = ?", [utc_now(), rater_id])
+    sql = "UPDATE raters SET quarantined_at = coalesce(quarantined_at, ?) WHERE id = ?"
+    db.execute(sql, [utc_now(), rater_id])
     audit(db, "quarantine", rater_id=rater_id, by=by, reason=reason)

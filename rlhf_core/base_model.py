@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import torch
@@ -77,7 +78,7 @@ def load_base(
             quantization_config=_quantization_config(quantization, dtype),
         )
     except (OSError, ValueError, ImportError, RuntimeError) as exc:
-        reason = str(exc).strip().splitlines()[0]
+        reason = shorten(str(exc), 200, placeholder=" ...")  # on one line, and so is its end
         raise ModelError(f"model {model!r} cannot be loaded: {reason}") from exc
     if tokenizer.chat_template is None:
         raise ModelError(f"model {model!r} has no chat template; use an instruction-tuned model")

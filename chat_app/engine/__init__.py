@@ -56,6 +56,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def check(self, request: GenerationRequest) -> None:
+        """Raise the `InvalidRequestError` of `stream`, if there would be one; makes nothing."""
+        ...
+
     async def load(self, adapter: str, path: Path) -> None:
         """Verify and load an adapter beside the others, without disturbing replies in flight."""
         ...

@@ -119,6 +119,17 @@ class LocalEngine:
         finally:
             ticket.cancelled = True
 
+    async def check(self, request: GenerationRequest) -> None:
+        """Try a request's prompt between two steps; nothing is known while the model is loaded."""
+        base = self._base
+
+        def prompt() -> None:
+            assert base is not None
+            _row(base, request)
+
+        if base is not None and self._thread.is_alive():
+            await self._between_steps(prompt)
+
     async def load(self, adapter: str, path: Path) -> None:
         """Verify an adapter beside the decoding and attach it between two steps."""
         base = self._base

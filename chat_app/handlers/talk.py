@@ -62,6 +62,7 @@ class Talk:
         try:
             if (rater_id, tab) in self._stops:
                 raise RefusedError(STILL_WRITING)
+            await self._service.check_fits(text)
             said = await asyncio.to_thread(self._ask_after, rater_id, last_id, text)
         except Exception as exc:
             view = await asyncio.to_thread(view_at, self._service, rater_id, last_id)
@@ -94,6 +95,7 @@ class Talk:
             old = (await asyncio.to_thread(self._path, rater_id, message_id))[-1]
             if old.role == "assistant":
                 raise InvalidRequestError(f"{message_id} is a reply; only questions are reworded")
+            await self._service.check_fits(text)
             said = await asyncio.to_thread(
                 self._service.ask,
                 rater_id,

@@ -1,7 +1,4 @@
-"""The panel that asks for one more comparison, whose words are not from the person's conversation.
-
-Texts go through Markdown with HTML sanitised.
-"""
+"""The panel that asks for one more comparison, on words that are not from the conversation."""
 
 from typing import Any
 
@@ -9,6 +6,7 @@ import gradio as gr
 
 from chat_app.handlers.views import Asked
 from chat_app.handlers.votes import CHOICES
+from chat_app.pages.words import Words
 
 Update = dict[Any, Any]
 
@@ -19,11 +17,12 @@ SPEAKERS = {"system": "Instructions", "user": "Question", "assistant": "Reply"}
 class AskedPanel:
     """The components; built inside an open ``gr.Blocks``."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: Words) -> None:
+        self._words = words
         self.id = gr.Textbox(visible=False)
         with gr.Column(visible=False, elem_classes="card", elem_id="asked") as self.panel:
             gr.Markdown(TITLE)
-            self.prompt = gr.Markdown()
+            self.prompt = words.card()
             with gr.Row():
                 self.replies = [self._reply("a"), self._reply("b")]
             with gr.Row():
@@ -35,7 +34,7 @@ class AskedPanel:
 
     def _reply(self, name: str) -> gr.Markdown:
         with gr.Column(elem_classes="card", min_width=260, elem_id=f"asked-{name}"):
-            return gr.Markdown()
+            return self._words.card()
 
     @property
     def everything(self) -> list[Any]:
@@ -46,11 +45,12 @@ class AskedPanel:
         """The panel for a comparison; none hides it."""
         if asked is None:
             return {self.panel: gr.update(visible=False), self.id: ""}
-        prompt = "\n\n".join(f"**{SPEAKERS[role]}:** {content}" for role, content in asked.prompt)
+        titled = self._words.titled
+        prompt = "\n\n".join(titled(SPEAKERS[role], content) for role, content in asked.prompt)
         return {
             self.panel: gr.update(visible=True),
             self.id: asked.id,
             self.prompt: prompt,
-            self.replies[0]: f"**A**\n\n{asked.a}",
-            self.replies[1]: f"**B**\n\n{asked.b}",
+            self.replies[0]: titled("A", asked.a),
+            self.replies[1]: titled("B", asked.b),
         }

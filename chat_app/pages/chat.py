@@ -18,6 +18,7 @@ from chat_app.handlers.views import ChatView, Panel
 from chat_app.handlers.votes import Votes
 from chat_app.pages.chat_parts import ChatParts, Update, show_header, show_receipts
 from chat_app.pages.shared import BLOCKS, EVENT
+from chat_app.pages.words import DECODE_EDITS, Words
 from chat_app.service import ChatService
 
 HEADER_S = 5.0  # seconds between looks at what is served
@@ -27,7 +28,7 @@ WITHDRAWN = "Done: no vote of yours is used from now on."
 THANKS = "Saved, thank you."
 OPEN_SIDEBAR = """() => { if (window.innerWidth >= 768)
     document.querySelector('#sidebar button[aria-label="Toggle Sidebar"]')?.click() }"""
-FOCUS = "() => document.querySelector('#composer textarea')?.focus()"
+FOCUS = "() => document.querySelector('#composer textarea')?.focus({preventScroll: true})"
 UNFINISHED = "This reply is still being written; vote when it is complete."
 
 
@@ -43,16 +44,19 @@ class ChatPage:
         """Lay the page out and wire it."""
         blocks: gr.Blocks
         with gr.Blocks(title="feedback-chat", **BLOCKS) as blocks:
-            self._parts = ChatParts(message_chars=self._service.settings.limits.message_chars)
+            settings = self._service.settings
+            words = Words(settings.markdown)
+            self._parts = ChatParts(message_chars=settings.limits.message_chars, words=words)
+            if not words.markdown:
+                blocks.load(None, None, None, js=DECODE_EDITS, **EVENT)
             self._wire(blocks)
         return blocks
 
     def _wire(self, blocks: gr.Blocks) -> None:
         parts, everything = self._parts, self._parts.everything
         blocks.load(None, None, None, js=OPEN_SIDEBAR, **EVENT)
-        blocks.load(self._on_load, None, [*everything, parts.notice, parts.header], **EVENT).then(
-            None, None, None, js=FOCUS, **EVENT
-        )
+        loaded = [*everything, parts.notice, parts.counting, parts.header]
+        blocks.load(self._on_load, None, loaded, **EVENT).then(None, None, None, js=FOCUS, **EVENT)
         gr.Timer(HEADER_S).tick(self._header, None, parts.header, queue=False, **EVENT)
         gr.on(
             [parts.go.click, parts.text.submit],
@@ -97,10 +101,19 @@ class ChatPage:
                 **EVENT,
             )
         parts.asked.close.click(lambda: gr.update(visible=False), None, parts.asked.panel, **EVENT)
-        parts.agree.click(self._on_consent(True), None, parts.notice, **EVENT)
+        self._wire_data()
+
+    def _wire_data(self) -> None:
+        parts = self._parts
+        gr.on(
+            [parts.agree.click, parts.reconsider.click],
+            self._on_consent(True),
+            None,
+            parts.consent,
+            **EVENT,
+        )
         parts.decline.click(self._on_decline, None, parts.notice, **EVENT)
-        parts.reconsider.click(lambda: gr.update(visible=True), None, parts.notice, **EVENT)
-        parts.withdraw.click(self._on_consent(False), None, parts.notice, **EVENT)
+        parts.withdraw.click(self._on_consent(False), None, parts.consent, **EVENT)
         parts.refresh.click(self._receipts, None, parts.receipts, **EVENT)
 
     def _on_load(self, request: gr.Request) -> Update:
@@ -110,7 +123,7 @@ class ChatPage:
         if view.problem:
             gr.Warning(html.escape(view.problem))
             return update
-        update[self._parts.notice] = gr.update(visible=not self._votes.consented(rater))
+        update |= self._parts.show_consent(self._votes.consented(rater))
         update[self._parts.header] = self._header()
         update[self._parts.receipts] = self._receipts(request)
         return update
@@ -210,12 +223,13 @@ class ChatPage:
         return answered
 
     def _on_consent(self, given: bool) -> Any:
-        def answered(request: gr.Request) -> Any:
+        def answered(request: gr.Request) -> Update:
             if problem := self._votes.consent(_rater(request), given=given):
                 gr.Warning(html.escape(problem))
-                return gr.update()
+                return {self._parts.receipts: gr.update()}
             gr.Info(AGREED if given else WITHDRAWN)
-            return gr.update(visible=not given)
+            shown = self._parts.show_consent(given)
+            return {**shown, self._parts.receipts: self._receipts(request)}
 
         return answered
 

@@ -1,8 +1,8 @@
 """The components of the chat page, and how a view of the conversation fills them.
 
 The ids of the messages travel in the conversation's own metadata, so that a click names the reply
-that was clicked even after a restart. Text from people and models goes through Markdown with HTML
-sanitised, or is escaped here.
+that was clicked even after a restart. Text from people and models is drawn by `Words`, or escaped
+here.
 It knows no event: see ``chat.py``.
 """
 
@@ -16,6 +16,7 @@ from chat_app.handlers.receipts import Receipt
 from chat_app.handlers.views import ChatView, Panel, Shown, short
 from chat_app.handlers.votes import CHOICES, COMMENT_CHARS, REASONS
 from chat_app.pages.asked_panel import AskedPanel
+from chat_app.pages.words import Words
 
 Update = dict[Any, Any]
 
@@ -33,6 +34,8 @@ EXAMPLES = (
 )
 DATA = """Conversations and votes are kept under a random id in a cookie of this browser. Without
 your agreement nothing that you say is trained on."""
+COUNTING = "At present your votes <b>count</b>."
+NOT_COUNTING = "At present your votes do <b>not</b> count."
 CHOOSE_FIRST = "Choose between the two replies above to go on."
 LOADING = "Loading …"
 WRITE = "Write a message"
@@ -43,7 +46,8 @@ NO_RECEIPTS = "Nothing yet. Each of your votes will be listed here with what bec
 class ChatParts:
     """Every component of the page; built inside an open ``gr.Blocks``."""
 
-    def __init__(self, *, message_chars: int) -> None:
+    def __init__(self, *, message_chars: int, words: Words) -> None:
+        self._words = words
         self._sidebar()
         with gr.Column(elem_classes="page"):
             self.header = gr.HTML()
@@ -51,7 +55,7 @@ class ChatParts:
             self._conversation()
             self._pair()
             self._panel()
-            self.asked = AskedPanel()
+            self.asked = AskedPanel(words)
             self._composer(message_chars)
 
     def _sidebar(self) -> None:
@@ -64,6 +68,7 @@ class ChatParts:
                 self.refresh = gr.Button("Refresh", size="sm")
             with gr.Accordion("Your data", open=False):
                 gr.Markdown(DATA, elem_classes="quiet")
+                self.counting = gr.HTML(elem_id="counting")
                 self.reconsider = gr.Button("Let my votes count", size="sm")
                 self.withdraw = gr.Button("Stop using my votes", size="sm")
 
@@ -81,7 +86,8 @@ class ChatParts:
             elem_id="chat",
             height="auto",  # the style sheet sets it, by what else is on the page
             editable="all",
-            buttons=["copy"],
+            buttons=["copy"] if self._words.markdown else [],  # it would copy escaped text
+            render_markdown=self._words.markdown,
             placeholder=LOADING,
             group_consecutive_messages=False,
             allow_tags=False,
@@ -103,13 +109,13 @@ class ChatParts:
 
     def _reply(self, name: str) -> gr.Markdown:
         with gr.Column(elem_classes="card", min_width=260, elem_id=f"reply-{name}"):
-            return gr.Markdown()
+            return self._words.card()
 
     def _panel(self) -> None:
         self.panel_id = gr.Textbox(visible=False)
         self.panel_value = gr.Textbox(visible=False)
         with gr.Column(visible=False, elem_classes="card", elem_id="panel") as self.panel:
-            self.panel_title = gr.Markdown()
+            self.panel_title = gr.HTML()
             with gr.Column(elem_id="reasons") as self.why:
                 self.tags = gr.CheckboxGroup([], label="Why? (optional)", elem_id="tags")
                 self.comment = gr.Textbox(
@@ -177,6 +183,11 @@ class ChatParts:
             self.receipts,
         ]
 
+    @property
+    def consent(self) -> list[Any]:
+        """What follows from an agreement, given or taken back."""
+        return [self.notice, self.counting, self.receipts]
+
     # Views to updates
 
     def show(self, view: ChatView) -> Update:
@@ -186,7 +197,7 @@ class ChatParts:
         """
         if view.problem and view.conversation_id is None:
             return {self.text: _text(view, waiting=False), self.go: gr.update(interactive=True)}
-        update: Update = {self.chat: gr.update(value=_history(view.messages))}
+        update: Update = {self.chat: gr.update(value=self._history(view.messages))}
         if view.pair is not None:
             update |= self._show_pair(view)
         if view.busy and view.draft is None:
@@ -194,7 +205,7 @@ class ChatParts:
         waiting, thumbs = view.pair is not None, _thumbs(view.messages)
         idle = not view.busy and not waiting
         update |= {
-            self.chat: gr.update(value=_history(view.messages), feedback_value=thumbs),
+            self.chat: gr.update(value=self._history(view.messages), feedback_value=thumbs),
             self.pair: gr.update(visible=waiting),
             self.panel: gr.update(visible=False),
             self.note: f'<p class="quiet" role="status">{html.escape(view.note)}</p>',
@@ -217,6 +228,11 @@ class ChatParts:
         update[self.chat] = {**update.get(self.chat, gr.update()), **empty}
         return update
 
+    def show_consent(self, given: bool) -> Update:
+        """Whether votes count at present; who has not agreed sees the notice."""
+        state = f'<p role="status">{COUNTING if given else NOT_COUNTING}</p>'
+        return {self.notice: gr.update(visible=not given), self.counting: state}
+
     def _show_pair(self, view: ChatView) -> Update:
         assert view.pair is not None
         ready = bool(view.pair.id)
@@ -224,10 +240,17 @@ class ChatParts:
         return {
             self.pair: gr.update(visible=True),
             self.pair_id: view.pair.id,
-            self.replies[0]: f"**A**\n\n{view.pair.a}",
-            self.replies[1]: f"**B**\n\n{view.pair.b}",
+            self.replies[0]: self._words.titled("A", view.pair.a),
+            self.replies[1]: self._words.titled("B", view.pair.b),
             **buttons,
         }
+
+    def _history(self, messages: Sequence[Shown]) -> list[dict[str, Any]]:
+        bubble = self._words.bubble
+        return [
+            {"role": m.role, "content": bubble(m.content or "…"), "metadata": {"id": m.id}}
+            for m in messages
+        ]
 
     def show_panel(self, panel: Panel) -> Update:
         """The feedback panel of one reply."""
@@ -237,7 +260,7 @@ class ChatParts:
             self.panel: gr.update(visible=True),
             self.panel_id: panel.message_id,
             self.panel_value: str(panel.value),
-            self.panel_title: f"**{verdict}** {about}",
+            self.panel_title: f"<b>{verdict}</b> {html.escape(about)}",
             self.why: gr.update(visible=panel.value != 0),
             self.tags: gr.update(
                 choices=list(REASONS.get(panel.value, ())), value=list(panel.tags)
@@ -267,12 +290,6 @@ def show_receipts(receipts: Sequence[Receipt]) -> str:
     return (
         f'<p class="quiet">Thank you. Newest first:</p><ul class="receipts">{"".join(items)}</ul>'
     )
-
-
-def _history(messages: Sequence[Shown]) -> list[dict[str, Any]]:
-    return [
-        {"role": m.role, "content": m.content or "…", "metadata": {"id": m.id}} for m in messages
-    ]
 
 
 def _thumbs(messages: Sequence[Shown]) -> list[str | None]:

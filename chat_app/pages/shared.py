@@ -144,6 +144,8 @@ CSS = """
 #pair .card, #asked .card { flex-grow: 1 !important; }
 #chat button[aria-label="Clear"] { display: none; }  /* would empty the view but not the record */
 #chat .placeholder { text-align: center; }
+#chat .message-markdown-disabled, .said { white-space: pre-wrap !important;
+  overflow-wrap: anywhere; }
 #chat .example { border: 1px solid var(--line); border-radius: 12px; }
 #sidebar .block, #sidebar .form { background: none; border: 0; }
 #conversations { padding: 0; }

@@ -13,20 +13,29 @@ from feedback_store.store import FeedbackStore
 
 
 class FakeEngine:
-    """Says "one two" to everything; a test may take away its room or break its loading."""
+    """Says "one two" to everything; a test may have it say other things, or break it."""
 
     def __init__(self) -> None:
         self.room = 8
+        self.says: list[str] = []  # before "one two", each once
+        self.seeds: list[int] = []  # of what was asked for
         self.adapters: list[str] = []
         self.loading: Callable[[str], None] = lambda adapter: None
         self.waits = False  # after the first piece, for ever
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Two pieces, or one and then nothing more."""
+        self.seeds.append(request.seed)
+        if self.says:
+            yield Piece(self.says.pop(0), "stop", 3, 1)
+            return
         yield Piece("one")
         if self.waits:
             await asyncio.Event().wait()
         yield Piece(" two", "stop", 3, 2)
+
+    async def check(self, request: GenerationRequest) -> None:
+        """Every prompt fits."""
 
     async def load(self, adapter: str, path: Path) -> None:
         """Load, unless the test says otherwise."""

@@ -126,6 +126,13 @@ def test_candidates_are_blind_until_the_choice_is_stored(served: Running) -> Non
     assert replies[0].seed != replies[1].seed
 
 
+def test_replies_that_all_say_the_same_leave_nothing_to_choose(served: Running) -> None:
+    with served.client() as client:
+        shown = compare(client, temperature=0)
+    assert shown["candidates_id"] is None
+    assert len(shown["replies"]) == 1
+
+
 def test_three_candidates_can_be_ranked_and_not_chosen_between(served: Running) -> None:
     with served.client() as client:
         shown = compare(client, n=3)["candidates_id"]
@@ -304,6 +311,33 @@ def test_a_wrong_request_is_told_what_is_wrong(
     assert answer.status_code == 400
     assert says in answer.json()["error"]["message"]
     assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("{bad", "the body is not JSON: Expecting property name enclosed in double quotes at "
+         "character 1; send one JSON object"),
+        ("", "body: Field required"),
+        ("[1]", "body: Input should be a valid dictionary or object to extract fields from, "
+         "got [1]"),
+        ('{"messages": [], "n": 2}', "n: Input should be 1, got 2"),
+        ('{"messages": [], "seed": "x"}', "seed: Input should be a valid integer, unable to parse "
+         'string as an integer, got "x"'),
+        ('{"messages": "' + "y" * 100 + '"}', 'messages: Input should be a valid list, got "'
+         + "y" * 59 + "..."),
+        ('{"messages": "\\ud800\u00e9"}', 'messages: Input should be a valid list, got "?\u00e9"'),
+        ("{}", "messages: Field required"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_named_with_its_field_and_cut_short(
+    served: Running, body: str, says: str
+) -> None:
+    with served.client() as client:
+        headers = {"content-type": "application/json"}
+        answer = client.post("/v1/chat/completions", content=body.encode(), headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == says
 
 
 def test_ids_that_do_not_exist_are_404_and_no_route_is_openai_shaped(served: Running) -> None:

@@ -110,8 +110,12 @@ def test_a_wrong_option_is_named_wherever_it_was_set(command: Command, tmp_path:
     said = one_line(command("status", FEEDBACK_CHAT_PORT="70000"), 2)
     assert "'port'" in said and "70000" in said
     assert "cycle" in one_line(command("status", FEEDBACK_CHAT_CYCLE="{broken"), 2)
+    assert "FEEDBACK_CHAT_PORT?" in one_line(command("status", FEEDBACK_CHAT_PROT="80"), 2)
     (tmp_path / "config.toml").write_text("port = = 1")
     assert "not valid TOML" in one_line(command("status", "--data", tmp_path), 2)
+    (tmp_path / "config.toml").write_bytes("host = 'h\xe4'".encode("latin-1"))
+    said = one_line(command("status", "--data", tmp_path), 2)
+    assert "config.toml is not UTF-8 at byte 9 (0xe4)" in said
 
 
 def test_a_port_in_use_is_one_line(command: Command, tmp_path: Path) -> None:
@@ -119,6 +123,29 @@ def test_a_port_in_use_is_one_line(command: Command, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         said = one_line(command("serve", "--data", tmp_path, "--port", port), 1)
     assert f"127.0.0.1:{port}" in said and "--port" in said
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_a_host_that_is_not_this_machine_is_blamed_on_the_host(
+    command: Command, tmp_path: Path, host: str
+) -> None:
+    said = one_line(command("serve", "--data", tmp_path, "--host", host, "--port", "0"), 1)
+    assert f"{host}:0" in said and "another with --host" in said and "--port" not in said
+
+
+def test_a_directory_that_is_no_model_says_what_it_lacks(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    needed = ["config.json", "a tokenizer (tokenizer.json)", "weights (model.safetensors)"]
+    for command_name in ("serve", "cycle"):
+        said = one_line(command(command_name, "--data", data, "--model", folder), 1)
+        assert f"it lacks {', '.join(needed)};" in said and "save_pretrained" in said
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    said = one_line(command("serve", "--data", data, "--model", folder), 1)
+    assert f"it lacks {needed[1]};" in said
 
 
 def test_a_wrong_line_of_hidden_tests_is_one_line_at_start(

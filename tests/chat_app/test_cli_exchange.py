@@ -5,10 +5,12 @@ import json
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from feedback_store.imports import ImportReport
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
 from tests.chat_app import test_cli
@@ -48,9 +50,20 @@ def test_an_export_goes_where_it_is_told(
 def test_a_kept_export_lies_in_the_data_directory_and_is_forgotten_with_the_rater(
     command: Command, data: Path
 ) -> None:
-    done = command("export", "--keep", "parquet", "--format", "sft", "--data", data, "--json")
+    done = command(
+        "export",
+        "--keep",
+        "parquet",
+        "--format",
+        "prompts",
+        "--split",
+        "all",
+        "--data",
+        data,
+        "--json",
+    )
     file = Path(json.loads(done.stdout)["path"])
-    assert file.parent == (data / "exports").resolve() and file.name.startswith("sft-")
+    assert file.parent == (data / "exports").resolve() and file.name.startswith("prompts-")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     assert command("forget", "rater-1", "--yes", "--data", data).returncode == 0
@@ -67,13 +80,23 @@ def test_filters_reach_the_store_and_what_is_left_out_is_said(command: Command, 
     assert "1 rows of preference; ties left out: 1" in one_line(command(*words), 0)
     done = command(*words, "--adapter", "policy-000001")
     assert done.stdout == "" and "0 rows of preference; ties left out: 1" in one_line(done, 0)
-    for option in (["--since", "2999-01-01"], ["--rater", "x"], ["--source", "edit"]):
-        assert command(*words, *option).stdout == ""
+    for option in (["--since", "2999-01-01"], ["--source", "edit"]):
+        done = command(*words, *option)
+        assert done.stdout == "" and "0 rows of preference" in one_line(done, 0)
     row = json.loads(command(*words, "--with-metadata", "--min-weight", "1").stdout)
     assert (row["rater"], row["source"], row["weight"]) == ("rater-1", "choice", 1.0)
     more = ["--split-comparisons", "--split", "all"]
     pairs = command("export", "--format", "unpaired", *more, "--data", data)
     assert [json.loads(line)["label"] for line in pairs.stdout.splitlines()] == [True, False]
+
+
+def test_an_empty_data_set_is_refused_and_leaves_no_file(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    words = ["export", "--format", "preference", "--source", "edit", "--data", data]
+    said = one_line(command(*words, "--to", tmp_path / "new" / "empty.parquet"), 3)
+    assert "0 rows of preference fit" in said and "empty.parquet" in said
+    assert not list(tmp_path.glob("new/*"))
 
 
 def test_held_out_questions_are_exported_only_if_asked_for(command: Command, data: Path) -> None:
@@ -107,6 +130,9 @@ def test_held_out_questions_are_exported_only_if_asked_for(command: Command, dat
         (["a.jsonl", "--keep", "jsonl"], "one place"),
         (["--keep", "parquet"], "events do not fit"),
         (["--to", "/dev/null"], "not a regular file"),
+        (["--format", "preference", "--source", "bogus"], "use one of 'choice'"),
+        (["--format", "preference", "--rater", "nobody"], "no rater 'nobody'"),
+        (["--format", "preference", "--adapter", "policy-999999"], "no adapter 'policy-999999'"),
     ],
 )
 def test_an_export_that_makes_no_sense_is_wrong_usage(
@@ -163,6 +189,47 @@ def test_an_import_makes_a_new_store_only_if_told_to(
     assert f"no database in {new}" in said and "--create" in said and not new.exists()
     assert "1 judgements are new" in command(*words, "--create").stdout
     assert "0 judgements are new" in command(*words).stdout
+
+
+def test_an_import_that_fails_leaves_no_new_store(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    event = command("export", "--data", data).stdout
+    cut, new, there = tmp_path / "cut.jsonl", tmp_path / "new", tmp_path / "there"
+    there.mkdir()
+    for form, text in (
+        ("events", event + event[:40]),
+        ("events", '{"event": "thumb"}'),
+        ("hh", GOOD[:40]),
+    ):
+        cut.write_text(text)
+        for place in (new, there):
+            words = ["import", cut, "--format", form, "--create", "--data", place]
+            one_line(command(*words), 2 if text != '{"event": "thumb"}' else 1)
+        assert not new.exists() and not list(there.iterdir())
+
+
+def test_a_new_store_is_whole_and_private_and_replaces_none(
+    command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, new = tmp_path / "hh.jsonl", tmp_path / "new"
+    file.write_text(GOOD)
+    words = ["import", file, "--format", "hh", "--create", "--data"]
+    assert command(*words, new).returncode == 0
+    assert [path.name for path in new.iterdir()] == ["feedback.db"]
+    assert stat.S_IMODE((new / "feedback.db").stat().st_mode) == 0o600
+    assert "1 judgements are new" in command(*words, data).stdout
+    late = tmp_path / "late"
+    original = FeedbackStore.import_documents
+
+    def beaten(store: FeedbackStore, *given: Any) -> ImportReport:
+        (late / "feedback.db").write_text("theirs")
+        return original(store, *given)
+
+    monkeypatch.setattr(FeedbackStore, "import_documents", beaten)
+    assert "File exists" in one_line(command(*words, late), 1)
+    assert [path.name for path in late.iterdir()] == ["feedback.db"]
+    assert (late / "feedback.db").read_text() == "theirs"
 
 
 def test_lines_may_come_from_standard_input(

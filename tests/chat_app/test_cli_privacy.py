@@ -16,7 +16,7 @@ import pytest
 
 from chat_app.cli import main
 from feedback_store.export_rows import ExportOptions
-from feedback_store.ids import iso_utc
+from feedback_store.ids import iso_utc, new_id
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
 
@@ -123,7 +123,7 @@ def make_data(data: Path, *, rows: int) -> None:
             if form != "events":
                 store.export_file(data / "exports" / "tables" / f"{form}.parquet", form)
         store.export_file(data / "mine.jsonl", "events", ExportOptions(rater="ann-id"))
-        forgettable = data / "exports" / ".prompts.jsonl.99.partial"  # of a killed process
+        forgettable = data / "exports" / f".prompts.jsonl.{new_id()}.partial"  # of a killed process
         forgettable.write_text("\n".join(CANARIES))
     report = data / "cycles" / "000001" / "report.json"
     report.parent.mkdir(parents=True)
@@ -311,6 +311,8 @@ def age(data: Path, rater: str, days: float) -> None:
         db.execute(
             f"UPDATE messages SET created_at = ? WHERE conversation_id IN {mine}", [then, rater]
         )
+        db.execute("UPDATE conversations SET created_at = ? WHERE rater_id = ?", [then, rater])
+        db.execute("UPDATE raters SET created_at = ? WHERE id = ?", [then, rater])
 
 
 def test_a_sweep_deletes_what_is_old_and_says_how_much(command: Command, tmp_path: Path) -> None:

@@ -78,6 +78,13 @@ def test_the_words_for_people_say_the_same(command: Command, data: Path) -> None
     assert "is quarantined: sells votes" in command(*words)[1]
 
 
+def test_a_second_quarantine_notes_the_new_reason(command: Command, data: Path) -> None:
+    words = ["raters", "quarantine", "rater-1", "--data", data, "--json", "--reason"]
+    first, second = (facts_of(command(*words, reason)) for reason in ("spam", "sells votes"))
+    assert (first["reason"], second["reason"]) == ("spam", "sells votes")
+    assert first["quarantined_at"] == second["quarantined_at"] is not None
+
+
 def test_hidden_tests_passed_and_taken_are_shown(command: Command, data: Path) -> None:
     with FeedbackStore(data / "feedback.db") as store:
         item = GoldItem(({"role": "user", "content": "Capital of Italy?"},), "Rome.", "Go away.")

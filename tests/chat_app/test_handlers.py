@@ -127,6 +127,20 @@ def test_an_unusable_message_comes_back_and_is_not_stored(
     assert service.store.counts()["messages"] == 0
 
 
+def test_a_message_that_the_model_cannot_read_leaves_the_chat_as_it_was(
+    talk: Talk, service: ChatService
+) -> None:
+    before, long = say(talk, "hello"), "too long " * 80
+    sent = say(talk, long, before)
+    (edited,) = watch(talk.edit(ANN, before.messages[0].id, long, tab="t"))
+    for view in (sent, edited):
+        assert "does not fit the model" in view.problem and view.note == ""
+        assert view.messages == before.messages
+    assert sent.draft == long
+    assert service.store.counts()["messages"] == 2
+    assert talk.opened(ANN).messages == before.messages
+
+
 def test_stopping_keeps_the_part_which_cannot_be_judged(
     service: ChatService, talk: Talk, votes: Votes
 ) -> None:

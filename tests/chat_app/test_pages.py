@@ -20,6 +20,7 @@ from chat_app.cli_starter import stage_bar
 from chat_app.handlers.report import parse_report
 from chat_app.pages import shared
 from chat_app.pages.operator_parts import _verdict
+from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -33,7 +34,11 @@ FLAGS = [
     "--no-first-run",
 ]
 TOKEN = "the-operators-token"
-GOLD = {"prompt": "Which <b>city</b> is it?", "better": "It is Rome.", "worse": "Go away."}
+PICTURE = "![p](http://elsewhere.example/pixel.png)"
+TRICKY = (
+    f"Use <script> and <b>bold</b>, 5 < 6 > 2 &amp; ${{1 + 1}} {{{{x}}}}:\n\n    *it* {PICTURE}"
+)
+GOLD = {"prompt": f"Which <b>city</b> is it? {PICTURE}", "better": "It is Rome.", "worse": "Go."}
 expect.set_options(timeout=15_000)
 
 needs_chromium = pytest.mark.skipif(
@@ -72,6 +77,7 @@ class Server:
         quantization: str = "none",
         tokens: int = 12,
         gold: Path | None = None,
+        markdown: bool = False,
     ) -> None:
         self.data = data
         self._command = [sys.executable, "-m", "chat_app", "serve", "--data", str(data)]
@@ -80,6 +86,7 @@ class Server:
         self._options = {
             "FEEDBACK_CHAT_OPERATOR_TOKEN": TOKEN,
             "FEEDBACK_CHAT_SAMPLING__MAX_NEW_TOKENS": str(tokens),
+            "FEEDBACK_CHAT_MARKDOWN": str(markdown),
             "GRADIO_SHARE": "True",  # which the pages ignore
         }
         if gold is not None:
@@ -162,7 +169,7 @@ def say(page: Page, text: str) -> None:
 def answer_one_more(page: Page) -> None:
     """Answer the hidden test, rightly."""
     asked = page.locator("#asked")
-    expect(asked.get_by_text("Which city is it?")).to_be_visible()
+    expect(asked.get_by_text(GOLD["prompt"])).to_be_visible()
     right = "A" if "It is Rome." in page.locator("#asked-a").inner_text() else "B"
     asked.get_by_role("button", name=f"{right} is better").click()
     expect(page.get_by_text("Saved, thank you.")).to_be_visible()
@@ -250,6 +257,126 @@ def test_a_refused_vote_is_not_shown_as_a_vote(visitor: BrowserContext, server: 
     expect(page.get_by_text("Nothing was saved")).to_be_visible()
     expect(page.get_by_role("button", name="Liked")).to_have_count(0)
     assert page.title() == "feedback-chat"
+
+
+def converse(visitor: BrowserContext, server: Server, text: str) -> Page:
+    """Show a text as a question, a reply and two blind replies; their conversation is new."""
+    page = open_chat(visitor, server)
+    page.get_by_role("button", name="I agree").click()
+    say(page, text)
+    with FeedbackStore(server.data / "feedback.db") as store:
+        rater = store.raters()[-1].id
+        conversation = store.conversations(rater)[0].id
+        question = store.messages(conversation)[0].id
+        reply = store.add_message(conversation, "assistant", text, parent_id=question)
+        again = store.add_message(conversation, "user", "Once more", parent_id=reply.id)
+        pair = [CandidateReply(each, adapter="policy-000000") for each in (text, "Other.")]
+        store.add_candidates(again.id, pair, rater_id=rater)
+    return open_chat(visitor, server)
+
+
+def fetched_elsewhere(visitor: BrowserContext) -> list[str]:
+    """What browsers are about to ask other hosts for, filled from now on."""
+    fetched: list[str] = []
+    visitor.route(
+        lambda url: "127.0.0.1" not in url,
+        lambda route: (fetched.append(route.request.url), route.abort()),
+    )
+    return fetched
+
+
+@needs_chromium
+def test_what_was_said_is_drawn_as_the_text_that_it_is(
+    visitor: BrowserContext, server: Server
+) -> None:
+    fetched = fetched_elsewhere(visitor)
+    page = converse(visitor, server, TRICKY)
+    for place in ("#chat [data-testid=user] >> nth=0", "#chat [data-testid=bot]", "#pair"):
+        assert TRICKY in page.locator(place).inner_text()
+    expect(page.locator("#conversations")).to_contain_text("<script> and <b>bold")
+    page.get_by_role("button", name="A is better").click()
+    answer_one_more(page)
+    page.get_by_role("button", name="Like", exact=True).last.click()
+    expect(page.locator("#panel")).to_contain_text("Use <script> and <b>bold</b>, 5 < 6 > 2 &amp;")
+    page.get_by_role("button", name="Edit").last.click()
+    expect(page.locator("#chat textarea")).to_have_value(TRICKY)
+    page.keyboard.press("Control+End")
+    page.keyboard.type(" &lt;")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("Saved; see")).to_be_visible()
+    with FeedbackStore(server.data / "feedback.db") as store:
+        assert store.demonstrations()[-1].content == f"{TRICKY} &lt;"
+    page.get_by_role("button", name="What became of your votes").click()
+    expect(page.locator("#receipts")).to_contain_text("Use <script>")
+    assert fetched == []
+
+
+@needs_chromium
+def test_an_operator_may_have_markdown_which_still_fetches_nothing(
+    visitor: BrowserContext, tiny_model: Path, tmp_path: Path
+) -> None:
+    server = Server(tmp_path / "data", tiny_model, markdown=True)
+    server.start()
+    try:
+        fetched = fetched_elsewhere(visitor)
+        page = converse(visitor, server, PICTURE)
+        for place in ("#chat [data-testid=user] >> nth=0", "#chat [data-testid=bot]", "#pair"):
+            expect(page.locator(f"{place} >> img")).to_have_count(1)
+        page.wait_for_timeout(500)
+        assert fetched == []
+        page.close()  # its event stream would keep the server for the grace period
+    finally:
+        server.stop()
+
+
+@needs_chromium
+def test_no_page_breaks_the_policy_on_its_own_origin(
+    visitor: BrowserContext, server: Server
+) -> None:
+    complaints: list[str] = []
+    visitor.on("console", lambda line: complaints.append(line.text))
+    open_chat(visitor, server)
+    page = visitor.pages[0]
+    page.goto(f"{server.url}/operator?token={TOKEN}")
+    expect(page.get_by_text("serving: policy-000000")).to_be_visible()
+    assert [line for line in complaints if "Content Security Policy" in line] == []
+
+
+@needs_chromium
+def test_the_page_says_at_once_whether_votes_count(visitor: BrowserContext, server: Server) -> None:
+    page = open_chat(visitor, server)
+    notice, counting = page.locator("#notice"), page.locator("#counting")
+    page.get_by_role("button", name="Your data").click()
+    page.get_by_role("button", name="What became of your votes").click()
+    expect(notice).to_be_visible()
+    expect(counting).to_have_text("At present your votes do not count.")
+    page.get_by_role("button", name="Let my votes count").click()
+    expect(notice).to_have_count(0)
+    expect(counting).to_have_text("At present your votes count.")
+    say(page, "hello")
+    page.get_by_role("button", name="Like", exact=True).click()
+    expect(page.locator("#receipts")).to_contain_text("in the next cycle")
+    page.get_by_role("button", name="Stop using my votes").click()
+    expect(page.locator("#receipts")).to_contain_text("Counts for nothing now")
+    expect(counting).to_have_text("At present your votes do not count.")
+    expect(notice).to_be_visible()
+    page.get_by_role("button", name="Let my votes count").click()
+    expect(page.locator("#receipts")).to_contain_text("in the next cycle")
+    expect(notice).to_have_count(0)
+    page.reload()
+    page.get_by_role("button", name="Your data").click()
+    expect(counting).to_have_text("At present your votes count.")
+
+
+@needs_chromium
+def test_a_phone_opens_the_page_at_its_top(visitor: BrowserContext, server: Server) -> None:
+    page = visitor.new_page()
+    page.set_viewport_size({"width": 390, "height": 780})
+    open_chat(visitor, server)
+    expect(page.get_by_role("textbox", name="Your message")).to_be_focused()
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.scrollY") == 0
+    expect(page.get_by_role("heading", name="feedback-chat")).to_be_in_viewport()
 
 
 @needs_chromium

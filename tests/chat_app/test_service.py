@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from chat_app.engine import Sampling
 from chat_app.errors import BusyError
+from chat_app.handlers.talk import Talk
+from chat_app.replies import REDRAWS, Candidates
 from chat_app.service import ChatService
 from feedback_store.store import FeedbackStore
 from tests.chat_app.fakes import FakeEngine, fake_service
@@ -73,3 +76,46 @@ def test_a_conversation_that_cannot_be_answered_now_is_not_stored(
     with pytest.raises(BusyError, match="too many requests"):
         service.ask_all(ANN, [{"role": "user", "content": "hello"}])
     assert service.conversations(ANN) == []
+
+
+def compare(service: ChatService, *, n: int = 2, temperature: float = 1.0) -> Candidates:
+    said = service.ask(ANN, "hello")
+
+    async def read() -> list[Candidates | None]:
+        sampling = Sampling(temperature)
+        pieces = service.candidates(ANN, said.id, n=n, sampling=sampling)
+        return [piece.candidates async for piece in pieces]
+
+    stored = asyncio.run(read())[-1]
+    assert stored is not None
+    return stored
+
+
+def test_of_replies_that_say_the_same_the_later_is_made_anew(
+    service: ChatService, engine: FakeEngine
+) -> None:
+    engine.says = ["Rome.", "Rome.", " Rome.", "Milan."]
+    shown = compare(service)
+    assert [(m.label, m.content) for m in shown.messages] == [("a", "Rome."), ("b", "Milan.")]
+    assert [m.seed for m in shown.messages] == [engine.seeds[0], engine.seeds[3]]
+    assert service.candidates_of(ANN, shown.id) == shown
+
+
+@pytest.mark.parametrize(("temperature", "made"), [(1.0, 2 + REDRAWS), (0.0, 2)])
+def test_replies_that_stay_the_same_are_one_reply_with_nothing_to_choose(
+    service: ChatService, engine: FakeEngine, temperature: float, made: int
+) -> None:
+    shown = compare(service, temperature=temperature)
+    (reply,) = shown.messages
+    assert (reply.content, reply.label, reply.candidates_id) == ("one two", None, None)
+    assert (shown.id, len(engine.seeds)) == ("", made)
+    view = Talk(service).opened(ANN)
+    assert view.pair is None and view.last_id == reply.id
+
+
+def test_of_four_replies_the_distinct_ones_are_compared(
+    service: ChatService, engine: FakeEngine
+) -> None:
+    engine.says = ["Rome.", "Milan.", "Rome."]
+    contents = [message.content for message in compare(service, n=4).messages]
+    assert contents == ["Rome.", "Milan.", "one two"]

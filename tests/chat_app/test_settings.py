@@ -6,6 +6,7 @@ import pytest
 
 from chat_app.cli_data import open_store
 from chat_app.errors import InvalidRequestError
+from chat_app.scheduler import CycleProcess
 from chat_app.settings import load_settings
 from feedback_store.errors import StoreOpenError
 from feedback_store.store import FeedbackStore
@@ -59,6 +60,47 @@ def test_unknown_names_and_values_out_of_range_are_named(
     (tmp_path / "config.toml").write_text(text)
     with pytest.raises(InvalidRequestError, match=says):
         load_settings(data=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("FEEDBACK_CHAT_PROT", "FEEDBACK_CHAT_PROT names no option.* mean FEEDBACK_CHAT_PORT"),
+        ("FEEDBACK_CHAT_CYCEL__SEED", "FEEDBACK_CHAT_CYCEL__SEED .* mean FEEDBACK_CHAT_CYCLE"),
+        ("feedback_chat_prot", "feedback_chat_prot names no option"),
+        ("FEEDBACK_CHAT_CYCLE__SED", "'cycle.sed'"),
+        ("FEEDBACK_CHAT_XYZZY", "names no option; unset it"),
+    ],
+)
+def test_a_misspelled_environment_variable_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str
+) -> None:
+    monkeypatch.setenv(name, "80")
+    with pytest.raises(InvalidRequestError, match=says):
+        load_settings(data=tmp_path)
+
+
+def test_variables_that_are_no_options_but_ours_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.toml").write_text("port = 5\n")
+    monkeypatch.setenv("FEEDBACK_CHAT_CONFIG", str(tmp_path / "c.toml"))
+    monkeypatch.setenv("FEEDBACK_CHAT_DEBUG", "1")
+    monkeypatch.setenv("feedback_chat_host", "0.0.0.0")
+    monkeypatch.setenv("FEEDBACK_CHATTER", "another program's")
+    settings = load_settings(data=tmp_path)
+    assert (settings.port, settings.host) == (5, "0.0.0.0")
+
+
+def test_a_child_process_gets_no_variable_that_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text("port = 5\n")
+    settings = load_settings(data=tmp_path, model="tiny")
+    with FeedbackStore(settings.database, allow_old_sqlite=True) as store:
+        for name, value in CycleProcess(store, settings)._environment().items():
+            monkeypatch.setenv(name, value)
+    assert load_settings(data=tmp_path).model == "tiny"
 
 
 def test_the_operators_token_never_shows_in_a_printout() -> None:

@@ -1,6 +1,7 @@
 """Simulated visitors use the service as people would, and every event they count is stored."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,18 @@ def test_a_crowd_can_be_held_to_one_kind(served: Running) -> None:
     result = run_simulation(plan, show=False)
     assert dict(result.stored) == {"choices": 9}
     assert result.facts()["events"] == 9
+
+
+def test_replies_that_say_the_same_are_no_event_and_no_failure(
+    served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = served.service.default_sampling
+    surest = replace(sampling, temperature=0.0)
+    monkeypatch.setattr(type(served.service), "default_sampling", property(lambda _: surest))
+    plan = Plan(served.url, visitors=3, events=6, seed=1, at_once=3)
+    result = run_simulation(plan, show=False)
+    assert result.failed == 0
+    assert set(result.stored) <= {"thumbs", "demonstrations"}
 
 
 def test_an_address_without_a_service_is_said_at_once() -> None:

@@ -16,6 +16,7 @@ from feedback_store import (
     StoreUnavailableError,
     UnknownRecordError,
 )
+from feedback_store.export_rows import ExportOptions
 
 SECRET = "Xylophagous-Quokka"
 
@@ -203,7 +204,7 @@ def test_malformed_events_are_refused_whole_and_by_number(busy, tmp_path):
 def test_preferences_are_in_trls_format_without_ties(busy, ann):
     ann.choose(ann.shown("tea or coffee?", "tea", "coffee"), "tie")
     busy.refresh_comparisons()
-    rows = list(busy.export_preferences(split="all"))
+    rows = list(busy.export_rows("preference", ExportOptions(split="all")))
     assert all(row.keys() == {"prompt", "chosen", "rejected"} for row in rows)
     assert {
         "prompt": [{"role": "user", "content": "capital of France?"}],
@@ -213,7 +214,7 @@ def test_preferences_are_in_trls_format_without_ties(busy, ann):
     assert "coffee" not in json.dumps(rows)
     ties = sum(item.label == "tie" for item in busy.comparisons())
     assert len(rows) == len(busy.comparisons()) - ties
-    held_out = list(busy.export_preferences(split="held_out"))
+    held_out = list(busy.export_rows("preference", ExportOptions(split="held_out")))
     assert len(held_out) < len(rows)
 
 

@@ -3,7 +3,9 @@ import stat
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import datasets
 import pyarrow.parquet as pq
@@ -17,6 +19,7 @@ from feedback_store import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
+from feedback_store.dataset_files import write_lines, written
 from feedback_store.export_rows import METADATA, ExportOptions
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +63,6 @@ def test_preferences_leave_ties_out_and_count_them(told):
         "rejected": [said("Lyon")],
     } in found
     assert len(found) == 2 and left_out == {"ties": 1}
-    assert found == list(told.export_preferences(split="all"))
 
 
 def test_unpaired_rows_are_thumbs_and_on_request_the_sides_of_comparisons(told):
@@ -200,6 +202,48 @@ def test_lines_and_parquet_hold_the_same_and_load_as_data_sets(told, tmp_path, f
         assert (set(METADATA) <= set(loaded.column_names)) == metadata
 
 
+@pytest.mark.parametrize(
+    ("form", "options", "says"),
+    [
+        ("preference", {"source": "bogus"}, "'bogus'.*'choice', 'ranking'.*'retry'"),
+        ("preference", {"source": "thumb"}, "'thumb'; use one of.*'thumbs'"),
+        ("unpaired", {"source": "choice"}, "'thumb', 'both_bad'"),
+        ("sft", {"source": "written"}, "'edit', 'demonstration'"),
+        ("preference", {"rater": "nobody"}, "no rater 'nobody'"),
+        ("events", {"rater": "nobody"}, "no rater 'nobody'"),
+        ("preference", {"adapter": "policy-999999"}, "no adapter 'policy-999999'"),
+    ],
+)
+def test_a_filter_that_names_what_there_is_not_is_refused(told, tmp_path, form, options, says):
+    with pytest.raises(InvalidFeedbackError, match=says):
+        told.export_rows(form, ExportOptions(**options))
+    with pytest.raises(InvalidFeedbackError, match=says):
+        told.export_file(tmp_path / "data.jsonl", form, ExportOptions(**options))
+    assert told.copies() == []
+
+
+def test_an_adapter_that_only_messages_name_and_a_source_of_pairs_are_known(told):
+    prompt = told.add_message(told.conversations("ann")[0].id, "user", "elsewhere?")
+    replies = [CandidateReply("yes", adapter="theirs"), CandidateReply("no")]
+    told.add_candidates(prompt.id, replies, rater_id="ann")
+    assert rows(told, "preference", adapter="theirs") == []
+    pairs = {"source": "choice", "split_comparisons": True}
+    assert len(rows(told, "unpaired", **pairs)) == 2
+    assert rows(told, "prompts", source="chat") == rows(told, "prompts")
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.parquet"])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_empty_data_set_is_not_written_and_replaces_nothing(told, tmp_path, form, name):
+    file, future = tmp_path / name, ExportOptions(since="2999-01-01")
+    file.write_text("old")
+    with pytest.raises(ConflictError, match=f"0 rows of {form} fit"):
+        told.export_file(file, form, future, replace=True)
+    assert [path.name for path in tmp_path.glob("*data*")] == [name]
+    assert file.read_text() == "old" and told.copies() == []
+    assert told.export_file(tmp_path / "none.jsonl", "events", future).rows == 0
+
+
 def test_a_file_is_private_whole_and_noted_in_the_audit_table(told, tmp_path, path):
     file = tmp_path / "new" / "data.jsonl"
     report = told.export_file(file, "preference", ExportOptions(split="all", rater="ann"))
@@ -252,6 +296,25 @@ def test_a_file_that_somebody_else_writes_meanwhile_stays(told, tmp_path, monkey
     assert [path.name for path in tmp_path.glob("*data*")] == ["data.jsonl"]
 
 
+def test_two_threads_that_write_one_file_at_once_do_not_mix(tmp_path):
+    file, together = tmp_path / "data.jsonl", Barrier(2, timeout=30)
+
+    def write(text):
+        def publish(partial):
+            together.wait()
+            assert partial.read_text() == f'{{"said": "{text}"}}\n' * 1_000
+            partial.replace(file)
+
+        with written(file, publish) as partial:
+            together.wait()
+            write_lines(partial, ({"said": text} for _ in range(1_000)))
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(write, ("tea", "coffee")))
+    assert len(set(file.read_text().splitlines())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["data.jsonl"]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_data_set_is_of_the_training_split_unless_another_is_named(store, ann, tmp_path, form):
     for number in range(40):
@@ -281,6 +344,28 @@ def test_what_cannot_be_written_is_said(told, tmp_path):
         told.export_file(tmp_path / "file" / "data.jsonl", "events")
     with pytest.raises(InvalidFeedbackError, match=r"events\.parquet"):
         told.export_file(tmp_path / "events.parquet", "events")
+
+
+@pytest.mark.parametrize("place", [".", "file/data.jsonl", "x.parquet"])
+def test_an_export_that_is_refused_is_not_noted(told, tmp_path, place):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "x.parquet").mkdir()
+    with pytest.raises((InvalidFeedbackError, StoreUnavailableError)):
+        told.export_file(tmp_path / place, "preference")
+    assert told.copies() == []
+
+
+def test_an_export_is_noted_before_its_first_row_is_written(told, tmp_path, monkeypatch):
+    noted = []
+    original = FeedbackStore.export_events
+
+    def watched(store):
+        noted.extend(copy.path for copy in store.copies())
+        yield from original(store)
+
+    monkeypatch.setattr(FeedbackStore, "export_events", watched)
+    told.export_file(tmp_path / "data.jsonl", "events")
+    assert noted == [str((tmp_path / "data.jsonl").resolve())]
 
 
 def test_an_export_is_dropped_if_a_rater_is_forgotten_meanwhile(told, tmp_path, monkeypatch):

@@ -409,9 +409,12 @@ def test_what_was_done_for_or_by_a_forgotten_rater_names_nobody(store, path, tmp
 
 
 def make_older(store, conversation, days):
-    """Move a conversation into the past."""
+    """Move a conversation into the past, and its rater, unless they are older."""
     then = iso_utc(datetime.now(UTC) - timedelta(days=days))
     with store._file.write() as db:
+        sql = """UPDATE raters SET created_at = min(created_at, ?)
+            WHERE id = (SELECT rater_id FROM conversations WHERE id = ?)"""
+        db.execute(sql, [then, conversation])
         for table, key in (("conversations", "id"), ("messages", "conversation_id")):
             db.execute(f"UPDATE {table} SET created_at = ? WHERE {key} = ?", [then, conversation])
 
@@ -512,6 +515,29 @@ def test_exactly_the_conversations_without_a_younger_message_are_swept(ages, day
         store.sweep(older_than_days=days)
         assert {item.id for item in store.conversations("ann")} == kept
         assert {hit.conversation_id for age in ages for hit in store.search(f"word{age}")} == kept
+
+
+def test_an_imported_conversation_is_as_old_as_its_import_and_not_as_its_data_set(store):
+    sides = {
+        f"conversation_{name}": [
+            {"role": "user", "content": "Capital of France?"},
+            {"role": "assistant", "content": reply},
+        ]
+        for name, reply in (("a", "Paris"), ("b", "Lyon"))
+    }
+    vote = {"question_id": "q", "model_a": "x", "model_b": "y", "winner": "model_a", "judge": "j"}
+    april_2023 = {"turn": 1, "anony": True, "tstamp": 1682351591.1}
+    assert store.import_documents([(1, vote | sides | april_2023)], "arena").new == 1
+    [choice] = store.choices()
+    assert choice.created_at.startswith("2023-04")
+    assert store.sweep(older_than_days=365, dry_run=True)["conversations"] == 0
+    assert store.sweep(older_than_days=365) == {}
+    assert store.choices() == [choice]
+    with store._file.write() as db:
+        then = iso_utc(datetime.now(UTC) - timedelta(days=366))
+        db.execute("UPDATE raters SET created_at = ?", [then])
+    assert store.sweep(older_than_days=365)["conversations"] == 1
+    assert store.choices() == []
 
 
 def test_many_conversations_are_swept_in_parts(store, monkeypatch):

@@ -111,7 +111,9 @@ def test_a_person_can_quarantine_and_release_without_an_assessment(store, ann):
     assert (found.decided_by, found.reason) == ("operator-1", "sells votes")
     again = store.quarantine(ann.rater, by="operator-2", reason="again")
     assert again.quarantined_at == found.quarantined_at
-    assert len(audit_of(store, "quarantine")) == 1
+    found = standing(store, ann.rater)
+    assert (found.decided_by, found.reason) == ("operator-2", "again")
+    assert len(audit_of(store, "quarantine")) == 2
     store.release(ann.rater, by="operator-2")
     assert standing(store, ann.rater).quarantined_at is None
 
