@@ -279,6 +279,7 @@ async def _events(
     created = int(time.time())
 
     def event(delta: dict[str, str], finish_reason: str | None = None, **extra: Any) -> str:
+        """One chunk in OpenAI's shape."""
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
         chunk = {
             "id": first.message_id,

@@ -62,6 +62,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        """What runs beside the requests, from the first to the last."""
         watching = asyncio.create_task(watcher.run())
         if schedule.enabled:
             scheduler.begin()

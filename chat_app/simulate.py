@@ -27,6 +27,7 @@ from rlhf_core.starter.raters import Visitor, visitors
 # demonstrations, for most visitors decline to write a better answer.
 MIX = {"choices": 0.38, "thumbs": 0.30, "demonstrations": 0.32}
 SECOND_REPLY = 0.5  # share of the thumbs visits that look at two replies to one prompt
+VISITS_PER_EVENT = 20  # more, and there is nothing to judge: a collapsed policy says one thing
 RETRIES = 5  # of a request that the service was too busy for
 TIMEOUT_S = 90.0
 
@@ -126,6 +127,7 @@ class _Crowd:
         self._advance = advance
         self._result = Result(plan.events)
         self._begun = 0  # events promised or stored, so that the goal is met exactly
+        self._visits = 0
 
     async def visit(self) -> Result:
         """Let everybody in; return when all events are stored or nothing works any more."""
@@ -155,8 +157,10 @@ class _Crowd:
         return self._result
 
     def wants_more(self) -> bool:
-        """Whether another event is needed, and the service still answers at all."""
+        """Whether another event is needed, and the service still gives something to judge."""
+        self._visits += 1
         hopeless = self._result.failed >= max(20, self._plan.events // 4)
+        hopeless |= self._visits > VISITS_PER_EVENT * self._plan.events
         return self._begun < self._plan.events and not hopeless
 
     def begin(self) -> bool:

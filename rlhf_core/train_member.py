@@ -77,6 +77,7 @@ def train_member(
     judging = Judging(member, raters, opinions, settings)
 
     def train(settings: RewardSettings, kept: StageFile) -> Metrics:
+        """One attempt, with these settings."""
         with prepared(base, adapter, lower="reward.micro_batch_size") as scratch:
             args = arguments(base, output_dir=scratch, seed=seed)
             kept.train(_trainer(base, judging, opinions, settings, report=report, args=args))

@@ -84,6 +84,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
     dataset = _dataset(prompts, settings, older=older_prompts, seed=seed)
 
     def train(settings: PolicySettings, kept: StageFile) -> Metrics:
+        """One attempt, with these settings."""
         with (
             _reference(base, reference),
             prepared(base, adapter, lower="policy.micro_batch_size") as scratch,

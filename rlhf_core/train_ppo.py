@@ -77,6 +77,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         self._drawn: list[Row] = []  # from the mix, for the minibatch that is under way
 
         def reward(prompts: list[Prompt], completions: list[Any], **_: Any) -> list[float | None]:
+            """The score, as TRL asks for it."""
             responses = [completion[0]["content"] for completion in completions]
             scores = scores_of(score, prompts, responses)
             if not bool(torch.isfinite(scores).all()):  # TRL would print what people wrote

@@ -93,6 +93,7 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     asked = random.Random(seed).sample(prompts, min(settings.scored_prompts, len(prompts)))
 
     def train(settings: SFTSettings, kept: StageFile) -> Metrics:
+        """One attempt, with these settings."""
         with prepared(base, adapter, lower="sft.micro_batch_size") as scratch:
             passed = _passes(len(demonstrations), settings)
             trainer = _trainer(base, rows, settings, passed=passed, output_dir=scratch, seed=seed)

@@ -143,6 +143,7 @@ def run_stage(
     """
 
     def once(settings: Settings) -> Metrics:
+        """One attempt, from the checkpoint."""
         whole = (settings.decisive(), *made_of)
         kept = StageFile(file, made_of=whole, seconds=settings.checkpoint_seconds)
         if kept.result is not None:
