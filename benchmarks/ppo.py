@@ -33,10 +33,10 @@ from transformers import AutoTokenizer
 from benchmarks.trl112.learning import LEARNING_BARS, learn
 from benchmarks.trl112.parity import compare_rollouts, parity_bar
 from benchmarks.trl112.turns import Side
-from rlhf_core.chat_format import encode_prompt
 from rlhf_core.config import LoraSettings, PolicySettings
+from rlhf_core.model.base_model import STARTER_MODEL
+from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.records import Prompt
-from rlhf_core.starter import model_path
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.world import sample_request
 
@@ -61,7 +61,7 @@ WARM_UP = 2  # pairs that do not count: first calls set things up
 def make_job(seed: int, shape: dict[str, int], **more: Any) -> dict[str, Any]:
     """What both workers are told."""
     settings = PolicySettings(**shape, **more.pop("policy", {}))
-    prompts, model = more.pop("prompts"), more.pop("model", str(model_path()))
+    prompts, model = more.pop("prompts"), more.pop("model", str(STARTER_MODEL))
     tokenizer = AutoTokenizer.from_pretrained(model)
     return {
         "model": model,
@@ -211,7 +211,7 @@ def main() -> None:
     what.add_argument("--parity", action="store_true", help="numbers instead of seconds")
     cli.add_argument("--pairs", type=int, default=7, help="of iterations, for each row")
     cli.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="for the seconds")
-    cli.add_argument("--model", default=str(model_path()), help="a directory, for the seconds")
+    cli.add_argument("--model", default=str(STARTER_MODEL), help="a directory, for the seconds")
     cli.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     cli.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="with --learning")
     cli.add_argument("--iterations", type=int, default=30, help="with --learning")

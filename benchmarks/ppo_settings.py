@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from benchmarks.ptx import REQUESTS, interval, voted_reward_model
-from rlhf_core.base_model import Base, load_base
 from rlhf_core.config import PolicySettings
-from rlhf_core.critic import reward_head
+from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.ppo.critic import reward_head
 from rlhf_core.records import Prompt
-from rlhf_core.reward_model import RewardModel
+from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.starter.measure import answers, held_out_requests, summarise
 from rlhf_core.train_policy import train_policy
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from rlhf_core.base_model import Base, load_base
 from rlhf_core.config import PolicySettings, RewardSettings
+from rlhf_core.model.base_model import Base, load_base
 from rlhf_core.records import Comparison, Prompt
-from rlhf_core.reward_model import RewardModel
+from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.starter.corpus import skill_texts
 from rlhf_core.starter.measure import answers, held_out_requests, skills, summarise
 from rlhf_core.starter.raters import visitors

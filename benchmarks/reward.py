@@ -26,13 +26,13 @@ from typing import Any
 
 import torch
 
-from feedback_store.hashes import is_held_out_question
-from rlhf_core.base_model import Base, load_base
-from rlhf_core.calibration import expected_calibration_error
+from feedback_store.splits import is_held_out_question
 from rlhf_core.config import PolicySettings, RewardSettings
-from rlhf_core.evaluation import clustered_interval
+from rlhf_core.gate.evaluation import clustered_interval
+from rlhf_core.model.base_model import Base, load_base
 from rlhf_core.records import Comparison, Prompt, Unpaired
-from rlhf_core.reward_model import RewardModel
+from rlhf_core.reward.calibration import expected_calibration_error
+from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.starter.judge import judge
 from rlhf_core.starter.measure import compare
 from rlhf_core.starter.raters import Visitor, visitors

@@ -24,8 +24,8 @@ from typing import Any
 from sqlite_utils import Database
 
 from feedback_store import FeedbackStore
-from feedback_store.events import EVENT_TABLES
-from feedback_store.hashes import is_held_out_question, path_hash, text_hash
+from feedback_store.feedback.events import EVENT_TABLES
+from feedback_store.splits import is_held_out_question, path_hash, text_hash
 
 RATERS = 500
 MORE = 10_000

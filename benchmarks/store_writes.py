@@ -28,7 +28,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from feedback_store import FeedbackStore, group_commit
+from feedback_store import FeedbackStore
+from feedback_store.sqlite import group_commit
 
 WRITERS = 64
 PEOPLE, PAUSE_S = 8, 0.1

@@ -23,16 +23,16 @@ from fastapi.responses import JSONResponse
 from filelock import FileLock, Timeout
 
 from chat_app import __version__
-from chat_app.api import router
-from chat_app.api_errors import add_error_handlers
+from chat_app.api.errors import add_error_handlers
+from chat_app.api.metrics import CountRequests, Metrics
+from chat_app.api.middleware import BodyLimit, OwnOriginOnly, VisitorCookie
+from chat_app.api.routes import router
+from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.errors import RefusedError, StartError
 from chat_app.identity import Identity
-from chat_app.metrics import CountRequests, Metrics
-from chat_app.middleware import BodyLimit, OwnOriginOnly, VisitorCookie
-from chat_app.scheduler import CycleProcess, Scheduler
-from chat_app.service import ChatService
+from chat_app.service.chat import ChatService
+from chat_app.service.served_adapter import Watcher
 from chat_app.settings import Settings
-from chat_app.watcher import Watcher
 from feedback_store.store import FeedbackStore
 
 log = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ def _run(
 
 def _engine(settings: Settings) -> Any:
     from chat_app.engine.local import LocalEngine
-    from rlhf_core.base_model import Base, load_base
+    from rlhf_core.model.base_model import Base, load_base
 
     def load() -> Base:
         return load_base(settings.model, quantization=settings.quantization, training=False)

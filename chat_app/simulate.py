@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chat_app.errors import InvalidRequestError, StartError
-from feedback_store.ids import new_id
+from feedback_store.sqlite.ids import new_id
 from rlhf_core.starter.raters import Visitor, visitors
 
 # Share of the visits. About half of the events become choices, a third thumbs and a sixth

@@ -1,7 +1,9 @@
 """What people said, durably: the store of conversations, feedback, adapters and cycles."""
 
-from feedback_store.across import pair_across_raters
-from feedback_store.comparisons import split_of
+from feedback_store.comparisons.across_raters import pair_across_raters
+from feedback_store.datasets.exports import ExportReport
+from feedback_store.datasets.imports import ImportReport
+from feedback_store.datasets.trl_rows import ExportOptions
 from feedback_store.errors import (
     ConflictError,
     CycleInProgressError,
@@ -11,9 +13,6 @@ from feedback_store.errors import (
     StoreUnavailableError,
     UnknownRecordError,
 )
-from feedback_store.export_rows import ExportOptions
-from feedback_store.exports import ExportReport
-from feedback_store.imports import ImportReport
 from feedback_store.records import (
     BASE_ADAPTER,
     Adapter,
@@ -32,6 +31,7 @@ from feedback_store.records import (
     Thumb,
     Unpaired,
 )
+from feedback_store.splits import split_of
 from feedback_store.store import FeedbackStore
 
 __all__ = [

@@ -17,17 +17,17 @@ from pathlib import Path
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3, if there
 
-from feedback_store.database import SQLiteFile, translated
 from feedback_store.errors import (
     ConflictError,
     FeedbackStoreError,
     StoreOpenError,
     StoreUnavailableError,
 )
-from feedback_store.health import damage_of
-from feedback_store.ids import new_id
-from feedback_store.learning import counts_of
-from feedback_store.migrations import APPLICATION_ID
+from feedback_store.sqlite.database import SQLiteFile, translated
+from feedback_store.sqlite.health import damage_of
+from feedback_store.sqlite.ids import new_id
+from feedback_store.sqlite.migrations import APPLICATION_ID
+from feedback_store.training_data import counts_of
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)  # in the header; sqlite.org/fileformat.html, section 1.3

@@ -12,11 +12,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from feedback_store.conversations import audit
-from feedback_store.database import SQLiteFile
 from feedback_store.errors import ConflictError, CycleInProgressError, InvalidFeedbackError
-from feedback_store.ids import utc_now
-from feedback_store.processes import identity
+from feedback_store.feedback.conversations import audit
 from feedback_store.records import (
     ADAPTER_KINDS,
     ADAPTER_STATES,
@@ -26,7 +23,20 @@ from feedback_store.records import (
     Cycle,
     Serving,
 )
-from feedback_store.rows import Row, encode, first, insert, one_of, require, rows, scalar, to_record
+from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.ids import utc_now
+from feedback_store.sqlite.process_identity import identity
+from feedback_store.sqlite.rows import (
+    Row,
+    encode,
+    first,
+    insert,
+    one_of,
+    require,
+    rows,
+    scalar,
+    to_record,
+)
 
 _SERVING = 'SELECT adapter, previous, since, "by" FROM serving ORDER BY id DESC LIMIT 1'
 _END_STATES = tuple(state for state in CYCLE_STATES if state != "running")

@@ -13,20 +13,20 @@ from types import TracebackType
 from typing import Self
 
 from feedback_store.backups import Backups
-from feedback_store.database import SQLiteFile
+from feedback_store.comparisons.receipts import Receipts
+from feedback_store.datasets.event_files import Exchange
+from feedback_store.datasets.exports import Exports
+from feedback_store.datasets.imports import Imports
 from feedback_store.errors import StoreOpenError
-from feedback_store.events import Events
-from feedback_store.exchange import Exchange
-from feedback_store.exports import Exports
-from feedback_store.health import Health
-from feedback_store.hidden_tests import HiddenTests
-from feedback_store.imports import Imports
-from feedback_store.learning import Learning
-from feedback_store.privacy import Privacy
-from feedback_store.raters import Raters
-from feedback_store.receipts import Receipts
+from feedback_store.feedback.events import Events
+from feedback_store.feedback.gold_questions import HiddenTests
+from feedback_store.feedback.search import Search
+from feedback_store.privacy.forgetting import Privacy
+from feedback_store.raters.standing import Raters
 from feedback_store.registry import Registry
-from feedback_store.search import Search
+from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.health import Health
+from feedback_store.training_data import Learning
 
 
 class FeedbackStore(

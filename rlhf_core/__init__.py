@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlhf_core.base_model import Base, Response, load_base
     from rlhf_core.config import (
         GateSettings,
         LoraSettings,
@@ -20,9 +19,10 @@ if TYPE_CHECKING:
         SFTSettings,
     )
     from rlhf_core.errors import RLHFError
-    from rlhf_core.evaluation import Evaluation, evaluate
+    from rlhf_core.gate.evaluation import Evaluation, evaluate
+    from rlhf_core.model.base_model import Base, Response, load_base
     from rlhf_core.records import ChatMessage, Comparison, Demonstration, Prompt, Unpaired
-    from rlhf_core.reward_model import RewardModel
+    from rlhf_core.reward.reward_model import RewardModel
     from rlhf_core.train_policy import train_policy
     from rlhf_core.train_reward import train_reward
     from rlhf_core.train_sft import train_sft
@@ -51,12 +51,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "base_model": ("Base", "Response", "load_base"),
+    "model.base_model": ("Base", "Response", "load_base"),
     "config": ("GateSettings", "LoraSettings", "PolicySettings", "RewardSettings", "SFTSettings"),
     "errors": ("RLHFError",),
-    "evaluation": ("Evaluation", "evaluate"),
+    "gate.evaluation": ("Evaluation", "evaluate"),
     "records": ("ChatMessage", "Comparison", "Demonstration", "Prompt", "Unpaired"),
-    "reward_model": ("RewardModel",),
+    "reward.reward_model": ("RewardModel",),
     "train_policy": ("train_policy",),
     "train_reward": ("train_reward",),
     "train_sft": ("train_sft",),

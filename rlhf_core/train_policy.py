@@ -15,16 +15,16 @@ from torch import nn
 from transformers import TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 
-from rlhf_core.base_model import Base
-from rlhf_core.chat_format import fit_prompt
-from rlhf_core.checkpoints import StageFile, file_in
 from rlhf_core.config import PolicySettings
-from rlhf_core.critic import attached_critic
 from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.chat_format import fit_prompt
+from rlhf_core.ppo.critic import attached_critic
+from rlhf_core.ppo.trainer import GROUP, KLBudgetSpent, PPOTrainer
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.scores import Score
-from rlhf_core.train_ppo import GROUP, KLBudgetSpent, PPOTrainer
-from rlhf_core.training import Metrics, Progress, arguments, batches, prepared, run_stage
+from rlhf_core.training.checkpoints import StageFile, file_in
+from rlhf_core.training.stage import Metrics, Progress, arguments, batches, prepared, run_stage
 
 __all__ = ["PPOTrainer", "Score", "train_policy"]
 REFERENCE = "ref"  # the adapter name under which TRL looks for the reference

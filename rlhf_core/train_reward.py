@@ -11,17 +11,17 @@ from pathlib import Path
 
 import torch
 
-from rlhf_core.base_model import Base
-from rlhf_core.calibration import fit_temperature, left_out_margins
-from rlhf_core.checkpoints import file_in
 from rlhf_core.config import LoraSettings, RewardSettings
 from rlhf_core.errors import NotEnoughDataError
-from rlhf_core.memory import out_of_memory_in_one_line
+from rlhf_core.model.base_model import Base
 from rlhf_core.records import Comparison, Demonstration, Unpaired
-from rlhf_core.reward_data import Evidence, prompt_key
-from rlhf_core.reward_model import Member, RewardModel
-from rlhf_core.train_member import RewardTrainer, train_member
-from rlhf_core.training import Metrics, Progress
+from rlhf_core.reward.calibration import fit_temperature, left_out_margins
+from rlhf_core.reward.reward_data import Evidence, prompt_key
+from rlhf_core.reward.reward_model import Member, RewardModel
+from rlhf_core.reward.trainer import RewardTrainer, train_member
+from rlhf_core.training.checkpoints import file_in
+from rlhf_core.training.memory import out_of_memory_in_one_line
+from rlhf_core.training.stage import Metrics, Progress
 
 __all__ = ["RewardTrainer", "train_reward"]
 LEFT_OUT = 0.1  # of the prompts, where there is one member and hence no bootstrap

@@ -20,15 +20,15 @@ from transformers import TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer as TRLSFTTrainer
 
-from rlhf_core.base_model import Base
-from rlhf_core.chat_format import Tokenizer, encode_pair, encode_text
-from rlhf_core.checkpoints import StageFile, file_in
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import NotEnoughDataError
-from rlhf_core.memory import out_of_memory_in_one_line
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.chat_format import Tokenizer, encode_pair, encode_text
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.scores import Score, scores_of
-from rlhf_core.training import (
+from rlhf_core.training.checkpoints import StageFile, file_in
+from rlhf_core.training.memory import out_of_memory_in_one_line
+from rlhf_core.training.stage import (
     EXPLODED,
     Metrics,
     Progress,

@@ -4,9 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
+from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("chat_app", "feedback_store", "rlhf_core")
@@ -20,27 +18,23 @@ NEVER = {
     "feedback_store": {"chat_app", "rlhf_core", *WEB, *TRAINING},
     "rlhf_core": {"chat_app", *WEB},
 }
-# module -> the only files, as patterns, that import it
+# module -> the only places that import it: folders end with a slash
 ONLY_FROM = {
-    "sqlite3": ["feedback_store/*.py"],
-    "pysqlite3": ["feedback_store/*.py"],
-    "sqlite_utils": ["feedback_store/*.py"],
-    "trl": ["rlhf_core/train_*.py"],
-    "bitsandbytes": ["rlhf_core/base_model.py"],
-    "gradio": ["chat_app/pages/*.py"],
-}
-# What trains, and what decides about it. None of it may reach the judge, however indirectly.
-JUDGED = [
-    *(f"rlhf_core.{path.stem}" for path in sorted((ROOT / "rlhf_core").glob("[a-z]*.py"))),
-    *(
-        f"rlhf_core.cycle.{path.stem}"
-        for path in sorted((ROOT / "rlhf_core/cycle").glob("[a-z]*.py"))
+    "sqlite3": ("feedback_store/",),
+    "pysqlite3": ("feedback_store/",),
+    "sqlite_utils": ("feedback_store/",),
+    "trl": (
+        "rlhf_core/ppo/trainer.py",
+        "rlhf_core/reward/trainer.py",
+        "rlhf_core/train_policy.py",
+        "rlhf_core/train_sft.py",
     ),
-    "rlhf_core.cycle",
-    "feedback_store.store",
-]
-JUDGE = "rlhf_core.starter.judge"
+    "bitsandbytes": ("rlhf_core/model/base_model.py",),
+    "gradio": ("chat_app/pages/",),
+}
+GOLD_JUDGE = "rlhf_core.starter.judge"
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+MOST_ENTRIES = 14  # of a folder, beside its __init__
 
 
 def module_name(path: Path) -> str:
@@ -48,15 +42,10 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
-
-
-def imported(path: Path) -> set[str]:
-    """Every module that the file imports anywhere, lazy imports included, as full names."""
-    package = path.relative_to(ROOT).parent.parts
+def imports_of(tree: ast.AST, package: tuple[str, ...]) -> set[str]:
+    """Every module that a file imports anywhere, lazy imports included, as full names."""
     names: set[str] = set()
-    for node in ast.walk(tree_of(path)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -66,60 +55,118 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def tops(path: Path) -> set[str]:
-    return {name.partition(".")[0] for name in imported(path)}
+# Each file is read and parsed once: its name from the root, its tree, what it imports.
+TREES = {
+    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(), filename=str(path))
+    for path in FILES
+}
+IMPORTS = {file: imports_of(tree, PurePosixPath(file).parent.parts) for file, tree in TREES.items()}
+MODULES = {module_name(ROOT / file): file for file in TREES}
 
 
-def ids(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def tops(file: str) -> set[str]:
+    return {name.partition(".")[0] for name in IMPORTS[file]}
 
 
-@pytest.mark.parametrize("path", FILES, ids=ids)
-def test_imports_never_point_upwards(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    assert not tops(path) & NEVER.get(package, set())
-
-
-@pytest.mark.parametrize("path", FILES, ids=ids)
-def test_a_library_is_imported_only_at_its_gateway(path: Path) -> None:
-    file = path.relative_to(ROOT)
+def test_imports_never_point_upwards() -> None:
     strays = {
-        module
-        for module in tops(path) & ONLY_FROM.keys()
-        if not any(file.match(pattern) for pattern in ONLY_FROM[module])
+        (file, name) for file in TREES for name in tops(file) & NEVER.get(file.split("/")[0], set())
     }
     assert not strays
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if path.parts[-3:-1] != ("rlhf_core", "cycle")], ids=ids
-)
-def test_the_core_reaches_the_store_only_in_the_cycle(path: Path) -> None:
-    if path.relative_to(ROOT).parts[0] == "rlhf_core":
-        assert "feedback_store" not in tops(path)
+def test_a_library_is_imported_only_at_its_gateway() -> None:
+    strays = {
+        (file, name)
+        for file in TREES
+        for name in tops(file) & ONLY_FROM.keys()
+        if not file.startswith(ONLY_FROM[name])
+    }
+    assert not strays
+
+
+def test_the_core_reaches_the_store_only_in_the_cycle() -> None:
+    core = {file for file in TREES if file.startswith("rlhf_core/")}
+    strays = {file for file in core if "feedback_store" in tops(file)}
+    assert all(file.startswith("rlhf_core/cycle/") for file in strays), strays
+    assert strays
 
 
 def reachable(start: str) -> set[str]:
     """All product modules that importing ``start`` can bring in, directly or not."""
-    files = {module_name(path): path for path in FILES}
     seen: set[str] = set()
     queue = [start]
     while queue:
         name = queue.pop()
-        if name in files and name not in seen:
+        if name in MODULES and name not in seen:
             seen.add(name)
             parents = [name.rsplit(".", level)[0] for level in range(1, name.count(".") + 1)]
-            queue += [*imported(files[name]), *parents]
+            queue += [*IMPORTS[MODULES[name]], *parents]
     return seen
 
 
-@pytest.mark.parametrize("module", JUDGED)
-def test_nothing_that_trains_or_decides_can_reach_the_judge(module: str) -> None:
-    assert JUDGE not in reachable(module)
+def test_nothing_that_trains_or_decides_can_reach_the_gold_judge() -> None:
+    trains = [name for name in MODULES if not name.startswith(("chat_app", "rlhf_core.starter"))]
+    assert {"rlhf_core.cycle", "rlhf_core.train_policy", "feedback_store.store"} <= set(trains)
+    assert not [name for name in trains if GOLD_JUDGE in reachable(name)]
 
 
-def unsafe(path: Path) -> Iterator[str]:
-    for node in ast.walk(tree_of(path)):
+def circles(arrows: dict[str, set[str]]) -> list[str]:
+    """The nodes that can be reached from themselves."""
+
+    def from_(node: str) -> set[str]:
+        seen: set[str] = set()
+        queue = [*arrows.get(node, ())]
+        while queue:
+            name = queue.pop()
+            if name not in seen:
+                seen.add(name)
+                queue += arrows.get(name, ())
+        return seen
+
+    return sorted(node for node in arrows if node in from_(node))
+
+
+def named_modules(file: str) -> set[str]:
+    """The product's modules that a file names in its imports, packages' faces included."""
+    return {MODULES[name] for name in IMPORTS[file] if name in MODULES} - {file}
+
+
+def room(file: str) -> str:
+    """A folder below a package stands as a whole; a file at the top of a package by itself."""
+    parts = file.split("/")
+    return file if len(parts) == 2 else "/".join(parts[:2])
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert not circles({file: named_modules(file) for file in TREES})
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    arrows: dict[str, set[str]] = {}
+    for file in TREES:
+        goals = {room(other) for other in named_modules(file)} - {room(file)}
+        arrows.setdefault(room(file), set()).update(goals)
+    assert not circles(arrows)
+
+
+def test_a_folder_has_few_entries() -> None:
+    folders = {parent for path in FILES for parent in path.parents if parent != ROOT}
+    folders = {folder for folder in folders if folder.is_relative_to(ROOT)}
+    crowded = {}
+    for folder in folders:
+        entries = {
+            entry.name
+            for entry in folder.iterdir()
+            if entry.name not in ("__init__.py", "__pycache__", "py.typed")
+        }
+        if len(entries) > MOST_ENTRIES:
+            crowded[str(folder.relative_to(ROOT))] = len(entries)
+    assert not crowded
+
+
+def unsafe(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id="torch"), attr="load"):
                 yield f"{node.lineno}: torch.load"
@@ -133,10 +180,9 @@ def unsafe(path: Path) -> Iterator[str]:
                 yield f"{node.lineno}: eval or exec"
 
 
-@pytest.mark.parametrize("path", FILES, ids=ids)
-def test_nothing_loads_pickles_or_runs_foreign_code(path: Path) -> None:
-    assert not tops(path) & UNSAFE_MODULES
-    assert not list(unsafe(path))
+def test_nothing_loads_pickles_or_runs_foreign_code() -> None:
+    assert not {(file, name) for file in TREES for name in tops(file) & UNSAFE_MODULES}
+    assert not [f"{file}:{found}" for file, tree in TREES.items() for found in unsafe(tree)]
 
 
 # Imports a package and prints what that did besides defining things.
@@ -173,7 +219,10 @@ def test_importing_the_store_does_no_work_and_needs_neither_torch_nor_the_web() 
 
 
 def test_the_command_answers_without_loading_torch_or_gradio() -> None:
-    code = "import sys, chat_app.cli; print(*sorted({'gradio', 'torch', 'trl'} & set(sys.modules)))"
+    code = (
+        "import sys, chat_app.commands.main as _;"
+        "print(*sorted({'gradio', 'torch', 'trl'} & set(sys.modules)))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -196,13 +245,15 @@ def works(statement: ast.stmt) -> Iterator[str]:
                 yield f"{node.lineno}: {name}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name != "__main__.py"], ids=ids)
-def test_a_module_does_no_work_when_it_is_imported(path: Path) -> None:
-    statements = [
-        statement
-        for statement in tree_of(path).body
-        if not (isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test))
-    ]
-    assert not [work for statement in statements for work in works(statement)]
-    loops = [s for s in statements if isinstance(s, (ast.For, ast.While, ast.With))]
-    assert not [f"{s.lineno}: {type(s).__name__}" for s in loops]
+def test_a_module_does_no_work_when_it_is_imported() -> None:
+    found = []
+    for file, tree in TREES.items():
+        if file.endswith("__main__.py"):
+            continue
+        for statement in tree.body:
+            if isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test):
+                continue
+            found += [f"{file}:{work}" for work in works(statement)]
+            if isinstance(statement, (ast.For, ast.While, ast.With)):
+                found.append(f"{file}:{statement.lineno}: {type(statement).__name__}")
+    assert not found

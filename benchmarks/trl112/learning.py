@@ -22,12 +22,12 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from benchmarks.trl112.turns import Side
-from rlhf_core.adapters import publish_adapter
-from rlhf_core.base_model import Base, load_base
-from rlhf_core.chat_format import encode_pair
 from rlhf_core.config import RewardSettings
+from rlhf_core.model.adapters import publish_adapter
+from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.chat_format import encode_pair
 from rlhf_core.records import Comparison, Prompt
-from rlhf_core.reward_model import RewardModel
+from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.starter.judge import judge
 from rlhf_core.starter.measure import held_out_requests
 from rlhf_core.starter.raters import visitors

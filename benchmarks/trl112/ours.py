@@ -9,9 +9,9 @@ import torch
 from transformers.models.llama import modeling_llama  # noqa: F401 - loading it late is no training
 
 from benchmarks.trl112.turns import Turns
-from rlhf_core.base_model import Base, load_base
 from rlhf_core.config import LoraSettings, PolicySettings
-from rlhf_core.reward_model import Member, RewardModel
+from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.reward.reward_model import Member, RewardModel
 from rlhf_core.train_policy import train_policy
 
 

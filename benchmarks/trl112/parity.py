@@ -24,13 +24,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.trl112.turns import Side
-from rlhf_core.advantages import generalized_advantages, token_rewards
-from rlhf_core.base_model import load_base
 from rlhf_core.config import PolicySettings
-from rlhf_core.critic import attached_critic
-from rlhf_core.losses import clipped_value_loss
+from rlhf_core.model.base_model import load_base
+from rlhf_core.ppo.advantages import generalized_advantages, token_rewards
+from rlhf_core.ppo.critic import attached_critic
+from rlhf_core.ppo.losses import clipped_value_loss
 from rlhf_core.train_policy import PPOTrainer, _config, _dataset
-from rlhf_core.training import prepared
+from rlhf_core.training.stage import prepared
 
 BAR = 1e-5
 FORWARD_BAR = 1e-4  # two ways through the network, rounded differently

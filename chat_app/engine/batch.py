@@ -20,7 +20,7 @@ from transformers import DynamicCache
 
 from chat_app.engine import FinishReason, Sampling
 from feedback_store.records import BASE_ADAPTER
-from rlhf_core.base_model import Base
+from rlhf_core.model.base_model import Base
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
 

@@ -23,9 +23,9 @@ from chat_app.engine.text import ReplyText
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
 from feedback_store.records import BASE_ADAPTER
-from rlhf_core.adapters import verify_adapter
-from rlhf_core.base_model import Base
-from rlhf_core.chat_format import decode_reply, encode_prompt, fit_prompt
+from rlhf_core.model.adapters import verify_adapter
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.chat_format import decode_reply, encode_prompt, fit_prompt
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from chat_app.errors import NotAllowedError
 from chat_app.handlers.report import Report, read_report
 from chat_app.identity import Identity, bearer_token
-from chat_app.service import ChatService
+from chat_app.service.chat import ChatService
 from feedback_store.records import Adapter, Cycle
 
 COOKIE = "feedback_chat_operator"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_app.handlers.views import short
-from chat_app.service import ChatService
+from chat_app.service.chat import ChatService
 from feedback_store.errors import FeedbackStoreError
 
 SHOWN = 30

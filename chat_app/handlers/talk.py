@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from chat_app.errors import InvalidRequestError, RefusedError
 from chat_app.handlers.views import ChatView, titles, told, view_at, view_of
-from chat_app.service import ChatService
+from chat_app.service.chat import ChatService
 from feedback_store.records import Message
 
 UPDATE_S = 0.1  # least time between two updates of one stream; each costs about 1 ms of CPU

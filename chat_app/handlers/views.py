@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from chat_app.errors import ChatAppError
-from chat_app.service import ChatService
+from chat_app.service.chat import ChatService
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import Conversation, Message
 

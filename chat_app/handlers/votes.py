@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.handlers.views import Asked, ChatView, Panel, told, view_at, view_of
-from chat_app.service import COMMENT_CHARS, REASONS, ChatService
+from chat_app.service.chat import COMMENT_CHARS, REASONS, ChatService
 from feedback_store.errors import FeedbackStoreError
-from feedback_store.ids import new_id
 from feedback_store.records import Message, Thumb
+from feedback_store.sqlite.ids import new_id
 
 __all__ = ["CHOICES", "COMMENT_CHARS", "REASONS", "Votes", "Wanted"]
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import fastapi
 
     from chat_app.identity import Identity
-    from chat_app.service import ChatService
+    from chat_app.service.chat import ChatService
 
 __all__ = ["mount"]
 

@@ -19,7 +19,7 @@ from chat_app.handlers.votes import Votes
 from chat_app.pages.chat_parts import ChatParts, Update, show_header, show_receipts
 from chat_app.pages.shared import BLOCKS, EVENT
 from chat_app.pages.words import DECODE_EDITS, Words
-from chat_app.service import ChatService
+from chat_app.service.chat import ChatService
 
 HEADER_S = 5.0  # seconds between looks at what is served
 AGREED = "Thank you: your votes count from now on."

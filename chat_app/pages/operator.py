@@ -15,7 +15,7 @@ from chat_app.handlers.operator import Door, Operator
 from chat_app.handlers.views import told
 from chat_app.pages.operator_parts import Confirm, OperatorParts, Update
 from chat_app.pages.shared import BLOCKS, EVENT
-from chat_app.service import ChatService
+from chat_app.service.chat import ChatService
 
 
 class OperatorPage:

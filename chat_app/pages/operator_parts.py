@@ -11,11 +11,11 @@ from typing import Any
 
 import gradio as gr
 
+from chat_app.cycles.status import skipped_sft
 from chat_app.handlers.operator import Overview
 from chat_app.handlers.report import Report
 from chat_app.pages.login import LOGIN
-from chat_app.plots import score_plot, training_plot, win_plot
-from chat_app.status import skipped_sft
+from chat_app.pages.plots import score_plot, training_plot, win_plot
 from feedback_store.records import CYCLE_STAGES, Adapter, Cycle
 
 Update = dict[Any, Any]

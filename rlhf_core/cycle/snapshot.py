@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import feedback_store
 from feedback_store import FeedbackStore
-from rlhf_core.base_model import Base
-from rlhf_core.chat_format import fit_prompt
 from rlhf_core.config import CycleSettings
 from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.chat_format import fit_prompt
 from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
 
 

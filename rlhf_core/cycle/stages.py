@@ -9,21 +9,21 @@ from pathlib import Path
 import torch
 
 from feedback_store import FeedbackStore
-from rlhf_core.base_model import Base, Quantization, load_base
 from rlhf_core.config import CycleSettings
-from rlhf_core.critic import reward_head
+from rlhf_core.cycle.resume import FOLDER, METRICS
 from rlhf_core.cycle.snapshot import Snapshot, fit_prompts, without
 from rlhf_core.errors import NotEnoughDataError
-from rlhf_core.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
-from rlhf_core.gate import Check, check_votes
-from rlhf_core.memory import out_of_memory_in_one_line
-from rlhf_core.processes import agreed, first_process
-from rlhf_core.resume import FOLDER, METRICS
-from rlhf_core.reward_model import RewardModel
+from rlhf_core.gate.checks import Check, check_votes
+from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
+from rlhf_core.model.base_model import Base, Quantization, load_base
+from rlhf_core.ppo.critic import reward_head
+from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward
 from rlhf_core.train_sft import train_sft
-from rlhf_core.training import Stopwatch
+from rlhf_core.training.distributed import agreed, first_process
+from rlhf_core.training.memory import out_of_memory_in_one_line
+from rlhf_core.training.stage import Stopwatch
 
 BASE_POLICY = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from chat_app.settings import EngineSettings
-from rlhf_core.adapters import publish_adapter
 from rlhf_core.config import LoraSettings
+from rlhf_core.model.adapters import publish_adapter
 from tests.chat_app.serving import Running, running, tiny_base
 
 TEMPLATE = (

@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
+from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine import GenerationRequest, Piece
-from chat_app.scheduler import CycleProcess
-from chat_app.service import ChatService
+from chat_app.service.chat import ChatService
 from chat_app.settings import Settings
 from feedback_store.store import FeedbackStore
 

@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 import uvicorn
 
+from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine.local import LocalEngine
 from chat_app.identity import Identity
-from chat_app.scheduler import CycleProcess
 from chat_app.server import Hooks, create_app, prepare_data
-from chat_app.service import ChatService
+from chat_app.service.chat import ChatService
 from chat_app.settings import load_settings
 from feedback_store.store import FeedbackStore
-from rlhf_core.base_model import Base, load_base
+from rlhf_core.model.base_model import Base, load_base
 
 
 def tiny_base(path: Path) -> Base:

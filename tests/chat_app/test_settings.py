@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from chat_app.cli_data import open_store
+from chat_app.commands.adapters import open_store
+from chat_app.cycles.scheduler import CycleProcess
 from chat_app.errors import InvalidRequestError
-from chat_app.scheduler import CycleProcess
 from chat_app.settings import load_settings
 from feedback_store.errors import StoreOpenError
 from feedback_store.store import FeedbackStore
@@ -31,7 +31,7 @@ def test_every_command_opens_the_store_on_an_old_sqlite_only_if_it_is_told_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FeedbackStore(tmp_path / "feedback.db", allow_old_sqlite=True).close()
-    monkeypatch.setattr("feedback_store.database.OLDEST_SAFE_SQLITE", (99, 0, 0))
+    monkeypatch.setattr("feedback_store.sqlite.database.OLDEST_SAFE_SQLITE", (99, 0, 0))
     with pytest.raises(StoreOpenError, match="allow_old_sqlite"):
         open_store(load_settings(data=tmp_path))
     monkeypatch.setenv("FEEDBACK_CHAT_ALLOW_OLD_SQLITE", "true")

@@ -14,10 +14,10 @@ from feedback_store import (
     FeedbackStoreError,
     StoreOpenError,
     StoreUnavailableError,
-    database,
 )
-from feedback_store.database import BUSY_TIMEOUT_MS, OLDEST_SAFE_SQLITE, settings_of
-from feedback_store.migrations import APPLICATION_ID, known_migrations
+from feedback_store.sqlite import database
+from feedback_store.sqlite.database import BUSY_TIMEOUT_MS, OLDEST_SAFE_SQLITE, settings_of
+from feedback_store.sqlite.migrations import APPLICATION_ID, known_migrations
 
 WITHOUT_PYSQLITE = """
 import sys

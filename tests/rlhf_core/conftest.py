@@ -9,7 +9,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from feedback_store import BASE_ADAPTER, CandidateReply, FeedbackStore
-from rlhf_core.base_model import Base, load_base
 from rlhf_core.config import (
     CycleSettings,
     GateSettings,
@@ -17,6 +16,7 @@ from rlhf_core.config import (
     RewardSettings,
     SFTSettings,
 )
+from rlhf_core.model.base_model import Base, load_base
 from rlhf_core.records import ChatMessage
 
 TEMPLATE = (

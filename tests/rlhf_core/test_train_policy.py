@@ -5,11 +5,11 @@ import torch
 from torch.testing import assert_close
 
 from rlhf_core.config import PolicySettings
-from rlhf_core.critic import attached_critic
 from rlhf_core.errors import DivergenceError, NotEnoughDataError
+from rlhf_core.ppo.critic import attached_critic
 from rlhf_core.records import Demonstration
 from rlhf_core.train_policy import PPOTrainer, _config, _dataset, train_policy
-from rlhf_core.training import prepared
+from rlhf_core.training.stage import prepared
 
 SETTINGS = PolicySettings(
     iterations=2,

@@ -6,13 +6,13 @@ import torch
 import trl
 from torch.testing import assert_close
 
-from rlhf_core.adapters import publish_adapter
-from rlhf_core.base_model import load_base
 from rlhf_core.config import RewardSettings
 from rlhf_core.errors import DivergenceError, NotEnoughDataError
+from rlhf_core.model.adapters import publish_adapter
+from rlhf_core.model.base_model import load_base
 from rlhf_core.records import Comparison, Demonstration, Unpaired
-from rlhf_core.reward_model import RewardModel
-from rlhf_core.train_member import train_member
+from rlhf_core.reward.reward_model import RewardModel
+from rlhf_core.reward.trainer import train_member
 from rlhf_core.train_reward import RewardTrainer, _draw, train_reward
 
 SETTINGS = RewardSettings(members=2, epochs=4, learning_rate=3e-3, max_tokens=64)

@@ -2,10 +2,10 @@ import pytest
 import torch
 import trl
 
-from rlhf_core.base_model import load_base
-from rlhf_core.chat_format import encode_text
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import DivergenceError, MemoryExhaustedError, NotEnoughDataError
+from rlhf_core.model.base_model import load_base
+from rlhf_core.model.chat_format import encode_text
 from rlhf_core.records import Demonstration
 from rlhf_core.train_sft import SFTTrainer, _text_rows, sft_row, train_sft
 

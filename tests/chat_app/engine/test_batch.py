@@ -7,8 +7,8 @@ import torch
 
 from chat_app.engine import Sampling
 from chat_app.engine.batch import Batch, Row, draw
-from rlhf_core.base_model import Base, load_base
-from rlhf_core.chat_format import encode_prompt
+from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.records import ChatMessage
 
 PROMPTS = ["hi", "a much longer prompt than the others", "what?", "tell me of the sea and the sky"]

@@ -14,8 +14,8 @@ from chat_app.engine.local import LocalEngine
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
 from feedback_store.records import ChatMessage
-from rlhf_core.base_model import Base, load_base
 from rlhf_core.errors import AdapterError, ModelError
+from rlhf_core.model.base_model import Base, load_base
 
 MakeEngine = Callable[..., LocalEngine]
 

@@ -1,0 +1,117 @@
+"""Errors as the HTTP API tells them: each with its status, all in OpenAI's shape."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
+
+from chat_app.api.routes import openai_error, router
+from chat_app.errors import (
+    BusyError,
+    ChatAppError,
+    InvalidRequestError,
+    NotAllowedError,
+    NotFoundError,
+    RefusedError,
+)
+from feedback_store.errors import (
+    ConflictError,
+    CycleInProgressError,
+    FeedbackStoreError,
+    InvalidFeedbackError,
+    StoreUnavailableError,
+    UnknownRecordError,
+)
+
+STATUS: dict[type[Exception], int] = {
+    InvalidRequestError: 400,
+    InvalidFeedbackError: 400,
+    NotAllowedError: 403,
+    NotFoundError: 404,
+    UnknownRecordError: 404,
+    RefusedError: 409,
+    ConflictError: 409,
+    CycleInProgressError: 409,
+    BusyError: 503,
+    StoreUnavailableError: 503,
+}
+SHOWN = 60  # characters of a wrong value
+KIND = {403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error of the routes added so far, and unknown ones below `/v1`, in one shape.
+
+    Whatever is below `/v1` is taken here: the pages, added later, take every path that is left.
+    """
+    app.add_route("/v1", _UnknownRoute(app))  # type: ignore[arg-type]  # as Starlette takes ASGI
+    app.add_route("/v1/{path:path}", _UnknownRoute(app))  # type: ignore[arg-type]
+
+    @app.exception_handler(ChatAppError)
+    @app.exception_handler(FeedbackStoreError)
+    async def expected(_: Request, exc: Exception) -> JSONResponse:
+        status = next((code for kind, code in STATUS.items() if isinstance(exc, kind)), 500)
+        return _error(status, str(exc))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, exc: RequestValidationError) -> JSONResponse:
+        return _error(400, _wrong(exc.errors()[0]))
+
+    @app.exception_handler(HTTPException)
+    async def plain(_: Request, exc: HTTPException) -> JSONResponse:
+        return _error(exc.status_code, str(exc.detail), exc.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, exc: Exception) -> JSONResponse:
+        return _error(500, "something went wrong here; the server's log says what")
+
+
+class _UnknownRoute:
+    """An ASGI application, so that it gets every method."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, methods = scope["path"], self._methods(scope)
+        if methods:
+            said = f"{scope['method']} does not go with {path}; use {' or '.join(methods)}"
+            raise HTTPException(405, said, headers={"Allow": ", ".join(methods)})
+        raise HTTPException(404, f"there is no {path}; the routes are in {self._app.openapi_url}")
+
+    def _methods(self, scope: Scope) -> list[str]:
+        """What does go with a path that is known."""
+        known = (*self._app.routes, *router.routes)
+        fits = [route for route in known if route.matches(scope)[0] is Match.PARTIAL]
+        return sorted({name for route in fits for name in getattr(route, "methods", None) or ()})
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    """What is wrong with a request: the field, the rule, and the value unless there is none."""
+    if error["type"] == "json_invalid":
+        place = f"at character {error['loc'][-1]}"
+        return f"the body is not JSON: {error['ctx']['error']} {place}; send one JSON object"
+    where = ".".join(str(part) for part in error["loc"] if part != "body") or "body"
+    got = "" if error["type"] == "missing" else f", got {_short(error['input'])}"
+    return f"{where}: {error['msg']}{got}"
+
+
+def _short(value: Any) -> str:
+    """A value as JSON, not much of it; an unpaired surrogate would not go into an answer."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    kind = KIND.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    again = {"Retry-After": "1"} if status == 503 else {}
+    return JSONResponse(
+        {"error": openai_error(message, kind)}, status, {**again, **(headers or {})}
+    )

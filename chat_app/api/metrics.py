@@ -1,0 +1,101 @@
+"""What `/metrics` shows, in Prometheus' text format.
+
+Gauges are read from the engine and the store when somebody asks; only requests are counted as they
+happen. No label ever holds text of a chat or a rater's id.
+"""
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chat_app.service.chat import ChatService
+
+
+class Facts(Collector):
+    """Facts of the engine and the store at the moment of asking."""
+
+    def __init__(self, service: ChatService) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        """Read every fact once."""
+        health = self._service.engine.health()
+        yield _gauge("ready", "whether replies can be made", float(self._service.ready))
+        yield _gauge("rows", "replies being decoded", health["rows"])
+        yield _gauge("waiting", "requests waiting for a row", health["waiting"])
+        yield _counter("new_tokens", "tokens decoded", health["new_tokens"])
+        yield _counter("replies", "replies ended", health["replies"])
+        serving = GaugeMetricFamily(
+            "feedback_chat_serving", "the adapter of new replies", labels=["adapter"]
+        )
+        serving.add_metric([self._service.adapter], 1)
+        yield serving
+        stored = GaugeMetricFamily("feedback_chat_stored", "rows in the store", labels=["kind"])
+        for kind, count in self._service.store.counts().items():
+            stored.add_metric([kind], count)
+        yield stored
+
+
+class Metrics:
+    """The registry of one application."""
+
+    def __init__(self, service: ChatService) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(Facts(service))
+        self.requests = Counter(
+            "feedback_chat_requests",
+            "requests under /v1/",
+            ["route", "status"],
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "feedback_chat_request_seconds",
+            "time to the last byte under /v1/",
+            ["route"],
+            registry=self._registry,
+        )
+
+    def text(self) -> bytes:
+        """The present values."""
+        return generate_latest(self._registry)
+
+
+class CountRequests:
+    """Counts requests to the API by route template and status."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything through and count it at the end."""
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, send)
+            return
+        status = "none"  # the connection went away first
+        started = time.perf_counter()
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._metrics.requests.labels(route, status).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"feedback_chat_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"feedback_chat_{name}", text, value=value)

@@ -1,0 +1,324 @@
+"""The HTTP API: OpenAI's shapes where OpenAI has one, plain JSON where it has none.
+
+A route turns a request into one call of `ChatService` and its result into JSON; it decides nothing.
+The rater is the bearer token's or the signed cookie's, never a field of the request.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import StreamingResponse
+
+from chat_app.api.requests import (
+    CandidatesIn,
+    ChoiceIn,
+    CompletionIn,
+    DemonstrationIn,
+    FeedbackIn,
+    MessageIn,
+    PromoteIn,
+    RankingIn,
+)
+from chat_app.errors import ChatAppError, InvalidRequestError, NotAllowedError, NotFoundError
+from chat_app.identity import Identity, bearer_token, is_this_machine
+from chat_app.service.chat import ChatService
+from chat_app.service.replies import Candidates, ReplyPiece
+from feedback_store.errors import FeedbackStoreError
+from feedback_store.records import ChatMessage, Message
+
+SIMULATED_HEADER = "x-feedback-chat-simulated"
+THUMBS = {"up": 1, "down": -1, None: 0}
+
+router = APIRouter(prefix="/v1")
+
+
+# Who asks, and whom they ask
+
+
+def service_of(request: Request) -> ChatService:
+    """The application's service."""
+    service: ChatService = request.app.state.service
+    return service
+
+
+def rater_of(request: Request) -> str:
+    """The caller's rater id; using the API with a token or as nobody accepts today's terms.
+
+    Raises:
+        NotAllowedError: A caller on another machine says that it is simulated.
+    """
+    identity: Identity = request.app.state.identity
+    caller = identity.caller(request.headers, request.cookies)
+    simulated = request.headers.get(SIMULATED_HEADER) == "1"
+    if simulated and not is_this_machine(request.client.host if request.client else None):
+        raise NotAllowedError("simulated visitors come from the service's own machine; start there")
+    service_of(request).visitor(
+        caller.rater_id,
+        kind="simulated" if simulated else "person",
+        consent=caller.by != "cookie" and not simulated,
+    )
+    return caller.rater_id
+
+
+def operator(request: Request) -> None:
+    """Let only operators pass."""
+    identity: Identity = request.app.state.identity
+    identity.require_operator(bearer_token(request.headers))
+
+
+Service = Annotated[ChatService, Depends(service_of)]
+RaterId = Annotated[str, Depends(rater_of)]
+
+
+# Chatting
+
+
+@router.post("/chat/completions", response_model=None)
+async def complete(
+    body: CompletionIn, request: Request, rater_id: RaterId, service: Service
+) -> dict[str, Any] | StreamingResponse:
+    """Answer a conversation; the answer's id is the message's, its model the exact adapter."""
+    if body.model not in ("policy", service.adapter):
+        raise NotFoundError(f"no model {body.model!r} is served; ask for 'policy'")
+    prompt = await asyncio.to_thread(service.ask_all, rater_id, _plain(body.messages))
+    sampling = body.over(service.default_sampling)
+    pieces = service.reply(rater_id, prompt.id, sampling=sampling, seed=body.seed)
+    if not body.stream:
+        return _completion(await _last_piece(pieces, request))
+    first = await anext(pieces)  # what is wrong with the request shows here, before the headers
+    usage = body.stream_options is not None and body.stream_options.include_usage
+    return StreamingResponse(
+        _events(first, pieces, usage=usage),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.post("/candidates")
+async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """Two or more blind replies to one conversation."""
+    prompt = await asyncio.to_thread(service.ask_all, rater_id, _plain(body.messages))
+    sampling = body.over(service.default_sampling)
+    stored = None
+    async with aclosing(
+        service.candidates(rater_id, prompt.id, n=body.n, sampling=sampling)
+    ) as pieces:
+        async for piece in pieces:
+            stored = piece.candidates
+    assert stored is not None, "the last piece carries the candidates"
+    return _shown(stored)
+
+
+@router.get("/comparisons/next")
+def next_comparison(rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """A comparison that the service would like judged, or null; the same one until it is."""
+    found = service.next_comparison(rater_id)
+    if found is None:
+        return {"comparison": None}
+    prompt, stored = found
+    messages = [{"role": m.role, "content": m.content} for m in prompt]
+    return {"comparison": {"messages": messages, **_shown(stored)}}
+
+
+# Feedback
+
+
+@router.post("/choices")
+def choose(body: ChoiceIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """Choose among candidates; now that it is stored, the adapters may be told."""
+    choice = service.choose(
+        rater_id,
+        body.candidates_id,
+        body.choice,
+        idempotency_key=body.idempotency_key,
+        strength=body.strength,
+        seconds=body.seconds,
+    )
+    shown = service.candidates_of(rater_id, body.candidates_id).messages
+    return {
+        "id": choice.id,
+        "choice": choice.choice,
+        "adapters": {m.label: m.adapter for m in shown},
+    }
+
+
+@router.post("/rankings")
+def rank(body: RankingIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """Rank candidates, best first."""
+    ranking = service.rank(
+        rater_id, body.candidates_id, body.order, idempotency_key=body.idempotency_key
+    )
+    return {"id": ranking.id, "order": ranking.order}
+
+
+@router.post("/feedback")
+def feedback(body: FeedbackIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """Thumb a reply up or down, or withdraw the thumb."""
+    thumb = service.thumb(
+        rater_id,
+        body.message_id,
+        THUMBS[body.thumb],
+        idempotency_key=body.idempotency_key,
+        tags=body.tags,
+        comment=body.comment,
+    )
+    return {"id": thumb.id, "message_id": thumb.message_id, "thumb": body.thumb}
+
+
+@router.post("/demonstrations")
+def demonstrate(body: DemonstrationIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """Store the answer that the caller would have given."""
+    demonstration = service.demonstrate(
+        rater_id,
+        body.content,
+        idempotency_key=body.idempotency_key,
+        message_id=body.message_id,
+        prompt=None if body.messages is None else _plain(body.messages),
+    )
+    return {"id": demonstration.id}
+
+
+@router.get("/feedback/{rater}")
+def receipts(rater: str, rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """The caller's own events (``me``, or the own rater id) and what became of each."""
+    if rater not in ("me", rater_id):
+        raise NotFoundError(f"no rater {rater!r} of yours; ask for /v1/feedback/me")
+    return {"rater": rater_id, "events": service.receipts(rater_id)}
+
+
+@router.get("/models")
+def models(service: Service) -> dict[str, Any]:
+    """What can be asked for: the served policy, by either of its names."""
+    names = ("policy", service.adapter)
+    data = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "feedback-chat"} for name in names
+    ]
+    return {"object": "list", "data": data}
+
+
+# Operating
+
+operate = APIRouter(prefix="/operate", dependencies=[Depends(operator)])
+
+
+@operate.get("/status")
+def status(service: Service) -> dict[str, Any]:
+    """The document of `feedback-chat status --json`."""
+    return service.status()
+
+
+@operate.post("/cycle", status_code=202)
+def start_cycle(service: Service) -> dict[str, Any]:
+    """Start a cycle in a process of its own."""
+    return {"pid": service.start_cycle()}
+
+
+@operate.post("/promote")
+def promote(body: PromoteIn, service: Service) -> dict[str, Any]:
+    """Serve a published adapter."""
+    serving = service.promote(body.adapter)
+    return {"serving": serving.adapter, "previous": serving.previous}
+
+
+@operate.post("/rollback")
+def rollback(service: Service) -> dict[str, Any]:
+    """Serve the adapter that was served before."""
+    serving = service.rollback()
+    return {"serving": serving.adapter, "previous": serving.previous}
+
+
+router.include_router(operate)
+
+
+# OpenAI's shapes
+
+
+def _plain(messages: Sequence[MessageIn]) -> list[ChatMessage]:
+    return [message.plain() for message in messages]
+
+
+def _shown(stored: Candidates) -> dict[str, Any]:
+    replies = [{"label": m.label, "content": m.content} for m in stored.messages]
+    return {"candidates_id": stored.id or None, "replies": replies}
+
+
+async def _last_piece(pieces: AsyncGenerator[ReplyPiece, None], request: Request) -> ReplyPiece:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if piece.message is not None:
+                return piece
+            if await request.is_disconnected():
+                break
+    raise InvalidRequestError("the connection was closed before the reply was complete")
+
+
+def _completion(piece: ReplyPiece) -> dict[str, Any]:
+    message = piece.message
+    assert message is not None, "the last piece carries the message"
+    answer = {"role": "assistant", "content": message.content}
+    choice = {"index": 0, "message": answer, "finish_reason": _reason(message), "logprobs": None}
+    return {
+        "id": piece.message_id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": piece.adapter,
+        "choices": [choice],
+        "usage": _usage(piece),
+    }
+
+
+async def _events(
+    first: ReplyPiece, pieces: AsyncGenerator[ReplyPiece, None], *, usage: bool
+) -> AsyncIterator[str]:
+    """The reply as server-sent events, closed by ``[DONE]``."""
+    created = int(time.time())
+
+    def event(delta: dict[str, str], finish_reason: str | None = None, **extra: Any) -> str:
+        """One chunk in OpenAI's shape."""
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        chunk = {
+            "id": first.message_id,
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": first.adapter,
+            "choices": [choice],
+            **extra,
+        }
+        return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+
+    async with aclosing(pieces):
+        piece = first
+        yield event({"role": "assistant", "content": first.text})
+        try:
+            async for piece in pieces:
+                if piece.text:
+                    yield event({"content": piece.text})
+        except (ChatAppError, FeedbackStoreError) as exc:  # too late for a status code
+            yield f"data: {json.dumps({'error': openai_error(str(exc), 'server_error')})}\n\n"
+        if piece.message is not None:
+            yield event({}, _reason(piece.message))
+            if usage:
+                yield event({}, choices=[], usage=_usage(piece))
+        yield "data: [DONE]\n\n"
+
+
+def _reason(message: Message) -> str:
+    return "length" if message.finish_reason == "length" else "stop"
+
+
+def _usage(piece: ReplyPiece) -> dict[str, int]:
+    return {
+        "prompt_tokens": piece.prompt_tokens,
+        "completion_tokens": piece.new_tokens,
+        "total_tokens": piece.prompt_tokens + piece.new_tokens,
+    }
+
+
+def openai_error(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
+    """An error in OpenAI's shape."""
+    return {"message": message, "type": kind, "param": None, "code": code}

@@ -1,0 +1,1 @@
+"""The command `feedback-chat`: one module for each group of commands."""

@@ -1,0 +1,133 @@
+"""Commands about adapters, and what the other commands need to reach the store."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chat_app.commands.options import Config, Data, Json
+from chat_app.errors import ChatAppError, RefusedError, StartError
+from chat_app.settings import Settings, load_settings
+from feedback_store.records import BASE_ADAPTER, Serving
+from feedback_store.store import FeedbackStore
+
+adapters = typer.Typer(help="List, verify, promote and roll back adapters.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (promote, rollback):
+        app.command()(command)
+
+
+def open_store(
+    settings: Settings, *, otherwise: str = "give a service's directory by --data"
+) -> FeedbackStore:
+    """Open the store of an existing data directory.
+
+    Args:
+        settings: Which directory.
+        otherwise: What to do where there is no store.
+
+    Raises:
+        StartError: There is none; a command that only looks must not make one.
+    """
+    if not settings.database.is_file():
+        raise StartError(f"no database in {settings.data}; {otherwise}")
+    return FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite)
+
+
+@adapters.command("list")
+def list_adapters(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """List all adapters, the one being served marked."""
+    with open_store(load_settings(config, data=data)) as store:
+        serving = store.serving().adapter
+        found = [
+            {
+                "name": adapter.name,
+                "kind": adapter.kind,
+                "state": adapter.state,
+                "serving": adapter.name == serving,
+                "parent": adapter.parent,
+                "cycle": adapter.cycle_id,
+                "metrics": adapter.metrics,
+                "tainted_at": adapter.tainted_at,
+            }
+            for adapter in store.adapters()
+        ]
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for row in found:
+        mark = "*" if row["serving"] else " "
+        said = f"{mark} {row['name']}  {row['state']:<9}  cycle {row['cycle'] or '-'}"
+        if row["tainted_at"] is not None:
+            said += f"  learnt from somebody forgotten on {str(row['tainted_at'])[:10]}"
+        typer.echo(said)
+
+
+@adapters.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Default: all.")] = None,
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Check every byte of adapters against their manifests."""
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
+        known = [a.name for a in store.adapters() if a.name != BASE_ADAPTER]
+    faults = {name: fault_of(settings.adapters / name) for name in names or known}
+    if as_json:
+        typer.echo(json.dumps(faults))
+    else:
+        for name, fault in faults.items():
+            typer.echo(f"{'ok  ' if fault is None else 'FAIL'}  {fault or name}")
+    bad = [name for name, fault in faults.items() if fault]
+    if bad:
+        raise ChatAppError(f"{len(bad)} adapters are damaged: {', '.join(bad)}")
+
+
+@adapters.command()
+def promote(
+    name: Annotated[str, typer.Argument(help="A published policy adapter.")],
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Serve a published adapter; a running server follows within a second."""
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
+        store.adapter(name)
+        fault = None if name == BASE_ADAPTER else fault_of(settings.adapters / name)
+        if fault is not None:
+            raise ChatAppError(fault)
+        _show_serving(store.serve(name, by="operator"), as_json)
+
+
+@adapters.command()
+def rollback(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Serve the adapter that was served before."""
+    with open_store(load_settings(config, data=data)) as store:
+        previous = store.serving().previous
+        if previous is None:
+            raise RefusedError("nothing was served before this adapter; there is no way back")
+        _show_serving(store.serve(previous, by="operator"), as_json)
+
+
+def fault_of(adapter: Path) -> str | None:
+    """What is wrong with an adapter's directory, or None."""
+    from rlhf_core.errors import AdapterError
+    from rlhf_core.model.adapters import verify_adapter
+
+    try:
+        verify_adapter(adapter)
+    except AdapterError as exc:
+        return str(exc)
+    return None
+
+
+def _show_serving(serving: Serving, as_json: bool) -> None:
+    facts = {"serving": serving.adapter, "previous": serving.previous}
+    typer.echo(json.dumps(facts) if as_json else f"serving {serving.adapter}")

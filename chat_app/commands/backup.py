@@ -1,0 +1,119 @@
+"""Commands that copy a whole data directory and put it back: backup and restore.
+
+A copy has its name only once it is complete, checked and on disk. What the store's part of it is
+worth is for the store to say; here the adapters, keys and settings beside it are copied.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chat_app.commands.adapters import fault_of, open_store
+from chat_app.commands.options import Config, Data, Json
+from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
+from chat_app.settings import load_settings
+from feedback_store.backups import flush
+from feedback_store.errors import FeedbackStoreError
+from feedback_store.store import FeedbackStore
+
+BACKED_UP = ("adapters", "secrets", "config.toml")  # beside the database
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (backup, restore):
+        app.command()(command)
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the copy.")],
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the database, the adapters and the keys, while the service may go on."""
+    settings = load_settings(config, data=data)
+    with _new_folder(folder) as partial, open_store(settings) as store:
+        store.note_backup(str(folder.resolve()))
+        # The database first: every adapter that it names is complete on disk by then.
+        counts = store.backup(partial / settings.database.name)
+        for name in BACKED_UP:
+            _copy(settings.data / name, partial / name)
+    if as_json:
+        _show(settings.data, folder, folder, counts)
+    else:
+        typer.echo(f"backed up {settings.data} to {folder}")
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `backup` wrote.")],
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Make a data directory from a backup; an existing one is never overwritten."""
+    settings = load_settings(data=data)
+    if not (folder / "feedback.db").is_file():
+        raise InvalidRequestError(f"{folder} is no backup: it holds no feedback.db")
+    with _new_folder(settings.data) as partial:
+        counts = FeedbackStore.restore(
+            folder / "feedback.db",
+            partial / "feedback.db",
+            allow_old_sqlite=settings.allow_old_sqlite,
+        )
+        for name in BACKED_UP:
+            _copy(folder / name, partial / name)
+        _require_sound_adapters(partial)
+    if as_json:
+        _show(settings.data, folder, settings.data, counts)
+    else:
+        typer.echo(f"restored {folder} to {settings.data}")
+
+
+def _show(data: Path, backup: Path, written: Path, counts: Mapping[str, int]) -> None:
+    """One JSON document about what was written; `backup` and `restore` say the same of the same."""
+    sizes = [path.stat().st_size for path in written.rglob("*") if path.is_file()]
+    places = {"data": str(data.resolve()), "backup": str(backup.resolve())}
+    typer.echo(json.dumps({**places, "files": len(sizes), "bytes": sum(sizes), "counts": counts}))
+
+
+def _require_sound_adapters(data: Path) -> None:
+    """Refuse a copy in which an adapter is not what it was when it was written."""
+    found = sorted((data / "adapters").glob("*-*")) if (data / "adapters").is_dir() else []
+    faults = [fault for path in found if (fault := fault_of(path)) is not None]
+    if faults:
+        raise ChatAppError(f"nothing was restored: {faults[0]}; use another backup")
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder that appears under its name only when it is complete."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RefusedError(f"{folder} exists already; give a new folder")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        partial.mkdir(mode=0o700, parents=True)
+        yield partial
+        for path in (partial, *partial.rglob("*")):
+            if not path.is_symlink():
+                flush(path)
+        partial.rename(folder)
+        flush(folder.parent)
+    except (ChatAppError, FeedbackStoreError):
+        raise  # some of these are OSErrors too, and say more
+    except OSError as exc:
+        raise StartError(f"cannot write {folder}: {exc.strerror or exc}") from exc
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True)
+    elif source.is_file():
+        shutil.copy2(source, target)

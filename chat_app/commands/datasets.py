@@ -1,0 +1,255 @@
+"""The commands `export` and `import`: what was said, as files, out and in."""
+
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from chat_app.commands.adapters import open_store
+from chat_app.commands.options import Config, Data, Json
+from chat_app.errors import InvalidRequestError, RefusedError, StartError
+from chat_app.settings import Settings, load_settings
+from feedback_store.backups import flush
+from feedback_store.datasets.exports import EXPORTS, ExportReport
+from feedback_store.datasets.files import Malformed, parse_lines, read_documents
+from feedback_store.datasets.imports import ImportReport
+from feedback_store.datasets.trl_rows import ExportOptions
+from feedback_store.errors import InvalidFeedbackError
+from feedback_store.store import FeedbackStore
+
+Line = tuple[int, Any]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(export)
+    app.command("import")(import_file)
+
+
+def export(  # noqa: PLR0913 - one argument for each option
+    file: Annotated[Path | None, typer.Argument(help="Default: standard output.")] = None,
+    to: Annotated[Path | None, typer.Option(help="The same as FILE; `.parquet` or lines.")] = None,
+    keep: Annotated[
+        Literal["jsonl", "parquet"] | None,
+        typer.Option(help="Write a new file in exports/ of the data directory."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    form: Annotated[
+        Literal["events", "preference", "preferences", "unpaired", "sft", "prompts"],
+        typer.Option("--format", help="Raw events, or a data set for TRL."),
+    ] = "events",
+    split: Annotated[
+        Literal["all", "train", "held_out", "held_out_raters"] | None,
+        typer.Option(help="Which part of a data set (default: train)."),
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="A UTC time, 2026-01-31 say.")] = None,
+    source: Annotated[str | None, typer.Option(help="choice, ranking, thumbs, ...")] = None,
+    rater: Annotated[str | None, typer.Option(help="A rater's id.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Which made one of the replies.")] = None,
+    min_weight: Annotated[float | None, typer.Option(min=0, help="Least weight.")] = None,
+    with_metadata: Annotated[
+        bool, typer.Option("--with-metadata", help="Add id, time, rater, weight and so on.")
+    ] = False,
+    split_comparisons: Annotated[
+        bool, typer.Option("--split-comparisons", help="unpaired: add comparisons' replies.")
+    ] = False,
+    prompt_completion: Annotated[
+        bool, typer.Option("--prompt-completion", help="sft: two columns, not `messages`.")
+    ] = False,
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Write every event, or a data set for TRL, one JSON document a line or as Parquet.
+
+    A data set is of the training split unless another is named; events are everything.
+    """
+    options = ExportOptions(
+        split=split,
+        since=since,
+        source=source,
+        rater=rater,
+        adapter=adapter,
+        min_weight=min_weight,
+        with_metadata=with_metadata,
+        split_comparisons=split_comparisons,
+        prompt_completion=prompt_completion,
+    )
+    settings = load_settings(config, data=data)
+    name = "preference" if form == "preferences" else form
+    target = _target(settings, name, file, to, keep)
+    if target is None and as_json:
+        raise InvalidRequestError("--json goes with a file; give one by --to or --keep")
+    if target is not None and os.path.isfile(target) and not force:
+        raise RefusedError(f"{target} exists; give another name, or --force to replace it")
+    with open_store(settings) as store:
+        store.refresh_comparisons()
+        done = _write(store, target, name, options, force=force)
+    left_out = "".join(f"; {what} left out: {count}" for what, count in done.left_out.items())
+    if as_json:
+        typer.echo(json.dumps(asdict(done) | {"path": str(done.path)}))
+    elif target is not None or left_out or not done.rows:
+        where = "" if done.path is None else f" written to {done.path}"
+        typer.echo(f"{done.rows} rows of {form}{where}{left_out}", err=True)
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(help="JSON lines, a list, .parquet, .gz; - for stdin.")],
+    form: Annotated[
+        Literal["events", "hh", "oasst", "ultrafeedback", "arena"],
+        typer.Option("--format", help="Our own events, or somebody's data set."),
+    ] = "events",
+    create: Annotated[bool, typer.Option("--create", help="Make a new store in DIR.")] = False,
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Take in a file; what is there already stays as it is.
+
+    Our own events are taken in all or none. Of others' data sets malformed lines are left out.
+    """
+    settings = load_settings(config, data=data)
+    lines = _opened(file)
+    with _opened_store(settings, create=create) as store:
+        report = _take_in(store, lines, file, form)
+        store.refresh_comparisons()
+        if as_json:
+            typer.echo(json.dumps(asdict(report)))
+        else:
+            _show(report, form)
+        if form != "events" and not report.new + report.known:
+            first = "".join(f"; line {line}: {why}" for line, why in report.malformed[:1])
+            raise InvalidRequestError(f"nothing in {file} could be used as {form}{first}")
+
+
+def _target(
+    settings: Settings, form: str, file: Path | None, to: Path | None, keep: str | None
+) -> Path | None:
+    """Where to write; None is standard output."""
+    given = [choice for choice in (file, to, keep) if choice is not None]
+    if len(given) > 1:
+        raise InvalidRequestError("an export goes to one place; give one of FILE, --to and --keep")
+    if keep is not None:
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+        return settings.data / EXPORTS / f"{form}-{now}.{keep}"
+    target = file or to
+    return None if target is None or str(target) == "-" else target
+
+
+def _write(
+    store: FeedbackStore, target: Path | None, form: str, options: ExportOptions, *, force: bool
+) -> ExportReport:
+    try:
+        if target is not None:
+            return store.export_file(target, form, options, replace=force)
+        left_out: Counter[str] = Counter()
+        count = 0
+        for row in store.export_rows(form, options, left_out=left_out):
+            typer.echo(json.dumps(row, ensure_ascii=False))
+            count += 1
+        return ExportReport(None, form, count, dict(left_out))
+    except InvalidFeedbackError as exc:
+        raise InvalidRequestError(str(exc)) from exc
+
+
+@contextmanager
+def _opened_store(settings: Settings, *, create: bool) -> Iterator[FeedbackStore]:
+    if create and not settings.database.exists():
+        with _new_store(settings) as store:
+            yield store
+    else:
+        missing = "give a service's directory by --data, or --create"
+        with open_store(settings, otherwise=missing) as store:
+            yield store
+
+
+@contextmanager
+def _new_store(settings: Settings) -> Iterator[FeedbackStore]:
+    """A store that gets its place only if the block ends well; it is filled beside it."""
+    from chat_app.server import prepare_data
+
+    was_there = settings.data.exists()
+    prepare_data(settings.data)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=settings.data) as aside:
+            made = Path(aside) / settings.database.name
+            with FeedbackStore(made, allow_old_sqlite=settings.allow_old_sqlite) as store:
+                yield store
+            _put_in_place(made, settings.database)
+    finally:
+        if not was_there:
+            with suppress(OSError):  # it is not empty: all went well
+                settings.data.rmdir()
+
+
+def _put_in_place(made: Path, database: Path) -> None:
+    try:
+        os.link(made, database)  # unlike a rename, this never replaces another store
+        flush(database.parent)
+    except OSError as exc:
+        raise StartError(
+            f"cannot make {database} ({exc.strerror}), nothing was imported; "
+            "import again, or choose another directory with --data"
+        ) from exc
+
+
+def _opened(file: Path) -> Iterator[Line]:
+    """The lines of a file, the first one read already: what cannot be read changes nothing."""
+    lines = _lines(file)
+    first = next(lines, None)
+    return iter(()) if first is None else chain([first], lines)
+
+
+def _lines(file: Path) -> Iterator[Line]:
+    try:
+        yield from parse_lines(sys.stdin) if str(file) == "-" else read_documents(file)
+    except InvalidFeedbackError as exc:
+        raise InvalidRequestError(str(exc)) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidRequestError(f"cannot read {file}: {exc}") from exc
+
+
+def _take_in(store: FeedbackStore, lines: Iterator[Line], file: Path, form: str) -> ImportReport:
+    if form != "events":
+        return store.import_documents(lines, form)
+    events = [_event(document, f"{file}:{number}") for number, document in lines]
+    left_out: Counter[str] = Counter()
+    new = store.import_events(events, left_out=left_out)
+    known = len(events) - new - left_out.total()
+    return ImportReport(len(events), new, known, dict(left_out), (), 0)
+
+
+def _event(document: Any, where: str) -> dict[str, Any]:
+    if isinstance(document, Malformed):
+        raise InvalidRequestError(f"{where} is {document.reason}; nothing was imported")
+    if not isinstance(document, dict):
+        raise InvalidRequestError(f"{where} is not a JSON object; nothing was imported")
+    return document
+
+
+def _show(report: ImportReport, form: str) -> None:
+    if form == "events":
+        typer.echo(f"{report.new} of {report.read} events were new")
+    else:
+        typer.echo(f"{report.read} lines of {form} read: {report.new} judgements are new")
+    for count, what in _counts(report):
+        typer.echo(f"{count:>8}  {what}")
+    for line, reason in report.malformed:
+        typer.echo(f"          line {line}: {reason}")
+
+
+def _counts(report: ImportReport) -> list[tuple[int, str]]:
+    counts = [(report.known, "known already")]
+    counts += [(count, f"left out: {reason}") for reason, count in report.skipped.items()]
+    counts += [(report.malformed_lines, "malformed lines, the first of them named")]
+    return [(count, what) for count, what in counts if count]

@@ -1,0 +1,316 @@
+"""The command ``feedback-chat``: options in, one call, words and an exit code out.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (the gate, a lock, nothing to do). Invariant:
+whatever is expected to go wrong ends in one line on stderr that says what, the value, and what to
+do; never in a traceback. Heavy libraries are loaded by the commands that need them only.
+"""
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from chat_app.commands import adapters, backup, datasets, privacy, raters, starter
+from chat_app.commands.find_model import require_model
+from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Quantized
+from chat_app.cycles.status import cycle_facts, skipped_sft, status_of
+from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
+from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
+from feedback_store.errors import ConflictError, CycleInProgressError
+from feedback_store.records import Cycle
+
+# What a model's directory needs, and how files of that kind may be called.
+_PARTS = {
+    "config.json": re.compile(r"^config\.json$"),
+    "a tokenizer (tokenizer.json)": re.compile(r"^(tokenizer|vocab)|\.model$"),
+    "weights (model.safetensors)": re.compile(r"\.(safetensors|bin)$"),
+}
+
+app = typer.Typer(
+    help="A chat service that learns from its users' votes.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> NoReturn:
+    """Run the command line; the only way out is an exit code."""
+    for chatty in ("bitsandbytes", "huggingface_hub", "transformers"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)  # their warnings are not for operators
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except TyperException as exc:
+        _fail(f"{exc.format_message().rstrip('.')}; see `feedback-chat --help`", exc.exit_code)
+    except typer.Abort:
+        _fail("nothing was done; answer y, or give --yes where nobody can answer", 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except Exception as exc:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        _fail(told(exc), exit_code(exc))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def exit_code(exc: Exception) -> int:
+    """The documented exit code of an error."""
+    if isinstance(exc, (RefusedError, CycleInProgressError, ConflictError)):
+        return 3
+    return 2 if isinstance(exc, InvalidRequestError) else 1
+
+
+@app.command()
+def serve(
+    data: Data = None,
+    host: Host = None,
+    port: Port = None,
+    model: Model = None,
+    quantization: Quantized = None,
+    config: Config = None,
+) -> None:
+    """Run the service: pages, HTTP API, scheduler."""
+    options = {"host": host, "port": port, "model": model, "quantization": quantization}
+    settings = load_settings(config, data=data, **options)
+    _serve(settings, "feedback-chat is ready.")
+
+
+@app.command()
+def demo(
+    data: Data = None,
+    host: Host = None,
+    port: Port = None,
+    model: Model = None,
+    quantization: Quantized = None,
+    config: Config = None,
+) -> None:
+    """Run the service on the embedded model and say what to try."""
+    options = {"host": host, "port": port, "model": model, "quantization": quantization}
+    settings = load_settings(config, data=data, **options)
+    typer.echo(f"Starting feedback-chat; everything is kept in {settings.data.resolve()}.")
+    hint = "\nTry: chat and vote; or let 40 simulated visitors do it, in a second terminal:\n"
+    hint += f"    {_own_name()} simulate --url {{url}}\n"
+    hint += "then run a cycle on the operator page and watch the next replies."
+    _serve(settings, "feedback-chat is ready.", hint)
+
+
+@app.command()
+def cycle(
+    data: Data = None,
+    model: Model = None,
+    quantization: Quantized = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Train on the votes so far and serve the result if it is better."""
+    settings = load_settings(config, data=data, model=model, quantization=quantization)
+    if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several
+        _help_cycle(settings)
+        return
+    _require_votes(settings)
+    _require_model(settings.model)
+    _stop_on(signal.SIGTERM)  # so that a stopped cycle says so in its row
+    from rlhf_core.cycle import run_cycle
+
+    with starter.stage_bar(hidden=as_json) as bar:
+        done = run_cycle(
+            settings.data,
+            settings.cycle,
+            model=settings.model,
+            quantization=settings.quantization,
+            progress=bar,
+            allow_old_sqlite=settings.allow_old_sqlite,
+        )
+    if as_json:
+        typer.echo(json.dumps(cycle_facts(done)))
+    elif done.state in ("promoted", "rejected"):
+        _show_cycle(done)
+    if done.state != "promoted":
+        why = "; ".join(done.reasons) or "no reason was noted"
+        raise RefusedError(f"cycle {done.id} was {done.state}: {why}")
+
+
+def _help_cycle(settings: Settings) -> None:
+    """Train with the process that runs the cycle: it alone knows the store and says things."""
+    from rlhf_core.cycle import help_cycle
+
+    help_cycle(
+        settings.data,
+        settings.cycle,
+        model=settings.model,
+        quantization=settings.quantization,
+    )
+
+
+@app.command()
+def simulate(
+    url: str = typer.Option("http://127.0.0.1:7860", help="The running service."),
+    visitors: int = typer.Option(40, min=1, help="Simulated visitors."),
+    events: int = typer.Option(800, min=1, help="Feedback events to store."),
+    seed: int = typer.Option(0, help="Decides who the visitors are and what they do."),
+    kinds: str = typer.Option("choices,thumbs,demonstrations", help="Kinds of events to make."),
+    at_once: int = typer.Option(24, min=1, max=256, help="Visitors busy at the same time."),
+    remote: bool = typer.Option(False, "--remote", help="Allow a service on another machine."),
+    as_json: Json = False,
+) -> None:
+    """Let simulated visitors use a running service as people would."""
+    from chat_app.simulate import Plan, run_simulation
+
+    plan = Plan(url, visitors, events, seed, tuple(kinds.split(",")), at_once, remote)
+    result = run_simulation(plan, show=not as_json)
+    if as_json:
+        typer.echo(json.dumps(result.facts()))
+    else:
+        typer.echo(result.summary())
+    if result.failed:
+        raise ChatAppError(f"{result.failed} requests failed; the first: {result.first_failure}")
+
+
+@app.command()
+def status(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Show what is served, what is stored, and how the last cycle went."""
+    settings = load_settings(config, data=data)
+    with adapters.open_store(settings) as store:
+        facts = status_of(store)
+        last = store.last_cycle()
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"serving   {facts['serving']}  (before: {facts['previous'] or 'nothing'})")
+    for name, count in facts["counts"].items():
+        typer.echo(f"{count:>8}  {name.replace('_', ' ')}")
+    if last is not None:
+        _show_cycle(last)
+
+
+@app.command()
+def doctor(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Check this machine, the data directory, the database, the adapters and the model."""
+    from chat_app.commands.doctor import examine
+
+    findings = examine(load_settings(config, data=data))
+    if as_json:
+        typer.echo(json.dumps([finding.facts() for finding in findings]))
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok  ' if finding.good else 'FAIL'}  {finding.name}: {finding.text}")
+    bad = [finding.name for finding in findings if not finding.good]
+    if bad:
+        raise ChatAppError(f"failed: {', '.join(bad)}")
+
+
+app.add_typer(adapters.adapters, name="adapters")
+app.add_typer(raters.raters, name="raters")
+app.add_typer(starter.starter, name="starter")
+adapters.register(app)
+backup.register(app)
+datasets.register(app)
+privacy.register(app)
+app.command()(starter.evaluate)
+
+
+def _own_name() -> str:
+    """How this command was called, so that a hint can be pasted."""
+    called = sys.argv[0]
+    return called if called.endswith("feedback-chat") else "feedback-chat"
+
+
+def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
+    _log_to_stderr()
+    _require_model(settings.model)
+    _stop_on(signal.SIGTERM)
+    from chat_app.server import serve
+
+    def announce(url: str, operator_url: str) -> None:
+        typer.echo(f"\n{greeting}\n    Chat:     {url}\n    Operator: {operator_url}")
+        typer.echo(f"Stop it with Ctrl-C.{hint.format(url=url)}\n")
+
+    try:
+        serve(settings, announce=announce)
+    except KeyboardInterrupt:
+        running = _running_cycle(settings)
+        left = f" Cycle process {running} goes on in the background." if running else ""
+        typer.echo(f"Stopped.{left}", err=True)
+
+
+def _require_model(model: str) -> None:
+    """Refuse early what cannot be loaded: an unknown name, a directory that holds no model."""
+    require_model(model)
+    folder = Path(model)
+    if model == "starter" or not folder.is_dir():
+        return
+    there = [file.name for file in folder.iterdir()]
+    lacking = [what for what, names in _PARTS.items() if not any(map(names.search, there))]
+    if lacking:
+        raise StartError(
+            f"the directory {model!r} is no model, it lacks {', '.join(lacking)}; give one that "
+            "`save_pretrained` of model and tokenizer wrote, `starter`, or a model's id"
+        )
+
+
+def _running_cycle(settings: Settings) -> int | None:
+    from chat_app.cycles.scheduler import CycleProcess
+
+    with adapters.open_store(settings) as store:
+        return CycleProcess(store, settings).running()
+
+
+def _require_votes(settings: Settings) -> None:
+    """Refuse early, before anything heavy is loaded."""
+    nothing = f"no votes yet in {settings.data}; chat and vote, or run `feedback-chat simulate`"
+    if not settings.database.exists():
+        raise RefusedError(nothing)
+    running = _running_cycle(settings)
+    if running is not None:
+        raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
+    with adapters.open_store(settings) as store:
+        store.refresh_comparisons()
+        if store.counts()["comparisons"] == 0:
+            raise RefusedError(nothing)
+
+
+def _show_cycle(cycle: Cycle) -> None:
+    facts = cycle_facts(cycle)
+    took = f" in {facts['seconds']} s" if facts["seconds"] is not None else ""
+    typer.echo(f"cycle {cycle.id}   {cycle.state} at stage {cycle.stage}{took}")
+    for name, value in sorted(cycle.metrics.items()):
+        typer.echo(f"{value:>12.4g}  {name}")
+    skipped = skipped_sft(cycle.metrics)
+    if skipped is not None:
+        typer.echo(f"  - SFT {skipped}")
+    for reason in cycle.reasons:
+        typer.echo(f"  - {reason}")
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("chat_app").setLevel(logging.INFO)
+
+
+def _stop_on(number: signal.Signals) -> None:
+    def stop(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt("it was told to stop")
+
+    signal.signal(number, stop)
+
+
+def told(exc: Exception) -> str:
+    """The error in one line."""
+    if type(exc).__module__.split(".")[0] in ("chat_app", "feedback_store", "rlhf_core"):
+        return " ".join(str(exc).split())
+    text = " ".join(str(exc).split())
+    return f"unexpected {type(exc).__name__}: {text} (set {DEBUG_VARIABLE}=1 for the traceback)"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"feedback-chat: {message}", err=True)
+    sys.exit(code)

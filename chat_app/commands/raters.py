@@ -1,0 +1,99 @@
+"""Commands about raters: how much each counts, assess them, quarantine, release."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chat_app.commands.adapters import open_store
+from chat_app.commands.options import Config, Data, Json
+from chat_app.settings import load_settings
+from feedback_store.raters.standing import RaterStanding
+
+if TYPE_CHECKING:  # numpy and pandas come with it
+    from feedback_store.raters.reliability import RaterReport
+
+raters = typer.Typer(
+    help="List raters and what they count, assess, quarantine and release them.",
+    no_args_is_help=True,
+)
+
+RaterId = Annotated[str, typer.Argument(help="As `raters list` shows it.")]
+
+
+@raters.command("list")
+def list_raters(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """List all raters with what they said and how much of it counts."""
+    with open_store(load_settings(config, data=data)) as store:
+        found = store.raters()
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found]))
+        return
+    for one in found:
+        state = f"  quarantined by {one.decided_by}: {one.reason}" if one.quarantined_at else ""
+        counts = f"said {one.said:g}  weight {one.weight:.2f}{_tests(one)}"
+        typer.echo(f"{one.id}  {one.kind:<9}  {counts}{state}")
+
+
+@raters.command()
+def assess(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Measure every rater by hidden tests, the others, sides and times; quarantine by the rules."""
+    with open_store(load_settings(config, data=data)) as store:
+        reports = store.assess_raters(by="operator")
+        agreement = store.agreement()
+    if as_json:
+        facts = {"agreement": asdict(agreement), "raters": [asdict(one) for one in reports]}
+        typer.echo(json.dumps(facts))
+        return
+    if agreement.alpha is None:
+        typer.echo(f"agreement unknown: {agreement.reason}")
+    else:
+        typer.echo(
+            f"agreement {agreement.alpha:.2f} ({agreement.low:.2f} to {agreement.high:.2f}) of "
+            f"{agreement.raters} raters on {agreement.subjects} pairs (1 perfect, 0 chance)"
+        )
+    for one in reports:
+        said = "; ".join(filter(None, (one.quarantine, *one.notes)))
+        counts = f"votes {one.votes}  reliability {one.reliability:.2f}{_tests(one)}"
+        typer.echo(f"{one.rater_id}  {counts}  {said}")
+    held = sum(one.quarantine is not None for one in reports)
+    typer.echo(f"{len(reports)} raters assessed, {held} for quarantine")
+
+
+@raters.command()
+def quarantine(
+    rater: RaterId,
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the decision.")],
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Learn from nothing that a rater says, until they are released."""
+    with open_store(load_settings(config, data=data)) as store:
+        store.quarantine(rater, by="operator", reason=reason)
+        _show(next(one for one in store.raters() if one.id == rater), as_json)
+
+
+@raters.command()
+def release(
+    rater: RaterId, data: Data = None, config: Config = None, as_json: Json = False
+) -> None:
+    """End a quarantine; what the rater did so far will not count against them again."""
+    with open_store(load_settings(config, data=data)) as store:
+        store.release(rater, by="operator")
+        _show(next(one for one in store.raters() if one.id == rater), as_json)
+
+
+def _tests(rater: "RaterStanding | RaterReport") -> str:
+    """Hidden tests passed of those taken, if any were."""
+    return f"  tests {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
+
+
+def _show(rater: RaterStanding, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(rater)))
+    elif rater.quarantined_at:
+        typer.echo(f"{rater.id} is quarantined: {rater.reason}")
+    else:
+        typer.echo(f"{rater.id} is released and counts with weight {rater.weight:.2f}")

@@ -1,0 +1,124 @@
+"""Commands about models: build and check the embedded one, compare adapters by its exact judge."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chat_app.commands.adapters import open_store
+from chat_app.commands.options import Config, Data, Json, Quantized
+from chat_app.cycles.status import skipped_sft
+from chat_app.errors import ChatAppError, InvalidRequestError
+from chat_app.settings import load_settings
+from feedback_store.records import BASE_ADAPTER
+
+starter = typer.Typer(help="The embedded starter model.", no_args_is_help=True)
+
+
+@starter.command()
+def build(
+    folder: Annotated[Path, typer.Argument(help="Where the model goes.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the corpus and the weights.")] = 0,
+) -> None:
+    """Build the starter model from its corpus, as the shipped one was built."""
+    from rlhf_core.starter import build as building
+
+    with stage_bar() as bar:
+        accuracy = building.build(
+            folder,
+            steps=steps or building.STEPS,
+            seed=seed,
+            progress=lambda share, metrics: bar("pretraining", share, metrics),
+        )
+    typer.echo(f"built {folder}: cloze accuracy {accuracy:.3f}")
+
+
+@starter.command()
+def check(
+    folder: Annotated[Path | None, typer.Argument(help="Default: the shipped model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check that a starter model is the shipped one and as skilled as it should be."""
+    from rlhf_core.model.base_model import STARTER_MODEL
+    from rlhf_core.starter import check as checking
+
+    findings = checking.check(folder or STARTER_MODEL)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for one in findings:
+            mark = "ok  " if one.passed else "FAIL"
+            typer.echo(f"{mark}  {one.name}: {one.value} (wanted {one.wanted})")
+    bad = [one.name for one in findings if not one.passed]
+    if bad:
+        raise ChatAppError(f"{len(bad)} checks of the starter model failed: {', '.join(bad)}")
+
+
+def evaluate(
+    adapter: Annotated[str | None, typer.Option(help="Default: the served one.")] = None,
+    against: Annotated[str, typer.Option(help="What it is compared with.")] = BASE_ADAPTER,
+    requests: Annotated[int, typer.Option(min=20, help="Held-out requests.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of the requests and the replies.")] = 0,
+    data: Data = None,
+    quantization: Quantized = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two adapters of the starter on unseen requests by its exact judge."""
+    settings = load_settings(config, data=data, quantization=quantization)
+    if settings.model != "starter":
+        raise InvalidRequestError(
+            f"model {settings.model!r} has no exact judge; only the starter's world has one"
+        )
+    with open_store(settings) as store:
+        candidate = adapter or store.serving().adapter
+    from rlhf_core.model.base_model import load_base
+    from rlhf_core.starter.measure import compare
+
+    base = load_base(settings.model, quantization=settings.quantization, training=False)
+    for name in {candidate, against} - {BASE_ADAPTER}:
+        base.attach(name, settings.adapters / name)
+    sides = {name: None if name == BASE_ADAPTER else name for name in (candidate, against)}
+    found = compare(base, candidate=sides[candidate], served=sides[against], n=requests, seed=seed)
+    facts = {"adapter": candidate, "against": against, **asdict(found)}
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(
+        f"{candidate} wins {found.win_rate:.3f} ({found.low:.3f}-{found.high:.3f}) {against}"
+    )
+    for name, new in asdict(found.candidate).items():
+        typer.echo(f"{name:>12}  {new:7.3f}  (was {asdict(found.served)[name]:.3f})")
+
+
+StageBar = Callable[[str, float, dict[str, float]], None]
+
+
+@contextmanager
+def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
+    """A progress bar that takes (stage, share of it done, metrics)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<11}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TextColumn("{task.fields[facts]}"), console=console, disable=hidden
+    ) as bar:
+        stages: dict[str, TaskID] = {}
+
+        def report(stage: str, share: float, metrics: dict[str, float]) -> None:
+            if stage not in stages:
+                stages[stage] = bar.add_task(stage, total=1.0, facts="")
+            shown = list(metrics.items())[:3]
+            facts = skipped_sft(metrics) or "  ".join(f"{name} {n:.3g}" for name, n in shown)
+            bar.update(stages[stage], completed=share)
+            if facts:
+                bar.update(stages[stage], facts=facts)
+
+        yield report

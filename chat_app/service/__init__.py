@@ -1,0 +1,1 @@
+"""What a visitor can do, written once for the pages and the API."""

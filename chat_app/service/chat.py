@@ -1,0 +1,456 @@
+"""What a visitor can do, written once: the HTTP API and the pages both call `ChatService`.
+
+Every operation is about a message of the tree: `ask` stores what a visitor said, `reply` and
+`candidates` answer a stored message, and asking for another reply to the same message is a retry.
+A conversation goes on from any message by giving it as the parent; an edit is a new `ask` with the
+parent of the old one. Invariants: a rater only ever reaches his own conversations (another's are
+`NotFoundError`), and a reply keeps the adapter it began with, which its row names.
+
+The asynchronous methods generate; all others are short, thread-safe and blocking, so that an event
+loop calls them through a thread. Knows neither HTTP, nor cookies, nor Gradio, nor torch.
+
+The server mounts the pages with ``chat_app.pages.mount(app, service, identity)``; `Identity.caller`
+names the rater of a request from its headers and cookies.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from chat_app.cycles.scheduler import CycleProcess
+from chat_app.cycles.status import status_of
+from chat_app.engine import Engine, GenerationRequest, Sampling
+from chat_app.errors import BusyError, InvalidRequestError, NotFoundError, RefusedError
+from chat_app.service.gold_file import read_gold
+from chat_app.service.limits import check_messages, check_sampling, check_text
+from chat_app.service.replies import CandidatePiece, Candidates, Replies, ReplyPiece, new_seed
+from chat_app.settings import Settings
+from feedback_store.errors import UnknownRecordError
+from feedback_store.records import (
+    BASE_ADAPTER,
+    ChatMessage,
+    Choice,
+    Conversation,
+    Cycle,
+    Demonstration,
+    Message,
+    Ranking,
+    Rater,
+    Serving,
+    Thumb,
+)
+from feedback_store.store import FeedbackStore
+
+TITLE_CHARS = 80
+COMMENT_CHARS = 2_000
+REASONS = {
+    1: ("correct", "friendly", "did what I asked", "well put"),
+    -1: ("wrong", "rude", "ignored my request", "too long"),
+}
+
+
+class ChatService:
+    """The rules of chatting and voting over one store and one engine."""
+
+    def __init__(
+        self, store: FeedbackStore, engine: Engine, settings: Settings, *, cycles: CycleProcess
+    ) -> None:
+        self.store = store
+        self.engine = engine
+        self.settings = settings
+        self.cycles = cycles
+        self._replies = Replies(store, engine)
+        self._gold = read_gold(settings.gold_items, settings.limits) if settings.gold_items else ()
+        self.adapter = BASE_ADAPTER  # what new replies use; only the watcher changes it
+        self.ready = False  # whether it is loaded; the watcher again
+
+    @property
+    def default_sampling(self) -> Sampling:
+        """How replies are sampled unless a request says otherwise."""
+        return Sampling(**self.settings.sampling.model_dump())
+
+    # Raters
+
+    def visitor(self, rater_id: str, *, kind: str = "person", consent: bool = False) -> Rater:
+        """The rater of this id, made at the first visit; ``consent`` accepts today's notice."""
+        consent_version = self.settings.consent_version if consent else None
+        return self.store.add_rater(rater_id, kind=kind, consent=consent_version)
+
+    def consented(self, rater_id: str) -> bool:
+        """Whether the rater has accepted the notice in its present version."""
+        try:
+            return self.store.rater(rater_id).consent == self.settings.consent_version
+        except UnknownRecordError:
+            return False
+
+    # Conversations
+
+    def conversations(self, rater_id: str) -> list[Conversation]:
+        """The rater's conversations, newest first."""
+        return self.store.conversations(rater_id)
+
+    def messages(self, rater_id: str, conversation_id: str) -> list[Message]:
+        """Every message of one conversation, oldest first, branches included."""
+        self._own_conversation(rater_id, conversation_id)
+        return self.store.messages(conversation_id)
+
+    def path(self, rater_id: str, message_id: str) -> list[Message]:
+        """The messages from the first one down to ``message_id``."""
+        self._own_message(rater_id, message_id)
+        return self.store.path(message_id)
+
+    def candidates_of(self, rater_id: str, candidates_id: str) -> Candidates:
+        """Stored candidates, in the order shown."""
+        self._own_candidates(rater_id, candidates_id)
+        return Candidates(candidates_id, tuple(self.store.candidates(candidates_id)))
+
+    def thumb_of(self, rater_id: str, message_id: str) -> int:
+        """The rater's present thumb on a reply: 1, -1, or 0 for none."""
+        self._own_message(rater_id, message_id)
+        thumb = self.store.current_thumb(message_id, rater_id)
+        return 0 if thumb is None else thumb.value
+
+    def choice_of(self, rater_id: str, candidates_id: str) -> Choice | None:
+        """The rater's present choice among candidates."""
+        self._own_candidates(rater_id, candidates_id)
+        return self.store.current_choice(candidates_id, rater_id)
+
+    def shows_candidates(self, turn: int) -> bool:
+        """Whether the ``turn``-th user message of a conversation (from 1) gets two replies."""
+        every = self.settings.candidates_every
+        return every > 0 and turn % every == 0
+
+    # Asking and answering
+
+    def ask(
+        self,
+        rater_id: str,
+        text: str,
+        *,
+        conversation_id: str | None = None,
+        parent_id: str | None = None,
+    ) -> Message:
+        """Store what the visitor says: first of a new conversation, or after ``parent_id``.
+
+        Raises:
+            InvalidRequestError: The text is empty or too long.
+            NotFoundError: The conversation or parent is unknown or somebody else's.
+        """
+        check_text(text, self.settings.limits)
+        if parent_id is not None:
+            parent = self._own_message(rater_id, parent_id)
+            conversation_id = conversation_id or parent.conversation_id
+        if conversation_id is None:
+            title = text.strip().splitlines()[0][:TITLE_CHARS]
+            conversation_id = self.store.add_conversation(rater_id, title=title).id
+        else:
+            self._own_conversation(rater_id, conversation_id)
+        return self.store.add_message(conversation_id, "user", text, parent_id=parent_id)
+
+    async def check_fits(self, text: str) -> None:
+        """Let a message pass that the model can read, so that no other has to be stored.
+
+        Raises:
+            InvalidRequestError: The text is empty or too long.
+        """
+        check_text(text, self.settings.limits)
+        said = ChatMessage(role="user", content=text)
+        await self.engine.check(
+            GenerationRequest((said,), self.adapter, self.default_sampling, seed=0)
+        )
+
+    def ask_all(self, rater_id: str, messages: Sequence[ChatMessage]) -> Message:
+        """Store a whole conversation that the caller brings along; its last message is returned.
+
+        Raises:
+            InvalidRequestError: No messages, too many, a wrong role, or not a user's at the end.
+            BusyError: They could not be answered now; nothing was stored.
+        """
+        check_messages(messages, self.settings.limits)
+        self._require_room()
+        title = messages[-1]["content"].strip().splitlines()[0][:TITLE_CHARS]
+        conversation = self.store.add_conversation(rater_id, title=title)
+        last: Message | None = None
+        for message in messages:
+            last = self.store.add_message(
+                conversation.id,
+                message["role"],
+                message["content"],
+                parent_id=last.id if last else None,
+            )
+        assert last is not None, "checked not to be empty"
+        return last
+
+    async def reply(
+        self,
+        rater_id: str,
+        message_id: str,
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        retry_of: str | None = None,
+    ) -> AsyncGenerator[ReplyPiece, None]:
+        """Answer a stored user message; the last piece carries the stored reply.
+
+        ``retry_of`` is the reply that the rater asked to have made anew: weak evidence against it.
+
+        Closing the iterator early stops the decoding and stores the part as "cancelled".
+
+        Raises:
+            BusyError: The queue is full.
+            InvalidRequestError: The conversation does not fit the model.
+        """
+        prompt, request = await asyncio.to_thread(
+            self._request, rater_id, message_id, sampling=sampling, seed=seed
+        )
+        async with aclosing(self._replies.one(prompt, request, retry_of=retry_of)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def candidates(
+        self, rater_id: str, message_id: str, *, n: int = 2, sampling: Sampling | None = None
+    ) -> AsyncGenerator[CandidatePiece, None]:
+        """Answer a user message n times at once, blind; pieces of all labels come interleaved.
+
+        They are stored together at the end; closing early stores nothing, for what was not shown
+        in full is no evidence. Of those that say the same, also when made anew, one is left; if it
+        is the only one it is an ordinary reply, and there is nothing to choose.
+        """
+        if not 2 <= n <= self.settings.limits.candidates:
+            raise InvalidRequestError(
+                f"n is {n}; ask for 2 to {self.settings.limits.candidates} candidates"
+            )
+        prompt, request = await asyncio.to_thread(
+            self._request, rater_id, message_id, sampling=sampling
+        )
+        requests = [replace(request, seed=new_seed()) for _ in range(n)]
+        async with aclosing(self._replies.several(prompt, requests, rater_id=rater_id)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def next_comparison(self, rater_id: str) -> tuple[list[Message], Candidates] | None:
+        """The prompt and two replies of a hidden test, if it is the rater's turn to take one.
+
+        It is answered by `choose` like any other, and stays the same until then.
+        """
+        every = self.settings.gold_every
+        if not (self._gold and every):
+            return None
+        candidates_id = self.store.hidden_test(rater_id, self._gold, every=every)
+        if candidates_id is None:
+            return None
+        shown = self.candidates_of(rater_id, candidates_id)
+        return self.store.path(str(shown.messages[0].parent_id)), shown
+
+    # Feedback: the same idempotency key again gives the same record back
+
+    def thumb(
+        self,
+        rater_id: str,
+        message_id: str,
+        value: int,
+        *,
+        idempotency_key: str,
+        tags: Sequence[str] = (),
+        comment: str = "",
+    ) -> Thumb:
+        """Thumb a reply up (1) or down (-1), or withdraw the thumb (0).
+
+        Raises:
+            InvalidRequestError: A reason is none of `REASONS`, or the comment is too long.
+            RefusedError: The reply was cut off.
+        """
+        message = self._own_message(rater_id, message_id)
+        if value:
+            _require_whole(message)
+        _check_reasons(value, tags, comment)
+        return self.store.add_thumb(
+            message_id,
+            rater_id,
+            value,
+            tags=tags,
+            comment=comment,
+            idempotency_key=idempotency_key,
+        )
+
+    def choose(
+        self,
+        rater_id: str,
+        candidates_id: str,
+        choice: str,
+        *,
+        idempotency_key: str,
+        strength: float | None = None,
+        seconds: float | None = None,
+    ) -> Choice:
+        """Choose among candidates: "a", "b", "tie" or "both_bad"."""
+        self._own_candidates(rater_id, candidates_id)
+        return self.store.add_choice(
+            candidates_id,
+            rater_id,
+            choice,
+            strength=strength,
+            seconds=seconds,
+            idempotency_key=idempotency_key,
+        )
+
+    def rank(
+        self,
+        rater_id: str,
+        candidates_id: str,
+        order: Sequence[Sequence[str]],
+        *,
+        idempotency_key: str,
+    ) -> Ranking:
+        """Rank candidates, best first, ties together."""
+        self._own_candidates(rater_id, candidates_id)
+        return self.store.add_ranking(
+            candidates_id, rater_id, order, idempotency_key=idempotency_key
+        )
+
+    def demonstrate(
+        self,
+        rater_id: str,
+        content: str,
+        *,
+        idempotency_key: str,
+        message_id: str | None = None,
+        prompt: Sequence[ChatMessage] | None = None,
+    ) -> Demonstration:
+        """Store the answer that the visitor would have given, to a prompt or instead of a reply.
+
+        Raises:
+            InvalidRequestError: The text or the prompt is unusable, or both or neither are given.
+            RefusedError: The reply was cut off.
+        """
+        check_text(content, self.settings.limits)
+        if (message_id is None) == (prompt is None):
+            raise InvalidRequestError("give either message_id or messages, and not both")
+        if message_id is not None:
+            _require_whole(self._own_message(rater_id, message_id))
+        if prompt is not None:
+            check_messages(prompt, self.settings.limits)
+        return self.store.add_demonstration(
+            rater_id,
+            content,
+            message_id=message_id,
+            prompt=prompt,
+            idempotency_key=idempotency_key,
+        )
+
+    def receipts(self, rater_id: str) -> list[dict[str, Any]]:
+        """Each of the rater's events and what became of it."""
+        return self.store.feedback_of(rater_id)
+
+    # Operating: the caller has checked that it is an operator
+
+    def status(self) -> dict[str, Any]:
+        """The document of `feedback-chat status --json`."""
+        return status_of(self.store)
+
+    def recent_cycles(self, limit: int = 20) -> list[Cycle]:
+        """The latest cycles, newest first."""
+        return self.store.cycles(limit=limit)
+
+    def start_cycle(self) -> int:
+        """Start a cycle in a process of its own and return its process id.
+
+        Raises:
+            RefusedError: One is running.
+        """
+        return self.cycles.start()
+
+    def promote(self, name: str, *, by: str = "operator") -> Serving:
+        """Serve a published policy adapter; new replies use it within a second."""
+        return self.store.serve(name, by=by)
+
+    def rollback(self, *, by: str = "operator") -> Serving:
+        """Serve the adapter that was served before this one.
+
+        Raises:
+            RefusedError: There is none.
+        """
+        previous = self.store.serving().previous
+        if previous is None:
+            raise RefusedError("nothing was served before this adapter; there is no way back")
+        return self.store.serve(previous, by=by)
+
+    # Inside
+
+    def _require_room(self) -> None:
+        """Refuse what could not be answered now, before anything of it is stored."""
+        if not self.ready:
+            raise BusyError("the model is still being loaded; try again in a moment")
+        if self.engine.health()["room"] <= 0:
+            raise BusyError("too many requests are waiting already; try again in a moment")
+
+    def _request(
+        self,
+        rater_id: str,
+        message_id: str,
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> tuple[Message, GenerationRequest]:
+        self._require_room()
+        path = self.path(rater_id, message_id)
+        if path[-1].role != "user":
+            raise InvalidRequestError(f"message {message_id} is a reply; answer a user's message")
+        prompt = tuple(ChatMessage(role=m.role, content=m.content) for m in path)
+        return path[-1], GenerationRequest(
+            prompt,
+            self.adapter,
+            check_sampling(sampling or self.default_sampling, self.settings.limits),
+            new_seed() if seed is None else seed % 2**63,
+        )
+
+    def _own_message(self, rater_id: str, message_id: str) -> Message:
+        with _not_found("message", message_id):
+            if self.store.owner_of(message_id) == rater_id:
+                return self.store.message(message_id)
+        raise _missing("message", message_id)
+
+    def _own_conversation(self, rater_id: str, conversation_id: str) -> None:
+        with _not_found("conversation", conversation_id):
+            if self.store.conversation(conversation_id).rater_id == rater_id:
+                return
+        raise _missing("conversation", conversation_id)
+
+    def _own_candidates(self, rater_id: str, candidates_id: str) -> None:
+        with _not_found("candidates", candidates_id):
+            if self.store.owner_of_candidates(candidates_id) == rater_id:
+                return
+        raise _missing("candidates", candidates_id)
+
+
+def _require_whole(reply: Message) -> None:
+    """Refuse what the visitor has not seen in full: it is no evidence."""
+    if reply.finish_reason in ("cancelled", "error"):
+        raise RefusedError("This reply was cut off, so it cannot be judged; try again first.")
+
+
+def _check_reasons(value: int, tags: Sequence[str], comment: str) -> None:
+    """Let reasons pass that are offered for such a thumb, and a comment of a sane length."""
+    offered = REASONS.get(value, ())
+    unknown = sorted(set(tags) - set(offered))
+    if unknown:
+        raise InvalidRequestError(f"unknown reasons {unknown}; choose from {list(offered)}")
+    if len(comment) > COMMENT_CHARS:
+        raise InvalidRequestError(
+            f"the comment has {len(comment):,} characters; at most {COMMENT_CHARS:,} fit"
+        )
+
+
+@contextmanager
+def _not_found(kind: str, record_id: str) -> Iterator[None]:
+    try:
+        yield
+    except UnknownRecordError as exc:
+        raise _missing(kind, record_id) from exc
+
+
+def _missing(kind: str, record_id: str) -> NotFoundError:
+    """The same words for what is not there and for what is somebody else's."""
+    return NotFoundError(f"no {kind} {record_id!r} of yours; check the id")

@@ -1,0 +1,146 @@
+"""Receipts: what became of each thing that a rater said, or why it was left out.
+
+An event can have become comparisons (with the cycles that learnt from them and the adapters that
+those made), a judgement of one reply by itself, or nothing; then `left_out` says why in words that
+may be shown to the rater. One that nothing was derived from yet has none of the three.
+"""
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from sqlite_utils import Database
+
+from feedback_store.feedback.events import EVENT_TABLES, owners_agree
+from feedback_store.splits import split_of
+from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.rows import Row, decode, first, require, rows
+
+SUPERSEDED = "changed or taken back later"
+WITHDRAWAL = "it takes an earlier vote back"
+NO_CONSENT = "you have not agreed that what you say is learnt from"
+QUARANTINED = "held back until an operator has looked at this account's judgements"
+MUTED = "it contradicts what others say too often"
+OWNER = "the owner of the conversation has not agreed that it is learnt from"
+TEST = "used to test the service, not to teach it"
+NO_PROMPT = "the response answers no message"
+IDENTICAL = "the responses say the same"
+NOT_ACCEPTED = "the new response was neither liked nor gone on from"
+OUTRANKED = "a more direct or later judgement of the same responses counts"
+
+
+class Receipts:
+    """The receipts of a store."""
+
+    _file: SQLiteFile
+
+    def feedback_of(self, rater_id: str) -> list[dict[str, Any]]:
+        """A rater's receipts, oldest first: each event with what became of it.
+
+        Returns:
+            The event's columns and `comparisons` (each with its `cycles` and `adapters`),
+            `unpaired` (true if it counts for one response by itself), and `left_out` (why it counts
+            for nothing, or None); a demonstration also has its `split`.
+        """
+        with self._file.read() as db:
+            rater = require(db, "raters", rater_id)
+            uses, singles = _uses(db, rater_id), _singles(db, rater_id)
+            receipts = []
+            for name, table in EVENT_TABLES.items():
+                for row in rows(db, f"SELECT * FROM {table} WHERE rater_id = ?", [rater_id]):
+                    used = {"comparisons": uses[row["id"]], "unpaired": row["id"] in singles}
+                    stands = [use for use in uses[row["id"]] if use["withdrawn_at"] is None]
+                    counts = bool(stands or used["unpaired"])
+                    left_out = _why_left_out(db, rater, name, row, counts=counts)
+                    receipts.append({"event": name, **decode(row), **used, "left_out": left_out})
+                    if name == "demonstration":
+                        receipts[-1]["split"] = _split(rater, receipts[-1])
+        return sorted(receipts, key=lambda receipt: (receipt["created_at"], receipt["id"]))
+
+
+def _split(rater: Row, demonstration: Row) -> str:
+    return split_of(demonstration["prompt"], held_out_rater=bool(rater["held_out"]))
+
+
+def _uses(db: Database, rater_id: str) -> dict[str, list[Row]]:
+    """The comparisons of each of a rater's events."""
+    sql = """SELECT id, label, source, split, withdrawn_at, event_ids, (
+            SELECT json_group_array(json_array(cycle_id, adapter)) FROM (
+                SELECT cycle_id, adapter FROM cycle_comparisons
+                JOIN cycles ON cycles.id = cycle_comparisons.cycle_id
+                WHERE comparison_id = comparisons.id ORDER BY cycle_id)) AS cycles
+        FROM comparisons WHERE rater_id = ? ORDER BY id"""
+    uses: dict[str, list[Row]] = defaultdict(list)
+    for row in rows(db, sql, [rater_id]):
+        cycles = json.loads(row["cycles"])
+        row["cycles"] = [cycle for cycle, _ in cycles]
+        row["adapters"] = [adapter for _, adapter in cycles if adapter is not None]
+        for event_id in json.loads(row.pop("event_ids")):
+            uses[event_id].append(row)
+    return uses
+
+
+def _singles(db: Database, rater_id: str) -> set[str]:
+    sql = "SELECT event_id FROM unpaired WHERE rater_id = ?"
+    return {row["event_id"] for row in rows(db, sql, [rater_id])}
+
+
+def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool) -> str | None:
+    if row.get("value") == 0:
+        return WITHDRAWAL
+    if row["superseded_at"] is not None:
+        return SUPERSEDED
+    if rater["kind"] == "person" and rater["consent"] is None:
+        return NO_CONSENT
+    if rater["quarantined_at"] is not None:
+        return QUARANTINED
+    if rater["reliability"] == 0:
+        return MUTED
+    if not _owner_agrees(db, row):
+        return OWNER
+    if counts or (name == "demonstration" and row["message_id"] is None):
+        return None
+    if row["prompt_hash"] is None:
+        return TEST if "candidates_id" in row else NO_PROMPT
+    if first(
+        db,
+        "SELECT 1 FROM stale_prompts WHERE rater_id = ? AND prompt_hash = ?",
+        [row["rater_id"], row["prompt_hash"]],
+    ):
+        return None  # not looked at yet
+    return _why_nothing_was_derived(db, name, row)
+
+
+def _owner_agrees(db: Database, row: Row) -> bool:
+    """Whether whoever's conversation an event is about agrees, too."""
+    about = row.get("message_id")
+    if row.get("candidates_id") is not None:
+        about = require(db, "candidates", row["candidates_id"])["prompt_message_id"]
+    sql = f"SELECT 1 FROM raters WHERE id = :rater AND {owners_agree(':message')}"
+    return first(db, sql, {"rater": row["rater_id"], "message": about}) is not None
+
+
+def _taken(db: Database, retry: Row) -> bool:
+    """Whether the new response was liked or gone on from, and the old one was not gone on from."""
+    on = "SELECT 1 FROM messages WHERE parent_id = ?"
+    liked = """SELECT 1 FROM thumbs WHERE message_id = ? AND rater_id = ? AND value = 1
+        AND superseded_at IS NULL"""
+    accepted = first(db, on, [retry["message_id"]]) or first(
+        db, liked, [retry["message_id"], retry["rater_id"]]
+    )
+    return accepted is not None and first(db, on, [retry["retry_of"]]) is None
+
+
+def _why_nothing_was_derived(db: Database, name: str, row: Row) -> str:
+    if name in ("choice", "ranking"):
+        sql = "SELECT DISTINCT text_hash FROM messages WHERE candidates_id = ?"
+        return IDENTICAL if len(rows(db, sql, [row["candidates_id"]])) == 1 else OUTRANKED
+    if name == "retry":
+        new, old = (require(db, "messages", row[key]) for key in ("message_id", "retry_of"))
+        if new["text_hash"] == old["text_hash"]:
+            return IDENTICAL
+        return OUTRANKED if _taken(db, row) else NOT_ACCEPTED
+    if name == "demonstration":
+        old = require(db, "messages", row["message_id"])
+        return IDENTICAL if old["text_hash"] == row["text_hash"] else OUTRANKED
+    return OUTRANKED

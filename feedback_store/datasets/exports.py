@@ -1,0 +1,196 @@
+"""Out: what may be learnt from, as rows or as files; the formats are in `export_rows`.
+
+Invariants: rows are streamed from one snapshot; a file appears whole or not at all, only if nobody
+was forgotten while it was being written, and in place of another only if that is asked for. Its
+path is in the audit table before its first byte, so that erasure can find every copy. A data set
+without rows is not written: what reads data sets refuses it, and it may hide a mistake.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from feedback_store.datasets.files import write_lines, write_parquet, written
+from feedback_store.datasets.trl_rows import (
+    ExportOptions,
+    checked,
+    columns,
+    data_set,
+    select_events,
+)
+from feedback_store.errors import (
+    ConflictError,
+    FeedbackStoreError,
+    InvalidFeedbackError,
+    StoreUnavailableError,
+)
+from feedback_store.feedback.conversations import audit
+from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.rows import Row, first, one_of, scalar
+
+EXPORTS = "exports"  # folder beside the database for exports that are given no other place
+_SOURCES: dict[str, tuple[str, ...]] = {
+    "preference": ("choice", "ranking", "edit", "thumbs", "retry"),
+    "unpaired": ("thumb", "both_bad"),
+    "sft": ("edit", "demonstration"),
+    "prompts": ("chat",),
+}
+_NAMED = {
+    "rater": "SELECT 1 FROM raters WHERE id = ?",
+    "adapter": """SELECT 1 WHERE ?1 IN (SELECT name FROM adapters)
+        OR EXISTS (SELECT 1 FROM messages WHERE adapter = ?1)""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written, and how many rows were left out for which reason; no path: no file."""
+
+    path: Path | None
+    form: str
+    rows: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+class Exports:
+    """Data sets of a store."""
+
+    _file: SQLiteFile
+
+    def export_rows(
+        self,
+        form: str,
+        options: ExportOptions | None = None,
+        *,
+        left_out: Counter[str] | None = None,
+    ) -> Iterator[Row]:
+        """The rows of one of `export_rows.FORMS`, as of the last refresh.
+
+        Args:
+            form: "events" are all raw events, of people without consent too; only `since` and
+                `rater` select from them. The others are data sets, of the training split unless
+                another is named.
+            options: What to take.
+            left_out: Counts why rows that were selected have no place in the format.
+
+        Raises:
+            InvalidFeedbackError: An option does not fit, or names what there is not.
+        """
+        options = checked(form, options or ExportOptions())
+        _check_filters(self._file, form, options)
+        if form == "events":
+            return select_events(self.export_events(), options)  # type: ignore[attr-defined]
+        return self._rows(form, options, Counter() if left_out is None else left_out)
+
+    def export_file(
+        self,
+        path: Path | str,
+        form: str,
+        options: ExportOptions | None = None,
+        *,
+        replace: bool = False,
+    ) -> ExportReport:
+        """Write the rows of one of the formats to a `.parquet` file, or to one of JSON lines.
+
+        Args:
+            path: Where to; folders that are missing are made.
+            form: As for `export_rows`, and so are the options.
+            options: What to take.
+            replace: Take the place of a file that is there; it stays until the new one is whole.
+
+        Raises:
+            ConflictError: The file exists, a rater was forgotten meanwhile, or no row of a data set
+                was selected; nothing is new.
+            StoreUnavailableError: The file cannot be written.
+        """
+        target, options = Path(path).resolve(), checked(form, options or ExportOptions())
+        _check_target(target, form, replace=replace)
+        left_out: Counter[str] = Counter()
+        rows = self.export_rows(form, options, left_out=left_out)
+
+        def publish(partial: Path) -> None:
+            _publish(self._file, partial, target, note=note, replace=replace)
+
+        try:
+            with written(target, publish) as partial:  # refuses what cannot be written, so no note
+                note = _note(self._file, target, form, options)
+                if target.suffix == ".parquet":
+                    count = write_parquet(partial, rows, columns(form, options))
+                else:
+                    count = write_lines(partial, rows)
+                if not count and form != "events":
+                    _refuse_empty(self._file, target, form, left_out, note=note)
+        except FeedbackStoreError:
+            raise  # some of these are OSErrors too, and say more
+        except OSError as exc:
+            raise StoreUnavailableError(
+                f"cannot write {target} ({exc.strerror or exc}); choose another file."
+            ) from exc
+        return ExportReport(target, form, count, dict(left_out))
+
+    def _rows(self, form: str, options: ExportOptions, left_out: Counter[str]) -> Iterator[Row]:
+        with self._file.long_read() as db:
+            yield from data_set(db, form, options, left_out)
+
+
+def _check_filters(file: SQLiteFile, form: str, options: ExportOptions) -> None:
+    """Refuse a filter that names what there is not: no row would pass for an answer."""
+    if options.source is not None:
+        pairs = _SOURCES["preference"] if options.split_comparisons else ()
+        one_of(options.source, (*_SOURCES[form], *pairs), f"the source of {form}")
+    for what, sql in _NAMED.items():
+        name = getattr(options, what)
+        if name is not None:
+            with file.read() as db:
+                if first(db, sql, [name]) is None:
+                    raise InvalidFeedbackError(f"there is no {what} {name!r}; check the name.")
+
+
+def _refuse_empty(
+    file: SQLiteFile, target: Path, form: str, left_out: Mapping[str, int], *, note: int
+) -> None:
+    """Take the note back, too: there was nothing to write of anybody."""
+    with file.write() as db:
+        db.execute("DELETE FROM audit WHERE id = ?", [note])
+    besides = "".join(f" ({what} left out: {count})" for what, count in left_out.items())
+    raise ConflictError(
+        f"0 rows of {form} fit{besides}, and an empty data set is not written to {target}; "
+        "ask for another split or fewer filters."
+    )
+
+
+def _check_target(target: Path, form: str, *, replace: bool) -> None:
+    """Refuse early what would be refused in the end."""
+    if target.suffix == ".parquet" and form == "events":
+        raise InvalidFeedbackError(
+            f"events do not fit into a table such as {target.name}; give a .jsonl file."
+        )
+    if os.path.isfile(target) and not replace:  # False, too, where one may not look
+        raise _in_the_way(target)
+
+
+def _note(file: SQLiteFile, target: Path, form: str, options: ExportOptions) -> int:
+    """Say in the audit table where a copy is about to be; return the number of the entry."""
+    given = {name: value for name, value in asdict(options).items() if value}
+    with file.write() as db:
+        audit(db, "export", path=str(target), format=form, **given)
+        return int(scalar(db, "SELECT max(id) FROM audit"))
+
+
+def _publish(file: SQLiteFile, partial: Path, target: Path, *, note: int, replace: bool) -> None:
+    """Name a finished file, in a write: meanwhile nobody can be forgotten, and nobody exports."""
+    sql = "SELECT 1 FROM audit WHERE id >= ? AND action IN ('forget', 'sweep')"
+    with file.write() as db:
+        if first(db, sql, [note]) is not None:
+            raise ConflictError(
+                f"conversations were deleted while {target} was being written; export again."
+            )
+        if target.exists() and not replace:
+            raise _in_the_way(target)
+        partial.replace(target)
+
+
+def _in_the_way(target: Path) -> ConflictError:
+    return ConflictError(f"{target} exists; choose another name, or say that it may be replaced.")

@@ -1,0 +1,1 @@
+"""What people said: conversations, messages, votes, rewritten answers and gold questions."""

@@ -1,0 +1,88 @@
+"""Hidden tests: comparisons whose better reply is known, given to a rater now and then.
+
+A test has a prompt of its own, so it stands in a conversation of its own, which lists, counts,
+search and exports of prompts leave out (`conversations.HIDDEN_CONVERSATIONS`). Invariants: a rater
+has at most one open test, which is the same until it is answered, and never takes the same one
+twice, unless the retention sweep deleted it meanwhile; which side the better reply stands on is
+drawn by lot; an answer never becomes a comparison (`derivation` leaves it out), but is counted by
+`evidence`; nothing else can be said of its replies.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from feedback_store.feedback.conversations import Conversations
+from feedback_store.records import CandidateReply, ChatMessage
+from feedback_store.splits import prompt_hash
+from feedback_store.sqlite.rows import Row, first, rows, scalar
+
+_ANSWERED = """(EXISTS (SELECT 1 FROM choices WHERE candidates_id = candidates.id)
+    OR EXISTS (SELECT 1 FROM rankings WHERE candidates_id = candidates.id))"""
+_SHOWN = f"""SELECT candidates.id, path_hash, {_ANSWERED} AS answered FROM candidates
+    JOIN messages ON messages.id = prompt_message_id
+    WHERE candidates.rater_id = ? AND gold IS NOT NULL"""
+_JUDGED = f"""SELECT count(*) FROM candidates
+    WHERE rater_id = ? AND gold IS NULL AND {_ANSWERED}"""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldItem:
+    """A prompt with two replies, of which everybody who reads them will prefer one."""
+
+    prompt: tuple[ChatMessage, ...]
+    better: str
+    worse: str
+
+
+class HiddenTests(Conversations):
+    """The hidden tests of a store."""
+
+    def hidden_test(self, rater_id: str, items: Sequence[GoldItem], *, every: int) -> str | None:
+        """The candidates of a rater's open test, of a new one if it is time, or None.
+
+        Args:
+            rater_id: Whom to test.
+            items: What to choose a new test from, by lot.
+            every: One test is due after so many side-by-sides judged, and the next after as many.
+        """
+        with self._file.read() as db:
+            found, unseen = _state(db, rater_id, items, every)
+        if found or not unseen:
+            return found
+        with self._file.write() as db:
+            found, unseen = _state(db, rater_id, items, every)  # another tab may have been quicker
+            return found or (self._begin(rater_id, secrets.choice(unseen)) if unseen else None)
+
+    def is_hidden_test(self, candidates_id: str) -> bool:
+        """Whether candidates are a hidden test; unknown ones are none."""
+        sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
+        with self._file.read() as db:
+            return first(db, sql, [candidates_id]) is not None
+
+    def _begin(self, rater_id: str, item: GoldItem) -> str:
+        conversation = self.add_conversation(rater_id)
+        parent = None
+        for message in item.prompt:
+            parent = self.add_message(
+                conversation.id, message["role"], message["content"], parent_id=parent
+            ).id
+        assert parent is not None, "a prompt has messages"
+        gold = secrets.choice("ab")
+        texts = (item.better, item.worse) if gold == "a" else (item.worse, item.better)
+        replies = [CandidateReply(text) for text in texts]
+        return self.add_candidates(parent, replies, rater_id=rater_id, gold=gold)[0]
+
+
+def _state(
+    db: Database, rater_id: str, items: Sequence[GoldItem], every: int
+) -> tuple[str | None, list[GoldItem]]:
+    """The open test, and what a new one may be chosen from if one is due."""
+    shown: list[Row] = rows(db, _SHOWN, [rater_id])
+    open_one = next((row["id"] for row in shown if not row["answered"]), None)
+    if open_one or not (items and scalar(db, _JUDGED, [rater_id]) // every > len(shown)):
+        return open_one, []
+    seen = {row["path_hash"] for row in shown}
+    return None, [item for item in items if prompt_hash(item.prompt) not in seen]

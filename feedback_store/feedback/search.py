@@ -1,0 +1,71 @@
+"""Full-text search over all conversations but those of hidden tests, for operators.
+
+Any text is a query: its words are looked for as they are, all of them, whatever the case and the
+accents; there is no syntax to get wrong. The index is kept by triggers (`migration_0003`), so it
+holds what `messages` holds in every transaction.
+"""
+
+from dataclasses import dataclass
+
+from feedback_store.errors import InvalidFeedbackError
+from feedback_store.feedback.conversations import HIDDEN_CONVERSATIONS
+from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.rows import rows, to_record
+
+MOST_HITS = 1_000
+_MOST_WORDS = 64  # FTS5 refuses an expression of some hundred terms
+_SNIPPET_WORDS = 16
+
+_SEARCH = f"""SELECT messages.conversation_id, messages.id AS message_id, conversations.rater_id,
+        messages.role, snippet(message_search, 0, '[', ']', '...', {_SNIPPET_WORDS}) AS snippet,
+        messages.created_at, message_search.rank
+    FROM message_search
+    JOIN searchable ON searchable.number = message_search.rowid
+    JOIN messages ON messages.id = searchable.message_id
+    JOIN conversations ON conversations.id = messages.conversation_id
+    WHERE message_search MATCH ? AND conversations.id NOT IN ({HIDDEN_CONVERSATIONS})
+    ORDER BY message_search.rank, message_search.rowid DESC LIMIT ?"""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A message with the words that were looked for, in brackets in the `snippet`.
+
+    `rank` is BM25 as SQLite gives it: the lower, the better.
+    """
+
+    conversation_id: str
+    message_id: str
+    rater_id: str
+    role: str
+    snippet: str
+    created_at: str
+    rank: float
+
+
+class Search:
+    """Search in a store."""
+
+    _file: SQLiteFile
+
+    def search(self, query: str, limit: int = 50) -> list[SearchHit]:
+        """Messages with all words of the query, best first, the newer first of equals.
+
+        Raises:
+            InvalidFeedbackError: There is no word, there are too many, or the limit is not one.
+        """
+        if not 1 <= limit <= MOST_HITS:
+            raise InvalidFeedbackError(f"{limit} hits cannot be given; ask for 1 to {MOST_HITS}.")
+        expression = _expression(query)
+        with self._file.long_read() as db:
+            return [to_record(SearchHit, row) for row in rows(db, _SEARCH, [expression, limit])]
+
+
+def _expression(query: str) -> str:
+    """Every word as a quoted string, which FTS5 takes literally; NUL would end the expression."""
+    words = list(dict.fromkeys(query.replace("\0", " ").split()))
+    if not 1 <= len(words) <= _MOST_WORDS:
+        raise InvalidFeedbackError(
+            f"a search for {len(words)} words; give between 1 and {_MOST_WORDS}."
+        )
+    return " ".join('"' + word.replace('"', '""') + '"' for word in words)

@@ -1,0 +1,290 @@
+"""Forgetting a rater for good, and keeping nothing for longer than was promised.
+
+Invariants: after `forget` no byte of what the rater wrote is left in the database's files, and what
+its caller's `clean` is to delete is deleted; a kill at any point leaves either nothing done or an
+unfinished note, from which the same call or `finish_forgetting` goes on to the same end. Who was
+forgotten stays known by a hash, so that no import brings them back. Copies made before (backups,
+weights) are beyond its reach: adapters are marked.
+"""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlite_utils import Database
+
+from feedback_store.comparisons import refresh as derivation
+from feedback_store.errors import (
+    CycleInProgressError,
+    InvalidFeedbackError,
+    StoreUnavailableError,
+    UnknownRecordError,
+)
+from feedback_store.feedback.conversations import audit
+from feedback_store.privacy.erasure import count, erase, taint
+from feedback_store.registry import cycle_in_progress
+from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.ids import iso_utc, utc_now
+from feedback_store.sqlite.rows import Row, first, require, rows
+
+MOST_DAYS = 36_500
+SWEPT_AT_ONCE = 500  # conversations in one write transaction, so that chats can write in between
+
+Clean = Callable[[str], Mapping[str, int]]
+"""Deletes what is kept outside the database of raters since a time; says how much of what."""
+
+# Imported conversations have the dates of their data set, and their raters that of the import.
+_EXPIRED = """SELECT conversations.id FROM conversations JOIN raters ON raters.id = rater_id
+    WHERE max(conversations.created_at, raters.created_at) < :before AND NOT EXISTS (
+        SELECT 1 FROM messages
+        WHERE conversation_id = conversations.id AND created_at >= :before)
+    ORDER BY conversations.id LIMIT :limit"""
+_COPIES = """SELECT action AS kind, detail ->> 'path' AS path, at FROM audit
+    WHERE action IN ('export', 'backup') AND detail ->> 'path' IS NOT NULL ORDER BY id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What forgetting a rater came to: rows by table, files by kind, and the marked adapters."""
+
+    rows: dict[str, int]
+    files: dict[str, int]
+    adapters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Who was forgotten, by the hash of the id, and when; unfinished if `done_at` is None."""
+
+    rater: str
+    begun_at: str
+    done_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """An "export" or a "backup" that was written at a time to a path; it may be gone by now."""
+
+    kind: str
+    path: str
+    at: str
+
+
+def rater_hash(rater_id: str) -> str:
+    """What stays of the id of a rater who was forgotten."""
+    return hashlib.sha256(f"forgotten\n{rater_id}".encode()).hexdigest()
+
+
+def is_forgotten(db: Database, rater_id: str) -> bool:
+    """Whether a rater was forgotten, so that nothing they said before may come back."""
+    sql = "SELECT 1 FROM forgotten WHERE rater = ?"
+    return first(db, sql, [rater_hash(rater_id)]) is not None
+
+
+def nothing_else(since: str) -> Mapping[str, int]:
+    """The `clean` of a store that has nothing beside its database."""
+    return {}
+
+
+_PATIENCE_MS, _TRIES = 200, 50  # for readers in other processes: 20 s altogether
+
+
+class Privacy:
+    """Erasure from a store."""
+
+    _file: SQLiteFile
+
+    def forget(self, rater_id: str, *, clean: Clean = nothing_else) -> Erased:
+        """Erase a rater: their conversations, their feedback, and what was derived from it.
+
+        Called again after an interruption it goes on, and gives the same result.
+
+        Args:
+            rater_id: Whom to forget.
+            clean: Is called before and after the rows are gone, with the time of the rater's first
+                row, and deletes what other files say of them. It may be called more than once.
+
+        Raises:
+            UnknownRecordError: There is no such rater, and none is half forgotten.
+            CycleInProgressError: A cycle is reading what was said; nothing was erased.
+            StoreUnavailableError: The rows are gone, but a reader still holds the old pages.
+        """
+        with self._file.write() as db:
+            _intend(db, rater_id)
+        return _finish(self._file, rater_hash(rater_id), clean)
+
+    def finish_forgetting(self, *, clean: Clean = nothing_else) -> list[Erased]:
+        """Bring to an end what was interrupted."""
+        pending = [item.rater for item in self.forgotten() if item.done_at is None]
+        return [_finish(self._file, rater, clean) for rater in pending]
+
+    def forgotten(self) -> list[Forgotten]:
+        """All who were forgotten, in the order in which that was begun."""
+        sql = "SELECT rater, begun_at, done_at FROM forgotten ORDER BY begun_at, rater"
+        with self._file.read() as db:
+            return [Forgotten(**row) for row in rows(db, sql)]
+
+    def raters_forgotten_in(self, other: Collection[Forgotten]) -> list[str]:
+        """The raters of this store, such as a restored one, whom another has forgotten since."""
+        hashes = {item.rater for item in other}
+        with self._file.read() as db:
+            known = [row["id"] for row in rows(db, "SELECT id FROM raters ORDER BY id")]
+        return [rater_id for rater_id in known if rater_hash(rater_id) in hashes]
+
+    def note_backup(self, path: str) -> None:
+        """Note that a backup is about to be written, so that those who must know can be told."""
+        with self._file.write() as db:
+            audit(db, "backup", path=path)
+
+    def copies(self) -> list[Copy]:
+        """Every export and backup that was ever noted with its path, oldest first."""
+        with self._file.read() as db:
+            return [Copy(**row) for row in rows(db, _COPIES)]
+
+    def sweep(self, *, older_than_days: float, dry_run: bool = False) -> dict[str, int]:
+        """Delete the conversations whose last message is older, with all that was said of them.
+
+        One that was imported is as old as the import that brought its rater, if that was later.
+        Calling it again deletes nothing more. With `dry_run` it only counts.
+
+        Returns:
+            How many rows of each kind were, or would be, deleted.
+
+        Raises:
+            CycleInProgressError: A cycle is reading what was said; nothing more was deleted.
+        """
+        before = _days_ago(older_than_days)
+        if dry_run:
+            with self._file.long_read() as db:
+                return count(db, _expired(db, before, limit=-1))
+        swept: Counter[str] = Counter()
+        while done := _sweep_some(self._file, before):
+            swept.update(done)
+        derivation.refresh(self._file)
+        self.compact()
+        return dict(swept)
+
+    def compact(self) -> None:
+        """Rewrite the file without what was deleted, and empty the write-ahead log."""
+        compact(self._file)
+
+
+def compact(file: SQLiteFile) -> None:
+    """See `Privacy.compact`."""
+    with file.maintenance() as db:
+        db.execute("INSERT INTO message_search (message_search) VALUES ('optimize')")
+        db.execute("VACUUM")
+    empty_log(file)
+
+
+def empty_log(file: SQLiteFile) -> None:
+    """Fold the write-ahead log into the file, and leave nothing in it.
+
+    A reader in another process is waited for outside the lock, so that others can go on writing.
+    """
+    for _ in range(_TRIES):
+        with file.maintenance() as db:
+            patience = db.execute("PRAGMA busy_timeout").fetchone()[0]
+            db.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+            try:
+                busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {patience}")
+        if not busy:
+            return
+        time.sleep(_PATIENCE_MS / 1000)
+    raise StoreUnavailableError(
+        "another process is reading, so deleted text may remain in the write-ahead log; "
+        "let it finish, then do the same again."
+    )
+
+
+def _finish(file: SQLiteFile, rater: str, clean: Clean) -> Erased:
+    """Every step may be repeated; the last one says that all are done."""
+    since = _note_of(file, rater)["since"]
+    files = Counter(clean(since))
+    with file.write(alone=True) as db:
+        _erase_rater(db, rater)
+    derivation.refresh(file)
+    compact(file)
+    files.update(clean(since))  # what a reader of the old rows wrote meanwhile
+    with file.write() as db:
+        db.execute("UPDATE forgotten SET done_at = ? WHERE rater = ?", [utc_now(), rater])
+    empty_log(file)
+    note = _note_of(file, rater)
+    return Erased(json.loads(note["rows"]), dict(files), tuple(json.loads(note["adapters"])))
+
+
+def _note_of(file: SQLiteFile, rater: str) -> Row:
+    with file.read() as db:
+        return require(db, "forgotten", rater, key="rater")
+
+
+def _sweep_some(file: SQLiteFile, before: str) -> dict[str, int]:
+    with file.write(alone=True) as db:
+        _refuse_during_a_cycle(db)
+        conversations = _expired(db, before, limit=SWEPT_AT_ONCE)
+        if not conversations:
+            return {}
+        swept = erase(db, conversations)
+        audit(db, "sweep", before=before, **swept)
+        return swept
+
+
+def _intend(db: Database, rater_id: str) -> None:
+    """Note whom to forget, before anything is deleted; one who came back is forgotten again."""
+    rater, known = rater_hash(rater_id), first(db, "SELECT * FROM raters WHERE id = ?", [rater_id])
+    pending = "SELECT 1 FROM forgotten WHERE rater = ? AND done_at IS NULL"
+    if known is None:
+        if first(db, pending, [rater]) is None:
+            raise UnknownRecordError(f"there is no {rater_id!r} among the raters; check the id.")
+        return
+    _refuse_during_a_cycle(db)
+    db.execute(
+        "INSERT INTO forgotten (rater, rater_id, since, begun_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (rater) DO UPDATE SET rater_id = excluded.rater_id,"
+        " since = min(since, excluded.since), begun_at = excluded.begun_at, done_at = NULL",
+        [rater, rater_id, known["created_at"], utc_now()],
+    )
+
+
+def _erase_rater(db: Database, rater: str) -> None:
+    """Delete the rows of a rater, mark the adapters, and note both, unless that was done before."""
+    rater_id = require(db, "forgotten", rater, key="rater")["rater_id"]
+    if rater_id is None:
+        return
+    _refuse_during_a_cycle(db)
+    found = rows(db, "SELECT id FROM conversations WHERE rater_id = ?", [rater_id])
+    conversations = [row["id"] for row in found]
+    erased = erase(db, conversations, rater_id=rater_id)
+    adapters = taint(db, rater_id)
+    db.execute(
+        'UPDATE forgotten SET rater_id = NULL, "rows" = ?, adapters = ? WHERE rater = ?',
+        [json.dumps(erased), json.dumps(adapters), rater],
+    )
+    audit(db, "forget", adapters=adapters, **erased)
+
+
+def _refuse_during_a_cycle(db: Database) -> None:
+    running = cycle_in_progress(db)
+    if running is not None:
+        raise CycleInProgressError(
+            f"cycle {running.id} is reading what was said; try again when it has ended."
+        )
+
+
+def _expired(db: Database, before: str, *, limit: int) -> list[str]:
+    return [row["id"] for row in rows(db, _EXPIRED, {"before": before, "limit": limit})]
+
+
+def _days_ago(days: float) -> str:
+    """That time, as the store writes times."""
+    if not 0 < days <= MOST_DAYS:
+        raise InvalidFeedbackError(
+            f"the days to keep cannot be {days!r}; use more than 0, and at most {MOST_DAYS}."
+        )
+    return iso_utc(datetime.now(UTC) - timedelta(days=days))

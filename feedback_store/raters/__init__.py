@@ -1,0 +1,1 @@
+"""How much each rater counts: standing, agreement, behaviour, reliability and caps."""

@@ -1,0 +1,216 @@
+"""How much each rater's word counts: weights, assessments, quarantine and release.
+
+Weights are worked out whenever judgements are read, from `raters.reliability` and the caps of
+`weights`. An assessment measures reliability anew and quarantines; each change is in the audit
+table, with who decided, when and why, in the same transaction.
+
+A release is a clean slate: what a rater did before it never counts against them again, so no
+assessment overrules the person who released them unless something new happened. Only a person
+releases; an assessment never does. Operators are neither capped nor assessed: what they enter is
+their own decision.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlite_utils import Database
+
+from feedback_store.comparisons import refresh as derivation
+from feedback_store.errors import ConflictError, InvalidFeedbackError
+from feedback_store.feedback.conversations import audit
+from feedback_store.feedback.events import CONSENTED
+from feedback_store.raters.behaviour import (
+    ASSESSED,
+    NO_GOLD,
+    RELEASED,
+    evidence,
+    gold_results,
+    releases,
+)
+from feedback_store.raters.caps import RaterFacts, cap_factors
+from feedback_store.records import Rater
+from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.ids import utc_now
+from feedback_store.sqlite.rows import Row, require, rows, stream, to_record
+
+if TYPE_CHECKING:  # numpy, scipy and pandas are loaded when raters are assessed, and not before
+    from feedback_store.raters.agreement import Agreement, Judgement
+    from feedback_store.raters.reliability import RaterReport
+
+# Summed within each table first, along an index that holds nothing else.
+_SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight) AS weight,
+        {CONSENTED} AND quarantined_at IS NULL AS heard FROM (
+        SELECT rater_id, total(weight) AS weight FROM comparisons
+        WHERE withdrawn_at IS NULL GROUP BY rater_id
+        UNION ALL SELECT rater_id, total(weight) AS weight FROM unpaired GROUP BY rater_id) AS said
+    JOIN raters ON raters.id = said.rater_id GROUP BY raters.id"""
+_TEXT = """coalesce((SELECT text_hash FROM messages WHERE id = comparisons.{0}),
+    (SELECT text_hash FROM demonstrations WHERE id = comparisons.{0}))"""
+# An edit is better than what its writer replaced by their own word alone, and a retry says little.
+_JUDGED = f"""WITH {RELEASED} SELECT comparisons.rater_id, prompt_hash, label,
+        {_TEXT.format("a")} AS a, {_TEXT.format("b")} AS b
+    FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
+    LEFT JOIN released ON released.rater_id = comparisons.rater_id
+    WHERE withdrawn_at IS NULL AND source IN ('choice', 'ranking', 'thumbs') AND {ASSESSED}
+    AND comparisons.created_at > coalesce(released.at, '') AND prompt_hash IN (
+        SELECT prompt_hash FROM comparisons GROUP BY 1 HAVING min(rater_id) < max(rater_id))"""
+_DECIDED = """SELECT action, at, json_extract(detail, '$.rater_id') AS rater_id,
+        json_extract(detail, '$.by') AS "by", json_extract(detail, '$.reason') AS reason
+    FROM audit WHERE action IN ('quarantine', 'release') ORDER BY id"""
+
+
+@dataclass(frozen=True, slots=True)
+class RaterStanding:
+    """A rater as they count now: `said` comparisons of weight, times `weight` in [0, 1].
+
+    `decided_by` and `reason` are those of the last quarantine or release, if there was one, and
+    `gold_right` of `gold_total` hidden tests were passed since the last release.
+    """
+
+    id: str
+    kind: str
+    created_at: str
+    said: float
+    reliability: float
+    weight: float
+    quarantined_at: str | None
+    decided_by: str | None
+    reason: str | None
+    gold_right: int
+    gold_total: int
+
+
+def rater_weights(db: Database, *, now: datetime | None = None) -> dict[str, float]:
+    """The factor on the weight of all that a rater says; one who is not named has 1."""
+    said = [row for row in rows(db, _SAID) if row["heard"]]
+    facts = [
+        RaterFacts(row["id"], row["weight"] * row["reliability"], row["created_at"])
+        for row in said
+        if row["kind"] != "operator"
+    ]
+    caps = cap_factors(facts, now=now or datetime.now(UTC))
+    factors = {row["id"]: row["reliability"] * caps.get(row["id"], 1.0) for row in said}
+    return {rater: factor for rater, factor in factors.items() if factor != 1.0}
+
+
+class Raters:
+    """Assessment and quarantine of a store's raters."""
+
+    _file: SQLiteFile
+
+    def raters(self) -> list[RaterStanding]:
+        """All raters as they count now, oldest first."""
+        derivation.refresh(self._file)
+        with self._file.read() as db:
+            weights = rater_weights(db)
+            said = {row["id"]: row for row in rows(db, _SAID)}
+            decided = {row["rater_id"]: row for row in rows(db, _DECIDED)}
+            gold = gold_results(db)
+            known = rows(db, "SELECT * FROM raters ORDER BY created_at, id")
+        return [
+            _standing(row | gold.get(row["id"], NO_GOLD), said.get(row["id"]), weights, decided)
+            for row in known
+        ]
+
+    def agreement(self) -> "Agreement":
+        """How far raters agree where several judged the same two responses to the same prompt."""
+        from feedback_store.raters.agreement import agreement
+
+        derivation.refresh(self._file)
+        with self._file.long_read() as db:
+            return agreement(_judgements(db))
+
+    def assess_raters(self, *, by: str = "assessment") -> "list[RaterReport]":
+        """Measure every rater anew, quarantine whom the rules name, and say what was found."""
+        from feedback_store.raters.reliability import assess
+
+        derivation.refresh(self._file)
+        with self._file.long_read() as db:
+            released = releases(db)
+            did, judgements = evidence(db), _judgements(db)
+        reports = assess(did, judgements)  # may take seconds, so not while others wait
+        with self._file.write() as db:
+            now = releases(db)
+            for report in reports:  # not of who was forgotten or released meanwhile
+                if now.get(report.rater_id) == released[report.rater_id]:
+                    _apply(db, report, by)
+        return reports
+
+    def quarantine(self, rater_id: str, *, by: str, reason: str) -> Rater:
+        """Have nothing that a rater says learnt from, until they are released.
+
+        One who is quarantined already stays so since then; who decided it anew and why is noted,
+        and is what `raters` tells.
+
+        Raises:
+            InvalidFeedbackError: There is no reason.
+        """
+        if not reason.strip():
+            raise InvalidFeedbackError("a quarantine needs a reason; say why in a few words.")
+        with self._file.write() as db:
+            require(db, "raters", rater_id)
+            _quarantine(db, rater_id, by, reason)
+            return to_record(Rater, require(db, "raters", rater_id))
+
+    def release(self, rater_id: str, *, by: str) -> Rater:
+        """End a quarantine; what the rater did so far will not count against them again.
+
+        Raises:
+            ConflictError: The rater is not quarantined.
+        """
+        with self._file.write() as db:
+            before = require(db, "raters", rater_id)
+            if before["quarantined_at"] is None:
+                raise ConflictError(f"rater {rater_id!r} is not quarantined; nothing was changed.")
+            sql = "UPDATE raters SET quarantined_at = NULL, reliability = 1 WHERE id = ?"
+            db.execute(sql, [rater_id])
+            audit(db, "release", rater_id=rater_id, by=by, reliability=before["reliability"])
+            return to_record(Rater, require(db, "raters", rater_id))
+
+
+def _standing(
+    row: Row, said: Row | None, weights: dict[str, float], decided: dict[str, Row]
+) -> RaterStanding:
+    last = decided.get(row["id"], {})
+    heard = row["quarantined_at"] is None and (said is None or said["heard"])
+    return RaterStanding(
+        **{name: row[name] for name in ("id", "kind", "created_at", "reliability", *NO_GOLD)},
+        said=said["weight"] if said else 0.0,
+        weight=weights.get(row["id"], 1.0) if heard else 0.0,
+        quarantined_at=row["quarantined_at"],
+        decided_by=last.get("by"),
+        reason=last.get("reason"),
+    )
+
+
+def _judgements(db: Database) -> "list[Judgement]":
+    from feedback_store.raters.agreement import judgement
+
+    return [
+        judgement(row["rater_id"], row["prompt_hash"], (row["a"], row["b"]), row["label"])
+        for row in stream(db, _JUDGED)
+    ]
+
+
+def _apply(db: Database, report: "RaterReport", by: str) -> None:
+    before = require(db, "raters", report.rater_id)
+    if before["reliability"] != report.reliability:
+        sql = "UPDATE raters SET reliability = ? WHERE id = ?"
+        db.execute(sql, [report.reliability, report.rater_id])
+        audit(
+            db,
+            "reliability",
+            rater_id=report.rater_id,
+            by=by,
+            before=before["reliability"],
+            after=report.reliability,
+        )
+    if report.quarantine is not None and before["quarantined_at"] is None:
+        _quarantine(db, report.rater_id, by, report.quarantine)
+
+
+def _quarantine(db: Database, rater_id: str, by: str, reason: str) -> None:
+    sql = "UPDATE raters SET quarantined_at = coalesce(quarantined_at, ?) WHERE id = ?"
+    db.execute(sql, [utc_now(), rater_id])
+    audit(db, "quarantine", rater_id=rater_id, by=by, reason=reason)

@@ -1,0 +1,88 @@
+"""What is the same text, the same prompt and the same question: hashes that never change.
+
+The store keeps them beside each message when it is written, so that no derivation has to read a
+text again. A question's side of the train and held-out split follows from one of them, so changing
+anything here would move questions from one side to the other: a test pins the values.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+
+from feedback_store.records import ChatMessage, Split
+
+_HELD_OUT_QUESTIONS = 4  # one question in four
+_HELD_OUT_RATERS = 10  # one rater in ten
+_UNHEARD = {"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Zs", "Zl", "Zp", "Cc", "Cf"}  # categories
+
+
+def text_hash(text: str) -> str:
+    """Two responses are the same if this is; the text counts as it is written."""
+    return _digest(text)[:32]
+
+
+def path_hash(parent: str | None, role: str, content: str) -> str:
+    """Two prompts are the same if this is: `parent` is the hash of the path above the message.
+
+    Case, white space and variants of the same character do not count.
+    """
+    return _digest(f"{parent or ''}\n{role}\n{_plain(content)}")[:32]
+
+
+def prompt_hash(prompt: Sequence[ChatMessage]) -> str | None:
+    """The hash of a whole path; None if it is empty."""
+    found: str | None = None
+    for message in prompt:
+        found = path_hash(found, message["role"], message["content"])
+    return found
+
+
+def is_held_out_question(question: str) -> bool:
+    """Whether a question is for measuring only: a property of its words alone, for ever.
+
+    The path to the question does not count, nor do case, spacing and punctuation: else what is
+    trained on in one conversation would be held out in another.
+    """
+    return hashlib.sha256(_bare(question).encode()).digest()[0] % _HELD_OUT_QUESTIONS == 0
+
+
+def is_held_out_rater(rater_id: str) -> bool:
+    """Whether a rater's judgements would be for measuring only: a property of the id alone."""
+    digest = hashlib.sha256(f"rater\n{rater_id}".encode()).digest()
+    return digest[0] % _HELD_OUT_RATERS == 0
+
+
+def split_of(prompt: Sequence[ChatMessage], *, held_out_rater: bool = False) -> Split:
+    """The side on which a judgement of this prompt is: training shares no question with the others.
+
+    The question is the last user message; see `is_held_out_question`.
+    """
+    said = [item["content"] for item in prompt if item["role"] == "user"]
+    return split(is_held_out_question(said[-1] if said else ""), held_out_rater)
+
+
+def split(held_out_question: bool, held_out_rater: bool) -> Split:
+    """Training shares no question with "held_out" and no rater with "held_out_raters"."""
+    if held_out_question:
+        return "held_out"
+    return "held_out_raters" if held_out_rater else "train"
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _bare(text: str) -> str:
+    """A text without case, white space, punctuation, and control and format characters.
+
+    Source:
+        The Unicode Standard, D146: compatibility caseless match.
+    """
+    folded = unicodedata.normalize("NFD", text).casefold()
+    folded = unicodedata.normalize("NFKD", folded).casefold()
+    folded = unicodedata.normalize("NFKD", folded)
+    return "".join(c for c in folded if unicodedata.category(c) not in _UNHEARD)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

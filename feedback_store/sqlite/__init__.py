@@ -1,0 +1,1 @@
+"""The one way to SQLite: open, migrate, read, write, and check what is on disk."""

@@ -1,0 +1,269 @@
+"""The one way to SQLite: open, migrate, and run reads and writes as transactions.
+
+Invariants: every write is part of one `BEGIN IMMEDIATE` transaction through `SQLiteFile.write`;
+every read sees one snapshot through `SQLiteFile.read`; each commit is flushed to disk before it is
+acknowledged (WAL with synchronous=FULL). One writing and one reading connection serve all threads
+of a process, so that readers never wait for a write or for another process; how writers take turns
+and share commits is in `group_commit`. No SQL about feedback lives here.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlite_utils import Database
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3, if there
+
+from feedback_store.errors import (
+    ConflictError,
+    FeedbackStoreError,
+    InvalidFeedbackError,
+    StoreOpenError,
+    StoreUnavailableError,
+)
+from feedback_store.sqlite.door import Door
+from feedback_store.sqlite.group_commit import GroupCommit, Result
+from feedback_store.sqlite.migrations import APPLICATION_ID, MIGRATIONS, known_migrations
+
+# 3.7.0-3.51.2 can corrupt a WAL database when a checkpoint meets a restarting writer.
+OLDEST_SAFE_SQLITE = (3, 51, 3)
+BUSY_TIMEOUT_MS = 30_000
+CACHE_KIB = 32 * 2**10  # at most, for each connection; less, and a long write spills its pages
+MIGRATION_TIMEOUT_S = 60
+# Set on every connection and read back: a library built without one of them says nothing.
+_SETTINGS = {
+    "foreign_keys": 1,
+    "synchronous": 2,  # FULL: a commit is flushed before it is acknowledged
+    "secure_delete": 1,
+    "trusted_schema": 0,
+    "journal_size_limit": 64 * 2**20,
+}
+
+
+class SQLiteFile:
+    """One database file, opened, checked and migrated; safe to share between threads."""
+
+    def __init__(self, path: Path, *, allow_old_sqlite: bool = False) -> None:
+        _check_library(allow_old_sqlite)
+        self.path = path
+        self._reader_lock = threading.Lock()
+        self._writer = self._open()
+        self._reader = self.connect(read_only=True)
+        self._door = Door(self._lock_path)
+        self._group = GroupCommit(self._writer, self._door, patience_s=BUSY_TIMEOUT_MS / 1000)
+
+    def connect(self, *, read_only: bool = False) -> Database:
+        """Open one more connection with the settings that all of them share."""
+        connection = sqlite3.connect(
+            str(self.path),
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            isolation_level=None,  # transactions are begun here, never by the driver
+            check_same_thread=False,
+        )
+        db = Database(connection, execute_plugins=False)
+        wanted = _settings(read_only)
+        for name, value in wanted.items():
+            db.conn.execute(f"PRAGMA {name} = {value}")
+        db.conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        _check_settings(db, self.path, wanted | {"busy_timeout": BUSY_TIMEOUT_MS})
+        return db
+
+    @contextlib.contextmanager
+    def write(self, *, alone: bool = False) -> Iterator[Database]:
+        """Run a block as one transaction; inside another one, as part of it.
+
+        When this returns, the block is on disk. Blocks of several threads may share one commit.
+
+        Args:
+            alone: Share it with nobody: for blocks of more than a few milliseconds, which others
+                would have to wait for, and for those that defer foreign keys.
+        """
+        with translated(self.path), self._group.transaction(alone=alone) as db:
+            yield db
+
+    def run(self, work: Callable[[Database], Result]) -> Result:
+        """Like `write` round `work`, but faster where many write: any of them may do it for all.
+
+        It must be short, and must not wait for another thread.
+        """
+        with translated(self.path):
+            return self._group.run(work)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Database]:
+        """Run a block against one snapshot; inside a write, against that write."""
+        if self._group.mine:
+            yield self._writer
+            return
+        with self._reader_lock, translated(self.path), _snapshot(self._reader) as db:
+            yield db
+
+    @contextlib.contextmanager
+    def long_read(self) -> Iterator[Database]:
+        """Like `read`, on a connection of its own: for streaming without holding others up."""
+        connecting = contextlib.closing(self.connect(read_only=True))
+        with translated(self.path), connecting as db, _snapshot(db):
+            yield db
+
+    @contextlib.contextmanager
+    def maintenance(self) -> Iterator[Database]:
+        """The writing connection outside any transaction, as VACUUM and checkpoints need it."""
+        with translated(self.path), self._group.exclusive() as db, self._reader_lock:
+            yield db
+
+    def close(self) -> None:
+        """Close both connections; the last one out folds the WAL into the file."""
+        with self.maintenance():
+            self._reader.close()
+            self._writer.close()
+            self._door.close()
+
+    @property
+    def _lock_path(self) -> str:
+        return f"{self.path}.lock"
+
+    def _open(self) -> Database:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._lock_path, timeout=MIGRATION_TIMEOUT_S):
+                return self._migrated()
+        except Timeout as exc:
+            raise StoreOpenError(
+                f"{self.path} is being migrated by another process for over "
+                f"{MIGRATION_TIMEOUT_S} s; wait until it has finished, then try again."
+            ) from exc
+        except StoreOpenError:
+            raise
+        except OSError as exc:
+            raise StoreOpenError(
+                f"cannot write to {self.path} ({exc.strerror or exc}); "
+                "choose a data directory that this user may write to."
+            ) from exc
+        except sqlite3.DatabaseError as exc:
+            raise StoreOpenError(
+                f"cannot open {self.path} as a feedback database ({exc}); "
+                "choose another data directory or restore a backup."
+            ) from exc
+
+    def _migrated(self) -> Database:
+        # Conversations are private, so the file is its owner's only; WAL and SHM inherit the mode.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = self.connect()
+        try:
+            _check_file(db, self.path)
+            mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != "wal":
+                raise StoreOpenError(
+                    f"{self.path} cannot use a write-ahead log (journal mode is '{mode}'); "
+                    "put the data directory on a local disk."
+                )
+            if MIGRATIONS.pending(db):
+                # One transaction round all of them: a kill leaves the old schema, never a half.
+                with _immediate(db):
+                    MIGRATIONS.apply(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+def _check_library(allow_old_sqlite: bool) -> None:
+    if sqlite3.sqlite_version_info < OLDEST_SAFE_SQLITE and not allow_old_sqlite:
+        raise StoreOpenError(
+            f"SQLite {sqlite3.sqlite_version} can corrupt a database that several processes write; "
+            "install pysqlite3>=0.6.1, or set allow_old_sqlite to take the risk."
+        )
+
+
+def _settings(read_only: bool) -> dict[str, int]:
+    # Old libraries count the full-text index as unsafe to use in a trigger.
+    old = {"trusted_schema": 1} if sqlite3.sqlite_version_info < OLDEST_SAFE_SQLITE else {}
+    return {**_SETTINGS, **old, "query_only": int(read_only)}
+
+
+def settings_of(db: Database) -> dict[str, Any]:
+    """What a connection says of its own settings, by the names of the pragmas."""
+    names = (*_SETTINGS, "busy_timeout", "query_only", "journal_mode")
+    return {name: (db.execute(f"PRAGMA {name}").fetchone() or [None])[0] for name in names}
+
+
+def _check_settings(db: Database, path: Path, wanted: Mapping[str, int]) -> None:
+    found = settings_of(db)
+    for name, value in wanted.items():
+        if found[name] != value:
+            db.close()
+            raise StoreOpenError(
+                f"SQLite {sqlite3.sqlite_version} does not take {name} = {value} for {path} (it "
+                f"says {found[name]!r}), so nothing would be safe; install pysqlite3>=0.6.1."
+            )
+
+
+def _check_file(db: Database, path: Path) -> None:
+    """Refuse a file that is somebody else's or newer than this program, before writing to it."""
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if not tables:
+        return
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreOpenError(
+            f"{path} is a SQLite database, but not a feedback database; "
+            "choose another data directory."
+        )
+    applied = {migration.name for migration in MIGRATIONS.applied(db)}
+    unknown = applied - known_migrations()
+    if unknown:
+        raise StoreOpenError(
+            f"{path} was written by a newer version (it has migration '{max(unknown)}'); "
+            "upgrade feedback-chat, or use another data directory."
+        )
+
+
+@contextlib.contextmanager
+def _immediate(db: Database) -> Iterator[None]:
+    """Take the write lock at once: upgrading a read later fails as "locked" under load."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+
+
+@contextlib.contextmanager
+def _snapshot(db: Database) -> Iterator[Database]:
+    try:
+        db.rollback()  # what an interrupted read may have left open
+        db.execute("BEGIN")
+        yield db
+    finally:
+        db.rollback()
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn the driver's errors into the store's, with the file and what to do."""
+    try:
+        yield
+    except FeedbackStoreError:
+        raise
+    except sqlite3.IntegrityError as exc:
+        raise ConflictError(
+            f"{path} refused a record that contradicts another ({exc}); nothing was saved."
+        ) from exc
+    except sqlite3.DatabaseError as exc:
+        raise StoreUnavailableError(
+            f"{path} did not answer ({exc}); nothing was saved, try again."
+        ) from exc
+    except OverflowError as exc:
+        raise InvalidFeedbackError(
+            "a whole number needs more than 64 bits; send one below 2**63."
+        ) from exc
+    except UnicodeEncodeError as exc:
+        raise InvalidFeedbackError(
+            f"text with an unpaired surrogate at position {exc.start} cannot be stored; "
+            "send valid Unicode."
+        ) from exc

@@ -1,0 +1,243 @@
+"""The schema, as an append-only list of migrations.
+
+A released migration is never edited, renamed or removed: the next change is a new one at the end.
+`sqlite_utils.Migrations` runs each in one transaction together with the note that it ran; the file
+lock that keeps two processes from running them at once is in `database.py`.
+"""
+
+from sqlite_utils import Database, Migrations
+
+from feedback_store.records import BASE_ADAPTER
+from feedback_store.sqlite.ids import utc_now
+from feedback_store.sqlite.migration_0002 import SCHEMA as _SECOND_SCHEMA
+from feedback_store.sqlite.migration_0002 import carry_over
+from feedback_store.sqlite.migration_0003 import add_search
+
+APPLICATION_ID = 0x66646263  # "fdbc": tells our files from any other SQLite database
+
+MIGRATIONS = Migrations("feedback_store")
+
+_FIRST_SCHEMA = (
+    """CREATE TABLE raters (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('person', 'simulated', 'operator')),
+        consent TEXT,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE conversations (
+        id TEXT PRIMARY KEY,
+        rater_id TEXT NOT NULL REFERENCES raters (id),
+        title TEXT NOT NULL,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX conversations_of_rater ON conversations (rater_id, created_at)",
+    """CREATE TABLE candidates (
+        id TEXT PRIMARY KEY,
+        prompt_message_id TEXT NOT NULL REFERENCES messages (id),
+        rater_id TEXT NOT NULL REFERENCES raters (id),
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX candidates_of_prompt ON candidates (prompt_message_id)",
+    "CREATE INDEX candidates_of_rater ON candidates (rater_id)",
+    """CREATE TABLE messages (
+        id TEXT PRIMARY KEY,
+        conversation_id TEXT NOT NULL REFERENCES conversations (id),
+        parent_id TEXT REFERENCES messages (id),
+        role TEXT NOT NULL CHECK (role IN ('system', 'user', 'assistant')),
+        content TEXT NOT NULL,
+        adapter TEXT,
+        sampling TEXT,
+        seed INTEGER,
+        finish_reason TEXT CHECK (finish_reason IN ('stop', 'length', 'cancelled', 'error')),
+        candidates_id TEXT REFERENCES candidates (id),
+        label TEXT,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX messages_of_conversation ON messages (conversation_id, created_at)",
+    "CREATE INDEX messages_of_parent ON messages (parent_id)",
+    "CREATE UNIQUE INDEX messages_of_candidates ON messages (candidates_id, label)"
+    " WHERE candidates_id IS NOT NULL",
+    """CREATE TABLE thumbs (
+        id TEXT PRIMARY KEY,
+        message_id TEXT NOT NULL REFERENCES messages (id),
+        rater_id TEXT NOT NULL REFERENCES raters (id),
+        value INTEGER NOT NULL CHECK (value IN (-1, 0, 1)),
+        tags TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        idempotency_key TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        superseded_at TEXT,
+        UNIQUE (rater_id, idempotency_key)
+    ) STRICT""",
+    "CREATE INDEX thumbs_of_message ON thumbs (message_id)",
+    "CREATE UNIQUE INDEX thumbs_current ON thumbs (message_id, rater_id)"
+    " WHERE superseded_at IS NULL",
+    """CREATE TABLE choices (
+        id TEXT PRIMARY KEY,
+        candidates_id TEXT NOT NULL REFERENCES candidates (id),
+        rater_id TEXT NOT NULL REFERENCES raters (id),
+        choice TEXT NOT NULL CHECK (choice IN ('a', 'b', 'tie', 'both_bad')),
+        strength REAL,
+        seconds REAL,
+        idempotency_key TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        superseded_at TEXT,
+        UNIQUE (rater_id, idempotency_key)
+    ) STRICT""",
+    "CREATE INDEX choices_of_candidates ON choices (candidates_id)",
+    "CREATE UNIQUE INDEX choices_current ON choices (candidates_id, rater_id)"
+    " WHERE superseded_at IS NULL",
+    """CREATE TABLE rankings (
+        id TEXT PRIMARY KEY,
+        candidates_id TEXT NOT NULL REFERENCES candidates (id),
+        rater_id TEXT NOT NULL REFERENCES raters (id),
+        "order" TEXT NOT NULL,
+        idempotency_key TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        superseded_at TEXT,
+        UNIQUE (rater_id, idempotency_key)
+    ) STRICT""",
+    "CREATE INDEX rankings_of_candidates ON rankings (candidates_id)",
+    "CREATE UNIQUE INDEX rankings_current ON rankings (candidates_id, rater_id)"
+    " WHERE superseded_at IS NULL",
+    """CREATE TABLE demonstrations (
+        id TEXT PRIMARY KEY,
+        rater_id TEXT NOT NULL REFERENCES raters (id),
+        message_id TEXT REFERENCES messages (id),
+        prompt TEXT NOT NULL,
+        content TEXT NOT NULL,
+        idempotency_key TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        superseded_at TEXT,
+        UNIQUE (rater_id, idempotency_key)
+    ) STRICT""",
+    "CREATE INDEX demonstrations_of_message ON demonstrations (message_id)",
+    "CREATE UNIQUE INDEX demonstrations_current ON demonstrations (message_id, rater_id)"
+    " WHERE superseded_at IS NULL AND message_id IS NOT NULL",
+    """CREATE TABLE comparisons (
+        id TEXT PRIMARY KEY,
+        prompt TEXT NOT NULL,
+        response_a TEXT NOT NULL,
+        response_b TEXT NOT NULL,
+        label TEXT NOT NULL CHECK (label IN ('a', 'b', 'tie')),
+        source TEXT NOT NULL CHECK (source IN ('choice', 'ranking', 'edit', 'thumbs')),
+        weight REAL NOT NULL CHECK (weight > 0),
+        rater_id TEXT NOT NULL REFERENCES raters (id),
+        split TEXT NOT NULL CHECK (split IN ('train', 'held_out')),
+        created_at TEXT NOT NULL,
+        withdrawn_at TEXT
+    ) STRICT""",
+    "CREATE INDEX comparisons_of_rater ON comparisons (rater_id)",
+    """CREATE TABLE comparison_events (
+        comparison_id TEXT NOT NULL REFERENCES comparisons (id) ON DELETE CASCADE,
+        event_id TEXT NOT NULL,
+        PRIMARY KEY (comparison_id, event_id)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX comparisons_of_event ON comparison_events (event_id)",
+    """CREATE TABLE adapters (
+        name TEXT PRIMARY KEY,
+        kind TEXT NOT NULL CHECK (kind IN ('policy', 'reward')),
+        parent TEXT,
+        cycle_id INTEGER REFERENCES cycles (id),
+        state TEXT NOT NULL CHECK (state IN ('candidate', 'published', 'rejected')),
+        metrics TEXT NOT NULL,
+        created_at TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE serving (
+        id INTEGER PRIMARY KEY,
+        adapter TEXT NOT NULL REFERENCES adapters (name),
+        previous TEXT REFERENCES adapters (name),
+        since TEXT NOT NULL,
+        "by" TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE cycles (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        state TEXT NOT NULL
+            CHECK (state IN ('running', 'promoted', 'rejected', 'refused', 'failed')),
+        stage TEXT NOT NULL,
+        progress REAL NOT NULL CHECK (progress BETWEEN 0 AND 1),
+        adapter TEXT,
+        reasons TEXT NOT NULL,
+        metrics TEXT NOT NULL,
+        config TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        process TEXT,
+        started_at TEXT NOT NULL,
+        finished_at TEXT
+    ) STRICT""",
+    "CREATE UNIQUE INDEX cycles_running ON cycles (state) WHERE state = 'running'",
+    """CREATE TABLE cycle_comparisons (
+        cycle_id INTEGER NOT NULL REFERENCES cycles (id),
+        comparison_id TEXT NOT NULL REFERENCES comparisons (id) ON DELETE CASCADE,
+        PRIMARY KEY (cycle_id, comparison_id)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX cycles_of_comparison ON cycle_comparisons (comparison_id)",
+    """CREATE TABLE audit (
+        id INTEGER PRIMARY KEY,
+        at TEXT NOT NULL,
+        action TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT""",
+    "CREATE TABLE bookkeeping (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID",
+)
+
+
+@MIGRATIONS(name="0001_first_schema")
+def _first_schema(db: Database) -> None:
+    for statement in _FIRST_SCHEMA:
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    now = utc_now()
+    db.execute(
+        "INSERT INTO adapters (name, kind, state, metrics, created_at)"
+        " VALUES (?, 'policy', 'published', '{}', ?)",
+        [BASE_ADAPTER, now],
+    )
+    db.execute(
+        "INSERT INTO serving (adapter, since, \"by\") VALUES (?, ?, 'installation')",
+        [BASE_ADAPTER, now],
+    )
+
+
+@MIGRATIONS(name="0002_hashes_and_unpaired")
+def _hashes_and_unpaired(db: Database) -> None:
+    carry_over(db, _SECOND_SCHEMA)
+
+
+@MIGRATIONS(name="0003_search")
+def _search(db: Database) -> None:
+    add_search(db)
+
+
+@MIGRATIONS(name="0004_rater_weights")
+def _rater_weights(db: Database) -> None:
+    # Sums by rater are wanted at every reading: these hold all that they need.
+    db.execute("CREATE INDEX comparisons_said ON comparisons (rater_id, withdrawn_at, weight)")
+    db.execute("CREATE INDEX unpaired_said ON unpaired (rater_id, weight)")
+    db.execute("CREATE INDEX candidates_gold ON candidates (gold) WHERE gold IS NOT NULL")
+
+
+@MIGRATIONS(name="0005_sums_by_key")
+def _sums_by_key(db: Database) -> None:
+    # Derived rows lie by rater, so sums by rater need no index; keeping one took a third of the
+    # pages that deriving writes.
+    db.execute("DROP INDEX comparisons_said")
+    db.execute("DROP INDEX unpaired_said")
+
+
+@MIGRATIONS(name="0006_taught")
+def _taught(db: Database) -> None:
+    # Which adapters learnt from a rater, or may have, where what they learnt from is deleted.
+    db.execute(
+        """CREATE TABLE taught (
+            rater_id TEXT NOT NULL REFERENCES raters (id),
+            adapter TEXT NOT NULL REFERENCES adapters (name),
+            PRIMARY KEY (rater_id, adapter)
+        ) STRICT, WITHOUT ROWID"""
+    )
+
+
+def known_migrations() -> set[str]:
+    """Names of all migrations of this version of the program."""
+    with Database(memory=True, execute_plugins=False) as empty:
+        return {migration.name for migration in MIGRATIONS.pending(empty)}

@@ -1,0 +1,63 @@
+"""What a cycle leaves behind for people: flat metrics, and `report.json` for the operator page.
+
+Only writes down; nothing here measures or decides.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rlhf_core.gate.checks import Verdict
+from rlhf_core.gate.evaluation import Accuracy, Evaluation, statistics_dict
+
+
+def flat_metrics(
+    reward: Accuracy, judge: Accuracy, evaluation: Evaluation | None
+) -> dict[str, float]:
+    """Every measurement of a cycle under one name each."""
+    metrics = {
+        "reward_accuracy": reward.value,
+        "reward_accuracy_low": reward.low,
+        "judge_accuracy": judge.value,
+        "judge_accuracy_low": judge.low,
+    }
+    if evaluation:
+        metrics |= {
+            "win_rate": evaluation.win_rate,
+            "win_rate_low": evaluation.win_rate_low,
+            "win_rate_high": evaluation.win_rate_high,
+            "kl": evaluation.kl,
+            **statistics_dict(evaluation.candidate, "candidate"),
+            **statistics_dict(evaluation.served, "served"),
+        }
+    return {k: round(v, 4) for k, v in metrics.items()}
+
+
+def write_report(
+    path: Path,
+    verdict: Verdict,
+    *,
+    served: str,
+    metrics: Mapping[str, float],
+    evaluation: Evaluation | None,
+    curves: Mapping[str, Sequence[float]],
+) -> None:
+    """Write everything that the operator page shows of one cycle."""
+    e = evaluation
+    report: dict[str, Any] = {
+        "promote": verdict.promote,
+        "served": served,
+        "metrics": dict(metrics),
+        "reasons": list(verdict.reasons),
+        "checks": [asdict(c) for c in verdict.checks],
+        "samples": list(e.samples) if e else [],
+        "plots": {
+            "scores_served": list(e.scores_served) if e else [],
+            "scores_candidate": list(e.scores_candidate) if e else [],
+            "kl_per_iteration": list(curves.get("objective/kl", [])),
+            "score_per_iteration": list(curves.get("objective/scores", [])),
+        },
+    }
+    path.write_text(json.dumps(report, indent=1) + "\n")

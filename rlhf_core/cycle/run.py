@@ -1,0 +1,234 @@
+"""One cycle: snapshot -> SFT -> reward model -> PPO -> evaluate -> publish or reject.
+
+A process of its own, and the only part of the core that knows the store. Invariants: votes on
+held-out prompts train nothing but the gate's judge; the served adapter changes only in the last
+step, by one row, after the new adapter is complete on disk; whatever fails before that leaves
+serving as it was; a cycle that died is gone on with by the next one, and ends as it would have.
+
+Started in several processes, the first runs the cycle and the others help it to train. What is
+learnt from is in `snapshot`, the stages between in `stages`.
+"""
+
+import json
+import os
+import time
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+import feedback_store
+from feedback_store import FeedbackStore
+from rlhf_core.config import CycleSettings
+from rlhf_core.cycle.report import flat_metrics, write_report
+from rlhf_core.cycle.resume import FOLDER, clear, keep_evidence, metrics_of, take_over
+from rlhf_core.cycle.snapshot import Snapshot, take_snapshot
+from rlhf_core.cycle.stages import (
+    Progress,
+    Run,
+    compare_with_served,
+    train_stages,
+)
+from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
+from rlhf_core.gate.checks import Verdict, check_policy, decide
+from rlhf_core.model.adapters import publish_adapter
+from rlhf_core.model.base_model import Base, Quantization
+from rlhf_core.reward.reward_model import RewardModel
+from rlhf_core.training.distributed import agreed
+from rlhf_core.training.memory import out_of_memory_in_one_line
+
+
+def run_cycle(
+    data: Path,
+    settings: CycleSettings,
+    *,
+    model: str = "starter",
+    quantization: Quantization = "nf4",
+    progress: Progress | None = None,
+    allow_old_sqlite: bool = False,
+) -> feedback_store.Cycle:
+    """Run one cycle on a data directory and return its row, whose state says how it ended.
+
+    If the last cycle died, and this one is to do the same, it goes on from there.
+
+    Args:
+        data: The service's data directory; a running server follows what is published in it.
+        settings: Resolved settings; written beside the results.
+        model: The base, as `load_base` takes it.
+        quantization: How the base's linear layers are stored.
+        progress: Called as `(stage, fraction, metrics)`.
+        allow_old_sqlite: Open the store on a SQLite with the WAL-reset bug all the same.
+
+    Raises:
+        CycleInProgressError: Another cycle is running on this data directory.
+        RLHFError: A stage failed; the row says so too, and serving is as it was.
+    """
+    with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
+        config = settings.model_dump() | {"model": model, "quantization": quantization}
+        row = store.start_cycle(config, pid=os.getpid())
+        run = Run(store, row.id, data, settings, store.serving().adapter, progress, model)
+        try:
+            run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
+            (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            _run(run, _evidence(run, config), quantization)
+        except NotEnoughDataError as exc:
+            store.finish_cycle(row.id, state="refused", reasons=(str(exc),))
+        except BaseException as exc:
+            reason = str(exc).strip() or type(exc).__name__
+            store.finish_cycle(row.id, state="failed", reasons=(reason,))
+            if _would_fail_again(exc, resumed="resumed_cycle" in run.notes):
+                clear(data / "cycles")
+            raise
+        clear(data / "cycles")
+        return store.cycle(row.id)
+
+
+def _would_fail_again(exc: BaseException, *, resumed: bool) -> bool:
+    """Whether going on from the checkpoints would end in the same way."""
+    if isinstance(exc, (DivergenceError, CheckpointError)):
+        return True
+    mendable = isinstance(exc, (RLHFError, OSError, MemoryError)) or not isinstance(exc, Exception)
+    return resumed and not mendable
+
+
+def help_cycle(
+    data: Path,
+    settings: CycleSettings,
+    *,
+    model: str = "starter",
+    quantization: Quantization = "nf4",
+) -> None:
+    """What every process but the first does while that one runs the cycle: train with it.
+
+    It reads the data directory, which all processes share, and writes nothing. The arguments are
+    those of `run_cycle`. If the first process fails, the launcher ends this one.
+    """
+    told: Any = agreed(None)
+    cycle_id, served, snapshot = told
+    nothing: Any = None  # no store: it is the first process's
+    run = Run(nothing, cycle_id, data, settings, served, model=model)
+    train_stages(run, snapshot, quantization)
+
+
+def _evidence(run: Run, config: dict[str, Any]) -> Snapshot:
+    """What to learn from: the evidence of the cycle that died, or else all there is now."""
+    left = _left_by_the_last(run, config)
+    clear(run.data / "cycles", but=run.directory)
+    if left is not None:
+        for line in metrics_of(run.directory):
+            run.draw(line["fraction"], line)
+        return left
+    snapshot = take_snapshot(run.store, run.settings)
+    ids = (*snapshot.ids, *snapshot.other_ids)
+    return keep_evidence(run.checkpoints, snapshot, config=config, served=run.served, ids=ids)
+
+
+def _left_by_the_last(run: Run, config: dict[str, Any]) -> Snapshot | None:
+    """The evidence that the last cycles, which failed, left, if this one is to do the same."""
+    earlier = (cycle for cycle in run.store.cycles() if cycle.id != run.cycle_id)
+    failed = takewhile(lambda cycle: cycle.state == "failed", earlier)
+    folders = {cycle.id: run.data / "cycles" / f"{cycle.id:06d}" for cycle in failed}
+    last = next((number for number, folder in folders.items() if (folder / FOLDER).exists()), None)
+    if last is None:
+        return None
+    snapshot = take_over(
+        folders[last],
+        run.directory,
+        Snapshot,
+        config=config,
+        served=run.served,
+        usable=lambda: _usable(run.store),
+    )
+    if snapshot is not None:
+        run.notes["resumed_cycle"] = float(last)
+    return snapshot
+
+
+def _usable(store: FeedbackStore) -> set[str]:
+    """The ids of all that may be learnt from now: nobody has taken it back since."""
+    store.assess_raters(by="cycle")
+    ids = {c.id for c in store.comparisons()} | {thumb.id for thumb in store.unpaired()}
+    return ids | {d.id for d in store.demonstrations(split="train")}
+
+
+def _run(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
+    started = time.monotonic()
+    run.report("snapshot", 1.0)
+    run.store.use_comparisons(run.cycle_id, snapshot.ids)
+    agreed((run.cycle_id, run.served, snapshot))
+    trained = train_stages(run, snapshot, quantization)
+    checks, evaluation = [*trained.checks], None
+    if trained.worth_it:
+        with run.clock.timed("evaluate"), out_of_memory_in_one_line("gate.max_new_tokens"):
+            evaluation = compare_with_served(run, trained)
+        checks += check_policy(evaluation, run.settings.gate)
+    verdict = decide(checks)
+
+    run.report("publish", 0.0)
+    metrics = flat_metrics(*trained.found, evaluation) | run.notes
+    metrics |= {f"seconds/{stage}": round(s, 1) for stage, s in run.clock.seconds.items()}
+    metrics["seconds"] = round(time.monotonic() - started, 1)
+    write_report(
+        run.directory / "report.json",
+        verdict,
+        served=run.served,
+        metrics=metrics,
+        evaluation=evaluation,
+        curves={name: list(curve.values()) for name, curve in run.curves.items()},
+    )
+    adapter = _publish(run, trained.base, trained.reward, metrics) if evaluation else None
+    _finish(run, verdict, metrics, adapter)
+
+
+def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float]) -> str:
+    """Write the reward model and the policy as adapters, then their rows; returns the policy's.
+
+    The rows come after the files, so that no row ever names what is not complete on disk.
+    """
+    number = run.store.next_adapter_number()
+    kinds: tuple[Literal["reward", "policy"], ...] = ("reward", "policy")
+    for kind in kinds:
+        name, staging = f"{kind}-{number:06d}", run.directory / f"staging-{kind}"
+        if kind == "policy":
+            base.save("policy", staging)
+        else:
+            reward.save(staging)
+        publish_adapter(
+            staging,
+            run.data / "adapters" / name,
+            kind=kind,
+            base=base.fingerprint,
+            parent=run.served,
+            extra={"cycle": run.cycle_id},
+        )
+        run.store.register_adapter(
+            name, kind=kind, parent=run.served, cycle_id=run.cycle_id, metrics=metrics
+        )
+    return name
+
+
+def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str | None) -> None:
+    """End the cycle's row; a promotion serves the adapter in the same transaction.
+
+    The verdict is about the policy that was served when the cycle began. If an operator serves
+    another one meanwhile, nothing was shown against that one, and the cycle is rejected.
+    """
+    if verdict.promote:
+        try:
+            run.store.finish_cycle(
+                run.cycle_id,
+                state="promoted",
+                metrics=metrics,
+                adapter=adapter,
+                serve=True,
+                expected_serving=run.served,
+            )
+            return
+        except feedback_store.ConflictError as exc:
+            reasons: tuple[str, ...] = (f"{exc}; run another cycle",)
+    else:
+        reasons = verdict.reasons
+    if adapter is not None:
+        run.store.set_adapter_state(adapter, "rejected")
+    run.store.finish_cycle(
+        run.cycle_id, state="rejected", reasons=reasons, metrics=metrics, adapter=adapter
+    )

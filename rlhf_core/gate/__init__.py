@@ -1,0 +1,1 @@
+"""Is the candidate better? Measure it, then promote or reject it, with reasons."""

@@ -1,0 +1,257 @@
+"""What can be measured of a candidate policy against the served one, without anyone's gold.
+
+Both answer the same held-out prompts; a judge (a reward model trained only on held-out votes, which
+nothing was optimised against) says which reply it prefers. Beside the win rate stand measurements
+that no reward can talk away: empty, unfinished, cut and repeating replies, variety, length and KL.
+No figure here decides anything; `gate.py` does.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from rlhf_core.config import GateSettings
+from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.model.base_model import Base, Response
+from rlhf_core.records import Comparison, Prompt
+from rlhf_core.reward.calibration import expected_calibration_error
+from rlhf_core.scores import Score, scores_of
+
+Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
+
+CUT_PROBABILITY = 0.02  # an end that the base and the reference both find less likely is a cut
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStatistics:
+    """What a set of replies looks like; every rate is in [0, 1]."""
+
+    empty_rate: float
+    unfinished_rate: float  # no end within the length limit
+    cut_rate: float  # ended where hardly any sentence ends
+    repeated_rate: float  # the same words over and over
+    distinct_rate: float  # distinct replies over distinct prompts
+    mean_words: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How well scores predict votes, with Wilson's lower bound."""
+
+    value: float
+    low: float
+    votes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything the gate looks at."""
+
+    win_rate: float
+    win_rate_low: float
+    win_rate_high: float
+    replies: int  # of each policy
+    prompts: int  # different ones among them
+    kl: float  # mean KL(candidate || base) per response, nats
+    candidate: ReplyStatistics
+    served: ReplyStatistics
+    scores_candidate: tuple[float, ...]
+    scores_served: tuple[float, ...]
+    samples: tuple[dict[str, str], ...]
+
+
+def evaluate(
+    base: Base,
+    prompts: Sequence[Prompt],
+    judge: Score,
+    *,
+    candidate: str | None,
+    served: str | None,
+    reference: str | None = None,
+    settings: GateSettings | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Compare two policies on prompts that neither was trained on.
+
+    Args:
+        base: The base with both adapters attached.
+        prompts: Held-out prompts; repeated ones count as one cluster.
+        judge: Scores of responses, higher is better. (B,)
+        candidate: Adapter that wants to be served.
+        served: Adapter that is being served; `None` is the bare base.
+        reference: Adapter whose endings count as natural beside the base's.
+        settings: Length limit of a response and quantile of the bounds.
+        seed: Of the sampling; both policies draw from the same state.
+
+    Raises:
+        NotEnoughDataError: There is no prompt.
+        InvalidInputError: A prompt is none, or the judge gives no number for a response.
+    """
+    if not prompts:
+        raise NotEnoughDataError("there are 0 prompts to compare policies on; collect some")
+    settings = settings or GateSettings()
+    limit, z = settings.max_new_tokens, settings.confidence_z
+    replies = {
+        name: base.respond(prompts, adapter=name, max_new_tokens=limit, seed=seed)
+        for name in (candidate, served)
+    }
+    new, old = replies[candidate], replies[served]
+    scores_new = scores_of(judge, prompts, [r.text for r in new])
+    scores_old = scores_of(judge, prompts, [r.text for r in old])
+    wins = ((scores_new > scores_old).float() + 0.5 * (scores_new == scores_old).float()).tolist()
+    low, mean, high = clustered_interval(wins, [_key(p) for p in prompts], z=z)
+    natural = (None, reference)
+    return Evaluation(
+        win_rate=mean,
+        win_rate_low=low,
+        win_rate_high=high,
+        replies=len(prompts),
+        prompts=len({_key(p) for p in prompts}),
+        kl=mean_kl(base, prompts, new, adapter=candidate),
+        candidate=reply_statistics(base, prompts, new, natural=natural),
+        served=reply_statistics(base, prompts, old, natural=natural),
+        scores_candidate=tuple(scores_new.tolist()),
+        scores_served=tuple(scores_old.tolist()),
+        samples=tuple(
+            {"prompt": p[-1]["content"], "served": o.text, "candidate": n.text}
+            for p, o, n in list(zip(prompts, old, new, strict=True))[:12]
+        ),
+    )
+
+
+def clustered_interval(
+    values: Sequence[float], clusters: Sequence[str], *, z: float
+) -> tuple[float, float, float]:
+    """Low, mean and high of a mean of values in [0, 1] that come in clusters."""
+    mean, error = clustered_error(values, clusters)
+    return max(0.0, mean - z * error), mean, min(1.0, mean + z * error)
+
+
+def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
+    """A mean of values that come in clusters, and its standard error.
+
+    Replies to one prompt are not independent, so the standard error is taken over the clusters'
+    sums (the usual cluster-robust estimate); it has a floor of one win in the whole, since no
+    agreement among few prompts is certainty.
+    """
+    n = len(values)
+    mean = sum(values) / n
+    sums: dict[str, float] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + value - mean
+    groups = len(sums)
+    variance = sum(s * s for s in sums.values()) / n**2 * groups / max(1, groups - 1)
+    return mean, max(math.sqrt(variance), 0.5 / n)
+
+
+def accuracy(score: Score, comparisons: Sequence[Comparison], *, z: float = 1.645) -> Accuracy:
+    """Share of decided comparisons whose preferred response scores higher, with a lower bound.
+
+    The pairs of one ranking, and of one prompt, stand or fall together, so the bound is that of as
+    many independent votes as would be as uncertain.
+
+    Source: Wilson 1927, the score interval for a proportion; Kish 1965, Survey Sampling, section
+    8.2, the design effect of clusters.
+    """
+    decided = [c for c in comparisons if c.label != "tie"]
+    if not decided:
+        return Accuracy(0.0, 0.0, 0)
+    prompts = [c.prompt for c in decided]
+    margins = scores_of(score, prompts, [c.response_a for c in decided]) - scores_of(
+        score, prompts, [c.response_b for c in decided]
+    )
+    signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])
+    right = ((margins * signs) > 0).float().tolist()
+    p, error = clustered_error(right, [c.group or _key(c.prompt) for c in decided])
+    n = min(len(decided), p * (1 - p) / error**2) or len(decided)
+    middle = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Accuracy(p, (middle - spread) / (1 + z * z / n), len(decided))
+
+
+def calibration_error(preference: Preference, comparisons: Sequence[Comparison]) -> float:
+    """How far stated probabilities are from how often the decided comparisons went that way."""
+    decided = [c for c in comparisons if c.label != "tie"]
+    if not decided:
+        return 0.0
+    stated = preference(
+        [c.prompt for c in decided],
+        [c.response_a for c in decided],
+        [c.response_b for c in decided],
+    )
+    return expected_calibration_error(
+        stated, torch.tensor([float(c.label == "a") for c in decided])
+    )
+
+
+def mean_kl(
+    base: Base, prompts: Sequence[Prompt], responses: Sequence[Response], *, adapter: str | None
+) -> float:
+    """Mean over responses of the summed k1 estimate of KL(adapter || bare base), in nats."""
+    ids = [r.token_ids for r in responses]
+    own = base.logprobs(prompts, ids, adapter=adapter)
+    bare = base.logprobs(prompts, ids, adapter=None)
+    return sum((a - b).sum().item() for a, b in zip(own, bare, strict=True)) / len(ids)
+
+
+def reply_statistics(
+    base: Base,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Response],
+    *,
+    natural: Sequence[str | None] = (None,),
+) -> ReplyStatistics:
+    """Signs of collapse, counted; `natural` are the adapters whose endings count as natural."""
+    n = len(responses)
+    texts = [r.text.strip() for r in responses]
+    return ReplyStatistics(
+        empty_rate=sum(not t for t in texts) / n,
+        unfinished_rate=sum(not r.finished for r in responses) / n,
+        cut_rate=sum(_cut(base, prompts, responses, natural)) / n,
+        repeated_rate=sum(repeats(t) for t in texts) / n,
+        distinct_rate=len(set(texts)) / len({_key(p) for p in prompts}),
+        mean_words=sum(len(t.split()) for t in texts) / n,
+    )
+
+
+def repeats(text: str) -> bool:
+    """Whether the same one to four words stand three times in a row, or one word is most of it."""
+    words = text.lower().split()
+    for size in range(1, 5):
+        for i in range(len(words) - 3 * size + 1):
+            first = words[i : i + size]
+            if first == words[i + size : i + 2 * size] == words[i + 2 * size : i + 3 * size]:
+                return True
+    return len(words) >= 8 and Counter(words).most_common(1)[0][1] > len(words) / 2
+
+
+def _cut(
+    base: Base,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Response],
+    natural: Sequence[str | None],
+) -> list[bool]:
+    """For each response: it is finished, not empty, and its end is implausible to all `natural`."""
+    ids = [r.token_ids for r in responses]
+    ends = torch.full((len(ids),), -math.inf)
+    for adapter in dict.fromkeys(natural):
+        last = [lp[-1].item() for lp in base.logprobs(prompts, ids, adapter=adapter)]
+        ends = torch.maximum(ends, torch.tensor(last))
+    implausible = (ends < math.log(CUT_PROBABILITY)).tolist()
+    return [
+        r.finished and bool(r.text.strip()) and bad
+        for r, bad in zip(responses, implausible, strict=True)
+    ]
+
+
+def _key(prompt: Prompt) -> str:
+    return "\0".join(f"{m['role']}:{m['content']}" for m in prompt)
+
+
+def statistics_dict(statistics: ReplyStatistics, prefix: str) -> dict[str, float]:
+    """The statistics as metrics named `prefix/...`."""
+    return {f"{prefix}/{k}": v for k, v in asdict(statistics).items()}

@@ -1,0 +1,441 @@
+"""The quantized base model, held in memory once, and the named adapters on it.
+
+Policy, reference and reward-model members are all adapters of one base; ``using`` chooses which
+of them the next forward pass goes through. Invariant: which parameters can be trained is decided
+when an adapter is attached and is never changed by switching.
+
+The only module that knows bitsandbytes.
+"""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Literal
+
+import torch
+from bitsandbytes.nn.modules import Linear4bit
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import set_peft_model_state_dict as set_adapter_weights
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers.utils.logging import disable_progress_bar
+
+from rlhf_core.config import LoraSettings
+from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
+from rlhf_core.model.adapters import verify_adapter
+from rlhf_core.model.chat_format import decode_reply, encode_prompt
+from rlhf_core.records import Prompt
+
+NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
+Quantization = Literal["nf4", "int8", "none"]
+STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"  # the shipped default
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One sampled response; ``finished`` means that the model ended it itself."""
+
+    text: str
+    token_ids: tuple[int, ...]  # with the end-of-sequence token if finished
+    finished: bool
+
+
+def load_base(
+    model: str = "starter",
+    *,
+    quantization: Quantization = "nf4",
+    device: str = "auto",
+    training: bool,
+) -> "Base":
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        model: ``"starter"`` for the embedded model, a directory, or a name on a model hub.
+        quantization: Storage of the linear layers.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU where there is one.
+        training: Whether gradients will be taken in this process; see ``_keep_gradients_right``.
+
+    Raises:
+        ModelError: The model cannot be loaded or has no chat template.
+    """
+    path = _locate(model)
+    where = _device(device)
+    # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes
+    dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    disable_progress_bar()  # type: ignore[no-untyped-call] # transformers draws one for every load
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        network: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            device_map={"": where},
+            quantization_config=_quantization_config(quantization, dtype),
+        )
+    except (OSError, ValueError, ImportError, RuntimeError) as exc:
+        reason = shorten(str(exc), 200, placeholder=" ...")  # on one line, and so is its end
+        raise ModelError(f"model {model!r} cannot be loaded: {reason}") from exc
+    if tokenizer.chat_template is None:
+        raise ModelError(f"model {model!r} has no chat template; use an instruction-tuned model")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    network.config.pad_token_id = tokenizer.pad_token_id
+    network.requires_grad_(False)
+    _without_dropout(network)
+    if training:
+        _keep_gradients_right(network)
+    return Base(network.eval(), tokenizer)
+
+
+class Base:
+    """One base model with its named adapters."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model: Any = model  # a PeftModel from the first attached adapter on
+        self.tokenizer = tokenizer
+        self.device: torch.device = model.device
+        self.fingerprint = _fingerprint(model)
+        self._stored = str(getattr(model.config, "quantization_config", None))
+        self._trainable: set[str] = set()
+        self._active: str | None = None
+        self._layers: list[BaseTunerLayer] = []
+
+    @property
+    def adapters(self) -> set[str]:
+        """Names of the attached adapters."""
+        return set(self.model.peft_config) if isinstance(self.model, PeftModel) else set()
+
+    @property
+    def active(self) -> str | None:
+        """Name of the adapter that forward passes go through; ``None`` is the bare base."""
+        return self._active
+
+    def attach(
+        self,
+        name: str,
+        path: Path | str | None = None,
+        *,
+        lora: LoraSettings | None = None,
+        trainable: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Add an adapter: from a directory, which is verified first, or a fresh one.
+
+        A fresh adapter leaves the base's output unchanged until it is trained; its weights follow
+        from ``seed``, so that a program that is run again begins with the same.
+
+        Raises:
+            AdapterError: The name is taken or no name, or the directory is not a sound adapter for
+                this base.
+        """
+        if not NAME.fullmatch(name):
+            raise AdapterError(
+                f"an adapter cannot be called {name!r}; use letters, digits, - and _"
+            )
+        if name in self.adapters:
+            raise AdapterError(f"adapter {name!r} is attached already; names are never reused")
+        if path is None:
+            with self._seeded(seed):
+                self._add(name, _lora_config(lora or LoraSettings()), trainable=trainable)
+            return
+        path = Path(path)
+        verify_adapter(path, base=self.fingerprint)
+        self.attach_weights(name, path, trainable=trainable)
+
+    def attach_weights(self, name: str, path: Path, *, trainable: bool = False) -> None:
+        """Add an adapter from a directory inside one that is verified already."""
+        try:
+            config = LoraConfig.from_pretrained(str(path))
+            weights = load_file(path / "adapter_model.safetensors")
+        except (OSError, ValueError, TypeError) as exc:
+            raise AdapterError(f"adapter {path} cannot be read: {exc}") from exc
+        self._add(name, config, trainable=trainable)
+        try:
+            expected = get_peft_model_state_dict(self.model, adapter_name=name)
+            wanted, found = ({k: v.shape for k, v in d.items()} for d in (expected, weights))
+            if wanted != found:
+                raise AdapterError(f"adapter {path} lacks weights, or has weights of another shape")
+            set_adapter_weights(self.model, weights, adapter_name=name)
+        except BaseException:
+            self.drop(name)  # an adapter without its weights would pass for the real one
+            raise
+
+    def weights(self, name: str) -> list[Tensor]:
+        """An adapter's weights: the parameters themselves, in the order of the layers."""
+        self._require(name)
+        return [p for key, p in self.model.named_parameters() if f".{name}." in key]
+
+    def copy_adapter(self, source: str | None, target: str) -> None:
+        """Add a frozen copy of ``source``; a copy of ``None`` is an adapter without effect."""
+        if source is None:
+            self.attach(target)
+            return
+        self._require(source)
+        if target in self.adapters:
+            raise AdapterError(f"adapter {target!r} is attached already; names are never reused")
+        self._add(target, self.model.peft_config[source], trainable=False)
+        weights = get_peft_model_state_dict(self.model, adapter_name=source)
+        set_adapter_weights(self.model, weights, adapter_name=target)
+
+    def save(self, name: str, directory: Path) -> None:
+        """Write an adapter's configuration and weights (safetensors) into ``directory``."""
+        self._require(name)
+        directory.mkdir(parents=True, exist_ok=True)
+        weights = get_peft_model_state_dict(self.model, adapter_name=name)
+        plain = {k: v.detach().float().cpu().contiguous() for k, v in weights.items()}
+        save_file(plain, directory / "adapter_model.safetensors")
+        self.model.peft_config[name].save_pretrained(str(directory))
+
+    def digest(self, name: str | None) -> str:
+        """A hash of the base as it is stored and of an adapter's weights.
+
+        It tells one beginning from another.
+        """
+        digest = hashlib.sha256((self.fingerprint + self._stored).encode())
+        if name is not None:
+            self._require(name)
+            weights = get_peft_model_state_dict(self.model, adapter_name=name)
+            for key in sorted(weights):
+                digest.update(key.encode() + weights[key].detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def drop(self, name: str) -> None:
+        """Remove an adapter; the base itself stays."""
+        self._require(name)
+        if self._active == name:
+            self._activate(None)
+        self._trainable.discard(name)
+        if self.adapters == {name}:
+            self.model = self.model.unload()  # the last one: back to the plain model
+        else:
+            self.model.delete_adapter(name)
+        self._refresh()
+
+    @contextmanager
+    def using(self, name: str | None) -> Iterator[Any]:
+        """Send forward passes through adapter ``name`` (``None``: the bare base), then restore."""
+        if name is not None:
+            self._require(name)
+        before = self._active
+        self._activate(name)
+        try:
+            yield self.model
+        finally:
+            self._activate(before)
+
+    @contextmanager
+    def training(self, name: str) -> Iterator[None]:
+        """Like ``using``, in training mode and with ``name`` as the only trainable adapter."""
+        self._require(name)
+        before, self._trainable = self._trainable, {name}
+        try:
+            with self.using(name):
+                self.model.train()
+                yield
+        finally:
+            self._trainable = before
+            self._activate(self._active)
+            self.model.eval()
+
+    @torch.no_grad()
+    def respond(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        adapter: str | None,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> list[Response]:
+        """Sample one response to each prompt; ``temperature`` 0 takes the likeliest tokens.
+
+        Raises:
+            InvalidInputError: A prompt is none, or the temperature is negative.
+        """
+        if temperature < 0:
+            raise InvalidInputError(f"temperature cannot be {temperature}; use 0 or more")
+        rows = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
+        sampling: dict[str, Any] = {"do_sample": False}
+        if temperature > 0:
+            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=max_new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=self.tokenizer.eos_token_id,
+            **sampling,
+        )
+        responses: list[Response] = []
+        with self._evaluating(adapter), self._seeded(seed):
+            for start in range(0, len(rows), batch_size):
+                ids, mask = self.pad(rows[start : start + batch_size], side="left")
+                out = self.model.generate(
+                    input_ids=ids, attention_mask=mask, generation_config=config
+                )
+                responses += [self._response(row) for row in out[:, ids.shape[1] :].tolist()]
+        return responses
+
+    @torch.no_grad()
+    def logprobs(
+        self,
+        prompts: Sequence[Prompt],
+        response_ids: Sequence[Sequence[int]],
+        *,
+        adapter: str | None,
+        batch_size: int = 16,
+    ) -> list[Tensor]:
+        """Log-probability of every response token, the end-of-sequence token included."""
+        heads = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
+        rows = [[*head, *ids] for head, ids in zip(heads, response_ids, strict=True)]
+        found: list[Tensor] = []
+        with self._evaluating(adapter):
+            for start in range(0, len(rows), batch_size):
+                part = slice(start, start + batch_size)
+                ids, mask = self.pad(rows[part], side="right")
+                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                scores = logits[:, :-1].float().log_softmax(-1)  # (B, P + T - 1, V)
+                taken = scores.gather(-1, ids[:, 1:, None]).squeeze(-1).cpu()
+                for row, head, reply in zip(taken, heads[part], response_ids[part], strict=True):
+                    found.append(row[len(head) - 1 : len(head) - 1 + len(reply)])  # (T,)
+        return found
+
+    def pad(
+        self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"]
+    ) -> tuple[Tensor, Tensor]:
+        """Token rows as ids and attention mask on the base's device, each (B, longest row)."""
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            at = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+            ids[i, at] = torch.tensor(row)
+            mask[i, at] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+    @contextmanager
+    def _seeded(self, seed: int) -> Iterator[None]:
+        """Random numbers from ``seed``; outside they go on as if there had been none."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+
+    @contextmanager
+    def _evaluating(self, adapter: str | None) -> Iterator[None]:
+        """Evaluation mode with ``adapter``; the mode before is restored."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with self.using(adapter):
+                yield
+        finally:
+            self.model.train(was_training)
+
+    def _response(self, row: list[int]) -> Response:
+        eos = self.tokenizer.eos_token_id
+        finished = eos in row
+        ids = row[: row.index(eos) + 1] if finished else row
+        return Response(decode_reply(self.tokenizer, ids), tuple(ids), finished)
+
+    def _require(self, name: str) -> None:
+        if name not in self.adapters:
+            known = ", ".join(sorted(self.adapters)) or "none"
+            raise AdapterError(f"adapter {name!r} is not attached; attached: {known}")
+
+    def _add(self, name: str, config: Any, *, trainable: bool) -> None:
+        if isinstance(self.model, PeftModel):
+            self.model.add_adapter(name, config)
+        else:
+            with warnings.catch_warnings():  # PEFT 0.21 reads a name that transformers retires
+                warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is depr")
+                self.model = get_peft_model(self.model, config, adapter_name=name).eval()
+        if trainable:
+            self._trainable.add(name)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """After a change of adapters: find the layers that carry them, and activate again."""
+        self._layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
+        self._activate(self._active)
+
+    def _activate(self, name: str | None) -> None:
+        self._active = name
+        if not self.adapters:
+            return
+        # layer by layer, because PEFT's own walk over all modules takes 10 ms each time; and with
+        # no active adapter rather than disabled ones: a batch may still name adapters row by row
+        chosen = [] if name is None else [name]
+        for module in self._layers:
+            module.set_adapter(chosen, inference_mode=True)  # this freezes every adapter
+            module.set_requires_grad(tuple(self._trainable), True)
+        self.model.base_model.active_adapter = chosen
+        self.model.active_adapter = name or min(self.adapters)
+
+
+def _locate(model: str) -> str:
+    return str(STARTER_MODEL) if model == "starter" else model
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device {device!r} is not available here; use 'cpu' or 'auto'")
+    return torch.device(device)
+
+
+def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    match quantization:
+        case "none":
+            return None
+        case "int8":
+            return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+        case "nf4":
+            return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
+    raise ModelError(f"quantization {quantization!r} is unknown; use nf4, int8 or none")
+
+
+def _keep_gradients_right(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from repacking nf4 weights on CPUs with AVX512-BF16.
+
+    bitsandbytes 0.50.2 repacks in place at the first evaluation-mode forward without gradients
+    (every ``generate``), and from then on the backward pass is silently wrong.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _without_dropout(model: torch.nn.Module) -> None:
+    """Dropout would make PPO's probability ratio and its KL noise."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
+
+
+def _lora_config(settings: LoraSettings) -> LoraConfig:
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=0.0,
+        target_modules=settings.target_modules,
+    )
+
+
+def _fingerprint(model: Any) -> str:
+    """Name of a base that adapters can be checked against, alike on every device."""
+    config, rows = model.config, model.get_input_embeddings().weight[:64]
+    shape = (config.model_type, config.hidden_size, config.num_hidden_layers, config.vocab_size)
+    digest = hashlib.sha256(repr(shape).encode())
+    digest.update(rows.detach().to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
+    return f"{config.model_type}-{digest.hexdigest()[:16]}"

@@ -1,0 +1,1 @@
+"""PPO: the trainer, its critic, advantages and losses, and what limits how far a policy moves."""

@@ -1,0 +1,96 @@
+"""The critic: a linear value head on the policy's own trunk.
+
+TRL's log-probability pass never returns hidden states, so they are taken by a forward hook on the
+decoder while ``reading``. The value of a token is read before it, at the state in which the policy
+chose it. The hook also leaves the decoder's other states out, since nothing else is read from them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf_core.model.base_model import Base
+from rlhf_core.reward.reward_model import RewardModel
+
+
+class Critic(nn.Module):
+    """Value head; without a ``start`` it is zero, so that without experience it predicts nothing.
+
+    Args:
+        width: Of the hidden states.
+        start: A head to begin with, for instance ``reward_head``'s.
+    """
+
+    def __init__(self, width: int, start: nn.Linear | None = None) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        if start is not None:
+            self.head.load_state_dict(start.state_dict())
+        self._places: tuple[Tensor, Tensor] | None = None
+        self._states: Tensor | None = None
+
+    @contextmanager
+    def reading(self, rows: Tensor, positions: Tensor) -> Iterator[None]:
+        """Within the block the decoder gives the states at these places alone, in one row.
+
+        Args:
+            rows: (N,)
+            positions: (N,)
+        """
+        self._places, self._states = (rows, positions), None
+        try:
+            yield
+        finally:
+            self._places = None
+
+    def hear(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        """Forward hook of the decoder."""
+        if self._places is None:
+            return None
+        self._states = output.last_hidden_state[self._places]  # (N, d)
+        output.last_hidden_state = self._states[None]
+        return output
+
+    def values(self) -> Tensor:
+        """Value in each of the states that were read last; (N,)."""
+        if self._states is None:
+            raise RuntimeError("the critic read no pass through the decoder")
+        values: Tensor = self.head(self._states.float()).squeeze(-1)
+        self._states = None  # else the graph behind it would outlive the loss
+        return values
+
+
+def reward_head(reward: RewardModel) -> nn.Linear:
+    """The mean of the reward members' score heads, as a start for the critic.
+
+    It was made for the states of the reward adapters; on the policy's it is only a guess.
+    """
+    members = reward.members
+    head = nn.Linear(members[0].head.in_features, 1)
+    weights = [m.head.weight.detach().cpu() / m.sd for m in members]
+    biases = [(m.head.bias.detach().cpu() - m.mean) / m.sd for m in members]
+    with torch.no_grad():
+        head.weight.copy_(torch.stack(weights).mean(0))
+        head.bias.copy_(torch.stack(biases).mean(0))
+    return head
+
+
+@contextmanager
+def attached_critic(base: Base, start: nn.Linear | None = None) -> Iterator[Critic]:
+    """A critic on the base, taken off again at the end.
+
+    It is a submodule of the model so that data-parallel training reduces its gradients too.
+    """
+    critic = Critic(base.model.config.hidden_size, start).to(base.device)
+    base.model.add_module("critic", critic)
+    hook = base.model.get_decoder().register_forward_hook(critic.hear)
+    try:
+        yield critic
+    finally:
+        hook.remove()
+        del base.model.critic

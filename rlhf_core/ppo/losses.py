@@ -1,0 +1,31 @@
+"""The clipped value loss, which TRL's GRPO trainer does not have, and a mean over real tokens.
+
+Shapes: B responses in the batch, T response tokens.
+"""
+
+from torch import Tensor
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real tokens of the whole batch; a scalar from (B, T)."""
+    return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def clipped_value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, *, cliprange: float
+) -> Tensor:
+    """Half the squared error of the value head, which may move ``cliprange`` from its old output.
+
+    Args:
+        values: Value-head output now. (B, T)
+        old_values: Its output at the time of the rollout. (B, T)
+        returns: What it should have said. (B, T)
+        mask: True on response tokens. (B, T)
+        cliprange: Largest rewarded change.
+
+    Source:
+        Huang et al. 2022, "The 37 implementation details of PPO", detail 9.
+    """
+    clipped = old_values + (values - old_values).clamp(-cliprange, cliprange)
+    worst = ((values - returns) ** 2).max((clipped - returns) ** 2)
+    return 0.5 * masked_mean(worst, mask)

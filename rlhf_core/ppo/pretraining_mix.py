@@ -1,0 +1,80 @@
+"""The ptx term: text that is learned beside the rewards, so that skills are not forgotten.
+
+Source: Ouyang et al. 2022, arXiv:2203.02155, eq. 2. The loss here is the mean over tokens, so their
+coefficient of 27.8 means nothing for it; sweep it for a model of your own.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.chat_format import encode_text
+from rlhf_core.records import Demonstration
+from rlhf_core.train_sft import sft_row
+
+Row = dict[str, list[int]]
+MAX_TOKENS = 256  # longer demonstrations are cut from the left, longer texts from the right
+
+
+class PretrainingMix:
+    """Rows of demonstrations and of plain texts, drawn alike and independently.
+
+    Args:
+        base: Its tokenizer reads the texts, and control tokens in them count as such: they are the
+            operator's, not a visitor's.
+        demonstrations: Their responses are learned.
+        texts: All of their tokens are learned, and that they end.
+        seed: Of the drawing.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        demonstrations: Sequence[Demonstration],
+        texts: Sequence[str],
+        *,
+        seed: int,
+    ) -> None:
+        self._base = base
+        self._rows = [sft_row(base.tokenizer, d, MAX_TOKENS) for d in demonstrations]
+        self._rows += [_text_row(base, text) for text in texts]
+        self._rows = [row for row in self._rows if _learned([row])] or self._rows
+        self.random = random.Random(seed)
+
+    def draw(self, count: int) -> list[Row]:
+        """The next rows; every process that draws as often and as many gets the same."""
+        return self.random.choices(self._rows, k=count)
+
+    def loss(self, model: Any, drawn: Sequence[Row], *, part: int = 0, parts: int = 1) -> Tensor:
+        """Mean loss per learned token of the rows that were drawn, in nats.
+
+        Args:
+            model: What learns.
+            drawn: The rows of a whole minibatch.
+            part: Which part of them is to be read, from 0.
+            parts: How many parts they come in, of equally many rows. Each counts by its learned
+                tokens, so that the plain mean over all parts is the loss of the rows together.
+        """
+        size = len(drawn) // parts
+        rows = drawn[part * size : (part + 1) * size]
+        share = parts * _learned(rows) / _learned(drawn)
+        ids, attention = self._base.pad([row["input_ids"] for row in rows], side="right")
+        labels = torch.full_like(ids, -100)
+        for i, row in enumerate(rows):
+            labels[i, : len(row["labels"])] = torch.tensor(row["labels"])
+        loss: Tensor = model(input_ids=ids, attention_mask=attention, labels=labels).loss
+        return loss * share
+
+
+def _learned(rows: Sequence[Row]) -> int:
+    """How many tokens are learned; nothing comes before a row's first, so it never is."""
+    return sum(label != -100 for row in rows for label in row["labels"][1:])
+
+
+def _text_row(base: Base, text: str) -> Row:
+    ids = encode_text(base.tokenizer, text)[:MAX_TOKENS]
+    return {"input_ids": ids, "labels": list(ids)}

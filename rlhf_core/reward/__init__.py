@@ -1,0 +1,1 @@
+"""From comparisons to scores: the reward model, its data, its losses and how sure it may be."""

@@ -1,0 +1,248 @@
+"""From comparisons and thumbs to the batches that a reward model trains on.
+
+The element of a batch is one *opinion*: all pairs of one ranking or of one rater's thumbs on one
+prompt, or one comparison, or one thumb. Each distinct response of a batch is read once, whatever
+the number of its pairs. Corrupted copies of preferred responses (cut, emptied, repeated, shuffled)
+join as rejected ones: people rarely get to vote against such things, but a policy soon finds them.
+
+A thumb is a comparison of a response with its rater's threshold, whose score is 0, so that pairs
+and thumbs share one formula. Raters are numbers here, from 1; 0 is one whose habits cancel.
+"""
+
+import json
+import random
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rlhf_core.config import RewardSettings
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.chat_format import encode_pair
+from rlhf_core.records import Comparison, Prompt, Unpaired
+
+THRESHOLD = -1  # in place of a response: what a rater holds a single response against
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term of the loss: the first response is better than the second, or they are tied.
+
+    `first` and `second` are places among the opinion's responses, or `THRESHOLD`.
+    """
+
+    first: int
+    second: int
+    weight: float
+    tied: bool = False
+    could_tie: bool = False
+    margin: float = 0.0
+    smoothing: float = 0.0
+    raters: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What trains together: the token ids of distinct responses, and the terms about them."""
+
+    prompt: str
+    responses: tuple[Tokens, ...]
+    terms: tuple[Term, ...]
+
+    @property
+    def weight(self) -> float:
+        """How much it counts: the sum over its terms."""
+        return sum(term.weight for term in self.terms)
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """What is the same for the same prompt."""
+    return json.dumps([(m["role"], m["content"]) for m in prompt])
+
+
+class Evidence:
+    """Comparisons and thumbs as opinions, tokenised once for all members of an ensemble."""
+
+    def __init__(
+        self,
+        base: Base,
+        comparisons: Sequence[Comparison],
+        unpaired: Sequence[Unpaired],
+        settings: RewardSettings,
+    ) -> None:
+        self._base, self._settings = base, settings
+        self._read: dict[tuple[str, str], Tokens] = {}
+        self._strengths = sorted(c.strength for c in comparisons if c.strength is not None)
+        named = sorted(
+            {r for c in comparisons for r in c.raters or ()} | {u.rater for u in unpaired}
+        )
+        self._raters = {name: number for number, name in enumerate(named, start=1)}
+        groups: dict[object, list[Comparison]] = defaultdict(list)
+        for number, c in enumerate(comparisons):
+            if c.label != "tie" or settings.tie_weight > 0:
+                key = prompt_key(c.prompt)
+                groups[number if c.group is None else (c.group, key)].append(c)
+        self._groups = [(prompt_key(group[0].prompt), group) for group in groups.values()]
+        self._thumbs = [(prompt_key(u.prompt), u) for u in unpaired if settings.unpaired_share > 0]
+
+    @property
+    def raters(self) -> int:
+        """How many raters have habits that do not cancel."""
+        return len(self._raters)
+
+    @property
+    def prompts(self) -> list[str]:
+        """The key of each prompt, once."""
+        return sorted({key for key, _ in self._groups} | {key for key, _ in self._thumbs})
+
+    def decides(self, drawn: Counter[str]) -> bool:
+        """Whether there is a preference among what was drawn."""
+        return any(
+            drawn[key] and any(c.label != "tie" and c.weight > 0 for c in group)
+            for key, group in self._groups
+        )
+
+    def opinions(self, drawn: Counter[str], rng: random.Random) -> list[Opinion]:
+        """Opinions on the prompts that were drawn, as often as they were; their mean weight is 1.
+
+        Thumbs get at most `unpaired_share` of the whole weight.
+        """
+        pairs = [
+            self._of_group(key, group, rng)
+            for key, group in self._groups
+            for _ in range(drawn[key])
+        ]
+        thumbs = [self._of_thumb(key, u) for key, u in self._thumbs for _ in range(drawn[key])]
+        whole, single = (sum(o.weight for o in part) for part in (pairs, thumbs))
+        share = self._settings.unpaired_share
+        factor = min(1.0, share / (1 - share) * whole / single) if single else 1.0
+        scale = (len(pairs) + len(thumbs)) / (whole + factor * single)
+        return [
+            *(_scaled(opinion, scale) for opinion in pairs),
+            *(_scaled(opinion, scale * factor) for opinion in thumbs),
+        ]
+
+    def _of_group(self, key: str, group: Sequence[Comparison], rng: random.Random) -> Opinion:
+        """All pairs of one opinion and, for some, a corrupted copy of a preferred response."""
+        terms: list[tuple[str, str, Term]] = []
+        for c in group:
+            c = c.swap() if c.label == "b" else c
+            terms.append((c.response_a, c.response_b, self._term(c, len(group))))
+        decided = [(better, term) for better, _, term in terms if not term.tied]
+        if decided and rng.random() < self._settings.corrupted_share:
+            better, _ = rng.choice(decided)
+            worse = corrupt(better, rng)
+            if worse is not None:
+                weight = sum(term.weight for _, term in decided)
+                terms.append((better, worse, Term(0, 0, weight)))
+        return self._opinion(key, group[0].prompt, terms)
+
+    def _term(self, c: Comparison, size: int) -> Term:
+        """The loss is the mean over an opinion's pairs, so each counts 1/size."""
+        tied, settings = c.label == "tie", self._settings
+        one, other = c.raters or ("", "")
+        return Term(
+            first=0,
+            second=0,
+            weight=c.weight / size * (settings.tie_weight if tied else 1.0),
+            tied=tied,
+            could_tie=c.could_tie,
+            margin=0.0 if tied else settings.strength_margin * self._strength(c.strength),
+            smoothing=0.0 if tied else settings.label_smoothing,
+            raters=(self._raters.get(one, 0), self._raters.get(other, 0)),
+        )
+
+    def _strength(self, strength: float | None) -> float:
+        """The share of all strengths that are lower: clients have scales of their own."""
+        if strength is None:
+            return 0.0
+        below = bisect_left(self._strengths, strength) + bisect_right(self._strengths, strength)
+        return below / 2 / len(self._strengths)
+
+    def _of_thumb(self, key: str, u: Unpaired) -> Opinion:
+        rater, smoothing = self._raters[u.rater], self._settings.label_smoothing
+        first, second = (0, THRESHOLD) if u.good else (THRESHOLD, 0)
+        raters = (rater, 0) if u.good else (0, rater)
+        term = Term(first, second, u.weight, smoothing=smoothing, raters=raters)
+        return Opinion(key, (self._tokens(key, u.prompt, u.response),), (term,))
+
+    def _opinion(self, key: str, prompt: Prompt, terms: Sequence[tuple[str, str, Term]]) -> Opinion:
+        places: dict[Tokens, int] = {}
+        placed = []
+        for better, worse, term in terms:
+            first, second = (
+                places.setdefault(self._tokens(key, prompt, text), len(places))
+                for text in (better, worse)
+            )
+            placed.append(replace(term, first=first, second=second))
+        return Opinion(key, tuple(places), tuple(placed))
+
+    def _tokens(self, key: str, prompt: Prompt, response: str) -> Tokens:
+        if (key, response) not in self._read:
+            ids, _ = encode_pair(
+                self._base.tokenizer, prompt, response, max_tokens=self._settings.max_tokens
+            )
+            self._read[key, response] = tuple(ids)
+        return self._read[key, response]
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Opinions to one batch, in which each distinct response is one row."""
+
+    base: Base
+    opinions: Sequence[Opinion]
+
+    def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+        """The batch of the opinions whose numbers the rows give."""
+        chosen = [self.opinions[row["opinion"]] for row in rows]
+        places: dict[Tokens, int] = {}
+        for opinion in chosen:
+            for response in opinion.responses:
+                places.setdefault(response, len(places))
+
+        def place(opinion: Opinion, number: int) -> int:
+            return len(places) if number == THRESHOLD else places[opinion.responses[number]]
+
+        terms = [(opinion, term) for opinion in chosen for term in opinion.terms]
+        ids, mask = self.base.pad(list(places), side="right")  # (R, longest)
+        return {
+            "input_ids": ids.cpu(),
+            "attention_mask": mask.cpu(),
+            "first": torch.tensor([place(o, t.first) for o, t in terms]),  # (P,), R: the threshold
+            "second": torch.tensor([place(o, t.second) for o, t in terms]),  # (P,)
+            "weights": torch.tensor([t.weight for _, t in terms]) / len(chosen),  # (P,)
+            "opinions": torch.tensor(len(chosen)),
+            "tied": torch.tensor([t.tied for _, t in terms]),  # (P,)
+            "could_tie": torch.tensor([t.could_tie for _, t in terms]),  # (P,)
+            "margins": torch.tensor([t.margin for _, t in terms]),  # (P,)
+            "smoothing": torch.tensor([t.smoothing for _, t in terms]),  # (P,)
+            "raters": torch.tensor([t.raters for _, t in terms]),  # (P, 2)
+        }
+
+
+def corrupt(response: str, rng: random.Random) -> str | None:
+    """A worse copy: cut, emptied, repeated or shuffled; ``None`` if nothing can be made worse."""
+    words = response.split()
+    if not words:
+        return None
+    kind = rng.choices(("cut", "emptied", "repeated", "shuffled"), weights=(4, 2, 2, 2))[0]
+    if kind == "repeated":
+        return " ".join(words + [rng.choice(words)] * 3)
+    if kind == "shuffled" and len(set(words)) > 2:
+        shuffled = words
+        while shuffled == words:
+            shuffled = rng.sample(words, len(words))
+        return " ".join(shuffled)
+    if kind == "emptied" or len(words) == 1:
+        return ""
+    return " ".join(words[: rng.randrange(1, len(words))])
+
+
+def _scaled(opinion: Opinion, factor: float) -> Opinion:
+    terms = tuple(replace(term, weight=term.weight * factor) for term in opinion.terms)
+    return replace(opinion, terms=terms)

@@ -1,0 +1,191 @@
+"""Scores for whole responses: an ensemble of adapters with a head, all on the shared base.
+
+A member is a LoRA adapter and a linear head that reads the hidden state at the end-of-sequence
+token. Each is normalised to standard deviation 1 on the responses that were compared, and to mean 0
+on demonstrations or, without enough of them, on the same responses. The ensemble's score is
+``mean - spread_penalty * standard deviation`` over the members, so that a response on which they
+disagree is not trusted. Training lives in ``train_reward.py``.
+
+Every response is scored as if it ended: nothing can be read at another token, and running out of
+length is punished elsewhere.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from rlhf_core.errors import AdapterError
+from rlhf_core.model.adapters import verify_adapter
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.chat_format import encode_pair
+from rlhf_core.records import Prompt
+
+HEADS, SETTINGS = "heads.safetensors", "reward.json"
+
+
+class Member(nn.Module):
+    """One reward model: the shared base seen through ``adapter``, and a score head.
+
+    It looks like a sequence classifier with one label, which is what TRL trains.
+    """
+
+    def __init__(self, base: Base, adapter: str) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.network = base.model
+        self.config = type(base.model.config).from_dict(base.model.config.to_dict())
+        self.config.num_labels = 1
+        width = self.config.hidden_size
+        self.head = nn.Linear(width, 1).to(base.device)
+        nn.init.normal_(self.head.weight, std=(width + 1) ** -0.5)  # arXiv:1909.08593
+        nn.init.zeros_(self.head.bias)
+        self.mean, self.sd = 0.0, 1.0
+
+    def add_model_tags(self, tags: object) -> None:
+        """TRL tags models for their cards; this one has none."""
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, **_: Any
+    ) -> SequenceClassifierOutput:
+        """Raw scores at the last real token of right-padded rows; (B, 1)."""
+        decoder = self.network.get_decoder()
+        hidden = decoder(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state  # (B, P + T, d)
+        last = attention_mask.sum(1) - 1  # (B,)
+        ends = hidden[torch.arange(len(hidden), device=hidden.device), last]  # (B, d)
+        return SequenceClassifierOutput(logits=self.head(ends.float()))
+
+
+class RewardModel:
+    """The ensemble; ``score`` is all that PPO and the evaluation need."""
+
+    def __init__(
+        self,
+        base: Base,
+        members: Sequence[Member],
+        *,
+        spread_penalty: float,
+        max_tokens: int,
+        temperature: float = 1.0,
+    ) -> None:
+        self.base = base
+        self.temperature = temperature  # margins over this are log-odds
+        self.members = list(members)
+        self.spread_penalty = spread_penalty
+        self.max_tokens = max_tokens
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Cautious score of each response, in standard deviations of compared responses; (B,)."""
+        scores = self.member_scores(prompts, responses)
+        if len(self.members) == 1:
+            return scores[0]
+        return scores.mean(0) - self.spread_penalty * scores.std(0)
+
+    def preference(
+        self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
+    ) -> Tensor:
+        """Probability that a rater who prefers one of two responses prefers the first; (B,)."""
+        scores = self.member_scores([*prompts, *prompts], [*first, *second]).mean(0)
+        n = len(first)
+        return ((scores[:n] - scores[n:]) / self.temperature).sigmoid()
+
+    @torch.no_grad()
+    def member_scores(
+        self, prompts: Sequence[Prompt], responses: Sequence[str], *, batch_size: int = 16
+    ) -> Tensor:
+        """Normalised score of each response by each member; (members, B)."""
+        tokens = self.base.tokenizer
+        rows = [
+            tuple(encode_pair(tokens, p, r, max_tokens=self.max_tokens)[0])
+            for p, r in zip(prompts, responses, strict=True)
+        ]
+        unique = sorted(set(rows), key=len)  # a small policy often says the same thing
+        found = torch.empty(len(self.members), len(unique))
+        for start in range(0, len(unique), batch_size):
+            part = slice(start, start + batch_size)
+            ids, mask = self.base.pad(unique[part], side="right")
+            for k, member in enumerate(self.members):
+                with self.base.using(member.adapter):
+                    raw = member(ids, mask).logits[:, 0].cpu()
+                found[k, part] = (raw - member.mean) / member.sd
+        place = {row: i for i, row in enumerate(unique)}
+        return found[:, [place[row] for row in rows]]
+
+    def normalise(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Give every member mean 0 and standard deviation 1 on these responses.
+
+        Returns:
+            Their scores as they are from now on; (members, B).
+        """
+        scores = self.member_scores(prompts, responses)
+        for k, member in enumerate(self.members):
+            mean, sd = scores[k].mean().item(), max(scores[k].std(correction=0).item(), 1e-6)
+            member.mean += member.sd * mean
+            member.sd *= sd
+            scores[k] = (scores[k] - mean) / sd
+        return scores
+
+    def centre(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
+        """Move the zero of the score to its mean on these responses.
+
+        Source:
+            Ouyang et al. 2022, arXiv:2203.02155, section 3.5: demonstrations score 0 on average.
+        """
+        offset = self.score(prompts, responses).mean().item()
+        for member in self.members:
+            member.mean += member.sd * offset
+
+    def save(self, directory: Path) -> None:
+        """Write adapters, heads and settings; publish the directory with ``publish_adapter``."""
+        for k, member in enumerate(self.members):
+            self.base.save(member.adapter, directory / f"m{k}")
+        heads = {
+            "weight": torch.cat([m.head.weight for m in self.members]),  # (members, d)
+            "bias": torch.cat([m.head.bias for m in self.members]),  # (members,)
+            "mean": torch.tensor([m.mean for m in self.members], dtype=torch.float64),
+            "sd": torch.tensor([m.sd for m in self.members], dtype=torch.float64),
+        }
+        save_file({k: v.detach().cpu().contiguous() for k, v in heads.items()}, directory / HEADS)
+        settings = {
+            "spread_penalty": self.spread_penalty,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+        }
+        (directory / SETTINGS).write_text(json.dumps(settings))
+
+    @classmethod
+    def load(cls, base: Base, directory: Path) -> "RewardModel":
+        """Attach a published reward model to ``base``.
+
+        Raises:
+            AdapterError: The directory does not verify, or was made for another base.
+        """
+        verify_adapter(directory, base=base.fingerprint)
+        try:
+            heads = load_file(directory / HEADS)
+            settings = json.loads((directory / SETTINGS).read_text())
+            members = []
+            for k, (weight, bias) in enumerate(zip(heads["weight"], heads["bias"], strict=True)):
+                name = f"{directory.name}-m{k}"
+                base.attach_weights(name, directory / f"m{k}")
+                member = Member(base, name)
+                member.head.weight.data.copy_(weight[None])
+                member.head.bias.data.copy_(bias)
+                member.mean, member.sd = heads["mean"][k].item(), heads["sd"][k].item()
+                members.append(member)
+            return cls(base, members, **settings)
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as exc:
+            raise AdapterError(f"reward model {directory} cannot be used: {exc}") from exc
+
+    def drop(self) -> None:
+        """Take the members off the base."""
+        for member in self.members:
+            self.base.drop(member.adapter)
+        self.members = []

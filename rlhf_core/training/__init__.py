@@ -1,0 +1,1 @@
+"""What the training stages share: their frame, checkpoints, memory and processes."""

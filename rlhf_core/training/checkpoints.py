@@ -1,0 +1,327 @@
+"""Checkpoints of one training stage: a file from which a stage that was killed goes on.
+
+The loop is transformers' own, and so is finding the place in the data. What this module brings is
+the file: trainable weights, optimizer, scheduler, random states and whatever else a trainer counts,
+in one safetensors file with JSON in its header, never a pickle. It is written under another name,
+synced and renamed, so that a kill leaves the one before or the new one; a file that does not match
+its own checksum is ignored. A file made from other data or settings is an error, not a start.
+
+A stage that has ended leaves its weights and its result, so that it is not trained again.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from rlhf_core.errors import CheckpointError, LaunchError
+from rlhf_core.training.distributed import agreed, first_process
+
+log = logging.getLogger(__name__)
+TRAINER_STATE = "trainer_state.json"  # the one file that transformers itself looks for
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a file holds: tensors, and everything else as JSON."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with ``prefix/``, by the rest of their names."""
+        names = [name for name in self.tensors if name.startswith(f"{prefix}/")]
+        return {name[len(prefix) + 1 :]: self.tensors[name] for name in names}
+
+
+def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint where another may be; at any moment one of the two is there, and whole."""
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in checkpoint.tensors.items()}
+    state = json.dumps(checkpoint.state)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = file.with_suffix(".part")
+    save_file(plain, beside, metadata={"state": state, "sha256": _digest(plain, state)})
+    _sync(beside)
+    beside.replace(file)
+    _sync(file.parent)
+
+
+def read_checkpoint(file: Path) -> Checkpoint | None:
+    """The checkpoint in a file; ``None`` if there is none, or only a torn one."""
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="pt") as found:
+            header = found.metadata() or {}
+            tensors = {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118
+        if header.get("sha256") != _digest(tensors, header["state"]):
+            raise ValueError("it does not match its checksum")
+        return Checkpoint(tensors, json.loads(header["state"]))
+    except (OSError, KeyError, ValueError, SafetensorError) as exc:
+        log.warning("checkpoint %s is ignored: %s", file, exc)
+        return None
+
+
+def file_in(directory: Path | str | None, name: str) -> Path | None:
+    """The checkpoint file of a stage, if it is to have one."""
+    return None if directory is None else Path(directory) / f"{name}.safetensors"
+
+
+class StageFile:
+    """The checkpoint file of one stage: read at its start, replaced as it goes, kept at its end."""
+
+    def __init__(self, file: Path | None, *, made_of: object, seconds: float) -> None:
+        """Open the file, if there is one.
+
+        Args:
+            file: Where it is; ``None`` keeps nothing.
+            made_of: All that the stage's result depends on, of types whose ``repr`` says it all.
+            seconds: Least time between two checkpoints.
+
+        Raises:
+            CheckpointError: The file belongs to other data or settings, or has no directory.
+        """
+        self.file, self._seconds = file, seconds
+        self._made_of = hashlib.sha256(repr(made_of).encode()).hexdigest()
+        self._latest = time.monotonic()
+        if file is not None and file.parent.exists() and not file.parent.is_dir():
+            raise CheckpointError(f"checkpoints {file.parent} is no directory; give another")
+        self.found = None if file is None else read_checkpoint(file)
+        if self.found is not None and self.found.state["made_of"] != self._made_of:
+            raise CheckpointError(
+                f"checkpoint {file} was made from other data or settings; "
+                "remove it to begin anew, or give another directory"
+            )
+
+    @property
+    def result(self) -> dict[str, float] | None:
+        """What the stage came to, if it has ended."""
+        found: dict[str, float] | None = self.found.state.get("result") if self.found else None
+        return found
+
+    def train(self, trainer: Any) -> None:
+        """Train, from the checkpoint if there is one; ``trainer`` is a ``ResumableTrainer``."""
+        if self.file is None:
+            trainer.train()
+            return
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise LaunchError("checkpoints hold whole weights; give none where they are sharded")
+        trainer.kept = self
+        trainer.add_callback(_WhenToSave(trainer))
+        if self.found is None:
+            trainer.train()
+        else:
+            folder = trainer.args.output_dir
+            Path(folder, TRAINER_STATE).write_text(json.dumps(self.found.state["trainer"]))
+            trainer.train(resume_from_checkpoint=folder)
+
+    def due(self) -> bool:
+        """Whether it is time for another checkpoint."""
+        return time.monotonic() - self._latest >= self._seconds
+
+    def write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Replace the file."""
+        if self.file is not None:
+            whole = dict(state) | {"made_of": self._made_of}
+            write_checkpoint(self.file, Checkpoint(dict(tensors), whole))
+        self._latest = time.monotonic()
+
+    def finish(self, model: nn.Module, adapter: str, result: Mapping[str, float]) -> None:
+        """Keep what the stage came to: the adapter's weights, the head's, and the figures."""
+        if self.file is not None and first_process():
+            weights = {f"weights/{k}": v for k, v in _results(model, adapter)}
+            self.write(weights, {"result": dict(result)})
+
+    def restore_result(self, model: nn.Module, adapter: str) -> None:
+        """Give a model the weights that a stage ended with."""
+        assert self.found is not None
+        _copy_into(dict(_results(model, adapter)), self.found.part("weights"))
+
+
+class ResumableTrainer:
+    """Mixed into a transformers trainer: its checkpoints are a ``StageFile``'s.
+
+    Transformers calls the four methods below at the right moments of its loop; what they save and
+    load is the same, only the format is not.
+    """
+
+    kept: StageFile | None = None
+    order: dict[str, Any] | None = None  # random state when this epoch's order was drawn
+
+    def own_state(self) -> dict[str, Any]:
+        """Tensors and JSON values that the rest of the run depends on, besides the trainer's."""
+        return {}
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Go on from what ``own_state`` gave."""
+
+    def may_stop_here(self) -> bool:
+        """Whether a run can go on from the state after this optimizer step."""
+        return True
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        trainer: Any = self
+        assert self.kept is not None
+        now, ended = random_state(), float(trainer.state.epoch).is_integer()
+        ranks = gather_object([{"now": now, "order": now if ended else self.order}])
+        if not first_process():
+            return
+        own = self.own_state()
+        optimizer = trainer.optimizer.state_dict()
+        tensors = {
+            **{f"weights/{k}": v for k, v in _trainable(trainer.model)},
+            **{f"own/{k}": v for k, v in own.items() if isinstance(v, Tensor)},
+            **dict(_optimizer_tensors(optimizer["state"])),
+        }
+        state = {
+            "own": {k: v for k, v in own.items() if not isinstance(v, Tensor)},
+            "groups": optimizer["param_groups"],
+            "scheduler": trainer.lr_scheduler.state_dict(),
+            "ranks": ranks,
+            "trainer": asdict(trainer.state),
+        }
+        self.kept.write(tensors, state)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        trainer: Any = self
+        found = self._found()
+        _copy_into(dict(_trainable(trainer.model)), found.part("weights"))
+        self.take_up({**found.state["own"], **found.part("own")})
+        if len(found.state["ranks"]) != trainer.accelerator.num_processes:
+            raise LaunchError(
+                f"the checkpoint is of {len(found.state['ranks'])} processes, and there are "
+                f"{trainer.accelerator.num_processes} now; start as many, or remove it"
+            )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            trainer: Any = self
+            found = self._found()
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in found.part("optimizer").items():
+                index, key = name.split("/")
+                state.setdefault(int(index), {})[key] = tensor
+            trainer.optimizer.load_state_dict(
+                {"state": state, "param_groups": found.state["groups"]}
+            )
+            trainer.lr_scheduler.load_state_dict(found.state["scheduler"])
+            found.tensors.clear()  # all taken over; they may be gigabytes
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            set_random_state(self._rank()["now"])
+
+    def begin_epoch(self) -> None:
+        """Draw this epoch's order from the same random state as the run that is gone on with."""
+        resumed = self.kept is not None and self.kept.found is not None
+        if resumed and self.order is None:
+            set_random_state(self._rank()["order"])
+        self.order = random_state()
+
+    def _rank(self) -> dict[str, Any]:
+        trainer: Any = self
+        found: dict[str, Any] = self._found().state["ranks"][trainer.accelerator.process_index]
+        return found
+
+    def _found(self) -> Checkpoint:
+        assert self.kept is not None and self.kept.found is not None
+        return self.kept.found
+
+
+class _WhenToSave(TrainerCallback):
+    """Asks for a checkpoint when it is time; all processes do so at the same step."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before the order of the epoch's data is drawn."""
+        self._trainer.begin_epoch()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """After an optimizer step."""
+        if self._trainer.may_stop_here() and state.global_step < state.max_steps:
+            control.should_save = agreed(self._trainer.kept.due())
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator of this process, as JSON values."""
+    numbers: Any = np.random.get_state()
+    kind, words, *rest = numbers
+    state = {
+        "python": random.getstate(),
+        "numpy": [kind, words.tolist(), *rest],
+        "torch": torch.get_rng_state().tolist(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state().tolist()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put every generator where ``random_state`` found it."""
+    random.setstate(generator_state(state["python"]))
+    np.random.set_state(tuple(state["numpy"]))
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8))
+
+
+def generator_state(found: Sequence[Any]) -> tuple[Any, ...]:
+    """The state of a ``random.Random`` as it was before it went through JSON."""
+    version, words, gauss = found
+    return (version, tuple(words), gauss)
+
+
+def _trainable(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return ((name, p.data) for name, p in model.named_parameters() if p.requires_grad)
+
+
+def _results(model: nn.Module, adapter: str) -> Iterator[tuple[str, Tensor]]:
+    """An adapter's weights, and those of a head that the model has beside its network."""
+    for name, parameter in model.named_parameters():
+        if f".{adapter}." in name or name.startswith("head."):
+            yield name, parameter.data
+
+
+def _copy_into(parameters: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+    if {k: v.shape for k, v in parameters.items()} != {k: v.shape for k, v in weights.items()}:
+        raise CheckpointError("the checkpoint holds weights of another shape; remove it")
+    for name, weight in weights.items():
+        parameters[name].copy_(weight)
+
+
+def _optimizer_tensors(state: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+    for index, values in state.items():
+        for key, value in values.items():
+            yield f"optimizer/{index}/{key}", torch.as_tensor(value)
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

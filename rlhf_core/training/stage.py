@@ -1,0 +1,238 @@
+"""What the three trainers share: quiet settings, progress, and a base left as it was found.
+
+Several processes, as `accelerate launch` starts them, train one adapter together: each takes its
+part of every batch, and nothing but the gradients of what is trained goes between them.
+
+The training loops themselves are TRL's; only ``train_*.py`` import it.
+"""
+
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PrinterCallback, TrainerCallback
+
+from rlhf_core.errors import DivergenceError, LaunchError
+from rlhf_core.model.base_model import Base
+from rlhf_core.training.checkpoints import ResumableTrainer, StageFile
+from rlhf_core.training.distributed import processes
+from rlhf_core.training.memory import Settings, halving, out_of_memory_in_one_line
+
+Metrics = dict[str, float]
+Progress = Callable[[float, dict[str, float]], None]  # share done (0..1), latest metrics
+
+EXPLODED = 100.0  # nats; a model that knows nothing is at about 12 per token, 0.7 per comparison
+
+
+class QuietTrainer(ResumableTrainer):
+    """Mixed into every TRL trainer: it trains in float32, tells no one, and can be resumed."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        trained = [p for p in kwargs["model"].parameters() if p.requires_grad]
+        weights = [(parameter, parameter.data.float()) for parameter in trained]
+        super().__init__(**kwargs)
+        trainer: Any = self
+        # TRL casts the adapters of a quantized base to bfloat16, whose resolution of weights
+        # around 0.02 is coarser than Adam's steps of 1e-4
+        for parameter, weight in weights:
+            parameter.data = weight
+        _synchronise_only_what_is_trained(trainer.model)
+        trainer.remove_callback(PrinterCallback)
+
+    def _send_telemetry(self) -> None:
+        """TRL reports usage over the network here; a service holding people's chats does not."""
+
+
+class ReportProgress(TrainerCallback):
+    """Calls ``progress`` after every optimizer step."""
+
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self._report = report
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Report which share of the steps is done."""
+        self._report(state.global_step / state.max_steps)
+
+
+def arguments(base: Base, **more: Any) -> dict[str, Any]:
+    """Trainer arguments alike in all stages: silent, no files, plain precision, no dropout."""
+    return {
+        "use_cpu": base.device.type == "cpu",
+        "bf16": False,  # the base computes in its own precision, adapters and heads in float32
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": [],
+        "optim": "adamw_torch",
+        "weight_decay": 0.0,
+        "ddp_find_unused_parameters": False,  # all are used, some outside forward
+        "dataloader_pin_memory": base.device.type == "cuda",
+        **more,
+    }
+
+
+def batches(batch_size: int, micro_batch_size: int) -> dict[str, Any]:
+    """Trainer arguments for one optimizer step on ``batch_size`` rows, shared by all processes.
+
+    Args:
+        batch_size: Rows of an optimizer step, over all processes.
+        micro_batch_size: Most rows that one process holds in memory at once; 0 = all of its own.
+
+    Raises:
+        LaunchError: The rows cannot be shared out evenly.
+    """
+    own, rest = divmod(batch_size, processes())
+    if rest:
+        raise LaunchError(
+            f"batch_size {batch_size} cannot be shared by {processes()} processes; "
+            "use a multiple, or start fewer"
+        )
+    parts = ceil(own / (micro_batch_size or own))
+    while own % parts:  # equal parts, so that every row counts the same
+        parts += 1
+    return {
+        "per_device_train_batch_size": own // parts,
+        "gradient_accumulation_steps": parts,
+    }
+
+
+def passes(rows: int, *, batch_size: int, epochs: int, min_steps: int) -> int:
+    """Passes over the data: as set, and more where rows are few (12 steps teach nothing)."""
+    return max(epochs, ceil(min_steps / ceil(rows / batch_size)))
+
+
+def run_stage(
+    settings: Settings,
+    train: Callable[[Settings, StageFile], Metrics],
+    *,
+    model: nn.Module,
+    adapter: str,
+    weights: Sequence[Tensor],
+    rows: int,
+    file: Path | None,
+    made_of: tuple[object, ...],
+) -> Metrics:
+    """Train to the end, from the checkpoint if there is one; what has ended is not trained again.
+
+    Args:
+        settings: Of the stage.
+        train: Trains with the settings and the checkpoint file that it is given.
+        model: Holds what is trained.
+        adapter: Which part of it the result is, with the head that may be beside it.
+        weights: All that is trained, as it is at the start.
+        rows: Of an optimizer step.
+        file: Of the checkpoint; ``None`` keeps nothing.
+        made_of: All that the result depends on beside the settings.
+
+    Returns:
+        What ``train`` returned, now or when the stage ended.
+
+    Raises:
+        CheckpointError: The checkpoint is of other data or settings.
+        MemoryExhaustedError: Memory did not suffice.
+    """
+
+    def once(settings: Settings) -> Metrics:
+        """One attempt, from the checkpoint."""
+        whole = (settings.decisive(), *made_of)
+        kept = StageFile(file, made_of=whole, seconds=settings.checkpoint_seconds)
+        if kept.result is not None:
+            kept.restore_result(model, adapter)
+            return kept.result
+        metrics = train(settings, kept)
+        kept.finish(model, adapter, metrics)
+        return metrics
+
+    return halving(settings, once, rows=rows, weights=weights)
+
+
+@contextmanager
+def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator[str]:
+    """Make ``adapter`` the active and only trainable one; afterwards the base is as before.
+
+    TRL patches the model's forward pass and its parameters' precision, so both are put back.
+
+    Args:
+        base: The shared base.
+        adapter: What is trained.
+        lower: The setting to lower where memory does not suffice.
+
+    Yields:
+        A directory for the trainer's files, removed at the end.
+
+    Raises:
+        MemoryExhaustedError: Memory did not suffice.
+        DivergenceError: Training ended with weights that are no numbers.
+    """
+    network = base.model.get_base_model()
+    with (
+        out_of_memory_in_one_line(lower, by_rows=True),
+        base.training(adapter),
+        tempfile.TemporaryDirectory() as scratch,
+        warnings.catch_warnings(),
+    ):
+        # TRL's own default for checkpointing uses the name that transformers is retiring
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated.*")
+        try:
+            yield scratch
+            for parameter in base.model.parameters():
+                if parameter.requires_grad:  # the last step's loss was looked at before the step
+                    require_finite(parameter.data, "a trained weight")
+        finally:
+            network.__dict__.pop("forward", None)
+
+
+def _synchronise_only_what_is_trained(model: Any) -> None:
+    """Several processes load the same base; only gradients of the trained part go between them.
+
+    Without this PyTorch would send every frozen weight round once, and every buffer each step.
+    """
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    frozen += [name for name, _ in model.named_buffers()]
+    ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(model, frozen)  # type: ignore[no-untyped-call]
+
+
+def require_finite(value: torch.Tensor, what: str, *, most: float = float("inf")) -> torch.Tensor:
+    """The value itself; raises ``DivergenceError`` if it is no number, or above ``most``."""
+    if not bool(torch.isfinite(value).all()):
+        raise DivergenceError(
+            f"{what} is not finite; training was stopped. Lower the learning rate and try again"
+        )
+    if bool((value > most).any()):
+        raise DivergenceError(
+            f"{what} has grown to {value.max().item():.3g}; training was stopped. "
+            "Lower the learning rate and try again"
+        )
+    return value
+
+
+class Stopwatch:
+    """Seconds spent in named sections, and since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time of the block to section ``name``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+    def elapsed(self) -> float:
+        """Seconds since the stopwatch was made."""
+        return time.perf_counter() - self._start

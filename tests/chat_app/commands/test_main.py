@@ -1,0 +1,440 @@
+"""The command line: exit codes, one clear line for whatever is wrong, what each command does."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+from filelock import FileLock
+
+from chat_app.commands.main import exit_code, main, told
+from chat_app.errors import InvalidRequestError, RefusedError
+from feedback_store.errors import StoreUnavailableError
+from feedback_store.records import CandidateReply
+from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.store import FeedbackStore
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Command(Protocol):
+    """Runs the command line in this process, so that torch is loaded once."""
+
+    def __call__(self, *words: str | Path, **environment: str) -> Done: ...
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Command]:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*words: str | Path, **environment: str) -> Done:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+            patch.setattr(sys, "argv", ["feedback-chat", *map(str, words)])
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            main()
+        return Done(int(end.value.code or 0), *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def one_line(done: Done, code: int) -> str:
+    """The only line on stderr of a command that ended with this code."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory with one rater, a chosen pair and a thumb."""
+    path = tmp_path / "data"
+    with FeedbackStore(path / "feedback.db") as store:
+        rater = store.add_rater("rater-1", consent="1")
+        asked = store.add_message(store.add_conversation(rater.id).id, "user", "Capital of Peru?")
+        replies = [CandidateReply("Lima."), CandidateReply("Rome.")]
+        shown, _ = store.add_candidates(asked.id, replies, rater_id=rater.id)
+        store.add_choice(shown, rater.id, "a", idempotency_key="k1")
+    return path
+
+
+def newer(data: Path) -> None:
+    """Make the database one of a version to come."""
+    with SQLiteFile(data / "feedback.db", allow_old_sqlite=True).write() as db:
+        table = next(name for name in db.table_names() if "migrations" in name)
+        row = dict(next(iter(db[table].rows))) | {"name": "9999_from_the_future"}
+        db[table].insert({name: value for name, value in row.items() if name != "id"})
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["serve", "--prot", "1"], "--prot"),
+        (["serve", "--port", "x"], "'--port'"),
+        (["serve", "--quantization", "nf5"], "nf5"),
+        (["status", "--config", "/none.toml"], "no configuration file /none.toml"),
+        (["simulate", "--url", "http://example.org"], "another machine"),
+        (["simulate", "--url", "http://[::1"], "no http address"),
+        (["simulate", "--kinds", "likes"], "likes"),
+        (["import", "/none.jsonl"], "/none.jsonl"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_two(
+    command: Command, words: list[str], says: str
+) -> None:
+    assert says in one_line(command(*words), 2)
+
+
+def test_a_wrong_option_is_named_wherever_it_was_set(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[cycle]\nmin_comparisons = 'many'\n")
+    assert "'cycle.min_comparisons'" in one_line(command("status", "--data", tmp_path), 2)
+    said = one_line(command("status", FEEDBACK_CHAT_PORT="70000"), 2)
+    assert "'port'" in said and "70000" in said
+    assert "cycle" in one_line(command("status", FEEDBACK_CHAT_CYCLE="{broken"), 2)
+    assert "FEEDBACK_CHAT_PORT?" in one_line(command("status", FEEDBACK_CHAT_PROT="80"), 2)
+    (tmp_path / "config.toml").write_text("port = = 1")
+    assert "not valid TOML" in one_line(command("status", "--data", tmp_path), 2)
+    (tmp_path / "config.toml").write_bytes("host = 'h\xe4'".encode("latin-1"))
+    said = one_line(command("status", "--data", tmp_path), 2)
+    assert "config.toml is not UTF-8 at byte 9 (0xe4)" in said
+
+
+def test_a_port_in_use_is_one_line(command: Command, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = one_line(command("serve", "--data", tmp_path, "--port", port), 1)
+    assert f"127.0.0.1:{port}" in said and "--port" in said
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_a_host_that_is_not_this_machine_is_blamed_on_the_host(
+    command: Command, tmp_path: Path, host: str
+) -> None:
+    said = one_line(command("serve", "--data", tmp_path, "--host", host, "--port", "0"), 1)
+    assert f"{host}:0" in said and "another with --host" in said and "--port" not in said
+
+
+def test_a_directory_that_is_no_model_says_what_it_lacks(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    needed = ["config.json", "a tokenizer (tokenizer.json)", "weights (model.safetensors)"]
+    for command_name in ("serve", "cycle"):
+        said = one_line(command(command_name, "--data", data, "--model", folder), 1)
+        assert f"it lacks {', '.join(needed)};" in said and "save_pretrained" in said
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    said = one_line(command("serve", "--data", data, "--model", folder), 1)
+    assert f"it lacks {needed[1]};" in said
+
+
+def test_a_wrong_line_of_hidden_tests_is_one_line_at_start(
+    command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "gold.jsonl"
+    path.write_text('{"prompt": "Capital of Italy?", "better": "Rome."}\n')
+    words = ["serve", "--data", tmp_path, "--port", "0"]
+    said = one_line(command(*words, FEEDBACK_CHAT_GOLD_ITEMS=str(path)), 2)
+    assert f"{path}, line 1: worse" in said
+
+
+def test_an_unwritable_data_directory_is_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = one_line(command("serve", "--data", tmp_path / "file" / "data"), 1)
+    assert "cannot be written" in said and "--data" in said
+
+
+def test_an_unknown_model_is_one_line_and_leaves_the_votes(command: Command, data: Path) -> None:
+    words = ["--data", data, "--model", "nobody/nothing"]
+    assert "nobody/nothing" in one_line(command("serve", "--port", "0", *words), 1)
+    assert "nobody/nothing" in one_line(command("cycle", *words), 1)
+    assert json.loads(command("status", "--data", data, "--json").stdout)["last_cycle"] is None
+
+
+def test_a_newer_database_is_refused_and_not_touched(command: Command, data: Path) -> None:
+    newer(data)
+    before = (data / "feedback.db").read_bytes()
+    for words in (["serve", "--port", "0"], ["status"], ["cycle"]):
+        assert "newer" in one_line(command(*words, "--data", data), 1)
+    assert (data / "feedback.db").read_bytes() == before
+
+
+def test_a_cycle_without_votes_is_refused(command: Command, tmp_path: Path) -> None:
+    assert "no votes yet" in one_line(command("cycle", "--data", tmp_path / "none"), 3)
+    assert not (tmp_path / "none").exists()
+    with FeedbackStore(tmp_path / "feedback.db"):
+        pass
+    assert "no votes yet" in one_line(command("cycle", "--data", tmp_path), 3)
+
+
+def test_a_second_cycle_is_refused_while_one_runs(command: Command, data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        store.start_cycle({}, pid=os.getpid())
+        said = one_line(command("cycle", "--data", data), 3)
+        assert f"process {os.getpid()}" in said
+        last = store.last_cycle()
+    assert last is not None and (last.id, last.state) == (1, "running")
+
+
+def test_status_gives_the_documented_document(command: Command, data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        store.refresh_comparisons()
+        cycle = store.start_cycle({}, pid=os.getpid())
+        store.finish_cycle(cycle.id, state="rejected", reasons=["too few"], metrics={"kl": 3.5})
+    facts = json.loads(command("status", "--data", data, "--json").stdout)
+    assert set(facts) == {"serving", "previous", "counts", "last_cycle"}
+    assert (facts["serving"], facts["previous"]) == ("policy-000000", None)
+    assert set(facts["counts"]) == {
+        "raters",
+        "messages",
+        "thumbs",
+        "choices",
+        "demonstrations",
+        "comparisons",
+        "unused_comparisons",
+    }
+    assert facts["counts"]["comparisons"] == 1
+    last: dict[str, Any] = facts["last_cycle"]
+    assert (last["state"], last["reasons"], last["metrics"]) == (
+        "rejected",
+        ["too few"],
+        {"kl": 3.5},
+    )
+    assert last["seconds"] >= 0
+    assert "rejected" in command("status", "--data", data).stdout
+
+
+def test_commands_that_look_never_make_a_data_directory(command: Command, tmp_path: Path) -> None:
+    for words in (["status"], ["adapters", "list"], ["export"], ["rollback"]):
+        said = one_line(command(*words, "--data", tmp_path / "none"), 1)
+        assert "no database" in said
+    assert not (tmp_path / "none").exists()
+
+
+def test_adapters_are_promoted_and_rolled_back(
+    command: Command, data: Path, tiny_adapters: Path
+) -> None:
+    shutil.copytree(tiny_adapters, data / "adapters")
+    with FeedbackStore(data / "feedback.db") as store:
+        store.register_adapter("policy-000001", kind="policy", state="published")
+        store.register_adapter("policy-000002", kind="policy", state="rejected")
+    assert "no way back" in one_line(command("rollback", "--data", data), 3)
+    words = ["adapters", "promote", "--data", data]
+    done = command(*words, "policy-000001", "--json")
+    assert json.loads(done.stdout) == {"serving": "policy-000001", "previous": "policy-000000"}
+    assert "rejected" in one_line(command(*words, "policy-000002"), 3)
+    assert "policy-000009" in one_line(command(*words, "policy-000009"), 1)
+    listed = json.loads(command("adapters", "list", "--data", data, "--json").stdout)
+    assert [row["name"] for row in listed if row["serving"]] == ["policy-000001"]
+    assert "serving policy-000000" in command("adapters", "rollback", "--data", data).stdout
+
+
+def test_a_damaged_adapter_is_found_and_not_promoted(
+    command: Command, data: Path, tiny_adapters: Path
+) -> None:
+    shutil.copytree(tiny_adapters, data / "adapters")
+    (data / "adapters" / "policy-000001" / "extra.json").write_text("{}")
+    with FeedbackStore(data / "feedback.db") as store:
+        for name in ("policy-000001", "policy-000002"):
+            store.register_adapter(name, kind="policy", state="published")
+    done = command("adapters", "verify", "--data", data, "--json")
+    assert "policy-000001" in one_line(done, 1)
+    faults = json.loads(done.stdout)
+    assert "extra.json" in faults["policy-000001"] and faults["policy-000002"] is None
+    said = one_line(command("adapters", "promote", "policy-000001", "--data", data), 1)
+    assert "extra.json" in said
+
+
+def test_an_export_imports_into_another_store_once(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.jsonl"
+    assert command("export", file, "--data", data).returncode == 0
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [event["idempotency_key"] for event in events] == ["k1"]
+    other = tmp_path / "other"
+    assert "1 of 1" in command("import", file, "--create", "--data", other).stdout
+    assert "0 of 1" in command("import", file, "--data", other).stdout
+    words = ["export", "--format", "preferences", "--split", "all"]
+    preferences = command(*words, "--data", other)
+    assert json.loads(preferences.stdout)["chosen"][0]["content"] == "Lima."
+    file.write_text(file.read_text() + "{broken\n")
+    assert "nothing was imported" in one_line(command("import", file, "--data", other), 2)
+
+
+def test_a_rater_is_forgotten_only_when_that_is_confirmed(command: Command, data: Path) -> None:
+    assert "nobody" in one_line(command("forget", "nobody", "--yes", "--data", data), 1)
+    done = command("forget", "rater-1", "--yes", "--data", data, "--json")
+    assert json.loads(done.stdout)["choices"] == 1
+    assert command("export", "--data", data).stdout == ""
+
+
+def test_forgetting_takes_what_was_said_out_of_the_reports_of_cycles(
+    command: Command, data: Path
+) -> None:
+    reports = [data / "cycles" / f"00000{number}" / "report.json" for number in (1, 2)]
+    for report, samples in zip(reports, ([{"prompt": "Capital of Peru?"}], []), strict=True):
+        report.parent.mkdir(parents=True)
+        report.write_text(json.dumps({"checks": [1], "samples": samples}))
+    done = command("forget", "rater-1", "--yes", "--data", data, "--json")
+    assert json.loads(done.stdout)["reports"] == 1
+    assert [json.loads(report.read_text()) for report in reports] == [
+        {"checks": [1], "samples": []}
+    ] * 2
+    assert not any(b"Peru" in file.read_bytes() for file in data.rglob("*") if file.is_file())
+
+
+def test_nobody_is_forgotten_by_half(command: Command, data: Path) -> None:
+    words = ["forget", "rater-1", "--yes", "--data", data]
+    report = data / "cycles" / "000001" / "report.json"
+    report.parent.mkdir(parents=True)
+    report.write_text("{broken")
+    assert str(report) in one_line(command(*words), 1)
+    report.unlink()
+    with FeedbackStore(data / "feedback.db") as store:
+        store.start_cycle({}, pid=os.getpid())
+        assert "cycle 1" in one_line(command(*words), 3)
+        assert store.counts()["raters"] == 1
+
+
+def test_a_backup_restores_to_the_same_state(command: Command, data: Path, tmp_path: Path) -> None:
+    (data / "secrets").mkdir(mode=0o700)
+    (data / "secrets" / "key").write_text("s")
+    copy, new = tmp_path / "copy", tmp_path / "new"
+    made = json.loads(command("backup", copy, "--data", data, "--json").stdout)
+    assert (made["data"], made["backup"]) == (str(data), str(copy))
+    assert made["files"] == 2 and made["counts"]["messages"] == 3
+    assert made["bytes"] == sum(path.stat().st_size for path in copy.rglob("*") if path.is_file())
+    assert "exists already" in one_line(command("backup", copy, "--data", data), 3)
+    done = json.loads(command("restore", copy, "--data", new, "--json").stdout)
+    assert done["data"] == str(new) and done["counts"] == made["counts"]
+    assert "exists already" in one_line(command("restore", copy, "--data", new), 3)
+    damaged = copy / "adapters" / "policy-000001"
+    damaged.mkdir(parents=True)
+    (damaged / "adapter_model.safetensors").write_bytes(b"cut short")
+    said = one_line(command("restore", copy, "--data", tmp_path / "no"), 1)
+    assert "nothing was restored" in said and not (tmp_path / "no").exists()
+    shutil.rmtree(damaged)
+    status = [command("status", "--data", path, "--json").stdout for path in (data, new)]
+    assert status[0] == status[1] and (new / "secrets" / "key").read_text() == "s"
+    assert "no backup" in one_line(command("restore", tmp_path, "--data", tmp_path / "x"), 2)
+
+
+def test_what_the_store_says_of_a_broken_backup_is_said(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    assert command("backup", copy, "--data", data).returncode == 0
+    (copy / "feedback.db").write_bytes(b"no database" * 1000)
+    said = one_line(command("restore", copy, "--data", tmp_path / "new"), 1)
+    assert "cannot open" in said and "restore a backup" in said
+    assert "cannot write" not in said and not (tmp_path / "new").exists()
+
+
+def test_a_store_that_fails_during_an_export_is_named_and_not_the_file(
+    command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_: FeedbackStore) -> Iterator[dict[str, Any]]:
+        yield {}
+        raise StoreUnavailableError("feedback.db did not answer; try again.")
+
+    monkeypatch.setattr(FeedbackStore, "export_events", locked)
+    said = one_line(command("export", tmp_path / "events.jsonl", "--data", data), 1)
+    assert said == "feedback-chat: feedback.db did not answer; try again."
+
+
+def test_all_commands_take_the_risk_of_an_old_sqlite_when_told_to(
+    command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, events, risk = tmp_path / "copy", tmp_path / "e", {"FEEDBACK_CHAT_ALLOW_OLD_SQLITE": "1"}
+    monkeypatch.setattr("feedback_store.sqlite.database.OLDEST_SAFE_SQLITE", (99, 0, 0))
+    monkeypatch.setattr("chat_app.server._run", lambda *_: None)  # once the store is open
+    for words in (
+        ["status", "--data", data],
+        ["export", events, "--data", data],
+        ["import", events, "--create", "--data", tmp_path / "other"],
+        ["backup", copy, "--data", data],
+        ["restore", copy, "--data", tmp_path / "new"],
+        ["serve", "--port", "0", "--data", data],
+    ):
+        done = command(*words, **risk)
+        assert done.returncode == 0, done.stderr
+    assert "too little evidence" in one_line(command("cycle", "--json", "--data", data, **risk), 3)
+    assert "allow_old_sqlite" in one_line(command("status", "--data", data), 1)
+
+
+def test_the_doctor_names_what_is_wrong(command: Command, data: Path, tiny_model: Path) -> None:
+    words = ["doctor", "--data", data, "--json"]
+    settings = {"FEEDBACK_CHAT_MODEL": str(tiny_model), "FEEDBACK_CHAT_QUANTIZATION": "none"}
+    done = command(*words, **settings)
+    assert done.returncode == 0, done.stderr
+    assert {
+        finding["name"]: finding["good"] for finding in json.loads(done.stdout)
+    } == dict.fromkeys(
+        ("python", "disk", "database", "comparisons", "adapters", "cycles", "erasure", "model"),
+        True,
+    )
+    (data / "feedback.db").write_bytes(b"no database" * 1000)
+    assert "database" in one_line(command(*words, **settings), 1)
+
+
+def test_an_unexpected_error_is_one_line_and_says_how_to_see_more() -> None:
+    assert told(KeyError("lost\nand found")) == (
+        r"unexpected KeyError: 'lost\nand found' (set FEEDBACK_CHAT_DEBUG=1 for the traceback)"
+    )
+    assert told(RefusedError("not\nnow")) == "not now"
+    assert [exit_code(exc) for exc in (KeyError(), RefusedError(), InvalidRequestError())] == [
+        1,
+        3,
+        2,
+    ]
+
+
+def test_the_module_and_the_command_are_the_same() -> None:
+    words = [sys.executable, "-m", "chat_app", "status", "--data", "/nowhere/at/all"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("feedback-chat: no database in /nowhere/at/all")
+
+
+def test_a_second_server_on_the_same_data_is_refused(command: Command, data: Path) -> None:
+    with FileLock(data / "server.lock"):
+        line = one_line(command("serve", "--data", data, "--port", "0"), 3)
+    assert "another server runs on" in line and str(data) in line
+
+
+def test_too_little_evidence_is_said_once(command: Command, data: Path) -> None:
+    done = command("cycle", "--data", data)
+    assert "too little evidence: 1 decided" in one_line(done, 3)
+    assert done.stdout == ""
+
+
+def test_an_unanswered_question_does_nothing(
+    command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    done = command("forget", "rater-1", "--data", data)
+    assert done.returncode == 1
+    assert "nothing was done" in done.stderr
+    with FeedbackStore(data / "feedback.db") as store:
+        assert len(store.choices()) == 1

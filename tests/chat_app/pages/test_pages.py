@@ -1,0 +1,462 @@
+"""The pages in a real browser on a real server, and the switches that make them safe."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fastapi
+import gradio as gr
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from chat_app.commands.starter import stage_bar
+from chat_app.handlers.report import parse_report
+from chat_app.pages import shared
+from chat_app.pages.operator_parts import _verdict
+from feedback_store.records import CandidateReply
+from feedback_store.store import FeedbackStore
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+TOKEN = "the-operators-token"
+PICTURE = "![p](http://elsewhere.example/pixel.png)"
+TRICKY = (
+    f"Use <script> and <b>bold</b>, 5 < 6 > 2 &amp; ${{1 + 1}} {{{{x}}}}:\n\n    *it* {PICTURE}"
+)
+GOLD = {"prompt": f"Which <b>city</b> is it? {PICTURE}", "better": "It is Rome.", "worse": "Go."}
+expect.set_options(timeout=15_000)
+
+needs_chromium = pytest.mark.skipif(
+    not CHROMIUM.exists(), reason="no /usr/bin/chromium; install it with apt-get install chromium"
+)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        ({"sft": 0, "demonstrations": 3, "demonstrations_needed": 16}, "3 of 16 demonstrations"),
+        ({"sft": 0, "demonstrations": 20, "demonstrations_needed": 16}, "turned off"),
+        ({"sft": 1, "demonstrations": 20, "demonstrations_needed": 16}, None),
+        ({"sft": 0, "demonstrations": 3}, None),  # a report of an earlier version
+    ],
+)
+def test_a_stage_that_was_skipped_says_why_in_the_report_and_beside_its_bar(
+    metrics: dict[str, float], says: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = _verdict(parse_report({"metrics": metrics}))
+    with stage_bar() as bar:
+        bar("sft", 1.0, metrics)
+    for said in (page, capsys.readouterr().err):
+        assert ("skipped" in said) == (says is not None)
+        assert says is None or says in said
+
+
+class Server:
+    """A server process on a data directory; it can be stopped and started again."""
+
+    def __init__(
+        self,
+        data: Path,
+        model: Path | str,
+        *,
+        quantization: str = "none",
+        tokens: int = 12,
+        gold: Path | None = None,
+        markdown: bool = False,
+    ) -> None:
+        self.data = data
+        self._command = [sys.executable, "-m", "chat_app", "serve", "--data", str(data)]
+        self._command += ["--model", str(model), "--quantization", quantization]
+        self._port = 0
+        self._options = {
+            "FEEDBACK_CHAT_OPERATOR_TOKEN": TOKEN,
+            "FEEDBACK_CHAT_SAMPLING__MAX_NEW_TOKENS": str(tokens),
+            "FEEDBACK_CHAT_MARKDOWN": str(markdown),
+            "GRADIO_SHARE": "True",  # which the pages ignore
+        }
+        if gold is not None:
+            self._options |= {
+                "FEEDBACK_CHAT_GOLD_ITEMS": str(gold),
+                "FEEDBACK_CHAT_GOLD_EVERY": "1",
+            }
+
+    def start(self) -> None:
+        with (self.data.parent / "log.txt").open("a") as log:
+            self._process = subprocess.Popen(
+                [*self._command, "--port", str(self._port)],
+                env={**os.environ, **self._options},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if address := re.search(r"Chat:\s+(http://\S+:(\d+))", line):
+                self.url, self._port = address[1], int(address[2])
+                return
+        raise AssertionError((self.data.parent / "log.txt").read_text())
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("served")
+    gold = folder / "gold.jsonl"
+    gold.write_text(json.dumps(GOLD) + "\n")
+    server = Server(folder / "data", tiny_model, gold=gold)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+def open_chat(visitor: BrowserContext, server: Server) -> Page:
+    page = visitor.pages[0] if visitor.pages else visitor.new_page()
+    page.goto(server.url)
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    return page
+
+
+def replies(page: Page) -> Any:
+    return page.locator("#chat [data-testid=bot]")
+
+
+def say(page: Page, text: str) -> None:
+    """Send a message with the keyboard alone and wait until the reply is complete."""
+    box = page.get_by_role("textbox", name="Your message")
+    expect(box).to_be_enabled()
+    asked = page.locator("#chat [data-testid=user]").count()
+    box.fill(text)
+    box.press("Enter")
+    expect(page.locator("#chat [data-testid=user]")).to_have_count(asked + 1)
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+def answer_one_more(page: Page) -> None:
+    """Answer the hidden test, rightly."""
+    asked = page.locator("#asked")
+    expect(asked.get_by_text(GOLD["prompt"])).to_be_visible()
+    right = "A" if "It is Rome." in page.locator("#asked-a").inner_text() else "B"
+    asked.get_by_role("button", name=f"{right} is better").click()
+    expect(page.get_by_text("Saved, thank you.")).to_be_visible()
+    expect(asked).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("GET", "/v1/nothing", 404, "there is no /v1/nothing"),
+        ("POST", "/v1/nothing/here", 404, "there is no /v1/nothing/here"),
+        ("GET", "/v1", 404, "there is no /v1;"),
+        ("GET", "/v1/feedback", 405, "GET does not go with /v1/feedback; use POST"),
+        ("BREW", "/v1/feedback/me", 405, "use GET"),
+        ("DELETE", "/v1/openapi.json", 405, "use GET or HEAD"),
+    ],
+)
+def test_routes_and_methods_that_do_not_exist_are_refused_in_openais_shape_beside_the_pages(
+    server: Server, method: str, path: str, status: int, says: str
+) -> None:
+    answer = httpx.request(method, f"{server.url}{path}", trust_env=False)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert says in error["message"]
+    assert error["type"] == {404: "not_found_error", 405: "invalid_request_error"}[status]
+    assert (status == 405) == ("allow" in answer.headers)
+
+
+@needs_chromium
+def test_a_person_chats_votes_chooses_and_finds_it_all_again(
+    visitor: BrowserContext, server: Server
+) -> None:
+    requested: list[str] = []
+    visitor.on("request", lambda request: requested.append(request.url))
+    page = open_chat(visitor, server)
+    page.get_by_role("button", name="I agree").click()
+    expect(page.locator("#notice")).to_have_count(0)
+
+    say(page, "What is the capital of Italy?")
+    page.get_by_role("button", name="Dislike", exact=True).click()
+    page.get_by_label("wrong").check()
+    page.get_by_label("Comment (optional)").fill("It is Rome.")
+    page.get_by_role("button", name="Save reasons").click()
+    expect(page.get_by_text("Saved with your reasons, thank you.")).to_be_visible()
+
+    for turn in (2, 3):
+        say(page, f"turn {turn}")
+        expect(replies(page)).to_have_count(2)
+    better = page.locator("#reply-b").inner_text().removeprefix("B").strip()
+    page.get_by_role("button", name="B is better").click()
+    expect(page.get_by_text("Saved: B is better.")).to_be_visible()
+    answer_one_more(page)
+
+    page.get_by_role("button", name="Write a better answer").click()
+    page.get_by_label("A better answer").fill("Ask about something else.")
+    page.get_by_role("button", name="Save better answer").click()
+    expect(page.get_by_text("Saved; see")).to_be_visible()
+
+    page.close()  # its event stream would keep the server for the grace period
+    server.stop()
+    server.start()
+    page = open_chat(visitor, server)
+    expect(replies(page)).to_have_count(3)
+    assert replies(page).last.inner_text().split() == better.split()
+    expect(page.get_by_role("button", name="Disliked")).to_have_count(1)
+    expect(page.locator("#notice")).to_have_count(0)
+    with FeedbackStore(server.data / "feedback.db") as store:
+        (thumb,), (choice, test) = store.thumbs(), store.choices()
+        assert (thumb.value, thumb.tags, thumb.comment) == (-1, ("wrong",), "It is Rome.")
+        right = [rater.id for rater in store.raters() if rater.gold_right]
+        assert (choice.choice, len(store.demonstrations()), right) == ("b", 1, [test.rater_id])
+    page.get_by_role("button", name="What became of your votes").click()
+    expect(page.locator("#receipts li")).to_have_count(4)
+    page.get_by_role("button", name="Disliked").click()
+    expect(page.get_by_text("Vote withdrawn.")).to_be_visible()
+    hosts = {httpx.URL(url).host for url in requested if url.startswith("http")}
+    assert hosts == {"127.0.0.1"}
+
+
+@needs_chromium
+def test_a_refused_vote_is_not_shown_as_a_vote(visitor: BrowserContext, server: Server) -> None:
+    page = open_chat(visitor, server)
+    say(page, "hello <img src=x onerror=\"document.title='run'\"> <b>there</b>")
+    page.get_by_role("button", name="Like", exact=True).click()
+    expect(page.get_by_text("Nothing was saved")).to_be_visible()
+    expect(page.get_by_role("button", name="Liked")).to_have_count(0)
+    assert page.title() == "feedback-chat"
+
+
+def converse(visitor: BrowserContext, server: Server, text: str) -> Page:
+    """Show a text as a question, a reply and two blind replies; their conversation is new."""
+    page = open_chat(visitor, server)
+    page.get_by_role("button", name="I agree").click()
+    say(page, text)
+    with FeedbackStore(server.data / "feedback.db") as store:
+        rater = store.raters()[-1].id
+        conversation = store.conversations(rater)[0].id
+        question = store.messages(conversation)[0].id
+        reply = store.add_message(conversation, "assistant", text, parent_id=question)
+        again = store.add_message(conversation, "user", "Once more", parent_id=reply.id)
+        pair = [CandidateReply(each, adapter="policy-000000") for each in (text, "Other.")]
+        store.add_candidates(again.id, pair, rater_id=rater)
+    return open_chat(visitor, server)
+
+
+def fetched_elsewhere(visitor: BrowserContext) -> list[str]:
+    """What browsers are about to ask other hosts for, filled from now on."""
+    fetched: list[str] = []
+    visitor.route(
+        lambda url: "127.0.0.1" not in url,
+        lambda route: (fetched.append(route.request.url), route.abort()),
+    )
+    return fetched
+
+
+@needs_chromium
+def test_what_was_said_is_drawn_as_the_text_that_it_is(
+    visitor: BrowserContext, server: Server
+) -> None:
+    fetched = fetched_elsewhere(visitor)
+    page = converse(visitor, server, TRICKY)
+    for place in ("#chat [data-testid=user] >> nth=0", "#chat [data-testid=bot]", "#pair"):
+        assert TRICKY in page.locator(place).inner_text()
+    expect(page.locator("#conversations")).to_contain_text("<script> and <b>bold")
+    page.get_by_role("button", name="A is better").click()
+    answer_one_more(page)
+    page.get_by_role("button", name="Like", exact=True).last.click()
+    expect(page.locator("#panel")).to_contain_text("Use <script> and <b>bold</b>, 5 < 6 > 2 &amp;")
+    page.get_by_role("button", name="Edit").last.click()
+    expect(page.locator("#chat textarea")).to_have_value(TRICKY)
+    page.keyboard.press("Control+End")
+    page.keyboard.type(" &lt;")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("Saved; see")).to_be_visible()
+    with FeedbackStore(server.data / "feedback.db") as store:
+        assert store.demonstrations()[-1].content == f"{TRICKY} &lt;"
+    page.get_by_role("button", name="What became of your votes").click()
+    expect(page.locator("#receipts")).to_contain_text("Use <script>")
+    assert fetched == []
+
+
+@needs_chromium
+def test_an_operator_may_have_markdown_which_still_fetches_nothing(
+    visitor: BrowserContext, tiny_model: Path, tmp_path: Path
+) -> None:
+    server = Server(tmp_path / "data", tiny_model, markdown=True)
+    server.start()
+    try:
+        fetched = fetched_elsewhere(visitor)
+        page = converse(visitor, server, PICTURE)
+        for place in ("#chat [data-testid=user] >> nth=0", "#chat [data-testid=bot]", "#pair"):
+            expect(page.locator(f"{place} >> img")).to_have_count(1)
+        page.wait_for_timeout(500)
+        assert fetched == []
+        page.close()  # its event stream would keep the server for the grace period
+    finally:
+        server.stop()
+
+
+@needs_chromium
+def test_no_page_breaks_the_policy_on_its_own_origin(
+    visitor: BrowserContext, server: Server
+) -> None:
+    complaints: list[str] = []
+    visitor.on("console", lambda line: complaints.append(line.text))
+    open_chat(visitor, server)
+    page = visitor.pages[0]
+    page.goto(f"{server.url}/operator?token={TOKEN}")
+    expect(page.get_by_text("serving: policy-000000")).to_be_visible()
+    assert [line for line in complaints if "Content Security Policy" in line] == []
+
+
+@needs_chromium
+def test_the_page_says_at_once_whether_votes_count(visitor: BrowserContext, server: Server) -> None:
+    page = open_chat(visitor, server)
+    notice, counting = page.locator("#notice"), page.locator("#counting")
+    page.get_by_role("button", name="Your data").click()
+    page.get_by_role("button", name="What became of your votes").click()
+    expect(notice).to_be_visible()
+    expect(counting).to_have_text("At present your votes do not count.")
+    page.get_by_role("button", name="Let my votes count").click()
+    expect(notice).to_have_count(0)
+    expect(counting).to_have_text("At present your votes count.")
+    say(page, "hello")
+    page.get_by_role("button", name="Like", exact=True).click()
+    expect(page.locator("#receipts")).to_contain_text("in the next cycle")
+    page.get_by_role("button", name="Stop using my votes").click()
+    expect(page.locator("#receipts")).to_contain_text("Counts for nothing now")
+    expect(counting).to_have_text("At present your votes do not count.")
+    expect(notice).to_be_visible()
+    page.get_by_role("button", name="Let my votes count").click()
+    expect(page.locator("#receipts")).to_contain_text("in the next cycle")
+    expect(notice).to_have_count(0)
+    page.reload()
+    page.get_by_role("button", name="Your data").click()
+    expect(counting).to_have_text("At present your votes count.")
+
+
+@needs_chromium
+def test_a_phone_opens_the_page_at_its_top(visitor: BrowserContext, server: Server) -> None:
+    page = visitor.new_page()
+    page.set_viewport_size({"width": 390, "height": 780})
+    open_chat(visitor, server)
+    expect(page.get_by_role("textbox", name="Your message")).to_be_focused()
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.scrollY") == 0
+    expect(page.get_by_role("heading", name="feedback-chat")).to_be_in_viewport()
+
+
+@needs_chromium
+def test_only_the_token_opens_the_operator_page(visitor: BrowserContext, server: Server) -> None:
+    page = visitor.new_page()
+    page.goto(f"{server.url}/operator?token=wrong")
+    token = page.get_by_label("The operator's token")
+    expect(token).to_be_visible()
+    expect(page.get_by_role("button", name="Run a cycle")).to_have_count(0)
+    token.fill(TOKEN)
+    token.press("Enter")
+    expect(page.get_by_role("button", name="Run a cycle")).to_be_visible()
+    expect(page.get_by_text("serving: policy-000000")).to_be_visible()
+    page.get_by_role("button", name="Roll back").is_disabled()
+    assert "token" not in page.url
+    cookies = {cookie["name"]: cookie for cookie in visitor.cookies()}
+    assert cookies["feedback_chat_operator"]["httpOnly"]
+
+
+def test_no_function_of_the_operator_page_works_without_the_cookie(server: Server) -> None:
+    with httpx.Client(base_url=f"{server.url}/operator", timeout=30) as client:
+        config = client.get("/config").json()
+        functions = [each["id"] for each in config["dependencies"]]
+        assert len(functions) >= 8
+        for function in functions:
+            inputs = next(d["inputs"] for d in config["dependencies"] if d["id"] == function)
+            call = {"data": ["policy-000000"] * len(inputs), "fn_index": function}
+            answer = client.post("/gradio_api/run/predict", json={**call, "session_hash": "x"})
+            client.post("/gradio_api/queue/join", json={**call, "session_hash": "x"})
+            assert "policy-" not in answer.text
+        with client.stream("GET", "/gradio_api/queue/data?session_hash=x") as events:
+            said = "".join(line for line in events.iter_lines() if "serving" in line)
+    assert said == ""
+    with FeedbackStore(server.data / "feedback.db") as store:
+        assert store.cycles() == [] and store.serving().by != "operator"
+
+
+def test_the_switches_of_gradio_are_as_reviewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GRADIO_SHARE", "GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER"):
+        monkeypatch.setenv(name, "/")
+    shared.scrub_environment()
+    assert not [name for name in os.environ if name.startswith("GRADIO_")]
+    with gr.Blocks(**shared.BLOCKS) as blocks:
+        button = gr.Button()
+        button.click(lambda: None, None, None, **shared.EVENT)
+    shared.attach(fastapi.FastAPI(), blocks, "/", user=lambda _: "x", blocked=[Path("/data")])
+    assert {
+        "analytics": blocks.analytics_enabled,
+        "api_open": blocks.api_open,
+        "share": blocks.share,
+        "ssr_mode": blocks.ssr_mode,
+        "mcp_server": blocks.mcp_server,
+        "run_history": blocks.run_history,
+        "pwa": blocks.pwa,
+        "monitoring": blocks.enable_monitoring,
+        "show_error": blocks.show_error,
+        "footer_links": blocks.footer_links,
+        "allowed_paths": blocks.allowed_paths,
+        "blocked_paths": blocks.blocked_paths,
+        "max_file_size": blocks.max_file_size,
+        "delete_cache": blocks.delete_cache,
+        "queue_size": blocks._queue.max_size,
+        "sessions": blocks.state_session_capacity,
+        "event": blocks.fns[0].api_visibility,
+    } == {
+        "analytics": False,
+        "api_open": False,
+        "share": False,
+        "ssr_mode": False,
+        "mcp_server": False,
+        "run_history": False,
+        "pwa": False,
+        "monitoring": False,
+        "show_error": False,
+        "footer_links": [],
+        "allowed_paths": [],
+        "blocked_paths": ["/data"],
+        "max_file_size": 1024 * 1024,
+        "delete_cache": (3600, 3600),
+        "queue_size": 64,
+        "sessions": 1000,
+        "event": "private",
+    }

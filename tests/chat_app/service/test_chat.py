@@ -1,0 +1,121 @@
+"""The rules of the service around an engine that does as the test says."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_app.engine import Sampling
+from chat_app.errors import BusyError
+from chat_app.handlers.talk import Talk
+from chat_app.service.chat import ChatService
+from chat_app.service.replies import REDRAWS, Candidates
+from feedback_store.store import FeedbackStore
+from tests.chat_app.fakes import FakeEngine, fake_service
+
+ANN = "ann"
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def service(engine: FakeEngine, tmp_path: Path) -> Iterator[ChatService]:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        store.add_rater(ANN)
+        yield fake_service(store, engine, tmp_path)
+
+
+@pytest.mark.parametrize("cancellations", [1, 2])
+def test_a_stopped_reply_is_stored_beside_the_event_loop(
+    service: ChatService, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, cancellations: int
+) -> None:
+    said = service.ask(ANN, "hello")
+    engine.waits = True
+    started, stored, threads = threading.Event(), threading.Event(), []
+    add_message = service.store.add_message
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        threads.append(threading.current_thread())
+        started.set()
+        if cancellations == 2:
+            stored.wait(5)  # until the reader is gone
+        return add_message(*args, **kwargs)
+
+    async def read() -> None:
+        async for _ in service.reply(ANN, said.id):
+            monkeypatch.setattr(service.store, "add_message", slow)
+
+    async def scenario() -> None:
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.2)
+        reading.cancel()
+        if cancellations == 2:
+            await asyncio.to_thread(started.wait, 5)
+            reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+        stored.set()
+
+    asyncio.run(scenario())
+    _, reply = service.messages(ANN, said.conversation_id)
+    assert (reply.content, reply.finish_reason) == ("one", "cancelled")
+    assert threads and threading.main_thread() not in threads
+
+
+def test_a_conversation_that_cannot_be_answered_now_is_not_stored(
+    service: ChatService, engine: FakeEngine
+) -> None:
+    engine.room = 0
+    with pytest.raises(BusyError, match="too many requests"):
+        service.ask_all(ANN, [{"role": "user", "content": "hello"}])
+    assert service.conversations(ANN) == []
+
+
+def compare(service: ChatService, *, n: int = 2, temperature: float = 1.0) -> Candidates:
+    said = service.ask(ANN, "hello")
+
+    async def read() -> list[Candidates | None]:
+        sampling = Sampling(temperature)
+        pieces = service.candidates(ANN, said.id, n=n, sampling=sampling)
+        return [piece.candidates async for piece in pieces]
+
+    stored = asyncio.run(read())[-1]
+    assert stored is not None
+    return stored
+
+
+def test_of_replies_that_say_the_same_the_later_is_made_anew(
+    service: ChatService, engine: FakeEngine
+) -> None:
+    engine.says = ["Rome.", "Rome.", " Rome.", "Milan."]
+    shown = compare(service)
+    assert [(m.label, m.content) for m in shown.messages] == [("a", "Rome."), ("b", "Milan.")]
+    assert [m.seed for m in shown.messages] == [engine.seeds[0], engine.seeds[3]]
+    assert service.candidates_of(ANN, shown.id) == shown
+
+
+@pytest.mark.parametrize(("temperature", "made"), [(1.0, 2 + REDRAWS), (0.0, 2)])
+def test_replies_that_stay_the_same_are_one_reply_with_nothing_to_choose(
+    service: ChatService, engine: FakeEngine, temperature: float, made: int
+) -> None:
+    shown = compare(service, temperature=temperature)
+    (reply,) = shown.messages
+    assert (reply.content, reply.label, reply.candidates_id) == ("one two", None, None)
+    assert (shown.id, len(engine.seeds)) == ("", made)
+    view = Talk(service).opened(ANN)
+    assert view.pair is None and view.last_id == reply.id
+
+
+def test_of_four_replies_the_distinct_ones_are_compared(
+    service: ChatService, engine: FakeEngine
+) -> None:
+    engine.says = ["Rome.", "Milan.", "Rome."]
+    contents = [message.content for message in compare(service, n=4).messages]
+    assert contents == ["Rome.", "Milan.", "one two"]

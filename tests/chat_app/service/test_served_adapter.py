@@ -1,0 +1,62 @@
+"""The served adapter is followed whatever goes wrong on the way."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from chat_app.service.chat import ChatService
+from chat_app.service.served_adapter import Watcher
+from chat_app.settings import EngineSettings
+from feedback_store.store import FeedbackStore
+from tests.chat_app.fakes import FakeEngine, fake_service
+
+ONE, TWO = "policy-000001", "policy-000002"
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def service(engine: FakeEngine, tmp_path: Path) -> Iterator[ChatService]:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        for name in (ONE, TWO):
+            store.register_adapter(name, kind="policy", state="published")
+        yield fake_service(store, engine, tmp_path)
+
+
+async def follow(service: ChatService, name: str) -> None:
+    """Serve an adapter and wait until a watcher has made up its mind."""
+    service.promote(name)
+    while service.adapter != service.store.serving().adapter:
+        await asyncio.sleep(0.01)
+
+
+def test_an_error_that_nobody_expected_ends_one_swap_and_not_all(
+    service: ChatService, engine: FakeEngine
+) -> None:
+    def fail(adapter: str) -> None:
+        if adapter == ONE:
+            raise KeyError("base_model.model.layers.0")
+
+    async def scenario() -> None:
+        engine.loading = fail
+        watcher = Watcher(service, on_ready=lambda: None, on_failure=lambda exc: None)
+        watching = asyncio.create_task(watcher.run())
+        await asyncio.wait_for(follow(service, ONE), 10)
+        assert service.adapter == "policy-000000"
+        assert f"{ONE} does not load" in service.store.serving().by
+        await asyncio.wait_for(follow(service, TWO), 10)
+        assert service.adapter == TWO
+        watching.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_the_adapter_before_stays_loaded_beside_the_served_one() -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        EngineSettings(kept_adapters=1)

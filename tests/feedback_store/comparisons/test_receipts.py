@@ -1,0 +1,146 @@
+"""Receipts: every event says what became of it, or why nothing did."""
+
+import os
+
+import pytest
+
+from feedback_store import CandidateReply
+from feedback_store.comparisons import receipts
+from feedback_store.datasets.trl_rows import ExportOptions
+
+
+def receipt(chat, kind, which=-1):
+    """The receipt of one of a rater's events, after deriving."""
+    chat.store.refresh_comparisons()
+    return [one for one in chat.store.feedback_of(chat.rater) if one["event"] == kind][which]
+
+
+def test_a_vote_that_taught_names_its_cycle_and_adapter(store, ann):
+    ann.choose(ann.shown("hello", "x", "y"), "b")
+    store.refresh_comparisons()
+    cycle = store.start_cycle({}, pid=os.getpid())
+    store.use_comparisons(cycle.id, [item.id for item in store.comparisons()])
+    store.register_adapter("policy-000001", kind="policy", cycle_id=cycle.id)
+    store.finish_cycle(cycle.id, state="promoted", adapter="policy-000001", serve=True)
+    [used] = receipt(ann, "choice")["comparisons"]
+    assert (used["cycles"], used["adapters"]) == ([cycle.id], ["policy-000001"])
+    assert receipt(ann, "choice")["left_out"] is None
+
+
+def test_a_thumb_alone_counts_for_one_response(ann):
+    ann.thumb(ann.reply(ann.ask("hello"), "x"), 1)
+    found = receipt(ann, "thumb")
+    assert (found["comparisons"], found["unpaired"], found["left_out"]) == ([], True, None)
+
+
+def test_an_event_that_nothing_was_derived_from_yet_is_not_called_left_out(store, ann):
+    ann.choose(ann.shown("hello", "x", "y"), "b")
+    [waiting] = store.feedback_of(ann.rater)
+    assert (waiting["comparisons"], waiting["left_out"]) == ([], None)
+
+
+def test_what_was_changed_or_taken_back_says_so(ann):
+    reply = ann.reply(ann.ask("hello"), "x")
+    for value in (1, 0):
+        ann.thumb(reply, value)
+    assert [receipt(ann, "thumb", i)["left_out"] for i in (0, 1)] == [
+        receipts.SUPERSEDED,
+        receipts.WITHDRAWAL,
+    ]
+
+
+def test_without_consent_nothing_counts_and_the_receipt_says_so(store, ann):
+    ann.choose(ann.shown("hello", "x", "y"), "a")
+    store.set_consent(ann.rater, None)
+    assert receipt(ann, "choice")["left_out"] == receipts.NO_CONSENT
+
+
+def test_a_hidden_test_is_no_evidence_and_its_receipt_says_so(store, ann):
+    asked = ann.ask("hello")
+    shown, _ = store.add_candidates(
+        asked.id, [CandidateReply("x"), CandidateReply("y")], rater_id=ann.rater, gold="a"
+    )
+    ann.choose(shown, "a")
+    assert receipt(ann, "choice")["left_out"] == receipts.TEST
+    assert store.comparisons() == []
+
+
+@pytest.mark.parametrize("texts", [("x", "x"), ("x", "y")])
+def test_a_judgement_that_says_nothing_new_says_why(ann, texts):
+    ann.choose(ann.shown("hello", *texts), "a")
+    if texts[0] != texts[1]:
+        ann.choose(ann.shown("hello", *texts), "b")
+    why = receipts.IDENTICAL if texts[0] == texts[1] else receipts.OUTRANKED
+    assert receipt(ann, "choice", 0)["left_out"] == why
+
+
+def test_a_response_to_nothing_cannot_be_compared(store, ann):
+    greeting = store.add_message(ann.conversation, "assistant", "Welcome!")
+    ann.thumb(greeting, 1)
+    assert receipt(ann, "thumb")["left_out"] == receipts.NO_PROMPT
+
+
+def test_a_retry_counts_once_the_new_response_is_gone_on_from(store, ann):
+    asked = ann.ask("hello")
+    old = ann.reply(asked, "x")
+    new = store.add_message(ann.conversation, "assistant", "y", parent_id=asked.id, retry_of=old.id)
+    assert receipt(ann, "retry")["left_out"] == receipts.NOT_ACCEPTED
+    store.add_message(ann.conversation, "user", "thanks", parent_id=new.id)
+    found = receipt(ann, "retry")
+    assert found["left_out"] is None
+    [pair] = store.comparisons()
+    assert (pair.source, found["comparisons"][0]["id"]) == ("retry", pair.id)
+
+
+def test_a_retry_whose_old_response_was_gone_on_from_too_says_nothing(store, ann):
+    asked = ann.ask("hello")
+    old = ann.reply(asked, "x")
+    new = store.add_message(ann.conversation, "assistant", "y", parent_id=asked.id, retry_of=old.id)
+    for reply in (old, new):
+        store.add_message(ann.conversation, "user", "and?", parent_id=reply.id)
+    assert receipt(ann, "retry")["left_out"] == receipts.NOT_ACCEPTED
+    assert store.comparisons() == []
+
+
+def test_who_is_not_believed_and_whose_owner_did_not_agree_are_told_so(store, ann, bob):
+    reply = bob.reply(bob.ask("hello"), "x")
+    ann.thumb(reply, 1)
+    store.set_consent(bob.rater, None)
+    assert receipt(ann, "thumb")["left_out"] == receipts.OWNER
+    store.set_consent(bob.rater, "v1")
+    with store._file.write() as db:
+        db.execute("UPDATE raters SET reliability = 0 WHERE id = 'ann'")
+    assert receipt(ann, "thumb")["left_out"] == receipts.MUTED
+    assert store.unpaired() == []
+
+
+def test_nothing_of_a_rater_whose_receipts_say_not_believed_is_handed_out(store, ann, bob):
+    for chat in (ann, bob):
+        chat.choose(chat.shown("hello", "x", "y"), "a")
+        reply = chat.reply(chat.ask("hi"), "z")
+        chat.thumb(reply, 1)
+        store.add_demonstration("bob", "mine", message_id=reply.id, idempotency_key=chat.rater)
+    asked = [{"role": "user", "content": "a month?"}]
+    store.add_demonstration("bob", "May", prompt=asked, idempotency_key="free")
+    with store._file.write() as db:
+        db.execute("UPDATE raters SET reliability = 0 WHERE id = 'bob'")
+    store.refresh_comparisons()
+    assert {one["left_out"] for one in store.feedback_of("bob")} == {receipts.MUTED}
+    assert store.demonstrations() == []
+    learnt = [*store.comparisons(), *store.unpaired()]
+    assert {item.rater_id for item in learnt} == {"ann"}
+    options = ExportOptions(split="all", with_metadata=True)
+    for form in ("preference", "unpaired", "sft", "prompts"):
+        assert "bob" not in {row["rater"] for row in store.export_rows(form, options)}
+    [standing] = [one for one in store.raters() if one.id == "bob"]
+    assert standing.weight == 0
+
+
+def test_a_retry_that_opposite_thumbs_tell_more_directly_says_so(store, ann):
+    asked = ann.ask("hello")
+    old = ann.reply(asked, "x")
+    new = store.add_message(ann.conversation, "assistant", "y", parent_id=asked.id, retry_of=old.id)
+    ann.thumb(old, -1)
+    ann.thumb(new, 1)
+    assert receipt(ann, "retry")["left_out"] == receipts.OUTRANKED
+    assert [pair.source for pair in store.comparisons()] == ["thumbs"]

@@ -1,0 +1,199 @@
+import dataclasses
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feedback_store.raters.agreement import Judgement
+from feedback_store.raters.behaviour import Evidence
+from feedback_store.raters.reliability import QualitySettings, assess
+from tests.feedback_store.raters.test_agreement import crowd, judged
+
+NOTHING = {"gold_right": 0, "gold_total": 0, "left": 0, "sided": 0, "fast": 0, "timed": 0}
+
+
+def did(rater, *, quarantined=False, **counts):
+    return Evidence(rater_id=rater, votes=50, quarantined=quarantined, **(NOTHING | counts))
+
+
+def assessed(evidence, found=()):
+    return {report.rater_id: report for report in assess(evidence, list(found))}
+
+
+def of_crowd(skills, **options):
+    return assessed([did(rater) for rater in skills], crowd(skills, **options))
+
+
+def mean_reliability(reports, raters):
+    return statistics.fmean(reports[rater].reliability for rater in raters)
+
+
+HONEST = {f"honest-{i:02}": 0.75 for i in range(20)}
+
+
+def test_without_overlap_everybody_counts_in_full():
+    alone = judged({"ann": [1, -1] * 30, "bob": [None] * 60 + [1, -1] * 30})
+    reports = assessed([did("ann"), did("bob"), did("cleo")], alone)
+    for report in reports.values():
+        assert (report.reliability, report.quarantine) == (1.0, None)
+        assert (report.shared, report.agreement) == (0, None)
+
+
+def test_a_few_shared_judgements_hardly_count():
+    contrary = {f"rater-{i}": [1] * 3 for i in range(5)} | {"odd": [-1] * 3}
+    reports = assessed([did(rater) for rater in contrary], judged(contrary))
+    assert reports["odd"].quarantine is None
+    assert 0.2 < reports["odd"].reliability < 1
+    assert reports["rater-0"].reliability == 1.0
+
+
+def test_a_contrary_rater_goes_to_zero_and_is_quarantined():
+    reports = of_crowd(HONEST | {"contrary": 0.1}, subjects=400)
+    assert reports["contrary"].reliability == 0
+    assert "contradicts" in reports["contrary"].quarantine
+    assert reports["contrary"].agreement < 0.4
+    assert all(reports[rater].quarantine is None for rater in HONEST)
+    assert mean_reliability(reports, HONEST) > 0.85
+
+
+def test_a_coin_loses_its_weight_but_is_not_accused():
+    reports = of_crowd(HONEST | {"coin": 0.5}, subjects=1500)
+    assert reports["coin"].reliability < 0.35
+    assert reports["coin"].quarantine is None
+
+
+def test_more_evidence_brings_reliability_closer_to_what_it_is():
+    contrary = [
+        of_crowd(HONEST | {"contrary": 0.1}, subjects=n)["contrary"].reliability
+        for n in (10, 40, 200)
+    ]
+    assert contrary[0] > contrary[1] > contrary[2] == 0
+
+
+def test_a_loud_contrary_rater_does_not_drag_others_down():
+    skills = {f"honest-{i:02}": 0.8 for i in range(15)}
+    found = crowd(skills, subjects=300, each=2)
+    subjects = sorted({vote.subject for vote in found})
+    # he says the opposite of the first who judged, on everything
+    first = {vote.subject: vote.verdict for vote in reversed(found)}
+    loud = [found[0]._replace(subject=s, rater_id="loud", verdict=-first[s]) for s in subjects]
+    reports = assessed([did(rater) for rater in [*skills, "loud"]], [*found, *loud])
+    assert reports["loud"].reliability == 0
+    assert reports["loud"].quarantine is not None
+    assert all(reports[rater].quarantine is None for rater in skills)
+    assert mean_reliability(reports, skills) > 0.85
+
+
+def test_judging_alone_buys_nobody_any_trust():
+    honest = [f"honest-{i}" for i in range(10)]
+    said = [
+        Judgement(("prompt", f"{i:03}", "shared"), rater, verdict)
+        for i in range(120)
+        for rater, verdict in ((honest[i % 10], 1), ("loud", -1))
+    ]
+    alone = [Judgement(("prompt", f"{i:03}", "alone"), "loud", 1) for i in range(400)]
+    reports = assessed([did(rater) for rater in [*honest, "loud"]], said + alone)
+    assert reports["loud"].reliability == 0
+    assert [reports[rater].quarantine for rater in honest] == [None] * 10
+    assert mean_reliability(reports, honest) > 0.85
+
+
+def test_a_crowd_under_one_hand_is_held_and_the_others_are_not_measured_by_it():
+    sybils = {f"sybil-{i}": 0.0 for i in range(8)}
+    reports = of_crowd(HONEST | sybils, subjects=500)
+    assert all("agree with each other" in reports[rater].quarantine for rater in sybils)
+    assert mean_reliability(reports, HONEST) > 0.85
+    assert all(reports[rater].quarantine is None for rater in HONEST)
+
+
+def test_hidden_tests_decide_between_two_camps_where_numbers_would_decide_wrongly():
+    honest = {f"honest-{i}": 0.85 for i in range(6)}
+    sybils = {f"sybil-{i}": 0.05 for i in range(10)}
+    found = crowd(honest | sybils, subjects=400)
+    tests = [did(rater, gold_right=18, gold_total=20) for rater in honest]
+    tests += [did(rater, gold_right=1, gold_total=20) for rater in sybils]
+    reports = assessed(tests, found)
+    assert {rater for rater, report in reports.items() if report.quarantine} == set(sybils)
+    assert all(reports[rater].reliability == 1 for rater in honest)
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "held"), [(5, 10, True), (6, 10, False), (0, 9, False), (30, 51, True)]
+)
+def test_fewer_than_six_in_ten_hidden_tests_right_is_a_quarantine(right, total, held):
+    report = assessed([did("ann", gold_right=right, gold_total=total)])["ann"]
+    assert (report.quarantine is not None) == held
+    assert report.reliability < 1
+
+
+@pytest.mark.parametrize("left", [0, 40])
+def test_who_always_chooses_one_side_is_quarantined(left):
+    others = [did(f"rater-{i}", left=20 + i % 3, sided=40) for i in range(20)]
+    reports = assessed([*others, did("lazy", left=left, sided=40)])
+    assert f"the {'left' if left else 'right'} side in 40 of 40" in reports["lazy"].quarantine
+    assert all(reports[e.rater_id].quarantine is None for e in others)
+
+
+def test_a_habit_of_one_side_is_noted_and_not_punished():
+    report = assessed([did("ann", left=80, sided=100)])["ann"]
+    assert (report.quarantine, report.reliability) == (None, 1.0)
+    assert "prefers the left side" in report.notes[0]
+    assert assessed([did("ann", left=55, sided=100)])["ann"].notes == ()
+
+
+def test_where_the_better_reply_is_mostly_left_nobody_is_blamed_for_it():
+    reports = assessed([did(f"rater-{i}", left=38, sided=50) for i in range(10)])
+    assert all(report.notes == () for report in reports.values())
+
+
+def test_choices_too_fast_to_read_do_not_count():
+    some, most = did("some", fast=6, timed=30), did("most", fast=29, timed=30)
+    reports = assessed([some, most])
+    assert reports["some"].quarantine is None
+    assert reports["some"].reliability == pytest.approx(1 - 6 / 33, abs=1e-4)
+    assert "too fast" in reports["most"].quarantine
+    assert reports["most"].fast_share == pytest.approx(29 / 30)
+
+
+@pytest.mark.parametrize("worlds", [3, pytest.param(40, marks=pytest.mark.slow)])
+def test_honest_raters_are_rarely_hit(worlds):
+    """Coins for sides, skills that differ: of 30 raters in a world, one in a hundred at most."""
+    accused = 0
+    for seed in range(worlds):
+        rng = np.random.default_rng(seed)
+        skills = {f"rater-{i:02}": float(rng.uniform(0.6, 0.9)) for i in range(30)}
+        evidence = [did(r, left=int(rng.binomial(60, 0.5)), sided=60) for r in skills]
+        reports = assessed(evidence, crowd(skills, subjects=300, seed=seed))
+        accused += sum(report.quarantine is not None for report in reports.values())
+    assert accused <= 0.01 * 30 * worlds
+
+
+def test_the_quarantined_are_measured_but_measure_nobody():
+    found = judged({"ann": [1, -1] * 10, "bob": [-1, 1] * 10})
+    reports = assessed([did("ann"), did("bob", quarantined=True)], found)
+    assert (reports["ann"].reliability, reports["ann"].shared) == (1.0, 0)
+    assert reports["bob"].reliability < 1
+    assert reports["bob"].shared == 20
+
+
+@settings(deadline=None, max_examples=3)
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_raters_and_judgements_does_not_matter(random):
+    skills = {f"honest-{i}": 0.75 for i in range(6)} | {"contrary": 0.1, "coin": 0.5}
+    evidence, found = [did(rater) for rater in skills], crowd(skills, subjects=40)
+    straight = assess(evidence, found)
+    shuffled = assess(random.sample(evidence, len(evidence)), random.sample(found, len(found)))
+    assert shuffled == straight
+    assert [report.rater_id for report in straight] == sorted(skills)
+
+
+def test_no_raters_are_no_reports():
+    assert assess([], []) == []
+
+
+def test_limits_can_be_set():
+    strict = dataclasses.replace(QualitySettings(), gold_share=0.95)
+    [report] = assess([did("ann", gold_right=9, gold_total=10)], [], strict)
+    assert report.quarantine is not None

@@ -1,0 +1,288 @@
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from feedback_store import BASE_ADAPTER, CandidateReply, CycleInProgressError, FeedbackStore
+from rlhf_core.config import CycleSettings, GateSettings
+from rlhf_core.cycle import run_cycle
+from rlhf_core.cycle.run import _finish
+from rlhf_core.cycle.snapshot import fit_prompts, take_snapshot
+from rlhf_core.cycle.stages import Run, _imitate, _pretraining_texts
+from rlhf_core.errors import ModelError, NotEnoughDataError
+from rlhf_core.gate.checks import Check, Verdict
+from rlhf_core.model.base_model import load_base
+
+SETTINGS = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=2))
+WON = Verdict(True, (Check("win_rate_low", 0.7, 0.5, True, ""),))
+
+
+@pytest.fixture
+def cast(vote):
+    """Has one of five raters choose between two replies to a prompt of its own."""
+
+    def one(store, number, choice="a", *, prompt=None):
+        rater = store.add_rater(f"rater-{number % 5}", kind="simulated").id
+        vote(store, rater, number, choice, prompt)
+
+    return one
+
+
+@pytest.fixture
+def data(tmp_path, cast):
+    """A data directory with 40 votes."""
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        for number in range(40):
+            cast(store, number)
+    return tmp_path
+
+
+def test_forty_votes_are_too_little_evidence_and_change_nothing(data):
+    cycle = run_cycle(data, CycleSettings())
+    assert cycle.state == "refused"
+    assert "too little evidence: 40" in cycle.reasons[0]
+    assert not (data / "adapters").exists()
+    with FeedbackStore(data / "feedback.db") as store:
+        assert store.serving().adapter == BASE_ADAPTER
+
+
+def test_the_snapshot_keeps_held_out_prompts_out_of_training(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        found = take_snapshot(store, SETTINGS)
+    train = {json.dumps(c.prompt) for c in found.train}
+    held_out = {json.dumps(c.prompt) for c in found.held_out}
+    assert train and held_out and not train & held_out
+    assert {json.dumps(p) for p in found.prompts} <= train
+    assert {json.dumps(p) for p in found.held_out_prompts} == held_out
+
+
+def test_rewritten_answers_train_but_are_no_votes(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        before = take_snapshot(store, SETTINGS)
+        rater = store.add_rater("writer", kind="simulated").id
+        conversation = store.add_conversation(rater).id
+        for number in range(12):
+            asked = store.add_message(conversation, "user", f"Name thing {number}.")
+            reply = store.add_message(
+                conversation, "assistant", "no", parent_id=asked.id, adapter=BASE_ADAPTER
+            )
+            store.add_demonstration(
+                rater, f"thing {number}", message_id=reply.id, idempotency_key=f"better-{number}"
+            )
+        after = take_snapshot(store, SETTINGS)
+    assert len(after.train) + len(after.held_out) == 52
+    assert len(after.train_votes) == len(before.train_votes)
+    assert 0 < len(after.demonstrations) < 12  # the rest are on held-out prompts
+
+
+def ask(store, rater, question, texts):
+    """Blind replies to a question in a conversation of its own: the prompt's id and theirs."""
+    conversation = store.add_conversation(rater).id
+    asked = store.add_message(conversation, "user", question)
+    return asked, [
+        store.add_message(
+            conversation, "assistant", text, parent_id=asked.id, adapter=BASE_ADAPTER
+        ).id
+        for text in texts
+    ]
+
+
+def test_pairs_of_one_opinion_come_as_a_group_whose_mean_weight_is_the_opinions(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        rater = store.add_rater("ranker-canary", kind="simulated").id
+        for number in range(8):
+            conversation = store.add_conversation(rater).id
+            asked = store.add_message(conversation, "user", f"Rank {number}.")
+            replies = [
+                CandidateReply(content=f"{word} {number}", adapter=BASE_ADAPTER)
+                for word in ("kind", "plain", "dull", "rude")
+            ]
+            shown, _ = store.add_candidates(asked.id, replies, rater_id=rater)
+            order = [["a"], ["b", "c"], ["d"]]
+            store.add_ranking(shown, rater, order, idempotency_key=f"ranking-{number}")
+            _, thumbed = ask(store, rater, f"Thumb {number}.", ["good", "fine", "bad"])
+            for message, value in zip(thumbed, (1, 1, -1), strict=True):
+                store.add_thumb(message, rater, value, idempotency_key=f"{message} {value}")
+        found = take_snapshot(store, SETTINGS)
+    groups = defaultdict(list)
+    for side in (found.train, found.held_out):  # each numbers its own groups
+        for c in side:
+            groups[id(side), c.could_tie, c.group].append(c)
+    rankings = [g for (_, could_tie, group), g in groups.items() if could_tie and group]
+    thumbs = [g for (_, could_tie, _), g in groups.items() if not could_tie]
+    assert rankings and all(len(g) == 6 for g in rankings)
+    assert thumbs and all(len(g) == 2 for g in thumbs)
+    for group in [*rankings, *thumbs]:
+        assert len({json.dumps(c.prompt) for c in group}) == 1
+        assert len({c.weight for c in group}) == 1
+    relative = rankings[0][0].weight / thumbs[0][0].weight
+    assert relative == pytest.approx(1)  # one ranking, one pair of opposite thumbs
+    assert "canary" not in repr(found)
+
+
+def test_thumbs_alone_and_across_raters_are_in_the_snapshot_without_names(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        for number in range(24):
+            _, (reply,) = ask(
+                store,
+                store.add_rater(f"canary-{number % 6}", kind="simulated").id,
+                f"Same question {number // 2}?",
+                [f"reply {number}"],
+            )
+            value = 1 if number % 2 else -1
+            store.add_thumb(reply, f"canary-{number % 6}", value, idempotency_key=f"thumb-{number}")
+            lonely = f"Lonely question {number}?"
+            _, (reply,) = ask(store, f"canary-{number % 6}", lonely, ["reply"])
+            store.add_thumb(reply, f"canary-{number % 6}", 1, idempotency_key=f"alone-{number}")
+        found = take_snapshot(store, SETTINGS)
+    across = [c for c in [*found.train, *found.held_out] if c.raters]
+    assert len(across) == 12
+    assert all(c.raters[0] != c.raters[1] and not c.could_tie for c in across)
+    assert len(found.train_thumbs) + len(found.held_out_thumbs) == 24
+    assert len({u.rater for u in (*found.train_thumbs, *found.held_out_thumbs)}) == 6
+    held_out = {json.dumps(u.prompt) for u in found.held_out_thumbs}
+    assert held_out and not held_out & {json.dumps(u.prompt) for u in found.train_thumbs}
+    assert not [c for c in (*found.train_votes, *found.held_out_votes) if c.raters]
+    assert "canary" not in repr(found)
+
+
+def test_ties_are_no_evidence_by_themselves(tmp_path, cast):
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        for number in range(40):
+            cast(store, number, "tie")
+        with pytest.raises(NotEnoughDataError, match="0 decided"):
+            take_snapshot(store, SETTINGS)
+
+
+def test_votes_that_a_cycle_used_are_not_new_again(data, cast):
+    with FeedbackStore(data / "feedback.db") as store:
+        row = store.start_cycle({}, pid=os.getpid())
+        store.use_comparisons(row.id, take_snapshot(store, SETTINGS).ids)
+        store.finish_cycle(row.id, state="rejected", reasons=("a test",))
+        with pytest.raises(NotEnoughDataError, match="nothing new"):
+            take_snapshot(store, SETTINGS)
+        cast(store, 99)
+        assert len(take_snapshot(store, SETTINGS).ids) == 41
+
+
+def test_prompts_that_only_earlier_votes_are_about_are_the_older_ones(data, cast):
+    with FeedbackStore(data / "feedback.db") as store:
+        first = take_snapshot(store, SETTINGS)
+        assert not first.older_prompts
+        row = store.start_cycle({}, pid=os.getpid())
+        store.use_comparisons(row.id, first.ids)
+        store.finish_cycle(row.id, state="rejected", reasons=("a test",))
+        for number in range(90, 110):
+            cast(store, number)
+        second = take_snapshot(store, SETTINGS)
+    assert second.older_prompts == first.prompts
+    assert set(map(json.dumps, second.prompts)) > set(map(json.dumps, first.prompts))
+
+
+def test_pretraining_text_is_the_operators_file_or_the_starters_own(tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("One document.\n\nAnother.\n")
+    named = CycleSettings(pretraining_file=str(file))
+    assert _pretraining_texts(named, "starter") == ["One document.", "Another."]
+    assert _pretraining_texts(CycleSettings(), "some/model") == []
+    assert len(_pretraining_texts(CycleSettings(), "starter")) > 1000
+    with pytest.raises(NotEnoughDataError, match=r"none\.txt cannot be read"):
+        _pretraining_texts(CycleSettings(pretraining_file=str(tmp_path / "none.txt")), "starter")
+
+
+def test_a_failed_stage_is_written_down_and_serving_stays(data):
+    with pytest.raises(ModelError):
+        run_cycle(data, SETTINGS, model=str(data / "no-such-model"))
+    with FeedbackStore(data / "feedback.db") as store:
+        cycle = store.last_cycle()
+        assert cycle.state == "failed"
+        assert "no-such-model" in cycle.reasons[0]
+        assert store.serving().adapter == BASE_ADAPTER
+
+
+def test_a_second_cycle_is_refused_while_one_runs(data):
+    sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with FeedbackStore(data / "feedback.db") as store:
+            store.start_cycle({}, pid=sleeper.pid)
+        with pytest.raises(CycleInProgressError):
+            run_cycle(data, SETTINGS)
+    finally:
+        sleeper.kill()
+        sleeper.communicate()
+    assert run_cycle(data, CycleSettings()).state == "refused"  # a dead one is in nobody's way
+
+
+def test_the_resolved_settings_lie_beside_the_results(data):
+    cycle = run_cycle(data, CycleSettings(seed=7))
+    found = json.loads(Path(data / "cycles" / f"{cycle.id:06d}" / "config.json").read_text())
+    assert (found["seed"], found["model"]) == (7, "starter")
+
+
+def test_votes_on_too_few_held_out_prompts_are_refused_before_anything_is_trained(data):
+    settings = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=39))
+    cycle = run_cycle(data, settings)
+    assert cycle.state == "refused"
+    assert "held-out prompts, 39 are needed" in cycle.reasons[0]
+
+
+@pytest.fixture
+def finishing(data):
+    """A cycle that has published its candidate and only has to finish."""
+    with FeedbackStore(data / "feedback.db") as store:
+        for name in ("policy-000001", "policy-000002"):
+            store.register_adapter(name, kind="policy", parent=BASE_ADAPTER)
+        store.set_adapter_state("policy-000002", "published")
+        row = store.start_cycle({}, pid=os.getpid())
+        yield Run(store, row.id, data, SETTINGS, BASE_ADAPTER)
+
+
+def test_training_on_too_few_demonstrations_is_left_out_and_both_numbers_are_told(finishing):
+    told = []
+    finishing.directory.mkdir(parents=True)
+    finishing.tell = lambda *said: told.append(said)
+    snapshot = take_snapshot(finishing.store, SETTINGS)
+    assert _imitate(finishing, None, snapshot) is None  # the model is not even looked at
+    counted = {"sft": 0.0, "demonstrations": 0, "demonstrations_needed": 16}
+    assert told[-1] == ("sft", 1.0, counted)
+    assert finishing.notes == counted
+
+
+def test_a_promotion_ends_the_cycle_and_serves_its_adapter_at_once(finishing):
+    _finish(finishing, WON, {"win_rate": 0.8}, "policy-000001")
+    store = finishing.store
+    assert store.serving().adapter == "policy-000001"
+    assert store.adapter("policy-000001").state == "published"
+    assert store.cycle(finishing.cycle_id).state == "promoted"
+
+
+def test_nothing_is_promoted_over_what_an_operator_served_meanwhile(finishing):
+    store = finishing.store
+    store.serve("policy-000002", by="operator")
+    _finish(finishing, WON, {"win_rate": 0.8}, "policy-000001")
+    cycle = store.cycle(finishing.cycle_id)
+    assert store.serving().adapter == "policy-000002"
+    assert cycle.state == "rejected"
+    assert "policy-000002" in cycle.reasons[0]
+    assert store.adapter("policy-000001").state == "rejected"
+
+
+def test_prompts_longer_than_the_limit_lose_their_oldest_turns_or_are_left_out(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        snapshot = take_snapshot(store, SETTINGS)
+    base = load_base("starter", quantization="none", device="cpu", training=False)
+    long = "word " * 400
+    turns = [
+        {"role": "user", "content": long},
+        {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": "What is 3 plus 4?"},
+    ]
+    prompts = (turns, [{"role": "user", "content": long}], *snapshot.prompts)
+    fitted = fit_prompts(replace(snapshot, prompts=prompts), base, 64)
+    assert fitted.prompts[0] == turns[2:]
+    assert len(fitted.prompts) == len(snapshot.prompts) + 1

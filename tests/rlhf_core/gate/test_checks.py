@@ -1,0 +1,94 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from rlhf_core.config import GateSettings
+from rlhf_core.gate.checks import check_policy, check_votes, decide
+from rlhf_core.gate.evaluation import Accuracy, Evaluation, ReplyStatistics
+
+HEALTHY = ReplyStatistics(
+    empty_rate=0.0,
+    unfinished_rate=0.01,
+    cut_rate=0.02,
+    repeated_rate=0.0,
+    distinct_rate=0.9,
+    mean_words=6.0,
+)
+BETTER = Evaluation(
+    win_rate=0.7,
+    win_rate_low=0.64,
+    win_rate_high=0.76,
+    replies=200,
+    prompts=60,
+    kl=5.0,
+    candidate=HEALTHY,
+    served=replace(HEALTHY, unfinished_rate=0.2),
+    scores_candidate=(),
+    scores_served=(),
+    samples=(),
+)
+SETTINGS = GateSettings()
+
+
+def verdict(evaluation):
+    return decide(check_policy(evaluation, SETTINGS))
+
+
+def test_a_better_and_healthy_candidate_is_promoted_without_reasons():
+    assert verdict(BETTER).promote
+    assert verdict(BETTER).reasons == ()
+
+
+def test_a_candidate_not_shown_better_is_rejected_with_its_bound():
+    answer = verdict(replace(BETTER, win_rate=0.54, win_rate_low=0.49))
+    assert not answer.promote
+    assert "49%" in answer.reasons[0]
+
+
+def test_an_exact_draw_is_not_better():
+    assert not verdict(replace(BETTER, win_rate=0.5, win_rate_low=0.5)).promote
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "word"),
+    [
+        ("empty_rate", 0.3, "empty"),
+        ("unfinished_rate", 0.3, "never end"),
+        ("cut_rate", 0.5, "mid-sentence"),
+        ("repeated_rate", 0.4, "repeat"),
+        ("distinct_rate", 0.02, "different replies"),
+    ],
+)
+def test_a_collapsed_candidate_is_rejected_whatever_its_win_rate(field, value, word):
+    collapsed = replace(
+        BETTER, win_rate=1.0, win_rate_low=0.99, candidate=replace(HEALTHY, **{field: value})
+    )
+    answer = verdict(collapsed)
+    assert not answer.promote
+    assert len(answer.reasons) == 1 and word in answer.reasons[0]
+
+
+@pytest.mark.parametrize("field", ["win_rate_low", "kl"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_measurement_that_is_no_number_rejects(field, value):
+    assert not verdict(replace(BETTER, **{field: value})).promote
+
+
+def test_a_candidate_too_far_from_the_base_is_rejected():
+    assert not verdict(replace(BETTER, kl=SETTINGS.max_kl + 1)).promote
+
+
+def test_no_checks_promote_nothing():
+    assert not decide(()).promote
+
+
+def test_votes_that_do_not_predict_each_other_are_rejected():
+    good, chance = Accuracy(0.75, 0.68, 150), Accuracy(0.52, 0.45, 150)
+    assert decide(check_votes(good, good)).promote
+    assert not decide(check_votes(good, chance)).promote
+    assert not decide(check_votes(chance, good)).promote
+
+
+def test_no_held_out_votes_reject():
+    assert not decide(check_votes(Accuracy(0.0, 0.0, 0), Accuracy(0.8, 0.7, 99))).promote

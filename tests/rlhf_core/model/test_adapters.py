@@ -1,0 +1,165 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rlhf_core.errors import AdapterError
+from rlhf_core.model.adapters import (
+    MANIFEST,
+    list_adapters,
+    prune_adapters,
+    publish_adapter,
+    verify_adapter,
+)
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def publish(root: Path, name: str = "policy-000001") -> Path:
+    staging = root / f"{name}.staging"
+    staging.mkdir(parents=True)
+    save_file({"a": torch.ones(4, 2), "b": torch.zeros(3)}, staging / WEIGHTS)
+    (staging / "adapter_config.json").write_text("{}")
+    publish_adapter(staging, root / name, kind="policy", base="tiny-1", parent="policy-000000")
+    return root / name
+
+
+def test_a_published_adapter_verifies_and_names_its_origin(tmp_path):
+    manifest = verify_adapter(publish(tmp_path), base="tiny-1")
+    assert (manifest.name, manifest.kind, manifest.parent) == (
+        "policy-000001",
+        "policy",
+        "policy-000000",
+    )
+    assert set(manifest.files) == {WEIGHTS, "adapter_config.json"}
+    assert not (tmp_path / "policy-000001.staging").exists()
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray((path / WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (path / WEIGHTS).write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    (path / WEIGHTS).write_bytes((path / WEIGHTS).read_bytes()[:-4])
+
+
+def add_a_file(path: Path) -> None:
+    (path / "notes.json").write_text("{}")
+
+
+def add_a_pickle(path: Path) -> None:
+    (path / "adapter_model.bin").write_bytes(pickle.dumps({"a": 1}))
+
+
+def remove_a_file(path: Path) -> None:
+    (path / WEIGHTS).unlink()
+
+
+def replace_by_a_link(path: Path) -> None:
+    (path / WEIGHTS).rename(path.parent / "elsewhere.safetensors")
+    (path / WEIGHTS).symlink_to(path.parent / "elsewhere.safetensors")
+
+
+def drop_a_tensor(path: Path) -> None:
+    save_file({"a": load_file(path / WEIGHTS)["a"]}, path / WEIGHTS)
+
+
+def change_the_config(path: Path) -> None:
+    (path / "adapter_config.json").write_text('{"base_model_name_or_path": "evil"}')
+
+
+def lose_the_manifest(path: Path) -> None:
+    (path / MANIFEST).unlink()
+
+
+def break_the_manifest(path: Path) -> None:
+    (path / MANIFEST).write_text((path / MANIFEST).read_text()[:-10])
+
+
+def rename_it(path: Path) -> None:
+    text = (path / MANIFEST).read_text().replace("policy-000001", "policy-000002")
+    (path / MANIFEST).write_text(text)
+
+
+def list_a_file_outside(path: Path) -> None:
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["files"]["../outside.json"] = {"bytes": 2, "sha256": "00"}
+    (path.parent / "outside.json").write_text("{}")
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+TAMPERINGS = [
+    flip_a_bit,
+    truncate,
+    add_a_file,
+    add_a_pickle,
+    remove_a_file,
+    replace_by_a_link,
+    drop_a_tensor,
+    change_the_config,
+    lose_the_manifest,
+    break_the_manifest,
+    rename_it,
+    list_a_file_outside,
+]
+
+
+@pytest.mark.parametrize("tamper", TAMPERINGS, ids=lambda f: f.__name__)
+def test_a_tampered_adapter_is_refused(tmp_path, tamper):
+    path = publish(tmp_path)
+    tamper(path)
+    with pytest.raises(AdapterError, match="policy-000001"):
+        verify_adapter(path)
+
+
+@pytest.mark.parametrize("tamper", TAMPERINGS, ids=lambda f: f.__name__)
+def test_a_tampered_adapter_is_refused_before_it_is_parsed(tmp_path, base, tamper):
+    path = publish(tmp_path)  # its weights fit no model, so parsing them would say so
+    tamper(path)
+    with pytest.raises(AdapterError, match="policy-000001") as refusal:
+        base.attach("policy-000001", path)
+    assert "lacks weights" not in str(refusal.value)
+    assert base.adapters == set()
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path):
+    with pytest.raises(AdapterError, match="tiny-1, not tiny-2"):
+        verify_adapter(publish(tmp_path), base="tiny-2")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_never_published(tmp_path, bad):
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    save_file({"a": torch.tensor([1.0, bad])}, staging / WEIGHTS)
+    with pytest.raises(AdapterError, match="NaN"):
+        publish_adapter(staging, tmp_path / "policy-000001", kind="policy", base="tiny-1")
+    assert list_adapters(tmp_path) == []
+
+
+def test_an_adapter_is_never_overwritten(tmp_path):
+    path = publish(tmp_path)
+    before = (path / MANIFEST).read_bytes()
+    with pytest.raises(AdapterError, match="exists already"):
+        publish(tmp_path)
+    assert (path / MANIFEST).read_bytes() == before
+
+
+def test_a_crash_before_the_manifest_leaves_no_adapter(tmp_path):
+    publish(tmp_path)
+    (tmp_path / "policy-000002").mkdir()
+    (tmp_path / "policy-000002" / WEIGHTS).write_bytes(b"half")
+    assert [m.name for m in list_adapters(tmp_path)] == ["policy-000001"]
+
+
+def test_pruning_keeps_what_it_is_told_to_keep(tmp_path):
+    for name in ("policy-000001", "policy-000002", "policy-000003"):
+        publish(tmp_path, name)
+    removed = prune_adapters(tmp_path, keep={"policy-000002"})
+    assert removed == ["policy-000001", "policy-000003"]
+    assert [m.name for m in list_adapters(tmp_path)] == ["policy-000002"]

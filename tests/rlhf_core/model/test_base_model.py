@@ -1,0 +1,275 @@
+import bitsandbytes.functional as bnb
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from safetensors.torch import load_file, save_file
+
+from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
+from rlhf_core.model.adapters import publish_adapter
+from rlhf_core.model.base_model import Base, load_base
+
+IDS = torch.arange(5, 21).reshape(2, 8)
+
+
+def logits(base: Base, adapter: str | None) -> torch.Tensor:
+    with torch.no_grad(), base.using(adapter):
+        return base.model(input_ids=IDS).logits
+
+
+def test_an_unknown_model_is_one_line(tmp_path):
+    with pytest.raises(ModelError, match=r"^model '.*nothing' cannot be loaded: [^\n]+$"):
+        load_base(str(tmp_path / "nothing"), quantization="none", device="cpu", training=True)
+
+
+def test_an_unknown_quantization_names_the_known_ones(model_path):
+    with pytest.raises(ModelError, match="'nf3' is unknown; use nf4, int8 or none"):
+        load_base(str(model_path), quantization="nf3", device="cpu", training=True)  # type: ignore[arg-type]
+
+
+def test_a_model_without_chat_template_is_refused(model_path, tmp_path):
+    for file in model_path.iterdir():
+        if file.name != "chat_template.jinja":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ModelError, match="no chat template"):
+        load_base(str(tmp_path), quantization="none", device="cpu", training=True)
+
+
+def test_a_fresh_adapter_changes_nothing_until_it_is_trained(base, disturb):
+    before = base.model(input_ids=IDS).logits
+    base.attach("policy-000001")
+    assert torch.equal(logits(base, "policy-000001"), before)
+    disturb(base, "policy-000001")
+    assert not torch.equal(logits(base, "policy-000001"), before)
+    assert torch.equal(logits(base, None), before)
+
+
+def test_a_fresh_adapter_follows_from_its_seed_and_disturbs_no_other_randomness(base):
+    torch.manual_seed(5)
+    wanted = torch.rand(1)
+    torch.manual_seed(5)
+    for name, seed in (("one", 3), ("again", 3), ("other", 4)):
+        base.attach(name, seed=seed)
+    assert torch.equal(torch.rand(1), wanted)
+    by_name = {
+        name: torch.cat([weight.flatten() for weight in base.weights(name)])
+        for name in base.adapters
+    }
+    assert torch.equal(by_name["one"], by_name["again"])
+    assert not torch.equal(by_name["one"], by_name["other"])
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a/b", "a b"])
+def test_a_name_that_modules_cannot_have_is_refused(base, name):
+    with pytest.raises(AdapterError, match="letters, digits"):
+        base.attach(name)
+
+
+def test_a_negative_temperature_is_refused(base, said):
+    with pytest.raises(InvalidInputError, match="temperature cannot be -1"):
+        base.respond([said("hello")], adapter=None, max_new_tokens=2, temperature=-1)
+
+
+def test_a_digest_tells_how_the_base_is_stored(model_path):
+    digests = {
+        load_base(str(model_path), quantization=kind, device="cpu", training=True).digest(None)
+        for kind in ("none", "nf4", "int8")
+    }
+    assert len(digests) == 3
+
+
+def test_a_digest_tells_one_beginning_from_another(base, disturb):
+    base.attach("policy")
+    before = base.digest("policy")
+    assert base.digest("policy") == before != base.digest(None)
+    disturb(base, "policy")
+    assert base.digest("policy") != before
+
+
+def test_using_an_adapter_is_undone_even_by_an_error(base, disturb):
+    base.attach("left")
+    base.attach("right")
+    with base.using("left"):
+        with pytest.raises(ZeroDivisionError), base.using("right"):
+            raise ZeroDivisionError
+        assert base.active == "left"
+    assert base.active is None
+
+
+def test_switching_never_changes_what_is_trainable(base):
+    base.attach("policy", trainable=True)
+    base.attach("reward")
+
+    def trainable() -> set[str]:
+        return {n for n, p in base.model.named_parameters() if p.requires_grad}
+
+    before = trainable()
+    assert before and all(".policy." in name for name in before)
+    with base.using("reward"), base.using(None):
+        assert trainable() == before
+    with base.training("reward"):
+        assert all(".reward." in name for name in trainable())
+    assert trainable() == before
+
+
+def test_a_batch_may_name_an_adapter_row_by_row(base, disturb):
+    for seed, name in enumerate(("left", "right")):
+        base.attach(name)
+        disturb(base, name, seed=seed)
+    rows = IDS[:1].expand(3, -1)
+    with torch.no_grad():
+        mixed = base.model(input_ids=rows, adapter_names=["right", "__base__", "left"]).logits
+    for row, name in zip(mixed, ("right", None, "left"), strict=True):
+        torch.testing.assert_close(row, logits(base, name)[0])
+
+
+def test_a_copy_stays_when_the_original_moves_on(base, disturb):
+    base.attach("policy", trainable=True)
+    disturb(base, "policy")
+    base.copy_adapter("policy", "ref")
+    before = logits(base, "policy")
+    assert torch.equal(logits(base, "ref"), before)
+    disturb(base, "policy", seed=1)
+    assert torch.equal(logits(base, "ref"), before)
+
+
+def test_a_copy_of_nothing_is_an_adapter_without_effect(base):
+    base.copy_adapter(None, "ref")
+    assert torch.equal(logits(base, "ref"), logits(base, None))
+
+
+def test_a_dropped_adapter_is_unknown_and_the_base_is_whole(base, disturb):
+    before = logits(base, None)
+    for name in ("left", "right"):
+        base.attach(name)
+        disturb(base, name)
+    base.drop("left")
+    with (
+        pytest.raises(AdapterError, match="'left' is not attached; attached: right"),
+        base.using("left"),
+    ):
+        pass
+    assert torch.equal(logits(base, None), before)
+    base.drop("right")
+    assert base.adapters == set()
+    assert torch.equal(logits(base, None), before)
+
+
+def test_a_name_is_never_reused(base):
+    base.attach("left")
+    with pytest.raises(AdapterError, match="attached already"):
+        base.attach("left")
+    with pytest.raises(AdapterError, match="attached already"):
+        base.copy_adapter("left", "left")
+
+
+def test_a_saved_adapter_comes_back_exactly(base, disturb, tmp_path):
+    base.attach("policy")
+    disturb(base, "policy")
+    base.save("policy", tmp_path / "staging")
+    publish_adapter(
+        tmp_path / "staging", tmp_path / "policy-000001", kind="policy", base=base.fingerprint
+    )
+    base.attach("again", tmp_path / "policy-000001")
+    assert torch.equal(logits(base, "again"), logits(base, "policy"))
+
+
+def test_an_adapter_with_half_its_weights_is_refused(base, tmp_path):
+    base.attach("policy")
+    base.save("policy", tmp_path / "staging")
+    file = tmp_path / "staging" / "adapter_model.safetensors"
+    weights = load_file(file)
+    save_file({k: v for k, v in weights.items() if "layers.0" in k}, file)
+    publish_adapter(
+        tmp_path / "staging", tmp_path / "policy-000001", kind="policy", base=base.fingerprint
+    )
+    with pytest.raises(AdapterError, match="lacks weights"):
+        base.attach("policy-000001", tmp_path / "policy-000001")
+    assert base.adapters == {"policy"}
+
+
+def test_an_adapter_whose_weights_cannot_be_set_is_not_left_attached(
+    base, disturb, tmp_path, monkeypatch
+):
+    base.attach("policy")
+    disturb(base, "policy")
+    base.save("policy", tmp_path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("no room for the weights")
+
+    with monkeypatch.context() as failing, pytest.raises(MemoryError):
+        failing.setattr("rlhf_core.model.base_model.set_adapter_weights", fail)
+        base.attach_weights("again", tmp_path)
+    assert base.adapters == {"policy"}
+    base.attach_weights("again", tmp_path)
+    assert torch.equal(logits(base, "again"), logits(base, "policy"))
+
+
+def test_a_response_does_not_depend_on_its_neighbours(base, said):
+    prompts = [said(text) for text in ("hello", "what is the colour of the sky", "no")]
+    together = base.respond(prompts, adapter=None, max_new_tokens=8, temperature=0)
+    alone = [base.respond([p], adapter=None, max_new_tokens=8, temperature=0)[0] for p in prompts]
+    assert together == alone
+
+
+def test_sampling_repeats_with_its_seed_and_leaves_other_randomness_alone(base, said):
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = base.respond([said("hello")] * 4, adapter=None, max_new_tokens=8, seed=3)
+    assert torch.equal(torch.rand(1), expected)
+    assert first == base.respond([said("hello")] * 4, adapter=None, max_new_tokens=8, seed=3)
+    assert first != base.respond([said("hello")] * 4, adapter=None, max_new_tokens=8, seed=4)
+
+
+def test_logprobs_are_those_of_the_whole_conversation_alone(base, said):
+    prompts = [said("hello"), said("what is the colour of grass")]
+    replies = [[40, 41, 1], [60, 61, 62, 63]]
+    found = base.logprobs(prompts, replies, adapter=None)
+    for prompt, reply, row in zip(prompts, replies, found, strict=True):
+        alone = base.logprobs([prompt], [reply], adapter=None)[0]
+        assert row.shape == (len(reply),)
+        torch.testing.assert_close(row, alone)
+    assert all((row < 0).all() for row in found)
+
+
+def test_dropout_is_off_even_in_training_mode(base):
+    base.model.train()
+    assert torch.equal(base.model(input_ids=IDS).logits, base.model(input_ids=IDS).logits)
+
+
+def gradients(model: torch.nn.Module) -> torch.Tensor:
+    model.train()
+    model.zero_grad()
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_nf4_gradients_are_right_after_generating(model_path, said, disturb):
+    """bitsandbytes repacks nf4 weights in evaluation mode, which breaks the backward pass."""
+    quantized, plain = (
+        load_base(str(model_path), quantization=q, device="cpu", training=True)
+        for q in ("nf4", "none")
+    )
+    layers = [m for m in quantized.model.modules() if isinstance(m, Linear4bit)]
+    assert len(layers) == 14
+    for name, module in quantized.model.named_modules():
+        if isinstance(module, Linear4bit):
+            assert not module.support_avx512bf16_for_cpu
+            weight = bnb.dequantize_4bit(module.weight.data, module.weight.quant_state)
+            plain.model.get_submodule(name).weight.data.copy_(weight.float())
+    for base in (quantized, plain):
+        torch.manual_seed(0)  # the same fresh adapter on both
+        base.attach("policy", trainable=True)
+        disturb(base, "policy", size=0.05)
+        base.respond([said("hello")] * 2, adapter="policy", max_new_tokens=4)
+    with quantized.using("policy"), plain.using("policy"):
+        found, expected = gradients(quantized.model), gradients(plain.model)
+    assert (found - expected).norm() / expected.norm() < 1e-4
+
+
+def test_a_fingerprint_tells_bases_apart_and_ignores_quantization(model_path, base):
+    quantized = load_base(str(model_path), quantization="nf4", device="cpu", training=False)
+    assert quantized.fingerprint == base.fingerprint
+    base.model.get_input_embeddings().weight.data[0, 0] += 1
+    assert Base(base.model, base.tokenizer).fingerprint != quantized.fingerprint

@@ -1,0 +1,252 @@
+"""The trainer: its contract with TRL, and its numbers."""
+
+import inspect
+import json
+from contextlib import ExitStack
+
+import pytest
+import torch
+import trl
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from rlhf_core.config import PolicySettings
+from rlhf_core.errors import DivergenceError
+from rlhf_core.model.chat_format import encode_prompt
+from rlhf_core.ppo import trainer as train_ppo
+from rlhf_core.ppo.advantages import generalized_advantages, token_rewards, whiten
+from rlhf_core.ppo.critic import attached_critic
+from rlhf_core.ppo.losses import clipped_value_loss, masked_mean
+from rlhf_core.train_policy import PPOTrainer, _config, _dataset
+from rlhf_core.training.stage import prepared
+
+SETTINGS = PolicySettings(
+    iterations=2,
+    batch_size=8,
+    minibatch_size=8,
+    epochs=2,
+    learning_rate=1e-2,
+    warmup_iterations=0,
+    max_new_tokens=6,
+)
+
+
+def letters(prompts, responses) -> torch.Tensor:
+    """A planted preference: the share of plain letters."""
+    return torch.tensor([sum(c in "aeiou" for c in r) / 3 for r in responses])
+
+
+@pytest.fixture
+def prompts(said):
+    return [said(text) for text in ("hello", "what is the colour of grass", "yes please", "no")]
+
+
+@pytest.fixture
+def trainer(base, prompts, disturb):
+    """A trainer before its first step, with a policy that differs from the bare base."""
+    base.attach("policy")
+    disturb(base, "policy", size=0.05)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(prepared(base, "policy"))
+        critic = stack.enter_context(attached_critic(base))
+        critic.head.weight.data.normal_(std=0.1)
+        trainer = PPOTrainer(
+            base,
+            letters,
+            critic=critic,
+            settings=SETTINGS,
+            demonstrations=[],
+            args=_config(base, SETTINGS, output_dir=scratch, seed=0),
+            train_dataset=_dataset(prompts, SETTINGS),
+        )
+        trainer.current_gradient_accumulation_steps = 1
+        yield trainer
+
+
+def rollout(trainer, prompts):
+    rows = [{"prompt": prompt} for prompt in prompts for _ in range(2)]
+    return trainer._generate_and_score_completions(rows)
+
+
+def test_it_is_trls_grpo_trainer():
+    assert issubclass(PPOTrainer, trl.GRPOTrainer)
+    for name in ("train", "training_step", "_prepare_inputs", "_generate_single_turn"):
+        assert getattr(PPOTrainer, name) is getattr(trl.GRPOTrainer, name)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("_generate_and_score_completions", ["self", "inputs"]),
+        ("_compute_loss", ["self", "model", "inputs"]),
+        ("_generate", ["self", "prompts"]),
+        ("_tokenize_prompts", ["self", "prompts"]),
+        (
+            "_calculate_rewards",
+            ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+        ),
+    ],
+)
+def test_trls_overridden_methods_still_take_what_they_took(method, parameters):
+    assert list(inspect.signature(getattr(trl.GRPOTrainer, method)).parameters) == parameters
+
+
+def test_trls_logprob_pass_still_takes_what_it_took():
+    method = trl.GRPOTrainer._get_per_token_logps_and_entropies
+    first = ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"]
+    assert list(inspect.signature(method).parameters)[:6] == first
+
+
+def test_a_rollout_has_the_keys_that_both_sides_rely_on(trainer, prompts):
+    found = rollout(trainer, prompts)
+    assert set(found) == {
+        "prompt_ids",
+        "prompt_mask",
+        "completion_ids",
+        "completion_mask",
+        "advantages",
+        "num_items_in_batch",
+        "old_per_token_logps",
+        "ref_per_token_logps",
+        "values",
+        "returns",
+    }
+    shape = found["completion_ids"].shape
+    for key in ("advantages", "old_per_token_logps", "ref_per_token_logps", "values", "returns"):
+        assert found[key].shape == shape
+
+
+def test_logprobs_are_the_policys_and_the_references(trainer, base, prompts):
+    found = rollout(trainer, prompts)
+    mask = found["completion_mask"].bool()
+    replies = [row[m].tolist() for row, m in zip(found["completion_ids"], mask, strict=True)]
+    doubled = [prompt for prompt in prompts for _ in range(2)]
+    for key, adapter in (("old_per_token_logps", "policy"), ("ref_per_token_logps", None)):
+        expected = torch.cat(base.logprobs(doubled, replies, adapter=adapter))
+        assert_close(found[key][mask], expected, atol=1e-4, rtol=1e-4)
+    assert not torch.equal(found["old_per_token_logps"], found["ref_per_token_logps"])
+
+
+def test_advantages_come_from_scores_kl_and_values(trainer, prompts, tokenizer):
+    found = rollout(trainer, prompts)
+    mask = found["completion_mask"].bool()
+    texts = tokenizer.batch_decode(
+        [row[m] for row, m in zip(found["completion_ids"], mask, strict=True)],
+        skip_special_tokens=True,
+    )
+    finished = (found["completion_ids"] * mask == tokenizer.eos_token_id).any(1)
+    rewards = token_rewards(
+        letters([], texts) - 1.0 * ~finished,
+        found["old_per_token_logps"],
+        found["ref_per_token_logps"],
+        mask,
+        kl_coef=0.1,
+    )
+    advantages, returns = generalized_advantages(
+        rewards, found["values"], mask, gamma=1.0, lam=0.95
+    )
+    assert_close(found["advantages"], whiten(advantages, mask))
+    assert_close(found["returns"], returns)
+
+
+def ppo_loss(found, logprobs, values) -> torch.Tensor:
+    """Schulman et al. 2017, eq. 7, written down once more."""
+    mask, advantages = found["completion_mask"].bool(), found["advantages"]
+    ratio = (logprobs - found["old_per_token_logps"]).exp()
+    policy = -torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+    value = clipped_value_loss(values, found["values"], found["returns"], mask, cliprange=0.2)
+    return masked_mean(policy, mask) + 0.1 * value
+
+
+def test_the_loss_is_ppos_clipped_objective_and_nothing_else(trainer, base, prompts, disturb):
+    found = rollout(trainer, prompts)
+    loss = trainer._compute_loss(trainer.model, found)
+    assert_close(loss, ppo_loss(found, found["old_per_token_logps"], found["values"]))
+    disturb(base, "policy", seed=1, size=0.05)  # now ratios leave the clip range
+    loss = trainer._compute_loss(trainer.model, found)
+    logprobs, values = trainer._passes[0]
+    ratio = (logprobs - found["old_per_token_logps"]).exp()[found["completion_mask"].bool()]
+    assert ((ratio - 1).abs() > 0.2).any()
+    assert_close(loss, ppo_loss(found, logprobs, values))
+
+
+def test_the_loss_trains_the_policy_and_the_critic_alone(trainer, prompts):
+    trainer._compute_loss(trainer.model, rollout(trainer, prompts)).backward()
+    touched = {n for n, p in trainer.model.named_parameters() if p.grad is not None}
+    assert {n.split(".")[0] for n in touched if "critic" in n} == {"critic"}
+    assert all(".policy." in name for name in touched if "critic" not in name)
+    assert any(".policy." in name for name in touched)
+
+
+def test_padding_order_and_rows_per_pass_never_change_a_loss(
+    trainer, base, prompts, disturb, monkeypatch
+):
+    found = rollout(trainer, prompts)
+    disturb(base, "policy", seed=1, size=0.02)
+    loss = trainer._compute_loss(trainer.model, found)
+    noted = {name: values[-1] for name, values in trainer._noted.items()}
+
+    def changed(key: str, value: torch.Tensor, more: int, order: list[int]) -> torch.Tensor:
+        if value.ndim < 2:
+            return value
+        extra = torch.full((len(value), more), 0, dtype=value.dtype)
+        left = key.startswith("prompt")
+        return torch.cat([extra, value] if left else [value, extra], 1)[order]
+
+    @examples(max_examples=20, deadline=None)
+    @given(more=st.integers(0, 5), order=st.permutations(range(8)), rows=st.integers(1, 9))
+    def check(more: int, order: list[int], rows: int) -> None:
+        monkeypatch.setattr(train_ppo, "FORWARD_ROWS", rows)
+        other = {key: changed(key, value, more, order) for key, value in found.items()}
+        assert_close(trainer._compute_loss(trainer.model, other), loss, atol=1e-5, rtol=1e-4)
+        for name in ("loss/policy_avg", "loss/value_avg", "policy/approxkl_avg", "val/ratio"):
+            assert trainer._noted[name][-1] == pytest.approx(noted[name], abs=1e-5, rel=1e-4)
+
+    check()
+
+
+def test_the_value_head_has_its_own_learning_rate(trainer):
+    policy, head = trainer.optimizer.param_groups
+    assert (policy["lr"], head["lr"]) == (1e-2, 1e-3)
+    assert [tuple(p.shape) for p in head["params"]] == [(1, 64), (1,)]
+    assert all(p.dtype == torch.float32 for p in policy["params"])
+
+
+def test_rewards_can_be_whitened_and_keep_their_mean(trainer, prompts):
+    torch.manual_seed(0)
+    rewards = torch.randn(2, 5) * 3 + 1
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    white = whiten(rewards, mask, shift=False)
+    assert_close(white[mask].mean(), rewards[mask].mean())
+    assert_close(white[mask].var(correction=0), torch.tensor(1.0))
+    assert white[~mask].abs().sum() == 0
+    trainer.settings = SETTINGS.model_copy(update={"whiten_rewards": True})
+    assert rollout(trainer, prompts)["returns"].isfinite().all()
+
+
+def test_prompts_of_several_turns_reach_the_rollout_as_they_are_served(trainer, tokenizer, said):
+    prompt = [*said("hello"), {"role": "assistant", "content": "yes"}, *said("no</s> thanks")]
+    found = rollout(trainer, [prompt] * 4)
+    mask = found["prompt_mask"].bool()
+    assert found["prompt_ids"][0][mask[0]].tolist() == encode_prompt(tokenizer, prompt)
+
+
+def test_what_a_run_depends_on_can_be_kept_and_taken_up(trainer):
+    trainer._kl.coef, trainer.latest["iterations"] = 0.3, 4.0
+    trainer._mix.random.random()
+    kept = json.loads(json.dumps(trainer.own_state()))
+    expected = trainer._mix.random.random()
+    trainer._kl.coef, trainer.latest = 0.1, {}
+    trainer.take_up(kept)
+    assert trainer._mix.random.random() == expected
+    assert (trainer._kl.coef, trainer.latest["iterations"]) == (0.3, 4.0)
+
+
+def test_exploding_ratios_stop_training(trainer, base, prompts, disturb):
+    found = rollout(trainer, prompts)
+    found["advantages"] = -found["advantages"].abs() - 1.0
+    found["old_per_token_logps"] = found["old_per_token_logps"] - 20.0
+    with pytest.raises(DivergenceError, match="policy loss has grown"):
+        trainer._compute_loss(trainer.model, found)

@@ -1,0 +1,111 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from rlhf_core.errors import AdapterError
+from rlhf_core.model.adapters import publish_adapter
+from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.reward.reward_model import Member, RewardModel
+
+RESPONSES = ["yes", "no thanks", "", "the sky is blue", "kind kind kind"]
+
+
+@pytest.fixture
+def prompts(said):
+    return [said(f"what is {i}" + " please" * i) for i in range(len(RESPONSES))]
+
+
+@pytest.fixture
+def model(base, disturb, prompts) -> RewardModel:
+    members = []
+    for k in range(3):
+        base.attach(f"reward-000001-m{k}")
+        disturb(base, f"reward-000001-m{k}", seed=k)
+        members.append(Member(base, f"reward-000001-m{k}"))
+    model = RewardModel(base, members, spread_penalty=0.5, max_tokens=64)
+    model.normalise(prompts, RESPONSES)
+    return model
+
+
+def test_scores_are_normalised_on_the_compared_responses(model, prompts):
+    scores = model.member_scores(prompts, RESPONSES)
+    assert scores.shape == (3, 5)
+    assert_close(scores.mean(1), torch.zeros(3), atol=1e-5, rtol=0)
+    assert_close(scores.std(1, correction=0), torch.ones(3))
+
+
+def test_normalising_returns_the_scores_as_they_are_from_then_on(model, prompts):
+    scores = model.normalise(prompts[:3], RESPONSES[:3])
+    assert_close(scores, model.member_scores(prompts[:3], RESPONSES[:3]))
+
+
+def test_centring_moves_the_zero_of_the_score_and_nothing_else(model, prompts):
+    before = model.member_scores(prompts, RESPONSES)
+    model.centre(prompts[:2], RESPONSES[:2])
+    after = model.member_scores(prompts, RESPONSES)
+    scores = model.score(prompts[:2], RESPONSES[:2])
+    assert_close(scores.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
+    assert_close(after.diff(dim=1), before.diff(dim=1))
+
+
+def test_a_preference_is_the_mean_margin_over_the_temperature_as_log_odds(model, prompts):
+    model.temperature = 0.5
+    stated = model.preference(prompts[:1], RESPONSES[:1], RESPONSES[:1])
+    assert_close(stated, torch.tensor([0.5]))
+    same = model.member_scores([prompts[0]] * 2, RESPONSES[:2]).mean(0)
+    stated = model.preference(prompts[:1], RESPONSES[:1], RESPONSES[1:2])
+    assert_close(stated, ((same[:1] - same[1:]) / 0.5).sigmoid())
+
+
+def test_disagreement_between_members_lowers_the_score(model, prompts):
+    scores = model.member_scores(prompts, RESPONSES)
+    assert_close(model.score(prompts, RESPONSES), scores.mean(0) - 0.5 * scores.std(0))
+    assert (model.score(prompts, RESPONSES) < scores.mean(0)).all()
+
+
+def test_one_member_alone_is_not_penalised(model, prompts):
+    model.members = model.members[:1]
+    assert_close(model.score(prompts, RESPONSES), model.member_scores(prompts, RESPONSES)[0])
+
+
+def test_a_score_depends_neither_on_order_nor_on_neighbours(model, prompts):
+    together = model.score(prompts, RESPONSES)
+    order = [3, 0, 4, 4, 2, 1]
+    mixed = model.score([prompts[i] for i in order], [RESPONSES[i] for i in order])
+    assert_close(mixed, together[order])
+    assert_close(model.score(prompts[3:4], RESPONSES[3:4]), together[3:4])
+
+
+def test_scoring_leaves_the_active_adapter_and_the_mode_alone(model, base, prompts):
+    with base.training("reward-000001-m1"):
+        model.score(prompts, RESPONSES)
+        assert base.active == "reward-000001-m1"
+        assert base.model.training
+
+
+def test_a_saved_reward_model_gives_the_same_scores_elsewhere(
+    model, base, prompts, model_path, tmp_path
+):
+    path = published(model, base, tmp_path)
+    other = load_base(str(model_path), quantization="none", device="cpu", training=False)
+    loaded = RewardModel.load(other, path)
+    assert_close(loaded.score(prompts, RESPONSES), model.score(prompts, RESPONSES))
+    loaded.drop()
+    assert other.adapters == set()
+
+
+def test_a_reward_model_with_a_changed_head_is_refused(model, base, tmp_path, model_path):
+    path = published(model, base, tmp_path)
+    data = bytearray((path / "heads.safetensors").read_bytes())
+    data[-1] ^= 1
+    (path / "heads.safetensors").write_bytes(data)
+    other = load_base(str(model_path), quantization="none", device="cpu", training=False)
+    with pytest.raises(AdapterError, match="changed after it was written"):
+        RewardModel.load(other, path)
+    assert other.adapters == set()
+
+
+def published(model: RewardModel, base: Base, root):
+    model.save(root / "staging")
+    publish_adapter(root / "staging", root / "reward-000001", kind="reward", base=base.fingerprint)
+    return root / "reward-000001"

@@ -1,0 +1,126 @@
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from rlhf_core.config import PolicySettings, RewardSettings, SFTSettings
+from rlhf_core.errors import MemoryExhaustedError
+from rlhf_core.records import Comparison, Demonstration
+from rlhf_core.train_policy import train_policy
+from rlhf_core.train_reward import train_reward
+from rlhf_core.train_sft import train_sft
+from rlhf_core.training.memory import halving
+
+SFT = SFTSettings(epochs=2, min_steps=1, batch_size=8)
+REWARD = RewardSettings(members=1, epochs=1, min_steps=1, batch_size=8)
+POLICY = PolicySettings(iterations=2, batch_size=8, minibatch_size=8, max_new_tokens=6)
+
+
+@contextmanager
+def room_for(base, tokens):
+    """No pass that keeps states for a gradient finds memory for more tokens than these."""
+    refused = []
+
+    def weigh(_module, _args, kwargs):
+        if torch.is_grad_enabled() and kwargs["input_ids"].numel() > tokens:
+            refused.append(kwargs["input_ids"].numel())
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    hook = base.model.get_decoder().register_forward_pre_hook(weigh, with_kwargs=True)
+    try:
+        yield refused
+    finally:
+        hook.remove()
+
+
+def sft(base, said, settings, **more):
+    torch.manual_seed(0)
+    base.attach("policy")
+    demonstrations = [Demonstration(said(f"what is {n}"), "kind thanks") for n in range(16)]
+    train_sft(base, demonstrations, adapter="policy", settings=settings, seed=1, **more)
+    return base.weights("policy")
+
+
+def reward(base, said, settings, **more):
+    base.attach("policy")  # the members are then not the first adapters
+    votes = [Comparison(said(f"what is {n}"), "kind thanks", "rude no", "a") for n in range(16)]
+    model = train_reward(base, votes, settings=settings, name="policy", seed=1, **more)
+    return [*base.weights("policy-m0"), model.members[0].head.weight]  # the bias cancels: noise
+
+
+def policy(base, said, settings, **more):
+    torch.manual_seed(0)
+    base.attach("policy")
+    prompts = [said("hello"), said("what is the colour of grass")]
+    train_policy(
+        base,
+        prompts,
+        lambda _, responses: torch.tensor([float(len(r)) for r in responses]),
+        adapter="policy",
+        reference=None,
+        settings=settings,
+        seed=1,
+        **more,
+    )
+    return base.weights("policy")
+
+
+STAGES = [(sft, SFT, 50), (reward, REWARD, 100), (policy, POLICY, 60)]
+
+
+@pytest.mark.parametrize(("stage", "settings", "tokens"), STAGES)
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_stage_without_memory_goes_on_with_fewer_rows_and_ends_the_same(
+    base, said, tmp_path, stage, settings, tokens, kept
+):
+    expected = [w.detach().clone() for w in stage(base, said, settings)]
+    for name in base.adapters:
+        base.drop(name)
+    smaller = settings.model_copy(update={"halve_micro_batch": True, "checkpoint_seconds": 0})
+    with room_for(base, tokens) as refused:
+        found = stage(base, said, smaller, checkpoints=tmp_path if kept else None)
+    assert refused
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_memory_that_does_not_suffice_for_one_row_is_an_error_all_the_same(base, said):
+    settings = SFT.model_copy(update={"halve_micro_batch": True})
+    with room_for(base, 1) as refused, pytest.raises(MemoryExhaustedError, match="a single row"):
+        sft(base, said, settings)
+    assert len(refused) == 4  # 8, 4, 2 and 1 row
+
+
+def test_too_little_memory_for_a_rollout_names_what_it_needs_and_is_not_tried_again(base, said):
+    def refuse(_module, _args, _kwargs):
+        if not torch.is_grad_enabled():
+            refused.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    refused: list[int] = []
+    hook = base.model.get_decoder().register_forward_pre_hook(refuse, with_kwargs=True)
+    settings = POLICY.model_copy(update={"halve_micro_batch": True})
+    with pytest.raises(MemoryExhaustedError, match=r"lower policy\.batch_size or policy\.max_new"):
+        policy(base, said, settings)
+    hook.remove()
+    assert len(refused) == 1
+
+
+def test_nothing_is_halved_unless_it_is_asked_for():
+    asked = []
+
+    def train(settings):
+        asked.append(settings.micro_batch_size)
+        raise MemoryExhaustedError("there is too little memory", by_rows=True)
+
+    with pytest.raises(MemoryExhaustedError):
+        halving(SFT, train, rows=8, weights=[])
+    assert asked == [0]
+    with pytest.raises(MemoryExhaustedError):
+        on = SFT.model_copy(update={"halve_micro_batch": True, "micro_batch_size": 5})
+        halving(on, train, rows=8, weights=[])
+    assert asked[1:] == [5, 2, 1]
+    with pytest.raises(MemoryExhaustedError):
+        halving(on.model_copy(update={"micro_batch_size": 64}), train, rows=8, weights=[])
+    assert asked[4:] == [64, 4, 2, 1]  # 64 rows of 8 are 8
