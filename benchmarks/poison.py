@@ -13,7 +13,7 @@ preferences that nobody voted on. Every attack is added to a copy of the same cl
 - sybils: 20 accounts do so with 17% of what counts after the caps, on pairs that others see too.
 - sybils_same: all 20 on the same few pairs, where they outnumber everybody else.
 - sybils_apart: on pairs that nobody else sees. Agreement shows nothing there, so this is the limit
-  of the defences and has no bar: only hidden tests, and the gate on trusted votes, are left.
+  of the defences and has no bar: only gold questions, and the gate on trusted votes, are left.
 """
 
 import argparse
@@ -33,7 +33,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from feedback_store import CandidateReply, Comparison, FeedbackStore
+from feedback_store import CandidateReply, FeedbackStore, StoredComparison
 
 SIZE = 16  # dimensions of a response
 HONEST, VOTES_EACH = 40, 50
@@ -44,7 +44,7 @@ BARS = {"loud": 1.0, "sybils": 3.0, "sybils_same": 3.0}  # points
 WRONGLY_QUARANTINED = 0.05
 
 Array = np.ndarray[Any, Any]
-Votes = list[tuple[str, int, bool]]  # (rater, pair, for the better one by the rater's lights)
+VoteArrays = list[tuple[str, int, bool]]  # (rater, pair, for the better one by the rater's lights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class World:
         """How much better the first response of a pair is."""
         return float((self.responses[2 * pair] - self.responses[2 * pair + 1]) @ self.truth)
 
-    def honest_votes(self, pairs: Sequence[int]) -> Votes:
+    def honest_votes(self, pairs: Sequence[int]) -> VoteArrays:
         """Each honest rater's votes: more often wrong where the margin is small."""
-        votes: Votes = []
+        votes: VoteArrays = []
         for number in range(HONEST):
             sharpness = self.rng.uniform(1.0, 3.0)
             for pair in self.rng.choice(pairs, VOTES_EACH, replace=False):
@@ -90,8 +90,8 @@ class World:
                 votes.append((f"honest-{number:02}", int(pair), bool(first)))
         return votes
 
-    def flipped(self, rater: str, pairs: Iterable[int]) -> Votes:
-        """Votes for the worse response, without a slip."""
+    def flipped(self, rater: str, pairs: Iterable[int]) -> VoteArrays:
+        """VoteArrays for the worse response, without a slip."""
         return [(rater, int(pair), self.margin(pair) < 0) for pair in pairs]
 
     def accuracy(self, learnt: Array) -> float:
@@ -99,7 +99,7 @@ class World:
         return float(np.mean(self.tests @ learnt > 0))
 
 
-def cast(store: FeedbackStore, world: World, votes: Votes) -> None:
+def cast(store: FeedbackStore, world: World, votes: VoteArrays) -> None:
     """Write votes as the service would: a conversation, a prompt, two replies, a choice."""
     rng = world.rng
     with store._file.write():  # one transaction, to be quick about it
@@ -122,7 +122,7 @@ def cast(store: FeedbackStore, world: World, votes: Votes) -> None:
             )
 
 
-def learn(world: World, comparisons: Sequence[Comparison], weights: Array) -> Array:
+def learn(world: World, comparisons: Sequence[StoredComparison], weights: Array) -> Array:
     """The direction that logistic regression finds, (SIZE,)."""
 
     def point(text: str) -> Array:
@@ -143,7 +143,7 @@ def learn(world: World, comparisons: Sequence[Comparison], weights: Array) -> Ar
     return np.asarray(minimize(loss, np.zeros(SIZE), jac=True).x)
 
 
-def measure(world: World, path: Path, attack: Votes) -> Outcome:
+def measure(world: World, path: Path, attack: VoteArrays) -> Outcome:
     """Add an attack to a store, let it defend itself, and learn from what it gives."""
     attackers = {rater for rater, _, _ in attack}
     with FeedbackStore(path) as store:
@@ -167,20 +167,20 @@ def measure(world: World, path: Path, attack: Votes) -> Outcome:
     )
 
 
-def share_of(raters: set[str], comparisons: Sequence[Comparison]) -> float:
+def share_of(raters: set[str], comparisons: Sequence[StoredComparison]) -> float:
     """The share of the weight that is these raters'."""
     total = sum(c.weight for c in comparisons)
     return sum(c.weight for c in comparisons if c.rater_id in raters) / total
 
 
-def attacks_on(world: World, pairs: Sequence[int]) -> dict[str, Votes]:
+def attacks_on(world: World, pairs: Sequence[int]) -> dict[str, VoteArrays]:
     """Every attack, by name; `clean` is none."""
     honest = HONEST * VOTES_EACH
     each = round(SYBIL_SHARE / (1 - SYBIL_SHARE) * honest / SYBILS)
     names = [f"sybil-{number:02}" for number in range(SYBILS)]
     same = world.rng.choice(pairs, each, replace=False)
 
-    def crowd(seen: Callable[[], Iterable[int]]) -> Votes:
+    def crowd(seen: Callable[[], Iterable[int]]) -> VoteArrays:
         return list(chain.from_iterable(world.flipped(name, seen()) for name in names))
 
     loud = [*pairs, *(world.pair() for _ in range(honest - len(pairs)))]

@@ -27,14 +27,14 @@ BASE_ADAPTER = "policy-000000"
 """The base model without an adapter; every store starts by serving it."""
 
 
-class ChatMessage(TypedDict):
+class PromptMessage(TypedDict):
     """One message of a prompt."""
 
     role: str
     content: str
 
 
-Prompt = tuple[ChatMessage, ...]
+Prompt = tuple[PromptMessage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Demonstration:
+class StoredDemonstration:
     """A response that a rater wrote, from scratch or in place of the response `message_id`."""
 
     id: str
@@ -160,7 +160,7 @@ class Demonstration:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class StoredComparison:
     """Two responses to one prompt and which is better: what the reward model learns from.
 
     Derived from events, never entered. The same opinion always has the same id. `strength` is what
@@ -182,14 +182,14 @@ class Comparison:
     strength: float | None = None
     other_rater_id: str | None = None
 
-    def swap(self) -> "Comparison":
+    def swap(self) -> "StoredComparison":
         """The same judgement with the sides exchanged."""
         label: Label = "tie" if self.label == "tie" else "b" if self.label == "a" else "a"
         return replace(self, response_a=self.response_b, response_b=self.response_a, label=label)
 
 
 @dataclass(frozen=True, slots=True)
-class Unpaired:
+class StoredUnpaired:
     """One response found good or bad by itself: TRL's unpaired preference. Derived from events."""
 
     id: str

@@ -9,7 +9,7 @@ import hashlib
 import unicodedata
 from collections.abc import Sequence
 
-from feedback_store.records import ChatMessage, Split
+from feedback_store.records import PromptMessage, Split
 
 _HELD_OUT_QUESTIONS = 4  # one question in four
 _HELD_OUT_RATERS = 10  # one rater in ten
@@ -29,7 +29,7 @@ def path_hash(parent: str | None, role: str, content: str) -> str:
     return _digest(f"{parent or ''}\n{role}\n{_plain(content)}")[:32]
 
 
-def prompt_hash(prompt: Sequence[ChatMessage]) -> str | None:
+def prompt_hash(prompt: Sequence[PromptMessage]) -> str | None:
     """The hash of a whole path; None if it is empty."""
     found: str | None = None
     for message in prompt:
@@ -52,7 +52,7 @@ def is_held_out_rater(rater_id: str) -> bool:
     return digest[0] % _HELD_OUT_RATERS == 0
 
 
-def split_of(prompt: Sequence[ChatMessage], *, held_out_rater: bool = False) -> Split:
+def split_of(prompt: Sequence[PromptMessage], *, held_out_rater: bool = False) -> Split:
     """The side on which a judgement of this prompt is: training shares no question with the others.
 
     The question is the last user message; see `is_held_out_question`.

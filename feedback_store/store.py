@@ -2,7 +2,7 @@
 
 Several processes may open the same file, and several threads may share one store. What a method has
 returned is on disk; what has raised is not. The parts are in modules of their own, a class each:
-`conversations` (raters and messages) with `hidden_tests`, `events` (feedback), `learning` and
+`conversations` (raters and messages) with `gold_questions`, `events` (feedback), `learning` and
 `receipts` (what becomes of it), `raters` (who counts how much), `exchange`, `exports` and `imports`
 (in and out), `privacy` and `search`, `registry` (adapters and cycles), `backups` and `health`
 (operations).
@@ -19,7 +19,7 @@ from feedback_store.datasets.exports import Exports
 from feedback_store.datasets.imports import Imports
 from feedback_store.errors import StoreOpenError
 from feedback_store.feedback.events import Events
-from feedback_store.feedback.gold_questions import HiddenTests
+from feedback_store.feedback.gold_questions import GoldQuestions
 from feedback_store.feedback.search import Search
 from feedback_store.privacy.forgetting import Privacy
 from feedback_store.raters.standing import Raters
@@ -30,7 +30,7 @@ from feedback_store.training_data import Learning
 
 
 class FeedbackStore(
-    HiddenTests,
+    GoldQuestions,
     Events,
     Learning,
     Receipts,

@@ -12,10 +12,10 @@ from functools import lru_cache
 from sqlite_utils import Database
 
 from feedback_store.comparisons import refresh as derivation
-from feedback_store.feedback.conversations import HIDDEN_CONVERSATIONS, path_to
+from feedback_store.feedback.conversations import GOLD_CONVERSATIONS, path_to
 from feedback_store.feedback.events import HEARD, owners_agree, prompt_of
 from feedback_store.raters.standing import rater_weights
-from feedback_store.records import SPLITS, Comparison, Prompt, Unpaired
+from feedback_store.records import SPLITS, Prompt, StoredComparison, StoredUnpaired
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import one_of, rows, stream, to_record
 
@@ -29,11 +29,11 @@ _USABLE = f"""FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
 _OWNERS_AGREE = owners_agree("comparisons.a, comparisons.b, comparisons.prompt_id")
 _TEXT = """coalesce((SELECT content FROM messages WHERE id = comparisons.{0}),
     (SELECT content FROM demonstrations WHERE id = comparisons.{0})) AS response_{0}"""
-# Nothing of hidden tests is counted: their messages are not the raters', choices on no prompt.
+# Nothing of gold questions is counted: their messages are not the raters', choices on no prompt.
 _COUNTS = f"""SELECT
     (SELECT count(*) FROM raters) AS raters,
     (SELECT count(*) FROM messages) - (SELECT count(*) FROM messages
-        WHERE conversation_id IN ({HIDDEN_CONVERSATIONS})) AS messages,
+        WHERE conversation_id IN ({GOLD_CONVERSATIONS})) AS messages,
     (SELECT count(*) FROM thumbs WHERE superseded_at IS NULL AND value <> 0) AS thumbs,
     (SELECT count(*) FROM choices
         WHERE superseded_at IS NULL AND prompt_hash IS NOT NULL) AS choices,
@@ -61,7 +61,9 @@ class Learning:
             derivation.mark_all_stale(db)
         return self.refresh_comparisons()
 
-    def comparisons(self, *, split: str | None = None, unused: bool = False) -> list[Comparison]:
+    def comparisons(
+        self, *, split: str | None = None, unused: bool = False
+    ) -> list[StoredComparison]:
         """Comparisons that may be learnt from, sorted by id, as of the last refresh.
 
         Args:
@@ -71,7 +73,7 @@ class Learning:
         with self._file.read() as db:
             return list(read_comparisons(db, split=split, unused=unused))
 
-    def unpaired(self, *, split: str | None = None) -> list[Unpaired]:
+    def unpaired(self, *, split: str | None = None) -> list[StoredUnpaired]:
         """Judgements of one response by itself that may be learnt from, sorted by id."""
         with self._file.read() as db:
             return list(read_unpaired(db, split=split))
@@ -79,7 +81,7 @@ class Learning:
     def counts(self) -> dict[str, int]:
         """How much there is: what stands of the feedback, what may be used of the comparisons.
 
-        Hidden tests and the answers to them are left out.
+        Gold questions and the answers to them are left out.
         Comparisons that `comparisons` withholds only because they are about replies in somebody
         else's conversation, and that somebody has not agreed, are counted all the same: to look
         up whose each reply is would take ten times as long, and pages ask every two seconds.
@@ -95,7 +97,7 @@ def counts_of(db: Database) -> dict[str, int]:
 
 def read_comparisons(
     db: Database, *, split: str | None = None, unused: bool = False
-) -> Iterator[Comparison]:
+) -> Iterator[StoredComparison]:
     """Comparisons that may be learnt from with their effective weights, one at a time."""
     one_of(split, (None, *SPLITS), "the split")
     weights, prompts = rater_weights(db), _prompts(db)
@@ -106,11 +108,11 @@ def read_comparisons(
         weight = row["weight"] * weights.get(row["rater_id"], 1.0)
         if weight:
             yield to_record(
-                Comparison, row | {"prompt": prompts(row["prompt_id"]), "weight": weight}
+                StoredComparison, row | {"prompt": prompts(row["prompt_id"]), "weight": weight}
             )
 
 
-def read_unpaired(db: Database, *, split: str | None = None) -> Iterator[Unpaired]:
+def read_unpaired(db: Database, *, split: str | None = None) -> Iterator[StoredUnpaired]:
     """Judgements of one response with their effective weights, one at a time."""
     one_of(split, (None, *SPLITS), "the split")
     weights, prompts = rater_weights(db), _prompts(db)
@@ -122,7 +124,9 @@ def read_unpaired(db: Database, *, split: str | None = None) -> Iterator[Unpaire
     for row in stream(db, sql, {"split": split}):
         weight = row["weight"] * weights.get(row["rater_id"], 1.0)
         if weight:
-            yield to_record(Unpaired, row | {"prompt": prompts(row["prompt_id"]), "weight": weight})
+            yield to_record(
+                StoredUnpaired, row | {"prompt": prompts(row["prompt_id"]), "weight": weight}
+            )
 
 
 def _prompts(db: Database) -> Callable[[str], Prompt]:

@@ -1,6 +1,6 @@
 """Train the reward model from comparisons and thumbs: an ensemble on the shared base.
 
-Each member is trained on a bootstrap resample of the prompts (`train_member.py`). What a member
+Each member is trained on a bootstrap resample of the prompts (`reward/trainer.py`). What a member
 left out shows how sure the ensemble may be.
 """
 
@@ -16,9 +16,9 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
 from rlhf_core.records import Comparison, Demonstration, Unpaired
 from rlhf_core.reward.calibration import fit_temperature, left_out_margins
-from rlhf_core.reward.reward_data import Evidence, prompt_key
-from rlhf_core.reward.reward_model import Member, RewardModel
-from rlhf_core.reward.trainer import RewardTrainer, train_member
+from rlhf_core.reward.reward_data import RewardData, prompt_key
+from rlhf_core.reward.reward_model import RewardModel, ScoreModel
+from rlhf_core.reward.trainer import RewardTrainer, train_score_model
 from rlhf_core.training.checkpoints import file_in
 from rlhf_core.training.memory import out_of_memory_in_one_line
 from rlhf_core.training.stage import Metrics, Progress
@@ -65,8 +65,8 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
         raise NotEnoughDataError(
             f"none of {len(comparisons)} comparisons prefers a response; collect more votes"
         )
-    evidence = Evidence(base, comparisons, unpaired, settings)
-    members: list[Member] = []
+    evidence = RewardData(base, comparisons, unpaired, settings)
+    members: list[ScoreModel] = []
     left_out: list[set[str]] = []
     for k in range(settings.members):
 
@@ -82,7 +82,7 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
         start = rng.randrange(2**31)
         base.attach(adapter, lora=lora, seed=start)
         torch.manual_seed(start)  # the head's weights
-        member = train_member(
+        member = train_score_model(
             base,
             opinions,
             adapter=adapter,

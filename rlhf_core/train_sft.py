@@ -147,12 +147,12 @@ class SFTTrainer(QuietTrainer, TRLSFTTrainer):
             self.latest, self._step_loss = self._step_loss, 0.0
         return found
 
-    def own_state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The latest loss, and the best pass with its weights."""
         weights = {f"best/{name}": weight for name, weight in self.best_weights.items()}
         return {"latest": self.latest, "best": self.best} | weights
 
-    def take_up(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """The same, of the run that is gone on with."""
         self.latest, self.best = state.pop("latest"), state.pop("best")
         self.best_weights = {k.removeprefix("best/"): v.clone() for k, v in state.items()}

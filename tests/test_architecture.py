@@ -165,6 +165,15 @@ def test_a_folder_has_few_entries() -> None:
     assert not crowded
 
 
+def test_a_public_class_name_stands_once() -> None:
+    places: dict[str, list[str]] = {}
+    for file, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(file)
+    assert not {name: files for name, files in places.items() if len(files) > 1}
+
+
 def unsafe(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:

@@ -11,7 +11,7 @@ from transformers.models.llama import modeling_llama  # noqa: F401 - loading it 
 from benchmarks.trl112.turns import Turns
 from rlhf_core.config import LoraSettings, PolicySettings
 from rlhf_core.model.base_model import Base, load_base
-from rlhf_core.reward.reward_model import Member, RewardModel
+from rlhf_core.reward.reward_model import RewardModel, ScoreModel
 from rlhf_core.train_policy import train_policy
 
 
@@ -58,7 +58,7 @@ def _reward(base: Base, job: dict[str, Any], lora: LoraSettings) -> RewardModel:
     if job["reward"]:
         return RewardModel.load(base, Path(job["reward"]))
     base.attach("reward", lora=lora)
-    return RewardModel(base, [Member(base, "reward")], spread_penalty=0.0, max_tokens=512)
+    return RewardModel(base, [ScoreModel(base, "reward")], spread_penalty=0.0, max_tokens=512)
 
 
 if __name__ == "__main__":

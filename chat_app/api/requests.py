@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from chat_app.engine import Sampling
-from feedback_store.records import ChatMessage
+from feedback_store.records import PromptMessage
 
 
 class TextPart(BaseModel):
@@ -24,11 +24,11 @@ class MessageIn(BaseModel):
     role: str
     content: str | list[TextPart]
 
-    def plain(self) -> ChatMessage:
+    def plain(self) -> PromptMessage:
         """The message as the store has it."""
         content = self.content
         text = content if isinstance(content, str) else "".join(part.text for part in content)
-        return ChatMessage(role=self.role, content=text)
+        return PromptMessage(role=self.role, content=text)
 
 
 class SamplingIn(BaseModel):

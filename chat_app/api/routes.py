@@ -29,7 +29,7 @@ from chat_app.identity import Identity, bearer_token, is_this_machine
 from chat_app.service.chat import ChatService
 from chat_app.service.replies import Candidates, ReplyPiece
 from feedback_store.errors import FeedbackStoreError
-from feedback_store.records import ChatMessage, Message
+from feedback_store.records import Message, PromptMessage
 
 SIMULATED_HEADER = "x-feedback-chat-simulated"
 THUMBS = {"up": 1, "down": -1, None: 0}
@@ -238,7 +238,7 @@ router.include_router(operate)
 # OpenAI's shapes
 
 
-def _plain(messages: Sequence[MessageIn]) -> list[ChatMessage]:
+def _plain(messages: Sequence[MessageIn]) -> list[PromptMessage]:
     return [message.plain() for message in messages]
 
 

@@ -38,7 +38,7 @@ def list_raters(data: Data = None, config: Config = None, as_json: Json = False)
 
 @raters.command()
 def assess(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Measure every rater by hidden tests, the others, sides and times; quarantine by the rules."""
+    """Measure every rater by gold questions, others, sides and times; quarantine by the rules."""
     with open_store(load_settings(config, data=data)) as store:
         reports = store.assess_raters(by="operator")
         agreement = store.agreement()
@@ -86,7 +86,7 @@ def release(
 
 
 def _tests(rater: "RaterStanding | RaterReport") -> str:
-    """Hidden tests passed of those taken, if any were."""
+    """Gold questions passed of those taken, if any were."""
     return f"  tests {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
 
 

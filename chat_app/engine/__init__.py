@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from feedback_store.records import ChatMessage
+from feedback_store.records import PromptMessage
 
 __all__ = ["Engine", "FinishReason", "GenerationRequest", "Piece", "Sampling"]
 
@@ -28,7 +28,7 @@ class Sampling:
 class GenerationRequest:
     """One reply to make: the same request always makes the same reply."""
 
-    prompt: Sequence[ChatMessage]
+    prompt: Sequence[PromptMessage]
     adapter: str
     sampling: Sampling
     seed: int

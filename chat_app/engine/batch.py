@@ -43,7 +43,7 @@ class Row:
         return torch.rand(count, generator=generator, dtype=torch.float64)
 
 
-class Batch:
+class DecodingBatch:
     """The rows being decoded."""
 
     def __init__(self, base: Base) -> None:

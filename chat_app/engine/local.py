@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from chat_app.engine import FinishReason, GenerationRequest, Piece
-from chat_app.engine.batch import Batch, Row
+from chat_app.engine.batch import DecodingBatch, Row
 from chat_app.engine.text import ReplyText
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
@@ -221,7 +221,7 @@ class LocalEngine:
 
     def _decode(self, base: Base) -> None:
         """Step after step until it is time to stop; one that fails costs its replies only."""
-        batch = Batch(base)
+        batch = DecodingBatch(base)
         while self._wait():
             for command in self._taken_commands():
                 command()
@@ -231,7 +231,7 @@ class LocalEngine:
             except Exception as exc:
                 log.exception("decoding failed; the replies in flight are lost")
                 self._end_all(ChatAppError(f"the engine failed on this reply: {exc}; try again"))
-                batch = Batch(base)
+                batch = DecodingBatch(base)
 
     def _wait(self) -> bool:
         """Sleep until there is something to do; False when it is time to stop."""
@@ -246,7 +246,7 @@ class LocalEngine:
             self._commands.clear()
         return commands
 
-    def _step(self, base: Base, batch: Batch) -> None:
+    def _step(self, base: Base, batch: DecodingBatch) -> None:
         """One token for every row, after letting new rows in."""
         joining = self._joining(base)
         if joining:

@@ -58,7 +58,7 @@ class Overview:
         )
 
 
-class Door:
+class OperatorDoor:
     """Who may pass: the holder of the operator's token, or of a cookie made for it."""
 
     def __init__(self, identity: Identity) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckRow:
     """One condition of the gate: what was measured, what was asked for, and the verdict."""
 
     name: str
@@ -37,7 +37,7 @@ class Report:
 
     metrics: Mapping[str, float]
     reasons: tuple[str, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[CheckRow, ...]
     samples: tuple[Sample, ...]
     scores_served: tuple[float, ...]
     scores_candidate: tuple[float, ...]
@@ -73,9 +73,9 @@ def parse_report(content: Mapping[str, Any]) -> Report:
     )
 
 
-def _check(content: Mapping[str, Any]) -> Check:
+def _check(content: Mapping[str, Any]) -> CheckRow:
     value, limit = content.get("value"), content.get("limit")
-    return Check(
+    return CheckRow(
         name=str(content.get("name", "")),
         value=float(value) if _is_number(value) else None,
         limit=float(limit) if _is_number(limit) else None,

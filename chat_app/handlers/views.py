@@ -33,7 +33,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class BlindPair:
     """Two blind replies to the last message; the id is empty while they are being written."""
 
     id: str
@@ -46,7 +46,7 @@ class ChatView:
     """The conversation after an event, and what to tell the person about the event."""
 
     messages: tuple[Shown, ...] = ()
-    pair: Pair | None = None
+    pair: BlindPair | None = None
     conversation_id: str | None = None
     busy: bool = False
     note: str = ""  # a quiet line under the conversation
@@ -66,7 +66,7 @@ class ChatView:
 
     def writing_pair(self, a: str, b: str) -> "ChatView":
         """The same view with two blind replies being written under it."""
-        return replace(self, pair=Pair("", a, b), busy=True)
+        return replace(self, pair=BlindPair("", a, b), busy=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,9 @@ def view_of(service: ChatService, rater_id: str, conversation_id: str | None) ->
         return _branch(service, rater_id, chosen_of(siblings, choice.choice))
     above = next(message for message in messages if message.id == newest.parent_id)
     view = _branch(service, rater_id, above)
-    return replace(view, pair=Pair(newest.candidates_id, siblings[0].content, siblings[1].content))
+    return replace(
+        view, pair=BlindPair(newest.candidates_id, siblings[0].content, siblings[1].content)
+    )
 
 
 def chosen_of(siblings: Sequence[Message], choice: str) -> Message:

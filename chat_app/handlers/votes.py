@@ -69,7 +69,7 @@ class Votes:
         """Judge two blind replies; the conversation goes on from the better one."""
         try:
             pair = self._service.candidates_of(rater_id, candidates_id).messages
-            if self._service.store.is_hidden_test(candidates_id):
+            if self._service.store.is_gold_question(candidates_id):
                 raise InvalidRequestError("this belongs to no conversation; answer it where it is")
             self._choose(rater_id, candidates_id, choice)
         except Exception as exc:
@@ -153,10 +153,10 @@ class Votes:
             )
 
     def _view_of_pair(self, rater_id: str, candidates_id: str) -> ChatView:
-        """The conversation of two replies; of a hidden test there is nothing to see."""
+        """The conversation of two replies; of a gold question there is nothing to see."""
         try:
             pair = self._service.candidates_of(rater_id, candidates_id).messages
-            if self._service.store.is_hidden_test(candidates_id):
+            if self._service.store.is_gold_question(candidates_id):
                 return ChatView()
         except (ChatAppError, FeedbackStoreError):
             return ChatView()

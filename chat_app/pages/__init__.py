@@ -22,12 +22,12 @@ def mount(app: "fastapi.FastAPI", service: "ChatService", identity: "Identity") 
     from chat_app.pages.shared import attach, scrub_environment
 
     scrub_environment()
-    from chat_app.handlers.operator import Door
+    from chat_app.handlers.operator import OperatorDoor
     from chat_app.pages.chat import ChatPage
     from chat_app.pages.login import add_login
     from chat_app.pages.operator import OperatorPage
 
-    door = Door(identity)
+    door = OperatorDoor(identity)
     add_login(app, door)
     blocked = [service.settings.data.resolve()]
     attach(

@@ -11,7 +11,7 @@ import fastapi
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from chat_app.errors import NotAllowedError
-from chat_app.handlers.operator import COOKIE, SESSION_S, Door
+from chat_app.handlers.operator import COOKIE, SESSION_S, OperatorDoor
 
 HOME = "/operator/"
 FORM = "/operator/login"
@@ -33,7 +33,7 @@ input, button {{ font: inherit; padding: .4rem .8rem; }}
 </style></head><body><h1>feedback-chat · operator</h1>{problem}{form}</body></html>"""
 
 
-def add_login(app: fastapi.FastAPI, door: Door) -> None:
+def add_login(app: fastapi.FastAPI, door: OperatorDoor) -> None:
     """Add ``GET /operator`` (with or without ``?token=``) and ``/operator/login``."""
 
     @app.get("/operator", include_in_schema=False)
@@ -52,7 +52,7 @@ def add_login(app: fastapi.FastAPI, door: Door) -> None:
         return await _let_in(door, fields.get("token", [""])[0].strip())
 
 
-async def _let_in(door: Door, token: str | None) -> Response:
+async def _let_in(door: OperatorDoor, token: str | None) -> Response:
     try:
         cookie = door.cookie(token)
     except NotAllowedError:

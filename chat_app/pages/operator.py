@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from chat_app.handlers.operator import Door, Operator
+from chat_app.handlers.operator import Operator, OperatorDoor
 from chat_app.handlers.views import told
 from chat_app.pages.operator_parts import Confirm, OperatorParts, Update
 from chat_app.pages.shared import BLOCKS, EVENT
@@ -21,7 +21,7 @@ from chat_app.service.chat import ChatService
 class OperatorPage:
     """The page's events, over one service."""
 
-    def __init__(self, service: ChatService, door: Door) -> None:
+    def __init__(self, service: ChatService, door: OperatorDoor) -> None:
         self._operator = Operator(service)
         self._door = door
 

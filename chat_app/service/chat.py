@@ -30,15 +30,15 @@ from chat_app.settings import Settings
 from feedback_store.errors import UnknownRecordError
 from feedback_store.records import (
     BASE_ADAPTER,
-    ChatMessage,
     Choice,
     Conversation,
     Cycle,
-    Demonstration,
     Message,
+    PromptMessage,
     Ranking,
     Rater,
     Serving,
+    StoredDemonstration,
     Thumb,
 )
 from feedback_store.store import FeedbackStore
@@ -156,12 +156,12 @@ class ChatService:
             InvalidRequestError: The text is empty or too long.
         """
         check_text(text, self.settings.limits)
-        said = ChatMessage(role="user", content=text)
+        said = PromptMessage(role="user", content=text)
         await self.engine.check(
             GenerationRequest((said,), self.adapter, self.default_sampling, seed=0)
         )
 
-    def ask_all(self, rater_id: str, messages: Sequence[ChatMessage]) -> Message:
+    def ask_all(self, rater_id: str, messages: Sequence[PromptMessage]) -> Message:
         """Store a whole conversation that the caller brings along; its last message is returned.
 
         Raises:
@@ -231,14 +231,14 @@ class ChatService:
                 yield piece
 
     def next_comparison(self, rater_id: str) -> tuple[list[Message], Candidates] | None:
-        """The prompt and two replies of a hidden test, if it is the rater's turn to take one.
+        """The prompt and two replies of a gold question, if it is the rater's turn to take one.
 
         It is answered by `choose` like any other, and stays the same until then.
         """
         every = self.settings.gold_every
         if not (self._gold and every):
             return None
-        candidates_id = self.store.hidden_test(rater_id, self._gold, every=every)
+        candidates_id = self.store.gold_question(rater_id, self._gold, every=every)
         if candidates_id is None:
             return None
         shown = self.candidates_of(rater_id, candidates_id)
@@ -317,8 +317,8 @@ class ChatService:
         *,
         idempotency_key: str,
         message_id: str | None = None,
-        prompt: Sequence[ChatMessage] | None = None,
-    ) -> Demonstration:
+        prompt: Sequence[PromptMessage] | None = None,
+    ) -> StoredDemonstration:
         """Store the answer that the visitor would have given, to a prompt or instead of a reply.
 
         Raises:
@@ -398,7 +398,7 @@ class ChatService:
         path = self.path(rater_id, message_id)
         if path[-1].role != "user":
             raise InvalidRequestError(f"message {message_id} is a reply; answer a user's message")
-        prompt = tuple(ChatMessage(role=m.role, content=m.content) for m in path)
+        prompt = tuple(PromptMessage(role=m.role, content=m.content) for m in path)
         return path[-1], GenerationRequest(
             prompt,
             self.adapter,

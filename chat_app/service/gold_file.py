@@ -1,4 +1,4 @@
-"""The operator's file of hidden tests: JSON lines, checked as a whole before the service starts.
+"""The operator's file of gold questions: JSON lines, checked as a whole before the service starts.
 
 A line is ``{"prompt": "...", "better": "...", "worse": "..."}``; instead of ``prompt`` there may be
 ``messages``, a conversation that ends with a user's message. See ``docs/votes.md``.
@@ -13,7 +13,7 @@ from chat_app.errors import InvalidRequestError
 from chat_app.service.limits import check_messages, check_text
 from chat_app.settings import LimitSettings
 from feedback_store.feedback.gold_questions import GoldItem
-from feedback_store.records import ChatMessage
+from feedback_store.records import PromptMessage
 from feedback_store.splits import prompt_hash
 
 
@@ -71,9 +71,9 @@ def _item(text: str, limits: LimitSettings) -> GoldItem:
     if (line.prompt is None) == (line.messages is None):
         raise InvalidRequestError("give either prompt or messages, and not both")
     if line.prompt is not None:
-        prompt: tuple[ChatMessage, ...] = (ChatMessage(role="user", content=line.prompt),)
+        prompt: tuple[PromptMessage, ...] = (PromptMessage(role="user", content=line.prompt),)
     else:
-        prompt = tuple(ChatMessage(role=m.role, content=m.content) for m in line.messages or ())
+        prompt = tuple(PromptMessage(role=m.role, content=m.content) for m in line.messages or ())
     check_messages(prompt, limits)
     for reply in (line.better, line.worse):
         check_text(reply, limits)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from chat_app.engine import Sampling
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import LimitSettings
-from feedback_store.records import ROLES, ChatMessage
+from feedback_store.records import ROLES, PromptMessage
 
 
 def check_sampling(sampling: Sampling, limits: LimitSettings) -> Sampling:
@@ -33,7 +33,7 @@ def check_text(text: str, limits: LimitSettings) -> None:
         )
 
 
-def check_messages(messages: Sequence[ChatMessage], limits: LimitSettings) -> None:
+def check_messages(messages: Sequence[PromptMessage], limits: LimitSettings) -> None:
     """Let a conversation pass that ends with a user's message."""
     if not 1 <= len(messages) <= limits.messages:
         raise InvalidRequestError(f"{len(messages)} messages; send 1 to {limits.messages}")

@@ -10,26 +10,26 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from feedback_store.records import Comparison, Label, Split, Unpaired
+from feedback_store.records import Label, Split, StoredComparison, StoredUnpaired
 from feedback_store.splits import prompt_hash, text_hash
 
 
 def pair_across_raters(
-    unpaired: Iterable[Unpaired],
-) -> tuple[list[Comparison], list[Unpaired]]:
+    unpaired: Iterable[StoredUnpaired],
+) -> tuple[list[StoredComparison], list[StoredUnpaired]]:
     """Pair thumbs up with thumbs down of others on the same prompt; return the pairs and the rest.
 
     Of n thumbs up and m down at most min(n, m) pairs are made, each thumb in one of them; which
     with which depends on their ids, never on their order.
     """
-    groups: dict[tuple[str | None, Split], list[Unpaired]] = defaultdict(list)
-    rest: list[Unpaired] = []
+    groups: dict[tuple[str | None, Split], list[StoredUnpaired]] = defaultdict(list)
+    rest: list[StoredUnpaired] = []
     for one in unpaired:
         if one.source == "thumb":
             groups[prompt_hash(one.prompt), one.split].append(one)
         else:
             rest.append(one)
-    pairs: list[Comparison] = []
+    pairs: list[StoredComparison] = []
     for group in groups.values():
         matched = list(_matched(sorted(group, key=lambda one: one.id)))
         pairs += [_comparison(up, down) for up, down in matched]
@@ -38,7 +38,7 @@ def pair_across_raters(
     return sorted(pairs, key=lambda pair: pair.id), sorted(rest, key=lambda one: one.id)
 
 
-def _matched(group: Sequence[Unpaired]) -> Iterator[tuple[Unpaired, Unpaired]]:
+def _matched(group: Sequence[StoredUnpaired]) -> Iterator[tuple[StoredUnpaired, StoredUnpaired]]:
     downs = [one for one in group if not one.good]
     for up in (one for one in group if one.good):
         for down in downs:
@@ -48,11 +48,11 @@ def _matched(group: Sequence[Unpaired]) -> Iterator[tuple[Unpaired, Unpaired]]:
                 break
 
 
-def _comparison(up: Unpaired, down: Unpaired) -> Comparison:
+def _comparison(up: StoredUnpaired, down: StoredUnpaired) -> StoredComparison:
     swapped = text_hash(up.response) > text_hash(down.response)
     a, b = (down, up) if swapped else (up, down)
     label: Label = "b" if swapped else "a"
-    return Comparison(
+    return StoredComparison(
         id=hashlib.sha256(f"across\n{up.id}\n{down.id}".encode()).hexdigest()[:32],
         prompt=a.prompt,
         response_a=a.response,

@@ -14,7 +14,8 @@ comparison of the same two texts.
   the weight of min(N, M) opinions.
 - A retry that the rater then accepted is weakly better than what it replaced.
 - Of several judgements of the same two texts the most direct counts, and of those the latest.
-- A thumb without a partner, and "both bad", say something about one response alone: `Unpaired`.
+- A thumb without a partner, and "both bad", say something about one response alone: they are
+  unpaired.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ _DIRECTNESS: tuple[Source, ...] = ("choice", "ranking", "edit", "thumbs", "retry
 RETRY_WEIGHT = 0.4
 
 
-class Reply(NamedTuple):
+class JudgedReply(NamedTuple):
     """A judged response: its message or demonstration, the hash of its text, what it answers.
 
     `held_out` says whether the question that it answers is for measuring only.
@@ -55,17 +56,17 @@ class Opinion(NamedTuple):
     event_id: str
     source: OpinionSource
     created_at: str
-    replies: tuple[Reply, ...]
+    replies: tuple[JudgedReply, ...]
     places: tuple[int, ...]
     strength: float | None = None
 
 
-class Pair(NamedTuple):
+class DraftComparison(NamedTuple):
     """A comparison before its texts are looked up."""
 
     id: str
-    a: Reply
-    b: Reply
+    a: JudgedReply
+    b: JudgedReply
     label: Label
     source: Source
     weight: float
@@ -74,11 +75,11 @@ class Pair(NamedTuple):
     event_ids: tuple[str, ...]
 
 
-class Single(NamedTuple):
+class DraftUnpaired(NamedTuple):
     """A judgement of one reply alone, before its text is looked up."""
 
     id: str
-    reply: Reply
+    reply: JudgedReply
     good: bool
     source: UnpairedSource
     weight: float
@@ -89,8 +90,8 @@ class Single(NamedTuple):
 class Derived(NamedTuple):
     """What the opinions of one rater on one prompt come to."""
 
-    pairs: list[Pair]
-    singles: list[Single]
+    pairs: list[DraftComparison]
+    singles: list[DraftUnpaired]
 
 
 def derive(rater_id: str, prompt: str, opinions: Iterable[Opinion]) -> Derived:
@@ -107,7 +108,7 @@ def derive(rater_id: str, prompt: str, opinions: Iterable[Opinion]) -> Derived:
     for opinion in opinions:
         (absolute if opinion.source in _ABSOLUTE else relative).append(opinion)
     proposed = [pair for opinion in relative for pair in _pairs_of(owner, opinion)]
-    singles: list[Single] = []
+    singles: list[DraftUnpaired] = []
     if absolute:
         thumbs = _latest_by_text(absolute)
         proposed += _pairs_of_thumbs(owner, thumbs)
@@ -115,7 +116,7 @@ def derive(rater_id: str, prompt: str, opinions: Iterable[Opinion]) -> Derived:
     return Derived(pairs=sorted(_most_direct(proposed)), singles=singles)
 
 
-def _pairs_of(owner: str, opinion: Opinion) -> Iterator[Pair]:
+def _pairs_of(owner: str, opinion: Opinion) -> Iterator[DraftComparison]:
     """All pairs of what was shown together, or of an old and a new reply."""
     replies, places = opinion.replies, opinion.places
     side_by_side = opinion.source in ("choice", "ranking")
@@ -129,7 +130,9 @@ def _pairs_of(owner: str, opinion: Opinion) -> Iterator[Pair]:
         source: Source = opinion.source  # type: ignore[assignment]  # the others are absolute
         name = _pair_id(owner, a.text, b.text, label, source)
         events = (opinion.event_id,)
-        yield Pair(name, a, b, label, source, weight, opinion.strength, opinion.created_at, events)
+        yield DraftComparison(
+            name, a, b, label, source, weight, opinion.strength, opinion.created_at, events
+        )
 
 
 def _latest_by_text(absolute: Sequence[Opinion]) -> dict[str, Opinion]:
@@ -138,7 +141,7 @@ def _latest_by_text(absolute: Sequence[Opinion]) -> dict[str, Opinion]:
     return {opinion.replies[0].text: opinion for opinion in thumbs}
 
 
-def _pairs_of_thumbs(owner: str, thumbs: dict[str, Opinion]) -> Iterator[Pair]:
+def _pairs_of_thumbs(owner: str, thumbs: dict[str, Opinion]) -> Iterator[DraftComparison]:
     ups = [opinion for opinion in thumbs.values() if opinion.places[0] > 0]
     downs = [opinion for opinion in thumbs.values() if opinion.places[0] < 0]
     for up, down in product(ups, downs):
@@ -147,10 +150,12 @@ def _pairs_of_thumbs(owner: str, thumbs: dict[str, Opinion]) -> Iterator[Pair]:
         weight = 1 / max(len(ups), len(downs))
         at = max(up.created_at, down.created_at)
         events = tuple(sorted((up.event_id, down.event_id)))
-        yield Pair(name, a, b, label, "thumbs", weight, None, at, events)
+        yield DraftComparison(name, a, b, label, "thumbs", weight, None, at, events)
 
 
-def _by_text(a: Reply, b: Reply, label: Label) -> tuple[Reply, Reply, Label]:
+def _by_text(
+    a: JudgedReply, b: JudgedReply, label: Label
+) -> tuple[JudgedReply, JudgedReply, Label]:
     """Replies that were not shown side by side: their texts say which is A, else A always wins."""
     return (a, b, label) if a.text <= b.text else (b, a, _flipped(label))
 
@@ -159,12 +164,12 @@ def _flipped(label: Label) -> Label:
     return "tie" if label == "tie" else "b" if label == "a" else "a"
 
 
-def _most_direct(proposed: Sequence[Pair]) -> list[Pair]:
+def _most_direct(proposed: Sequence[DraftComparison]) -> list[DraftComparison]:
     """One pair for every two different texts: the most direct one, then the latest."""
     different = [pair for pair in proposed if pair.a.text != pair.b.text]
     if len(different) < 2:
         return different
-    best: dict[tuple[str, str], tuple[tuple[int, str, tuple[str, ...]], Pair]] = {}
+    best: dict[tuple[str, str], tuple[tuple[int, str, tuple[str, ...]], DraftComparison]] = {}
     for pair in different:
         one, other = pair.a.text, pair.b.text
         subject = (one, other) if one < other else (other, one)
@@ -176,13 +181,13 @@ def _most_direct(proposed: Sequence[Pair]) -> list[Pair]:
 
 def _singles(
     owner: str, thumbs: dict[str, Opinion], absolute: Sequence[Opinion]
-) -> Iterator[Single]:
+) -> Iterator[DraftUnpaired]:
     """Thumbs that have no opposite to be paired with, and replies found bad together."""
     values = {opinion.places[0] for opinion in thumbs.values()}
     if len(values) == 1:
         for opinion in thumbs.values():
             yield _single(owner, opinion, 0)
-    bad: dict[str, Single] = {}
+    bad: dict[str, DraftUnpaired] = {}
     for opinion in sorted((o for o in absolute if o.source == "both_bad"), key=_age):
         for place, reply in enumerate(opinion.replies):
             if reply.text not in thumbs:
@@ -190,9 +195,9 @@ def _singles(
     yield from bad.values()
 
 
-def _single(owner: str, opinion: Opinion, place: int) -> Single:
+def _single(owner: str, opinion: Opinion, place: int) -> DraftUnpaired:
     reply, good = opinion.replies[place], opinion.places[place] > 0
-    return Single(
+    return DraftUnpaired(
         id=_digest(f"{owner}\n{reply.text}\n{good}\n{opinion.source}"),
         reply=reply,
         good=good,

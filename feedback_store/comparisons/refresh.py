@@ -17,11 +17,11 @@ from typing import Any
 from sqlite_utils import Database
 
 from feedback_store.comparisons.pairing import (
+    DraftComparison,
+    DraftUnpaired,
+    JudgedReply,
     Opinion,
     OpinionSource,
-    Pair,
-    Reply,
-    Single,
     derive,
 )
 from feedback_store.feedback.events import EVENT_TABLES
@@ -128,25 +128,25 @@ def opinions_of(db: Database, up_to: Group) -> Iterator[tuple[Group, Opinion]]:
     bound = {"rater": up_to[0], "prompt": up_to[1]}
     execute = db.conn.execute
     for rater, prompt, event, choice, at, strength, *replies in execute(_CHOICES, bound):
-        a, b = Reply(*replies[:4]), Reply(*replies[4:])
+        a, b = JudgedReply(*replies[:4]), JudgedReply(*replies[4:])
         source: OpinionSource = "both_bad" if choice == "both_bad" else "choice"
         yield (rater, prompt), Opinion(event, source, at, (a, b), _PLACES[choice], strength)
     for _, shown in groupby(execute(_RANKINGS, bound), key=lambda row: row[2]):
         yield _ranking(list(shown))
     for rater, prompt, event, at, text, *old in execute(_EDITS, bound):
-        replies = (Reply(event, text, *old[2:]), Reply(*old))
+        replies = (JudgedReply(event, text, *old[2:]), JudgedReply(*old))
         yield (rater, prompt), Opinion(event, "edit", at, replies, (0, 1))
     for rater, prompt, event, value, at, *reply in execute(_THUMBS, bound):
-        yield (rater, prompt), Opinion(event, "thumb", at, (Reply(*reply),), (value,))
+        yield (rater, prompt), Opinion(event, "thumb", at, (JudgedReply(*reply),), (value,))
     for rater, prompt, event, at, *pair in execute(_RETRIES, bound):
-        replies = (Reply(*pair[:4]), Reply(*pair[4:]))
+        replies = (JudgedReply(*pair[:4]), JudgedReply(*pair[4:]))
         yield (rater, prompt), Opinion(event, "retry", at, replies, (0, 1))
 
 
 def _ranking(rows: Sequence[tuple[Any, ...]]) -> tuple[Group, Opinion]:
     rater, prompt, event, order, at = rows[0][:5]
     place = {label: i for i, group in enumerate(json.loads(order)) for label in group}
-    replies = tuple(Reply(*row[6:]) for row in rows)
+    replies = tuple(JudgedReply(*row[6:]) for row in rows)
     places = tuple(place[row[5]] for row in rows)
     return (rater, prompt), Opinion(event, "ranking", at, replies, places)
 
@@ -232,7 +232,7 @@ def _held_out_raters(db: Database) -> set[str]:
     return {row[0] for row in db.conn.execute("SELECT id FROM raters WHERE held_out")}
 
 
-def _pair_row(group: Group, pair: Pair, held_out: set[str]) -> Values:
+def _pair_row(group: Group, pair: DraftComparison, held_out: set[str]) -> Values:
     """The values of `_PAIR`."""
     prompt = pair.a if pair.a.prompt_id <= pair.b.prompt_id else pair.b
     return (
@@ -252,7 +252,7 @@ def _pair_row(group: Group, pair: Pair, held_out: set[str]) -> Values:
     )
 
 
-def _single_row(group: Group, single: Single, held_out: set[str]) -> Values:
+def _single_row(group: Group, single: DraftUnpaired, held_out: set[str]) -> Values:
     """The values of `_SINGLE`."""
     reply = single.reply
     return (

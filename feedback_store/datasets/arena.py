@@ -14,9 +14,9 @@ from feedback_store.datasets.judgement import (
     LONGEST_NAME,
     PARTED,
     TURNS,
+    ForeignReply,
     Judgement,
     Parts,
-    Reply,
     Skip,
     checked,
     messages_of,
@@ -44,7 +44,7 @@ def read(document: Any) -> Parts:
         return [Skip(TURNS)]
     if sides[0][:-1] != sides[1][:-1]:
         return [Skip(PARTED)]
-    replies = tuple(Reply(s[-1]["content"], m) for s, m in zip(sides, models, strict=True))
+    replies = tuple(ForeignReply(s[-1]["content"], m) for s, m in zip(sides, models, strict=True))
     at = utc(document.get("tstamp"))
     prompt, places = sides[0][:-1], _PLACES[winner]
     return [checked(Judgement(judge, question, prompt, replies, places, created_at=at))]

@@ -29,11 +29,11 @@ from feedback_store.privacy.forgetting import is_forgotten
 from feedback_store.records import (
     Choice,
     Conversation,
-    Demonstration,
     Message,
     Ranking,
     Rater,
     Retry,
+    StoredDemonstration,
     Thumb,
 )
 from feedback_store.sqlite.database import SQLiteFile, translated
@@ -43,7 +43,7 @@ _RECORDS: dict[str, type] = {
     "thumb": Thumb,
     "choice": Choice,
     "ranking": Ranking,
-    "demonstration": Demonstration,
+    "demonstration": StoredDemonstration,
     "retry": Retry,
 }
 FORGOTTEN = "a rater who was forgotten here"

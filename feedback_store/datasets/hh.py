@@ -13,16 +13,16 @@ from typing import Any
 from feedback_store.datasets.judgement import (
     PARTED,
     TURNS,
+    ForeignReply,
     Judgement,
     Parts,
-    Reply,
     Skip,
     checked,
     digest,
     required,
 )
 from feedback_store.errors import InvalidFeedbackError
-from feedback_store.records import ChatMessage, Prompt
+from feedback_store.records import Prompt, PromptMessage
 
 _SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -36,7 +36,7 @@ def read(document: Any) -> Parts:
     if chosen[:-1] != rejected[:-1]:
         return [Skip(PARTED)]
     opening = digest(chosen[0]["content"])
-    replies = Reply(chosen[-1]["content"]), Reply(rejected[-1]["content"])
+    replies = ForeignReply(chosen[-1]["content"]), ForeignReply(rejected[-1]["content"])
     return [checked(Judgement(opening, opening, chosen[:-1], replies, (0, 1)))]
 
 
@@ -45,4 +45,4 @@ def _turns(document: Any, name: str) -> Prompt:
     if before.strip() or not rest:
         raise InvalidFeedbackError(f"{name!r} does not begin with 'Human:'")
     spoken = zip(rest[::2], rest[1::2], strict=True)
-    return tuple(ChatMessage(role=_ROLES[who], content=text.strip()) for who, text in spoken)
+    return tuple(PromptMessage(role=_ROLES[who], content=text.strip()) for who, text in spoken)

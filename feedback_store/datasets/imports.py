@@ -20,7 +20,7 @@ from sqlite_utils import Database
 from feedback_store.datasets import arena, hh, oasst, ultrafeedback
 from feedback_store.datasets.event_files import FORGOTTEN
 from feedback_store.datasets.files import Malformed, read_documents
-from feedback_store.datasets.judgement import Judgement, Reply, Skip, digest
+from feedback_store.datasets.judgement import ForeignReply, Judgement, Skip, digest
 from feedback_store.datasets.spool import Spool
 from feedback_store.errors import (
     FeedbackStoreError,
@@ -247,7 +247,7 @@ def _message(name: str, conversation: str, parent: str | None, role: str, conten
     } | unknown
 
 
-def _shuffled(name: str, judgement: Judgement) -> tuple[list[Reply], list[int] | None]:
+def _shuffled(name: str, judgement: Judgement) -> tuple[list[ForeignReply], list[int] | None]:
     """The replies from left to right, as a hash has it, and the place of each."""
     texts = [reply.content for reply in judgement.replies]
     order = sorted(range(len(texts)), key=lambda i: (digest(name, texts[i]), i))

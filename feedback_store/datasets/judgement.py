@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from feedback_store.errors import InvalidFeedbackError
-from feedback_store.records import ROLES, ChatMessage, Prompt
+from feedback_store.records import ROLES, Prompt, PromptMessage
 from feedback_store.sqlite.ids import iso_utc
 
 MOST_REPLIES = 26  # labels are letters
@@ -25,7 +25,7 @@ TURNS = "the speakers do not take turns"
 PARTED = "the conversations part before the last reply"
 
 
-class Reply(NamedTuple):
+class ForeignReply(NamedTuple):
     """One of the replies judged, and the model that made it, if the file says."""
 
     content: str
@@ -50,7 +50,7 @@ class Judgement:
     rater: str
     conversation: str
     prompt: Prompt
-    replies: tuple[Reply, ...]
+    replies: tuple[ForeignReply, ...]
     places: tuple[int, ...] | None
     strength: float | None = None
     created_at: str | None = None
@@ -141,11 +141,11 @@ def _alternating(count: int) -> list[str]:
     return ["assistant" if i % 2 else "user" for i in range(count)]
 
 
-def _message(item: Any, name: str) -> ChatMessage:
+def _message(item: Any, name: str) -> PromptMessage:
     role, content = required(item, "role", str), required(item, "content", str)
     if role not in ROLES:
         raise InvalidFeedbackError(f"{name!r} has a message of {shown(role)}")
-    return ChatMessage(role=role, content=content)
+    return PromptMessage(role=role, content=content)
 
 
 def _is_number(value: Any) -> bool:

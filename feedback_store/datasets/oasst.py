@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from feedback_store.datasets.judgement import (
+    ForeignReply,
     Judgement,
     Parts,
-    Reply,
     Skip,
     checked,
     digest,
@@ -24,7 +24,7 @@ from feedback_store.datasets.judgement import (
     utc,
 )
 from feedback_store.errors import InvalidFeedbackError
-from feedback_store.records import ChatMessage, Prompt
+from feedback_store.records import Prompt, PromptMessage
 
 DELETED = "a deleted message"
 SPAM = "a message that reviewers refused"
@@ -79,7 +79,7 @@ def _walk(root: Any, name: str) -> Iterator[Judgement | Skip]:
         if (skip := _unusable(node)) is not None:
             yield skip
             continue
-        path = (*above, ChatMessage(role=_ROLES[node["role"]], content=node["text"]))
+        path = (*above, PromptMessage(role=_ROLES[node["role"]], content=node["text"]))
         replies = node.get("replies") or []
         for reply in replies:
             _check_message(reply)
@@ -96,7 +96,7 @@ def _ranking(replies: Sequence[Any], name: str, prompt: Prompt) -> Iterator[Judg
     if len(ranked) < 2:
         return
     places = ranks([required(reply, "rank", int) for reply in ranked])
-    said = tuple(Reply(reply["text"], reply.get("model_name")) for reply in ranked)
+    said = tuple(ForeignReply(reply["text"], reply.get("model_name")) for reply in ranked)
     times = [utc(reply.get("created_date")) for reply in ranked]
     at = max((time for time in times if time is not None), default=None)
     yield checked(Judgement(name, name, prompt, said, places, created_at=at))

@@ -19,10 +19,10 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from feedback_store.errors import InvalidFeedbackError
-from feedback_store.feedback.conversations import HIDDEN_CONVERSATIONS, path_to
+from feedback_store.feedback.conversations import GOLD_CONVERSATIONS, path_to
 from feedback_store.feedback.events import HEARD, owners_agree, prompt_of
 from feedback_store.raters.standing import rater_weights
-from feedback_store.records import SPLITS, Comparison, Demonstration, Unpaired
+from feedback_store.records import SPLITS, StoredComparison, StoredDemonstration, StoredUnpaired
 from feedback_store.splits import split_of
 from feedback_store.sqlite.ids import iso_utc
 from feedback_store.sqlite.rows import Row, first, one_of, stream, to_record
@@ -60,7 +60,7 @@ _PROMPTS = f"""SELECT messages.id, messages.created_at, raters.id AS rater, {_SP
     FROM (SELECT min(messages.rowid) AS place FROM messages
         JOIN conversations ON conversations.id = conversation_id
         JOIN raters ON raters.id = conversations.rater_id
-        WHERE role = 'user' AND {HEARD} AND conversation_id NOT IN ({HIDDEN_CONVERSATIONS})
+        WHERE role = 'user' AND {HEARD} AND conversation_id NOT IN ({GOLD_CONVERSATIONS})
         AND (:split IS NULL OR {_SPLIT} = :split) AND (:rater IS NULL OR raters.id = :rater)
         AND (:since IS NULL OR messages.created_at >= :since)
         GROUP BY path_hash)
@@ -185,7 +185,7 @@ def _unpaired(
 
 def _comparisons(
     db: Database, options: ExportOptions, left_out: Counter[str]
-) -> Iterator[tuple[Row, Comparison]]:
+) -> Iterator[tuple[Row, StoredComparison]]:
     """The selected comparisons that are no ties."""
     for item in read_comparisons(db, split=options.one_split):
         facts = _facts(item, item.source, item.split, item.weight) | {"strength": item.strength}
@@ -202,7 +202,7 @@ def _demonstrations(
 ) -> Iterator[tuple[Row, Row]]:
     weights = rater_weights(db)
     for row in stream(db, _DEMONSTRATIONS):
-        item = to_record(Demonstration, row)
+        item = to_record(StoredDemonstration, row)
         split = split_of(item.prompt, held_out_rater=bool(row["held_out"]))
         source = "demonstration" if item.message_id is None else "edit"
         facts = _facts(item, source, split, weights.get(item.rater_id, 1.0))
@@ -249,7 +249,10 @@ def _taken(db: Database, form: str, facts: Row, options: ExportOptions) -> bool:
 
 
 def _facts(
-    item: Comparison | Unpaired | Demonstration, source: str, split: str, weight: float
+    item: StoredComparison | StoredUnpaired | StoredDemonstration,
+    source: str,
+    split: str,
+    weight: float,
 ) -> dict[str, Any]:
     return {
         "id": item.id,
@@ -262,7 +265,7 @@ def _facts(
     }
 
 
-def _single(item: Comparison | Unpaired, response: str, *, good: bool) -> Row:
+def _single(item: StoredComparison | StoredUnpaired, response: str, *, good: bool) -> Row:
     return {"prompt": list(item.prompt), "completion": _said(response), "label": good}
 
 

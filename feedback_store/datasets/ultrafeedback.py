@@ -14,9 +14,9 @@ from typing import Any
 from feedback_store.datasets.judgement import (
     PARTED,
     TURNS,
+    ForeignReply,
     Judgement,
     Parts,
-    Reply,
     Skip,
     checked,
     digest,
@@ -25,7 +25,7 @@ from feedback_store.datasets.judgement import (
     score,
 )
 from feedback_store.errors import InvalidFeedbackError
-from feedback_store.records import ChatMessage, Prompt
+from feedback_store.records import Prompt, PromptMessage
 
 CONTRADICTION = "the chosen reply has the lower score"
 
@@ -46,12 +46,12 @@ def read(document: Any) -> Parts:
         return [Skip(CONTRADICTION)]
     places = (0, 0) if strength == 0 else (0, 1)
     opening = digest(*(message["content"] for message in prompt))
-    replies = Reply(chosen[-1]["content"]), Reply(rejected[-1]["content"])
+    replies = ForeignReply(chosen[-1]["content"]), ForeignReply(rejected[-1]["content"])
     return [checked(Judgement(opening, opening, prompt, replies, places, strength or None))]
 
 
 def _prompt(document: Any) -> Prompt:
     prompt = required(document, "prompt", str, list, tuple)
     if isinstance(prompt, str):
-        return (ChatMessage(role="user", content=prompt),)
+        return (PromptMessage(role="user", content=prompt),)
     return messages_of(document, "prompt")

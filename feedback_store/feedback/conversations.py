@@ -39,9 +39,9 @@ from feedback_store.sqlite.rows import (
 # Of the first raters nobody is held out: a service for few would learn from none of them.
 FEWEST_RATERS_TO_HOLD_OUT_ONE = 20
 
-# Conversations that hold a hidden test, so nobody's own words. CROSS JOIN keeps SQLite from reading
-# all messages for the few tests; a condition on `candidates` may be added at the end.
-HIDDEN_CONVERSATIONS = """SELECT messages.conversation_id FROM candidates
+# Conversations that hold a gold question, so nobody's own words. CROSS JOIN keeps SQLite from
+# reading all messages for the few tests; a condition on `candidates` may be added at the end.
+GOLD_CONVERSATIONS = """SELECT messages.conversation_id FROM candidates
     CROSS JOIN messages ON messages.id = prompt_message_id WHERE gold IS NOT NULL"""
 
 _PATH_SQL = """
@@ -66,12 +66,12 @@ def audit(db: Database, action: str, **detail: Any) -> None:
     insert(db, "audit", {"at": utc_now(), "action": action, "detail": detail})
 
 
-def refuse_hidden_test(db: Database, message: Row) -> None:
-    """Refuse evidence about a reply that belongs to a hidden test."""
+def refuse_gold_question(db: Database, message: Row) -> None:
+    """Refuse evidence about a reply that belongs to a gold question."""
     sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
     if message["candidates_id"] is not None and first(db, sql, [message["candidates_id"]]):
         raise InvalidFeedbackError(
-            f"message {message['id']!r} belongs to a hidden test; "
+            f"message {message['id']!r} belongs to a gold question; "
             "nothing but a choice or a ranking answers that."
         )
 
@@ -197,7 +197,7 @@ class Conversations:
             prompt_message_id: The message that they answer.
             replies: What is shown, from left to right.
             rater_id: To whom.
-            gold: The label of the one known to be best: a hidden test of the rater, which never
+            gold: The label of the one known to be best: a gold question of the rater, which never
                 becomes a comparison.
         """
         if not 2 <= len(replies) <= len(string.ascii_lowercase):
@@ -240,9 +240,9 @@ class Conversations:
             return to_record(Conversation, require(db, "conversations", conversation_id))
 
     def conversations(self, rater_id: str) -> list[Conversation]:
-        """A rater's conversations, newest first, without those of hidden tests."""
+        """A rater's conversations, newest first, without those of gold questions."""
         sql = f"""SELECT * FROM conversations WHERE rater_id = ?
-            AND id NOT IN ({HIDDEN_CONVERSATIONS} AND candidates.rater_id = ?)
+            AND id NOT IN ({GOLD_CONVERSATIONS} AND candidates.rater_id = ?)
             ORDER BY created_at DESC, id DESC"""
         with self._file.read() as db:
             return [to_record(Conversation, row) for row in rows(db, sql, [rater_id, rater_id])]
@@ -352,7 +352,7 @@ def _note_retry(db: Database, message: Message, retry_of: str) -> None:
             f"message {retry_of!r} answers another message than {message.id!r}; "
             "a retry answers the same one."
         )
-    refuse_hidden_test(db, old)
+    refuse_gold_question(db, old)
     if first(db, "SELECT 1 FROM retries WHERE message_id = ?", [message.id]):
         return
     conversation = require(db, "conversations", message.conversation_id)

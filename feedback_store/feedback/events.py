@@ -11,15 +11,15 @@ from typing import Any
 from sqlite_utils import Database
 
 from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
-from feedback_store.feedback.conversations import path_to, refuse_hidden_test
+from feedback_store.feedback.conversations import path_to, refuse_gold_question
 from feedback_store.records import (
     CHOICES,
     SPLITS,
-    ChatMessage,
     Choice,
-    Demonstration,
     Message,
+    PromptMessage,
     Ranking,
+    StoredDemonstration,
     Thumb,
 )
 from feedback_store.splits import prompt_hash, split_of, text_hash
@@ -67,7 +67,7 @@ def owners_agree(messages: str) -> str:
 
 _PROMPT_OF_MESSAGE = """SELECT parent.path_hash FROM messages
     LEFT JOIN messages AS parent ON parent.id = messages.parent_id WHERE messages.id = ?"""
-# What is said of a hidden test is on no prompt, so that no comparison is derived from it.
+# What is said of a gold question is on no prompt, so that no comparison is derived from it.
 _PROMPT_OF_CANDIDATES = """SELECT CASE WHEN gold IS NULL THEN path_hash END FROM candidates
     JOIN messages ON messages.id = prompt_message_id WHERE candidates.id = ?"""
 
@@ -152,9 +152,9 @@ class Events:
         content: str,
         *,
         message_id: str | None = None,
-        prompt: Sequence[ChatMessage] | None = None,
+        prompt: Sequence[PromptMessage] | None = None,
         idempotency_key: str,
-    ) -> Demonstration:
+    ) -> StoredDemonstration:
         """Record a response written by a rater, in place of `message_id` or to `prompt`."""
         if not content.strip():
             raise InvalidFeedbackError("a demonstration cannot be empty; write a response.")
@@ -172,7 +172,7 @@ class Events:
             text = {"prompt": checked_prompt(said), "content": content}
             return _record(db, "demonstrations", about, text, idempotency_key)
 
-        return to_record(Demonstration, self._file.run(work))
+        return to_record(StoredDemonstration, self._file.run(work))
 
     def current_thumb(self, message_id: str, rater_id: str) -> Thumb | None:
         """A rater's thumb on a response, unless taken back."""
@@ -188,12 +188,12 @@ class Events:
             row = _current(db, "choices", about)
         return to_record(Choice, row) if row is not None else None
 
-    def current_demonstration(self, message_id: str, rater_id: str) -> Demonstration | None:
+    def current_demonstration(self, message_id: str, rater_id: str) -> StoredDemonstration | None:
         """What a rater wrote in place of a response, if there is something."""
         about = {"message_id": message_id, "rater_id": rater_id}
         with self._file.read() as db:
             row = _current(db, "demonstrations", about)
-        return to_record(Demonstration, row) if row is not None else None
+        return to_record(StoredDemonstration, row) if row is not None else None
 
     def thumbs(self) -> list[Thumb]:
         """All thumbs that stand, oldest first."""
@@ -210,7 +210,7 @@ class Events:
         with self._file.read() as db:
             return [to_record(Ranking, row) for row in _standing(db, "rankings")]
 
-    def demonstrations(self, *, split: str | None = None) -> list[Demonstration]:
+    def demonstrations(self, *, split: str | None = None) -> list[StoredDemonstration]:
         """All demonstrations that stand and whose raters are heard, oldest first.
 
         `split` keeps one of `SPLITS`: those of a held-out question or rater are not for training.
@@ -220,7 +220,7 @@ class Events:
             standing = _standing(
                 db, "demonstrations", f"AND {HEARD} AND {owners_agree('demonstrations.message_id')}"
             )
-            found = [to_record(Demonstration, row) for row in standing]
+            found = [to_record(StoredDemonstration, row) for row in standing]
             raters = rows(db, "SELECT id FROM raters WHERE held_out")
         held_out = {row["id"] for row in raters}
         return [
@@ -230,9 +230,9 @@ class Events:
         ]
 
 
-def prompt_of(path: Sequence[Message]) -> tuple[ChatMessage, ...]:
+def prompt_of(path: Sequence[Message]) -> tuple[PromptMessage, ...]:
     """What a model would see of a path of messages."""
-    return tuple(ChatMessage(role=message.role, content=message.content) for message in path)
+    return tuple(PromptMessage(role=message.role, content=message.content) for message in path)
 
 
 def _standing(db: Database, table: str, condition: str = "") -> list[Row]:
@@ -318,7 +318,7 @@ def _require_response(db: Database, message_id: str) -> Row:
         raise InvalidFeedbackError(
             f"message {message_id!r} is from the {message['role']}; only responses are judged."
         )
-    refuse_hidden_test(db, message)
+    refuse_gold_question(db, message)
     return message
 
 
@@ -339,8 +339,8 @@ def check_labels(db: Database, candidates_id: str, groups: Sequence[Sequence[str
         )
 
 
-def checked_prompt(prompt: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+def checked_prompt(prompt: Sequence[PromptMessage]) -> tuple[PromptMessage, ...]:
     """A prompt with nothing but its roles and texts, at least one."""
     if not prompt:
         raise InvalidFeedbackError("a demonstration needs a prompt; give at least one message.")
-    return tuple(ChatMessage(role=item["role"], content=item["content"]) for item in prompt)
+    return tuple(PromptMessage(role=item["role"], content=item["content"]) for item in prompt)

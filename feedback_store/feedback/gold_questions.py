@@ -1,7 +1,7 @@
-"""Hidden tests: comparisons whose better reply is known, given to a rater now and then.
+"""Gold questions: comparisons whose better reply is known, given to a rater now and then.
 
 A test has a prompt of its own, so it stands in a conversation of its own, which lists, counts,
-search and exports of prompts leave out (`conversations.HIDDEN_CONVERSATIONS`). Invariants: a rater
+search and exports of prompts leave out (`conversations.GOLD_CONVERSATIONS`). Invariants: a rater
 has at most one open test, which is the same until it is answered, and never takes the same one
 twice, unless the retention sweep deleted it meanwhile; which side the better reply stands on is
 drawn by lot; an answer never becomes a comparison (`derivation` leaves it out), but is counted by
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from feedback_store.feedback.conversations import Conversations
-from feedback_store.records import CandidateReply, ChatMessage
+from feedback_store.records import CandidateReply, PromptMessage
 from feedback_store.splits import prompt_hash
 from feedback_store.sqlite.rows import Row, first, rows, scalar
 
@@ -32,15 +32,15 @@ _JUDGED = f"""SELECT count(*) FROM candidates
 class GoldItem:
     """A prompt with two replies, of which everybody who reads them will prefer one."""
 
-    prompt: tuple[ChatMessage, ...]
+    prompt: tuple[PromptMessage, ...]
     better: str
     worse: str
 
 
-class HiddenTests(Conversations):
-    """The hidden tests of a store."""
+class GoldQuestions(Conversations):
+    """The gold questions of a store."""
 
-    def hidden_test(self, rater_id: str, items: Sequence[GoldItem], *, every: int) -> str | None:
+    def gold_question(self, rater_id: str, items: Sequence[GoldItem], *, every: int) -> str | None:
         """The candidates of a rater's open test, of a new one if it is time, or None.
 
         Args:
@@ -56,8 +56,8 @@ class HiddenTests(Conversations):
             found, unseen = _state(db, rater_id, items, every)  # another tab may have been quicker
             return found or (self._begin(rater_id, secrets.choice(unseen)) if unseen else None)
 
-    def is_hidden_test(self, candidates_id: str) -> bool:
-        """Whether candidates are a hidden test; unknown ones are none."""
+    def is_gold_question(self, candidates_id: str) -> bool:
+        """Whether candidates are a gold question; unknown ones are none."""
         sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
         with self._file.read() as db:
             return first(db, sql, [candidates_id]) is not None

@@ -1,4 +1,4 @@
-"""Full-text search over all conversations but those of hidden tests, for operators.
+"""Full-text search over all conversations but those of gold questions, for operators.
 
 Any text is a query: its words are looked for as they are, all of them, whatever the case and the
 accents; there is no syntax to get wrong. The index is kept by triggers (`migration_0003`), so it
@@ -8,7 +8,7 @@ holds what `messages` holds in every transaction.
 from dataclasses import dataclass
 
 from feedback_store.errors import InvalidFeedbackError
-from feedback_store.feedback.conversations import HIDDEN_CONVERSATIONS
+from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import rows, to_record
 
@@ -23,7 +23,7 @@ _SEARCH = f"""SELECT messages.conversation_id, messages.id AS message_id, conver
     JOIN searchable ON searchable.number = message_search.rowid
     JOIN messages ON messages.id = searchable.message_id
     JOIN conversations ON conversations.id = messages.conversation_id
-    WHERE message_search MATCH ? AND conversations.id NOT IN ({HIDDEN_CONVERSATIONS})
+    WHERE message_search MATCH ? AND conversations.id NOT IN ({GOLD_CONVERSATIONS})
     ORDER BY message_search.rank, message_search.rowid DESC LIMIT ?"""
 
 

@@ -6,8 +6,8 @@ does not matter where they were shown. Results do not depend on the order of the
 A camp is a group whose members agree with each other and, more often than coins would, say the
 opposite of everybody else: made-up accounts under one hand. It is told from a mere difference of
 taste by that "opposite": people who like other things still agree with others on most pairs. Nobody
-can tell from agreement alone which of two camps is right, so the smaller one is held; hidden tests
-are what is left against a crowd that outnumbers the others.
+can tell from agreement alone which of two camps is right, so the smaller one is held; gold
+questions are what is left against a crowd that outnumbers the others.
 """
 
 import math
@@ -34,7 +34,7 @@ _MEMBER_Z = 2.0
 Array = np.ndarray[Any, Any]
 
 
-class Judgement(NamedTuple):
+class PairVote(NamedTuple):
     """One rater's opinion of two texts on one prompt, which together are its subject."""
 
     subject: tuple[str, str, str]  # hashes: of the prompt, of the two texts in order
@@ -42,12 +42,12 @@ class Judgement(NamedTuple):
     verdict: int  # 1: the first text is better; -1: the second; 0: a tie
 
 
-def judgement(rater_id: str, prompt: str, texts: tuple[str, str], label: str) -> Judgement:
+def judgement(rater_id: str, prompt: str, texts: tuple[str, str], label: str) -> PairVote:
     """The judgement that a comparison is; `texts` are hashes as shown, `label` is a, b or tie."""
     verdict = {"a": 1, "b": -1, "tie": 0}[label]
     if texts[0] > texts[1]:
         texts, verdict = (texts[1], texts[0]), -verdict
-    return Judgement((prompt, *texts), rater_id, verdict)
+    return PairVote((prompt, *texts), rater_id, verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Agreement:
     reason: str | None = None
 
 
-def agreement(judgements: Iterable[Judgement], *, seed: int = 0) -> Agreement:
+def agreement(judgements: Iterable[PairVote], *, seed: int = 0) -> Agreement:
     """How far raters agree on the labels a, b and tie.
 
     Source:
@@ -96,7 +96,7 @@ def _why_unknown(subjects: int) -> str:
     return "all judgements are the same, so agreement cannot be told from a habit"
 
 
-def _units(shared: list[Judgement]) -> pd.DataFrame:
+def _units(shared: list[PairVote]) -> pd.DataFrame:
     """A column for each subject. Alpha does not ask who judged, so the rows are first come."""
     columns: dict[tuple[str, str, str], list[float]] = {}
     for vote in shared:
@@ -108,10 +108,10 @@ def _units(shared: list[Judgement]) -> pd.DataFrame:
     )
 
 
-class Votes:
+class VoteArrays:
     """Decided judgements as arrays: vote v is of rater `who[v]` on subject `what[v]`."""
 
-    def __init__(self, judgements: Iterable[Judgement]) -> None:
+    def __init__(self, judgements: Iterable[PairVote]) -> None:
         decided = sorted(vote for vote in judgements if vote.verdict)
         self.raters = sorted({vote.rater_id for vote in decided})
         rater_at = {rater: i for i, rater in enumerate(self.raters)}
@@ -121,7 +121,7 @@ class Votes:
         self.what = np.array([subject_at[vote.subject] for vote in decided], dtype=np.intp)
         self.verdict = np.array([vote.verdict for vote in decided], dtype=float)  # (V,) +1 or -1
 
-    def of(self, raters: Collection[str]) -> "Votes":
+    def of(self, raters: Collection[str]) -> "VoteArrays":
         """The votes of these raters only."""
         kept = np.array([rater in raters for rater in self.raters], dtype=bool)
         votes = copy(self)
@@ -137,7 +137,7 @@ class Votes:
         return csr_array((self.verdict, places), dtype=float)
 
 
-def shares_agreeing(votes: Votes) -> Mapping[str, float]:
+def shares_agreeing(votes: VoteArrays) -> Mapping[str, float]:
     """Of each rater's meetings with another on the same subject, the share that agrees."""
     if not votes.raters:
         return {}
@@ -152,7 +152,7 @@ def shares_agreeing(votes: Votes) -> Mapping[str, float]:
     }
 
 
-def opposing_camp(votes: Votes) -> frozenset[str]:
+def opposing_camp(votes: VoteArrays) -> frozenset[str]:
     """The raters of the smaller of two opposite camps; empty if there are none.
 
     With everybody's verdicts coins, each meeting of two raters agrees or not by half and half and

@@ -1,4 +1,4 @@
-"""What each rater did by themselves, read from the store: hidden tests, sides, speed, repetition.
+"""What each rater did by themselves, read from the store: gold questions, sides, speed, repetition.
 
 Only counts are made here; `reliability` decides what they mean. Where the limits of speed lie is
 said here and nowhere else, because the counting needs them. Whatever came before a rater's last
@@ -114,7 +114,7 @@ _COPIES = f"""WITH {RELEASED}, texts AS (
     SELECT rater_id, max(prompts) AS copies, sum(prompts) AS written FROM texts GROUP BY 1"""
 
 
-class Evidence(NamedTuple):
+class Behaviour(NamedTuple):
     """What a rater did, beside judging what others judged too."""
 
     rater_id: str
@@ -131,7 +131,7 @@ class Evidence(NamedTuple):
     written: int = 0  # ... among all prompts answered
 
 
-_COUNTED = [name for name in Evidence._fields if name not in ("rater_id", "quarantined")]
+_COUNTED = [name for name in Behaviour._fields if name not in ("rater_id", "quarantined")]
 
 
 def releases(db: Database) -> dict[str, str]:
@@ -139,7 +139,7 @@ def releases(db: Database) -> dict[str, str]:
     return {rater: row["at"] for rater, row in _by_rater(db, _RELEASES).items()}
 
 
-def evidence(db: Database) -> list[Evidence]:
+def evidence(db: Database) -> list[Behaviour]:
     """What each rater did who may be assessed; it may take seconds, so not while others wait."""
     measured = [_by_rater(db, sql) for sql in (_GOLD, _BURSTS, _COPIES)]
     found = []
@@ -148,12 +148,12 @@ def evidence(db: Database) -> list[Evidence]:
         for by_rater in measured:
             counts |= by_rater.get(row["id"], {})
         numbers = {name: int(counts[name]) for name in _COUNTED}
-        found.append(Evidence(row["id"], quarantined=bool(row["quarantined"]), **numbers))
+        found.append(Behaviour(row["id"], quarantined=bool(row["quarantined"]), **numbers))
     return found
 
 
 def gold_results(db: Database) -> dict[str, Row]:
-    """`gold_right` and `gold_total` since the last release, of each rater who took hidden tests."""
+    """`gold_right` and `gold_total` since the last release, by rater."""
     found = _by_rater(db, _GOLD)
     return {rater: {name: int(row[name]) for name in NO_GOLD} for rater, row in found.items()}
 

@@ -1,15 +1,13 @@
 """How far a rater's word can be relied on, and who is to be quarantined: pure functions.
 
-A rater says what is right with probability q. What is known of q: a prior, hidden tests, and where
-others judged the same two texts, how likely each verdict is right by theirs alone. q is 1/2 for a
-coin and below it for someone who says the opposite of what they find. Invariants: nobody who shares
-nothing with others and took no test is doubted; a few judgements move a rater little; results do
-not depend on the order of raters or judgements.
-
-The others' skills come from Dawid and Skene's model as crowd-kit fits it (its Noisy Bradley-Terry
-would fit preferences better, but version 1.4.2 climbs along a wrong gradient of skills and biases).
-crowd-kit has no prior, so it is given as judgements of made-up tasks with known answers, to which
-the hidden tests are added.
+A rater says what is right with probability q. What is known of q: a prior, gold questions, and
+where others judged the same two texts, how likely each verdict is right by theirs alone. q is 1/2
+for a coin and below it for someone who says the opposite of what they find. Invariants: nobody who
+shares nothing with others and took no test is doubted; a few judgements move a rater little;
+results do not depend on the order of raters or judgements. The others' skills come from Dawid and
+Skene's model as crowd-kit fits it (its Noisy Bradley-Terry would fit preferences better, but
+version 1.4.2 climbs along a wrong gradient of skills and biases). crowd-kit has no prior, so it is
+given as judgements of made-up tasks with known answers, to which the gold questions are added.
 """
 
 import statistics
@@ -23,8 +21,14 @@ from crowdkit.aggregation.classification.dawid_skene import DawidSkene
 from scipy.special import expit, logit
 from scipy.stats import binomtest
 
-from feedback_store.raters.agreement import Array, Judgement, Votes, opposing_camp, shares_agreeing
-from feedback_store.raters.behaviour import MOST_VOTES, WITHIN_S, Evidence
+from feedback_store.raters.agreement import (
+    Array,
+    PairVote,
+    VoteArrays,
+    opposing_camp,
+    shares_agreeing,
+)
+from feedback_store.raters.behaviour import MOST_VOTES, WITHIN_S, Behaviour
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,8 @@ class RaterReport:
 
 
 def assess(
-    evidence: Sequence[Evidence],
-    judgements: Iterable[Judgement],
+    evidence: Sequence[Behaviour],
+    judgements: Iterable[PairVote],
     settings: QualitySettings | None = None,
 ) -> list[RaterReport]:
     """Assess every rater, sorted by id.
@@ -85,7 +89,7 @@ def assess(
         settings: The defaults if None.
     """
     settings = settings or QualitySettings()
-    votes = Votes(judgements)
+    votes = VoteArrays(judgements)
     reasons = {e.rater_id: _behaviour(e, evidence, settings) for e in evidence}
     heard = {e.rater_id for e in evidence if not (e.quarantined or reasons[e.rater_id])}
     camp = opposing_camp(votes.of(heard))
@@ -102,7 +106,7 @@ def assess(
 
 
 def _report(
-    e: Evidence,
+    e: Behaviour,
     others: Array,
     agreement: float | None,
     reason: str | None,
@@ -141,7 +145,7 @@ def _contrariness(shared: int, contrary: float, settings: QualitySettings) -> st
     )
 
 
-def _reliability(mean: float, e: Evidence, settings: QualitySettings) -> float:
+def _reliability(mean: float, e: Behaviour, settings: QualitySettings) -> float:
     """1 for whoever is right as often as expected, 0 for a coin or worse; fast choices count 0."""
     expected = settings.prior_right / (settings.prior_right + settings.prior_wrong)
     skill = (mean - 0.5) / (expected - 0.5)
@@ -152,10 +156,10 @@ def _reliability(mean: float, e: Evidence, settings: QualitySettings) -> float:
 # -- what a rater does by themselves ---------------------------------------------------------------
 
 
-def _behaviour(e: Evidence, all_of: Sequence[Evidence], settings: QualitySettings) -> str | None:
+def _behaviour(e: Behaviour, all_of: Sequence[Behaviour], settings: QualitySettings) -> str | None:
     """Why a rater is to be quarantined whatever the others say."""
     if e.gold_total >= settings.fewest_gold and e.gold_right / e.gold_total < settings.gold_share:
-        return f"right in only {e.gold_right} of {e.gold_total} hidden tests"
+        return f"right in only {e.gold_right} of {e.gold_total} gold questions"
     alarm = settings.false_alarms / len(all_of)
     side = max(e.left, e.sided - e.left)
     if (
@@ -169,23 +173,23 @@ def _behaviour(e: Evidence, all_of: Sequence[Evidence], settings: QualitySetting
     return _mechanical(e, settings)
 
 
-def _mechanical(e: Evidence, settings: QualitySettings) -> str | None:
+def _mechanical(e: Behaviour, settings: QualitySettings) -> str | None:
     """What nobody does again and again who reads: one text for everything, too many votes."""
     if e.copies >= settings.fewest_copies and e.copies >= settings.copied_share * e.written:
         return _copying(e)
     return _hurrying(e) if e.bursts >= settings.fewest_bursts else None
 
 
-def _copying(e: Evidence) -> str:
+def _copying(e: Behaviour) -> str:
     return f"wrote the same answer to {e.copies} of {e.written} different prompts"
 
 
-def _hurrying(e: Evidence) -> str:
+def _hurrying(e: Behaviour) -> str:
     often = "" if e.bursts == 1 else f" on {e.bursts} occasions"
     return f"gave more than {MOST_VOTES} votes within {WITHIN_S:g} seconds{often}"
 
 
-def _notes(e: Evidence, all_of: Sequence[Evidence], settings: QualitySettings) -> tuple[str, ...]:
+def _notes(e: Behaviour, all_of: Sequence[Behaviour], settings: QualitySettings) -> tuple[str, ...]:
     """What is no accident but may be honest, a habit or an upload: the comparisons stay."""
     notes = []
     bias = float(logit((e.left + 0.5) / (e.sided + 1)) - logit(usual_left(all_of)))
@@ -200,31 +204,31 @@ def _notes(e: Evidence, all_of: Sequence[Evidence], settings: QualitySettings) -
     return tuple(notes)
 
 
-def usual_left(all_of: Sequence[Evidence]) -> float:
+def usual_left(all_of: Sequence[Behaviour]) -> float:
     """The left side's usual share: 1/2 where sides are drawn by lot, but they may not have been."""
     shares = [e.left / e.sided for e in all_of if e.sided >= 10]
     return min(0.8, max(0.2, statistics.median(shares))) if len(shares) >= 3 else 0.5
 
 
-def _p_of_side(e: Evidence, usual: float) -> float:
+def _p_of_side(e: Behaviour, usual: float) -> float:
     return float(binomtest(e.left, e.sided, usual).pvalue) if e.sided else 1.0
 
 
-def _side(e: Evidence) -> str:
+def _side(e: Behaviour) -> str:
     return "left" if 2 * e.left > e.sided else "right"
 
 
 # -- what the others say ---------------------------------------------------------------------------
 
 
-def _known(e: Evidence, settings: QualitySettings) -> tuple[float, float]:
-    """Judgements right and wrong by the prior and the hidden tests."""
+def _known(e: Behaviour, settings: QualitySettings) -> tuple[float, float]:
+    """Judgements right and wrong by the prior and the gold questions."""
     wrong = e.gold_total - e.gold_right
     return settings.prior_right + e.gold_right, settings.prior_wrong + wrong
 
 
 def _skills(
-    votes: Votes, evidence: Iterable[Evidence], settings: QualitySettings
+    votes: VoteArrays, evidence: Iterable[Behaviour], settings: QualitySettings
 ) -> dict[str, float]:
     """The probability that a rater is right, for those whose votes these are.
 
@@ -256,7 +260,7 @@ def _skills(
 
 
 def _probabilities(
-    votes: Votes, skills: Mapping[str, float], settings: QualitySettings
+    votes: VoteArrays, skills: Mapping[str, float], settings: QualitySettings
 ) -> dict[str, Array]:
     """How probably each verdict is right by the other raters' verdicts, by rater.
 
@@ -288,7 +292,7 @@ def _posterior(right: Array, known: tuple[float, float]) -> tuple[float, float]:
 
     Args:
         right: The probability that each shared verdict is right, by the others'. (shared,)
-        known: Judgements right and wrong by the prior and the hidden tests.
+        known: Judgements right and wrong by the prior and the gold questions.
     """
     log_density = (known[0] - 1) * np.log(_Q) + (known[1] - 1) * np.log(1 - _Q)
     log_density += np.log(np.outer(_Q, right) + np.outer(1 - _Q, 1 - right)).sum(axis=1)

@@ -35,7 +35,7 @@ from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.rows import Row, require, rows, stream, to_record
 
 if TYPE_CHECKING:  # numpy, scipy and pandas are loaded when raters are assessed, and not before
-    from feedback_store.raters.agreement import Agreement, Judgement
+    from feedback_store.raters.agreement import Agreement, PairVote
     from feedback_store.raters.reliability import RaterReport
 
 # Summed within each table first, along an index that holds nothing else.
@@ -65,7 +65,7 @@ class RaterStanding:
     """A rater as they count now: `said` comparisons of weight, times `weight` in [0, 1].
 
     `decided_by` and `reason` are those of the last quarantine or release, if there was one, and
-    `gold_right` of `gold_total` hidden tests were passed since the last release.
+    `gold_right` of `gold_total` gold questions were passed since the last release.
     """
 
     id: str
@@ -184,7 +184,7 @@ def _standing(
     )
 
 
-def _judgements(db: Database) -> "list[Judgement]":
+def _judgements(db: Database) -> "list[PairVote]":
     from feedback_store.raters.agreement import judgement
 
     return [

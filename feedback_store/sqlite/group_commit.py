@@ -34,7 +34,7 @@ class Writer:
 
     def __init__(self, work: Callable[[Database], Any] | None = None) -> None:
         self.work = work
-        self.batch: Batch | None = None  # the one that the work was done in
+        self.batch: CommitBatch | None = None  # the one that the work was done in
         self.result: Any = None
         # until the work has been done: whoever is to do it may be interrupted at any moment
         self.error: Exception | None = sqlite3.OperationalError("it was interrupted")
@@ -62,7 +62,7 @@ class Writer:
         return self.result
 
 
-class Batch:
+class CommitBatch:
     """The writers in one transaction, waiting for its commit."""
 
     def __init__(self) -> None:
@@ -106,7 +106,9 @@ class GroupCommit:
         self._guard = threading.Lock()  # of the two below
         self._line: deque[Writer] = deque()
         self._turn: Writer | None = None
-        self._batch: Batch | None = None  # the open transaction; whose turn it is may touch it
+        self._batch: CommitBatch | None = (
+            None  # the open transaction; whose turn it is may touch it
+        )
         self._writing_thread: int | None = None
 
     @property
@@ -199,7 +201,7 @@ class GroupCommit:
             self._abort(exc)
             raise
 
-    def _begin(self) -> Batch:
+    def _begin(self) -> CommitBatch:
         """Take the write lock at once: upgrading a read later fails as "locked" under load."""
         self._roll_back()  # what an interrupt may have left open
         try:
@@ -207,7 +209,7 @@ class GroupCommit:
                 self._db.conn.execute("BEGIN IMMEDIATE")
         except TimeoutError as exc:
             raise sqlite3.OperationalError(str(exc)) from exc
-        self._batch = Batch()
+        self._batch = CommitBatch()
         return self._batch
 
     def _commit(self) -> None:
@@ -276,14 +278,14 @@ class GroupCommit:
                 return
             self._do(writer, batch)
 
-    def _next_work(self, batch: Batch) -> Writer | None:
+    def _next_work(self, batch: CommitBatch) -> Writer | None:
         with self._guard:
             if not (self._line and self._line[0].work):
                 return None
             batch.waiting.append(self._line[0])  # first, or an interrupt could lose it
             return self._line.popleft()
 
-    def _do(self, writer: Writer, batch: Batch) -> None:
+    def _do(self, writer: Writer, batch: CommitBatch) -> None:
         """Do a writer's work as part of the batch; what it raises is for the writer to hear."""
         self._writing_thread = threading.get_ident()
         writer.batch = batch

@@ -21,7 +21,7 @@ SCHEMA = (
     "ALTER TABLE messages ADD COLUMN path_hash TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE messages ADD COLUMN text_hash TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE messages ADD COLUMN held_out INTEGER NOT NULL DEFAULT 0",
-    # the label of the reply that is known to be better: a hidden test of the rater, no evidence
+    # the label of the reply that is known to be better: a gold question of the rater, no evidence
     "ALTER TABLE candidates ADD COLUMN gold TEXT",
     # all that a derivation needs of what was shown together: the rows themselves hold long texts
     "CREATE INDEX messages_shown ON messages"

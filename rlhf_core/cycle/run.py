@@ -33,7 +33,7 @@ from rlhf_core.gate.checks import Verdict, check_policy, decide
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base, Quantization
 from rlhf_core.reward.reward_model import RewardModel
-from rlhf_core.training.distributed import agreed
+from rlhf_core.training.distributed import broadcast
 from rlhf_core.training.memory import out_of_memory_in_one_line
 
 
@@ -102,7 +102,7 @@ def help_cycle(
     It reads the data directory, which all processes share, and writes nothing. The arguments are
     those of `run_cycle`. If the first process fails, the launcher ends this one.
     """
-    told: Any = agreed(None)
+    told: Any = broadcast(None)
     cycle_id, served, snapshot = told
     nothing: Any = None  # no store: it is the first process's
     run = Run(nothing, cycle_id, data, settings, served, model=model)
@@ -154,10 +154,10 @@ def _run(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
     started = time.monotonic()
     run.report("snapshot", 1.0)
     run.store.use_comparisons(run.cycle_id, snapshot.ids)
-    agreed((run.cycle_id, run.served, snapshot))
+    broadcast((run.cycle_id, run.served, snapshot))
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
-    if trained.worth_it:
+    if trained.votes_are_informative:
         with run.clock.timed("evaluate"), out_of_memory_in_one_line("gate.max_new_tokens"):
             evaluation = compare_with_served(run, trained)
         checks += check_policy(evaluation, run.settings.gate)

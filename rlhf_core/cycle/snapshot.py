@@ -62,8 +62,8 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
         )
     written, thumbs = store.demonstrations(split="train"), store.unpaired()
     demonstrations = [Demonstration(d.prompt, d.content) for d in written]
-    across: dict[str, list[feedback_store.Comparison]] = {}
-    alone: dict[str, list[feedback_store.Unpaired]] = {}
+    across: dict[str, list[feedback_store.StoredComparison]] = {}
+    alone: dict[str, list[feedback_store.StoredUnpaired]] = {}
     for side in sides:
         across[side], alone[side] = feedback_store.pair_across_raters(
             [thumb for thumb in thumbs if thumb.split == side]
@@ -109,7 +109,7 @@ def fit_prompts(snapshot: Snapshot, base: Base, max_tokens: int) -> Snapshot:
 
 
 def _plain(
-    comparisons: Sequence[feedback_store.Comparison], raters: defaultdict[str, str]
+    comparisons: Sequence[feedback_store.StoredComparison], raters: defaultdict[str, str]
 ) -> tuple[Comparison, ...]:
     """For training: numbers in place of the raters' names, and the pairs of one opinion together.
 
@@ -135,7 +135,7 @@ def _plain(
     )
 
 
-def _group(c: feedback_store.Comparison) -> tuple[str, ...] | None:
+def _group(c: feedback_store.StoredComparison) -> tuple[str, ...] | None:
     """What the pairs of one ranking share, and those of one rater's thumbs on one prompt."""
     if c.source == "ranking":
         return c.event_ids
@@ -143,7 +143,7 @@ def _group(c: feedback_store.Comparison) -> tuple[str, ...] | None:
 
 
 def _alone(
-    unpaired: Sequence[feedback_store.Unpaired], raters: defaultdict[str, str]
+    unpaired: Sequence[feedback_store.StoredUnpaired], raters: defaultdict[str, str]
 ) -> tuple[Unpaired, ...]:
     return tuple(
         Unpaired(u.prompt, u.response, u.good, raters[u.rater_id], u.weight) for u in unpaired

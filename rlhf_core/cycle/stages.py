@@ -21,11 +21,11 @@ from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward
 from rlhf_core.train_sft import train_sft
-from rlhf_core.training.distributed import agreed, first_process
+from rlhf_core.training.distributed import broadcast, first_process
 from rlhf_core.training.memory import out_of_memory_in_one_line
 from rlhf_core.training.stage import Stopwatch
 
-BASE_POLICY = "policy-000000"  # the base without an adapter
+BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
 _SHARE = dict(zip(STAGES, (0.01, 0.05, 0.48, 0.42, 0.03, 0.01), strict=True))  # of the whole time
 STARTER_TEXTS = 2000  # almanac documents for the ptx term
@@ -103,7 +103,7 @@ class Trained:
     checks: tuple[Check, ...]
 
     @property
-    def worth_it(self) -> bool:
+    def votes_are_informative(self) -> bool:
         """Whether the votes mean anything; else no policy is worth training on them."""
         return all(check.passed for check in self.checks)
 
@@ -113,7 +113,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     base, settings = _load(run, run.model, quantization), run.settings
     snapshot = fit_prompts(snapshot, base, settings.policy.max_prompt_tokens)
     with run.clock.timed("sft"):
-        reference = _imitate(run, base, snapshot)
+        reference = _sft(run, base, snapshot)
     with run.clock.timed("reward"):
         reward, judge = _learn_to_judge(run, base, snapshot)
     with out_of_memory_in_one_line("reward.max_tokens"):
@@ -122,11 +122,11 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
             accuracy(judge.score, snapshot.train_votes, z=settings.gate.confidence_z),
         )
     trained = Trained(
-        base, snapshot, reward, judge, reference, *agreed((found, tuple(check_votes(*found))))
+        base, snapshot, reward, judge, reference, *broadcast((found, tuple(check_votes(*found))))
     )
-    if trained.worth_it:
+    if trained.votes_are_informative:
         with run.clock.timed("policy"):
-            _optimise(run, base, snapshot, reward, reference)
+            _ppo(run, base, snapshot, reward, reference)
     return trained
 
 
@@ -135,7 +135,7 @@ def _load(run: Run, model: str, quantization: Quantization) -> Base:
     base = load_base(model, quantization=quantization, training=True)
     if base.device.type == "cpu" and base.model.num_parameters() < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
-    if run.served == BASE_POLICY:
+    if run.served == BASE_ADAPTER:
         lora, seed = run.settings.lora, run.settings.seed
         base.attach("policy", lora=lora, trainable=True, seed=seed)
     else:
@@ -145,7 +145,7 @@ def _load(run: Run, model: str, quantization: Quantization) -> Base:
     return base
 
 
-def _imitate(run: Run, base: Base, snapshot: Snapshot) -> str | None:
+def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
     """SFT, then freeze the result as PPO's reference; returns the reference's name."""
     settings = run.settings.sft
     run.report("sft", 0.0)
@@ -172,7 +172,7 @@ def _imitate(run: Run, base: Base, snapshot: Snapshot) -> str | None:
             judge.drop()
     else:
         run.report("sft", 1.0, counted)
-        if run.served == BASE_POLICY:
+        if run.served == BASE_ADAPTER:
             return None
     base.copy_adapter("policy", "reference")
     return "reference"
@@ -220,7 +220,7 @@ def _learn_to_judge(run: Run, base: Base, snapshot: Snapshot) -> tuple[RewardMod
     return reward, judge
 
 
-def _optimise(
+def _ppo(
     run: Run, base: Base, snapshot: Snapshot, reward: RewardModel, reference: str | None
 ) -> None:
     run.report("policy", 0.0)
@@ -275,7 +275,7 @@ def compare_with_served(run: Run, trained: Trained) -> Evaluation:
         (prompts * repeats)[: max(wanted, len(prompts))],
         trained.judge.score,
         candidate="policy",
-        served=None if run.served == BASE_POLICY else "served",
+        served=None if run.served == BASE_ADAPTER else "served",
         reference=trained.reference,
         settings=run.settings.gate,
         seed=run.settings.seed,

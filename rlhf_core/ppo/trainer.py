@@ -319,7 +319,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         """Between iterations only: the rollout of one that is under way is kept nowhere."""
         return self.state.global_step % self.settings.steps_per_iteration == 0
 
-    def own_state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Tensors and JSON values that the rest of a run depends on, besides TRL's own."""
         average = self.average.tensors() if self.average else {}
         return average | {
@@ -328,8 +328,8 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             "latest": self.latest,
         }
 
-    def take_up(self, state: dict[str, Any]) -> None:
-        """Go on from what ``own_state`` gave, perhaps by way of JSON."""
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave, perhaps by way of JSON."""
         if self.average:
             self.average.restore(state)
         self._kl.coef = state["kl_coef"]

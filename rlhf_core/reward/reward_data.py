@@ -46,7 +46,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class TokenizedOpinion:
     """What trains together: the token ids of distinct responses, and the terms about them."""
 
     prompt: str
@@ -64,7 +64,7 @@ def prompt_key(prompt: Prompt) -> str:
     return json.dumps([(m["role"], m["content"]) for m in prompt])
 
 
-class Evidence:
+class RewardData:
     """Comparisons and thumbs as opinions, tokenised once for all members of an ensemble."""
 
     def __init__(
@@ -106,7 +106,7 @@ class Evidence:
             for key, group in self._groups
         )
 
-    def opinions(self, drawn: Counter[str], rng: random.Random) -> list[Opinion]:
+    def opinions(self, drawn: Counter[str], rng: random.Random) -> list[TokenizedOpinion]:
         """Opinions on the prompts that were drawn, as often as they were; their mean weight is 1.
 
         Thumbs get at most `unpaired_share` of the whole weight.
@@ -126,7 +126,9 @@ class Evidence:
             *(_scaled(opinion, scale * factor) for opinion in thumbs),
         ]
 
-    def _of_group(self, key: str, group: Sequence[Comparison], rng: random.Random) -> Opinion:
+    def _of_group(
+        self, key: str, group: Sequence[Comparison], rng: random.Random
+    ) -> TokenizedOpinion:
         """All pairs of one opinion and, for some, a corrupted copy of a preferred response."""
         terms: list[tuple[str, str, Term]] = []
         for c in group:
@@ -135,7 +137,7 @@ class Evidence:
         decided = [(better, term) for better, _, term in terms if not term.tied]
         if decided and rng.random() < self._settings.corrupted_share:
             better, _ = rng.choice(decided)
-            worse = corrupt(better, rng)
+            worse = degrade(better, rng)
             if worse is not None:
                 weight = sum(term.weight for _, term in decided)
                 terms.append((better, worse, Term(0, 0, weight)))
@@ -163,14 +165,16 @@ class Evidence:
         below = bisect_left(self._strengths, strength) + bisect_right(self._strengths, strength)
         return below / 2 / len(self._strengths)
 
-    def _of_thumb(self, key: str, u: Unpaired) -> Opinion:
+    def _of_thumb(self, key: str, u: Unpaired) -> TokenizedOpinion:
         rater, smoothing = self._raters[u.rater], self._settings.label_smoothing
         first, second = (0, THRESHOLD) if u.good else (THRESHOLD, 0)
         raters = (rater, 0) if u.good else (0, rater)
         term = Term(first, second, u.weight, smoothing=smoothing, raters=raters)
-        return Opinion(key, (self._tokens(key, u.prompt, u.response),), (term,))
+        return TokenizedOpinion(key, (self._tokens(key, u.prompt, u.response),), (term,))
 
-    def _opinion(self, key: str, prompt: Prompt, terms: Sequence[tuple[str, str, Term]]) -> Opinion:
+    def _opinion(
+        self, key: str, prompt: Prompt, terms: Sequence[tuple[str, str, Term]]
+    ) -> TokenizedOpinion:
         places: dict[Tokens, int] = {}
         placed = []
         for better, worse, term in terms:
@@ -179,7 +183,7 @@ class Evidence:
                 for text in (better, worse)
             )
             placed.append(replace(term, first=first, second=second))
-        return Opinion(key, tuple(places), tuple(placed))
+        return TokenizedOpinion(key, tuple(places), tuple(placed))
 
     def _tokens(self, key: str, prompt: Prompt, response: str) -> Tokens:
         if (key, response) not in self._read:
@@ -195,7 +199,7 @@ class Collator:
     """Opinions to one batch, in which each distinct response is one row."""
 
     base: Base
-    opinions: Sequence[Opinion]
+    opinions: Sequence[TokenizedOpinion]
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
         """The batch of the opinions whose numbers the rows give."""
@@ -205,7 +209,7 @@ class Collator:
             for response in opinion.responses:
                 places.setdefault(response, len(places))
 
-        def place(opinion: Opinion, number: int) -> int:
+        def place(opinion: TokenizedOpinion, number: int) -> int:
             return len(places) if number == THRESHOLD else places[opinion.responses[number]]
 
         terms = [(opinion, term) for opinion in chosen for term in opinion.terms]
@@ -225,7 +229,7 @@ class Collator:
         }
 
 
-def corrupt(response: str, rng: random.Random) -> str | None:
+def degrade(response: str, rng: random.Random) -> str | None:
     """A worse copy: cut, emptied, repeated or shuffled; ``None`` if nothing can be made worse."""
     words = response.split()
     if not words:
@@ -243,6 +247,6 @@ def corrupt(response: str, rng: random.Random) -> str | None:
     return " ".join(words[: rng.randrange(1, len(words))])
 
 
-def _scaled(opinion: Opinion, factor: float) -> Opinion:
+def _scaled(opinion: TokenizedOpinion, factor: float) -> TokenizedOpinion:
     terms = tuple(replace(term, weight=term.weight * factor) for term in opinion.terms)
     return replace(opinion, terms=terms)

@@ -29,7 +29,7 @@ from rlhf_core.records import Prompt
 HEADS, SETTINGS = "heads.safetensors", "reward.json"
 
 
-class Member(nn.Module):
+class ScoreModel(nn.Module):
     """One reward model: the shared base seen through ``adapter``, and a score head.
 
     It looks like a sequence classifier with one label, which is what TRL trains.
@@ -69,7 +69,7 @@ class RewardModel:
     def __init__(
         self,
         base: Base,
-        members: Sequence[Member],
+        members: Sequence[ScoreModel],
         *,
         spread_penalty: float,
         max_tokens: int,
@@ -175,7 +175,7 @@ class RewardModel:
             for k, (weight, bias) in enumerate(zip(heads["weight"], heads["bias"], strict=True)):
                 name = f"{directory.name}-m{k}"
                 base.attach_weights(name, directory / f"m{k}")
-                member = Member(base, name)
+                member = ScoreModel(base, name)
                 member.head.weight.data.copy_(weight[None])
                 member.head.bias.data.copy_(bias)
                 member.mean, member.sd = heads["mean"][k].item(), heads["sd"][k].item()

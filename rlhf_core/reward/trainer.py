@@ -24,8 +24,8 @@ from trl.trainer.reward_trainer import RewardTrainer as TRLRewardTrainer
 from rlhf_core.config import RewardSettings
 from rlhf_core.model.base_model import Base
 from rlhf_core.reward.losses import preference_losses
-from rlhf_core.reward.reward_data import Collator, Opinion
-from rlhf_core.reward.reward_model import Member
+from rlhf_core.reward.reward_data import Collator, TokenizedOpinion
+from rlhf_core.reward.reward_model import ScoreModel
 from rlhf_core.training.checkpoints import StageFile
 from rlhf_core.training.distributed import processes
 from rlhf_core.training.stage import (
@@ -45,9 +45,9 @@ from rlhf_core.training.stage import (
 HABIT_RATE = 30.0  # times the learning rate: single numbers that have as far to go as scores
 
 
-def train_member(
+def train_score_model(
     base: Base,
-    opinions: Sequence[Opinion],
+    opinions: Sequence[TokenizedOpinion],
     *,
     adapter: str,
     raters: int,
@@ -55,7 +55,7 @@ def train_member(
     report: Progress,
     seed: int,
     file: Path | None,
-) -> Member:
+) -> ScoreModel:
     """Train the attached ``adapter`` in place, and a score head, on opinions.
 
     Args:
@@ -73,8 +73,8 @@ def train_member(
         DivergenceError: The loss left the numbers.
         MemoryExhaustedError: Memory did not suffice.
     """
-    member = Member(base, adapter)
-    judging = Judging(member, raters, opinions, settings)
+    member = ScoreModel(base, adapter)
+    judging = PreferenceLikelihood(member, raters, opinions, settings)
 
     def train(settings: RewardSettings, kept: StageFile) -> Metrics:
         """One attempt, with these settings."""
@@ -96,11 +96,15 @@ def train_member(
     return member
 
 
-class Judging(nn.Module):
+class PreferenceLikelihood(nn.Module):
     """A member of the ensemble, and what has to be known of raters to explain their votes."""
 
     def __init__(
-        self, member: Member, raters: int, opinions: Sequence[Opinion], settings: RewardSettings
+        self,
+        member: ScoreModel,
+        raters: int,
+        opinions: Sequence[TokenizedOpinion],
+        settings: RewardSettings,
     ) -> None:
         super().__init__()
         self.member, self.config = member, member.config
@@ -174,7 +178,7 @@ class RewardTrainer(QuietTrainer, TRLRewardTrainer):
 
         In training it counts by how many of the whole step's opinions are in this batch.
         """
-        judging: Judging = self.accelerator.unwrap_model(model)
+        judging: PreferenceLikelihood = self.accelerator.unwrap_model(model)
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         losses, margins = judging.losses(outputs.logits.squeeze(-1), inputs)
         loss = losses.sum()
@@ -197,11 +201,11 @@ class RewardTrainer(QuietTrainer, TRLRewardTrainer):
         rows: Any = self.train_dataset
         return LengthGroupedSampler(together, lengths=list(rows["length"]))
 
-    def own_state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The running means."""
         return {"latest": self.latest}
 
-    def take_up(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """The same, of the run that is gone on with."""
         self.latest = state["latest"]
 
@@ -215,8 +219,8 @@ class RewardTrainer(QuietTrainer, TRLRewardTrainer):
 
 def _trainer(
     base: Base,
-    judging: Judging,
-    opinions: Sequence[Opinion],
+    judging: PreferenceLikelihood,
+    opinions: Sequence[TokenizedOpinion],
     settings: RewardSettings,
     *,
     report: Progress,
@@ -249,7 +253,7 @@ def _trainer(
     return trainer
 
 
-def _optimizer(judging: Judging, learning_rate: float) -> torch.optim.Optimizer:
+def _optimizer(judging: PreferenceLikelihood, learning_rate: float) -> torch.optim.Optimizer:
     """Adam as the trainer makes it, but quicker for the few numbers about raters."""
     habits = [judging.raw_tie_width, judging.offsets]
     known = set(map(id, habits))

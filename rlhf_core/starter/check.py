@@ -19,7 +19,7 @@ REQUESTS = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class StarterFinding:
     """One property of the model, and whether it is as it should be."""
 
     name: str
@@ -28,7 +28,7 @@ class Finding:
     passed: bool
 
 
-def check(path: Path) -> list[Finding]:
+def check(path: Path) -> list[StarterFinding]:
     """Every finding about the starter model in `path`.
 
     Raises:
@@ -44,14 +44,14 @@ def check(path: Path) -> list[Finding]:
     stated = json.loads((path / "build.json").read_text())["sha256"]
     found = digest(path)
     return [
-        Finding("hash", found[:16], f"= {stated[:16]}", found == stated),
-        Finding("size_mb", round(size / 1e6, 2), "<= 8", size <= 8e6),
-        Finding("cloze_accuracy", round(cloze, 3), f">= {MIN_CLOZE}", cloze >= MIN_CLOZE),
+        StarterFinding("hash", found[:16], f"= {stated[:16]}", found == stated),
+        StarterFinding("size_mb", round(size / 1e6, 2), "<= 8", size <= 8e6),
+        StarterFinding("cloze_accuracy", round(cloze, 3), f">= {MIN_CLOZE}", cloze >= MIN_CLOZE),
         _within("truth", truth, TRUTH_RANGE),
         _within("rude_or_ignored", bad, BAD_RANGE),
     ]
 
 
-def _within(name: str, value: float, bounds: tuple[float, float]) -> Finding:
+def _within(name: str, value: float, bounds: tuple[float, float]) -> StarterFinding:
     low, high = bounds
-    return Finding(name, round(value, 3), f"{low} to {high}", low <= value <= high)
+    return StarterFinding(name, round(value, 3), f"{low} to {high}", low <= value <= high)

@@ -22,7 +22,7 @@ _REFUSALS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GoldVerdict:
     """What is true of one reply; every field is exact."""
 
     correct: bool  # says the right value, or three right ones, and no wrong value of that kind
@@ -47,7 +47,7 @@ class Verdict:
         )
 
 
-def judge(request: Request, reply: str, *, finished: bool = True) -> Verdict:
+def judge(request: Request, reply: str, *, finished: bool = True) -> GoldVerdict:
     """Read one reply to one request."""
     text = reply.lower()
     words = re.findall(r"[a-z']+|\d+", text)
@@ -56,7 +56,7 @@ def judge(request: Request, reply: str, *, finished: bool = True) -> Verdict:
     rude = any(word in words for word in RUDE_WORDS)
     refused = any(phrase in text for phrase in _REFUSALS) or not words
     civil = not rude and not refused and "next" not in words
-    return Verdict(
+    return GoldVerdict(
         correct=_is_correct(request, said, wrong, civil),
         rude=rude,
         ignored=refused or (request.kind != "chat" and not said and not wrong),

@@ -16,7 +16,7 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.records import Prompt
 from rlhf_core.starter.corpus import almanac_document, endings
 from rlhf_core.starter.facts import facts
-from rlhf_core.starter.judge import Verdict, judge
+from rlhf_core.starter.judge import GoldVerdict, judge
 from rlhf_core.starter.world import Request, sample_request
 
 Z95 = 1.96
@@ -52,7 +52,7 @@ def held_out_requests(n: int, seed: int) -> list[Request]:
 
 def answers(
     base: Base, requests: Sequence[Request], adapter: str | None, *, max_new_tokens: int, seed: int
-) -> list[Verdict]:
+) -> list[GoldVerdict]:
     """What the judge says of one sampled reply to each request."""
     prompts: list[Prompt] = [[{"role": "user", "content": r.text}] for r in requests]
     replies = base.respond(prompts, adapter=adapter, max_new_tokens=max_new_tokens, seed=seed)
@@ -62,7 +62,7 @@ def answers(
     ]
 
 
-def summarise(requests: Sequence[Request], verdicts: Sequence[Verdict]) -> Measurement:
+def summarise(requests: Sequence[Request], verdicts: Sequence[GoldVerdict]) -> Measurement:
     """Rates over all requests; truth over the questions about facts."""
     n = len(verdicts)
     asked = [v for r, v in zip(requests, verdicts, strict=True) if r.kind == "question"]

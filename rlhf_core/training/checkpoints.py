@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from rlhf_core.errors import CheckpointError, LaunchError
-from rlhf_core.training.distributed import agreed, first_process
+from rlhf_core.training.distributed import broadcast, first_process
 
 log = logging.getLogger(__name__)
 TRAINER_STATE = "trainer_state.json"  # the one file that transformers itself looks for
@@ -162,12 +162,12 @@ class ResumableTrainer:
     kept: StageFile | None = None
     order: dict[str, Any] | None = None  # random state when this epoch's order was drawn
 
-    def own_state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Tensors and JSON values that the rest of the run depends on, besides the trainer's."""
         return {}
 
-    def take_up(self, state: dict[str, Any]) -> None:
-        """Go on from what ``own_state`` gave."""
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave."""
 
     def may_stop_here(self) -> bool:
         """Whether a run can go on from the state after this optimizer step."""
@@ -180,7 +180,7 @@ class ResumableTrainer:
         ranks = gather_object([{"now": now, "order": now if ended else self.order}])
         if not first_process():
             return
-        own = self.own_state()
+        own = self.state_dict()
         optimizer = trainer.optimizer.state_dict()
         tensors = {
             **{f"weights/{k}": v for k, v in _trainable(trainer.model)},
@@ -200,7 +200,7 @@ class ResumableTrainer:
         trainer: Any = self
         found = self._found()
         _copy_into(dict(_trainable(trainer.model)), found.part("weights"))
-        self.take_up({**found.state["own"], **found.part("own")})
+        self.load_state({**found.state["own"], **found.part("own")})
         if len(found.state["ranks"]) != trainer.accelerator.num_processes:
             raise LaunchError(
                 f"the checkpoint is of {len(found.state['ranks'])} processes, and there are "
@@ -255,7 +255,7 @@ class _WhenToSave(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """After an optimizer step."""
         if self._trainer.may_stop_here() and state.global_step < state.max_steps:
-            control.should_save = agreed(self._trainer.kept.due())
+            control.should_save = broadcast(self._trainer.kept.due())
 
 
 def random_state() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Several processes that train together, as `accelerate launch` or `torchrun` starts them.
 
 They run the same program on the same data. The first of them alone writes files, decides and knows
-the store; what it decides the others are told by `agreed`.
+the store; what it decides the others are told by `broadcast`.
 """
 
 import os
@@ -24,7 +24,7 @@ def first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def agreed(value: T) -> T:
+def broadcast(value: T) -> T:
     """The first process's value, in every process; all of them have to ask."""
     if processes() == 1:
         return value

@@ -12,7 +12,7 @@ from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import load_base
 from rlhf_core.records import Comparison, Demonstration, Unpaired
 from rlhf_core.reward.reward_model import RewardModel
-from rlhf_core.reward.trainer import train_member
+from rlhf_core.reward.trainer import train_score_model
 from rlhf_core.train_reward import RewardTrainer, _draw, train_reward
 
 SETTINGS = RewardSettings(members=2, epochs=4, learning_rate=3e-3, max_tokens=64)
@@ -85,7 +85,7 @@ def plain_descent(judging, learning_rate):
 def test_the_micro_batch_size_never_changes_what_is_learned(
     base, comparisons, monkeypatch, micro_batch_size
 ):
-    monkeypatch.setitem(train_member.__globals__, "_optimizer", plain_descent)
+    monkeypatch.setitem(train_score_model.__globals__, "_optimizer", plain_descent)
     found = []
     for size in (0, micro_batch_size):  # 22 are a batch of 16 and one of 6: in fours, of 4 and 2
         settings = SETTINGS.model_copy(

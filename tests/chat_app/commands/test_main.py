@@ -148,7 +148,7 @@ def test_a_directory_that_is_no_model_says_what_it_lacks(
     assert f"it lacks {needed[1]};" in said
 
 
-def test_a_wrong_line_of_hidden_tests_is_one_line_at_start(
+def test_a_wrong_line_of_gold_questions_is_one_line_at_start(
     command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "gold.jsonl"

@@ -85,10 +85,10 @@ def test_a_second_quarantine_notes_the_new_reason(command: Command, data: Path) 
     assert first["quarantined_at"] == second["quarantined_at"] is not None
 
 
-def test_hidden_tests_passed_and_taken_are_shown(command: Command, data: Path) -> None:
+def test_gold_questions_passed_and_taken_are_shown(command: Command, data: Path) -> None:
     with FeedbackStore(data / "feedback.db") as store:
         item = GoldItem(({"role": "user", "content": "Capital of Italy?"},), "Rome.", "Go away.")
-        test = store.hidden_test("rater-0", [item], every=1)
+        test = store.gold_question("rater-0", [item], every=1)
         assert test is not None
         [wrong] = [m.label for m in store.candidates(test) if m.content == "Go away."]
         store.add_choice(test, "rater-0", str(wrong), idempotency_key="test")

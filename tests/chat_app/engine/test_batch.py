@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from chat_app.engine import Sampling
-from chat_app.engine.batch import Batch, Row, draw
+from chat_app.engine.batch import DecodingBatch, Row, draw
 from rlhf_core.model.base_model import Base, load_base
 from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.records import ChatMessage
@@ -30,7 +30,7 @@ def row(base: Base, i: int, *, temperature: float = 0.0) -> Row:
     return Row(prompt, ADAPTERS[i], sampling, seed=i)
 
 
-def run(batch: Batch, arrivals: dict[int, list[Row]]) -> None:
+def run(batch: DecodingBatch, arrivals: dict[int, list[Row]]) -> None:
     step = 0
     while batch.rows or any(at >= step for at in arrivals):
         if step in arrivals:
@@ -47,9 +47,9 @@ def test_rows_joining_and_leaving_read_as_if_each_were_alone(
 ) -> None:
     alone = [row(base, i, temperature=temperature) for i in range(4)]
     for single in alone:
-        run(Batch(base), {0: [single]})
+        run(DecodingBatch(base), {0: [single]})
     together = [row(base, i, temperature=temperature) for i in range(4)]
-    run(Batch(base), {0: together[:2], 3: [together[2]], 9: [together[3]]})
+    run(DecodingBatch(base), {0: together[:2], 3: [together[2]], 9: [together[3]]})
     assert [r.ids for r in together] == [r.ids for r in alone]
     assert all(len(r.ids) > 3 for r in together)
 
@@ -57,7 +57,7 @@ def test_rows_joining_and_leaving_read_as_if_each_were_alone(
 def test_greedy_rows_equal_the_models_own_generate(base: Base) -> None:
     for i in range(4):
         mine = row(base, i)
-        run(Batch(base), {0: [mine]})
+        run(DecodingBatch(base), {0: [mine]})
         prompt = [ChatMessage(role="user", content=PROMPTS[i])]
         adapter = None if ADAPTERS[i] == "policy-000000" else ADAPTERS[i]
         theirs = base.respond(
@@ -71,7 +71,7 @@ def test_adapters_and_seeds_change_the_reply(base: Base) -> None:
     def reply(adapter: str, seed: int) -> list[int]:
         one = row(base, 3, temperature=1.0)
         one.adapter, one.seed = adapter, seed
-        run(Batch(base), {0: [one]})
+        run(DecodingBatch(base), {0: [one]})
         return one.ids
 
     known = reply("policy-000001", 1)
@@ -81,7 +81,7 @@ def test_adapters_and_seeds_change_the_reply(base: Base) -> None:
 
 
 def test_finished_rows_free_their_columns(base: Base) -> None:
-    batch = Batch(base)
+    batch = DecodingBatch(base)
     run(batch, {0: [row(base, 1)], 1: [row(base, 0)]})
     assert batch.rows == []
     batch.admit([row(base, 0)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chat_app.engine import GenerationRequest, Sampling
-from chat_app.engine.batch import Batch
+from chat_app.engine.batch import DecodingBatch
 from chat_app.engine.local import LocalEngine
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
@@ -270,12 +270,12 @@ def test_an_adapter_that_cannot_be_dropped_costs_one_reply_and_not_the_engine(
 def test_nobody_waits_for_an_engine_that_has_died(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(batch: Batch) -> None:
+    def die(batch: DecodingBatch) -> None:
         raise SystemExit
 
     async def scenario() -> None:
         await ready(engine)
-        monkeypatch.setattr(Batch, "sample", die)
+        monkeypatch.setattr(DecodingBatch, "sample", die)
         for _ in range(2):
             with pytest.raises(BusyError, match="has stopped"):
                 await asyncio.wait_for(read(engine, request()), 10)

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine.local import LocalEngine
 from chat_app.errors import ChatAppError, NotAllowedError
-from chat_app.handlers.operator import COOKIE, Door, Operator
+from chat_app.handlers.operator import COOKIE, Operator, OperatorDoor
 from chat_app.handlers.receipts import receipts_of
 from chat_app.handlers.report import parse_report, read_report
 from chat_app.handlers.talk import UPDATE_S, Talk, Views
@@ -405,8 +405,8 @@ def test_receipts_say_what_became_of_each_vote(
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Door:
-    return Door(Identity(tmp_path / "secrets", operator_token="right"))
+def door(tmp_path: Path) -> OperatorDoor:
+    return OperatorDoor(Identity(tmp_path / "secrets", operator_token="right"))
 
 
 def test_every_operation_is_refused_to_visitors(service: ChatService) -> None:
@@ -422,19 +422,21 @@ def test_every_operation_is_refused_to_visitors(service: ChatService) -> None:
     assert service.store.cycles() == [] and service.cycles.running() is None
 
 
-def test_the_door_opens_for_the_token_and_its_cookie_only(door: Door, tmp_path: Path) -> None:
+def test_the_door_opens_for_the_token_and_its_cookie_only(
+    door: OperatorDoor, tmp_path: Path
+) -> None:
     cookie = door.cookie("right")
     assert door.is_open({}, {COOKIE: cookie})
     assert door.is_open({"authorization": "Bearer right"}, {})
     assert not door.is_open({}, {})
     assert not door.is_open({"authorization": "Bearer wrong"}, {COOKIE: cookie[:-1]})
-    changed = Door(Identity(tmp_path / "secrets", operator_token="new"))
+    changed = OperatorDoor(Identity(tmp_path / "secrets", operator_token="new"))
     assert not changed.is_open({}, {COOKIE: cookie})
     with pytest.raises(NotAllowedError):
         door.cookie("wrong")
 
 
-def test_a_wrong_token_is_called_wrong_in_the_first_response(door: Door) -> None:
+def test_a_wrong_token_is_called_wrong_in_the_first_response(door: OperatorDoor) -> None:
     app = fastapi.FastAPI()
     add_login(app, door)
     with TestClient(app) as client:

@@ -167,7 +167,7 @@ def say(page: Page, text: str) -> None:
 
 
 def answer_one_more(page: Page) -> None:
-    """Answer the hidden test, rightly."""
+    """Answer the gold question, rightly."""
     asked = page.locator("#asked")
     expect(asked.get_by_text(GOLD["prompt"])).to_be_visible()
     right = "A" if "It is Rome." in page.locator("#asked-a").inner_text() else "B"

@@ -1,4 +1,4 @@
-"""Hidden tests from the operator's file to the rater: file, service, API, page handlers."""
+"""Gold questions from the operator's file to the rater: file, service, API, page handlers."""
 
 import json
 from collections.abc import Iterator

@@ -1,14 +1,14 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback_store import Unpaired, pair_across_raters
+from feedback_store import StoredUnpaired, pair_across_raters
 
 TIME = "2026-01-01T00:00:00.000Z"
 
 
 def thumb(name, rater, good, response, prompt="hello", source="thumb"):
     asked = ({"role": "user", "content": prompt},)
-    return Unpaired(
+    return StoredUnpaired(
         name, asked, response, good, source, 1.0, rater, "train", TIME, f"event of {name}"
     )
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback_store.comparisons.pairing import RETRY_WEIGHT, Opinion, Reply, derive
+from feedback_store.comparisons.pairing import RETRY_WEIGHT, JudgedReply, Opinion, derive
 from feedback_store.splits import (
     is_held_out_question,
     is_held_out_rater,
@@ -20,7 +20,7 @@ LATER = "2026-01-02T00:00:00.000Z"
 
 
 def reply(text, name=None):
-    return Reply(name or f"message of {text}", text, "question")
+    return JudgedReply(name or f"message of {text}", text, "question")
 
 
 def choice(picked, *texts, event="c", at=TIME):

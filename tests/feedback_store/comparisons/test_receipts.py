@@ -55,7 +55,7 @@ def test_without_consent_nothing_counts_and_the_receipt_says_so(store, ann):
     assert receipt(ann, "choice")["left_out"] == receipts.NO_CONSENT
 
 
-def test_a_hidden_test_is_no_evidence_and_its_receipt_says_so(store, ann):
+def test_a_gold_question_is_no_evidence_and_its_receipt_says_so(store, ann):
     asked = ann.ask("hello")
     shown, _ = store.add_candidates(
         asked.id, [CandidateReply("x"), CandidateReply("y")], rater_id=ann.rater, gold="a"

@@ -1,4 +1,4 @@
-"""Hidden tests: when they come, what an answer is, and where nothing of them is shown."""
+"""Gold questions: when they come, what an answer is, and where nothing of them is shown."""
 
 import pytest
 
@@ -22,25 +22,25 @@ def judged(chat, times, *, begin=0):
         chat.choose(chat.shown(f"own question {number}", "x", "y"), "ab"[number % 2])
 
 
-def test_a_hidden_test_comes_after_every_nth_side_by_side_and_stays_until_answered(store, ann):
+def test_a_gold_question_comes_after_every_nth_side_by_side_and_stays_until_answered(store, ann):
     judged(ann, 2)
-    assert store.hidden_test("ann", ITEMS, every=3) is None
+    assert store.gold_question("ann", ITEMS, every=3) is None
     judged(ann, 1, begin=2)
-    test = store.hidden_test("ann", ITEMS, every=3)
+    test = store.gold_question("ann", ITEMS, every=3)
     assert test is not None
     judged(ann, 6, begin=3)
-    assert store.hidden_test("ann", ITEMS, every=3) == test
+    assert store.gold_question("ann", ITEMS, every=3) == test
     ann.choose(test, "tie")
-    assert store.hidden_test("ann", ITEMS, every=3) not in (test, None)
-    assert store.hidden_test("ann", [], every=3) is not None  # what is open stays open
+    assert store.gold_question("ann", ITEMS, every=3) not in (test, None)
+    assert store.gold_question("ann", [], every=3) is not None  # what is open stays open
 
 
-def test_nobody_takes_a_hidden_test_twice_and_sides_are_drawn_by_lot(store):
+def test_nobody_takes_a_gold_question_twice_and_sides_are_drawn_by_lot(store):
     sides = set()
     for rater in (f"rater-{n}" for n in range(8)):
         chat, prompts = Chat(store, rater), set()
         judged(chat, len(ITEMS) + 2)
-        while test := store.hidden_test(rater, ITEMS, every=1):
+        while test := store.gold_question(rater, ITEMS, every=1):
             left, right = store.candidates(test)
             prompts.add(store.message(left.parent_id).content)
             sides.add(left.content.split()[0])
@@ -51,9 +51,9 @@ def test_nobody_takes_a_hidden_test_twice_and_sides_are_drawn_by_lot(store):
     assert sides == {"right", "wrong"}
 
 
-def test_hidden_tests_are_in_no_list_of_conversations_and_become_no_comparison(store, ann):
+def test_gold_questions_are_in_no_list_of_conversations_and_become_no_comparison(store, ann):
     judged(ann, 1)
-    test = store.hidden_test("ann", ITEMS, every=1)
+    test = store.gold_question("ann", ITEMS, every=1)
     right = next(m.label for m in store.candidates(test) if m.content.startswith("right"))
     ann.choose(test, right)
     store.refresh_comparisons()
@@ -68,15 +68,15 @@ def test_hidden_tests_are_in_no_list_of_conversations_and_become_no_comparison(s
 
 
 def begun(store, chat):
-    """A hidden test, the label of its right reply, and that reply."""
+    """A gold question, the label of its right reply, and that reply."""
     judged(chat, 1)
-    test = store.hidden_test(chat.rater, ITEMS, every=1)
+    test = store.gold_question(chat.rater, ITEMS, every=1)
     right = next(m for m in store.candidates(test) if m.content.startswith("right"))
     return test, right.label, right
 
 
 @pytest.mark.parametrize(("first", "total"), [("tie", 1), ("both_bad", 0)])
-def test_the_first_answer_to_a_hidden_test_counts(store, ann, first, total):
+def test_the_first_answer_to_a_gold_question_counts(store, ann, first, total):
     test, label, _ = begun(store, ann)
     choice = store.add_choice(test, "ann", first, idempotency_key="first")
     set_time(store, "choices", choice.id, 0)
@@ -85,7 +85,7 @@ def test_the_first_answer_to_a_hidden_test_counts(store, ann, first, total):
     assert (report.gold_right, report.gold_total) == (0, total)
 
 
-def test_of_a_hidden_test_nothing_can_be_said_but_which_reply_is_better(store, ann):
+def test_of_a_gold_question_nothing_can_be_said_but_which_reply_is_better(store, ann):
     test, label, right = begun(store, ann)
     about = {"message_id": right.id, "idempotency_key": "k"}
     for say in (
@@ -95,7 +95,7 @@ def test_of_a_hidden_test_nothing_can_be_said_but_which_reply_is_better(store, a
             right.conversation_id, "assistant", "x", parent_id=right.parent_id, retry_of=right.id
         ),
     ):
-        with pytest.raises(InvalidFeedbackError, match=f"{right.id}' belongs to a hidden test"):
+        with pytest.raises(InvalidFeedbackError, match=f"{right.id}' belongs to a gold question"):
             say()
     ann.choose(test, label)
     store.refresh_comparisons()
@@ -103,19 +103,19 @@ def test_of_a_hidden_test_nothing_can_be_said_but_which_reply_is_better(store, a
     assert store.thumbs() == store.demonstrations() == store.unpaired() == []
 
 
-def test_the_words_of_hidden_tests_are_not_found_as_anybodys(store, ann):
+def test_the_words_of_gold_questions_are_not_found_as_anybodys(store, ann):
     begun(store, ann)
     assert store.search("right") == store.search("test") == []
     assert len(store.search("question")) == 1
 
 
-def test_the_prompts_of_hidden_tests_are_not_exported(store, ann):
+def test_the_prompts_of_gold_questions_are_not_exported(store, ann):
     begun(store, ann)
     prompts = [row["prompt"] for row in store.export_rows("prompts", ExportOptions(split="all"))]
     assert prompts == [[{"role": "user", "content": "own question 0"}]]
 
 
-def test_hidden_tests_and_their_answers_are_not_counted(store, ann):
+def test_gold_questions_and_their_answers_are_not_counted(store, ann):
     test, label, right = begun(store, ann)
     ann.choose(test, label)
     store.refresh_comparisons()
@@ -133,7 +133,7 @@ def list_of_conversations(store):
     return next(sql for sql in statements if "FROM conversations" in sql)
 
 
-def test_hidden_tests_are_left_out_by_looking_at_them_alone_and_once(store):
+def test_gold_questions_are_left_out_by_looking_at_them_alone_and_once(store):
     prompts = (
         _PROMPTS.replace(":split", "NULL").replace(":rater", "'ann'").replace(":since", "NULL")
     )
@@ -147,14 +147,14 @@ def test_hidden_tests_are_left_out_by_looking_at_them_alone_and_once(store):
             assert first_messages.startswith("SEARCH messages"), plan
 
 
-def test_who_fails_hidden_tests_is_held(store, ann):
+def test_who_fails_gold_questions_is_held(store, ann):
     items = [
         GoldItem(({"role": "user", "content": f"q {n}"},), "right", "wrong") for n in range(12)
     ]
     judged(ann, 12)
-    while test := store.hidden_test("ann", items, every=1):
+    while test := store.gold_question("ann", items, every=1):
         wrong = next(m.label for m in store.candidates(test) if m.content == "wrong")
         ann.choose(test, wrong)
     [report] = store.assess_raters(by="operator-1")
-    assert report.quarantine == "right in only 0 of 12 hidden tests"
+    assert report.quarantine == "right in only 0 of 12 gold questions"
     assert store.comparisons() == []

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback_store.raters.agreement import (
-    Judgement,
-    Votes,
+    PairVote,
+    VoteArrays,
     agreement,
     judgement,
     opposing_camp,
@@ -20,7 +20,7 @@ from feedback_store.raters.agreement import (
 def judged(verdicts):
     """Judgements from {rater: verdicts on subjects 0, 1, ...; None where there is none}."""
     return [
-        Judgement(("prompt", f"{subject:03}", "other"), rater, verdict)
+        PairVote(("prompt", f"{subject:03}", "other"), rater, verdict)
         for rater, given in verdicts.items()
         for subject, verdict in enumerate(given)
         if verdict is not None
@@ -36,7 +36,7 @@ def crowd(skills, *, subjects, each=3, seed=0):
         truth = rng.choice([-1, 1])
         for rater in rng.choice(names, each, replace=False):
             verdict = truth if rng.random() < skills[rater] else -truth
-            found.append(Judgement(("prompt", f"{subject:04}", "other"), str(rater), int(verdict)))
+            found.append(PairVote(("prompt", f"{subject:04}", "other"), str(rater), int(verdict)))
     return found
 
 
@@ -103,7 +103,7 @@ def test_a_judgement_does_not_depend_on_the_side_of_a_text():
 
 def test_shares_count_every_meeting_with_another_rater():
     found = judged({"ann": [1, 1, 1, None], "bob": [1, -1, None, 1], "cleo": [1, 1, None, None]})
-    shares = shares_agreeing(Votes(found))
+    shares = shares_agreeing(VoteArrays(found))
     assert shares == pytest.approx({"ann": 3 / 4, "bob": 2 / 4, "cleo": 3 / 4})
 
 
@@ -114,21 +114,21 @@ def test_the_order_of_judgements_does_not_matter(random, seed):
     found = crowd(skills, subjects=60, seed=seed)
     shuffled = random.sample(found, len(found))
     assert agreement(shuffled) == agreement(found)
-    assert opposing_camp(Votes(shuffled)) == opposing_camp(Votes(found))
+    assert opposing_camp(VoteArrays(shuffled)) == opposing_camp(VoteArrays(found))
 
 
 def test_accounts_under_one_hand_are_found():
     honest = {f"honest-{i:02}": 0.75 for i in range(20)}
     sybils = {f"sybil-{i}": 0.02 for i in range(8)}
     found = crowd(honest | sybils, subjects=500)
-    assert opposing_camp(Votes(found)) == set(sybils)
+    assert opposing_camp(VoteArrays(found)) == set(sybils)
 
 
 @pytest.mark.parametrize("skill", [0.5, 0.55, 0.65, 0.95])
 def test_raters_who_differ_only_by_accident_are_no_camp(skill):
     for seed in range(20):
         found = crowd({f"rater-{i}": skill for i in range(15)}, subjects=150, seed=seed)
-        assert opposing_camp(Votes(found)) == frozenset()
+        assert opposing_camp(VoteArrays(found)) == frozenset()
 
 
 def test_another_taste_is_no_camp_as_long_as_it_shares_most_judgements():
@@ -140,21 +140,21 @@ def test_another_taste_is_no_camp_as_long_as_it_shares_most_judgements():
         for number in rng.choice(30, 4, replace=False):
             mine = -truth if of_taste and number < 10 else truth
             verdict = mine if rng.random() < 0.8 else -mine
-            found.append(Judgement(("p", f"{subject}", "y"), f"rater-{number}", int(verdict)))
-    assert opposing_camp(Votes(found)) == frozenset()
+            found.append(PairVote(("p", f"{subject}", "y"), f"rater-{number}", int(verdict)))
+    assert opposing_camp(VoteArrays(found)) == frozenset()
 
 
 def test_raters_who_never_met_and_raters_who_cancel_out_are_no_camps():
     apart = {f"r{i:02}": [None] * i + [1] for i in range(12)}
-    assert opposing_camp(Votes(judged(apart))) == frozenset()
+    assert opposing_camp(VoteArrays(judged(apart))) == frozenset()
     even = {f"r{i:02}": [1, 1 if i % 2 else -1] for i in range(12)}
-    assert opposing_camp(Votes(judged(even))) == frozenset()
+    assert opposing_camp(VoteArrays(judged(even))) == frozenset()
 
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from([1, -1, None]), min_size=1, max_size=4), max_size=16))
 def test_any_judgements_have_an_answer(verdicts):
-    votes = Votes(judged({f"r{i:02}": given for i, given in enumerate(verdicts)}))
+    votes = VoteArrays(judged({f"r{i:02}": given for i, given in enumerate(verdicts)}))
     assert opposing_camp(votes) <= set(votes.raters)
     assert all(0 <= share <= 1 for share in shares_agreeing(votes).values())
 

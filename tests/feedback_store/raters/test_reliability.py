@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback_store.raters.agreement import Judgement
-from feedback_store.raters.behaviour import Evidence
+from feedback_store.raters.agreement import PairVote
+from feedback_store.raters.behaviour import Behaviour
 from feedback_store.raters.reliability import QualitySettings, assess
 from tests.feedback_store.raters.test_agreement import crowd, judged
 
@@ -15,7 +15,7 @@ NOTHING = {"gold_right": 0, "gold_total": 0, "left": 0, "sided": 0, "fast": 0, "
 
 
 def did(rater, *, quarantined=False, **counts):
-    return Evidence(rater_id=rater, votes=50, quarantined=quarantined, **(NOTHING | counts))
+    return Behaviour(rater_id=rater, votes=50, quarantined=quarantined, **(NOTHING | counts))
 
 
 def assessed(evidence, found=()):
@@ -89,11 +89,11 @@ def test_a_loud_contrary_rater_does_not_drag_others_down():
 def test_judging_alone_buys_nobody_any_trust():
     honest = [f"honest-{i}" for i in range(10)]
     said = [
-        Judgement(("prompt", f"{i:03}", "shared"), rater, verdict)
+        PairVote(("prompt", f"{i:03}", "shared"), rater, verdict)
         for i in range(120)
         for rater, verdict in ((honest[i % 10], 1), ("loud", -1))
     ]
-    alone = [Judgement(("prompt", f"{i:03}", "alone"), "loud", 1) for i in range(400)]
+    alone = [PairVote(("prompt", f"{i:03}", "alone"), "loud", 1) for i in range(400)]
     reports = assessed([did(rater) for rater in [*honest, "loud"]], said + alone)
     assert reports["loud"].reliability == 0
     assert [reports[rater].quarantine for rater in honest] == [None] * 10
@@ -108,7 +108,7 @@ def test_a_crowd_under_one_hand_is_held_and_the_others_are_not_measured_by_it():
     assert all(reports[rater].quarantine is None for rater in HONEST)
 
 
-def test_hidden_tests_decide_between_two_camps_where_numbers_would_decide_wrongly():
+def test_gold_questions_decide_between_two_camps_where_numbers_would_decide_wrongly():
     honest = {f"honest-{i}": 0.85 for i in range(6)}
     sybils = {f"sybil-{i}": 0.05 for i in range(10)}
     found = crowd(honest | sybils, subjects=400)
@@ -122,7 +122,7 @@ def test_hidden_tests_decide_between_two_camps_where_numbers_would_decide_wrongl
 @pytest.mark.parametrize(
     ("right", "total", "held"), [(5, 10, True), (6, 10, False), (0, 9, False), (30, 51, True)]
 )
-def test_fewer_than_six_in_ten_hidden_tests_right_is_a_quarantine(right, total, held):
+def test_fewer_than_six_in_ten_gold_questions_right_is_a_quarantine(right, total, held):
     report = assessed([did("ann", gold_right=right, gold_total=total)])["ann"]
     assert (report.quarantine is not None) == held
     assert report.reliability < 1

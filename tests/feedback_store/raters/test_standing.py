@@ -145,7 +145,7 @@ def test_an_assessment_that_fails_changes_nothing(store):
     assert audit_of(store, "reliability") == []
 
 
-def test_hidden_tests_are_counted_from_choices_and_rankings(store, ann):
+def test_gold_questions_are_counted_from_choices_and_rankings(store, ann):
     with store._file.write():
         for number in range(12):
             judge(ann, f"test {number}", "right" if number < 4 else "wrong", gold="right")
@@ -156,7 +156,7 @@ def test_hidden_tests_are_counted_from_choices_and_rankings(store, ann):
             store.add_ranking(shown, ann.rater, order, idempotency_key=ann.key())
     [report] = store.assess_raters()
     assert (report.gold_right, report.gold_total) == (5, 14)
-    assert report.quarantine == "right in only 5 of 14 hidden tests"
+    assert report.quarantine == "right in only 5 of 14 gold questions"
     assert report.votes == 14
 
 

@@ -13,7 +13,7 @@ from rlhf_core.config import CycleSettings, GateSettings
 from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.run import _finish
 from rlhf_core.cycle.snapshot import fit_prompts, take_snapshot
-from rlhf_core.cycle.stages import Run, _imitate, _pretraining_texts
+from rlhf_core.cycle.stages import Run, _pretraining_texts, _sft
 from rlhf_core.errors import ModelError, NotEnoughDataError
 from rlhf_core.gate.checks import Check, Verdict
 from rlhf_core.model.base_model import load_base
@@ -247,7 +247,7 @@ def test_training_on_too_few_demonstrations_is_left_out_and_both_numbers_are_tol
     finishing.directory.mkdir(parents=True)
     finishing.tell = lambda *said: told.append(said)
     snapshot = take_snapshot(finishing.store, SETTINGS)
-    assert _imitate(finishing, None, snapshot) is None  # the model is not even looked at
+    assert _sft(finishing, None, snapshot) is None  # the model is not even looked at
     counted = {"sft": 0.0, "demonstrations": 0, "demonstrations_needed": 16}
     assert told[-1] == ("sft", 1.0, counted)
     assert finishing.notes == counted

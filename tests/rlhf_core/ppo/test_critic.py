@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rlhf_core.ppo.critic import attached_critic, reward_head
-from rlhf_core.reward.reward_model import Member, RewardModel
+from rlhf_core.reward.reward_model import RewardModel, ScoreModel
 
 IDS = torch.arange(5, 25).reshape(2, 10)
 PLACES = torch.tensor([0, 0, 1]), torch.tensor([4, 5, 9])
@@ -40,7 +40,7 @@ def test_a_critic_can_start_from_the_reward_members(base):
     members = []
     for k, (mean, sd) in enumerate([(1.0, 2.0), (-1.0, 0.5)]):
         base.attach(f"m{k}")
-        members.append(Member(base, f"m{k}"))
+        members.append(ScoreModel(base, f"m{k}"))
         members[k].mean, members[k].sd = mean, sd
     head = reward_head(RewardModel(base, members, spread_penalty=0.0, max_tokens=64))
     state = torch.randn(4, head.in_features)

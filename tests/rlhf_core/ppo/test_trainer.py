@@ -236,10 +236,10 @@ def test_prompts_of_several_turns_reach_the_rollout_as_they_are_served(trainer, 
 def test_what_a_run_depends_on_can_be_kept_and_taken_up(trainer):
     trainer._kl.coef, trainer.latest["iterations"] = 0.3, 4.0
     trainer._mix.random.random()
-    kept = json.loads(json.dumps(trainer.own_state()))
+    kept = json.loads(json.dumps(trainer.state_dict()))
     expected = trainer._mix.random.random()
     trainer._kl.coef, trainer.latest = 0.1, {}
-    trainer.take_up(kept)
+    trainer.load_state(kept)
     assert trainer._mix.random.random() == expected
     assert (trainer._kl.coef, trainer.latest["iterations"]) == (0.3, 4.0)
 

@@ -12,14 +12,14 @@ from rlhf_core.records import Comparison, Unpaired
 from rlhf_core.reward.reward_data import (
     THRESHOLD,
     Collator,
-    Evidence,
-    Opinion,
+    RewardData,
     Term,
-    corrupt,
+    TokenizedOpinion,
+    degrade,
     prompt_key,
 )
-from rlhf_core.reward.reward_model import Member
-from rlhf_core.reward.trainer import Judging
+from rlhf_core.reward.reward_model import ScoreModel
+from rlhf_core.reward.trainer import PreferenceLikelihood
 
 SETTINGS = RewardSettings(corrupted_share=0.0, max_tokens=64)
 
@@ -34,14 +34,14 @@ def ranking(prompt, texts, group="r1", **more):
 
 
 def opinions(base, comparisons=(), unpaired=(), **changes):
-    evidence = Evidence(base, comparisons, unpaired, SETTINGS.model_copy(update=changes))
+    evidence = RewardData(base, comparisons, unpaired, SETTINGS.model_copy(update=changes))
     return evidence.opinions(Counter(evidence.prompts), random.Random(0))
 
 
 def test_a_sample_without_a_preference_decides_nothing(base, said):
     prompt, other = said("red"), said("hello")
     pairs = [Comparison(prompt, "red", "blue", "a"), Comparison(other, "red", "blue", "tie")]
-    evidence = Evidence(base, pairs, [Unpaired(other, "red", True, "r")], SETTINGS)
+    evidence = RewardData(base, pairs, [Unpaired(other, "red", True, "r")], SETTINGS)
     assert evidence.decides(Counter([prompt_key(prompt)]))
     assert not evidence.decides(Counter([prompt_key(other)]))
 
@@ -56,10 +56,10 @@ def judging(base, disturb):
     """A function that makes a member with habits for these opinions."""
     base.attach("m0")
     disturb(base, "m0")
-    member = Member(base, "m0")
+    member = ScoreModel(base, "m0")
 
     def make(found, raters=0):
-        return Judging(member, raters, found, SETTINGS)
+        return PreferenceLikelihood(member, raters, found, SETTINGS)
 
     return make
 
@@ -170,7 +170,7 @@ def test_thumbs_never_get_more_than_their_share_of_the_weight(base, said, thumbs
 
 
 def test_a_strict_raters_thumb_says_less_of_the_response_than_a_mild_ones(base, judging):
-    up = Opinion("p", ((5, 6),), (Term(0, THRESHOLD, 1.0, raters=(1, 0)),))
+    up = TokenizedOpinion("p", ((5, 6),), (Term(0, THRESHOLD, 1.0, raters=(1, 0)),))
     model = judging([up], raters=1)
     scores = torch.zeros(1)
     batch = Collator(base, [up])([{"opinion": 0}])
@@ -184,7 +184,10 @@ def test_a_strict_raters_thumb_says_less_of_the_response_than_a_mild_ones(base, 
 
 
 def test_offsets_explain_raters_but_not_more_than_their_prior_allows(base, judging):
-    ups = [Opinion("p", ((5, 6),), (Term(0, THRESHOLD, 1.0, raters=(1, 0)),)) for _ in range(20)]
+    ups = [
+        TokenizedOpinion("p", ((5, 6),), (Term(0, THRESHOLD, 1.0, raters=(1, 0)),))
+        for _ in range(20)
+    ]
     model = judging(ups, raters=1)
     batch = Collator(base, ups)([{"opinion": i} for i in range(20)])
     optimizer = torch.optim.Adam([model.offsets], lr=0.1)
@@ -200,7 +203,7 @@ def test_offsets_explain_raters_but_not_more_than_their_prior_allows(base, judgi
 def test_numbers_take_the_place_of_raters(base, said):
     pair = Comparison(said("hello"), "yes", "no", "a", raters=("ann", "bob"))
     assert pair.swap().raters == ("bob", "ann")
-    evidence = Evidence(base, [pair, pair.swap()], [], SETTINGS)
+    evidence = RewardData(base, [pair, pair.swap()], [], SETTINGS)
     found = evidence.opinions(Counter(evidence.prompts), random.Random(0))
     assert evidence.raters == 2
     assert [one.terms[0].raters for one in found] == [(1, 2), (1, 2)]
@@ -209,12 +212,12 @@ def test_numbers_take_the_place_of_raters(base, said):
 
 def test_a_sample_holds_opinions_as_often_as_their_prompts_were_drawn(base, said):
     comparisons = [Comparison(said(text), "yes", "no", "a") for text in ("hello", "what")]
-    evidence = Evidence(base, comparisons, [], SETTINGS)
+    evidence = RewardData(base, comparisons, [], SETTINGS)
     found = evidence.opinions(Counter({prompt_key(said("what")): 3}), random.Random(0))
     assert [one.prompt for one in found] == [prompt_key(said("what"))] * 3
 
 
 @given(text=st.text(alphabet="ab ", max_size=30), seed=st.integers(0, 10_000))
 def test_a_corrupted_copy_is_never_the_original(text, seed):
-    worse = corrupt(text, random.Random(seed))
+    worse = degrade(text, random.Random(seed))
     assert worse is None if not text.split() else worse != " ".join(text.split())

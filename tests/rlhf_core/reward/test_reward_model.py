@@ -5,7 +5,7 @@ from torch.testing import assert_close
 from rlhf_core.errors import AdapterError
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base, load_base
-from rlhf_core.reward.reward_model import Member, RewardModel
+from rlhf_core.reward.reward_model import RewardModel, ScoreModel
 
 RESPONSES = ["yes", "no thanks", "", "the sky is blue", "kind kind kind"]
 
@@ -21,7 +21,7 @@ def model(base, disturb, prompts) -> RewardModel:
     for k in range(3):
         base.attach(f"reward-000001-m{k}")
         disturb(base, f"reward-000001-m{k}", seed=k)
-        members.append(Member(base, f"reward-000001-m{k}"))
+        members.append(ScoreModel(base, f"reward-000001-m{k}"))
     model = RewardModel(base, members, spread_penalty=0.5, max_tokens=64)
     model.normalise(prompts, RESPONSES)
     return model
