@@ -82,11 +82,11 @@ class Identity:
 
 
 def is_this_machine(host: str | None) -> bool:
-    """Whether a client's address is a loopback address."""
+    """Whether a host, a name or an address, is a loopback one."""
     try:
         address = ip_address(host or "")
     except ValueError:
-        return False
+        return host == "localhost"
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return (mapped or address).is_loopback
 

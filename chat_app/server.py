@@ -29,7 +29,7 @@ from chat_app.api.middleware import BodyLimit, OwnOriginOnly, VisitorCookie
 from chat_app.api.routes import router
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.errors import RefusedError, StartError
-from chat_app.identity import Identity
+from chat_app.identity import Identity, is_this_machine
 from chat_app.service.chat import ChatService
 from chat_app.service.served_adapter import Watcher
 from chat_app.settings import Settings
@@ -145,7 +145,7 @@ def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
         identity = Identity(
             settings.secrets,
             operator_token=token.get_secret_value() if token else None,
-            anonymous=_is_loopback(settings.host),
+            anonymous=is_this_machine(settings.host),
         )
         old = settings.allow_old_sqlite
         with FeedbackStore(settings.database, allow_old_sqlite=old) as store:
@@ -240,10 +240,6 @@ def _listening_socket(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {exc.strerror}; choose another with {wrong}"
         ) from exc
     return listener
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _shown(host: str) -> str:

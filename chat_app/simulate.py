@@ -11,7 +11,6 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chat_app.errors import InvalidRequestError, StartError
+from chat_app.identity import is_this_machine
 from feedback_store.sqlite.ids import new_id
 from rlhf_core.starter.raters import Visitor, visitors
 
@@ -58,7 +58,7 @@ class Plan:
         host = _host(self.url)
         if host is None:
             raise InvalidRequestError(f"url {self.url!r} is no http address; give http://host:port")
-        if not self.remote and not _is_loopback(host):
+        if not self.remote and not is_this_machine(host):
             raise InvalidRequestError(
                 f"url {self.url!r} is another machine; simulated votes belong on a test service, "
                 "so give --remote if that is one"
@@ -300,10 +300,3 @@ def _host(url: str) -> str | None:
     except ValueError:
         return None
     return parts.hostname if parts.scheme in ("http", "https") else None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -5,6 +5,7 @@ milliseconds, so that both sort by age. Records never change; a changed vote is 
 They are plain data: no database, no rules beyond what a field means.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
@@ -120,6 +121,33 @@ class Choice:
     seconds: float | None
     idempotency_key: str
     created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationView:
+    """A conversation with every branch, and what its rater says of it at present.
+
+    `thumbs` are the rater's by message, without those taken back; `choices` by candidates.
+    """
+
+    conversation: Conversation
+    messages: tuple[Message, ...]  # oldest first
+    thumbs: Mapping[str, Thumb]
+    choices: Mapping[str, Choice]
+
+    def path(self, message_id: str | None) -> list[Message]:
+        """The messages from the root of the tree to this one; none for None."""
+        known = {message.id: message for message in self.messages}
+        path = []
+        while message_id is not None:
+            path.append(known[message_id])
+            message_id = known[message_id].parent_id
+        return path[::-1]
+
+    def candidates(self, candidates_id: str) -> list[Message]:
+        """The replies that were shown together, by label."""
+        shown = [m for m in self.messages if m.candidates_id == candidates_id]
+        return sorted(shown, key=lambda message: message.label or "")
 
 
 @dataclass(frozen=True, slots=True)

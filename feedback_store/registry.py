@@ -13,7 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from feedback_store.errors import ConflictError, CycleInProgressError, InvalidFeedbackError
-from feedback_store.feedback.conversations import audit
+from feedback_store.feedback.messages import audit
 from feedback_store.records import (
     ADAPTER_KINDS,
     ADAPTER_STATES,

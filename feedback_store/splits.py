@@ -29,12 +29,18 @@ def path_hash(parent: str | None, role: str, content: str) -> str:
     return _digest(f"{parent or ''}\n{role}\n{_plain(content)}")[:32]
 
 
+def path_hashes(prompt: Sequence[PromptMessage]) -> list[str]:
+    """The hash of the path down to each of the messages."""
+    found: list[str] = []
+    for message in prompt:
+        above = found[-1] if found else None
+        found.append(path_hash(above, message["role"], message["content"]))
+    return found
+
+
 def prompt_hash(prompt: Sequence[PromptMessage]) -> str | None:
     """The hash of a whole path; None if it is empty."""
-    found: str | None = None
-    for message in prompt:
-        found = path_hash(found, message["role"], message["content"])
-    return found
+    return path_hashes(prompt)[-1] if prompt else None
 
 
 def is_held_out_question(question: str) -> bool:

@@ -12,8 +12,9 @@ from functools import lru_cache
 from sqlite_utils import Database
 
 from feedback_store.comparisons import refresh as derivation
-from feedback_store.feedback.conversations import GOLD_CONVERSATIONS, path_to
-from feedback_store.feedback.events import HEARD, owners_agree, prompt_of
+from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
+from feedback_store.feedback.events import HEARD, owners_agree
+from feedback_store.feedback.messages import path_to, prompt_of
 from feedback_store.raters.standing import rater_weights
 from feedback_store.records import SPLITS, Prompt, StoredComparison, StoredUnpaired
 from feedback_store.sqlite.database import SQLiteFile

@@ -46,7 +46,11 @@ class OwnOriginOnly:
 
 
 class BodyLimit:
-    """Answers 413 before anything parses a body that is too large, declared so or not."""
+    """Answers 413 before anything parses a body that is too large, declared so or not.
+
+    Starlette's own limit answers a declared length in plain text, whatever the handlers of errors
+    say; clients of the API are promised OpenAI's shape.
+    """
 
     def __init__(self, app: ASGIApp, *, limits: LimitSettings) -> None:
         self._app = app

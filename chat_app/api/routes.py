@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, format_sse_event
 
 from chat_app.api.requests import (
     CandidatesIn,
@@ -81,20 +81,18 @@ RaterId = Annotated[str, Depends(rater_of)]
 @router.post("/chat/completions", response_model=None)
 async def complete(
     body: CompletionIn, request: Request, rater_id: RaterId, service: Service
-) -> dict[str, Any] | StreamingResponse:
+) -> dict[str, Any] | EventSourceResponse:
     """Answer a conversation; the answer's id is the message's, its model the exact adapter."""
     if body.model not in ("policy", service.adapter):
         raise NotFoundError(f"no model {body.model!r} is served; ask for 'policy'")
-    prompt = await asyncio.to_thread(service.ask_all, rater_id, _plain(body.messages))
-    sampling = body.over(service.default_sampling)
-    pieces = service.reply(rater_id, prompt.id, sampling=sampling, seed=body.seed)
+    path = await asyncio.to_thread(service.continue_dialogue, rater_id, _plain(body.messages))
+    pieces = service.reply(path, sampling=body.over(service.default_sampling), seed=body.seed)
     if not body.stream:
         return _completion(await _last_piece(pieces, request))
     first = await anext(pieces)  # what is wrong with the request shows here, before the headers
     usage = body.stream_options is not None and body.stream_options.include_usage
-    return StreamingResponse(
+    return EventSourceResponse(
         _events(first, pieces, usage=usage),
-        media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
@@ -102,12 +100,10 @@ async def complete(
 @router.post("/candidates")
 async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
     """Two or more blind replies to one conversation."""
-    prompt = await asyncio.to_thread(service.ask_all, rater_id, _plain(body.messages))
+    path = await asyncio.to_thread(service.continue_dialogue, rater_id, _plain(body.messages))
     sampling = body.over(service.default_sampling)
     stored = None
-    async with aclosing(
-        service.candidates(rater_id, prompt.id, n=body.n, sampling=sampling)
-    ) as pieces:
+    async with aclosing(service.candidates(rater_id, path, n=body.n, sampling=sampling)) as pieces:
         async for piece in pieces:
             stored = piece.candidates
     assert stored is not None, "the last piece carries the candidates"
@@ -131,7 +127,7 @@ def next_comparison(rater_id: RaterId, service: Service) -> dict[str, Any]:
 @router.post("/choices")
 def choose(body: ChoiceIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
     """Choose among candidates; now that it is stored, the adapters may be told."""
-    choice = service.choose(
+    choice, shown = service.choose(
         rater_id,
         body.candidates_id,
         body.choice,
@@ -139,11 +135,10 @@ def choose(body: ChoiceIn, rater_id: RaterId, service: Service) -> dict[str, Any
         strength=body.strength,
         seconds=body.seconds,
     )
-    shown = service.candidates_of(rater_id, body.candidates_id).messages
     return {
         "id": choice.id,
         "choice": choice.choice,
-        "adapters": {m.label: m.adapter for m in shown},
+        "adapters": {m.label: m.adapter for m in shown.messages},
     }
 
 
@@ -274,11 +269,11 @@ def _completion(piece: ReplyPiece) -> dict[str, Any]:
 
 async def _events(
     first: ReplyPiece, pieces: AsyncGenerator[ReplyPiece, None], *, usage: bool
-) -> AsyncIterator[str]:
+) -> AsyncIterator[bytes]:
     """The reply as server-sent events, closed by ``[DONE]``."""
     created = int(time.time())
 
-    def event(delta: dict[str, str], finish_reason: str | None = None, **extra: Any) -> str:
+    def event(delta: dict[str, str], finish_reason: str | None = None, **extra: Any) -> bytes:
         """One chunk in OpenAI's shape."""
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
         chunk = {
@@ -289,7 +284,11 @@ async def _events(
             "choices": [choice],
             **extra,
         }
-        return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+        return sent(chunk)
+
+    def sent(data: Any) -> bytes:
+        """Any value as one event."""
+        return format_sse_event(data_str=json.dumps(data, ensure_ascii=False))
 
     async with aclosing(pieces):
         piece = first
@@ -299,12 +298,12 @@ async def _events(
                 if piece.text:
                     yield event({"content": piece.text})
         except (ChatAppError, FeedbackStoreError) as exc:  # too late for a status code
-            yield f"data: {json.dumps({'error': openai_error(str(exc), 'server_error')})}\n\n"
+            yield sent({"error": openai_error(str(exc), "server_error")})
         if piece.message is not None:
             yield event({}, _reason(piece.message))
             if usage:
                 yield event({}, choices=[], usage=_usage(piece))
-        yield "data: [DONE]\n\n"
+        yield format_sse_event(data_str="[DONE]")
 
 
 def _reason(message: Message) -> str:

@@ -1,13 +1,13 @@
 """Commands about adapters, and what the other commands need to reach the store."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from chat_app.commands.options import Config, Data, Json
-from chat_app.errors import ChatAppError, RefusedError, StartError
+from chat_app.errors import ChatAppError, StartError
+from chat_app.service import promotion
 from chat_app.settings import Settings, load_settings
 from feedback_store.records import BASE_ADAPTER, Serving
 from feedback_store.store import FeedbackStore
@@ -78,7 +78,7 @@ def verify(
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
         known = [a.name for a in store.adapters() if a.name != BASE_ADAPTER]
-    faults = {name: fault_of(settings.adapters / name) for name in names or known}
+    faults = {name: promotion.fault_of(settings.adapters / name) for name in names or known}
     if as_json:
         typer.echo(json.dumps(faults))
     else:
@@ -99,33 +99,16 @@ def promote(
     """Serve a published adapter; a running server follows within a second."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        store.adapter(name)
-        fault = None if name == BASE_ADAPTER else fault_of(settings.adapters / name)
-        if fault is not None:
-            raise ChatAppError(fault)
-        _show_serving(store.serve(name, by="operator"), as_json)
+        serving = promotion.promote(store, settings.adapters, name, by="operator")
+        _show_serving(serving, as_json)
 
 
 @adapters.command()
 def rollback(data: Data = None, config: Config = None, as_json: Json = False) -> None:
     """Serve the adapter that was served before."""
-    with open_store(load_settings(config, data=data)) as store:
-        previous = store.serving().previous
-        if previous is None:
-            raise RefusedError("nothing was served before this adapter; there is no way back")
-        _show_serving(store.serve(previous, by="operator"), as_json)
-
-
-def fault_of(adapter: Path) -> str | None:
-    """What is wrong with an adapter's directory, or None."""
-    from rlhf_core.errors import AdapterError
-    from rlhf_core.model.adapters import verify_adapter
-
-    try:
-        verify_adapter(adapter)
-    except AdapterError as exc:
-        return str(exc)
-    return None
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
+        _show_serving(promotion.roll_back(store, settings.adapters, by="operator"), as_json)
 
 
 def _show_serving(serving: Serving, as_json: bool) -> None:

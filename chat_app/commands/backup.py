@@ -14,9 +14,10 @@ from typing import Annotated
 
 import typer
 
-from chat_app.commands.adapters import fault_of, open_store
+from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
+from chat_app.service.promotion import fault_of
 from chat_app.settings import load_settings
 from feedback_store.backups import flush
 from feedback_store.errors import FeedbackStoreError

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from chat_app.commands.adapters import fault_of, open_store
+from chat_app.commands.adapters import open_store
 from chat_app.errors import ChatAppError, StartError
+from chat_app.service.promotion import fault_of
 from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
 

@@ -56,7 +56,7 @@ def main() -> NoReturn:
     except Exception as exc:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        _fail(told(exc), exit_code(exc))
+        _fail(error_text(exc), exit_code(exc))
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -303,7 +303,7 @@ def _stop_on(number: signal.Signals) -> None:
     signal.signal(number, stop)
 
 
-def told(exc: Exception) -> str:
+def error_text(exc: Exception) -> str:
     """The error in one line."""
     if type(exc).__module__.split(".")[0] in ("chat_app", "feedback_store", "rlhf_core"):
         return " ".join(str(exc).split())

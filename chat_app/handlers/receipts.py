@@ -10,7 +10,6 @@ from typing import Any
 
 from chat_app.handlers.views import short
 from chat_app.service.chat import ChatService
-from feedback_store.errors import FeedbackStoreError
 
 SHOWN = 30
 EXCERPT_CHARS = 60
@@ -28,11 +27,12 @@ class Receipt:
 
 def receipts_of(service: ChatService, rater_id: str) -> list[Receipt]:
     """The person's standing votes, newest first."""
-    events = [event for event in service.receipts(rater_id) if _stands(event)]
+    events = [event for event in service.receipts(rater_id) if _stands(event)][-SHOWN:]
     outcomes = {cycle.id: cycle.state for cycle in service.recent_cycles(200)}
+    texts = service.store.texts_of([about for event in events if (about := _about(event))])
     return [
-        Receipt(_said(event), _about(service, event), _became(event, outcomes))
-        for event in reversed(events[-SHOWN:])
+        Receipt(_said(event), _excerpt(event, texts), _became(event, outcomes))
+        for event in reversed(events)
     ]
 
 
@@ -50,19 +50,16 @@ def _said(event: Mapping[str, Any]) -> str:
     return names[event["event"]]
 
 
-def _about(service: ChatService, event: Mapping[str, Any]) -> str:
-    try:
-        if event["event"] == "demonstration":
-            return short(event["content"], EXCERPT_CHARS)
-        if event["event"] in ("thumb", "retry") and event["message_id"]:
-            return short(service.store.message(event["message_id"]).content, EXCERPT_CHARS)
-        if event["event"] in ("choice", "ranking"):
-            first = service.store.candidates(event["candidates_id"])[0]
-            asked = service.store.message(str(first.parent_id))
-            return short(asked.content, EXCERPT_CHARS)
-    except FeedbackStoreError:
-        pass
-    return ""
+def _about(event: Mapping[str, Any]) -> str | None:
+    """The id of what an event is about: a reply, or candidates."""
+    about = event.get("candidates_id") or event.get("message_id")
+    return None if event["event"] == "demonstration" or about is None else str(about)
+
+
+def _excerpt(event: Mapping[str, Any], texts: Mapping[str, str]) -> str:
+    """What was judged, or what the person wrote; of candidates the question."""
+    said = event["content"] if event["event"] == "demonstration" else texts.get(_about(event) or "")
+    return short(said or "", EXCERPT_CHARS)
 
 
 def _became(event: Mapping[str, Any], outcomes: Mapping[int, str]) -> str:

@@ -3,7 +3,7 @@
 Invariant: a view is a function of the stored rows alone, so that a reload, a restart or a second
 tab shows the same thing. The page sends back the ids that it was shown and nothing else; whose
 they are is checked on every call.
-Rows: a conversation is a tree; the page shows the branch of its newest message.
+A conversation is a tree; the page shows the branch of its newest message.
 """
 
 import logging
@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from chat_app.errors import ChatAppError
-from chat_app.service.chat import ChatService
 from feedback_store.errors import FeedbackStoreError
-from feedback_store.records import Conversation, Message
+from feedback_store.records import Conversation, ConversationView, Message, Thumb
 
 log = logging.getLogger(__name__)
 
@@ -93,23 +92,43 @@ class Asked:
     b: str
 
 
-def view_of(service: ChatService, rater_id: str, conversation_id: str | None) -> ChatView:
+def view_of(found: ConversationView) -> ChatView:
     """The branch of the newest message, with the viewer's votes and any open pair."""
-    messages = service.messages(rater_id, conversation_id) if conversation_id else []
-    if not messages:
-        return ChatView()
-    newest = messages[-1]
-    if newest.candidates_id is None:
-        return _branch(service, rater_id, newest)
-    siblings = service.candidates_of(rater_id, newest.candidates_id).messages
-    choice = service.choice_of(rater_id, newest.candidates_id)
+    newest = found.messages[-1] if found.messages else None
+    if newest is None or newest.candidates_id is None:
+        return branch_of(found, newest)
+    siblings = found.candidates(newest.candidates_id)
+    choice = found.choices.get(newest.candidates_id)
     if choice is not None:
-        return _branch(service, rater_id, chosen_of(siblings, choice.choice))
-    above = next(message for message in messages if message.id == newest.parent_id)
-    view = _branch(service, rater_id, above)
-    return replace(
-        view, pair=BlindPair(newest.candidates_id, siblings[0].content, siblings[1].content)
+        return branch_of(found, chosen_of(siblings, choice.choice))
+    view = branch_of(found, found.path(newest.parent_id)[-1])
+    pair = BlindPair(newest.candidates_id, siblings[0].content, siblings[1].content)
+    return replace(view, pair=pair)
+
+
+def branch_of(found: ConversationView, leaf: Message | None) -> ChatView:
+    """The messages down to one of them, with the viewer's votes."""
+    shown = tuple(
+        Shown(m.id, m.role, m.content, _value(found.thumbs.get(m.id)), m.finish_reason)
+        for m in found.path(leaf.id if leaf else None)
+        if m.role != "system"
     )
+    return ChatView(messages=shown, conversation_id=found.conversation.id)
+
+
+def _value(thumb: Thumb | None) -> int:
+    return thumb.value if thumb is not None else 0
+
+
+def panel_of(found: ConversationView, message_id: str) -> Panel | None:
+    """The feedback panel of a reply; none of anything else."""
+    message = found.path(message_id)[-1]
+    if message.role != "assistant":
+        return None
+    thumb = found.thumbs.get(message_id)
+    if thumb is None:
+        return Panel(message.id, message.content, 0)
+    return Panel(message.id, message.content, thumb.value, thumb.tags, thumb.comment)
 
 
 def chosen_of(siblings: Sequence[Message], choice: str) -> Message:
@@ -128,29 +147,7 @@ def short(text: str, limit: int = TITLE_CHARS) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
-def _branch(service: ChatService, rater_id: str, leaf: Message) -> ChatView:
-    shown = tuple(
-        Shown(m.id, m.role, m.content, _thumb(service, rater_id, m), m.finish_reason)
-        for m in service.path(rater_id, leaf.id)
-        if m.role != "system"
-    )
-    return ChatView(messages=shown, conversation_id=leaf.conversation_id)
-
-
-def _thumb(service: ChatService, rater_id: str, message: Message) -> int:
-    return service.thumb_of(rater_id, message.id) if message.role == "assistant" else 0
-
-
-def view_at(service: ChatService, rater_id: str, message_id: str | None) -> ChatView:
-    """The conversation around a message, or an empty view if it is not the person's."""
-    try:
-        path = service.path(rater_id, message_id) if message_id else []
-    except (ChatAppError, FeedbackStoreError):
-        path = []
-    return view_of(service, rater_id, path[-1].conversation_id if path else None)
-
-
-def told(error: Exception) -> str:
+def error_text(error: BaseException) -> str:
     """An error as one sentence for the person; what is no one's business goes to the log."""
     if isinstance(error, ChatAppError | FeedbackStoreError):
         return str(error)

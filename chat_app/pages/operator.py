@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from chat_app.handlers.operator import Operator, OperatorDoor
-from chat_app.handlers.views import told
+from chat_app.handlers.views import error_text
 from chat_app.pages.operator_parts import Confirm, OperatorParts, Update
 from chat_app.pages.shared import BLOCKS, EVENT
 from chat_app.service.chat import ChatService
@@ -80,7 +80,7 @@ class OperatorPage:
         try:
             gr.Info(html.escape(action(self._allowed(request))))
         except Exception as exc:
-            gr.Warning(html.escape(told(exc)))
+            gr.Warning(html.escape(error_text(exc)))
         return self._on_look(seen, request)
 
     def _allowed(self, request: gr.Request) -> bool:

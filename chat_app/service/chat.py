@@ -1,21 +1,20 @@
 """What a visitor can do, written once: the HTTP API and the pages both call `ChatService`.
 
-Every operation is about a message of the tree: `ask` stores what a visitor said, `reply` and
-`candidates` answer a stored message, and asking for another reply to the same message is a retry.
-A conversation goes on from any message by giving it as the parent; an edit is a new `ask` with the
-parent of the old one. Invariants: a rater only ever reaches his own conversations (another's are
-`NotFoundError`), and a reply keeps the adapter it began with, which its row names.
+`ask` and `continue_dialogue` store what a visitor said and return the path down to it; `reply` and
+`candidates` answer such a path. A second reply to the same message is a retry; an edit is a new
+`ask` with the parent of the old message. Invariants: raters only ever reach their own
+conversations (another's are `NotFoundError`), and a reply keeps the adapter it began with, which
+its row names.
 
-The asynchronous methods generate; all others are short, thread-safe and blocking, so that an event
-loop calls them through a thread. Knows neither HTTP, nor cookies, nor Gradio, nor torch.
+`reply` and `candidates` generate; all other methods are short, thread-safe and blocking, so that an
+event loop calls them through a thread. Knows neither HTTP, nor cookies, nor Gradio, nor torch.
 
 The server mounts the pages with ``chat_app.pages.mount(app, service, identity)``; `Identity.caller`
 names the rater of a request from its headers and cookies.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,15 +22,18 @@ from chat_app.cycles.scheduler import CycleProcess
 from chat_app.cycles.status import status_of
 from chat_app.engine import Engine, GenerationRequest, Sampling
 from chat_app.errors import BusyError, InvalidRequestError, NotFoundError, RefusedError
+from chat_app.service import promotion
 from chat_app.service.gold_file import read_gold
 from chat_app.service.limits import check_messages, check_sampling, check_text
 from chat_app.service.replies import CandidatePiece, Candidates, Replies, ReplyPiece, new_seed
 from chat_app.settings import Settings
 from feedback_store.errors import UnknownRecordError
+from feedback_store.feedback.messages import prompt_of
 from feedback_store.records import (
     BASE_ADAPTER,
     Choice,
     Conversation,
+    ConversationView,
     Cycle,
     Message,
     PromptMessage,
@@ -91,31 +93,32 @@ class ChatService:
         """The rater's conversations, newest first."""
         return self.store.conversations(rater_id)
 
-    def messages(self, rater_id: str, conversation_id: str) -> list[Message]:
-        """Every message of one conversation, oldest first, branches included."""
-        self._own_conversation(rater_id, conversation_id)
-        return self.store.messages(conversation_id)
+    def conversation(
+        self,
+        rater_id: str,
+        *,
+        conversation_id: str | None = None,
+        message_id: str | None = None,
+        candidates_id: str | None = None,
+    ) -> ConversationView:
+        """One of the rater's conversations, by its id or by what is in it.
 
-    def path(self, rater_id: str, message_id: str) -> list[Message]:
-        """The messages from the first one down to ``message_id``."""
-        self._own_message(rater_id, message_id)
-        return self.store.path(message_id)
+        Raises:
+            NotFoundError: There is no such conversation of the rater's.
+        """
+        with _not_found():
+            return self.store.conversation_view(
+                rater_id,
+                conversation_id=conversation_id,
+                message_id=message_id,
+                candidates_id=candidates_id,
+            )
 
     def candidates_of(self, rater_id: str, candidates_id: str) -> Candidates:
         """Stored candidates, in the order shown."""
-        self._own_candidates(rater_id, candidates_id)
-        return Candidates(candidates_id, tuple(self.store.candidates(candidates_id)))
-
-    def thumb_of(self, rater_id: str, message_id: str) -> int:
-        """The rater's present thumb on a reply: 1, -1, or 0 for none."""
-        self._own_message(rater_id, message_id)
-        thumb = self.store.current_thumb(message_id, rater_id)
-        return 0 if thumb is None else thumb.value
-
-    def choice_of(self, rater_id: str, candidates_id: str) -> Choice | None:
-        """The rater's present choice among candidates."""
-        self._own_candidates(rater_id, candidates_id)
-        return self.store.current_choice(candidates_id, rater_id)
+        with _not_found():
+            shown = self.store.candidates(candidates_id, rater_id=rater_id)
+        return Candidates(candidates_id, tuple(shown))
 
     def shows_candidates(self, turn: int) -> bool:
         """Whether the ``turn``-th user message of a conversation (from 1) gets two replies."""
@@ -132,22 +135,21 @@ class ChatService:
         conversation_id: str | None = None,
         parent_id: str | None = None,
     ) -> Message:
-        """Store what the visitor says: first of a new conversation, or after ``parent_id``.
+        """Store what the visitor says: first of a new conversation, or in one, after ``parent_id``.
 
         Raises:
             InvalidRequestError: The text is empty or too long.
             NotFoundError: The conversation or parent is unknown or somebody else's.
         """
         check_text(text, self.settings.limits)
-        if parent_id is not None:
-            parent = self._own_message(rater_id, parent_id)
-            conversation_id = conversation_id or parent.conversation_id
-        if conversation_id is None:
-            title = text.strip().splitlines()[0][:TITLE_CHARS]
-            conversation_id = self.store.add_conversation(rater_id, title=title).id
-        else:
-            self._own_conversation(rater_id, conversation_id)
-        return self.store.add_message(conversation_id, "user", text, parent_id=parent_id)
+        with _not_found():
+            return self.store.add_dialogue(
+                rater_id,
+                [PromptMessage(role="user", content=text)],
+                title=_title(text),
+                conversation_id=conversation_id,
+                parent_id=parent_id,
+            )[0]
 
     async def check_fits(self, text: str) -> None:
         """Let a message pass that the model can read, so that no other has to be stored.
@@ -161,8 +163,8 @@ class ChatService:
             GenerationRequest((said,), self.adapter, self.default_sampling, seed=0)
         )
 
-    def ask_all(self, rater_id: str, messages: Sequence[PromptMessage]) -> Message:
-        """Store a whole conversation that the caller brings along; its last message is returned.
+    def continue_dialogue(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
+        """Store what is new of a dialogue that the caller brings along; its path is returned.
 
         Raises:
             InvalidRequestError: No messages, too many, a wrong role, or not a user's at the end.
@@ -170,29 +172,18 @@ class ChatService:
         """
         check_messages(messages, self.settings.limits)
         self._require_room()
-        title = messages[-1]["content"].strip().splitlines()[0][:TITLE_CHARS]
-        conversation = self.store.add_conversation(rater_id, title=title)
-        last: Message | None = None
-        for message in messages:
-            last = self.store.add_message(
-                conversation.id,
-                message["role"],
-                message["content"],
-                parent_id=last.id if last else None,
-            )
-        assert last is not None, "checked not to be empty"
-        return last
+        title = _title(messages[-1]["content"])
+        return self.store.continue_dialogue(rater_id, messages, title=title)
 
-    async def reply(
+    def reply(
         self,
-        rater_id: str,
-        message_id: str,
+        path: Sequence[Message],
         *,
         sampling: Sampling | None = None,
         seed: int | None = None,
         retry_of: str | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
-        """Answer a stored user message; the last piece carries the stored reply.
+        """Answer the user message at the end of a path; the last piece carries the stored reply.
 
         ``retry_of`` is the reply that the rater asked to have made anew: weak evidence against it.
 
@@ -202,15 +193,16 @@ class ChatService:
             BusyError: The queue is full.
             InvalidRequestError: The conversation does not fit the model.
         """
-        prompt, request = await asyncio.to_thread(
-            self._request, rater_id, message_id, sampling=sampling, seed=seed
-        )
-        async with aclosing(self._replies.one(prompt, request, retry_of=retry_of)) as pieces:
-            async for piece in pieces:
-                yield piece
+        request = self._request(path, sampling=sampling, seed=seed)
+        return self._replies.one(path[-1], request, retry_of=retry_of)
 
-    async def candidates(
-        self, rater_id: str, message_id: str, *, n: int = 2, sampling: Sampling | None = None
+    def candidates(
+        self,
+        rater_id: str,
+        path: Sequence[Message],
+        *,
+        n: int = 2,
+        sampling: Sampling | None = None,
     ) -> AsyncGenerator[CandidatePiece, None]:
         """Answer a user message n times at once, blind; pieces of all labels come interleaved.
 
@@ -222,13 +214,9 @@ class ChatService:
             raise InvalidRequestError(
                 f"n is {n}; ask for 2 to {self.settings.limits.candidates} candidates"
             )
-        prompt, request = await asyncio.to_thread(
-            self._request, rater_id, message_id, sampling=sampling
-        )
+        request = self._request(path, sampling=sampling)
         requests = [replace(request, seed=new_seed()) for _ in range(n)]
-        async with aclosing(self._replies.several(prompt, requests, rater_id=rater_id)) as pieces:
-            async for piece in pieces:
-                yield piece
+        return self._replies.several(path[-1], requests, rater_id=rater_id)
 
     def next_comparison(self, rater_id: str) -> tuple[list[Message], Candidates] | None:
         """The prompt and two replies of a gold question, if it is the rater's turn to take one.
@@ -252,9 +240,9 @@ class ChatService:
         message_id: str,
         value: int,
         *,
-        idempotency_key: str,
-        tags: Sequence[str] = (),
-        comment: str = "",
+        idempotency_key: str | None = None,
+        tags: Sequence[str] | None = None,
+        comment: str | None = None,
     ) -> Thumb:
         """Thumb a reply up (1) or down (-1), or withdraw the thumb (0).
 
@@ -265,7 +253,7 @@ class ChatService:
         message = self._own_message(rater_id, message_id)
         if value:
             _require_whole(message)
-        _check_reasons(value, tags, comment)
+        _check_reasons(value, tags or (), comment or "")
         return self.store.add_thumb(
             message_id,
             rater_id,
@@ -281,13 +269,13 @@ class ChatService:
         candidates_id: str,
         choice: str,
         *,
-        idempotency_key: str,
+        idempotency_key: str | None = None,
         strength: float | None = None,
         seconds: float | None = None,
-    ) -> Choice:
-        """Choose among candidates: "a", "b", "tie" or "both_bad"."""
-        self._own_candidates(rater_id, candidates_id)
-        return self.store.add_choice(
+    ) -> tuple[Choice, Candidates]:
+        """Choose among candidates: "a", "b", "tie" or "both_bad"; what was chosen among, too."""
+        shown = self.candidates_of(rater_id, candidates_id)
+        choice_made = self.store.add_choice(
             candidates_id,
             rater_id,
             choice,
@@ -295,6 +283,7 @@ class ChatService:
             seconds=seconds,
             idempotency_key=idempotency_key,
         )
+        return choice_made, shown
 
     def rank(
         self,
@@ -305,7 +294,7 @@ class ChatService:
         idempotency_key: str,
     ) -> Ranking:
         """Rank candidates, best first, ties together."""
-        self._own_candidates(rater_id, candidates_id)
+        self.candidates_of(rater_id, candidates_id)
         return self.store.add_ranking(
             candidates_id, rater_id, order, idempotency_key=idempotency_key
         )
@@ -315,7 +304,7 @@ class ChatService:
         rater_id: str,
         content: str,
         *,
-        idempotency_key: str,
+        idempotency_key: str | None = None,
         message_id: str | None = None,
         prompt: Sequence[PromptMessage] | None = None,
     ) -> StoredDemonstration:
@@ -364,7 +353,7 @@ class ChatService:
 
     def promote(self, name: str, *, by: str = "operator") -> Serving:
         """Serve a published policy adapter; new replies use it within a second."""
-        return self.store.serve(name, by=by)
+        return promotion.promote(self.store, self.settings.adapters, name, by=by)
 
     def rollback(self, *, by: str = "operator") -> Serving:
         """Serve the adapter that was served before this one.
@@ -372,10 +361,7 @@ class ChatService:
         Raises:
             RefusedError: There is none.
         """
-        previous = self.store.serving().previous
-        if previous is None:
-            raise RefusedError("nothing was served before this adapter; there is no way back")
-        return self.store.serve(previous, by=by)
+        return promotion.roll_back(self.store, self.settings.adapters, by=by)
 
     # Inside
 
@@ -388,41 +374,28 @@ class ChatService:
 
     def _request(
         self,
-        rater_id: str,
-        message_id: str,
+        path: Sequence[Message],
         *,
         sampling: Sampling | None = None,
         seed: int | None = None,
-    ) -> tuple[Message, GenerationRequest]:
+    ) -> GenerationRequest:
         self._require_room()
-        path = self.path(rater_id, message_id)
         if path[-1].role != "user":
-            raise InvalidRequestError(f"message {message_id} is a reply; answer a user's message")
-        prompt = tuple(PromptMessage(role=m.role, content=m.content) for m in path)
-        return path[-1], GenerationRequest(
-            prompt,
+            raise InvalidRequestError(f"message {path[-1].id} is a reply; answer a user's message")
+        return GenerationRequest(
+            prompt_of(path),
             self.adapter,
             check_sampling(sampling or self.default_sampling, self.settings.limits),
             new_seed() if seed is None else seed % 2**63,
         )
 
     def _own_message(self, rater_id: str, message_id: str) -> Message:
-        with _not_found("message", message_id):
-            if self.store.owner_of(message_id) == rater_id:
-                return self.store.message(message_id)
-        raise _missing("message", message_id)
+        with _not_found():
+            return self.store.message(message_id, rater_id=rater_id)
 
-    def _own_conversation(self, rater_id: str, conversation_id: str) -> None:
-        with _not_found("conversation", conversation_id):
-            if self.store.conversation(conversation_id).rater_id == rater_id:
-                return
-        raise _missing("conversation", conversation_id)
 
-    def _own_candidates(self, rater_id: str, candidates_id: str) -> None:
-        with _not_found("candidates", candidates_id):
-            if self.store.owner_of_candidates(candidates_id) == rater_id:
-                return
-        raise _missing("candidates", candidates_id)
+def _title(text: str) -> str:
+    return text.strip().splitlines()[0][:TITLE_CHARS]
 
 
 def _require_whole(reply: Message) -> None:
@@ -444,13 +417,9 @@ def _check_reasons(value: int, tags: Sequence[str], comment: str) -> None:
 
 
 @contextmanager
-def _not_found(kind: str, record_id: str) -> Iterator[None]:
+def _not_found() -> Iterator[None]:
+    """The same words for what is not there and for what is somebody else's."""
     try:
         yield
     except UnknownRecordError as exc:
-        raise _missing(kind, record_id) from exc
-
-
-def _missing(kind: str, record_id: str) -> NotFoundError:
-    """The same words for what is not there and for what is somebody else's."""
-    return NotFoundError(f"no {kind} {record_id!r} of yours; check the id")
+        raise NotFoundError(str(exc)) from exc

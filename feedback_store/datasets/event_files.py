@@ -17,7 +17,7 @@ from feedback_store.errors import (
     FeedbackStoreError,
     InvalidFeedbackError,
 )
-from feedback_store.feedback.conversations import store_message, would_hold_out
+from feedback_store.feedback.conversations import would_hold_out
 from feedback_store.feedback.events import (
     EVENT_TABLES,
     check_labels,
@@ -25,6 +25,7 @@ from feedback_store.feedback.events import (
     mark_stale,
     store_event,
 )
+from feedback_store.feedback.messages import store_message
 from feedback_store.privacy.forgetting import is_forgotten
 from feedback_store.records import (
     Choice,

@@ -26,7 +26,7 @@ from feedback_store.errors import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
-from feedback_store.feedback.conversations import audit
+from feedback_store.feedback.messages import audit
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import Row, first, one_of, scalar
 

@@ -19,8 +19,9 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from feedback_store.errors import InvalidFeedbackError
-from feedback_store.feedback.conversations import GOLD_CONVERSATIONS, path_to
-from feedback_store.feedback.events import HEARD, owners_agree, prompt_of
+from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
+from feedback_store.feedback.events import HEARD, owners_agree
+from feedback_store.feedback.messages import path_to, prompt_of
 from feedback_store.raters.standing import rater_weights
 from feedback_store.records import SPLITS, StoredComparison, StoredDemonstration, StoredUnpaired
 from feedback_store.splits import split_of

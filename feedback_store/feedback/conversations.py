@@ -1,9 +1,11 @@
 """Raters, their conversations and the tree of messages: the part of the store that chat uses.
 
 A message is never changed: a retry, an edit and blind candidates are siblings under one parent.
-Who may see or write what is decided by the caller; `owner_of` says whose a message is.
+Methods that take a `rater_id` find only what is in that rater's conversations: another rater's
+message is as unknown as one that there is not.
 """
 
+import json
 import string
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,22 +13,33 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from feedback_store.errors import ConflictError, InvalidFeedbackError
-from feedback_store.records import (
-    FINISH_REASONS,
-    RATER_KINDS,
-    ROLES,
-    CandidateReply,
-    Conversation,
-    Message,
-    Rater,
+from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
+from feedback_store.feedback.messages import (
+    add_below,
+    audit,
+    note_retry,
+    path_to,
+    store_message,
+    stored_path,
 )
-from feedback_store.splits import is_held_out_question, is_held_out_rater, path_hash, text_hash
+from feedback_store.records import (
+    RATER_KINDS,
+    CandidateReply,
+    Choice,
+    Conversation,
+    ConversationView,
+    Message,
+    PromptMessage,
+    Rater,
+    Thumb,
+)
+from feedback_store.splits import (
+    is_held_out_rater,
+)
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import new_id, utc_now
 from feedback_store.sqlite.rows import (
     Row,
-    encode,
     first,
     insert,
     one_of,
@@ -44,36 +57,32 @@ FEWEST_RATERS_TO_HOLD_OUT_ONE = 20
 GOLD_CONVERSATIONS = """SELECT messages.conversation_id FROM candidates
     CROSS JOIN messages ON messages.id = prompt_message_id WHERE gold IS NOT NULL"""
 
-_PATH_SQL = """
-    WITH RECURSIVE path (id, depth) AS (
-        SELECT ?, 0
-        UNION ALL
-        SELECT messages.parent_id, depth + 1 FROM path JOIN messages ON messages.id = path.id
-        WHERE messages.parent_id IS NOT NULL
-    )
-    SELECT messages.* FROM path JOIN messages ON messages.id = path.id ORDER BY depth DESC
-"""
 
+# What a conversation is found by, other than its own id.
+_CONVERSATION_OF = """SELECT conversation_id FROM messages
+    WHERE id = :message OR id = (SELECT prompt_message_id FROM candidates WHERE id = :candidates)"""
+_MESSAGES_IN = (
+    "SELECT * FROM messages WHERE conversation_id = :conversation ORDER BY created_at, rowid"
+)
+_THUMBS_IN = """SELECT thumbs.* FROM messages JOIN thumbs ON message_id = messages.id
+    WHERE conversation_id = :conversation AND rater_id = :rater
+    AND superseded_at IS NULL AND value <> 0"""
+_CHOICES_IN = """SELECT choices.* FROM (SELECT DISTINCT candidates_id AS shown FROM messages
+        WHERE conversation_id = :conversation AND candidates_id IS NOT NULL)
+    JOIN choices ON candidates_id = shown WHERE rater_id = :rater AND superseded_at IS NULL"""
 
-def path_to(db: Database, message_id: str) -> list[Message]:
-    """The messages from the root of the conversation to this one."""
-    require(db, "messages", message_id)
-    return [to_record(Message, row) for row in rows(db, _PATH_SQL, [message_id])]
+_TEXTS = """SELECT id, content FROM messages WHERE id IN (SELECT value FROM json_each(:ids))
+    UNION ALL SELECT candidates.id, content FROM candidates
+    JOIN messages ON messages.id = prompt_message_id
+    WHERE candidates.id IN (SELECT value FROM json_each(:ids))"""
 
-
-def audit(db: Database, action: str, **detail: Any) -> None:
-    """Note an act that somebody may have to answer for; never the text of a chat."""
-    insert(db, "audit", {"at": utc_now(), "action": action, "detail": detail})
-
-
-def refuse_gold_question(db: Database, message: Row) -> None:
-    """Refuse evidence about a reply that belongs to a gold question."""
-    sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
-    if message["candidates_id"] is not None and first(db, sql, [message["candidates_id"]]):
-        raise InvalidFeedbackError(
-            f"message {message['id']!r} belongs to a gold question; "
-            "nothing but a choice or a ranking answers that."
-        )
+# Whose a record is; `:rater` NULL asks for no owner.
+_OWNED = {
+    "conversations": "conversations.rater_id = :rater",
+    "candidates": "candidates.rater_id = :rater",
+    "messages": """EXISTS (SELECT 1 FROM conversations
+        WHERE conversations.id = messages.conversation_id AND rater_id = :rater)""",
+}
 
 
 class Conversations:
@@ -122,21 +131,66 @@ class Conversations:
     ) -> Conversation:
         """Begin a conversation; the same id again returns it, if it is the same rater's."""
         with self._file.write() as db:
-            require(db, "raters", rater_id)
             known = first(db, "SELECT * FROM conversations WHERE id = ?", [conversation_id])
             if known is not None and known["rater_id"] != rater_id:
                 raise ConflictError(
                     f"conversation {conversation_id!r} belongs to another rater; use a new id."
                 )
-            if known is None:
-                known = {
-                    "id": conversation_id or new_id(),
-                    "rater_id": rater_id,
-                    "title": title,
-                    "created_at": utc_now(),
-                }
-                insert(db, "conversations", known)
-        return to_record(Conversation, known)
+            return to_record(
+                Conversation, known or _begin(db, rater_id, title, conversation_id=conversation_id)
+            )
+
+    def add_dialogue(
+        self,
+        rater_id: str,
+        messages: Sequence[PromptMessage],
+        *,
+        title: str = "",
+        conversation_id: str | None = None,
+        parent_id: str | None = None,
+    ) -> list[Message]:
+        """Add messages of a rater one below the other, all or none, and return them.
+
+        Args:
+            rater_id: Whose conversation it is.
+            messages: At least one, the first of them first.
+            title: Of the conversation that begins, if neither of the next two is given.
+            conversation_id: Where they go on, below `parent_id` or as another first message.
+            parent_id: The message above the first of them.
+
+        Raises:
+            UnknownRecordError: The conversation is not the rater's, or the parent is not in it.
+        """
+
+        def work(db: Database) -> list[Message]:
+            begun = conversation_id
+            if begun is not None:
+                _require_own(db, "conversations", begun, rater_id)
+            elif parent_id is not None:
+                begun = _require_own(db, "messages", parent_id, rater_id)["conversation_id"]
+            else:
+                begun = _begin(db, rater_id, title)["id"]
+            return add_below(db, begun, parent_id, messages)
+
+        return self._file.run(work)
+
+    def continue_dialogue(
+        self, rater_id: str, messages: Sequence[PromptMessage], *, title: str = ""
+    ) -> list[Message]:
+        """The path of a dialogue that its client brings along whole; only what is new is added.
+
+        It goes on below the last reply of a policy that the rater's conversations hold at the end
+        of the same path. A dialogue without such a reply begins a conversation. All or none.
+        """
+
+        def work(db: Database) -> list[Message]:
+            path = stored_path(db, rater_id, messages)
+            if not path:
+                return add_below(db, _begin(db, rater_id, title)["id"], None, messages)
+            last = path[-1]
+            return path + add_below(db, last.conversation_id, last.id, messages[len(path) :])
+
+        return self._file.run(work)
 
     def add_message(  # noqa: PLR0913 - one argument for each column that a caller knows
         self,
@@ -178,7 +232,7 @@ class Conversations:
         def work(db: Database) -> Message:
             stored = to_record(Message, store_message(db, row))
             if retry_of is not None:
-                _note_retry(db, stored, retry_of)
+                note_retry(db, stored, retry_of)
             return stored
 
         return self._file.run(work)
@@ -229,15 +283,10 @@ class Conversations:
             ]
         return candidates_id, [to_record(Message, row) for row in messages]
 
-    def message(self, message_id: str) -> Message:
-        """The message with this id."""
+    def message(self, message_id: str, *, rater_id: str | None = None) -> Message:
+        """The message with this id; with `rater_id`, only if it is in that rater's conversation."""
         with self._file.read() as db:
-            return to_record(Message, require(db, "messages", message_id))
-
-    def conversation(self, conversation_id: str) -> Conversation:
-        """The conversation with this id."""
-        with self._file.read() as db:
-            return to_record(Conversation, require(db, "conversations", conversation_id))
+            return to_record(Message, _require_own(db, "messages", message_id, rater_id))
 
     def conversations(self, rater_id: str) -> list[Conversation]:
         """A rater's conversations, newest first, without those of gold questions."""
@@ -246,6 +295,40 @@ class Conversations:
             ORDER BY created_at DESC, id DESC"""
         with self._file.read() as db:
             return [to_record(Conversation, row) for row in rows(db, sql, [rater_id, rater_id])]
+
+    def conversation_view(
+        self,
+        rater_id: str,
+        *,
+        conversation_id: str | None = None,
+        message_id: str | None = None,
+        candidates_id: str | None = None,
+    ) -> ConversationView:
+        """A rater's conversation as a page shows it: by its id, or by what is in it.
+
+        Raises:
+            UnknownRecordError: There is none of this rater's, or it is a gold question's.
+        """
+        about = {"message": message_id, "candidates": candidates_id, "rater": rater_id}
+        with self._file.read() as db:
+            if conversation_id is None:
+                found = first(db, _CONVERSATION_OF, about)
+                conversation_id = found["conversation_id"] if found else ""
+            row = _require_own(db, "conversations", conversation_id, rater_id)
+            if first(db, f"{GOLD_CONVERSATIONS} AND messages.conversation_id = ?", [row["id"]]):
+                about_what = candidates_id or message_id or conversation_id
+                raise UnknownRecordError(  # says nothing of gold: the rater must not know
+                    f"{about_what!r} belongs to no conversation; answer it where it is asked."
+                )
+            about["conversation"] = row["id"]
+            thumbs = [to_record(Thumb, thumb) for thumb in rows(db, _THUMBS_IN, about)]
+            choices = [to_record(Choice, choice) for choice in rows(db, _CHOICES_IN, about)]
+            return ConversationView(
+                to_record(Conversation, row),
+                tuple(to_record(Message, message) for message in rows(db, _MESSAGES_IN, about)),
+                {thumb.message_id: thumb for thumb in thumbs},
+                {choice.candidates_id: choice for choice in choices},
+            )
 
     def messages(self, conversation_id: str) -> list[Message]:
         """All messages of a conversation, every branch, oldest first."""
@@ -259,12 +342,18 @@ class Conversations:
         with self._file.read() as db:
             return path_to(db, message_id)
 
-    def candidates(self, candidates_id: str) -> list[Message]:
-        """The replies that were shown together, by label."""
+    def candidates(self, candidates_id: str, *, rater_id: str | None = None) -> list[Message]:
+        """The replies that were shown together, by label; perhaps only if to that rater."""
         sql = "SELECT * FROM messages WHERE candidates_id = ? ORDER BY label"
         with self._file.read() as db:
-            require(db, "candidates", candidates_id)
+            _require_own(db, "candidates", candidates_id, rater_id)
             return [to_record(Message, row) for row in rows(db, sql, [candidates_id])]
+
+    def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """The text of each of these messages; of candidates, that of the message they answer."""
+        with self._file.read() as db:
+            found = rows(db, _TEXTS, {"ids": json.dumps(list(ids))})
+        return {row["id"]: row["content"] for row in found}
 
     def owner_of(self, message_id: str) -> str:
         """The rater in whose conversation a message is."""
@@ -273,43 +362,28 @@ class Conversations:
             owner = require(db, "conversations", message["conversation_id"])["rater_id"]
         return str(owner)
 
-    def owner_of_candidates(self, candidates_id: str) -> str:
-        """The rater to whom candidates were shown."""
-        with self._file.read() as db:
-            return str(require(db, "candidates", candidates_id)["rater_id"])
 
-
-def store_message(db: Database, row: Row) -> Row:
-    """Insert a message whose parent is stored, on an open transaction; known ones change nothing.
-
-    That the parent comes first makes the tree a tree: no path can lead round in a circle.
-    """
-    one_of(row["role"], ROLES, "the role of a message")
-    one_of(row["finish_reason"], (None, *FINISH_REASONS), "the finish reason of a message")
-    known = first(db, "SELECT * FROM messages WHERE id = ?", [row["id"]])
-    if known is not None:
-        if any(known[name] != encode(value) for name, value in row.items()):
-            raise ConflictError(
-                f"message {row['id']!r} is stored with another content; use a new id."
-            )
-        return known
-    require(db, "conversations", row["conversation_id"])
-    parent = _parent_of(db, row)
-    if row["candidates_id"] is not None:
-        require(db, "candidates", row["candidates_id"])
-    row = {"created_at": utc_now()} | row
-    insert(db, "messages", row | _hashes(row, parent))
-    _mark_retries_stale(db, row["parent_id"])
+def _require_own(db: Database, table: str, record_id: str, rater_id: str | None) -> Row:
+    """The row with this id, if it is the rater's; without a rater, whoever's it is."""
+    sql = f"SELECT * FROM {table} WHERE id = :id AND (:rater IS NULL OR {_OWNED[table]})"
+    row = first(db, sql, {"id": record_id, "rater": rater_id})
+    if row is None:
+        whose = "the" if rater_id is None else "your"
+        raise UnknownRecordError(f"there is no {record_id!r} among {whose} {table}; check the id.")
     return row
 
 
-def _mark_retries_stale(db: Database, message_id: str | None) -> None:
-    """Going on from a new or an old response tells which of them was accepted."""
-    db.conn.execute(
-        "INSERT OR IGNORE INTO stale_prompts SELECT rater_id, prompt_hash FROM retries"
-        " WHERE (message_id = :id OR retry_of = :id) AND prompt_hash IS NOT NULL",
-        {"id": message_id},
-    )
+def _begin(db: Database, rater_id: str, title: str, *, conversation_id: str | None = None) -> Row:
+    """Insert a conversation, on an open transaction."""
+    require(db, "raters", rater_id)
+    row = {
+        "id": conversation_id or new_id(),
+        "rater_id": rater_id,
+        "title": title,
+        "created_at": utc_now(),
+    }
+    insert(db, "conversations", row)
+    return row
 
 
 def would_hold_out(db: Database, rater_id: str) -> bool:
@@ -317,53 +391,3 @@ def would_hold_out(db: Database, rater_id: str) -> bool:
     few = FEWEST_RATERS_TO_HOLD_OUT_ONE
     known = scalar(db, "SELECT count(*) FROM (SELECT 1 FROM raters LIMIT ?)", [few])
     return bool(known == few and is_held_out_rater(rater_id))
-
-
-def _parent_of(db: Database, row: Row) -> Row | None:
-    if row["parent_id"] is None:
-        return None
-    parent = require(db, "messages", row["parent_id"])
-    if parent["conversation_id"] != row["conversation_id"]:
-        raise ConflictError(
-            f"message {row['parent_id']!r} is in another conversation than "
-            f"{row['conversation_id']!r}; answer within one conversation."
-        )
-    return parent
-
-
-def _hashes(row: Row, parent: Row | None) -> Row:
-    """What comparisons are derived from, so that no derivation has to read a text again."""
-    if row["role"] == "user":
-        held_out = is_held_out_question(row["content"])
-    else:
-        held_out = bool(parent["held_out"]) if parent else is_held_out_question("")
-    above = parent["path_hash"] if parent else None
-    return {
-        "path_hash": path_hash(above, row["role"], row["content"]),
-        "text_hash": text_hash(row["content"]),
-        "held_out": held_out,
-    }
-
-
-def _note_retry(db: Database, message: Message, retry_of: str) -> None:
-    old = require(db, "messages", retry_of)
-    if old["parent_id"] != message.parent_id or message.parent_id is None:
-        raise ConflictError(
-            f"message {retry_of!r} answers another message than {message.id!r}; "
-            "a retry answers the same one."
-        )
-    refuse_gold_question(db, old)
-    if first(db, "SELECT 1 FROM retries WHERE message_id = ?", [message.id]):
-        return
-    conversation = require(db, "conversations", message.conversation_id)
-    row = {
-        "id": new_id(),
-        "message_id": message.id,
-        "retry_of": retry_of,
-        "rater_id": conversation["rater_id"],
-        "idempotency_key": message.id,
-        "created_at": message.created_at,
-        "prompt_hash": require(db, "messages", message.parent_id)["path_hash"],
-    }
-    insert(db, "retries", row)
-    _mark_retries_stale(db, message.id)

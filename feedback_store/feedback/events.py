@@ -1,22 +1,22 @@
 """What raters said: thumbs, choices, rankings and demonstrations, each stored exactly once.
 
-Every event has a key made by the client, so that a retry after a lost answer finds the row that the
-first try wrote. A rater's later event about the same thing supersedes the earlier one, which stays
-as history. Whether the rater may judge it at all is for the caller to check.
+A client that may have to send an event again makes a key for it: the second request then finds the
+row that the first one wrote. Without a key, saying what stands already changes nothing. A rater's
+later event about the same thing supersedes the earlier one, which stays as history. The caller
+checks whether the rater may judge the thing at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
 
 from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
-from feedback_store.feedback.conversations import path_to, refuse_gold_question
+from feedback_store.feedback.messages import path_to, prompt_of, refuse_gold_question
 from feedback_store.records import (
     CHOICES,
     SPLITS,
     Choice,
-    Message,
     PromptMessage,
     Ranking,
     StoredDemonstration,
@@ -86,18 +86,23 @@ class Events:
         rater_id: str,
         value: int,
         *,
-        tags: Sequence[str] = (),
-        comment: str = "",
-        idempotency_key: str,
+        tags: Sequence[str] | None = None,
+        comment: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Thumb:
-        """Record a thumb up (1), down (-1) or taken back (0) on a response."""
+        """Record a thumb up (1), down (-1) or taken back (0) on a response.
+
+        Without a key, tags and a comment that are not given leave those of the same thumb standing.
+        """
         one_of(value, (1, -1, 0), "a thumb")
         about = {"message_id": message_id, "rater_id": rater_id}
-        content = {"value": int(value), "tags": tuple(tags), "comment": comment}
+        content = {"value": int(value), "tags": tuple(tags or ()), "comment": comment or ""}
+        given = {"value"} | ({"tags"} if tags is not None else set())
+        given |= {"comment"} if comment is not None else set()
 
         def work(db: Database) -> Row:
             _require_response(db, message_id)
-            return _record(db, "thumbs", about, content, idempotency_key)
+            return _record(db, "thumbs", about, content, idempotency_key, given=given)
 
         return to_record(Thumb, self._file.run(work))
 
@@ -109,7 +114,7 @@ class Events:
         *,
         strength: float | None = None,
         seconds: float | None = None,
-        idempotency_key: str,
+        idempotency_key: str | None = None,
     ) -> Choice:
         """Record which of two candidates is better; `seconds` is the time taken to decide."""
         one_of(choice, CHOICES, "a choice")
@@ -117,6 +122,7 @@ class Events:
         not_negative(seconds, "the seconds of a choice")
         about = {"candidates_id": candidates_id, "rater_id": rater_id}
         content = {"choice": choice, "strength": strength, "seconds": seconds}
+        given = {"choice"} | ({"strength"} if strength is not None else set())
 
         def work(db: Database) -> Row:
             if len(labels := _labels(db, candidates_id)) != 2:
@@ -124,7 +130,7 @@ class Events:
                     f"candidates {candidates_id!r} are {len(labels)}, so a choice between two "
                     "does not fit; send a ranking."
                 )
-            return _record(db, "choices", about, content, idempotency_key)
+            return _record(db, "choices", about, content, idempotency_key, given=given)
 
         return to_record(Choice, self._file.run(work))
 
@@ -134,7 +140,7 @@ class Events:
         rater_id: str,
         order: Sequence[Sequence[str]],
         *,
-        idempotency_key: str,
+        idempotency_key: str | None = None,
     ) -> Ranking:
         """Record an order of all candidates, best first, ties in one group."""
         groups = tuple(tuple(sorted(group)) for group in order)
@@ -153,7 +159,7 @@ class Events:
         *,
         message_id: str | None = None,
         prompt: Sequence[PromptMessage] | None = None,
-        idempotency_key: str,
+        idempotency_key: str | None = None,
     ) -> StoredDemonstration:
         """Record a response written by a rater, in place of `message_id` or to `prompt`."""
         if not content.strip():
@@ -230,11 +236,6 @@ class Events:
         ]
 
 
-def prompt_of(path: Sequence[Message]) -> tuple[PromptMessage, ...]:
-    """What a model would see of a path of messages."""
-    return tuple(PromptMessage(role=message.role, content=message.content) for message in path)
-
-
 def _standing(db: Database, table: str, condition: str = "") -> list[Row]:
     sql = (
         f"SELECT {table}.* FROM {table} JOIN raters ON raters.id = {table}.rater_id"
@@ -244,26 +245,43 @@ def _standing(db: Database, table: str, condition: str = "") -> list[Row]:
 
 
 def _record(
-    db: Database, table: str, about: Mapping[str, Any], content: Mapping[str, Any], key: str
+    db: Database,
+    table: str,
+    about: Mapping[str, Any],
+    content: Mapping[str, Any],
+    key: str | None,
+    *,
+    given: Collection[str] | None = None,
 ) -> Row:
-    """Insert an event and supersede the rater's earlier one about the same thing, once per key."""
-    if not 0 < len(key) <= MAX_KEY_LENGTH:
-        raise InvalidFeedbackError(
-            f"an idempotency key of {len(key)} characters; use 1 to {MAX_KEY_LENGTH}, a UUID say."
-        )
+    """Insert an event and supersede the rater's earlier one about the same thing, once per key.
+
+    `given` names what of the content the rater said, if not all of it: without a key, an event that
+    says no more than the standing one is that one.
+    """
     require(db, "raters", about["rater_id"])
-    sql = f"SELECT * FROM {table} WHERE rater_id = ? AND idempotency_key = ?"
-    known = first(db, sql, [about["rater_id"], key])
-    if known is not None:
+    previous = _current(db, table, about)
+    if key is None:
+        if previous and all(previous[name] == encode(content[name]) for name in given or content):
+            return previous
+        key = new_id()
+    elif (known := _with_key(db, table, about["rater_id"], key)) is not None:
         _check_same(known, {**about, **content}, key)
         return known
     row = {"id": new_id(), **about, **content, "idempotency_key": key, "created_at": utc_now()}
-    previous = _current(db, table, about)
     if previous is not None:
         sql = f"UPDATE {table} SET superseded_at = ? WHERE id = ?"
         db.execute(sql, [row["created_at"], previous["id"]])
     store_event(db, table, row)
     return row
+
+
+def _with_key(db: Database, table: str, rater_id: str, key: str) -> Row | None:
+    if not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise InvalidFeedbackError(
+            f"an idempotency key of {len(key)} characters; use 1 to {MAX_KEY_LENGTH}, a UUID say."
+        )
+    sql = f"SELECT * FROM {table} WHERE rater_id = ? AND idempotency_key = ?"
+    return first(db, sql, [rater_id, key])
 
 
 def store_event(db: Database, table: str, row: Row) -> None:

@@ -63,17 +63,11 @@ class GoldQuestions(Conversations):
             return first(db, sql, [candidates_id]) is not None
 
     def _begin(self, rater_id: str, item: GoldItem) -> str:
-        conversation = self.add_conversation(rater_id)
-        parent = None
-        for message in item.prompt:
-            parent = self.add_message(
-                conversation.id, message["role"], message["content"], parent_id=parent
-            ).id
-        assert parent is not None, "a prompt has messages"
+        asked = self.add_dialogue(rater_id, item.prompt)[-1]
         gold = secrets.choice("ab")
         texts = (item.better, item.worse) if gold == "a" else (item.worse, item.better)
         replies = [CandidateReply(text) for text in texts]
-        return self.add_candidates(parent, replies, rater_id=rater_id, gold=gold)[0]
+        return self.add_candidates(asked.id, replies, rater_id=rater_id, gold=gold)[0]
 
 
 def _state(

@@ -24,7 +24,7 @@ from feedback_store.errors import (
     StoreUnavailableError,
     UnknownRecordError,
 )
-from feedback_store.feedback.conversations import audit
+from feedback_store.feedback.messages import audit
 from feedback_store.privacy.erasure import count, erase, taint
 from feedback_store.registry import cycle_in_progress
 from feedback_store.sqlite.database import SQLiteFile

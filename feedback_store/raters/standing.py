@@ -18,8 +18,8 @@ from sqlite_utils import Database
 
 from feedback_store.comparisons import refresh as derivation
 from feedback_store.errors import ConflictError, InvalidFeedbackError
-from feedback_store.feedback.conversations import audit
 from feedback_store.feedback.events import CONSENTED
+from feedback_store.feedback.messages import audit
 from feedback_store.raters.behaviour import (
     ASSESSED,
     NO_GOLD,

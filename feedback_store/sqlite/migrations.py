@@ -237,6 +237,12 @@ def _taught(db: Database) -> None:
     )
 
 
+@MIGRATIONS(name="0007_replies_by_path")
+def _replies_by_path(db: Database) -> None:
+    # A client of the API sends the whole dialogue with every turn: this finds where it goes on.
+    db.execute("CREATE INDEX messages_of_path ON messages (path_hash) WHERE adapter IS NOT NULL")
+
+
 def known_migrations() -> set[str]:
     """Names of all migrations of this version of the program."""
     with Database(memory=True, execute_plugins=False) as empty:

@@ -22,9 +22,11 @@ class FakeEngine:
         self.adapters: list[str] = []
         self.loading: Callable[[str], None] = lambda adapter: None
         self.waits = False  # after the first piece, for ever
+        self.starts: Callable[[], Any] = lambda: None  # called when a reply begins
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Two pieces, or one and then nothing more."""
+        self.starts()
         self.seeds.append(request.seed)
         if self.says:
             yield Piece(self.says.pop(0), "stop", 3, 1)

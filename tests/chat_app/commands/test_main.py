@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 from filelock import FileLock
 
-from chat_app.commands.main import exit_code, main, told
+from chat_app.commands.main import error_text, exit_code, main
 from chat_app.errors import InvalidRequestError, RefusedError
 from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import CandidateReply
@@ -399,10 +399,10 @@ def test_the_doctor_names_what_is_wrong(command: Command, data: Path, tiny_model
 
 
 def test_an_unexpected_error_is_one_line_and_says_how_to_see_more() -> None:
-    assert told(KeyError("lost\nand found")) == (
+    assert error_text(KeyError("lost\nand found")) == (
         r"unexpected KeyError: 'lost\nand found' (set FEEDBACK_CHAT_DEBUG=1 for the traceback)"
     )
-    assert told(RefusedError("not\nnow")) == "not now"
+    assert error_text(RefusedError("not\nnow")) == "not now"
     assert [exit_code(exc) for exc in (KeyError(), RefusedError(), InvalidRequestError())] == [
         1,
         3,

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -451,8 +452,9 @@ def test_a_wrong_token_is_called_wrong_in_the_first_response(door: OperatorDoor)
     assert right.headers["location"] == "/operator/" and COOKIE in right.cookies
 
 
-def test_the_operator_promotes_and_rolls_back(service: ChatService) -> None:
+def test_the_operator_promotes_and_rolls_back(service: ChatService, tiny_adapters: Path) -> None:
     service.store.register_adapter("policy-000001", kind="policy", state="published")
+    shutil.copytree(tiny_adapters, service.settings.adapters)
     operator = Operator(service)
     assert operator.overview(allowed=True).promotable == ("policy-000001",)
     assert "policy-000001 is served" in operator.promote("policy-000001", allowed=True)
@@ -460,6 +462,10 @@ def test_the_operator_promotes_and_rolls_back(service: ChatService) -> None:
     assert "policy-000000 is served" in operator.roll_back(allowed=True)
     with pytest.raises((ChatAppError, LookupError)):
         operator.promote("policy-000099", allowed=True)
+    (service.settings.adapters / "policy-000001" / "manifest.json").unlink()
+    with pytest.raises(ChatAppError, match="no manifest"):
+        operator.promote("policy-000001", allowed=True)
+    assert operator.overview(allowed=True).serving == "policy-000000"
 
 
 def test_a_fresh_service_says_what_a_first_cycle_needs(service: ChatService) -> None:

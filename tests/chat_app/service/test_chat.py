@@ -49,7 +49,7 @@ def test_a_stopped_reply_is_stored_beside_the_event_loop(
         return add_message(*args, **kwargs)
 
     async def read() -> None:
-        async for _ in service.reply(ANN, said.id):
+        async for _ in service.reply([said]):
             monkeypatch.setattr(service.store, "add_message", slow)
 
     async def scenario() -> None:
@@ -64,7 +64,7 @@ def test_a_stopped_reply_is_stored_beside_the_event_loop(
         stored.set()
 
     asyncio.run(scenario())
-    _, reply = service.messages(ANN, said.conversation_id)
+    _, reply = service.store.messages(said.conversation_id)
     assert (reply.content, reply.finish_reason) == ("one", "cancelled")
     assert threads and threading.main_thread() not in threads
 
@@ -74,7 +74,7 @@ def test_a_conversation_that_cannot_be_answered_now_is_not_stored(
 ) -> None:
     engine.room = 0
     with pytest.raises(BusyError, match="too many requests"):
-        service.ask_all(ANN, [{"role": "user", "content": "hello"}])
+        service.continue_dialogue(ANN, [{"role": "user", "content": "hello"}])
     assert service.conversations(ANN) == []
 
 
@@ -83,7 +83,7 @@ def compare(service: ChatService, *, n: int = 2, temperature: float = 1.0) -> Ca
 
     async def read() -> list[Candidates | None]:
         sampling = Sampling(temperature)
-        pieces = service.candidates(ANN, said.id, n=n, sampling=sampling)
+        pieces = service.candidates(ANN, [said], n=n, sampling=sampling)
         return [piece.candidates async for piece in pieces]
 
     stored = asyncio.run(read())[-1]

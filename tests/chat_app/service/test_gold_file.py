@@ -157,7 +157,7 @@ def test_who_has_not_agreed_or_is_somebody_else_cannot_answer(service: ChatServi
     asked = votes.asked(ANN)
     assert asked is not None
     service.store.add_rater("bob", consent="1")
-    assert "no candidates" in votes.answer("bob", asked.id, "a")
+    assert "among your candidates" in votes.answer("bob", asked.id, "a")
     service.store.set_consent(ANN, None)
     assert "agree first" in votes.answer(ANN, asked.id, "a")
     assert len(service.store.choices()) == 2
@@ -173,7 +173,7 @@ def test_a_test_is_no_side_by_side_of_a_conversation(service: ChatService) -> No
         view = votes.choose(ANN, asked.id, "a")
         assert "no conversation" in view.problem and not view.note
         assert (view.messages, view.conversation_id) == ((), None)
-    assert service.choice_of(ANN, asked.id) is None
+    assert service.store.current_choice(asked.id, ANN) is None
 
 
 def test_what_is_answered_last_stands_and_a_doubled_click_is_one_answer(
@@ -185,7 +185,7 @@ def test_what_is_answered_last_stands_and_a_doubled_click_is_one_answer(
     assert asked is not None
     for choice in ("a", "b", "b", "a"):
         assert votes.answer(ANN, asked.id, choice) == ""
-        stands = service.choice_of(ANN, asked.id)
+        stands = service.store.current_choice(asked.id, ANN)
         assert stands is not None and stands.choice == choice
     assert len(service.receipts(ANN)) == 2 + 3
 

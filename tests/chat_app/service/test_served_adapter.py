@@ -31,7 +31,7 @@ def service(engine: FakeEngine, tmp_path: Path) -> Iterator[ChatService]:
 
 async def follow(service: ChatService, name: str) -> None:
     """Serve an adapter and wait until a watcher has made up its mind."""
-    service.promote(name)
+    service.store.serve(name, by="operator")
     while service.adapter != service.store.serving().adapter:
         await asyncio.sleep(0.01)
 

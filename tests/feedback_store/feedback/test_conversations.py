@@ -92,7 +92,8 @@ def test_candidates_are_labelled_siblings(store, ann):
         ("b", "y", question.id),
     ]
     assert messages[0].sampling == {"top_p": 1.0}
-    assert store.owner_of_candidates(candidates_id) == ann.rater == store.owner_of(messages[1].id)
+    assert store.candidates(candidates_id, rater_id=ann.rater) == messages
+    assert store.owner_of(messages[1].id) == ann.rater
 
 
 def test_candidates_are_stored_all_or_none(store, ann):
@@ -118,10 +119,120 @@ def test_ids_that_are_not_there_are_named(store, ann):
         lambda: store.message("nobody"),
         lambda: store.path("nobody"),
         lambda: store.candidates("nobody"),
-        lambda: store.conversation("nobody"),
+        lambda: store.conversation_view("ann", conversation_id="nobody"),
         lambda: store.owner_of("nobody"),
-        lambda: store.owner_of_candidates("nobody"),
+        lambda: store.candidates("nobody", rater_id="ann"),
     ]
     for ask in unknown:
         with pytest.raises(UnknownRecordError, match="'nobody'"):
             ask()
+
+
+# A conversation as its rater sees it
+
+
+def test_a_view_holds_every_branch_and_what_its_rater_says_of_it_now(store, ann, bob):
+    asked = ann.ask("hello")
+    first, second = ann.reply(asked, "hi"), ann.reply(asked, "good day")
+    shown, (a, b) = store.add_candidates(
+        asked.id, [CandidateReply("x"), CandidateReply("y")], rater_id=ann.rater
+    )
+    store.add_thumb(first.id, ann.rater, 1)
+    store.add_thumb(second.id, ann.rater, -1)
+    store.add_thumb(second.id, ann.rater, 0)
+    store.add_thumb(second.id, bob.rater, 1)
+    store.add_choice(shown, ann.rater, "b")
+    view = store.conversation_view(ann.rater, conversation_id=ann.conversation)
+    assert view.messages == tuple(store.messages(ann.conversation))
+    assert {key: thumb.value for key, thumb in view.thumbs.items()} == {first.id: 1}
+    assert {key: choice.choice for key, choice in view.choices.items()} == {shown: "b"}
+    assert view.path(b.id) == store.path(b.id) and view.path(None) == []
+    assert view.candidates(shown) == [a, b]
+    assert store.conversation_view(ann.rater, message_id=second.id) == view
+    assert store.conversation_view(ann.rater, candidates_id=shown) == view
+
+
+def test_nobody_sees_the_conversation_of_another_by_any_id(store, ann, bob):
+    asked = ann.ask("hello")
+    shown, _ = store.add_candidates(
+        asked.id, [CandidateReply("x"), CandidateReply("y")], rater_id=ann.rater
+    )
+    for look in (
+        lambda: store.conversation_view(bob.rater, conversation_id=ann.conversation),
+        lambda: store.conversation_view(bob.rater, message_id=asked.id),
+        lambda: store.conversation_view(bob.rater, candidates_id=shown),
+        lambda: store.conversation_view(bob.rater),
+        lambda: store.message(asked.id, rater_id=bob.rater),
+        lambda: store.candidates(shown, rater_id=bob.rater),
+        lambda: store.add_dialogue(bob.rater, said("x"), conversation_id=ann.conversation),
+        lambda: store.add_dialogue(bob.rater, said("x"), parent_id=asked.id),
+    ):
+        with pytest.raises(UnknownRecordError):
+            look()
+
+
+# Dialogues that a client brings along
+
+
+def said(*texts):
+    return [
+        {"role": "assistant" if number % 2 else "user", "content": text}
+        for number, text in enumerate(texts)
+    ]
+
+
+def answered(store, path, text):
+    last = path[-1]
+    return store.add_message(
+        last.conversation_id, "assistant", text, parent_id=last.id, adapter="policy-000000"
+    )
+
+
+def test_a_dialogue_goes_on_below_the_stored_reply_that_it_ends_with(store, ann):
+    first = store.continue_dialogue(ann.rater, said("one"))
+    reply = answered(store, first, "A reply.\n")
+    path = store.continue_dialogue(ann.rater, said("one", "A reply.", "two"), title="unused")
+    assert path[:2] == [*first, reply] and path[2].parent_id == reply.id
+    again = store.continue_dialogue(ann.rater, said("one", "A reply.", "two"))
+    assert again == path  # a request that is sent again
+
+
+def test_a_reworded_history_branches_off_where_it_differs(store, ann):
+    first = store.continue_dialogue(ann.rater, said("one"))
+    reply = answered(store, first, "yes")
+    second = store.continue_dialogue(ann.rater, said("one", "yes", "two"))
+    answered(store, second, "no")
+    path = store.continue_dialogue(ann.rater, said("one", "yes", "Two!", "no", "three"))
+    assert path[1] == reply and path[2].id != second[2].id
+    assert {message.conversation_id for message in path} == {first[0].conversation_id}
+
+
+@pytest.mark.parametrize(
+    "dialogue",
+    [
+        said("one"),  # many ask it
+        said("one", "another's words", "two"),  # no policy said that here
+        said("ONE", "yes", "two"),  # the same path to a hash, not to a model
+    ],
+)
+def test_a_dialogue_without_a_stored_reply_begins_a_conversation(store, ann, dialogue):
+    first = store.continue_dialogue(ann.rater, said("one"))
+    answered(store, first, "yes")
+    path = store.continue_dialogue(ann.rater, dialogue, title="new")
+    assert [message.content for message in path] == [item["content"] for item in dialogue]
+    assert path[0].conversation_id != first[0].conversation_id
+
+
+def test_another_raters_dialogue_is_no_place_to_go_on(store, ann, bob):
+    first = store.continue_dialogue(ann.rater, said("one"))
+    answered(store, first, "yes")
+    path = store.continue_dialogue(bob.rater, said("one", "yes", "two"))
+    assert store.owner_of(path[0].id) == bob.rater
+
+
+def test_a_dialogue_that_cannot_be_stored_whole_is_not_stored_at_all(store, ann):
+    wrong = [*said("one", "yes"), {"role": "wizard", "content": "two"}]
+    with pytest.raises(InvalidFeedbackError, match="wizard"):
+        store.continue_dialogue(ann.rater, wrong, title="half")
+    assert store.conversations(ann.rater)[0].id == ann.conversation
+    assert store.counts()["messages"] == 0

@@ -176,3 +176,31 @@ def test_feedback_about_nothing_or_by_nobody_is_refused(store, ann):
     ):
         with pytest.raises(UnknownRecordError):
             attempt()
+
+
+# Without a key
+
+
+def test_saying_what_stands_already_changes_nothing(store, ann):
+    reply = ann.reply(ann.ask("hello"), "hi")
+    thumb = store.add_thumb(reply.id, ann.rater, -1, tags=["wrong"], comment="no")
+    assert store.add_thumb(reply.id, ann.rater, -1) == thumb  # keeps the reasons
+    assert store.add_thumb(reply.id, ann.rater, -1, comment="no") == thumb
+    assert store.add_thumb(reply.id, ann.rater, -1, comment="never").id != thumb.id
+    assert store.add_thumb(reply.id, ann.rater, 1).tags == ()
+
+
+def test_with_a_key_each_event_is_kept(store, ann):
+    reply = ann.reply(ann.ask("hello"), "hi")
+    first = store.add_thumb(reply.id, ann.rater, 1, idempotency_key="k1")
+    second = store.add_thumb(reply.id, ann.rater, 1, idempotency_key="k2")
+    assert first.id != second.id
+    assert store.add_thumb(reply.id, ann.rater, 1, idempotency_key="k1") == first
+
+
+def test_a_choice_and_a_rewritten_answer_without_a_key_are_stored_once(store, ann):
+    shown = ann.shown("hello", "x", "y")
+    assert store.add_choice(shown, ann.rater, "a") == store.add_choice(shown, ann.rater, "a")
+    reply = ann.reply(ann.ask("one more"), "hi")
+    written = [store.add_demonstration(ann.rater, "hello!", message_id=reply.id) for _ in "ab"]
+    assert written[0] == written[1]
