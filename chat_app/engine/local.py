@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ import torch
 
 from chat_app.engine import FinishReason, GenerationRequest, Piece
 from chat_app.engine.batch import DecodingBatch, Row
-from chat_app.engine.text import ReplyText
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
 from feedback_store.records import BASE_ADAPTER
@@ -30,6 +29,7 @@ from rlhf_core.model.chat_format import decode_reply, encode_prompt, fit_prompt
 log = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = 2048  # tokens, for a model whose configuration does not say
+UNFINISHED = "\ufffd"  # what decoders show for bytes that are no character yet
 
 
 class Ticket:
@@ -48,6 +48,29 @@ class Ticket:
             self._loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
         except RuntimeError:
             self.cancelled = True
+
+
+class ReplyText:
+    """The text of one reply as its tokens arrive.
+
+    What was given out is never taken back and never ends in half a character: bytes of an
+    unfinished character, and spaces that a tokenizer may still swallow, wait for what follows.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._shown = ""
+
+    def take(self, ids: Sequence[int], *, final: bool = False) -> str:
+        """Text not given out yet; ``final`` gives everything that there will be."""
+        text = self._decode(ids).rstrip(UNFINISHED)
+        if not final:
+            text = text.rstrip()
+            if not text.startswith(self._shown):
+                return ""  # the decoder still changes its mind about the end
+        new = text[len(self._shown) :]
+        self._shown += new
+        return new
 
 
 class _Reply:

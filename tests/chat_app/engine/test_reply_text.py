@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.engine.text import ReplyText
+from chat_app.engine.local import ReplyText
 
 
 def decode_bytes(ids: list[int]) -> str:
