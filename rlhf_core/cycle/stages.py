@@ -59,7 +59,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Where its stages keep what a killed one goes on from."""
+        """Where its stages keep what the next cycle resumes, if this one is killed."""
         return self.directory / FOLDER
 
     def report(self, stage: str, fraction: float, metrics: dict[str, float] | None = None) -> None:
