@@ -152,7 +152,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
         evaluation=evaluation,
         curves={name: list(curve.values()) for name, curve in run.curves.items()},
     )
-    # A rejected candidate is published on disk, too, so that an operator can look at it.
+    # A candidate that will be rejected is kept on disk, too, so that an operator can look at it.
     adapter = _publish(run, trained.base, trained.reward, metrics) if evaluation else None
     _finish(run, verdict, metrics, adapter)
 
