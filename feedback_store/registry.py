@@ -40,6 +40,9 @@ from feedback_store.sqlite.rows import (
 
 _SERVING = 'SELECT adapter, previous, since, "by" FROM serving ORDER BY id DESC LIMIT 1'
 _END_STATES = tuple(state for state in CYCLE_STATES if state != "running")
+# An adapter that a failed cycle registered may have learnt; nothing else of the cycle lasts.
+_FORGET_USES = """DELETE FROM cycle_comparisons WHERE cycle_id = :cycle
+    AND NOT EXISTS (SELECT 1 FROM adapters WHERE adapters.cycle_id = :cycle)"""
 
 
 class Registry:
@@ -217,14 +220,22 @@ class Registry:
             return _cycle(db, cycle_id)
 
     def use_comparisons(self, cycle_id: int, ids: Iterable[str]) -> None:
-        """Note which comparisons a cycle learns from, so that their raters can be told."""
+        """Note which comparisons a cycle uses, and how, so that their raters can be told.
+
+        How follows from the split that a comparison is in now. The cycle trains its adapters on
+        `train`. It only measures them on `held_out` (a held-out question) and `held_out_raters`.
+
+        The notes of a cycle that is refused, or that fails before it has made an adapter, are
+        deleted when it ends: nothing that it did lasts.
+        """
         with self._file.write() as db:
             require(db, "cycles", cycle_id)
             for comparison_id in ids:
-                require(db, "comparisons", comparison_id)
+                used_as = require(db, "comparisons", comparison_id)["split"]
                 db.execute(
-                    "INSERT INTO cycle_comparisons VALUES (?, ?) ON CONFLICT DO NOTHING",
-                    [cycle_id, comparison_id],
+                    "INSERT INTO cycle_comparisons (cycle_id, comparison_id, used_as)"
+                    " VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    [cycle_id, comparison_id, used_as],
                 )
 
     def cycle(self, cycle_id: int) -> Cycle:
@@ -330,6 +341,8 @@ def _end_cycle(
             cycle_id,
         ],
     )
+    if state in ("refused", "failed"):
+        db.execute(_FORGET_USES, {"cycle": cycle_id})
 
 
 def _split_metrics(metrics: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:

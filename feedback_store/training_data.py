@@ -3,7 +3,7 @@
 The tables are kept by `derivation`; here they are read. What a person said without consent to its
 use, what a rater said who is in quarantine or whose reliability is 0, and what was said of a
 conversation whose owner has not agreed is derived and kept, but never handed out. A comparison that
-a cycle has learnt from stays, marked as withdrawn, when its events no longer stand.
+a cycle has used stays, marked as withdrawn, when its events no longer stand.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +20,9 @@ from feedback_store.records import SPLITS, Prompt, StoredComparison, StoredUnpai
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import one_of, rows, stream, to_record
 
-# What a failed or refused cycle looked at has taught nothing, so it is still unused.
-_UNUSED = """NOT EXISTS (
+# What a cycle could still learn from. A vote in `held_out_raters` teaches nothing, so it is never
+# new evidence; what a failed or refused cycle looked at has taught nothing, so it still is.
+_UNUSED = """split <> 'held_out_raters' AND NOT EXISTS (
     SELECT 1 FROM cycle_comparisons JOIN cycles ON cycles.id = cycle_comparisons.cycle_id
     WHERE cycle_comparisons.comparison_id = comparisons.id
     AND cycles.state IN ('running', 'promoted', 'rejected'))"""
@@ -69,7 +70,7 @@ class Learning:
 
         Args:
             split: Only one of `SPLITS`.
-            unused: Leave out what a cycle has learnt from.
+            unused: Leave out what a cycle has used, and `held_out_raters`, which train nothing.
         """
         with self._file.read() as db:
             return list(read_comparisons(db, split=split, unused=unused))

@@ -1,8 +1,9 @@
 """Receipts: what became of each thing that a rater said, or why it was left out.
 
-An event can have become comparisons (with the cycles that learnt from them and the adapters that
-those made), a judgement of one reply by itself, or nothing; then `left_out` says why in words that
-may be shown to the rater. One that nothing was derived from yet has none of the three.
+An event can have become comparisons, a judgement of one reply by itself, or nothing; then
+`left_out` says why in words that may be shown to the rater. An event that nothing was derived from
+yet has none of the three. Each comparison says which cycles used it, how, and what has become of
+the adapter since: as of now, so a roll-back shows.
 """
 
 import json
@@ -38,9 +39,12 @@ class Receipts:
         """A rater's receipts, oldest first: each event with what became of it.
 
         Returns:
-            The event's columns and `comparisons` (each with its `cycles` and `adapters`),
-            `unpaired` (true if it counts for one response by itself), and `left_out` (why it counts
-            for nothing, or None); a demonstration also has its `split`.
+            The event's columns and `comparisons` (each with its `cycles`, `adapters` and `uses`),
+            `unpaired` (true if it is a judgement of one response by itself), and `left_out` (why
+            it counts for nothing, or None); an unpaired one and a demonstration have a `split`.
+            A use has the `cycle`, its `state`, its `adapter` or None, `used_as` (see
+            `use_comparisons`), and `adapter_is`: "served" now, "built_on" (the served one was
+            trained from it), "rolled_back", "never_served", or None without an adapter.
         """
         with self._file.read() as db:
             rater = require(db, "raters", rater_id)
@@ -49,6 +53,8 @@ class Receipts:
             for name, table in EVENT_TABLES.items():
                 for row in rows(db, f"SELECT * FROM {table} WHERE rater_id = ?", [rater_id]):
                     used = {"comparisons": uses[row["id"]], "unpaired": row["id"] in singles}
+                    if used["unpaired"]:
+                        used["split"] = singles[row["id"]]
                     stands = [use for use in uses[row["id"]] if use["withdrawn_at"] is None]
                     counts = bool(stands or used["unpaired"])
                     left_out = _why_left_out(db, rater, name, row, counts=counts)
@@ -65,24 +71,41 @@ def _split(rater: Row, demonstration: Row) -> str:
 def _uses(db: Database, rater_id: str) -> dict[str, list[Row]]:
     """The comparisons of each of a rater's events."""
     sql = """SELECT id, label, source, split, withdrawn_at, event_ids, (
-            SELECT json_group_array(json_array(cycle_id, adapter)) FROM (
-                SELECT cycle_id, adapter FROM cycle_comparisons
+            SELECT json_group_array(json_object(
+                'cycle', cycle_id, 'state', state, 'adapter', adapter, 'used_as', used_as)) FROM (
+                SELECT cycle_id, state, adapter, used_as FROM cycle_comparisons
                 JOIN cycles ON cycles.id = cycle_comparisons.cycle_id
-                WHERE comparison_id = comparisons.id ORDER BY cycle_id)) AS cycles
+                WHERE comparison_id = comparisons.id ORDER BY cycle_id)) AS uses
         FROM comparisons WHERE rater_id = ? ORDER BY id"""
-    uses: dict[str, list[Row]] = defaultdict(list)
+    found: dict[str, list[Row]] = defaultdict(list)
+    became = _what_became_of_adapters(db)
     for row in rows(db, sql, [rater_id]):
-        cycles = json.loads(row["cycles"])
-        row["cycles"] = [cycle for cycle, _ in cycles]
-        row["adapters"] = [adapter for _, adapter in cycles if adapter is not None]
+        uses = json.loads(row["uses"])
+        row["uses"] = [use | {"adapter_is": became.get(use["adapter"])} for use in uses]
+        row["cycles"] = [use["cycle"] for use in uses]
+        row["adapters"] = [use["adapter"] for use in uses if use["adapter"] is not None]
         for event_id in json.loads(row.pop("event_ids")):
-            uses[event_id].append(row)
-    return uses
+            found[event_id].append(row)
+    return found
 
 
-def _singles(db: Database, rater_id: str) -> set[str]:
-    sql = "SELECT event_id FROM unpaired WHERE rater_id = ?"
-    return {row["event_id"] for row in rows(db, sql, [rater_id])}
+def _what_became_of_adapters(db: Database) -> dict[str, str]:
+    """Of every policy adapter whether it answers now, directly or by what was trained from it."""
+    sql = """WITH RECURSIVE line (name, standing) AS (
+            SELECT adapter, 'served' FROM (SELECT adapter FROM serving ORDER BY id DESC LIMIT 1)
+            UNION SELECT parent, 'built_on' FROM line JOIN adapters USING (name)
+                WHERE parent IS NOT NULL)
+        SELECT name, coalesce(
+                (SELECT standing FROM line WHERE line.name = adapters.name),
+                iif(name IN (SELECT adapter FROM serving), 'rolled_back', 'never_served')) AS is_now
+        FROM adapters WHERE kind = 'policy'"""
+    return {row["name"]: row["is_now"] for row in rows(db, sql)}
+
+
+def _singles(db: Database, rater_id: str) -> dict[str, str]:
+    """The events of a rater that judge one response by itself, each with its split."""
+    sql = "SELECT event_id, split FROM unpaired WHERE rater_id = ?"
+    return {row["event_id"]: row["split"] for row in rows(db, sql, [rater_id])}
 
 
 def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool) -> str | None:
