@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from feedback_store.comparisons.refresh import RETRY_ACCEPTED
 from feedback_store.feedback.events import EVENT_TABLES, owners_agree
 from feedback_store.splits import split_of
 from feedback_store.sqlite.database import SQLiteFile
@@ -19,14 +20,14 @@ from feedback_store.sqlite.rows import Row, decode, first, require, rows
 
 SUPERSEDED = "changed or taken back later"
 WITHDRAWAL = "it takes an earlier vote back"
-NO_CONSENT = "you have not agreed that what you say is learnt from"
+NO_CONSENT = "you have not agreed that the model learns from what you say"
 QUARANTINED = "held back until an operator has looked at this account's judgements"
 MUTED = "it contradicts what others say too often"
-OWNER = "the owner of the conversation has not agreed that it is learnt from"
+OWNER = "the owner of the conversation has not agreed that the model learns from it"
 TEST = "used to test the service, not to teach it"
 NO_PROMPT = "the response answers no message"
 IDENTICAL = "the responses say the same"
-NOT_ACCEPTED = "the new response was neither liked nor gone on from"
+NOT_ACCEPTED = "you neither liked the new response nor went on from it"
 OUTRANKED = "a more direct or later judgement of the same responses counts"
 
 
@@ -135,23 +136,12 @@ def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool
 
 
 def _owner_agrees(db: Database, row: Row) -> bool:
-    """Whether whoever's conversation an event is about agrees, too."""
+    """Whether the owner of the conversation that an event is about agrees, too."""
     about = row.get("message_id")
     if row.get("candidates_id") is not None:
         about = require(db, "candidates", row["candidates_id"])["prompt_message_id"]
     sql = f"SELECT 1 FROM raters WHERE id = :rater AND {owners_agree(':message')}"
     return first(db, sql, {"rater": row["rater_id"], "message": about}) is not None
-
-
-def _taken(db: Database, retry: Row) -> bool:
-    """Whether the new response was liked or gone on from, and the old one was not gone on from."""
-    on = "SELECT 1 FROM messages WHERE parent_id = ?"
-    liked = """SELECT 1 FROM thumbs WHERE message_id = ? AND rater_id = ? AND value = 1
-        AND superseded_at IS NULL"""
-    accepted = first(db, on, [retry["message_id"]]) or first(
-        db, liked, [retry["message_id"], retry["rater_id"]]
-    )
-    return accepted is not None and first(db, on, [retry["retry_of"]]) is None
 
 
 def _why_nothing_was_derived(db: Database, name: str, row: Row) -> str:
@@ -162,7 +152,8 @@ def _why_nothing_was_derived(db: Database, name: str, row: Row) -> str:
         new, old = (require(db, "messages", row[key]) for key in ("message_id", "retry_of"))
         if new["text_hash"] == old["text_hash"]:
             return IDENTICAL
-        return OUTRANKED if _taken(db, row) else NOT_ACCEPTED
+        accepted = f"SELECT 1 FROM retries AS event WHERE event.id = ? AND {RETRY_ACCEPTED}"
+        return OUTRANKED if first(db, accepted, [row["id"]]) else NOT_ACCEPTED
     if name == "demonstration":
         old = require(db, "messages", row["message_id"])
         return IDENTICAL if old["text_hash"] == row["text_hash"] else OUTRANKED
