@@ -14,7 +14,7 @@ import numpy as np
 
 FEWEST_SUBJECTS = 10  # of fewer, the same verdict on all is no sign of anything
 AT_BEST = 3.0  # log-odds, 95%: no verdict is believed more, however many say so
-CAMP_ROUNDS = 30  # enough to show a camp; in more, rounding would decide between equal ones
+CAMP_ROUNDS = 50  # enough to show a camp; in more, rounding would decide between equal ones
 ROUNDS = 100
 
 Array = np.ndarray[Any, Any]
@@ -140,7 +140,8 @@ def right_and_wrong(votes: VoteArrays, known: Array, heard: Array) -> Array:
         Dawid and Skene 1979, https://doi.org/10.2307/2346806, with a Beta prior for each rater.
     """
     met = votes.met(heard)
-    counts = np.where(_smaller_camp(votes, heard)[:, None], known[:, ::-1], known)  # at first
+    doubted = _smaller_camp(votes, known, heard)
+    counts = np.where(doubted[:, None], known[:, ::-1], known)  # to begin with
     for _ in range(ROUNDS):
         skill = np.log(counts[:, 0] / counts[:, 1])  # log-odds of being right
         # Whoever is mostly wrong is not believed the other way round.
@@ -152,21 +153,30 @@ def right_and_wrong(votes: VoteArrays, known: Array, heard: Array) -> Array:
     return counts
 
 
-def _smaller_camp(votes: VoteArrays, heard: Array) -> Array:
+def _smaller_camp(votes: VoteArrays, known: Array, heard: Array) -> Array:
     """Whether each rater is on the smaller of two sides that contradict each other. (R,) of bool.
 
     Accounts under one hand that repeat each other outvote everybody else on their subjects, so
     counting votes would begin by believing them. The leading eigenvector of who agrees with whom
-    has them on one side and those whom they contradict on the other.
+    tells such sides apart. A second pass gives each side's members equal voices, so that whoever
+    agrees with the accounts on their few subjects stays with those whom they mostly agree with.
 
     Source:
         Ghosh, Kale and McAfee 2011, https://doi.org/10.1145/1993574.1993599; they ask one good
-        rater which side is right, where numbers decide here.
+        rater which side is right, where numbers and gold questions decide here.
     """
-    meetings = np.bincount(votes.who, votes.others(heard[votes.who]), len(heard))
+    others = np.maximum(1, votes.others(heard[votes.who]))  # (V,)
+    judged = np.maximum(1, np.bincount(votes.who, votes.met(heard), len(heard)))  # (R,)
+
+    def agreeing(leaning: Array) -> Array:
+        mean = votes.others(votes.verdict * leaning[votes.who]) / others
+        return heard * np.bincount(votes.who, votes.verdict * mean, len(heard)) / judged
+
     leaning = heard.astype(float)
     for _ in range(CAMP_ROUNDS):
-        agreeing = votes.verdict * votes.others(votes.verdict * leaning[votes.who])
-        balance = np.bincount(votes.who, agreeing, len(heard)) / np.maximum(1, meetings)
-        leaning = heard * (2 * leaning + balance)
-    return np.asarray(leaning * np.sign(leaning).sum() < 0)
+        leaning = 2 * leaning + agreeing(leaning)
+    leaning = np.sign(leaning)
+    for _ in range(CAMP_ROUNDS):
+        leaning = np.sign(leaning / 100 + agreeing(leaning))  # who agrees with both evenly stays
+    larger = np.sign(round(float(leaning @ np.log(known[:, 0] / known[:, 1])), 6))
+    return np.asarray(leaning * larger < 0)

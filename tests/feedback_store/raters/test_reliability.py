@@ -108,13 +108,14 @@ def test_a_crowd_under_one_hand_is_held_and_the_others_are_not_measured_by_it():
     assert all(reports[rater].quarantine is None for rater in HONEST)
 
 
-def test_a_smaller_crowd_is_not_believed_where_it_outvotes_everybody():
-    """Ten accounts on the same 60 subjects, where three honest raters judged each."""
+@pytest.mark.parametrize("accounts", [3, 10, 18])
+def test_a_smaller_crowd_is_not_believed_where_it_outvotes_everybody(accounts):
+    """Accounts that are all on the same 60 subjects, where three honest raters judged each."""
     found = crowd(HONEST, subjects=350)
     said = {}
     for vote in found:
         said[vote.subject] = said.get(vote.subject, 0) + vote.verdict
-    sybils = [f"sybil-{i}" for i in range(10)]
+    sybils = [f"sybil-{i}" for i in range(accounts)]
     targets = list(said.items())[:60]
     found += [
         PairVote(s, rater, -1 if right > 0 else 1) for rater in sybils for s, right in targets
@@ -172,6 +173,15 @@ def test_gold_questions_decide_between_two_camps_where_numbers_would_decide_wron
     reports = assessed(tests, found)
     assert {rater for rater, report in reports.items() if report.quarantine} == set(sybils)
     assert all(reports[rater].reliability == 1 for rater in honest)
+
+
+def test_raters_who_passed_tests_are_believed_against_more_who_took_none():
+    honest = {f"honest-{i}": 0.85 for i in range(6)}
+    sybils = {f"sybil-{i}": 0.05 for i in range(10)}
+    tests = [did(rater, gold_right=18, gold_total=20) for rater in honest]
+    tests += [did(rater) for rater in sybils]
+    reports = assessed(tests, crowd(honest | sybils, subjects=400))
+    assert {rater for rater, report in reports.items() if report.quarantine} == set(sybils)
 
 
 @pytest.mark.parametrize(
