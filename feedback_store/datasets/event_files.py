@@ -70,7 +70,7 @@ class Exchange:
         Events of, or about, a rater who was forgotten here are left out, and counted in `left_out`.
         """
         new, left_out = 0, Counter() if left_out is None else left_out
-        with self._file.write(alone=True) as db:
+        with self._file.write() as db:
             for number, event in enumerate(events, start=1):
                 try:
                     with translated(self._file.path):

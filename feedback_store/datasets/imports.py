@@ -98,7 +98,7 @@ class Imports:
         Not in savepoints: within one large transaction these cost more than all the rest.
         """
         try:
-            with self._file.write(alone=True) as db:
+            with self._file.write() as db:
                 outcomes = [_outcome(db, form, part) for _, parts in batch for part in parts]
         except StoreUnavailableError:
             raise

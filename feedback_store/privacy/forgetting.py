@@ -207,7 +207,7 @@ def _finish(file: SQLiteFile, rater: str, clean: Clean) -> Erased:
     """Every step may be repeated; the last one says that all are done."""
     since = _note_of(file, rater)["since"]
     files = Counter(clean(since))
-    with file.write(alone=True) as db:
+    with file.write() as db:
         _erase_rater(db, rater)
     derivation.refresh(file)
     compact(file)
@@ -225,7 +225,7 @@ def _note_of(file: SQLiteFile, rater: str) -> Row:
 
 
 def _sweep_some(file: SQLiteFile, before: str) -> dict[str, int]:
-    with file.write(alone=True) as db:
+    with file.write() as db:
         _refuse_during_a_cycle(db)
         conversations = _expired(db, before, limit=SWEPT_AT_ONCE)
         if not conversations:

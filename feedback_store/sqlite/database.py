@@ -25,7 +25,6 @@ from feedback_store.errors import (
     StoreOpenError,
     StoreUnavailableError,
 )
-from feedback_store.sqlite.door import Door
 from feedback_store.sqlite.group_commit import GroupCommit, Result
 from feedback_store.sqlite.migrations import APPLICATION_ID, MIGRATIONS, known_migrations
 
@@ -53,8 +52,7 @@ class SQLiteFile:
         self._reader_lock = threading.Lock()
         self._writer = self._open()
         self._reader = self.connect(read_only=True)
-        self._door = Door(self._lock_path)
-        self._group = GroupCommit(self._writer, self._door, patience_s=BUSY_TIMEOUT_MS / 1000)
+        self._group = GroupCommit(self._writer, self._lock_path, patience_s=BUSY_TIMEOUT_MS / 1000)
 
     def connect(self, *, read_only: bool = False) -> Database:
         """Open one more connection with the settings that all of them share."""
@@ -73,22 +71,18 @@ class SQLiteFile:
         return db
 
     @contextlib.contextmanager
-    def write(self, *, alone: bool = False) -> Iterator[Database]:
+    def write(self) -> Iterator[Database]:
         """Run a block as one transaction; inside another one, as part of it.
 
-        When this returns, the block is on disk. Blocks of several threads may share one commit.
-
-        Args:
-            alone: Share it with nobody: for blocks of more than a few milliseconds, which others
-                would have to wait for, and for those that defer foreign keys.
+        When this returns, the block is on disk. The block must not wait for a thread that writes.
         """
-        with translated(self.path), self._group.transaction(alone=alone) as db:
+        with translated(self.path), self._group.transaction() as db:
             yield db
 
     def run(self, work: Callable[[Database], Result]) -> Result:
-        """Like `write` round `work`, but faster where many write: any of them may do it for all.
+        """Like `write` round `work`, but threads that do so at the same moment share one commit.
 
-        It must be short, and must not wait for another thread.
+        Work must be short, and must not wait for a thread that writes: any of these may do it.
         """
         with translated(self.path):
             return self._group.run(work)
@@ -120,7 +114,7 @@ class SQLiteFile:
         with self.maintenance():
             self._reader.close()
             self._writer.close()
-            self._door.close()
+            self._group.close()
 
     @property
     def _lock_path(self) -> str:
