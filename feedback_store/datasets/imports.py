@@ -21,7 +21,6 @@ from feedback_store.datasets import arena, hh, oasst, ultrafeedback
 from feedback_store.datasets.event_files import FORGOTTEN
 from feedback_store.datasets.files import Malformed, read_documents
 from feedback_store.datasets.judgement import ForeignReply, Judgement, Skip, digest
-from feedback_store.datasets.spool import Spool
 from feedback_store.errors import (
     FeedbackStoreError,
     InvalidFeedbackError,
@@ -158,17 +157,14 @@ class _Tally:
 
 def _read(documents: Iterable[Line], form: str, tally: _Tally) -> Iterator[Read]:
     """What each line says; flat messages of trees come last, each tree as its first line."""
-    with closing(Spool()) as spool:
+    with closing(oasst.FlatMessages()) as flat:
         for number, document in documents:
             with tally.noting(number):
                 if isinstance(document, Malformed):
                     raise InvalidFeedbackError(document.reason)
-                if form == "oasst" and (key := oasst.grouped_by(document)) is not None:
-                    spool.add(key, number, document)
-                else:
+                if form != "oasst" or not flat.add(number, document):
                     yield number, list(_READERS[form](document))
-        for number, messages in spool.groups():
-            tree, skips = oasst.tree(messages)
+        for number, tree, skips in flat.trees():
             tally.outcomes.update(skip.reason for skip in skips)
             if tree is not None:
                 with tally.noting(number):
