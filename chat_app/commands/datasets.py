@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +19,7 @@ from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import InvalidRequestError, RefusedError, StartError
 from chat_app.settings import Settings, load_settings
 from feedback_store.backups import flush
-from feedback_store.datasets.exports import EXPORTS, ExportReport
+from feedback_store.datasets.exports import ExportReport
 from feedback_store.datasets.files import Malformed, parse_lines, read_documents
 from feedback_store.datasets.imports import ImportReport
 from feedback_store.datasets.trl_rows import ExportOptions
@@ -37,11 +36,8 @@ def register(app: typer.Typer) -> None:
 
 
 def export(  # noqa: PLR0913 - one argument for each option
-    file: Annotated[Path | None, typer.Argument(help="Default: standard output.")] = None,
-    to: Annotated[Path | None, typer.Option(help="The same as FILE; `.parquet` or lines.")] = None,
-    keep: Annotated[
-        Literal["jsonl", "parquet"] | None,
-        typer.Option(help="Write a new file in exports/ of the data directory."),
+    file: Annotated[
+        Path | None, typer.Argument(help="`.parquet` or lines. Default: standard output.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     form: Annotated[
@@ -52,19 +48,10 @@ def export(  # noqa: PLR0913 - one argument for each option
         Literal["all", "train", "held_out", "held_out_raters"] | None,
         typer.Option(help="Which part of a data set (default: train)."),
     ] = None,
-    since: Annotated[str | None, typer.Option(help="A UTC time, 2026-01-31 say.")] = None,
     source: Annotated[str | None, typer.Option(help="choice, ranking, thumbs, ...")] = None,
-    rater: Annotated[str | None, typer.Option(help="A rater's id.")] = None,
     adapter: Annotated[str | None, typer.Option(help="Which made one of the replies.")] = None,
-    min_weight: Annotated[float | None, typer.Option(min=0, help="Least weight.")] = None,
     with_metadata: Annotated[
         bool, typer.Option("--with-metadata", help="Add id, time, rater, weight and so on.")
-    ] = False,
-    split_comparisons: Annotated[
-        bool, typer.Option("--split-comparisons", help="unpaired: add comparisons' replies.")
-    ] = False,
-    prompt_completion: Annotated[
-        bool, typer.Option("--prompt-completion", help="sft: two columns, not `messages`.")
     ] = False,
     data: Data = None,
     config: Config = None,
@@ -74,22 +61,12 @@ def export(  # noqa: PLR0913 - one argument for each option
 
     A data set is of the training split unless another is named; events are everything.
     """
-    options = ExportOptions(
-        split=split,
-        since=since,
-        source=source,
-        rater=rater,
-        adapter=adapter,
-        min_weight=min_weight,
-        with_metadata=with_metadata,
-        split_comparisons=split_comparisons,
-        prompt_completion=prompt_completion,
-    )
+    options = ExportOptions(split, source, adapter, with_metadata)
     settings = load_settings(config, data=data)
     name = "preference" if form == "preferences" else form
-    target = _target(settings, name, file, to, keep)
+    target = None if str(file) == "-" else file
     if target is None and as_json:
-        raise InvalidRequestError("--json goes with a file; give one by --to or --keep")
+        raise InvalidRequestError("--json goes with a file; give one as FILE")
     if target is not None and os.path.isfile(target) and not force:
         raise RefusedError(f"{target} exists; give another name, or --force to replace it")
     with open_store(settings) as store:
@@ -130,20 +107,6 @@ def import_file(
         if form != "events" and not report.new + report.known:
             first = "".join(f"; line {line}: {why}" for line, why in report.malformed[:1])
             raise InvalidRequestError(f"nothing in {file} could be used as {form}{first}")
-
-
-def _target(
-    settings: Settings, form: str, file: Path | None, to: Path | None, keep: str | None
-) -> Path | None:
-    """Where to write; None is standard output."""
-    given = [choice for choice in (file, to, keep) if choice is not None]
-    if len(given) > 1:
-        raise InvalidRequestError("an export goes to one place; give one of FILE, --to and --keep")
-    if keep is not None:
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        return settings.data / EXPORTS / f"{form}-{now}.{keep}"
-    target = file or to
-    return None if target is None or str(target) == "-" else target
 
 
 def _write(

@@ -19,11 +19,11 @@ from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.settings import Settings, load_settings
-from feedback_store.datasets.exports import EXPORTS
 from feedback_store.errors import UnknownRecordError
 from feedback_store.privacy.forgetting import MOST_DAYS, rater_hash
 from feedback_store.store import FeedbackStore
 
+EXPORTS = "exports"  # the folder in the data directory of which every file is an export
 _TO_DERIVE = "stale_prompts"  # what the store had yet to derive: nothing that anybody said
 _WORDS = {"audit": "audit entries", "unpaired": "unpaired judgements"}
 

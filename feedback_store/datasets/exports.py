@@ -18,7 +18,6 @@ from feedback_store.datasets.trl_rows import (
     checked,
     columns,
     data_set,
-    select_events,
 )
 from feedback_store.errors import (
     ConflictError,
@@ -30,18 +29,14 @@ from feedback_store.feedback.conversations import audit
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import Row, first, one_of, scalar
 
-EXPORTS = "exports"  # folder beside the database for exports that are given no other place
 _SOURCES: dict[str, tuple[str, ...]] = {
     "preference": ("choice", "ranking", "edit", "thumbs", "retry"),
     "unpaired": ("thumb", "both_bad"),
     "sft": ("edit", "demonstration"),
     "prompts": ("chat",),
 }
-_NAMED = {
-    "rater": "SELECT 1 FROM raters WHERE id = ?",
-    "adapter": """SELECT 1 WHERE ?1 IN (SELECT name FROM adapters)
-        OR EXISTS (SELECT 1 FROM messages WHERE adapter = ?1)""",
-}
+_KNOWN_ADAPTER = """SELECT 1 WHERE ?1 IN (SELECT name FROM adapters)
+    OR EXISTS (SELECT 1 FROM messages WHERE adapter = ?1)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +64,8 @@ class Exports:
         """The rows of one of `export_rows.FORMS`, as of the last refresh.
 
         Args:
-            form: "events" are all raw events, of people without consent too; only `since` and
-                `rater` select from them. The others are data sets, of the training split unless
-                another is named.
+            form: "events" are all raw events, of people without consent too. The others are data
+                sets, of the training split unless another is named.
             options: What to take.
             left_out: Counts why rows that were selected have no place in the format.
 
@@ -81,7 +75,7 @@ class Exports:
         options = checked(form, options or ExportOptions())
         _check_filters(self._file, form, options)
         if form == "events":
-            return select_events(self.export_events(), options)  # type: ignore[attr-defined]
+            return self.export_events()  # type: ignore[attr-defined,no-any-return]
         return self._rows(form, options, Counter() if left_out is None else left_out)
 
     def export_file(
@@ -138,14 +132,13 @@ class Exports:
 def _check_filters(file: SQLiteFile, form: str, options: ExportOptions) -> None:
     """Refuse a filter that names what there is not: no row would pass for an answer."""
     if options.source is not None:
-        pairs = _SOURCES["preference"] if options.split_comparisons else ()
-        one_of(options.source, (*_SOURCES[form], *pairs), f"the source of {form}")
-    for what, sql in _NAMED.items():
-        name = getattr(options, what)
-        if name is not None:
-            with file.read() as db:
-                if first(db, sql, [name]) is None:
-                    raise InvalidFeedbackError(f"there is no {what} {name!r}; check the name.")
+        one_of(options.source, _SOURCES[form], f"the source of {form}")
+    if options.adapter is not None:
+        with file.read() as db:
+            if first(db, _KNOWN_ADAPTER, [options.adapter]) is None:
+                raise InvalidFeedbackError(
+                    f"there is no adapter {options.adapter!r}; check the name."
+                )
 
 
 def _refuse_empty(
