@@ -54,11 +54,7 @@ class Registry:
             numbers = [int(end) for name in names if (end := name.rpartition("-")[2]).isdecimal()]
             sql = "SELECT max(value) FROM bookkeeping WHERE name = 'adapter_number'"
             number = max(scalar(db, sql) or 0, *numbers) + 1
-            db.execute(
-                "INSERT INTO bookkeeping VALUES ('adapter_number', ?)"
-                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [number],
-            )
+            db.table("bookkeeping").upsert({"name": "adapter_number", "value": number}, pk="name")
         return number
 
     def register_adapter(
@@ -101,7 +97,7 @@ class Registry:
                     f"adapter {name!r} is being served, so it cannot become {state}; "
                     "roll back to another adapter first."
                 )
-            db.execute("UPDATE adapters SET state = ? WHERE name = ?", [state, name])
+            db.table("adapters").update(name, {"state": state})
             audit(db, "adapter_state", adapter=name, before=before, after=state)
             return to_record(Adapter, require(db, "adapters", name, key="name"))
 
@@ -164,11 +160,9 @@ class Registry:
             raise InvalidFeedbackError(f"progress cannot be {progress!r}; use a number 0 to 1.")
         with self._file.write() as db:
             _require_running(db, cycle_id)
-            db.execute(
-                "UPDATE cycles SET stage = coalesce(?, stage), progress = coalesce(?, progress)"
-                " WHERE id = ?",
-                [stage, progress, cycle_id],
-            )
+            said = {"stage": stage, "progress": progress}
+            known = {name: value for name, value in said.items() if value is not None}
+            db.table("cycles").update(cycle_id, known)
             return _cycle(db, cycle_id)
 
     def finish_cycle(
@@ -314,22 +308,16 @@ def _end_cycle(
     metrics: Mapping[str, float] | None = None,
     adapter: str | None = None,
 ) -> None:
-    """Write the end; a failed cycle keeps the stage and progress at which it failed."""
-    done = state != "failed"
-    db.execute(
-        "UPDATE cycles SET state = ?, reasons = ?, metrics = ?, adapter = ?, finished_at = ?,"
-        " stage = iif(?, 'done', stage), progress = iif(?, 1.0, progress) WHERE id = ?",
-        [
-            state,
-            encode(tuple(reasons)),
-            encode(dict(metrics or {})),
-            adapter,
-            utc_now(),
-            done,
-            done,
-            cycle_id,
-        ],
-    )
+    end: Row = {
+        "state": state,
+        "reasons": encode(tuple(reasons)),
+        "metrics": encode(dict(metrics or {})),
+        "adapter": adapter,
+        "finished_at": utc_now(),
+    }
+    if state != "failed":  # a failed cycle keeps the stage and progress at which it failed
+        end |= {"stage": "done", "progress": 1.0}
+    db.table("cycles").update(cycle_id, end)
 
 
 def _split_metrics(metrics: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:

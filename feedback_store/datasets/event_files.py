@@ -196,7 +196,6 @@ def _import_row(db: Database, table: str, row: Row) -> int:
         if column != "superseded_at" and known[column] != encode(value):
             raise ConflictError(f"{row['id']!r} is stored with another {column}.")
     if row.get("superseded_at") is not None and known["superseded_at"] is None:
-        sql = f"UPDATE {table} SET superseded_at = ? WHERE id = ?"
-        db.execute(sql, [row["superseded_at"], row["id"]])
+        db.table(table).update(row["id"], {"superseded_at": row["superseded_at"]})
         mark_stale(db, table, row["id"])
     return 0

@@ -146,7 +146,7 @@ def _refuse_empty(
 ) -> None:
     """Take the note back, too: there was nothing to write of anybody."""
     with file.write() as db:
-        db.execute("DELETE FROM audit WHERE id = ?", [note])
+        db.table("audit").delete(note)
     besides = "".join(f" ({what} left out: {count})" for what, count in left_out.items())
     raise ConflictError(
         f"0 rows of {form} fit{besides}, and an empty data set is not written to {target}; "
@@ -174,9 +174,8 @@ def _note(file: SQLiteFile, target: Path, form: str, options: ExportOptions) -> 
 
 def _publish(file: SQLiteFile, partial: Path, target: Path, *, note: int, replace: bool) -> None:
     """Name a finished file, in a write: meanwhile nobody can be forgotten, and nobody exports."""
-    sql = "SELECT 1 FROM audit WHERE id >= ? AND action IN ('forget', 'sweep')"
     with file.write() as db:
-        if first(db, sql, [note]) is not None:
+        if db.table("audit").count_where("id >= ? AND action IN ('forget', 'sweep')", [note]):
             raise ConflictError(
                 f"conversations were deleted while {target} was being written; export again."
             )

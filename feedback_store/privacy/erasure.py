@@ -127,10 +127,7 @@ def erase(
 def count(db: Database, conversations: Sequence[str]) -> dict[str, int]:
     """How much of what was said `erase` would delete."""
     bound = _bound(conversations, None)
-    return {
-        table: rows(db, f"SELECT count(*) AS found FROM {table} WHERE {where}", bound)[0]["found"]
-        for table, where in _SAID.items()
-    }
+    return {table: db.table(table).count_where(where, bound) for table, where in _SAID.items()}
 
 
 def taint(db: Database, rater_id: str) -> list[str]:
@@ -143,7 +140,7 @@ def taint(db: Database, rater_id: str) -> list[str]:
     names = [row["name"] for row in rows(db, _TAUGHT, [rater_id])]
     sql = "UPDATE adapters SET tainted_at = coalesce(tainted_at, ?) WHERE name = ?"
     db.conn.executemany(sql, [(utc_now(), name) for name in names])
-    db.conn.execute("DELETE FROM taught WHERE rater_id = ?", [rater_id])
+    db.table("taught").delete_where("rater_id = ?", [rater_id])
     return names
 
 

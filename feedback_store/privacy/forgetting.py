@@ -124,15 +124,17 @@ class Privacy:
 
     def forgotten(self) -> list[Forgotten]:
         """All who were forgotten, in the order in which that was begun."""
-        sql = "SELECT rater, begun_at, done_at FROM forgotten ORDER BY begun_at, rater"
         with self._file.read() as db:
-            return [Forgotten(**row) for row in rows(db, sql)]
+            found = db.table("forgotten").rows_where(
+                select="rater, begun_at, done_at", order_by="begun_at, rater"
+            )
+            return [Forgotten(**row) for row in found]
 
     def raters_forgotten_in(self, other: Collection[Forgotten]) -> list[str]:
         """The raters of this store, such as a restored one, whom another has forgotten since."""
         hashes = {item.rater for item in other}
         with self._file.read() as db:
-            known = [row["id"] for row in rows(db, "SELECT id FROM raters ORDER BY id")]
+            known = [row["id"] for row in db.table("raters").rows_where(select="id", order_by="id")]
         return [rater_id for rater_id in known if rater_hash(rater_id) in hashes]
 
     def note_backup(self, path: str) -> None:
@@ -213,7 +215,7 @@ def _finish(file: SQLiteFile, rater: str, clean: Clean) -> Erased:
     compact(file)
     files.update(clean(since))  # what a reader of the old rows wrote meanwhile
     with file.write() as db:
-        db.execute("UPDATE forgotten SET done_at = ? WHERE rater = ?", [utc_now(), rater])
+        db.table("forgotten").update(rater, {"done_at": utc_now()})
     empty_log(file)
     note = _note_of(file, rater)
     return Erased(json.loads(note["rows"]), dict(files), tuple(json.loads(note["adapters"])))
@@ -258,14 +260,12 @@ def _erase_rater(db: Database, rater: str) -> None:
     if rater_id is None:
         return
     _refuse_during_a_cycle(db)
-    found = rows(db, "SELECT id FROM conversations WHERE rater_id = ?", [rater_id])
+    found = db.table("conversations").rows_where("rater_id = ?", [rater_id], select="id")
     conversations = [row["id"] for row in found]
     erased = erase(db, conversations, rater_id=rater_id)
     adapters = taint(db, rater_id)
-    db.execute(
-        'UPDATE forgotten SET rater_id = NULL, "rows" = ?, adapters = ? WHERE rater = ?',
-        [json.dumps(erased), json.dumps(adapters), rater],
-    )
+    note = {"rater_id": None, "rows": json.dumps(erased), "adapters": json.dumps(adapters)}
+    db.table("forgotten").update(rater, note)
     audit(db, "forget", adapters=adapters, **erased)
 
 

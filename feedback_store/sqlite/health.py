@@ -11,7 +11,7 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite
 
 from feedback_store.sqlite.database import SQLiteFile, settings_of
 from feedback_store.sqlite.migrations import MIGRATIONS
-from feedback_store.sqlite.rows import rows, scalar
+from feedback_store.sqlite.rows import rows
 
 _IS_MESSAGE = "EXISTS (SELECT 1 FROM messages WHERE messages.id = {0})"
 _IS_TEXT = (
@@ -49,7 +49,7 @@ class Health:
         """
         with self._file.read() as db:
             schema = max(migration.name for migration in MIGRATIONS.applied(db))
-            stale = scalar(db, "SELECT count(*) FROM stale_prompts")
+            stale = db.table("stale_prompts").count
         with self._file.maintenance() as db:
             settings = settings_of(db)
         wal = self._file.path.with_name(f"{self._file.path.name}-wal")

@@ -105,7 +105,6 @@ def handed_out(store):
     """All that can be learnt from, as text, and by whose judgement."""
     found = [*store.comparisons(), *store.unpaired(), *store.demonstrations()]
     rows = [row for form in TEXT_FORMS for row in store.export_rows(form, ALL)]
-    rows += store.export_rows("unpaired", ALL)
     raters = {item.rater_id for item in found}
     raters |= {item.other_rater_id for item in store.comparisons() if item.other_rater_id}
     return json.dumps(rows) + repr(found), raters
