@@ -8,10 +8,9 @@ backup API would serve as well, but it starts again whenever another process has
 of its steps, and it copies free pages, where the new file has none.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -25,9 +24,9 @@ from feedback_store.errors import (
 )
 from feedback_store.sqlite.database import SQLiteFile, translated
 from feedback_store.sqlite.health import damage_of
-from feedback_store.sqlite.ids import new_id
 from feedback_store.sqlite.migrations import APPLICATION_ID
 from feedback_store.training_data import counts_of
+from feedback_store.whole_files import name_new, new_file
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)  # in the header; sqlite.org/fileformat.html, section 1.3
@@ -49,11 +48,13 @@ class Backups:
             ConflictError: The file exists.
             StoreUnavailableError: The directory cannot be written, or is full.
         """
-        with _new_file(Path(path), "the backup") as partial:
-            os.close(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600))  # private from the start
-            with translated(partial), closing(self._file.connect()) as db:
-                db.execute("VACUUM INTO ?", [str(partial)])
-                return _counts_of_copy(partial)
+        with (
+            _new_file(Path(path), "the backup") as partial,
+            translated(partial),
+            closing(self._file.connect()) as db,
+        ):
+            db.execute("VACUUM INTO ?", [str(partial)])
+            return _counts_of_copy(partial)
 
     @staticmethod
     def restore(
@@ -77,7 +78,6 @@ class Backups:
         backup, target = Path(backup), Path(target)
         _check_backup(backup)
         with _new_file(target, "the restored store") as partial:
-            os.close(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600))
             shutil.copyfile(backup, partial)
             try:
                 damage, counts = _examined(partial, allow_old_sqlite)
@@ -134,25 +134,23 @@ def _examined(partial: Path, allow_old_sqlite: bool) -> tuple[list[str], dict[st
 
 @contextmanager
 def _new_file(target: Path, what: str) -> Iterator[Path]:
-    """A file to fill, which gets its name when that is done and flushed."""
-    partial = target.with_name(f"{target.name}.{new_id()}.partial")
+    """A file to fill, which gets its name when it is whole, and never in place of another."""
     try:
         _require_free(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        flush(partial)
-        _publish(partial, target)
-        flush(target.parent)
+        with new_file(target, lambda partial: name_new(partial, target)) as partial:
+            try:
+                yield partial
+            finally:
+                for suffix in _BESIDE:
+                    Path(f"{partial}{suffix}").unlink(missing_ok=True)
     except FeedbackStoreError:
         raise  # some of these are OSErrors too, and say more
+    except FileExistsError as exc:
+        raise ConflictError(f"{target} exists; choose another name, or move it away.") from exc
     except OSError as exc:
         raise StoreUnavailableError(
             f"cannot write {what} {target} ({exc.strerror}); choose another directory."
         ) from exc
-    finally:
-        for suffix in ("", *_BESIDE):
-            with suppress(OSError):
-                Path(f"{partial}{suffix}").unlink(missing_ok=True)
 
 
 def _require_free(target: Path) -> None:
@@ -160,20 +158,3 @@ def _require_free(target: Path) -> None:
     for path in (target, *(Path(f"{target}{suffix}") for suffix in ("-wal", "-shm"))):
         if path.exists():
             raise ConflictError(f"{path} exists; choose another name, or move it away.")
-
-
-def _publish(partial: Path, target: Path) -> None:
-    """Give a finished file its name; unlike a rename, this never replaces another file."""
-    try:
-        os.link(partial, target)
-    except FileExistsError as exc:
-        raise ConflictError(f"{target} exists; choose another name, or move it away.") from exc
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,9 +18,9 @@ from chat_app.commands.adapters import fault_of, open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
 from chat_app.settings import load_settings
-from feedback_store.backups import flush
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.store import FeedbackStore
+from feedback_store.whole_files import flush
 
 BACKED_UP = ("adapters", "secrets", "config.toml")  # beside the database
 

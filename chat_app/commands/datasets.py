@@ -18,13 +18,13 @@ from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import InvalidRequestError, RefusedError, StartError
 from chat_app.settings import Settings, load_settings
-from feedback_store.backups import flush
 from feedback_store.datasets.exports import ExportReport
 from feedback_store.datasets.files import Malformed, parse_lines, read_documents
 from feedback_store.datasets.imports import ImportReport
 from feedback_store.datasets.trl_rows import ExportOptions
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.store import FeedbackStore
+from feedback_store.whole_files import name_new
 
 Line = tuple[int, Any]
 
@@ -157,8 +157,7 @@ def _new_store(settings: Settings) -> Iterator[FeedbackStore]:
 
 def _put_in_place(made: Path, database: Path) -> None:
     try:
-        os.link(made, database)  # unlike a rename, this never replaces another store
-        flush(database.parent)
+        name_new(made, database)  # never in place of another store
     except OSError as exc:
         raise StartError(
             f"cannot make {database} ({exc.strerror}), nothing was imported; "

@@ -22,6 +22,7 @@ from chat_app.settings import Settings, load_settings
 from feedback_store.errors import UnknownRecordError
 from feedback_store.privacy.forgetting import MOST_DAYS, rater_hash
 from feedback_store.store import FeedbackStore
+from feedback_store.whole_files import new_file
 
 EXPORTS = "exports"  # the folder in the data directory of which every file is an export
 _TO_DERIVE = "stale_prompts"  # what the store had yet to derive: nothing that anybody said
@@ -232,20 +233,14 @@ def _empty(file: Path) -> bool:
 
 def _empty_report(file: Path) -> bool:
     """Take the samples out of a report: they quote prompts, and do not say whose."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
         if not report["samples"]:
             return False
-        with partial.open("w", encoding="utf-8") as out:
-            json.dump(report | {"samples": []}, out, indent=2)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(file)
+        with new_file(file) as partial:
+            partial.write_text(json.dumps(report | {"samples": []}, indent=2), encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ChatAppError(
             f"cannot empty {file} ({exc}), so nothing more is forgotten; delete it, then try again"
         ) from exc
-    finally:
-        partial.unlink(missing_ok=True)
     return True

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from feedback_store.datasets.files import write_lines, write_parquet, written
+from feedback_store.datasets.files import write_lines, write_parquet
 from feedback_store.datasets.trl_rows import (
     ExportOptions,
     checked,
@@ -28,6 +28,7 @@ from feedback_store.errors import (
 from feedback_store.feedback.conversations import audit
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import Row, first, one_of, scalar
+from feedback_store.whole_files import new_file
 
 _SOURCES: dict[str, tuple[str, ...]] = {
     "preference": ("choice", "ranking", "edit", "thumbs", "retry"),
@@ -108,7 +109,7 @@ class Exports:
             _publish(self._file, partial, target, note=note, replace=replace)
 
         try:
-            with written(target, publish) as partial:  # refuses what cannot be written, so no note
+            with new_file(target, publish) as partial:  # refuses what cannot be written, so no note
                 note = _note(self._file, target, form, options)
                 if target.suffix == ".parquet":
                     count = write_parquet(partial, rows, columns(form, options))
@@ -156,6 +157,8 @@ def _refuse_empty(
 
 def _check_target(target: Path, form: str, *, replace: bool) -> None:
     """Refuse early what would be refused in the end."""
+    if target.exists() and not target.is_file():
+        raise InvalidFeedbackError(f"{target} is not a regular file; give the name of a file.")
     if target.suffix == ".parquet" and form == "events":
         raise InvalidFeedbackError(
             f"events do not fit into a table such as {target.name}; give a .jsonl file."

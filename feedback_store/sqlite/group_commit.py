@@ -20,7 +20,7 @@ Source:
     SPAA 2010.
 """
 
-import io
+import os
 import threading
 import time
 from collections import deque
@@ -68,7 +68,7 @@ class GroupCommit:
 
     def __init__(self, db: Database, lock_path: str, *, patience_s: float) -> None:
         self._db = db
-        self._lock_file = io.FileIO(lock_path, "a")
+        self._lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
         self._patience_s = patience_s
         self._guard = threading.Lock()  # of the two below
         self._line: deque[Writer] = deque()
@@ -115,7 +115,9 @@ class GroupCommit:
 
     def close(self) -> None:
         """Close the lock's file. The connection is its owner's to close."""
-        self._lock_file.close()
+        lock, self._lock = self._lock, -1
+        if lock >= 0:  # a number that was closed before may be somebody else's file by now
+            os.close(lock)
 
     @contextmanager
     def _in_line(self, writer: Writer) -> Iterator[None]:
@@ -212,7 +214,7 @@ class GroupCommit:
         deadline = time.monotonic() + self._patience_s
         try:
             with suppress(OSError, ValueError):  # it cannot be locked, or is closed
-                while not lock_descriptor(self._lock_file.fileno(), blocking=False):
+                while not lock_descriptor(self._lock, blocking=False):
                     if time.monotonic() > deadline:
                         raise sqlite3.OperationalError(
                             f"other processes have been writing for over {self._patience_s:g} s"
@@ -221,7 +223,7 @@ class GroupCommit:
             self._db.conn.execute("BEGIN IMMEDIATE")
         finally:
             with suppress(OSError, ValueError):
-                unlock_descriptor(self._lock_file.fileno())
+                unlock_descriptor(self._lock)
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:

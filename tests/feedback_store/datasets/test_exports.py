@@ -19,8 +19,9 @@ from feedback_store import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
-from feedback_store.datasets.files import write_lines, written
+from feedback_store.datasets.files import write_lines
 from feedback_store.datasets.trl_rows import METADATA, ExportOptions
+from feedback_store.whole_files import new_file
 
 ROOT = Path(__file__).parents[3]
 FORMS = ("preference", "unpaired", "sft", "prompts")
@@ -275,7 +276,7 @@ def test_two_threads_that_write_one_file_at_once_do_not_mix(tmp_path):
             assert partial.read_text() == f'{{"said": "{text}"}}\n' * 1_000
             partial.replace(file)
 
-        with written(file, publish) as partial:
+        with new_file(file, publish) as partial:
             together.wait()
             write_lines(partial, ({"said": text} for _ in range(1_000)))
 
