@@ -1,11 +1,11 @@
-"""Copies of a store: taken while others write, put back only when they are whole.
+"""Copies of a store: made while others write, restored only if they are whole.
 
-Invariants: a copy, and a restored store, has its name only once it is complete and flushed to disk,
-and then is its owner's only; nothing that exists is ever replaced.
+Invariants: a copy, and a restored store, has its name only once it is complete and flushed to disk;
+only its owner may read it; nothing that exists is ever replaced.
 
 Copies are made by `VACUUM INTO`, in one snapshot, so that every table is of the same moment. The
-backup API would serve as well, but it starts again whenever another process has written between two
-of its steps, and it copies free pages, where the new file has none.
+backup API would do as well, but it starts again whenever another process has written between two of
+its steps, and it copies free pages, which the new file does not have.
 """
 
 import shutil
@@ -30,7 +30,7 @@ from feedback_store.whole_files import name_new, new_file
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)  # in the header; sqlite.org/fileformat.html, section 1.3
-_BESIDE = ("-wal", "-shm", ".lock")  # what SQLite and the lock keep beside a database
+_BESIDE = ("-wal", "-shm", ".lock")  # files that SQLite and the lock keep beside a database
 
 
 class Backups:
@@ -60,12 +60,12 @@ class Backups:
     def restore(
         backup: Path | str, target: Path | str, *, allow_old_sqlite: bool = False
     ) -> dict[str, int]:
-        """Make a store at `target` from a backup, checked to the last row; `backup` is only read.
+        """Make a store at `target` from a backup, and check all of it; `backup` is only read.
 
         Args:
-            backup: What `backup` wrote; one of an older version comes out in the present schema.
-            target: Where nothing is yet.
-            allow_old_sqlite: Do so on a SQLite with the WAL-reset bug all the same.
+            backup: What `backup` wrote; one of an older version is migrated to the present schema.
+            target: A path where nothing is yet.
+            allow_old_sqlite: Do so even with a SQLite that has the WAL-reset bug.
 
         Returns:
             What `counts` says of the new store.
@@ -91,7 +91,7 @@ class Backups:
 
 
 def _check_backup(backup: Path) -> None:
-    """Refuse what is no database of ours; an empty file would pass for a new store."""
+    """Refuse what is not a feedback database; an empty file would look like a new store."""
     wal = Path(f"{backup}-wal")
     try:
         with backup.open("rb") as file:
@@ -115,14 +115,14 @@ def _check_backup(backup: Path) -> None:
 
 
 def _counts_of_copy(copy: Path) -> dict[str, int]:
-    """Read a finished copy as it is, without leaving anything beside it."""
+    """Count what is in a finished copy; `immutable` leaves no files beside it."""
     uri = f"{copy.resolve().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
         return counts_of(Database(connection, execute_plugins=False))
 
 
 def _examined(partial: Path, allow_old_sqlite: bool) -> tuple[list[str], dict[str, int]]:
-    """Bring a copy to the present schema and read all of it: what is damaged, how much there is."""
+    """Migrate a copy and read all of it: what is damaged, and how much of everything there is."""
     file = SQLiteFile(partial, allow_old_sqlite=allow_old_sqlite)
     try:
         with file.long_read() as db:
@@ -154,7 +154,7 @@ def _new_file(target: Path, what: str) -> Iterator[Path]:
 
 
 def _require_free(target: Path) -> None:
-    """Refuse early; an old write-ahead log would even be played into the new file."""
+    """Refuse at once; SQLite would even apply an old write-ahead log to the new file."""
     for path in (target, *(Path(f"{target}{suffix}") for suffix in ("-wal", "-shm"))):
         if path.exists():
             raise ConflictError(f"{path} exists; choose another name, or move it away.")

@@ -1,9 +1,9 @@
 """Adapters, which of them is served, and cycles: what training writes and the server follows.
 
-Invariants: an adapter's name is never used twice; serving is one row, so that promotion and
-rollback are the same atomic act; a promoted cycle ends in the transaction that serves its adapter;
-at most one cycle runs, and a cycle whose process has died is found and marked failed by the next
-one. The weights and reports themselves are files elsewhere.
+Invariants: an adapter's name is never used twice; serving is one row, so promotion and rollback are
+the same atomic write; a promoted cycle ends in the transaction that serves its adapter; at most one
+cycle runs, and the next cycle marks one whose process has died as failed. The weights and reports
+themselves are files elsewhere.
 """
 
 import math
@@ -48,7 +48,7 @@ class Registry:
     _file: SQLiteFile
 
     def next_adapter_number(self) -> int:
-        """Take the next number for adapter names; one that was taken never comes again."""
+        """Take the next number for adapter names; no number is given twice."""
         with self._file.write() as db:
             names = [row["name"] for row in rows(db, "SELECT name FROM adapters")]
             numbers = [int(end) for name in names if (end := name.rpartition("-")[2]).isdecimal()]
@@ -118,7 +118,7 @@ class Registry:
             return _serving(db)
 
     def serve(self, name: str, *, by: str) -> Serving:
-        """Let new replies use a published policy adapter: promotion and rollback alike."""
+        """Let new replies use a published policy adapter; promotion and rollback both do this."""
         with self._file.write() as db:
             return _serve(db, name, by=by)
 
@@ -154,7 +154,7 @@ class Registry:
     def update_cycle(
         self, cycle_id: int, *, stage: str | None = None, progress: float | None = None
     ) -> Cycle:
-        """Say how far a running cycle has come; `progress` is from 0 to 1."""
+        """Note how far a running cycle is; `progress` is from 0 to 1."""
         one_of(stage, (None, *CYCLE_STAGES), "the stage of a cycle")
         if progress is not None and not 0 <= progress <= 1:
             raise InvalidFeedbackError(f"progress cannot be {progress!r}; use a number 0 to 1.")

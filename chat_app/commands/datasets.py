@@ -1,4 +1,4 @@
-"""The commands `export` and `import`: what was said, as files, out and in."""
+"""The commands `export` and `import`: what people said, as files, out and in."""
 
 import json
 import os
@@ -91,9 +91,9 @@ def import_file(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Take in a file; what is there already stays as it is.
+    """Import a file; what is in the store already stays as it is.
 
-    Our own events are taken in all or none. Of others' data sets malformed lines are left out.
+    Our own events are imported all or none. Of other data sets, malformed lines are left out.
     """
     settings = load_settings(config, data=data)
     lines = _opened(file)
@@ -138,7 +138,7 @@ def _opened_store(settings: Settings, *, create: bool) -> Iterator[FeedbackStore
 
 @contextmanager
 def _new_store(settings: Settings) -> Iterator[FeedbackStore]:
-    """A store that gets its place only if the block ends well; it is filled beside it."""
+    """A store that is filled beside its place, and moves there only if the block ends well."""
     from chat_app.server import prepare_data
 
     was_there = settings.data.exists()
@@ -166,7 +166,7 @@ def _put_in_place(made: Path, database: Path) -> None:
 
 
 def _opened(file: Path) -> Iterator[Line]:
-    """The lines of a file, the first one read already: what cannot be read changes nothing."""
+    """The lines of a file; the first is read at once, so an unreadable file changes nothing."""
     lines = _lines(file)
     first = next(lines, None)
     return iter(()) if first is None else chain([first], lines)

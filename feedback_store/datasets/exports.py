@@ -1,9 +1,9 @@
-"""Out: what may be learnt from, as rows or as files; the formats are in `export_rows`.
+"""What may be learnt from, as rows or as files; the formats are in `trl_rows`.
 
 Invariants: rows are streamed from one snapshot; a file appears whole or not at all, only if nobody
-was forgotten while it was being written, and in place of another only if that is asked for. Its
-path is in the audit table before its first byte, so that erasure can find every copy. A data set
-without rows is not written: what reads data sets refuses it, and it may hide a mistake.
+was forgotten while it was being written, and replaces another only on request. Its path is in the
+audit table before its first byte is written, so that erasure can find every copy. A data set
+without rows is not written: libraries refuse to read it, and it may hide a mistake.
 """
 
 import os
@@ -62,7 +62,7 @@ class Exports:
         *,
         left_out: Counter[str] | None = None,
     ) -> Iterator[Row]:
-        """The rows of one of `export_rows.FORMS`, as of the last refresh.
+        """The rows of one of `trl_rows.FORMS`, as of the last refresh.
 
         Args:
             form: "events" are all raw events, of people without consent too. The others are data
@@ -71,7 +71,7 @@ class Exports:
             left_out: Counts why rows that were selected have no place in the format.
 
         Raises:
-            InvalidFeedbackError: An option does not fit, or names what there is not.
+            InvalidFeedbackError: An option does not fit, or names something that does not exist.
         """
         options = checked(form, options or ExportOptions())
         _check_filters(self._file, form, options)
@@ -90,14 +90,14 @@ class Exports:
         """Write the rows of one of the formats to a `.parquet` file, or to one of JSON lines.
 
         Args:
-            path: Where to; folders that are missing are made.
+            path: Where to write; missing folders are made.
             form: As for `export_rows`, and so are the options.
             options: What to take.
-            replace: Take the place of a file that is there; it stays until the new one is whole.
+            replace: Replace a file that is there; it stays until the new one is whole.
 
         Raises:
             ConflictError: The file exists, a rater was forgotten meanwhile, or no row of a data set
-                was selected; nothing is new.
+                was selected; no file was written.
             StoreUnavailableError: The file cannot be written.
         """
         target, options = Path(path).resolve(), checked(form, options or ExportOptions())
@@ -131,7 +131,7 @@ class Exports:
 
 
 def _check_filters(file: SQLiteFile, form: str, options: ExportOptions) -> None:
-    """Refuse a filter that names what there is not: no row would pass for an answer."""
+    """Refuse a filter that names nothing: no rows would look like an answer."""
     if options.source is not None:
         one_of(options.source, _SOURCES[form], f"the source of {form}")
     if options.adapter is not None:
@@ -145,7 +145,7 @@ def _check_filters(file: SQLiteFile, form: str, options: ExportOptions) -> None:
 def _refuse_empty(
     file: SQLiteFile, target: Path, form: str, left_out: Mapping[str, int], *, note: int
 ) -> None:
-    """Take the note back, too: there was nothing to write of anybody."""
+    """Delete the note, too: nothing was written about anybody."""
     with file.write() as db:
         db.table("audit").delete(note)
     besides = "".join(f" ({what} left out: {count})" for what, count in left_out.items())
@@ -156,7 +156,7 @@ def _refuse_empty(
 
 
 def _check_target(target: Path, form: str, *, replace: bool) -> None:
-    """Refuse early what would be refused in the end."""
+    """Refuse at once what would be refused in the end."""
     if target.exists() and not target.is_file():
         raise InvalidFeedbackError(f"{target} is not a regular file; give the name of a file.")
     if target.suffix == ".parquet" and form == "events":
@@ -168,7 +168,7 @@ def _check_target(target: Path, form: str, *, replace: bool) -> None:
 
 
 def _note(file: SQLiteFile, target: Path, form: str, options: ExportOptions) -> int:
-    """Say in the audit table where a copy is about to be; return the number of the entry."""
+    """Note in the audit table where a copy will be; return the id of the entry."""
     given = {name: value for name, value in asdict(options).items() if value}
     with file.write() as db:
         audit(db, "export", path=str(target), format=form, **given)
@@ -176,7 +176,7 @@ def _note(file: SQLiteFile, target: Path, form: str, options: ExportOptions) -> 
 
 
 def _publish(file: SQLiteFile, partial: Path, target: Path, *, note: int, replace: bool) -> None:
-    """Name a finished file, in a write: meanwhile nobody can be forgotten, and nobody exports."""
+    """Name a finished file inside a write: meanwhile nobody can be forgotten."""
     with file.write() as db:
         if db.table("audit").count_where("id >= ? AND action IN ('forget', 'sweep')", [note]):
             raise ConflictError(

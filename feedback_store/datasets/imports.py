@@ -1,9 +1,9 @@
-"""In: data sets of others, as raters, conversations, candidates and choices like any of ours.
+"""Data sets of others: they become raters, conversations, candidates and choices like our own.
 
-Invariants: what an import writes has ids and keys made from the data alone, so that importing again
-adds nothing; on which side a reply was "shown" is decided by a hash, never by which was better; a
-malformed line is counted and named, never guessed, and never keeps the others out. The raters have
-consented as "dataset:NAME", their ids begin with "NAME:", and they count like everybody else.
+Invariants: all ids and keys are made from the data alone, so importing again adds nothing; a hash
+decides on which side a reply was "shown", never which one was better; a malformed line is counted
+and named, never guessed at, and the other lines are still imported. The raters' consent is
+"dataset:NAME", their ids begin with "NAME:", and they count like everybody else.
 """
 
 import string
@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from feedback_store.datasets import arena, hh, oasst, ultrafeedback
 from feedback_store.datasets.event_files import FORGOTTEN
-from feedback_store.datasets.files import Malformed, read_documents
+from feedback_store.datasets.files import Malformed
 from feedback_store.datasets.judgement import ForeignReply, Judgement, Skip, digest
 from feedback_store.errors import (
     FeedbackStoreError,
@@ -54,9 +53,9 @@ Read = tuple[int, Sequence[Judgement | Skip]]
 class ImportReport:
     """What became of a file.
 
-    `read` counts its lines; `new` and `known` judgements; `skipped` the parts that are in the
-    format but give no judgement, by reason; `malformed` names the first lines that are not in it,
-    each with the reason, and `malformed_lines` counts them all.
+    `read` counts the lines, `new` and `known` the judgements. `skipped` counts, by reason, the
+    parts that are in the format but give no judgement. `malformed` names the first lines that are
+    not in the format, each with the reason; `malformed_lines` counts all of them.
     """
 
     read: int
@@ -72,17 +71,15 @@ class Imports:
 
     _file: SQLiteFile
 
-    def import_file(self, path: Path | str, form: str) -> ImportReport:
-        """Take in a file of one of `FOREIGN_FORMS`: JSON lines, a list, Parquet, or `.gz`."""
-        return self.import_documents(read_documents(Path(path)), form)
-
     def import_documents(self, documents: Iterable[Line], form: str) -> ImportReport:
-        """Take in numbered documents of one of `FOREIGN_FORMS`, a batch at a time.
+        """Take in numbered documents, as `read_documents` gives them, of one of `FOREIGN_FORMS`.
+
+        They are stored a batch at a time.
 
         Raises:
             InvalidFeedbackError: There is no such format.
-            StoreUnavailableError: A batch could not be stored; those before it are, and importing
-                again goes on from there.
+            StoreUnavailableError: A batch could not be stored. Those before it are stored, and
+                importing again continues from there.
         """
         one_of(form, FOREIGN_FORMS, "the format of an import")
         tally = _Tally()
@@ -94,7 +91,7 @@ class Imports:
     def _take(self, batch: Sequence[Read], form: str, tally: "_Tally") -> None:
         """Store what lines say in one transaction; if the store refuses, one line at a time.
 
-        Not in savepoints: within one large transaction these cost more than all the rest.
+        Savepoints would do, but in one large transaction they cost more than everything else.
         """
         try:
             with self._file.write() as db:
@@ -133,7 +130,7 @@ class _Tally:
 
     @contextmanager
     def noting(self, number: int) -> Iterator[None]:
-        """Take what is wrong with a line as a fact about the file."""
+        """Count a malformed line instead of raising."""
         try:
             yield
         except UnicodeEncodeError as exc:
@@ -142,7 +139,7 @@ class _Tally:
             self.malformed(number, str(exc))
 
     def report(self) -> ImportReport:
-        """What has come of the file so far."""
+        """What became of the file so far."""
         left_out = Counter(self.outcomes)
         new, known = left_out.pop(_NEW, 0), left_out.pop(_KNOWN, 0)
         return ImportReport(

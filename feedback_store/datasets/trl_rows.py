@@ -1,9 +1,8 @@
 """The rows of each export format, selected and written as TRL's dataset formats want them.
 
-Invariants: nobody without consent, in quarantine or of reliability 0 appears, raw events excepted;
-what is held out appears only if that is asked for, so that a file may be trained on as it is; rows
-are streamed, so memory does not grow with them. The columns are those that TRL reads; more only if
-asked for.
+Invariants: nobody without consent, in quarantine or of reliability 0 appears, except in raw events;
+what is held out appears only on request, so a file may be trained on as it is; rows are streamed,
+so memory does not grow with them. The columns are those that TRL reads; `with_metadata` adds more.
 
 Source:
     TRL 1.16, "Dataset formats and types": preference, unpaired preference, language modeling,
@@ -68,7 +67,7 @@ _PROMPTS = f"""SELECT messages.id, messages.created_at, raters.id AS rater, {_SP
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """Which rows an export takes, and how it writes them; None takes all, but for `split`.
+    """Which rows an export takes, and how it writes them. None takes all, except for `split`.
 
     `split` is one of `SPLITS`, or "all"; None is "train". `source` is a comparison's or an unpaired
     judgement's, or "edit" and "demonstration" for rewritten and free ones. `adapter` made at least

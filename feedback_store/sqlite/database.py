@@ -1,10 +1,10 @@
 """The one way to SQLite: open, migrate, and run reads and writes as transactions.
 
-Invariants: every write is part of one `BEGIN IMMEDIATE` transaction through `SQLiteFile.write`;
-every read sees one snapshot through `SQLiteFile.read`; each commit is flushed to disk before it is
+Invariants: every write is part of a `BEGIN IMMEDIATE` transaction, by `SQLiteFile.write` or `run`;
+every read sees one snapshot, by `SQLiteFile.read`; each commit is flushed to disk before it is
 acknowledged (WAL with synchronous=FULL). One writing and one reading connection serve all threads
-of a process, so that readers never wait for a write or for another process; how writers take turns
-and share commits is in `group_commit`. No SQL about feedback lives here.
+of a process, so readers never wait for a write or for another process. How writers take turns is in
+`group_commit`. There is no SQL about feedback here.
 """
 
 import contextlib
@@ -98,7 +98,7 @@ class SQLiteFile:
 
     @contextlib.contextmanager
     def long_read(self) -> Iterator[Database]:
-        """Like `read`, on a connection of its own: for streaming without holding others up."""
+        """Like `read`, on a connection of its own: others need not wait while rows are streamed."""
         connecting = contextlib.closing(self.connect(read_only=True))
         with translated(self.path), connecting as db, _snapshot(db):
             yield db
@@ -110,7 +110,7 @@ class SQLiteFile:
             yield db
 
     def close(self) -> None:
-        """Close both connections; the last one out folds the WAL into the file."""
+        """Close both connections; the last process to do so folds the log into the file."""
         with self.maintenance():
             self._reader.close()
             self._writer.close()
@@ -127,7 +127,7 @@ class SQLiteFile:
                 return self._migrated()
         except Timeout as exc:
             raise StoreOpenError(
-                f"{self.path} is being migrated by another process for over "
+                f"another process has been migrating {self.path} for over "
                 f"{MIGRATION_TIMEOUT_S} s; wait until it has finished, then try again."
             ) from exc
         except StoreOpenError:
@@ -180,7 +180,7 @@ def _settings(read_only: bool) -> dict[str, int]:
 
 
 def settings_of(db: Database) -> dict[str, Any]:
-    """What a connection says of its own settings, by the names of the pragmas."""
+    """The settings of a connection, by the names of the pragmas."""
     names = (*_SETTINGS, "busy_timeout", "query_only", "journal_mode")
     return {name: (db.execute(f"PRAGMA {name}").fetchone() or [None])[0] for name in names}
 
@@ -197,7 +197,7 @@ def _check_settings(db: Database, path: Path, wanted: Mapping[str, int]) -> None
 
 
 def _check_file(db: Database, path: Path) -> None:
-    """Refuse a file that is somebody else's or newer than this program, before writing to it."""
+    """Refuse another program's file, or one of a newer version, before anything is written."""
     tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not tables:
         return

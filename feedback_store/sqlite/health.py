@@ -1,6 +1,6 @@
-"""Is a store sound? What is damaged, and what an operator should know of its state.
+"""Checks of a store: what is damaged, and what an operator should know about it.
 
-Only reads. Damage is what no sequence of complete writes can lead to: broken pages, references to
+Nothing is written. Damage is what complete writes cannot lead to: broken pages, references to
 nothing, candidates without their replies, comparisons without their texts.
 """
 
@@ -40,7 +40,7 @@ class Health:
             return damage_of(db)
 
     def condition(self) -> dict[str, Any]:
-        """What an operator should know of the database.
+        """What an operator should know about the database.
 
         Returns:
             `sqlite` (version of the library), `schema` (the last migration), `settings` (pragmas of
