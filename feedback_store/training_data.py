@@ -59,7 +59,7 @@ class TrainingData:
 
     def rebuild_comparisons(self) -> int:
         """Derive everything afresh; the result is the same, unless the program has changed."""
-        with self._file.write(alone=True) as db:
+        with self._file.write() as db:
             refresh.mark_all_stale(db)
         return self.refresh_comparisons()
 

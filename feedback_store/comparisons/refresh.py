@@ -98,11 +98,11 @@ def refresh(file: SQLiteFile) -> int:
         sql = "SELECT max(value) FROM bookkeeping WHERE name = 'derivation'"
         current = scalar(db, sql) == _DERIVATION
     if not current:
-        with file.write(alone=True) as db:
+        with file.write() as db:
             mark_all_stale(db)
     new = 0
     while _any_stale(file):
-        with file.write(alone=True) as db, _no_garbage():
+        with file.write() as db, _no_garbage():
             new += sum(_refresh_batch(db) for _ in range(BATCHES))
     return new
 
