@@ -335,6 +335,7 @@ def test_an_interrupt_before_anothers_work_is_begun_leaves_nobody_waiting(
     told = two.left()
     assert isinstance(told, StoreUnavailableError) and "interrupted" in str(told)
     assert raters_in(path) == set()
+    monkeypatch.undo()
     store.add_rater("three")
 
 
