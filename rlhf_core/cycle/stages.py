@@ -16,7 +16,6 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.model.base_model import Base, Quantization, load_base
-from rlhf_core.ppo.critic import reward_head
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward
@@ -236,7 +235,6 @@ def _ppo(
         demonstrations=snapshot.demonstrations,
         texts=_pretraining_texts(settings, run.model) if settings.policy.ptx_coef else (),
         older_prompts=older if recent else (),
-        value_head=reward_head(reward),
         progress=run.reporter("policy"),
         seed=settings.seed,
         checkpoints=run.checkpoints,

@@ -87,18 +87,13 @@ def leave_one_out(totals: Tensor, mask: Tensor, *, group: int) -> Tensor:
 
 
 def whiten(
-    values: Tensor,
-    mask: Tensor,
-    *,
-    shift: bool = True,
-    total: Callable[[Tensor], Tensor] = lambda local: local,
+    values: Tensor, mask: Tensor, *, total: Callable[[Tensor], Tensor] = lambda local: local
 ) -> Tensor:
-    """Scale to variance 1, and shift to mean 0, over real tokens; zero on padding.
+    """Shift to mean 0 and scale to variance 1 over real tokens; zero on padding.
 
     Args:
         values: What to whiten. (B, T)
         mask: True on real tokens. (B, T)
-        shift: False leaves the mean where it is, as is usual for rewards.
         total: Sum over all processes that share the batch.
 
     Source:
@@ -108,5 +103,4 @@ def whiten(
     mean = total(values.masked_fill(~mask, 0.0).sum()) / count
     centred = (values - mean).masked_fill(~mask, 0.0)
     variance = total(centred.square().sum()) / count
-    white = centred * torch.rsqrt(variance + 1e-8)
-    return white if shift else white + mean * mask
+    return centred * torch.rsqrt(variance + 1e-8)

@@ -9,28 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rlhf_core.model.base_model import Base
-from rlhf_core.reward.reward_model import RewardModel
 
 
 class Critic(nn.Module):
-    """Value head; without a ``start`` it is zero, so that without experience it predicts nothing.
+    """Value head for states of ``width`` numbers; it starts at zero and so predicts nothing."""
 
-    Args:
-        width: Of the hidden states.
-        start: A head to begin with, for instance ``reward_head``'s.
-    """
-
-    def __init__(self, width: int, start: nn.Linear | None = None) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        if start is not None:
-            self.head.load_state_dict(start.state_dict())
         self._places: tuple[Tensor, Tensor] | None = None
         self._states: Tensor | None = None
 
@@ -65,28 +56,13 @@ class Critic(nn.Module):
         return values
 
 
-def reward_head(reward: RewardModel) -> nn.Linear:
-    """The mean of the reward members' score heads, as a start for the critic.
-
-    It was made for the states of the reward adapters; on the policy's it is only a guess.
-    """
-    members = reward.members
-    head = nn.Linear(members[0].head.in_features, 1)
-    weights = [m.head.weight.detach().cpu() / m.sd for m in members]
-    biases = [(m.head.bias.detach().cpu() - m.mean) / m.sd for m in members]
-    with torch.no_grad():
-        head.weight.copy_(torch.stack(weights).mean(0))
-        head.bias.copy_(torch.stack(biases).mean(0))
-    return head
-
-
 @contextmanager
-def attached_critic(base: Base, start: nn.Linear | None = None) -> Iterator[Critic]:
+def attached_critic(base: Base) -> Iterator[Critic]:
     """A critic on the base, taken off again at the end.
 
     It is a submodule of the model so that data-parallel training reduces its gradients too.
     """
-    critic = Critic(base.model.config.hidden_size, start).to(base.device)
+    critic = Critic(base.model.config.hidden_size).to(base.device)
     base.model.add_module("critic", critic)
     hook = base.model.get_decoder().register_forward_hook(critic.hear)
     try:

@@ -26,12 +26,11 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.ppo.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
 from rlhf_core.ppo.critic import Critic
-from rlhf_core.ppo.kl_control import KLController, require_bounded_kl
+from rlhf_core.ppo.kl_control import require_bounded_kl
 from rlhf_core.ppo.losses import clipped_value_loss
 from rlhf_core.ppo.metrics import finished, rollout_metrics, update_metrics, value_clip_share
 from rlhf_core.ppo.packing import Packed, packed, spread
 from rlhf_core.ppo.pretraining_mix import PretrainingMix, Row
-from rlhf_core.ppo.weight_average import WeightAverage
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.scores import Score, scores_of
 from rlhf_core.training.checkpoints import generator_state
@@ -70,9 +69,6 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         self._scores = torch.empty(0)
         self._noted: defaultdict[str, list[float]] = defaultdict(list)
         self._clock = Stopwatch()
-        self._kl = KLController(
-            settings.kl_coef, target=settings.kl_target, horizon=settings.kl_horizon
-        )
         self._mix = PretrainingMix(base, demonstrations, texts, seed=args.seed)
         self._drawn: list[Row] = []  # from the mix, for the minibatch that is under way
 
@@ -87,21 +83,17 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
                 )
             return [float(s) for s in scores]
 
-        optimizer = _optimizer(base, critic, settings)
         super().__init__(
             model=base.model,
             reward_funcs=reward,
             args=args,
             train_dataset=train_dataset,
             processing_class=base.tokenizer,
-            optimizers=(optimizer, None),
+            optimizers=(_optimizer(base, critic, settings), None),
         )
         # A nonzero beta makes TRL compute the reference's log-probabilities. It is set only now
         # because the constructor would look for an adapter called "default" to copy.
         self.beta = 1.0
-        decay = settings.ema_decay
-        policy = optimizer.param_groups[0]["params"]
-        self.average = None if decay is None else WeightAverage(policy, decay)
 
     # -- the rollout --------------------------------------------------------------------------
 
@@ -126,18 +118,16 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         here = slice(len(mask) * self.accelerator.process_index, None)  # TRL gathers the scores
         scores = require_finite(self._scores[here, 0][: len(mask)], "the score of a response")
         ended = finished(rollout["completion_ids"], mask, self.eos_token_ids)  # (B,)
-        reference, coef = rollout["ref_per_token_logps"], self._kl.coef
+        reference = rollout["ref_per_token_logps"]
         rewards = token_rewards(
-            scores - s.missing_eos_penalty * ~ended, logprobs, reference, mask, kl_coef=coef
+            scores - s.missing_eos_penalty * ~ended, logprobs, reference, mask, kl_coef=s.kl_coef
         )
         kl = (logprobs - reference).masked_fill(~mask, 0.0)  # (B, T)
-        self._note(rollout_metrics(scores, rewards, logprobs, kl, mask, kl_coef=coef))
+        self._note(rollout_metrics(scores, rewards, logprobs, kl, mask, kl_coef=s.kl_coef))
         self._note(
             {"val/num_eos_tokens": ended.sum(), "val/finished": ended.float().mean()},
         )
         self._spend(rollout, logprobs, kl, mask)
-        if s.whiten_rewards:
-            rewards = whiten(rewards, mask, shift=False, total=self._total)
         if s.estimator == "rloo":
             advantages, returns = leave_one_out(rewards.sum(1), mask, group=GROUP), values
         else:
@@ -147,22 +137,21 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         return {"advantages": whiten(advantages, mask, total=self._total), "returns": returns}
 
     def _spend(self, rollout: dict[str, Any], logprobs: Tensor, kl: Tensor, mask: Tensor) -> None:
-        """Hold the rollout's KL against the budget, and the penalty's weight against the KL."""
+        """Hold the rollout's KL to the bare base against the budget."""
         from_base = kl
         if self._reference is not None:
             with self._base.using(None):
                 self._pass_over(rollout)
             from_base = (logprobs - self._passes.pop()[0]).masked_fill(~mask, 0.0)
         n = self.accelerator.num_processes
-        sums = torch.stack([from_base.sum(), kl.sum(), mask.sum()]) / (len(mask) * n)
-        spent, to_reference, length = self._total(sums).tolist()  # per response, of all processes
-        require_finite(torch.tensor([spent, to_reference]), "the KL of the policy")
+        sums = torch.stack([from_base.sum(), mask.sum()]) / (len(mask) * n)
+        spent, length = self._total(sums).tolist()  # per response, of all processes
+        require_finite(torch.tensor(spent), "the KL of the policy")
         require_bounded_kl(spent, length)
         self._note({"objective/kl_base": torch.tensor(spent)})
         if spent > self.settings.kl_budget:
             self.finish_iteration()
             raise KLBudgetSpent
-        self._kl.update(to_reference, self.settings.batch_size)
 
     # -- the loss -----------------------------------------------------------------------------
 
@@ -321,18 +310,10 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and JSON values that the rest of a run depends on, besides TRL's own."""
-        average = self.average.tensors() if self.average else {}
-        return average | {
-            "kl_coef": self._kl.coef,
-            "mix": self._mix.random.getstate(),
-            "latest": self.latest,
-        }
+        return {"mix": self._mix.random.getstate(), "latest": self.latest}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` gave, perhaps by way of JSON."""
-        if self.average:
-            self.average.restore(state)
-        self._kl.coef = state["kl_coef"]
         self._mix.random.setstate(generator_state(state["mix"]))
         self.latest = dict(state["latest"])
 

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from rlhf_core.ppo.critic import attached_critic, reward_head
-from rlhf_core.reward.reward_model import RewardModel, ScoreModel
+from rlhf_core.ppo.critic import attached_critic
 
 IDS = torch.arange(5, 25).reshape(2, 10)
 PLACES = torch.tensor([0, 0, 1]), torch.tensor([4, 5, 9])
@@ -34,22 +33,6 @@ def test_a_new_critic_expects_nothing(base):
     with attached_critic(base) as critic, critic.reading(*PLACES):
         base.model(input_ids=IDS)
         assert critic.values().abs().sum() == 0
-
-
-def test_a_critic_can_start_from_the_reward_members(base):
-    members = []
-    for k, (mean, sd) in enumerate([(1.0, 2.0), (-1.0, 0.5)]):
-        base.attach(f"m{k}")
-        members.append(ScoreModel(base, f"m{k}"))
-        members[k].mean, members[k].sd = mean, sd
-    head = reward_head(RewardModel(base, members, spread_penalty=0.0, max_tokens=64))
-    state = torch.randn(4, head.in_features)
-    with torch.no_grad():
-        scores = [(m.head(state) - m.mean) / m.sd for m in members]
-        torch.testing.assert_close(head(state), sum(scores) / 2)
-        with attached_critic(base, head) as critic:
-            torch.testing.assert_close(critic.head(state), head(state))
-            assert critic.head.weight.data_ptr() != head.weight.data_ptr()
 
 
 def test_a_critic_that_read_nothing_says_so(base):

@@ -214,18 +214,6 @@ def test_the_value_head_has_its_own_learning_rate(trainer):
     assert all(p.dtype == torch.float32 for p in policy["params"])
 
 
-def test_rewards_can_be_whitened_and_keep_their_mean(trainer, prompts):
-    torch.manual_seed(0)
-    rewards = torch.randn(2, 5) * 3 + 1
-    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    white = whiten(rewards, mask, shift=False)
-    assert_close(white[mask].mean(), rewards[mask].mean())
-    assert_close(white[mask].var(correction=0), torch.tensor(1.0))
-    assert white[~mask].abs().sum() == 0
-    trainer.settings = SETTINGS.model_copy(update={"whiten_rewards": True})
-    assert rollout(trainer, prompts)["returns"].isfinite().all()
-
-
 def test_prompts_of_several_turns_reach_the_rollout_as_they_are_served(trainer, tokenizer, said):
     prompt = [*said("hello"), {"role": "assistant", "content": "yes"}, *said("no</s> thanks")]
     found = rollout(trainer, [prompt] * 4)
@@ -234,14 +222,14 @@ def test_prompts_of_several_turns_reach_the_rollout_as_they_are_served(trainer, 
 
 
 def test_what_a_run_depends_on_can_be_kept_and_taken_up(trainer):
-    trainer._kl.coef, trainer.latest["iterations"] = 0.3, 4.0
+    trainer.latest["iterations"] = 4.0
     trainer._mix.random.random()
     kept = json.loads(json.dumps(trainer.state_dict()))
     expected = trainer._mix.random.random()
-    trainer._kl.coef, trainer.latest = 0.1, {}
+    trainer.latest = {}
     trainer.load_state(kept)
     assert trainer._mix.random.random() == expected
-    assert (trainer._kl.coef, trainer.latest["iterations"]) == (0.3, 4.0)
+    assert trainer.latest["iterations"] == 4.0
 
 
 def test_exploding_ratios_stop_training(trainer, base, prompts, disturb):
