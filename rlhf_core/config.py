@@ -59,13 +59,6 @@ class SFTSettings(TrainingStage):
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(16, ge=1, description="demonstrations per optimizer step")
     max_tokens: int = Field(256, ge=8, description="longer conversations are cut from the left")
-    pretraining_share: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of pretraining texts in the data, beside the demonstrations' passes; "
-        "InstructGPT 0.1; on the starter it costs time and keeps no more skills",
-    )
     scored_prompts: int = Field(
         64, ge=1, description="prompts answered after each pass, for the best pass to be chosen"
     )

@@ -159,7 +159,6 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
             snapshot.demonstrations,
             adapter="policy",
             settings=settings,
-            texts=_pretraining_texts(run.settings, run.model) if settings.pretraining_share else (),
             score=judge.score if judge and asked else None,
             prompts=asked,
             progress=run.reporter("sft"),
