@@ -1,4 +1,4 @@
-"""PPO, the stage: prompts and a score to a policy. The trainer itself is in `train_ppo.py`.
+"""PPO, the stage: prompts and a score to a policy. The trainer itself is in `ppo/trainer.py`.
 
 Every rollout comes from the current policy; replies of the chat service are never trained on here.
 """
@@ -19,14 +19,13 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import fit_prompt
 from rlhf_core.ppo.critic import attached_critic
-from rlhf_core.ppo.trainer import GROUP, KLBudgetSpent, PPOTrainer
+from rlhf_core.ppo.trainer import GROUP, REFERENCE, KLBudgetSpent, PPOTrainer
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.scores import Score
 from rlhf_core.training.checkpoints import StageFile, file_in
 from rlhf_core.training.stage import Metrics, Progress, arguments, batches, prepared, run_stage
 
 __all__ = ["PPOTrainer", "Score", "train_policy"]
-REFERENCE = "ref"  # the adapter name under which TRL looks for the reference
 
 
 def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from rlhf_core.config import PolicySettings
 from rlhf_core.model.base_model import Base
 
 
@@ -70,3 +72,19 @@ def attached_critic(base: Base) -> Iterator[Critic]:
     finally:
         hook.remove()
         del base.model.critic
+
+
+def optimizer_of(base: Base, critic: Critic, settings: PolicySettings) -> torch.optim.Optimizer:
+    """Adam for the policy and the critic, which learn at rates of their own."""
+    head = list(critic.parameters())
+    known = set(map(id, head))  # the critic is a part of the model, too
+    policy = [p for p in base.model.parameters() if p.requires_grad and id(p) not in known]
+    return torch.optim.AdamW(
+        [
+            {"params": policy, "lr": settings.learning_rate},
+            {"params": head, "lr": settings.value_learning_rate},
+        ],
+        eps=1e-5,  # arXiv:2403.17031: a larger epsilon than PyTorch's tames the first steps
+        weight_decay=0.0,
+        fused=True,  # one kernel instead of a dozen for each of an adapter's many small tensors
+    )

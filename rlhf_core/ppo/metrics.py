@@ -4,10 +4,14 @@ Means are over responses (nats per response) or over real tokens. ``objective/sc
 the penalty for unfinished responses, ``objective/rlhf_reward`` with it.
 """
 
+import statistics
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
 from rlhf_core.ppo.losses import masked_mean
+from rlhf_core.training.stage import Stopwatch
 
 
 def rollout_metrics(
@@ -53,3 +57,25 @@ def finished(ids: Tensor, mask: Tensor, eos_ids: list[int]) -> Tensor:
     """Whether the last real token of each response is an end-of-sequence token; (B,)."""
     last = mask.sum(1, keepdim=True).sub(1).clamp(min=0)  # (B, 1)
     return torch.isin(ids.gather(1, last).squeeze(1), torch.tensor(eos_ids, device=ids.device))
+
+
+def iteration_metrics(noted: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean of everything that was noted in an iteration, and how much the ratio varied."""
+    found = {name: statistics.fmean(values) for name, values in noted.items() if values}
+    return found | {"val/ratio_var": statistics.pvariance(noted.get("val/ratio") or [1.0])}
+
+
+def time_metrics(clock: Stopwatch, *, episodes: int) -> dict[str, float]:
+    """Where an iteration's time went, as shares of it, and episodes per second.
+
+    The rollout is generating, the passes for log-probabilities, and scoring; the rest is updates.
+    """
+    whole, spent = clock.elapsed(), clock.seconds
+    parts = {
+        "generate": spent["rollout"] - spent["logprobs"] - spent["score"],
+        "score": spent["score"],
+        "logprobs": spent["logprobs"],
+        "update": whole - spent["rollout"],
+    }
+    shares = {f"time/{name}": seconds / whole for name, seconds in parts.items()}
+    return shares | {"time/iteration_s": whole, "eps": episodes / whole}

@@ -1,17 +1,19 @@
-"""`PPOTrainer`: a critic on TRL's ``GRPOTrainer``.
+"""`PPOTrainer`: a critic on TRL's ``GRPOTrainer``. All contact with TRL's GRPO is in this file.
 
 TRL samples, scores, asks for old and reference log-probabilities and computes the clipped
-objective. Two of its methods are overridden, and both call TRL's own: the one that makes a rollout,
-to add values, the KL-shaped reward, advantages and returns; and the one that computes the loss, to
-add the clipped value loss and, if asked, the loss on text that must not be forgotten. A third, the
-pass through the network that both use, goes over the same rows without their padding.
+objective. Three of its private methods are overridden: the one that makes a rollout, to add values,
+the KL-shaped reward, advantages and returns; the one that computes the loss, to add the clipped
+value loss and, if asked for, the ptx loss (both call TRL's own); and the one that tokenizes
+prompts, so that text typed by people never becomes control tokens. TRL's pass through the network
+is not overridden: it calls the model's ``forward``, and that is wrapped, to leave the padding out
+and to read the critic's values from the same states.
 
 Source: Schulman et al. 2017, arXiv:1707.06347; Ouyang et al. 2022, arXiv:2203.02155, section 3.5.
 """
 
-import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -19,17 +21,25 @@ from datasets import Dataset
 from torch import Tensor
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import FusedCausalLMOutput
 
 from rlhf_core.config import PolicySettings
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.ppo.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
-from rlhf_core.ppo.critic import Critic
+from rlhf_core.ppo.critic import Critic, optimizer_of
 from rlhf_core.ppo.kl_control import require_bounded_kl
 from rlhf_core.ppo.losses import clipped_value_loss
-from rlhf_core.ppo.metrics import finished, rollout_metrics, update_metrics, value_clip_share
-from rlhf_core.ppo.packing import Packed, packed, spread
+from rlhf_core.ppo.metrics import (
+    finished,
+    iteration_metrics,
+    rollout_metrics,
+    time_metrics,
+    update_metrics,
+    value_clip_share,
+)
+from rlhf_core.ppo.packing import packed, spread
 from rlhf_core.ppo.pretraining_mix import PretrainingMix, Row
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.scores import Score, scores_of
@@ -39,7 +49,9 @@ from rlhf_core.training.stage import QuietTrainer, Stopwatch, require_finite
 
 GROUP = 2  # responses per prompt in a rollout; TRL demands at least two
 FORWARD_ROWS = 16  # of similar length, in one forward pass
+IGNORED = -100  # the label of a token that is not scored
 MAX_POLICY_LOSS = 100.0  # advantages have variance 1, so this means ratios out of all bounds
+REFERENCE = "ref"  # the adapter name under which TRL looks for the reference
 
 
 class KLBudgetSpent(Exception):  # noqa: N818 - a signal to stop cleanly, no error
@@ -47,7 +59,11 @@ class KLBudgetSpent(Exception):  # noqa: N818 - a signal to stop cleanly, no err
 
 
 class PPOTrainer(QuietTrainer, GRPOTrainer):
-    """GRPO with a value head, per-token KL in the reward, and GAE."""
+    """GRPO with a value head, per-token KL in the reward, and GAE.
+
+    Shapes: B responses of this process, P prompt tokens padded on the left, T response tokens
+    padded on the right.
+    """
 
     def __init__(  # noqa: PLR0913 - everything by name
         self,
@@ -66,21 +82,22 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         self._reference = reference
         self.latest: dict[str, float] = {"iterations": 0.0, "kl_stopped": 0.0}
         self._passes: list[tuple[Tensor, Tensor]] = []  # log-probabilities and values, (B, T)
-        self._scores = torch.empty(0)
         self._noted: defaultdict[str, list[float]] = defaultdict(list)
         self._clock = Stopwatch()
         self._mix = PretrainingMix(base, demonstrations, texts, seed=args.seed)
         self._drawn: list[Row] = []  # from the mix, for the minibatch that is under way
 
         def reward(prompts: list[Prompt], completions: list[Any], **_: Any) -> list[float | None]:
-            """The score, as TRL asks for it."""
+            """The scores, as TRL asks for them; kept here because TRL only returns advantages."""
             responses = [completion[0]["content"] for completion in completions]
-            scores = scores_of(score, prompts, responses)
+            with self._clock.timed("score"):
+                scores = scores_of(score, prompts, responses)  # (B,)
             if not bool(torch.isfinite(scores).all()):  # TRL would print what people wrote
                 raise DivergenceError(
                     "the score of a response is not finite; training was stopped. Mend the reward "
                     "model, or the function that scores"
                 )
+            self._scores = scores.to(base.device)
             return [float(s) for s in scores]
 
         super().__init__(
@@ -89,11 +106,13 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             args=args,
             train_dataset=train_dataset,
             processing_class=base.tokenizer,
-            optimizers=(_optimizer(base, critic, settings), None),
+            optimizers=(optimizer_of(base, critic, settings), None),
         )
         # A nonzero beta makes TRL compute the reference's log-probabilities. It is set only now
         # because the constructor would look for an adapter called "default" to copy.
         self.beta = 1.0
+        network = base.model.get_base_model()
+        network.forward = self._reading(network.forward)  # `prepared` takes it off again
 
     # -- the rollout --------------------------------------------------------------------------
 
@@ -105,29 +124,22 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             rollout: dict[str, Any] = super()._generate_and_score_completions(inputs)
             if "old_per_token_logps" not in rollout:  # TRL skips that pass if it steps only once
                 self._passes = []
-                self._pass_over(rollout)
-            logprobs, values = self._passes[0]  # the policy's pass comes before the reference's
-            shaped = self._shape(rollout, logprobs, values)
-        return rollout | {"old_per_token_logps": logprobs, "values": values, **shaped}
+                rollout["old_per_token_logps"] = self._logprobs(rollout)
+            # the policy's pass, in parts of a micro-batch, comes before the reference's
+            values = torch.cat([values for _, values in self._passes])[: len(inputs)]  # (B, T)
+            return rollout | {"values": values} | self._shape(rollout, values)
 
-    def _shape(
-        self, rollout: dict[str, Any], logprobs: Tensor, values: Tensor
-    ) -> dict[str, Tensor]:
-        """Advantages and returns of a rollout; its KL must be within the budget."""
+    def _shape(self, rollout: dict[str, Any], values: Tensor) -> dict[str, Tensor]:
+        """Advantages and returns of a rollout, (B, T) each; its KL must be within the budget."""
         s, mask = self.settings, rollout["completion_mask"].bool()
-        here = slice(len(mask) * self.accelerator.process_index, None)  # TRL gathers the scores
-        scores = require_finite(self._scores[here, 0][: len(mask)], "the score of a response")
+        logprobs, reference = rollout["old_per_token_logps"], rollout["ref_per_token_logps"]
         ended = finished(rollout["completion_ids"], mask, self.eos_token_ids)  # (B,)
-        reference = rollout["ref_per_token_logps"]
-        rewards = token_rewards(
-            scores - s.missing_eos_penalty * ~ended, logprobs, reference, mask, kl_coef=s.kl_coef
-        )
+        scores = self._scores - s.missing_eos_penalty * ~ended  # a cut response is worth less
+        rewards = token_rewards(scores, logprobs, reference, mask, kl_coef=s.kl_coef)
         kl = (logprobs - reference).masked_fill(~mask, 0.0)  # (B, T)
-        self._note(rollout_metrics(scores, rewards, logprobs, kl, mask, kl_coef=s.kl_coef))
-        self._note(
-            {"val/num_eos_tokens": ended.sum(), "val/finished": ended.float().mean()},
-        )
-        self._spend(rollout, logprobs, kl, mask)
+        self._note(rollout_metrics(self._scores, rewards, logprobs, kl, mask, kl_coef=s.kl_coef))
+        self._note({"val/num_eos_tokens": ended.sum(), "val/finished": ended.float().mean()})
+        self._require_budget(rollout, kl, mask)
         if s.estimator == "rloo":
             advantages, returns = leave_one_out(rewards.sum(1), mask, group=GROUP), values
         else:
@@ -136,16 +148,17 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             )
         return {"advantages": whiten(advantages, mask, total=self._total), "returns": returns}
 
-    def _spend(self, rollout: dict[str, Any], logprobs: Tensor, kl: Tensor, mask: Tensor) -> None:
-        """Hold the rollout's KL to the bare base against the budget."""
-        from_base = kl
-        if self._reference is not None:
+    def _require_budget(self, rollout: dict[str, Any], kl: Tensor, mask: Tensor) -> None:
+        """Stop if the policy has moved too far from the bare base.
+
+        The KL in the reward pulls towards this stage's reference, which is another one in every
+        cycle. The budget counts from the base, so that many cycles cannot drift without end.
+        """
+        if self._reference is not None:  # else the base is the reference
             with self._base.using(None):
-                self._pass_over(rollout)
-            from_base = (logprobs - self._passes.pop()[0]).masked_fill(~mask, 0.0)
-        n = self.accelerator.num_processes
-        sums = torch.stack([from_base.sum(), mask.sum()]) / (len(mask) * n)
-        spent, length = self._total(sums).tolist()  # per response, of all processes
+                kl = (rollout["old_per_token_logps"] - self._logprobs(rollout)) * mask  # (B, T)
+        episodes = len(mask) * self.accelerator.num_processes
+        spent, length = (self._total(torch.stack([kl.sum(), mask.sum()])) / episodes).tolist()
         require_finite(torch.tensor(spent), "the KL of the policy")
         require_bounded_kl(spent, length)
         self._note({"objective/kl_base": torch.tensor(spent)})
@@ -186,13 +199,10 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         return require_finite(total, "PPO's loss") / parts
 
     def _ptx_loss(self, model: Any, rows: int) -> Tensor:
-        """The ptx loss of this part of the minibatch and this process, to be averaged over all.
-
-        All processes draw the whole minibatch's rows, and each reads others of them.
-        """
+        """The ptx loss of this part of the minibatch and this process, to be averaged over all."""
         parts, n = self.current_gradient_accumulation_steps, self.accelerator.num_processes
         at = self._step % parts
-        if at == 0:
+        if at == 0:  # every process draws the whole minibatch's rows, and reads its own of them
             self._drawn = self._mix.draw(rows * parts * n)
         part = at * n + self.accelerator.process_index
         return self._mix.loss(model, self._drawn, part=part, parts=parts * n)
@@ -214,66 +224,64 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
 
     # -- passes through the network -----------------------------------------------------------
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        compute_aux_loss: bool = False,
-        **_: Any,
-    ) -> Any:
-        """Like TRL's, without the padding; the values of the same tokens are kept beside them."""
-        rows = min(FORWARD_ROWS, batch_size or FORWARD_ROWS)
-        parts = list(packed(input_ids, attention_mask, logits_to_keep, rows=rows))
-        found = [self._pass(model, part, aux=compute_aux_loss) for part in parts]
-        shape = (len(input_ids), logits_to_keep)
-        logprobs, entropies, values = (
-            spread([one[k] for one in found], parts, shape) for k in range(3)
-        )
+    def _reading(self, fused: Callable[..., Any]) -> Callable[..., Any]:
+        """TRL's forward with its fused head, without padding and with the values beside it."""
+
+        @wraps(fused)  # `generate` checks its arguments against the signature
+        def forward(*args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
+            if not fused_lm_head:  # generating, or the ptx loss
+                return fused(*args, **kwargs)
+            # without gradients it is one of the rollout's passes
+            with self._clock.timed("update" if torch.is_grad_enabled() else "logprobs"):
+                return self._read(partial(fused, fused_lm_head=True), **kwargs)
+
+        return forward
+
+    def _read(
+        self, fused: Callable[..., Any], input_ids: Tensor, labels: Tensor, **more: Any
+    ) -> FusedCausalLMOutput:
+        """Log-probability and entropy of each response token, (B, T); values go to ``_passes``.
+
+        Args:
+            fused: TRL's forward, which asks for targets and gives what it found for each, (1, N).
+            input_ids: Prompts and responses. (B, P + T)
+            labels: The response tokens, ``IGNORED`` elsewhere. (B, P + T)
+            more: The attention mask, and what else TRL gives the model.
+        """
+        n_prompt = int((labels != IGNORED).any(0).int().argmax())  # P: every response has a token
+        shape = (len(labels), labels.shape[1] - n_prompt)
+        parts = list(packed(input_ids, more.pop("attention_mask"), shape[1], rows=FORWARD_ROWS))
+        found, aux = [], []
+        for part in parts:
+            # the critic leaves one state for each target, all in one row, so nothing is shifted
+            inputs = {"input_ids": part.ids, "attention_mask": part.attention}
+            with self._critic.reading(*part.states):
+                out = fused(**inputs, shift_labels=part.targets[None], **more)
+            found.append((out.log_probs[0], out.entropy[0], self._critic.values()))  # (N,) each
+            aux += [] if out.aux_loss is None else [out.aux_loss]
+        logprobs, entropy, values = (spread(one, parts, shape) for one in zip(*found, strict=True))
         self._passes.append((logprobs, values))
-        aux = torch.stack([one[3] for one in found]).mean() if compute_aux_loss else None
-        return logprobs, entropies if compute_entropy else None, aux
+        aux_loss = torch.stack(aux).mean() if aux else None
+        return FusedCausalLMOutput(log_probs=logprobs, entropy=entropy, aux_loss=aux_loss)
 
-    def _pass(self, model: Any, part: Packed, *, aux: bool) -> tuple[Tensor, ...]:
-        """Log-probability, entropy and value of each response token, each (N,)."""
-        more = {"output_router_logits": True} if aux else {}
-        with self._critic.reading(*part.states), self.accelerator.autocast():
-            # TRL's fused head takes the states that the critic's hook leaves over
-            out = model(
-                input_ids=part.ids,
-                attention_mask=part.attention,
-                shift_labels=part.targets[None],
-                fused_lm_head=True,
-                **more,
-            )
-        return out.log_probs[0], out.entropy[0], self._critic.values(), out.aux_loss
-
-    def _pass_over(self, rollout: dict[str, Any]) -> None:
+    def _logprobs(self, rollout: dict[str, Any]) -> Tensor:
+        """Log-probabilities of a rollout's responses under the adapter now active; (B, T)."""
         ids = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], 1)  # (B, P + T)
         attention = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], 1)
+        n_tokens = rollout["completion_ids"].shape[1]
         with torch.no_grad():
-            self._get_per_token_logps_and_entropies(
-                self.model, ids, attention, rollout["completion_ids"].size(1)
+            found: tuple[Tensor, Any, Any] = self._get_per_token_logps_and_entropies(
+                self.model, ids, attention, n_tokens
             )
+        return found[0]
 
     def _tokenize_prompts(
         self, prompts: list[Prompt]
     ) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [encode_prompt(self._base.tokenizer, prompt) for prompt in prompts], None, {}
 
-    def _generate(self, prompts: list[Prompt]) -> Any:
-        with self._clock.timed("generate"):
-            return super()._generate(prompts)
-
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        with self._clock.timed("score"):
-            self._scores = super()._calculate_rewards(*args, **kwargs)
-        return self._scores
-
     def _total(self, local: Tensor) -> Tensor:
+        """The sum over all processes."""
         found: Tensor = self.accelerator.reduce(local, reduction="sum")
         return found
 
@@ -283,25 +291,11 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         """Average what was noted since the last call into ``latest``, with shares of the time."""
         self._noted["policy/entropy_avg"] += self._metrics["train"].get("entropy", [])  # per token
         self._metrics["train"].clear()
-        for key, values in self._noted.items():
-            if values:
-                self.latest[key] = statistics.fmean(values)
-        self.latest["val/ratio_var"] = statistics.pvariance(self._noted["val/ratio"] or [1.0])
-        self._noted.clear()
         assert self.optimizer is not None
+        self.latest |= iteration_metrics(self._noted)
+        self.latest |= time_metrics(self._clock, episodes=self.settings.batch_size)
         self.latest["lr"] = self.optimizer.param_groups[0]["lr"]
-        self._note_time()
-
-    def _note_time(self) -> None:
-        whole, spent = self._clock.elapsed(), self._clock.seconds
-        parts = {
-            "generate": spent["generate"],
-            "score": spent["score"],
-            "logprobs": spent["rollout"] - spent["generate"] - spent["score"],
-            "update": whole - spent["rollout"],
-        }
-        self.latest |= {f"time/{name}": seconds / whole for name, seconds in parts.items()}
-        self.latest |= {"time/iteration_s": whole, "eps": self.settings.batch_size / whole}
+        self._noted.clear()
         self._clock = Stopwatch()
 
     def may_stop_here(self) -> bool:
@@ -309,7 +303,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         return self.state.global_step % self.settings.steps_per_iteration == 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and JSON values that the rest of a run depends on, besides TRL's own."""
+        """What the rest of a run depends on, besides TRL's own; JSON values."""
         return {"mix": self._mix.random.getstate(), "latest": self.latest}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -320,21 +314,3 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     def _note(self, metrics: dict[str, Tensor]) -> None:
         for name, value in metrics.items():
             self._noted[name].append(value.item())
-
-
-def _optimizer(base: Base, critic: Critic, settings: PolicySettings) -> torch.optim.Optimizer:
-    head = list(critic.parameters())
-    policy = [
-        p
-        for p in base.model.parameters()
-        if p.requires_grad and not any(p is other for other in head)
-    ]
-    return torch.optim.AdamW(
-        [
-            {"params": policy, "lr": settings.learning_rate},
-            {"params": head, "lr": settings.value_learning_rate},
-        ],
-        eps=1e-5,  # arXiv:2403.17031: a larger epsilon than PyTorch's tames the first steps
-        weight_decay=0.0,
-        fused=True,  # one kernel instead of a dozen for each of an adapter's many small tensors
-    )
