@@ -21,7 +21,7 @@ from rlhf_core.model.chat_format import fit_prompt
 from rlhf_core.ppo.critic import attached_critic
 from rlhf_core.ppo.trainer import GROUP, REFERENCE, KLBudgetSpent, PPOTrainer
 from rlhf_core.records import Demonstration, Prompt
-from rlhf_core.scores import Score
+from rlhf_core.reward.reward_model import Score
 from rlhf_core.training.checkpoints import StageFile, file_in
 from rlhf_core.training.stage import Metrics, Progress, arguments, batches, prepared, run_stage
 

@@ -24,7 +24,7 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import Tokenizer, encode_pair
 from rlhf_core.records import Demonstration, Prompt
-from rlhf_core.scores import Score, scores_of
+from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.training.checkpoints import StageFile, file_in
 from rlhf_core.training.memory import out_of_memory_in_one_line
 from rlhf_core.training.stage import (

@@ -1,9 +1,13 @@
-"""The clipped value loss, which TRL's GRPO trainer does not have, and a mean over real tokens.
+"""What TRL's GRPO trainer does not have: the clipped value loss, and a KL that stops training.
 
 Shapes: B responses in the batch, T response tokens.
 """
 
 from torch import Tensor
+
+from rlhf_core.errors import DivergenceError
+
+EXPLODED = 10.0  # nats per token: each token about e^10 times less likely under the base
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -29,3 +33,17 @@ def clipped_value_loss(
     clipped = old_values + (values - old_values).clamp(-cliprange, cliprange)
     worst = ((values - returns) ** 2).max((clipped - returns) ** 2)
     return 0.5 * masked_mean(worst, mask)
+
+
+def require_bounded_kl(kl: float, length: float) -> None:
+    """Raise ``DivergenceError`` if a KL of so many nats per response means a broken policy.
+
+    Args:
+        kl: Nats per response.
+        length: Mean tokens of a response.
+    """
+    if kl > EXPLODED * length:
+        raise DivergenceError(
+            f"the KL to the base is {kl:.0f} nats a response of {length:.0f} tokens; training was "
+            f"stopped. Lower the learning rate or raise kl_coef and try again"
+        )

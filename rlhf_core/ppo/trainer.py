@@ -28,9 +28,8 @@ from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.ppo.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
-from rlhf_core.ppo.critic import Critic, optimizer_of
-from rlhf_core.ppo.kl_control import require_bounded_kl
-from rlhf_core.ppo.losses import clipped_value_loss
+from rlhf_core.ppo.critic import Critic, optimizer_of, packed, spread
+from rlhf_core.ppo.losses import clipped_value_loss, require_bounded_kl
 from rlhf_core.ppo.metrics import (
     finished,
     iteration_metrics,
@@ -39,10 +38,9 @@ from rlhf_core.ppo.metrics import (
     update_metrics,
     value_clip_share,
 )
-from rlhf_core.ppo.packing import packed, spread
 from rlhf_core.ppo.pretraining_mix import PretrainingMix, Row
 from rlhf_core.records import Demonstration, Prompt
-from rlhf_core.scores import Score, scores_of
+from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.training.checkpoints import generator_state
 from rlhf_core.training.memory import out_of_memory_in_one_line
 from rlhf_core.training.stage import QuietTrainer, Stopwatch, require_finite

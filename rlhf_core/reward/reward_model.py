@@ -11,7 +11,7 @@ length is punished elsewhere.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,37 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from rlhf_core.errors import AdapterError
+from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import encode_pair
 from rlhf_core.records import Prompt
 
+# What scores responses: a reward model's method, a rule, a service; any function of this shape.
+Score = Callable[[Sequence[Prompt], Sequence[str]], Tensor | Sequence[float]]  # (B,)
+
 HEADS, SETTINGS = "heads.safetensors", "reward.json"
+
+
+def scores_of(score: Score, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+    """The scores of responses, whatever kind of numbers the function gives; (B,) in float32.
+
+    Raises:
+        InvalidInputError: It does not give one number for each response.
+    """
+    found: Any = score(prompts, responses)
+    try:
+        scores = torch.as_tensor(found, dtype=torch.float32).cpu()
+    except (TypeError, ValueError, RuntimeError) as exc:
+        raise InvalidInputError(
+            f"the score function gave {type(found).__name__}; use one number for each response"
+        ) from exc
+    if scores.shape != (len(responses),):
+        raise InvalidInputError(
+            f"the score function gave shape {tuple(scores.shape)} for {len(responses)} responses; "
+            "use one number for each"
+        )
+    return scores
 
 
 class ScoreModel(nn.Module):
