@@ -1,3 +1,4 @@
+import inspect
 import random
 from dataclasses import replace
 
@@ -36,6 +37,18 @@ def test_it_is_trls_reward_trainer():
     assert issubclass(RewardTrainer, trl.RewardTrainer)
     assert RewardTrainer.training_step is trl.RewardTrainer.training_step
     assert RewardTrainer.train is trl.RewardTrainer.train
+
+
+def test_exactly_these_private_methods_are_overridden():
+    overridden = {
+        "_prepare_dataset": ["self", "dataset", "processing_class", "args", "dataset_name"],
+        "_get_num_items_in_batch": ["self", "batch_samples", "device"],
+        "_get_train_sampler": ["self", "train_dataset"],
+    }
+    private = {name for name in vars(RewardTrainer) if name.startswith("_") and name[1] != "_"}
+    assert {name for name in private if hasattr(trl.RewardTrainer, name)} == overridden.keys()
+    for name, parameters in overridden.items():
+        assert list(inspect.signature(getattr(trl.RewardTrainer, name)).parameters) == parameters
 
 
 def test_accuracy_rises_on_a_planted_preference(base, comparisons, said):
