@@ -98,6 +98,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
             try:
                 kept.train(trainer)
             except KLBudgetSpent:
+                trainer.finish_iteration()
                 trainer.latest["kl_stopped"] = 1.0
             return trainer.latest
 

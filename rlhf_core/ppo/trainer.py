@@ -1,12 +1,15 @@
-"""`PPOTrainer`: a critic on TRL's ``GRPOTrainer``. All contact with TRL's GRPO is in this file.
+"""`PPOTrainer`: a critic on TRL's ``GRPOTrainer``. Only this file knows the inside of TRL's GRPO.
 
-TRL samples, scores, asks for old and reference log-probabilities and computes the clipped
-objective. Three of its private methods are overridden: the one that makes a rollout, to add values,
-the KL-shaped reward, advantages and returns; the one that computes the loss, to add the clipped
-value loss and, if asked for, the ptx loss (both call TRL's own); and the one that tokenizes
-prompts, so that text typed by people never becomes control tokens. TRL's pass through the network
-is not overridden: it calls the model's ``forward``, and that is wrapped, to leave the padding out
-and to read the critic's values from the same states.
+TRL samples responses, calls the score, asks for old and reference log-probabilities, and computes
+the clipped objective. Three of its private methods are overridden (and a test names them):
+
+- ``_generate_and_score_completions`` makes a rollout. We call it and add values, the KL penalty in
+  the reward, advantages and returns.
+- ``_compute_loss``. We call it and add the clipped value loss and, if asked for, the ptx loss.
+- ``_tokenize_prompts``. Ours never turns text that people typed into control tokens.
+
+TRL's pass through the network calls the model's ``forward``. That is wrapped here: it leaves the
+padding out, and reads the critic's values from the same states.
 
 Source: Schulman et al. 2017, arXiv:1707.06347; Ouyang et al. 2022, arXiv:2203.02155, section 3.5.
 """
@@ -48,19 +51,19 @@ from rlhf_core.training.stage import QuietTrainer, Stopwatch, require_finite
 GROUP = 2  # responses per prompt in a rollout; TRL demands at least two
 FORWARD_ROWS = 16  # of similar length, in one forward pass
 IGNORED = -100  # the label of a token that is not scored
-MAX_POLICY_LOSS = 100.0  # advantages have variance 1, so this means ratios out of all bounds
+MAX_POLICY_LOSS = 100.0  # advantages have variance 1, so only exploded ratios give more
 REFERENCE = "ref"  # the adapter name under which TRL looks for the reference
 
 
-class KLBudgetSpent(Exception):  # noqa: N818 - a signal to stop cleanly, no error
+class KLBudgetSpent(Exception):  # noqa: N818 - a signal to stop, no error
     """The policy has moved as far from the bare base as it may."""
 
 
 class PPOTrainer(QuietTrainer, GRPOTrainer):
-    """GRPO with a value head, per-token KL in the reward, and GAE.
+    """GRPO with a critic, a KL penalty for each token in the reward, and GAE.
 
-    Shapes: B responses of this process, P prompt tokens padded on the left, T response tokens
-    padded on the right.
+    Shapes: B responses of this process, P prompt tokens (padded on the left), T response tokens
+    (padded on the right).
     """
 
     def __init__(  # noqa: PLR0913 - everything by name
@@ -83,14 +86,14 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         self._noted: defaultdict[str, list[float]] = defaultdict(list)
         self._clock = Stopwatch()
         self._mix = PretrainingMix(base, demonstrations, texts, seed=args.seed)
-        self._drawn: list[Row] = []  # from the mix, for the minibatch that is under way
+        self._drawn: list[Row] = []  # the ptx rows of this minibatch
 
         def reward(prompts: list[Prompt], completions: list[Any], **_: Any) -> list[float | None]:
-            """The scores, as TRL asks for them; kept here because TRL only returns advantages."""
+            """The score function as TRL calls it. Keeps the scores: TRL returns advantages only."""
             responses = [completion[0]["content"] for completion in completions]
             with self._clock.timed("score"):
                 scores = scores_of(score, prompts, responses)  # (B,)
-            if not bool(torch.isfinite(scores).all()):  # TRL would print what people wrote
+            if not bool(torch.isfinite(scores).all()):  # TRL would log what people wrote
                 raise DivergenceError(
                     "the score of a response is not finite; training was stopped. Mend the reward "
                     "model, or the function that scores"
@@ -106,33 +109,33 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             processing_class=base.tokenizer,
             optimizers=(optimizer_of(base, critic, settings), None),
         )
-        # A nonzero beta makes TRL compute the reference's log-probabilities. It is set only now
-        # because the constructor would look for an adapter called "default" to copy.
+        # With a nonzero beta TRL computes the reference's log-probabilities. Not sooner: TRL's
+        # constructor would look for an adapter named "default" and copy it.
         self.beta = 1.0
         network = base.model.get_base_model()
-        network.forward = self._reading(network.forward)  # `prepared` takes it off again
+        network.forward = self._reading(network.forward)  # `prepared` undoes this at the end
 
     # -- the rollout --------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's rollout, with values, returns and advantages per token."""
+        """TRL's rollout, with the value, return and advantage of each token."""
         self._passes = []
         lower = "policy.batch_size or policy.max_new_tokens"
         with self._clock.timed("rollout"), out_of_memory_in_one_line(lower):
             rollout: dict[str, Any] = super()._generate_and_score_completions(inputs)
-            if "old_per_token_logps" not in rollout:  # TRL skips that pass if it steps only once
+            if "old_per_token_logps" not in rollout:  # TRL needs none for a single step
                 self._passes = []
                 rollout["old_per_token_logps"] = self._logprobs(rollout)
-            # the policy's pass, in parts of a micro-batch, comes before the reference's
+            # the policy's pass comes first, in parts of a micro-batch, and then the reference's
             values = torch.cat([values for _, values in self._passes])[: len(inputs)]  # (B, T)
             return rollout | {"values": values} | self._shape(rollout, values)
 
     def _shape(self, rollout: dict[str, Any], values: Tensor) -> dict[str, Tensor]:
-        """Advantages and returns of a rollout, (B, T) each; its KL must be within the budget."""
+        """Advantages and returns of a rollout, (B, T) each; stops where the budget is spent."""
         s, mask = self.settings, rollout["completion_mask"].bool()
         logprobs, reference = rollout["old_per_token_logps"], rollout["ref_per_token_logps"]
         ended = finished(rollout["completion_ids"], mask, self.eos_token_ids)  # (B,)
-        scores = self._scores - s.missing_eos_penalty * ~ended  # a cut response is worth less
+        scores = self._scores - s.missing_eos_penalty * ~ended  # (B,)
         rewards = token_rewards(scores, logprobs, reference, mask, kl_coef=s.kl_coef)
         kl = (logprobs - reference).masked_fill(~mask, 0.0)  # (B, T)
         self._note(rollout_metrics(self._scores, rewards, logprobs, kl, mask, kl_coef=s.kl_coef))
@@ -149,8 +152,8 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     def _require_budget(self, rollout: dict[str, Any], kl: Tensor, mask: Tensor) -> None:
         """Stop if the policy has moved too far from the bare base.
 
-        The KL in the reward pulls towards this stage's reference, which is another one in every
-        cycle. The budget counts from the base, so that many cycles cannot drift without end.
+        The KL penalty pulls towards this stage's reference, and every cycle has another reference.
+        The budget counts from the base, so that many cycles together cannot move without end.
         """
         if self._reference is not None:  # else the base is the reference
             with self._base.using(None):
@@ -161,21 +164,20 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         require_bounded_kl(spent, length)
         self._note({"objective/kl_base": torch.tensor(spent)})
         if spent > self.settings.kl_budget:
-            self.finish_iteration()
             raise KLBudgetSpent
 
     # -- the loss -----------------------------------------------------------------------------
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        """TRL's clipped policy loss, plus the value loss and the ptx loss."""
+        """TRL's clipped policy loss, plus the value loss and the ptx loss; a scalar."""
         s, mask = self.settings, inputs["completion_mask"].bool()
         self._passes = []
-        self.beta = 0.0  # the KL is in the reward already
+        self.beta = 0.0  # else TRL adds the KL to the loss; it is in the reward already
         try:
             policy_loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
         finally:
             self.beta = 1.0
-        logprobs, values = self._passes[0]
+        logprobs, values = self._passes[0]  # (B, T)
         parts = self.current_gradient_accumulation_steps  # of a minibatch; TRL divides by it, too
         require_finite(policy_loss, "PPO's policy loss", most=MAX_POLICY_LOSS)
         losses = {"loss/policy_avg": parts * policy_loss}
@@ -197,19 +199,19 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         return require_finite(total, "PPO's loss") / parts
 
     def _ptx_loss(self, model: Any, rows: int) -> Tensor:
-        """The ptx loss of this part of the minibatch and this process, to be averaged over all."""
+        """The ptx loss of this part of the minibatch; its mean over all parts is the whole's."""
         parts, n = self.current_gradient_accumulation_steps, self.accelerator.num_processes
         at = self._step % parts
-        if at == 0:  # every process draws the whole minibatch's rows, and reads its own of them
+        if at == 0:  # every process draws the same rows, for the whole minibatch
             self._drawn = self._mix.draw(rows * parts * n)
-        part = at * n + self.accelerator.process_index
+        part = at * n + self.accelerator.process_index  # and each reads other ones of them
         return self._mix.loss(model, self._drawn, part=part, parts=parts * n)
 
     def _share(self, mask: Tensor) -> float | Tensor:
-        """Weight of a mean over these tokens in the mean over the whole minibatch.
+        """Weight of this part's mean in the mean over all tokens of the minibatch.
 
-        Parts of a minibatch, and those of several processes, count by their tokens. It is 1 on
-        average, since transformers and data-parallel training take plain means over them.
+        Transformers takes the plain mean over parts, and data-parallel training over processes. So
+        each part is weighted by its share of the tokens; the weights are 1 on average.
         """
         parts, n = self.current_gradient_accumulation_steps, self.accelerator.num_processes
         if parts * n == 1:
@@ -223,13 +225,13 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     # -- passes through the network -----------------------------------------------------------
 
     def _reading(self, fused: Callable[..., Any]) -> Callable[..., Any]:
-        """TRL's forward with its fused head, without padding and with the values beside it."""
+        """Wrap the network's forward, to which TRL has added a head that returns log-probs."""
 
         @wraps(fused)  # `generate` checks its arguments against the signature
         def forward(*args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
             if not fused_lm_head:  # generating, or the ptx loss
                 return fused(*args, **kwargs)
-            # without gradients it is one of the rollout's passes
+            # only a rollout's passes go without gradients
             with self._clock.timed("update" if torch.is_grad_enabled() else "logprobs"):
                 return self._read(partial(fused, fused_lm_head=True), **kwargs)
 
@@ -238,20 +240,21 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     def _read(
         self, fused: Callable[..., Any], input_ids: Tensor, labels: Tensor, **more: Any
     ) -> FusedCausalLMOutput:
-        """Log-probability and entropy of each response token, (B, T); values go to ``_passes``.
+        """Log-probability and entropy of each response token, (B, T); notes them with the values.
 
         Args:
-            fused: TRL's forward, which asks for targets and gives what it found for each, (1, N).
+            fused: TRL's forward; returns log-probabilities and entropies of its targets, (1, N).
             input_ids: Prompts and responses. (B, P + T)
-            labels: The response tokens, ``IGNORED`` elsewhere. (B, P + T)
-            more: The attention mask, and what else TRL gives the model.
+            labels: The response tokens, and ``IGNORED`` elsewhere. (B, P + T)
+            more: The attention mask, and whatever else TRL gives the model.
         """
-        n_prompt = int((labels != IGNORED).any(0).int().argmax())  # P: every response has a token
+        # every response has a first token, so the first column with a label is where they begin
+        n_prompt = int((labels != IGNORED).any(0).int().argmax())  # P
         shape = (len(labels), labels.shape[1] - n_prompt)
         parts = list(packed(input_ids, more.pop("attention_mask"), shape[1], rows=FORWARD_ROWS))
         found, aux = [], []
         for part in parts:
-            # the critic leaves one state for each target, all in one row, so nothing is shifted
+            # the critic leaves one state for each target, so nothing is to be shifted any more
             inputs = {"input_ids": part.ids, "attention_mask": part.attention}
             with self._critic.reading(*part.states):
                 out = fused(**inputs, shift_labels=part.targets[None], **more)
@@ -276,6 +279,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     def _tokenize_prompts(
         self, prompts: list[Prompt]
     ) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Token ids as they are served; no images, no other inputs."""
         return [encode_prompt(self._base.tokenizer, prompt) for prompt in prompts], None, {}
 
     def _total(self, local: Tensor) -> Tensor:
@@ -283,10 +287,10 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         found: Tensor = self.accelerator.reduce(local, reduction="sum")
         return found
 
-    # -- the books ----------------------------------------------------------------------------
+    # -- metrics and checkpoints --------------------------------------------------------------
 
     def finish_iteration(self) -> None:
-        """Average what was noted since the last call into ``latest``, with shares of the time."""
+        """Put the means of what was noted in this iteration, and its times, into ``latest``."""
         self._noted["policy/entropy_avg"] += self._metrics["train"].get("entropy", [])  # per token
         self._metrics["train"].clear()
         assert self.optimizer is not None
@@ -297,15 +301,15 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         self._clock = Stopwatch()
 
     def may_stop_here(self) -> bool:
-        """Between iterations only: the rollout of one that is under way is kept nowhere."""
+        """Only between iterations: a checkpoint holds no rollout."""
         return self.state.global_step % self.settings.steps_per_iteration == 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What the rest of a run depends on, besides TRL's own; JSON values."""
+        """What the rest of the run depends on, beside the state that every trainer has."""
         return {"mix": self._mix.random.getstate(), "latest": self.latest}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave, perhaps by way of JSON."""
+        """Restore what ``state_dict`` returned, also after it was JSON."""
         self._mix.random.setstate(generator_state(state["mix"]))
         self.latest = dict(state["latest"])
 

@@ -191,6 +191,7 @@ def test_a_spent_kl_budget_stops_before_another_step(base, prompts):
     assert metrics["kl_stopped"] == 1
     assert 1 <= metrics["iterations"] < 50
     assert metrics["objective/kl"] > 0.2
+    assert min(share for name, share in metrics.items() if name.startswith("time/")) >= 0
     assert base.active is None
 
 
