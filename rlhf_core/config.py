@@ -59,13 +59,6 @@ class SFTSettings(TrainingStage):
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(16, ge=1, description="demonstrations per optimizer step")
     max_tokens: int = Field(256, ge=8, description="longer conversations are cut from the left")
-    pretraining_share: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of pretraining texts in the data, beside the demonstrations' passes; "
-        "InstructGPT 0.1; on the starter it costs time and keeps no more skills",
-    )
     scored_prompts: int = Field(
         64, ge=1, description="prompts answered after each pass, for the best pass to be chosen"
     )
@@ -122,15 +115,6 @@ class PolicySettings(TrainingStage):
     )
     temperature: float = Field(1.0, gt=0, description="sampling temperature of rollouts")
     kl_coef: float = Field(0.1, ge=0, description="per-token KL penalty (k1) in the reward")
-    kl_target: float | None = Field(
-        None,
-        gt=0,
-        description="steer kl_coef so that the KL to the reference is this, in nats per response; "
-        "none = fixed",
-    )
-    kl_horizon: int = Field(
-        10_000, ge=1, description="episodes in which kl_coef may change by a fifth"
-    )
     kl_budget: float = Field(
         25.0,
         gt=0,
@@ -142,17 +126,6 @@ class PolicySettings(TrainingStage):
     cliprange: float = Field(0.2, gt=0)
     value_cliprange: float = Field(0.2, gt=0)
     vf_coef: float = Field(0.1, ge=0)
-    critic_start: Literal["zero", "reward"] = Field(
-        "zero", description="value head at the start: zero, or the reward members' mean score head"
-    )
-    whiten_rewards: bool = Field(False, description="scale rewards to variance 1; mean stays")
-    ema_decay: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="publish the average of the iterations' weights, older ones less by this "
-        "factor each; none = the last weights",
-    )
     replay_share: float = Field(
         0.25, ge=0, le=1, description="least share of rollout prompts from earlier cycles"
     )

@@ -70,12 +70,12 @@ class Comparison:
         response_a: One response.
         response_b: The other.
         label: The better one, or "tie".
-        weight: How much it counts. Of comparisons with the same group the mean does.
+        weight: How much it counts. Comparisons of one group count with their mean weight.
         strength: How much better the rater found it; 0 or more, on any scale.
         group: What the pairs of one opinion share: all pairs of one ranking, or of the thumbs of
             one rater on one prompt. They train together, and count as one opinion.
-        raters: Who judged A and who judged B, each by itself, if not the same person did: their
-            habits do not cancel. Only told apart in training, never kept.
+        raters: Who voted on A and who voted on B, if these were two people: their habits do not
+            cancel. Training tells raters apart and then forgets them.
         could_tie: Whether the rater could have called it a tie; false for what follows from
             thumbs, edits and retries.
     """
@@ -99,7 +99,7 @@ class Comparison:
             raise InvalidInputError("a comparison that could not tie is a tie; set could_tie")
 
     def swap(self) -> "Comparison":
-        """The same judgement with the sides exchanged."""
+        """The same comparison with its sides exchanged."""
         label: Label = "tie" if self.label == "tie" else "b" if self.label == "a" else "a"
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""PPO, the stage: prompts and a score to a policy. The trainer itself is in `train_ppo.py`.
+"""PPO, the stage: prompts and a score to a policy. The trainer itself is in `ppo/trainer.py`.
 
 Every rollout comes from the current policy; replies of the chat service are never trained on here.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from torch import nn
 from transformers import TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 
@@ -20,14 +19,13 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import fit_prompt
 from rlhf_core.ppo.critic import attached_critic
-from rlhf_core.ppo.trainer import GROUP, KLBudgetSpent, PPOTrainer
+from rlhf_core.ppo.trainer import GROUP, REFERENCE, KLBudgetSpent, PPOTrainer
 from rlhf_core.records import Demonstration, Prompt
-from rlhf_core.scores import Score
+from rlhf_core.reward.reward_model import Score
 from rlhf_core.training.checkpoints import StageFile, file_in
 from rlhf_core.training.stage import Metrics, Progress, arguments, batches, prepared, run_stage
 
 __all__ = ["PPOTrainer", "Score", "train_policy"]
-REFERENCE = "ref"  # the adapter name under which TRL looks for the reference
 
 
 def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
@@ -41,7 +39,6 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
     demonstrations: Sequence[Demonstration] = (),
     texts: Sequence[str] = (),
     older_prompts: Sequence[Prompt] = (),
-    value_head: nn.Linear | None = None,
     progress: Progress | None = None,
     seed: int = 0,
     checkpoints: Path | str | None = None,
@@ -59,8 +56,6 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         texts: Plain text for the ptx term, beside the demonstrations.
         older_prompts: Prompts of earlier rounds, so that they are not forgotten; they make up
             ``settings.replay_share`` of all, or more if there are more of them.
-        value_head: Start of the critic if ``settings.critic_start`` is ``"reward"``; see
-            ``critic.reward_head``.
         progress: Called after every iteration.
         seed: Of everything random here.
         checkpoints: Directory of the checkpoint, from which a run that was killed goes on; it is
@@ -71,16 +66,14 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
 
     Raises:
         InvalidInputError: A prompt is none, or the score is not one number for each response.
-        NotEnoughDataError: There is no prompt, no text for the ptx term, or no head to start from.
+        NotEnoughDataError: There is no prompt, or no text for the ptx term.
         CheckpointError: The checkpoint is of other data or settings.
         DivergenceError: A loss, score, KL or weight left the numbers or exploded.
         MemoryExhaustedError: Memory did not suffice.
     """
     prompts, older_prompts = (_fitting(base, said, settings) for said in (prompts, older_prompts))
-    _require_inputs(prompts, settings, texts=[*demonstrations, *texts], head=value_head)
-    start = value_head if settings.critic_start == "reward" else None
-    head = None if start is None else start.weight.tolist()
-    said = (prompts, older_prompts, demonstrations, texts, head)
+    _require_inputs(prompts, settings, texts=[*demonstrations, *texts])
+    said = (prompts, older_prompts, demonstrations, texts)
     dataset = _dataset(prompts, settings, older=older_prompts, seed=seed)
 
     def train(settings: PolicySettings, kept: StageFile) -> Metrics:
@@ -88,7 +81,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         with (
             _reference(base, reference),
             prepared(base, adapter, lower="policy.micro_batch_size") as scratch,
-            attached_critic(base, start) as critic,
+            attached_critic(base) as critic,
         ):
             trainer = PPOTrainer(
                 base,
@@ -105,9 +98,8 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
             try:
                 kept.train(trainer)
             except KLBudgetSpent:
+                trainer.finish_iteration()
                 trainer.latest["kl_stopped"] = 1.0
-            if trainer.average:
-                trainer.average.apply()
             return trainer.latest
 
     return run_stage(
@@ -129,11 +121,7 @@ def _fitting(base: Base, prompts: Sequence[Prompt], settings: PolicySettings) ->
 
 
 def _require_inputs(
-    prompts: Sequence[Prompt],
-    settings: PolicySettings,
-    *,
-    texts: Sequence[object],
-    head: nn.Linear | None,
+    prompts: Sequence[Prompt], settings: PolicySettings, *, texts: Sequence[object]
 ) -> None:
     if not prompts:
         raise NotEnoughDataError(
@@ -145,8 +133,6 @@ def _require_inputs(
             "ptx_coef needs demonstrations or texts and there are 0; set it to 0, or in a cycle "
             "name a pretraining_file"
         )
-    if settings.critic_start == "reward" and head is None:
-        raise NotEnoughDataError('critic_start is "reward" and there is no head; set it to "zero"')
 
 
 class _AfterIteration(TrainerCallback):
@@ -161,8 +147,6 @@ class _AfterIteration(TrainerCallback):
             return
         self._trainer.finish_iteration()
         self._trainer.latest["iterations"] += 1
-        if self._trainer.average:
-            self._trainer.average.update()
         if self._progress is not None:
             self._progress(state.global_step / state.max_steps, dict(self._trainer.latest))
 

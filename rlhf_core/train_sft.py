@@ -1,11 +1,10 @@
 """Supervised fine-tuning of an adapter on demonstrations, on TRL's ``SFTTrainer``.
 
-Only the assistant's tokens are learned, the end-of-sequence token among them. Pretraining texts can
-be mixed in, so that the model forgets less of what it knew. With a score at hand the pass is kept
-whose responses score best: the loss on demonstrations says little about what people prefer.
+Only the assistant's tokens are learned, the end-of-sequence token among them. With a score at hand
+the pass is kept whose responses score best: the loss on demonstrations says little about what
+people prefer.
 
-Source: Ouyang et al. 2022, arXiv:2203.02155, section 3.5 (selection by reward score) and appendix
-C.4 (a tenth of pretraining data).
+Source: Ouyang et al. 2022, arXiv:2203.02155, section 3.5 (selection by reward score).
 """
 
 import random
@@ -23,9 +22,9 @@ from trl.trainer.sft_trainer import SFTTrainer as TRLSFTTrainer
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import Tokenizer, encode_pair, encode_text
+from rlhf_core.model.chat_format import Tokenizer, encode_pair
 from rlhf_core.records import Demonstration, Prompt
-from rlhf_core.scores import Score, scores_of
+from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.training.checkpoints import StageFile, file_in
 from rlhf_core.training.memory import out_of_memory_in_one_line
 from rlhf_core.training.stage import (
@@ -51,7 +50,6 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     *,
     adapter: str,
     settings: SFTSettings,
-    texts: Sequence[str] = (),
     score: Score | None = None,
     prompts: Sequence[Prompt] = (),
     progress: Progress | None = None,
@@ -65,8 +63,6 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
         demonstrations: What to imitate.
         adapter: What is trained.
         settings: SFT's settings.
-        texts: Pretraining texts, of which as many as ``settings.pretraining_share`` asks for are
-            mixed in. They are trusted: the names of special tokens in them become these tokens.
         score: Chooses the pass that is kept; without it the last one is.
         prompts: Conversations to respond to for ``score``; take none that is demonstrated.
         progress: Called after every optimizer step.
@@ -89,13 +85,17 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     if score is not None and not prompts:
         raise NotEnoughDataError("there are 0 prompts to score responses to; leave the score out")
     rows = [sft_row(base.tokenizer, d, settings.max_tokens) for d in demonstrations]
-    rows += _text_rows(base.tokenizer, texts, settings, count=len(rows), seed=seed)
     asked = random.Random(seed).sample(prompts, min(settings.scored_prompts, len(prompts)))
 
     def train(settings: SFTSettings, kept: StageFile) -> Metrics:
         """One attempt, with these settings."""
         with prepared(base, adapter, lower="sft.micro_batch_size") as scratch:
-            passed = _passes(len(demonstrations), settings)
+            passed = passes(
+                len(rows),
+                batch_size=settings.batch_size,
+                epochs=settings.epochs,
+                min_steps=settings.min_steps,
+            )
             trainer = _trainer(base, rows, settings, passed=passed, output_dir=scratch, seed=seed)
             if score is not None:
                 answer = partial(_mean_score, base, adapter, score, asked, seed)
@@ -225,24 +225,3 @@ def _trainer(
         train_dataset=Dataset.from_list(rows),
         processing_class=base.tokenizer,
     )
-
-
-def _passes(demonstrations: int, settings: SFTSettings) -> int:
-    """As many as the demonstrations alone would get; the texts come on top."""
-    return passes(
-        demonstrations,
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        min_steps=settings.min_steps,
-    )
-
-
-def _text_rows(
-    tokenizer: Tokenizer, texts: Sequence[str], settings: SFTSettings, *, count: int, seed: int
-) -> list[dict[str, Any]]:
-    """As many texts as make up their share beside ``count`` demonstrations; all is learned."""
-    share = settings.pretraining_share
-    wanted = min(round(count * share / (1 - share)), len(texts))
-    drawn = random.Random(f"texts-{seed}").sample(texts, wanted)
-    rows = [encode_text(tokenizer, text)[: settings.max_tokens] for text in drawn]
-    return [{"input_ids": ids, "labels": list(ids)} for ids in rows]

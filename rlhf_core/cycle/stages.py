@@ -17,7 +17,6 @@ from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.gate.held_out_raters import measure_votes
 from rlhf_core.model.base_model import Base, Quantization, load_base
-from rlhf_core.ppo.critic import reward_head
 from rlhf_core.records import Prompt
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.train_policy import train_policy
@@ -169,7 +168,6 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
             snapshot.demonstrations,
             adapter="policy",
             settings=settings,
-            texts=_pretraining_texts(run.settings, run.model) if settings.pretraining_share else (),
             score=last_reward.score if last_reward and asked else None,
             prompts=asked,
             progress=run.reporter("sft"),
@@ -253,7 +251,6 @@ def _ppo(
         demonstrations=snapshot.demonstrations,
         texts=_pretraining_texts(settings, run.model) if settings.policy.ptx_coef else (),
         older_prompts=older if recent else (),
-        value_head=reward_head(reward),
         progress=run.reporter("policy"),
         seed=settings.seed,
         checkpoints=run.checkpoints,

@@ -19,7 +19,7 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base, Response
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.calibration import expected_calibration_error
-from rlhf_core.scores import Score, scores_of
+from rlhf_core.reward.reward_model import Score, scores_of
 
 Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
 

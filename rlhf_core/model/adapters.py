@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -105,24 +104,6 @@ def verify_adapter(path: Path, *, base: str | None = None) -> Manifest:
     for file in found.values():
         _require_finite(file)
     return manifest
-
-
-def list_adapters(root: Path) -> list[Manifest]:
-    """Manifests of all complete adapters under ``root``, by name; unfinished ones are left out."""
-    complete = sorted(p.parent for p in root.glob(f"*/{MANIFEST}"))
-    return [_read_manifest(path) for path in complete]
-
-
-def prune_adapters(root: Path, *, keep: set[str]) -> list[str]:
-    """Remove every complete adapter whose name is not in ``keep``; returns the removed names."""
-    removed = []
-    for manifest in list_adapters(root):
-        if manifest.name not in keep:
-            path = root / manifest.name
-            (path / MANIFEST).unlink()  # first: from here on the directory is no adapter any more
-            shutil.rmtree(path)
-            removed.append(manifest.name)
-    return removed
 
 
 def _read_manifest(path: Path) -> Manifest:

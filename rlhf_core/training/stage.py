@@ -1,9 +1,9 @@
-"""What the three trainers share: quiet settings, progress, and a base left as it was found.
+"""What the three trainers share: quiet settings, progress, and a base that is the same afterwards.
 
 Several processes, as `accelerate launch` starts them, train one adapter together: each takes its
-part of every batch, and nothing but the gradients of what is trained goes between them.
+part of every batch, and they exchange only the gradients of what is trained.
 
-The training loops themselves are TRL's; only ``train_*.py`` import it.
+The training loops themselves are TRL's; this module does not import it.
 """
 
 import tempfile
