@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy
 from rlhf_core.records import Comparison, Prompt
-from rlhf_core.scores import Score
+from rlhf_core.reward.reward_model import Score
 
 FEWEST_VOTES = 20  # fewer leave an interval of more than 40 points
 FEWEST_RATERS = 5  # fewer, and the figure is about which raters chance held out
