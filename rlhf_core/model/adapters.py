@@ -2,7 +2,7 @@
 
 A directory is complete when it holds ``manifest.json``, which is written last and names every
 other file with its size and SHA-256. Publishing renames a finished staging directory, so a crash
-leaves either no adapter or a whole one. Nothing here knows which adapter is being served.
+leaves either no adapter or a complete one. Nothing here knows which adapter is being served.
 """
 
 import hashlib
@@ -45,10 +45,10 @@ def publish_adapter(
     parent: str | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Turn a finished staging directory into an adapter; the manifest comes last.
+    """Turn a finished staging directory into an adapter; the manifest is written last.
 
     Raises:
-        AdapterError: ``target`` exists already, or ``staging`` holds something that is not allowed.
+        AdapterError: ``target`` exists already, or ``staging`` holds a file that is not allowed.
     """
     if target.exists():
         raise AdapterError(f"adapter {target} exists already; adapters are never overwritten")
@@ -80,7 +80,8 @@ def verify_adapter(path: Path, *, base: str | None = None) -> Manifest:
         base: Fingerprint of the base the adapter is meant for; ``None`` accepts any.
 
     Raises:
-        AdapterError: Something is missing, extra, changed, a link, no number, or for another base.
+        AdapterError: A file is missing, extra, changed, a link or not finite, or the adapter is
+            for another base.
     """
     manifest = _read_manifest(path)
     found = {str(p.relative_to(path)): p for p in _files(path)}
@@ -125,12 +126,12 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Every file below ``path`` but the manifest; links and foreign kinds are refused."""
+    """Every file below ``path`` but the manifest; links and other kinds of files are refused."""
     if not path.is_dir():
         raise AdapterError(f"adapter {path} is not a directory")
     for entry in sorted(path.rglob("*")):
         if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
-            raise AdapterError(f"adapter {path} holds {entry.name}, which is no plain file")
+            raise AdapterError(f"adapter {path} holds {entry.name}, which is not a plain file")
         if entry.is_dir() or entry == path / MANIFEST:
             continue
         if entry.suffix not in ALLOWED_SUFFIXES:
@@ -153,7 +154,7 @@ def _require_finite(path: Path) -> None:
         return
     try:
         with safe_open(path, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
+            for name in tensors.keys():  # noqa: SIM118 - safe_open is not a mapping
                 tensor = tensors.get_tensor(name)
                 if not math.isfinite(tensor.to(torch.float64).abs().sum().item()):
                     raise AdapterError(f"adapter file {path} holds a NaN or infinity in {name}")
@@ -164,7 +165,7 @@ def _require_finite(path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
+    """Wait until a file, or the list of names in a folder, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
