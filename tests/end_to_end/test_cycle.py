@@ -19,6 +19,7 @@ from feedback_store import FeedbackStore
 from rlhf_core.model.base_model import load_base
 from rlhf_core.starter.measure import compare
 
+pytestmark = pytest.mark.slow
 SMALL = {
     "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false",
     "FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS": "60",
