@@ -1,4 +1,4 @@
-"""PPO, the stage: prompts and a score to a policy. The trainer itself is in `train_ppo.py`.
+"""PPO, the stage: prompts and a score to a policy. The trainer itself is in `ppo/trainer.py`.
 
 Every rollout comes from the current policy; replies of the chat service are never trained on here.
 """

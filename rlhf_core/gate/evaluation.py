@@ -3,7 +3,7 @@
 Both answer the same held-out prompts; a judge (a reward model trained only on held-out votes, which
 nothing was optimised against) says which reply it prefers. Beside the win rate stand measurements
 that no reward can talk away: empty, unfinished, cut and repeating replies, variety, length and KL.
-No figure here decides anything; `gate.py` does.
+No figure here decides anything; `checks.py` does.
 """
 
 import math
