@@ -16,7 +16,8 @@ from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
 from feedback_store.records import PromptMessage
 from rlhf_core.errors import AdapterError, ModelError
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from tests.chat_app.serving import tiny_base
 
 MakeEngine = Callable[..., LocalEngine]
 
@@ -27,7 +28,7 @@ def make_engine(tiny_model: Path, engine_settings: EngineSettings) -> Iterator[M
 
     def make(model: str = str(tiny_model), reply_seconds: float = 60.0) -> LocalEngine:
         engine = LocalEngine(
-            lambda: load_base(model, quantization="none", device="cpu", training=False),
+            lambda: tiny_base(model),
             engine_settings,
             reply_seconds=reply_seconds,
         )
