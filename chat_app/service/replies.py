@@ -3,7 +3,7 @@
 Invariants: the row is written before the last piece is given out, so that a reply that was shown
 in full can be voted on; a reply that was stopped is stored as far as it came, as "cancelled"; blind
 candidates are stored together or not at all, and no two of them say the same. Checks nothing:
-`service.py` has done that.
+`chat.py` has done that.
 """
 
 import asyncio

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import wait
 from contextlib import aclosing
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from chat_app.engine.batch import DecodingBatch
 from chat_app.engine.local import LocalEngine
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
-from feedback_store.records import ChatMessage
+from feedback_store.records import PromptMessage
 from rlhf_core.errors import AdapterError, ModelError
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from tests.chat_app.serving import tiny_base
 
 MakeEngine = Callable[..., LocalEngine]
 
@@ -26,7 +28,7 @@ def make_engine(tiny_model: Path, engine_settings: EngineSettings) -> Iterator[M
 
     def make(model: str = str(tiny_model), reply_seconds: float = 60.0) -> LocalEngine:
         engine = LocalEngine(
-            lambda: load_base(model, quantization="none", device="cpu", training=False),
+            lambda: tiny_base(model),
             engine_settings,
             reply_seconds=reply_seconds,
         )
@@ -46,7 +48,7 @@ def engine(make_engine: MakeEngine) -> LocalEngine:
 def request(
     text: str = "hello", *, adapter: str = "policy-000000", tokens: int = 40, seed: int = 0
 ) -> GenerationRequest:
-    prompt = (ChatMessage(role="user", content=text),)
+    prompt = (PromptMessage(role="user", content=text),)
     return GenerationRequest(prompt, adapter, Sampling(1.0, 1.0, tokens), seed)
 
 
@@ -126,6 +128,32 @@ def test_an_adapter_is_dropped_only_after_its_last_row(
     asyncio.run(scenario())
 
 
+def test_an_adapter_that_is_wanted_again_while_it_is_dropped_is_loaded_again(
+    engine: LocalEngine, tiny_adapters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_adapters / "policy-000001"
+
+    async def scenario() -> None:
+        await ready(engine)
+        await engine.load("policy-000001", path)
+        loop, drop, wanted = asyncio.get_running_loop(), engine._base.drop, []
+
+        def drop_slowly(name: str) -> None:
+            again = asyncio.run_coroutine_threadsafe(engine.load("policy-000001", path), loop)
+            wanted.append(again)
+            wait([again], timeout=0.3)  # it has looked, and ends only after the drop
+            drop(name)
+
+        monkeypatch.setattr(engine._base, "drop", drop_slowly)
+        await engine.unload("policy-000001")
+        await _until(lambda: wanted)
+        await asyncio.wrap_future(wanted[0])
+        assert engine.health()["adapters"] == ["policy-000001"]
+        assert await read(engine, request(adapter="policy-000001", tokens=20))
+
+    asyncio.run(scenario())
+
+
 def test_a_damaged_adapter_is_refused_and_nothing_else_changes(
     engine: LocalEngine, tiny_adapters: Path, tmp_path: Path
 ) -> None:
@@ -192,12 +220,12 @@ def test_a_long_conversation_drops_its_oldest_turns_and_a_long_message_is_refuse
     engine: LocalEngine,
 ) -> None:
     turns = [
-        ChatMessage(role=role, content="x" * 100)
+        PromptMessage(role=role, content="x" * 100)
         for _ in range(4)
         for role in ("user", "assistant")
     ]
     long = GenerationRequest(
-        (*turns, ChatMessage(role="user", content="?")),
+        (*turns, PromptMessage(role="user", content="?")),
         "policy-000000",
         Sampling(max_new_tokens=100),
         0,
