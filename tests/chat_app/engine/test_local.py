@@ -13,7 +13,7 @@ from chat_app.engine.batch import DecodingBatch
 from chat_app.engine.local import LocalEngine
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
-from feedback_store.records import ChatMessage
+from feedback_store.records import PromptMessage
 from rlhf_core.errors import AdapterError, ModelError
 from rlhf_core.model.base_model import Base, load_base
 
@@ -46,7 +46,7 @@ def engine(make_engine: MakeEngine) -> LocalEngine:
 def request(
     text: str = "hello", *, adapter: str = "policy-000000", tokens: int = 40, seed: int = 0
 ) -> GenerationRequest:
-    prompt = (ChatMessage(role="user", content=text),)
+    prompt = (PromptMessage(role="user", content=text),)
     return GenerationRequest(prompt, adapter, Sampling(1.0, 1.0, tokens), seed)
 
 
@@ -192,12 +192,12 @@ def test_a_long_conversation_drops_its_oldest_turns_and_a_long_message_is_refuse
     engine: LocalEngine,
 ) -> None:
     turns = [
-        ChatMessage(role=role, content="x" * 100)
+        PromptMessage(role=role, content="x" * 100)
         for _ in range(4)
         for role in ("user", "assistant")
     ]
     long = GenerationRequest(
-        (*turns, ChatMessage(role="user", content="?")),
+        (*turns, PromptMessage(role="user", content="?")),
         "policy-000000",
         Sampling(max_new_tokens=100),
         0,
