@@ -99,7 +99,7 @@ def promote(
     """Serve a published adapter; a running server follows within a second."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        serving = promotion.promote(store, settings.adapters, name, by="operator")
+        serving = promotion.promote(store, settings.adapters, name)
         _show_serving(serving, as_json)
 
 
@@ -108,7 +108,7 @@ def rollback(data: Data = None, config: Config = None, as_json: Json = False) ->
     """Serve the adapter that was served before."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        _show_serving(promotion.roll_back(store, settings.adapters, by="operator"), as_json)
+        _show_serving(promotion.roll_back(store, settings.adapters), as_json)
 
 
 def _show_serving(serving: Serving, as_json: bool) -> None:

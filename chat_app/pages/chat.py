@@ -256,7 +256,7 @@ class ChatPage:
         return {**update, **self._parts.show_panel(panel)} if panel else update
 
     def _header(self) -> str:
-        return show_header(self._talk.served())
+        return show_header(self._service.adapter)
 
     def _receipts(self, request: gr.Request) -> str:
         return show_receipts(receipts_of(self._service, _rater(request)))

@@ -238,7 +238,7 @@ def test_adapters_are_promoted_and_rolled_back(
     with FeedbackStore(data / "feedback.db") as store:
         store.register_adapter("policy-000001", kind="policy", state="published")
         store.register_adapter("policy-000002", kind="policy", state="rejected")
-    assert "no way back" in one_line(command("rollback", "--data", data), 3)
+    assert "a rollback is not possible" in one_line(command("rollback", "--data", data), 3)
     words = ["adapters", "promote", "--data", data]
     done = command(*words, "policy-000001", "--json")
     assert json.loads(done.stdout) == {"serving": "policy-000001", "previous": "policy-000000"}
