@@ -8,7 +8,6 @@ keys are in ``DATA/secrets``, mode 0600.
 
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Literal
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from chat_app.errors import NotAllowedError, StartError
+from feedback_store.whole_files import new_file
 
 COOKIE = "feedback_chat_rater"
 ANONYMOUS = "anonymous"
@@ -102,13 +102,9 @@ def bearer_token(headers: Mapping[str, str]) -> str | None:
 def _secret(path: Path) -> str:
     """Read a secret, or make one. Only this user can read it, and it is never half written."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            draft = path.with_name(f"{path.name}.{os.getpid()}")
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(secrets.token_urlsafe(24))
-            os.replace(draft, path)
+            with new_file(path) as partial:
+                partial.write_text(secrets.token_urlsafe(24), encoding="utf-8")
         return path.read_text(encoding="utf-8").strip()
     except OSError as exc:
         raise StartError(

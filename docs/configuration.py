@@ -1,6 +1,6 @@
 """Print configuration.md: every option with its default and meaning, from the settings.
 
-Run it as ``.venv/bin/python docs/configuration.py > docs/configuration.md``; a test compares the two.
+Run it as ``.venv/bin/python docs/configuration.py > docs/configuration.md``; a test compares them.
 """
 
 import sys
@@ -17,7 +17,7 @@ INTRODUCTION = """\
 # Configuration
 
 All options; `docs/configuration.py` makes this page from the settings. Set an option by a flag of a
-command (where there is one), by an environment variable, or in a TOML file; the first of these wins.
+command (where there is one), by an environment variable, or in a TOML file; the first one wins.
 The file is the one that `FEEDBACK_CHAT_CONFIG` names, or `config.toml` in the data directory. An
 unknown name or a value out of range is refused with one line. `FEEDBACK_CHAT_DEBUG=1` is not an
 option; it shows the tracebacks of unexpected errors. The same options in both spellings:

@@ -1,17 +1,16 @@
-"""Copies of a store: taken while others write, put back only when they are whole.
+"""Copies of a store: made while others write, restored only if they are whole.
 
-Invariants: a copy, and a restored store, has its name only once it is complete and flushed to disk,
-and then is its owner's only; nothing that exists is ever replaced.
+Invariants: a copy, and a restored store, has its name only once it is complete and flushed to disk;
+only its owner may read it; nothing that exists is ever replaced.
 
 Copies are made by `VACUUM INTO`, in one snapshot, so that every table is of the same moment. The
-backup API would serve as well, but it starts again whenever another process has written between two
-of its steps, and it copies free pages, where the new file has none.
+backup API would do as well, but it starts again whenever another process has written between two of
+its steps, and it copies free pages, which the new file does not have.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -25,13 +24,13 @@ from feedback_store.errors import (
 )
 from feedback_store.sqlite.database import SQLiteFile, translated
 from feedback_store.sqlite.health import damage_of
-from feedback_store.sqlite.ids import new_id
 from feedback_store.sqlite.migrations import APPLICATION_ID
 from feedback_store.training_data import counts_of
+from feedback_store.whole_files import name_new, new_file
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = slice(68, 72)  # in the header; sqlite.org/fileformat.html, section 1.3
-_BESIDE = ("-wal", "-shm", ".lock")  # what SQLite and the lock keep beside a database
+_BESIDE = ("-wal", "-shm", ".lock")  # files that SQLite and the lock keep beside a database
 
 
 class Backups:
@@ -49,22 +48,24 @@ class Backups:
             ConflictError: The file exists.
             StoreUnavailableError: The directory cannot be written, or is full.
         """
-        with _new_file(Path(path), "the backup") as partial:
-            os.close(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600))  # private from the start
-            with translated(partial), closing(self._file.connect()) as db:
-                db.execute("VACUUM INTO ?", [str(partial)])
-                return _counts_of_copy(partial)
+        with (
+            _new_file(Path(path), "the backup") as partial,
+            translated(partial),
+            closing(self._file.connect()) as db,
+        ):
+            db.execute("VACUUM INTO ?", [str(partial)])
+            return _counts_of_copy(partial)
 
     @staticmethod
     def restore(
         backup: Path | str, target: Path | str, *, allow_old_sqlite: bool = False
     ) -> dict[str, int]:
-        """Make a store at `target` from a backup, checked to the last row; `backup` is only read.
+        """Make a store at `target` from a backup, and check all of it; `backup` is only read.
 
         Args:
-            backup: What `backup` wrote; one of an older version comes out in the present schema.
-            target: Where nothing is yet.
-            allow_old_sqlite: Do so on a SQLite with the WAL-reset bug all the same.
+            backup: What `backup` wrote; one of an older version is migrated to the present schema.
+            target: A path where nothing is yet.
+            allow_old_sqlite: Do so even with a SQLite that has the WAL-reset bug.
 
         Returns:
             What `counts` says of the new store.
@@ -77,7 +78,6 @@ class Backups:
         backup, target = Path(backup), Path(target)
         _check_backup(backup)
         with _new_file(target, "the restored store") as partial:
-            os.close(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600))
             shutil.copyfile(backup, partial)
             try:
                 damage, counts = _examined(partial, allow_old_sqlite)
@@ -91,7 +91,7 @@ class Backups:
 
 
 def _check_backup(backup: Path) -> None:
-    """Refuse what is no database of ours; an empty file would pass for a new store."""
+    """Refuse what is not a feedback database; an empty file would look like a new store."""
     wal = Path(f"{backup}-wal")
     try:
         with backup.open("rb") as file:
@@ -115,14 +115,14 @@ def _check_backup(backup: Path) -> None:
 
 
 def _counts_of_copy(copy: Path) -> dict[str, int]:
-    """Read a finished copy as it is, without leaving anything beside it."""
+    """Count what is in a finished copy; `immutable` leaves no files beside it."""
     uri = f"{copy.resolve().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
         return counts_of(Database(connection, execute_plugins=False))
 
 
 def _examined(partial: Path, allow_old_sqlite: bool) -> tuple[list[str], dict[str, int]]:
-    """Bring a copy to the present schema and read all of it: what is damaged, how much there is."""
+    """Migrate a copy and read all of it: what is damaged, and how much of everything there is."""
     file = SQLiteFile(partial, allow_old_sqlite=allow_old_sqlite)
     try:
         with file.long_read() as db:
@@ -134,46 +134,27 @@ def _examined(partial: Path, allow_old_sqlite: bool) -> tuple[list[str], dict[st
 
 @contextmanager
 def _new_file(target: Path, what: str) -> Iterator[Path]:
-    """A file to fill, which gets its name when that is done and flushed."""
-    partial = target.with_name(f"{target.name}.{new_id()}.partial")
+    """A file to fill, which gets its name when it is whole, and never in place of another."""
     try:
         _require_free(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        flush(partial)
-        _publish(partial, target)
-        flush(target.parent)
+        with new_file(target, lambda partial: name_new(partial, target)) as partial:
+            try:
+                yield partial
+            finally:
+                for suffix in _BESIDE:
+                    Path(f"{partial}{suffix}").unlink(missing_ok=True)
     except FeedbackStoreError:
         raise  # some of these are OSErrors too, and say more
+    except FileExistsError as exc:
+        raise ConflictError(f"{target} exists; choose another name, or move it away.") from exc
     except OSError as exc:
         raise StoreUnavailableError(
             f"cannot write {what} {target} ({exc.strerror}); choose another directory."
         ) from exc
-    finally:
-        for suffix in ("", *_BESIDE):
-            with suppress(OSError):
-                Path(f"{partial}{suffix}").unlink(missing_ok=True)
 
 
 def _require_free(target: Path) -> None:
-    """Refuse early; an old write-ahead log would even be played into the new file."""
+    """Refuse at once; SQLite would even apply an old write-ahead log to the new file."""
     for path in (target, *(Path(f"{target}{suffix}") for suffix in ("-wal", "-shm"))):
         if path.exists():
             raise ConflictError(f"{path} exists; choose another name, or move it away.")
-
-
-def _publish(partial: Path, target: Path) -> None:
-    """Give a finished file its name; unlike a rename, this never replaces another file."""
-    try:
-        os.link(partial, target)
-    except FileExistsError as exc:
-        raise ConflictError(f"{target} exists; choose another name, or move it away.") from exc
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

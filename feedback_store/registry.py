@@ -1,9 +1,9 @@
 """Adapters, which of them is served, and cycles: what training writes and the server follows.
 
-Invariants: an adapter's name is never used twice; serving is one row, so that promotion and
-rollback are the same atomic act; a promoted cycle ends in the transaction that serves its adapter;
-at most one cycle runs, and a cycle whose process has died is found and marked failed by the next
-one. The weights and reports themselves are files elsewhere.
+Invariants: an adapter's name is never used twice; serving is one row, so promotion and rollback are
+the same atomic write; a promoted cycle ends in the transaction that serves its adapter; at most one
+cycle runs, and the next cycle marks one whose process has died as failed. The weights and reports
+themselves are files elsewhere.
 """
 
 import math
@@ -40,6 +40,9 @@ from feedback_store.sqlite.rows import (
 
 _SERVING = 'SELECT adapter, previous, since, "by" FROM serving ORDER BY id DESC LIMIT 1'
 _END_STATES = tuple(state for state in CYCLE_STATES if state != "running")
+# An adapter that a failed cycle registered may have learnt; nothing else of the cycle lasts.
+_FORGET_USES = """DELETE FROM cycle_comparisons WHERE cycle_id = :cycle
+    AND NOT EXISTS (SELECT 1 FROM adapters WHERE adapters.cycle_id = :cycle)"""
 
 
 class Registry:
@@ -48,17 +51,13 @@ class Registry:
     _file: SQLiteFile
 
     def next_adapter_number(self) -> int:
-        """Take the next number for adapter names; one that was taken never comes again."""
+        """Take the next number for adapter names; no number is given twice."""
         with self._file.write() as db:
             names = [row["name"] for row in rows(db, "SELECT name FROM adapters")]
             numbers = [int(end) for name in names if (end := name.rpartition("-")[2]).isdecimal()]
             sql = "SELECT max(value) FROM bookkeeping WHERE name = 'adapter_number'"
             number = max(scalar(db, sql) or 0, *numbers) + 1
-            db.execute(
-                "INSERT INTO bookkeeping VALUES ('adapter_number', ?)"
-                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [number],
-            )
+            db.table("bookkeeping").upsert({"name": "adapter_number", "value": number}, pk="name")
         return number
 
     def register_adapter(
@@ -101,7 +100,7 @@ class Registry:
                     f"adapter {name!r} is being served, so it cannot become {state}; "
                     "roll back to another adapter first."
                 )
-            db.execute("UPDATE adapters SET state = ? WHERE name = ?", [state, name])
+            db.table("adapters").update(name, {"state": state})
             audit(db, "adapter_state", adapter=name, before=before, after=state)
             return to_record(Adapter, require(db, "adapters", name, key="name"))
 
@@ -122,7 +121,7 @@ class Registry:
             return _serving(db)
 
     def serve(self, name: str, *, by: str) -> Serving:
-        """Let new replies use a published policy adapter: promotion and rollback alike."""
+        """Let new replies use a published policy adapter; promotion and rollback both do this."""
         with self._file.write() as db:
             return _serve(db, name, by=by)
 
@@ -158,17 +157,15 @@ class Registry:
     def update_cycle(
         self, cycle_id: int, *, stage: str | None = None, progress: float | None = None
     ) -> Cycle:
-        """Say how far a running cycle has come; `progress` is from 0 to 1."""
+        """Note how far a running cycle is; `progress` is from 0 to 1."""
         one_of(stage, (None, *CYCLE_STAGES), "the stage of a cycle")
         if progress is not None and not 0 <= progress <= 1:
             raise InvalidFeedbackError(f"progress cannot be {progress!r}; use a number 0 to 1.")
         with self._file.write() as db:
             _require_running(db, cycle_id)
-            db.execute(
-                "UPDATE cycles SET stage = coalesce(?, stage), progress = coalesce(?, progress)"
-                " WHERE id = ?",
-                [stage, progress, cycle_id],
-            )
+            said = {"stage": stage, "progress": progress}
+            known = {name: value for name, value in said.items() if value is not None}
+            db.table("cycles").update(cycle_id, known)
             return _cycle(db, cycle_id)
 
     def finish_cycle(
@@ -217,14 +214,22 @@ class Registry:
             return _cycle(db, cycle_id)
 
     def use_comparisons(self, cycle_id: int, ids: Iterable[str]) -> None:
-        """Note which comparisons a cycle learns from, so that their raters can be told."""
+        """Note which comparisons a cycle uses, and how, so that their raters can be told.
+
+        How follows from the split that a comparison is in now. The cycle trains its adapters on
+        `train`. It only measures them on `held_out` (a held-out question) and `held_out_raters`.
+
+        The notes of a cycle that is refused, or that fails before it has made an adapter, are
+        deleted when it ends: nothing that it did lasts.
+        """
         with self._file.write() as db:
             require(db, "cycles", cycle_id)
             for comparison_id in ids:
-                require(db, "comparisons", comparison_id)
+                used_as = require(db, "comparisons", comparison_id)["split"]
                 db.execute(
-                    "INSERT INTO cycle_comparisons VALUES (?, ?) ON CONFLICT DO NOTHING",
-                    [cycle_id, comparison_id],
+                    "INSERT INTO cycle_comparisons (cycle_id, comparison_id, used_as)"
+                    " VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    [cycle_id, comparison_id, used_as],
                 )
 
     def cycle(self, cycle_id: int) -> Cycle:
@@ -314,22 +319,18 @@ def _end_cycle(
     metrics: Mapping[str, float] | None = None,
     adapter: str | None = None,
 ) -> None:
-    """Write the end; a failed cycle keeps the stage and progress at which it failed."""
-    done = state != "failed"
-    db.execute(
-        "UPDATE cycles SET state = ?, reasons = ?, metrics = ?, adapter = ?, finished_at = ?,"
-        " stage = iif(?, 'done', stage), progress = iif(?, 1.0, progress) WHERE id = ?",
-        [
-            state,
-            encode(tuple(reasons)),
-            encode(dict(metrics or {})),
-            adapter,
-            utc_now(),
-            done,
-            done,
-            cycle_id,
-        ],
-    )
+    end: Row = {
+        "state": state,
+        "reasons": encode(tuple(reasons)),
+        "metrics": encode(dict(metrics or {})),
+        "adapter": adapter,
+        "finished_at": utc_now(),
+    }
+    if state != "failed":  # a failed cycle keeps the stage and progress at which it failed
+        end |= {"stage": "done", "progress": 1.0}
+    db.table("cycles").update(cycle_id, end)
+    if state in ("refused", "failed"):
+        db.execute(_FORGET_USES, {"cycle": cycle_id})
 
 
 def _split_metrics(metrics: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:

@@ -1,8 +1,8 @@
-"""What is the same text, the same prompt and the same question: hashes that never change.
+"""Which split a question or a rater is in, for ever; and when two texts or prompts are the same.
 
-The store keeps them beside each message when it is written, so that no derivation has to read a
-text again. A question's side of the train and held-out split follows from one of them, so changing
-anything here would move questions from one side to the other: a test pins the values.
+All of it follows from hashes that never change. The store keeps them beside each message, so that
+no derivation reads a text again. A change here would move questions between training and
+measuring: a test pins the values.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ _UNHEARD = {"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Zs", "Zl", "Zp", "Cc", "C
 
 
 def text_hash(text: str) -> str:
-    """Two responses are the same if this is; the text counts as it is written."""
+    """Two responses with the same hash say the same; the text counts as it is written."""
     return _digest(text)[:32]
 
 
 def path_hash(parent: str | None, role: str, content: str) -> str:
-    """Two prompts are the same if this is: `parent` is the hash of the path above the message.
+    """Two prompts with the same hash are the same, but for case, white space and forms of a letter.
 
-    Case, white space and variants of the same character do not count.
+    `parent` is the hash of the path above the message.
     """
     return _digest(f"{parent or ''}\n{role}\n{_plain(content)}")[:32]
 
@@ -44,25 +44,22 @@ def prompt_hash(prompt: Sequence[PromptMessage]) -> str | None:
 
 
 def is_held_out_question(question: str) -> bool:
-    """Whether a question is for measuring only: a property of its words alone, for ever.
+    """Whether a question is for measuring only: its words alone decide, for ever.
 
-    The path to the question does not count, nor do case, spacing and punctuation: else what is
-    trained on in one conversation would be held out in another.
+    The path to the question does not count, nor do case, spacing and punctuation. Otherwise
+    training in one conversation could use a question that another conversation holds out.
     """
     return hashlib.sha256(_bare(question).encode()).digest()[0] % _HELD_OUT_QUESTIONS == 0
 
 
 def is_held_out_rater(rater_id: str) -> bool:
-    """Whether a rater's judgements would be for measuring only: a property of the id alone."""
+    """Whether a rater's judgements are for measuring only: the id alone decides."""
     digest = hashlib.sha256(f"rater\n{rater_id}".encode()).digest()
     return digest[0] % _HELD_OUT_RATERS == 0
 
 
 def split_of(prompt: Sequence[PromptMessage], *, held_out_rater: bool = False) -> Split:
-    """The side on which a judgement of this prompt is: training shares no question with the others.
-
-    The question is the last user message; see `is_held_out_question`.
-    """
+    """The split of a judgement of this prompt, whose question is the last user message."""
     said = [item["content"] for item in prompt if item["role"] == "user"]
     return split(is_held_out_question(said[-1] if said else ""), held_out_rater)
 

@@ -1,11 +1,10 @@
 """`FeedbackStore`: everything that people said and every adapter and cycle, in one SQLite file.
 
-Several processes may open the same file, and several threads may share one store. What a method has
-returned is on disk; what has raised is not. The parts are in modules of their own, a class each:
-`conversations` (raters and messages) with `gold_questions`, `events` (feedback), `learning` and
-`receipts` (what becomes of it), `raters` (who counts how much), `exchange`, `exports` and `imports`
-(in and out), `privacy` and `search`, `registry` (adapters and cycles), `backups` and `health`
-(operations).
+Several processes may open the same file, and several threads may share one store. When a method
+returns, what it wrote is on disk; when it raises, nothing is. Each part is a class in a module of
+its own: what people said in `feedback/`, what becomes of it in `comparisons/` and `training_data`,
+how much each rater counts in `raters/`, files in and out in `datasets/`, forgetting in `privacy/`,
+adapters and cycles in `registry`, operations in `backups` and `sqlite/`.
 """
 
 from pathlib import Path
@@ -26,13 +25,13 @@ from feedback_store.raters.standing import Raters
 from feedback_store.registry import Registry
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.health import Health
-from feedback_store.training_data import Learning
+from feedback_store.training_data import TrainingData
 
 
 class FeedbackStore(
     GoldQuestions,
     Events,
-    Learning,
+    TrainingData,
     Receipts,
     Exchange,
     Exports,

@@ -1,9 +1,9 @@
 """What may be learnt from: comparisons and unpaired judgements with their texts, and counts.
 
-The tables are kept by `derivation`; here they are read. What a person said without consent to its
-use, what a rater said who is in quarantine or whose reliability is 0, and what was said of a
-conversation whose owner has not agreed is derived and kept, but never handed out. A comparison that
-a cycle has learnt from stays, marked as withdrawn, when its events no longer stand.
+`comparisons/refresh.py` keeps the tables; here they are read. Some rows are kept but never handed
+out: what a person said without consent, what a rater said who is in quarantine or has reliability
+0, and what is about a conversation whose owner has not agreed. A comparison that a cycle has used
+stays, marked as withdrawn, when its events no longer stand.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from sqlite_utils import Database
 
-from feedback_store.comparisons import refresh as derivation
+from feedback_store.comparisons import refresh
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
 from feedback_store.feedback.events import HEARD, owners_agree
 from feedback_store.feedback.messages import path_to, prompt_of
@@ -20,8 +20,9 @@ from feedback_store.records import SPLITS, Prompt, StoredComparison, StoredUnpai
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import one_of, rows, stream, to_record
 
-# What a failed or refused cycle looked at has taught nothing, so it is still unused.
-_UNUSED = """NOT EXISTS (
+# What a cycle could still learn from. A vote in `held_out_raters` teaches nothing, so it is never
+# new evidence; what a failed or refused cycle looked at has taught nothing, so it still is.
+_UNUSED = """split <> 'held_out_raters' AND NOT EXISTS (
     SELECT 1 FROM cycle_comparisons JOIN cycles ON cycles.id = cycle_comparisons.cycle_id
     WHERE cycle_comparisons.comparison_id = comparisons.id
     AND cycles.state IN ('running', 'promoted', 'rejected'))"""
@@ -44,7 +45,7 @@ _COUNTS = f"""SELECT
 _PROMPTS_KEPT = 1_000  # paths in memory while streaming
 
 
-class Learning:
+class TrainingData:
     """Comparisons and counts of a store."""
 
     _file: SQLiteFile
@@ -54,12 +55,12 @@ class Learning:
 
         Only what has changed since the last time is derived again.
         """
-        return derivation.refresh(self._file)
+        return refresh.refresh(self._file)
 
     def rebuild_comparisons(self) -> int:
         """Derive everything afresh; the result is the same, unless the program has changed."""
-        with self._file.write(alone=True) as db:
-            derivation.mark_all_stale(db)
+        with self._file.write() as db:
+            refresh.mark_all_stale(db)
         return self.refresh_comparisons()
 
     def comparisons(
@@ -69,7 +70,7 @@ class Learning:
 
         Args:
             split: Only one of `SPLITS`.
-            unused: Leave out what a cycle has learnt from.
+            unused: Leave out what a cycle has used, and `held_out_raters`, which train nothing.
         """
         with self._file.read() as db:
             return list(read_comparisons(db, split=split, unused=unused))
@@ -80,19 +81,18 @@ class Learning:
             return list(read_unpaired(db, split=split))
 
     def counts(self) -> dict[str, int]:
-        """How much there is: what stands of the feedback, what may be used of the comparisons.
+        """How much there is: feedback that stands, and comparisons that may be used.
 
-        Gold questions and the answers to them are left out.
-        Comparisons that `comparisons` withholds only because they are about replies in somebody
-        else's conversation, and that somebody has not agreed, are counted all the same: to look
-        up whose each reply is would take ten times as long, and pages ask every two seconds.
+        Gold questions and the answers to them are left out. Comparisons that `comparisons`
+        withholds for the owner of a conversation alone are counted: to look up every owner takes
+        ten times as long, and pages ask every two seconds.
         """
         with self._file.read() as db:
             return counts_of(db)
 
 
 def counts_of(db: Database) -> dict[str, int]:
-    """See `Learning.counts`."""
+    """See `TrainingData.counts`."""
     return rows(db, _COUNTS)[0]
 
 

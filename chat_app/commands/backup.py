@@ -1,7 +1,7 @@
-"""Commands that copy a whole data directory and put it back: backup and restore.
+"""The commands `backup` and `restore`: copy a whole data directory, and make one from a copy.
 
-A copy has its name only once it is complete, checked and on disk. What the store's part of it is
-worth is for the store to say; here the adapters, keys and settings beside it are copied.
+A copy has its name only once it is complete, checked and on disk. The store copies and checks its
+own file; the adapters, keys and settings beside it are copied here.
 """
 
 import json
@@ -19,9 +19,9 @@ from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
 from chat_app.service.promotion import fault_of
 from chat_app.settings import load_settings
-from feedback_store.backups import flush
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.store import FeedbackStore
+from feedback_store.whole_files import flush
 
 BACKED_UP = ("adapters", "secrets", "config.toml")  # beside the database
 
@@ -77,14 +77,14 @@ def restore(
 
 
 def _show(data: Path, backup: Path, written: Path, counts: Mapping[str, int]) -> None:
-    """One JSON document about what was written; `backup` and `restore` say the same of the same."""
+    """Print one JSON document about what was written, the same for `backup` and `restore`."""
     sizes = [path.stat().st_size for path in written.rglob("*") if path.is_file()]
     places = {"data": str(data.resolve()), "backup": str(backup.resolve())}
     typer.echo(json.dumps({**places, "files": len(sizes), "bytes": sum(sizes), "counts": counts}))
 
 
 def _require_sound_adapters(data: Path) -> None:
-    """Refuse a copy in which an adapter is not what it was when it was written."""
+    """Refuse a copy in which an adapter has changed since it was written."""
     found = sorted((data / "adapters").glob("*-*")) if (data / "adapters").is_dir() else []
     faults = [fault for path in found if (fault := fault_of(path)) is not None]
     if faults:

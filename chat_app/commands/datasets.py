@@ -1,4 +1,4 @@
-"""The commands `export` and `import`: what was said, as files, out and in."""
+"""The commands `export` and `import`: what people said, as files, out and in."""
 
 import json
 import os
@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,13 +18,13 @@ from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import InvalidRequestError, RefusedError, StartError
 from chat_app.settings import Settings, load_settings
-from feedback_store.backups import flush
-from feedback_store.datasets.exports import EXPORTS, ExportReport
+from feedback_store.datasets.exports import ExportReport
 from feedback_store.datasets.files import Malformed, parse_lines, read_documents
 from feedback_store.datasets.imports import ImportReport
 from feedback_store.datasets.trl_rows import ExportOptions
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.store import FeedbackStore
+from feedback_store.whole_files import name_new
 
 Line = tuple[int, Any]
 
@@ -37,11 +36,8 @@ def register(app: typer.Typer) -> None:
 
 
 def export(  # noqa: PLR0913 - one argument for each option
-    file: Annotated[Path | None, typer.Argument(help="Default: standard output.")] = None,
-    to: Annotated[Path | None, typer.Option(help="The same as FILE; `.parquet` or lines.")] = None,
-    keep: Annotated[
-        Literal["jsonl", "parquet"] | None,
-        typer.Option(help="Write a new file in exports/ of the data directory."),
+    file: Annotated[
+        Path | None, typer.Argument(help="`.parquet` or lines. Default: standard output.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     form: Annotated[
@@ -52,19 +48,10 @@ def export(  # noqa: PLR0913 - one argument for each option
         Literal["all", "train", "held_out", "held_out_raters"] | None,
         typer.Option(help="Which part of a data set (default: train)."),
     ] = None,
-    since: Annotated[str | None, typer.Option(help="A UTC time, 2026-01-31 say.")] = None,
     source: Annotated[str | None, typer.Option(help="choice, ranking, thumbs, ...")] = None,
-    rater: Annotated[str | None, typer.Option(help="A rater's id.")] = None,
     adapter: Annotated[str | None, typer.Option(help="Which made one of the replies.")] = None,
-    min_weight: Annotated[float | None, typer.Option(min=0, help="Least weight.")] = None,
     with_metadata: Annotated[
         bool, typer.Option("--with-metadata", help="Add id, time, rater, weight and so on.")
-    ] = False,
-    split_comparisons: Annotated[
-        bool, typer.Option("--split-comparisons", help="unpaired: add comparisons' replies.")
-    ] = False,
-    prompt_completion: Annotated[
-        bool, typer.Option("--prompt-completion", help="sft: two columns, not `messages`.")
     ] = False,
     data: Data = None,
     config: Config = None,
@@ -74,22 +61,12 @@ def export(  # noqa: PLR0913 - one argument for each option
 
     A data set is of the training split unless another is named; events are everything.
     """
-    options = ExportOptions(
-        split=split,
-        since=since,
-        source=source,
-        rater=rater,
-        adapter=adapter,
-        min_weight=min_weight,
-        with_metadata=with_metadata,
-        split_comparisons=split_comparisons,
-        prompt_completion=prompt_completion,
-    )
+    options = ExportOptions(split, source, adapter, with_metadata)
     settings = load_settings(config, data=data)
     name = "preference" if form == "preferences" else form
-    target = _target(settings, name, file, to, keep)
+    target = None if str(file) == "-" else file
     if target is None and as_json:
-        raise InvalidRequestError("--json goes with a file; give one by --to or --keep")
+        raise InvalidRequestError("--json goes with a file; give one as FILE")
     if target is not None and os.path.isfile(target) and not force:
         raise RefusedError(f"{target} exists; give another name, or --force to replace it")
     with open_store(settings) as store:
@@ -114,9 +91,9 @@ def import_file(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Take in a file; what is there already stays as it is.
+    """Import a file; what is in the store already stays as it is.
 
-    Our own events are taken in all or none. Of others' data sets malformed lines are left out.
+    Our own events are imported all or none. Of other data sets, malformed lines are left out.
     """
     settings = load_settings(config, data=data)
     lines = _opened(file)
@@ -130,20 +107,6 @@ def import_file(
         if form != "events" and not report.new + report.known:
             first = "".join(f"; line {line}: {why}" for line, why in report.malformed[:1])
             raise InvalidRequestError(f"nothing in {file} could be used as {form}{first}")
-
-
-def _target(
-    settings: Settings, form: str, file: Path | None, to: Path | None, keep: str | None
-) -> Path | None:
-    """Where to write; None is standard output."""
-    given = [choice for choice in (file, to, keep) if choice is not None]
-    if len(given) > 1:
-        raise InvalidRequestError("an export goes to one place; give one of FILE, --to and --keep")
-    if keep is not None:
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-        return settings.data / EXPORTS / f"{form}-{now}.{keep}"
-    target = file or to
-    return None if target is None or str(target) == "-" else target
 
 
 def _write(
@@ -175,7 +138,7 @@ def _opened_store(settings: Settings, *, create: bool) -> Iterator[FeedbackStore
 
 @contextmanager
 def _new_store(settings: Settings) -> Iterator[FeedbackStore]:
-    """A store that gets its place only if the block ends well; it is filled beside it."""
+    """A store that is filled beside its place, and moves there only if the block ends well."""
     from chat_app.server import prepare_data
 
     was_there = settings.data.exists()
@@ -194,8 +157,7 @@ def _new_store(settings: Settings) -> Iterator[FeedbackStore]:
 
 def _put_in_place(made: Path, database: Path) -> None:
     try:
-        os.link(made, database)  # unlike a rename, this never replaces another store
-        flush(database.parent)
+        name_new(made, database)  # never in place of another store
     except OSError as exc:
         raise StartError(
             f"cannot make {database} ({exc.strerror}), nothing was imported; "
@@ -204,7 +166,7 @@ def _put_in_place(made: Path, database: Path) -> None:
 
 
 def _opened(file: Path) -> Iterator[Line]:
-    """The lines of a file, the first one read already: what cannot be read changes nothing."""
+    """The lines of a file; the first is read at once, so an unreadable file changes nothing."""
     lines = _lines(file)
     first = next(lines, None)
     return iter(()) if first is None else chain([first], lines)

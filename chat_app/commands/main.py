@@ -20,7 +20,7 @@ from typer.exceptions import TyperException
 from chat_app.commands import adapters, backup, datasets, privacy, raters, starter
 from chat_app.commands.find_model import require_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Quantized
-from chat_app.cycles.status import cycle_facts, skipped_sft, status_of
+from chat_app.cycles.status import cycle_facts, on_held_out_raters, skipped_sft, status_of
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
 from feedback_store.errors import ConflictError, CycleInProgressError
@@ -256,6 +256,8 @@ def _show_cycle(cycle: Cycle) -> None:
     skipped = skipped_sft(cycle.metrics)
     if skipped is not None:
         typer.echo(f"  - SFT {skipped}")
+    for told in on_held_out_raters(cycle.metrics):
+        typer.echo(f"  - held-out raters: {told}")
     for reason in cycle.reasons:
         typer.echo(f"  - {reason}")
 

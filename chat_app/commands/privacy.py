@@ -1,8 +1,8 @@
 """Commands about people's words: forgetting a rater, the retention sweep, and search.
 
-The store erases its rows; here is what else in the data directory may quote them: exported data
-sets, the samples in the reports of cycles, their log, and what a dead one left to be gone on with.
-Which file quotes whom is not known, so every one that was written since the rater's first row goes.
+The store erases its rows. Other files in the data directory may quote them, too: exported data
+sets, the samples in the reports of cycles, their log, and the checkpoints of a cycle that died. No
+file says whom it quotes, so every one that was written since the rater's first row is cleaned.
 Copies elsewhere are named.
 """
 
@@ -19,12 +19,13 @@ from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.settings import Settings, load_settings
-from feedback_store.datasets.exports import EXPORTS
 from feedback_store.errors import UnknownRecordError
 from feedback_store.privacy.forgetting import MOST_DAYS, rater_hash
 from feedback_store.store import FeedbackStore
+from feedback_store.whole_files import new_file
 
-_TO_DERIVE = "stale_prompts"  # what the store had yet to derive: nothing that anybody said
+EXPORTS = "exports"  # the folder in the data directory of which every file is an export
+_TO_DERIVE = "stale_prompts"  # the store's own notes: nothing that anybody said
 _WORDS = {"audit": "audit entries", "unpaired": "unpaired judgements"}
 
 
@@ -38,14 +39,14 @@ def forget(
     rater: Annotated[str | None, typer.Argument(help="The rater's id, as in an export.")] = None,
     as_in: Annotated[
         Path | None,
-        typer.Option(help="All whom this data directory has forgotten: after restoring a backup."),
+        typer.Option(help="Forget all whom this data directory has forgotten, after a restore."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     data: Data = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Erase a rater: conversations, feedback, and all that was made of them but adapters."""
+    """Erase a rater: conversations, feedback, and all that was made of them except adapters."""
     if (rater is None) == (as_in is None):
         raise InvalidRequestError("give either the id of a rater, or a directory by --as-in")
     settings = load_settings(config, data=data)
@@ -61,7 +62,7 @@ def forget(
 
 
 def _forget(store: FeedbackStore, settings: Settings, rater: str, as_json: bool) -> None:
-    """Forget one, and say what that came to."""
+    """Forget one rater, and print what was erased."""
     erased = store.forget(rater, clean=lambda since: clean_files(store, settings, since))
     copies = list(_copies_elsewhere(store, settings))
     facts = erased.files | {name: n for name, n in erased.rows.items() if name != _TO_DERIVE}
@@ -82,14 +83,14 @@ def sweep(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Delete conversations without a message for so many days, with all that was said of them."""
+    """Delete conversations without a message for so many days, and all that was said about them."""
     if not 0 < days <= MOST_DAYS:
         raise InvalidRequestError(
             f"--older-than takes more than 0 and at most {MOST_DAYS} days, not {days:g}"
         )
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        if not dry_run:  # what was interrupted comes first
+        if not dry_run:  # finish what was interrupted first
             store.finish_forgetting(clean=lambda since: clean_files(store, settings, since))
         swept = store.sweep(older_than_days=days, dry_run=dry_run)
         if not dry_run:
@@ -140,7 +141,7 @@ def clean_files(store: FeedbackStore, settings: Settings, since: str) -> Mapping
 
 
 def _clean_old_files(settings: Settings, days: float) -> dict[str, int]:
-    """The same promise for files: what was written before is not kept."""
+    """The same promise for files: none that was written earlier is kept."""
     limit = datetime.now(UTC) - timedelta(days=days)
     exports = [file for file in _files(settings.data / EXPORTS) if not _after(file, limit)]
     reports = [file for file in _reports(settings) if not _after(file, limit)]
@@ -151,14 +152,14 @@ def _clean_old_files(settings: Settings, days: float) -> dict[str, int]:
 
 
 def _exports(store: FeedbackStore, settings: Settings) -> Iterator[Path]:
-    """What lies in the folder for exports, and what was noted as exported into the directory."""
+    """The files in the folder for exports, and those noted as exported into the data directory."""
     noted = [Path(copy.path) for copy in store.copies() if copy.kind == "export"]
     inside = [path for path in noted if path.is_relative_to(settings.data.resolve())]
     yield from {path.resolve() for path in (*_files(settings.data / EXPORTS), *inside)}
 
 
 def _copies_elsewhere(store: FeedbackStore, settings: Settings) -> Iterator[dict[str, str]]:
-    """Backups and exports that are still there and were not touched: the operator's to delete."""
+    """Backups and exports that still exist elsewhere: the operator has to delete them."""
     for copy in store.copies():
         path = Path(copy.path)
         mine = copy.kind == "export" and path.is_relative_to(settings.data.resolve())
@@ -191,7 +192,7 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def _forget_checkpoints(settings: Settings) -> int:
-    """Delete what cycles that died left to be gone on with: their evidence quotes people."""
+    """Delete the checkpoints of cycles that died: their evidence quotes people."""
     from rlhf_core.cycle.resume import clear
 
     return clear(settings.data / "cycles")
@@ -231,21 +232,15 @@ def _empty(file: Path) -> bool:
 
 
 def _empty_report(file: Path) -> bool:
-    """Take the samples out of a report: they quote prompts, and do not say whose."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    """Remove the samples from a report: they quote prompts, and do not say whose."""
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
         if not report["samples"]:
             return False
-        with partial.open("w", encoding="utf-8") as out:
-            json.dump(report | {"samples": []}, out, indent=2)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(file)
+        with new_file(file) as partial:
+            partial.write_text(json.dumps(report | {"samples": []}, indent=2), encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ChatAppError(
             f"cannot empty {file} ({exc}), so nothing more is forgotten; delete it, then try again"
         ) from exc
-    finally:
-        partial.unlink(missing_ok=True)
     return True

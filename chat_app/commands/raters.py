@@ -2,17 +2,15 @@
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.settings import load_settings
+from feedback_store.raters.reliability import RaterReport
 from feedback_store.raters.standing import RaterStanding
-
-if TYPE_CHECKING:  # it imports numpy and pandas
-    from feedback_store.raters.reliability import RaterReport
 
 raters = typer.Typer(
     help="List, assess, quarantine and release raters.",
@@ -85,7 +83,7 @@ def release(
         _show(next(one for one in store.raters() if one.id == rater), as_json)
 
 
-def _tests(rater: "RaterStanding | RaterReport") -> str:
+def _tests(rater: RaterStanding | RaterReport) -> str:
     """Gold questions passed and taken, if any."""
     return f"  tests {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
 

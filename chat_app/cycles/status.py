@@ -46,6 +46,41 @@ def skipped_sft(metrics: Mapping[str, float]) -> str | None:
     return f"skipped: {have:.0f} of {needed:.0f} demonstrations"
 
 
+def on_held_out_raters(metrics: Mapping[str, float]) -> tuple[str, ...]:
+    """What a cycle found on held-out raters, or how much it lacks; empty if it did not look."""
+    prefix = "held_out_raters/"
+    found = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+    told = []
+    if "reward_accuracy" in found:
+        told.append(
+            f"the reward model predicts {_interval(found, 'reward_accuracy')} of "
+            f"{found['votes']:.0f} votes of {found['raters']:.0f} raters, a drop of "
+            f"{_interval(found, 'reward_accuracy_drop')} from votes on held-out questions"
+        )
+    elif "votes" in found:
+        told.append(
+            f"no reward accuracy: {found['votes']:.0f} decided votes of {found['raters']:.0f} "
+            f"raters, {found.get('votes_needed', 0):.0f} of {found.get('raters_needed', 0):.0f} "
+            "are needed"
+        )
+    if "win_rate" in found:
+        told.append(
+            f"the candidate wins {_interval(found, 'win_rate')} on {found['prompts']:.0f} prompts "
+            "of theirs, by the held-out reward model"
+        )
+    elif "prompts" in found:
+        told.append(
+            f"no win rate: {found['prompts']:.0f} new prompts of theirs, "
+            f"{found.get('prompts_needed', 0):.0f} are needed"
+        )
+    return tuple(told)
+
+
+def _interval(found: Mapping[str, float], name: str) -> str:
+    low, high = (found.get(f"{name}_{side}", float("nan")) for side in ("low", "high"))
+    return f"{found[name]:.0%} ({low:.0%} to {high:.0%})"
+
+
 def _seconds(cycle: Cycle) -> float | None:
     if cycle.finished_at is None:
         return None

@@ -1,10 +1,11 @@
 """Receipts: each of a person's votes and what became of it, in words.
 
-Invariant: it says what the store knows and no more. A vote that only tests the model (a held-out
-prompt) is said to test it; one that no cycle has used is said to wait.
+Invariant: it says what the store knows and no more. Of a vote that a cycle used it says whether the
+cycle trained on it or only tested with it, and what the adapter is now: it answers, it was rolled
+back, or it never answered. Of a vote that no cycle has used it says what it is kept for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,9 @@ class Receipt:
 def receipts_of(service: ChatService, rater_id: str) -> list[Receipt]:
     """The person's standing votes, newest first."""
     events = [event for event in service.receipts(rater_id) if _stands(event)][-SHOWN:]
-    outcomes = {cycle.id: cycle.state for cycle in service.recent_cycles(200)}
     texts = service.store.texts_of([about for event in events if (about := _about(event))])
     return [
-        Receipt(_said(event), _excerpt(event, texts), _became(event, outcomes))
-        for event in reversed(events)
+        Receipt(_said(event), _excerpt(event, texts), _became(event)) for event in reversed(events)
     ]
 
 
@@ -62,32 +61,83 @@ def _excerpt(event: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     return short(said or "", EXCERPT_CHARS)
 
 
-def _became(event: Mapping[str, Any], outcomes: Mapping[int, str]) -> str:
+def _became(event: Mapping[str, Any]) -> str:
     comparisons = [item for item in event["comparisons"] if not item.get("withdrawn_at")]
-    cycles = sorted({cycle for item in comparisons for cycle in item["cycles"]})
-    held_out = any(item["split"] != "train" for item in [*comparisons, event] if "split" in item)
-    if cycles:
-        use = "Tested the work of" if held_out else "Taught"
-        return f"{use} cycle {cycles[-1]}, {_outcome(outcomes.get(cycles[-1], ''))}."
-    if event["left_out"]:
-        return f"Counts for nothing now: {event['left_out']}."
-    if held_out:
-        return "Kept to test new versions; never trained on."
-    if event["event"] == "thumb" and not comparisons:
-        return (
-            "Counts a little by itself in the next cycle, and fully once another reply to the same "
-            "question gets the opposite thumb."
-        )
-    if event["unpaired"]:
-        return "Counts in the next cycle against both replies."
-    return "Waits for the next training cycle."
+    uses = [use for item in comparisons for use in item["uses"]]
+    left_out = f"Counts for nothing now: {event['left_out']}." if event["left_out"] else ""
+    if uses:
+        # Later cycles use a vote again. What matters most is an adapter that answers, or did.
+        use = max(uses, key=lambda use: (_RANK.index(use["adapter_is"]), use["cycle"]))
+        return f"{_use(use)} {left_out}".strip()
+    return left_out or _waits(event, comparisons)
 
 
-def _outcome(state: str) -> str:
-    return {
-        "promoted": "whose result is served since",
-        "rejected": "whose result did not pass the tests",
-        "running": "which is running",
-        "failed": "which failed",
-        "refused": "which had too little evidence",
-    }.get(state, "whose outcome is not known")
+_RANK = (None, "never_served", "rolled_back", "built_on", "served")
+_USED = {
+    "train": "Trained {}{}.",
+    "held_out": "Tested {}{}. It did not train on this: the question is kept for tests.",
+    "held_out_raters": "Tested the reward model of {}{}. It did not train on this: your votes are "
+    "kept for tests.",
+}
+_ADAPTER_IS = {
+    "served": ", which answers now",
+    "built_on": ", from which the policy that answers now was trained",
+    "rolled_back": ", which answered for a while and was rolled back",
+    "never_served": ", which was rejected and has never answered",
+}
+
+
+def _use(use: Mapping[str, Any]) -> str:
+    """What one cycle did with a vote, and what became of its adapter."""
+    cycle = f"cycle {use['cycle']}"
+    if use["state"] in ("running", "failed"):
+        ended = "is running" if use["state"] == "running" else "failed"
+        return f"Taken up by {cycle}, which {ended}."
+    if use["adapter"] is None:
+        what = cycle if use["used_as"] == "held_out_raters" else f"the reward model of {cycle}"
+        return _USED[use["used_as"]].format(what, ", which made no new policy")
+    return _USED[use["used_as"]].format(use["adapter"], _ADAPTER_IS[use["adapter_is"]])
+
+
+_VOTE_WAITS = {
+    "train": "Waits for the next training cycle.",
+    "held_out": "Kept to test new policies; never trained on.",
+    "held_out_raters": "Kept to test new policies, once there are enough such votes; never "
+    "trained on.",
+}
+_WAITS = {  # what is not as for other votes in the split
+    ("tie", "held_out_raters"): "Used for nothing: your votes are kept for tests, and a tie tests "
+    "nothing.",
+    ("thumb", "train"): "Counts a little by itself in the next cycle, and fully once another "
+    "reply to the same question gets the opposite thumb.",
+    ("thumb", "held_out"): "Counts a little by itself in the next test of new policies, and fully "
+    "once another reply to the same question gets the opposite thumb; never trained on.",
+    ("thumb", "held_out_raters"): "Kept for tests, where it counts once another reply to the same "
+    "question gets the opposite thumb; never trained on.",
+    ("both_bad", "train"): "Counts in the next cycle against both replies.",
+    ("both_bad", "held_out"): "Counts in the next test of new policies against both replies; "
+    "never trained on.",
+    ("both_bad", "held_out_raters"): "Used for nothing: your votes are kept for tests, which need "
+    "to know the better reply.",
+    ("rewritten", "held_out_raters"): "Used for nothing: what you say is kept for tests, which "
+    "leave rewritten answers out.",
+    ("answer", "train"): "The next cycles imitate it, once there are enough better answers.",
+    ("answer", "held_out"): "Used for nothing: the question is kept for tests, and a test needs "
+    "two replies.",
+    ("answer", "held_out_raters"): "Used for nothing: what you say is kept for tests, and a test "
+    "needs two replies.",
+}
+
+
+def _waits(event: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """What will become of an event that no cycle has used yet."""
+    if event["event"] == "demonstration":
+        kind = "rewritten" if comparisons else "answer"
+    elif comparisons:
+        kind = "tie" if all(item["label"] == "tie" for item in comparisons) else "vote"
+    elif event["event"] == "thumb":
+        kind = "thumb"
+    else:
+        kind = "both_bad" if event["unpaired"] else "vote"
+    split = comparisons[0]["split"] if comparisons else event.get("split", "train")
+    return _WAITS.get((kind, split)) or _VOTE_WAITS[split]

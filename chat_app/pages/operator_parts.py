@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from chat_app.cycles.status import skipped_sft
+from chat_app.cycles.status import on_held_out_raters, skipped_sft
 from chat_app.handlers.operator import Overview
 from chat_app.handlers.report import Report
 from chat_app.pages.login import LOGIN
@@ -261,6 +261,8 @@ def _verdict(report: Report) -> str:
     skipped = skipped_sft(report.metrics)
     if skipped is not None:
         verdict += f'<p class="quiet">SFT {_text(skipped)}</p>'
+    for told in on_held_out_raters(report.metrics):
+        verdict += f'<p class="quiet">Held-out raters: {_text(told)}.</p>'
     rows = (
         (
             '<span class="good">passed</span>'

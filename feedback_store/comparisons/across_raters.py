@@ -1,9 +1,9 @@
 """Thumbs of different raters on the same prompt, made into comparisons: a pure function.
 
-If rater i likes one response and rater j dislikes another, P = sigmoid(r1 - r2 - (c_i - c_j)): the
-prompt's difficulty cancels as it does within one rater, but their habits c do not, so such a
-comparison names both raters and wants an offset for each from whoever trains on it. It is not
-stored: as each thumb is used at most once, a new one may pair the others differently.
+If rater i likes one response and rater j dislikes another, P = sigmoid(r1 - r2 - (c_i - c_j)). The
+prompt's difficulty cancels, as it does within one rater, but the raters' habits c do not. So the
+comparison names both raters, and the reward model learns an offset for each. It is not stored: each
+thumb is used at most once, so one more thumb may change how the others are paired.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from feedback_store.splits import prompt_hash, text_hash
 def pair_across_raters(
     unpaired: Iterable[StoredUnpaired],
 ) -> tuple[list[StoredComparison], list[StoredUnpaired]]:
-    """Pair thumbs up with thumbs down of others on the same prompt; return the pairs and the rest.
+    """Pair thumbs up with other raters' thumbs down on the same prompt; return pairs and the rest.
 
-    Of n thumbs up and m down at most min(n, m) pairs are made, each thumb in one of them; which
-    with which depends on their ids, never on their order.
+    N thumbs up and M down make at most min(N, M) pairs, and each thumb is in at most one. Ids
+    decide which thumbs pair, never their order.
     """
     groups: dict[tuple[str | None, Split], list[StoredUnpaired]] = defaultdict(list)
     rest: list[StoredUnpaired] = []

@@ -1,21 +1,21 @@
 """From what raters said to comparisons: pure functions over light records, no database.
 
-The unit is all that one rater said about one prompt; texts are known by their hashes. Invariants:
-the result depends on which opinions stand, never on the order in which they came; the same opinion
-always gets the same id, so that a vote taken back and cast again is not a new one; exchanging the
-two sides of a choice exchanges the sides of its comparison and nothing else; there is at most one
-comparison of the same two texts.
+The unit is all that one rater said about one prompt. A text is known by its hash. Invariants: the
+result depends on which opinions stand, never on their order; the same opinion always has the same
+id, so a vote that is taken back and cast again is not a new one; to exchange the two sides of a
+choice exchanges the sides of its comparison and changes nothing else; two texts have at most one
+comparison.
 
 - A choice compares its two responses, as shown.
 - A ranking of K responses gives all pairs, each with weight 1/C(K,2): one opinion, not many.
 - A rewritten response is better than the original.
-- Thumbs are paired only within one rater and one prompt: only there do the rater's habits and the
+- Thumbs make pairs only within one rater and one prompt. Only there do the rater's habits and the
   prompt's difficulty cancel, which leaves exactly the Bradley-Terry model. N ups and M downs share
   the weight of min(N, M) opinions.
-- A retry that the rater then accepted is weakly better than what it replaced.
-- Of several judgements of the same two texts the most direct counts, and of those the latest.
-- A thumb without a partner, and "both bad", say something about one response alone: they are
-  unpaired.
+- A retry that the rater accepted is weakly better than the response that it replaced.
+- Of several judgements of the same two texts the most direct one counts; of equally direct ones,
+  the latest.
+- A thumb without an opposite, and "both bad", judge one response alone: they are unpaired.
 """
 
 import hashlib
@@ -35,9 +35,9 @@ RETRY_WEIGHT = 0.4
 
 
 class JudgedReply(NamedTuple):
-    """A judged response: its message or demonstration, the hash of its text, what it answers.
+    """A judged response: its message or demonstration, the hash of its text, and its prompt.
 
-    `held_out` says whether the question that it answers is for measuring only.
+    `held_out` says whether the question is for measuring only.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Opinion(NamedTuple):
 
 
 class DraftComparison(NamedTuple):
-    """A comparison before its texts are looked up."""
+    """A comparison by ids and hashes, before anyone reads its texts."""
 
     id: str
     a: JudgedReply
@@ -76,7 +76,7 @@ class DraftComparison(NamedTuple):
 
 
 class DraftUnpaired(NamedTuple):
-    """A judgement of one reply alone, before its text is looked up."""
+    """A judgement of one reply alone, by id and hash."""
 
     id: str
     reply: JudgedReply
@@ -88,7 +88,7 @@ class DraftUnpaired(NamedTuple):
 
 
 class Derived(NamedTuple):
-    """What the opinions of one rater on one prompt come to."""
+    """What the opinions of one rater on one prompt imply."""
 
     pairs: list[DraftComparison]
     singles: list[DraftUnpaired]
@@ -136,7 +136,7 @@ def _pairs_of(owner: str, opinion: Opinion) -> Iterator[DraftComparison]:
 
 
 def _latest_by_text(absolute: Sequence[Opinion]) -> dict[str, Opinion]:
-    """The thumb that counts on each text: two messages may say the same."""
+    """The thumb that counts on each text, as two messages may say the same: the latest."""
     thumbs = sorted((o for o in absolute if o.source == "thumb"), key=_age)
     return {opinion.replies[0].text: opinion for opinion in thumbs}
 
@@ -156,7 +156,7 @@ def _pairs_of_thumbs(owner: str, thumbs: dict[str, Opinion]) -> Iterator[DraftCo
 def _by_text(
     a: JudgedReply, b: JudgedReply, label: Label
 ) -> tuple[JudgedReply, JudgedReply, Label]:
-    """Replies that were not shown side by side: their texts say which is A, else A always wins."""
+    """The order of replies that were not shown side by side: by hash, or A would always win."""
     return (a, b, label) if a.text <= b.text else (b, a, _flipped(label))
 
 
@@ -182,7 +182,7 @@ def _most_direct(proposed: Sequence[DraftComparison]) -> list[DraftComparison]:
 def _singles(
     owner: str, thumbs: dict[str, Opinion], absolute: Sequence[Opinion]
 ) -> Iterator[DraftUnpaired]:
-    """Thumbs that have no opposite to be paired with, and replies found bad together."""
+    """Thumbs without an opposite, and replies that were found bad together."""
     values = {opinion.places[0] for opinion in thumbs.values()}
     if len(values) == 1:
         for opinion in thumbs.values():
@@ -209,7 +209,7 @@ def _single(owner: str, opinion: Opinion, place: int) -> DraftUnpaired:
 
 
 def _pair_id(owner: str, one: str, other: str, label: Label, source: Source) -> str:
-    """The same for the same opinion, on whichever side its replies were shown."""
+    """The id of an opinion, the same on whichever side its replies were shown."""
     if one > other:
         one, other, label = other, one, _flipped(label)
     return _digest(f"{owner}\n{one}\n{other}\n{label}\n{source}")

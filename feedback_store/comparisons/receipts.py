@@ -1,8 +1,9 @@
 """Receipts: what became of each thing that a rater said, or why it was left out.
 
-An event can have become comparisons (with the cycles that learnt from them and the adapters that
-those made), a judgement of one reply by itself, or nothing; then `left_out` says why in words that
-may be shown to the rater. One that nothing was derived from yet has none of the three.
+An event can have become comparisons, a judgement of one reply by itself, or nothing; then
+`left_out` says why in words that may be shown to the rater. An event that nothing was derived from
+yet has none of the three. Each comparison says which cycles used it, how, and what has become of
+the adapter since: as of now, so a roll-back shows.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from feedback_store.comparisons.refresh import RETRY_ACCEPTED
 from feedback_store.feedback.events import EVENT_TABLES, owners_agree
 from feedback_store.splits import split_of
 from feedback_store.sqlite.database import SQLiteFile
@@ -18,14 +20,14 @@ from feedback_store.sqlite.rows import Row, decode, first, require, rows
 
 SUPERSEDED = "changed or taken back later"
 WITHDRAWAL = "it takes an earlier vote back"
-NO_CONSENT = "you have not agreed that what you say is learnt from"
+NO_CONSENT = "you have not agreed that the model learns from what you say"
 QUARANTINED = "held back until an operator has looked at this account's judgements"
 MUTED = "it contradicts what others say too often"
-OWNER = "the owner of the conversation has not agreed that it is learnt from"
+OWNER = "the owner of the conversation has not agreed that the model learns from it"
 TEST = "used to test the service, not to teach it"
 NO_PROMPT = "the response answers no message"
 IDENTICAL = "the responses say the same"
-NOT_ACCEPTED = "the new response was neither liked nor gone on from"
+NOT_ACCEPTED = "you neither liked the new response nor went on from it"
 OUTRANKED = "a more direct or later judgement of the same responses counts"
 
 
@@ -38,9 +40,12 @@ class Receipts:
         """A rater's receipts, oldest first: each event with what became of it.
 
         Returns:
-            The event's columns and `comparisons` (each with its `cycles` and `adapters`),
-            `unpaired` (true if it counts for one response by itself), and `left_out` (why it counts
-            for nothing, or None); a demonstration also has its `split`.
+            The event's columns and `comparisons` (each with its `cycles`, `adapters` and `uses`),
+            `unpaired` (true if it is a judgement of one response by itself), and `left_out` (why
+            it counts for nothing, or None); an unpaired one and a demonstration have a `split`.
+            A use has the `cycle`, its `state`, its `adapter` or None, `used_as` (see
+            `use_comparisons`), and `adapter_is`: "served" now, "built_on" (the served one was
+            trained from it), "rolled_back", "never_served", or None without an adapter.
         """
         with self._file.read() as db:
             rater = require(db, "raters", rater_id)
@@ -49,6 +54,8 @@ class Receipts:
             for name, table in EVENT_TABLES.items():
                 for row in rows(db, f"SELECT * FROM {table} WHERE rater_id = ?", [rater_id]):
                     used = {"comparisons": uses[row["id"]], "unpaired": row["id"] in singles}
+                    if used["unpaired"]:
+                        used["split"] = singles[row["id"]]
                     stands = [use for use in uses[row["id"]] if use["withdrawn_at"] is None]
                     counts = bool(stands or used["unpaired"])
                     left_out = _why_left_out(db, rater, name, row, counts=counts)
@@ -65,24 +72,41 @@ def _split(rater: Row, demonstration: Row) -> str:
 def _uses(db: Database, rater_id: str) -> dict[str, list[Row]]:
     """The comparisons of each of a rater's events."""
     sql = """SELECT id, label, source, split, withdrawn_at, event_ids, (
-            SELECT json_group_array(json_array(cycle_id, adapter)) FROM (
-                SELECT cycle_id, adapter FROM cycle_comparisons
+            SELECT json_group_array(json_object(
+                'cycle', cycle_id, 'state', state, 'adapter', adapter, 'used_as', used_as)) FROM (
+                SELECT cycle_id, state, adapter, used_as FROM cycle_comparisons
                 JOIN cycles ON cycles.id = cycle_comparisons.cycle_id
-                WHERE comparison_id = comparisons.id ORDER BY cycle_id)) AS cycles
+                WHERE comparison_id = comparisons.id ORDER BY cycle_id)) AS uses
         FROM comparisons WHERE rater_id = ? ORDER BY id"""
-    uses: dict[str, list[Row]] = defaultdict(list)
+    found: dict[str, list[Row]] = defaultdict(list)
+    became = _what_became_of_adapters(db)
     for row in rows(db, sql, [rater_id]):
-        cycles = json.loads(row["cycles"])
-        row["cycles"] = [cycle for cycle, _ in cycles]
-        row["adapters"] = [adapter for _, adapter in cycles if adapter is not None]
+        uses = json.loads(row["uses"])
+        row["uses"] = [use | {"adapter_is": became.get(use["adapter"])} for use in uses]
+        row["cycles"] = [use["cycle"] for use in uses]
+        row["adapters"] = [use["adapter"] for use in uses if use["adapter"] is not None]
         for event_id in json.loads(row.pop("event_ids")):
-            uses[event_id].append(row)
-    return uses
+            found[event_id].append(row)
+    return found
 
 
-def _singles(db: Database, rater_id: str) -> set[str]:
-    sql = "SELECT event_id FROM unpaired WHERE rater_id = ?"
-    return {row["event_id"] for row in rows(db, sql, [rater_id])}
+def _what_became_of_adapters(db: Database) -> dict[str, str]:
+    """Of every policy adapter whether it answers now, directly or by what was trained from it."""
+    sql = """WITH RECURSIVE line (name, standing) AS (
+            SELECT adapter, 'served' FROM (SELECT adapter FROM serving ORDER BY id DESC LIMIT 1)
+            UNION SELECT parent, 'built_on' FROM line JOIN adapters USING (name)
+                WHERE parent IS NOT NULL)
+        SELECT name, coalesce(
+                (SELECT standing FROM line WHERE line.name = adapters.name),
+                iif(name IN (SELECT adapter FROM serving), 'rolled_back', 'never_served')) AS is_now
+        FROM adapters WHERE kind = 'policy'"""
+    return {row["name"]: row["is_now"] for row in rows(db, sql)}
+
+
+def _singles(db: Database, rater_id: str) -> dict[str, str]:
+    """The events of a rater that judge one response by itself, each with its split."""
+    sql = "SELECT event_id, split FROM unpaired WHERE rater_id = ?"
+    return {row["event_id"]: row["split"] for row in rows(db, sql, [rater_id])}
 
 
 def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool) -> str | None:
@@ -112,23 +136,12 @@ def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool
 
 
 def _owner_agrees(db: Database, row: Row) -> bool:
-    """Whether whoever's conversation an event is about agrees, too."""
+    """Whether the owner of the conversation that an event is about agrees, too."""
     about = row.get("message_id")
     if row.get("candidates_id") is not None:
         about = require(db, "candidates", row["candidates_id"])["prompt_message_id"]
     sql = f"SELECT 1 FROM raters WHERE id = :rater AND {owners_agree(':message')}"
     return first(db, sql, {"rater": row["rater_id"], "message": about}) is not None
-
-
-def _taken(db: Database, retry: Row) -> bool:
-    """Whether the new response was liked or gone on from, and the old one was not gone on from."""
-    on = "SELECT 1 FROM messages WHERE parent_id = ?"
-    liked = """SELECT 1 FROM thumbs WHERE message_id = ? AND rater_id = ? AND value = 1
-        AND superseded_at IS NULL"""
-    accepted = first(db, on, [retry["message_id"]]) or first(
-        db, liked, [retry["message_id"], retry["rater_id"]]
-    )
-    return accepted is not None and first(db, on, [retry["retry_of"]]) is None
 
 
 def _why_nothing_was_derived(db: Database, name: str, row: Row) -> str:
@@ -139,7 +152,8 @@ def _why_nothing_was_derived(db: Database, name: str, row: Row) -> str:
         new, old = (require(db, "messages", row[key]) for key in ("message_id", "retry_of"))
         if new["text_hash"] == old["text_hash"]:
             return IDENTICAL
-        return OUTRANKED if _taken(db, row) else NOT_ACCEPTED
+        accepted = f"SELECT 1 FROM retries AS event WHERE event.id = ? AND {RETRY_ACCEPTED}"
+        return OUTRANKED if first(db, accepted, [row["id"]]) else NOT_ACCEPTED
     if name == "demonstration":
         old = require(db, "messages", row["message_id"])
         return IDENTICAL if old["text_hash"] == row["text_hash"] else OUTRANKED

@@ -1,8 +1,8 @@
 """Comparisons kept in step with the events: fetch what has changed, derive, write the difference.
 
-Every event marks its rater and prompt as stale in its own transaction; `refresh` derives those
-afresh, a batch at a time, so that chats can write in between. A full rebuild marks everything, so
-it is the same derivation and cannot come to another result. No text is read.
+Every event marks its rater and prompt as stale, in its own transaction. `refresh` derives the stale
+ones again, a batch at a time, so that chats can write in between. A full rebuild marks everything
+as stale: it is the same derivation and gives the same result. No text is read.
 """
 
 import gc
@@ -30,8 +30,8 @@ from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.rows import scalar
 
-_DERIVATION = 3  # raise it when comparisons.py changes, so that stores derive afresh
-BATCH = 500  # rater-and-prompt groups at a time; more, and collecting garbage takes longer
+_DERIVATION = 3  # raise it when pairing.py changes, so that stores derive everything again
+BATCH = 500  # groups of a rater and a prompt at a time
 BATCHES = 4  # in one write transaction: about a tenth of a second
 Group = tuple[str, str]  # (rater id, hash of the prompt)
 Values = tuple[Any, ...]
@@ -66,17 +66,19 @@ _THUMBS = f"""SELECT stale.rater_id, stale.prompt_hash, event.id, event.value, e
     {_STALE.format(table="thumbs")}
     CROSS JOIN messages AS reply ON reply.id = event.message_id
     {_UP_TO} AND event.value <> 0"""
-# A retry says something only once the new response is accepted: liked, or gone on from.
+# Whether the rater accepted a retry, the row `event`: the new response was liked, or the
+# conversation went on from it; and it did not go on from the old one.
+RETRY_ACCEPTED = """(
+        EXISTS (SELECT 1 FROM messages AS next WHERE next.parent_id = event.message_id)
+        OR EXISTS (SELECT 1 FROM thumbs WHERE thumbs.message_id = event.message_id AND value = 1
+                   AND thumbs.rater_id = event.rater_id AND superseded_at IS NULL))
+    AND NOT EXISTS (SELECT 1 FROM messages AS next WHERE next.parent_id = event.retry_of)"""
 _RETRIES = f"""SELECT stale.rater_id, stale.prompt_hash, event.id, event.created_at,
         {_REPLY.format("new")}, {_REPLY.format("old")}
     {_STALE.format(table="retries")}
     CROSS JOIN messages AS new ON new.id = event.message_id
     CROSS JOIN messages AS old ON old.id = event.retry_of
-    {_UP_TO} AND (
-        EXISTS (SELECT 1 FROM messages AS next WHERE next.parent_id = new.id)
-        OR EXISTS (SELECT 1 FROM thumbs WHERE thumbs.message_id = new.id AND value = 1
-                   AND thumbs.rater_id = event.rater_id AND superseded_at IS NULL))
-    AND NOT EXISTS (SELECT 1 FROM messages AS next WHERE next.parent_id = old.id)"""
+    {_UP_TO} AND {RETRY_ACCEPTED}"""
 _STORED = f"""SELECT {{columns}} FROM stale_prompts AS stale CROSS JOIN {{table}} AS derived
     ON derived.rater_id = stale.rater_id AND derived.prompt_hash = stale.prompt_hash {_UP_TO}"""
 _PAIR = (
@@ -91,25 +93,25 @@ _PLACES = {"a": (0, 1), "b": (1, 0), "tie": (0, 0), "both_bad": (-1, -1)}
 
 
 def refresh(file: SQLiteFile) -> int:
-    """Derive what is stale; return how many comparisons are new."""
+    """Derive what is stale, and return how many comparisons are new."""
     with file.read() as db:
         sql = "SELECT max(value) FROM bookkeeping WHERE name = 'derivation'"
         current = scalar(db, sql) == _DERIVATION
     if not current:
-        with file.write(alone=True) as db:
+        with file.write() as db:
             mark_all_stale(db)
     new = 0
     while _any_stale(file):
-        with file.write(alone=True) as db, _no_garbage():
+        with file.write() as db, _no_garbage():
             new += sum(_refresh_batch(db) for _ in range(BATCHES))
     return new
 
 
 def mark_all_stale(db: Database) -> None:
-    """Have everything derived afresh."""
-    for table in EVENT_TABLES.values():  # in an index's order, which is three times as fast
+    """Mark everything, so that the next refresh derives all of it again."""
+    for table in EVENT_TABLES.values():  # in the order of an index: three times as fast
         _mark_stale(db, f"{table} WHERE superseded_at IS NULL AND prompt_hash IS NOT NULL")
-    for table in ("comparisons", "unpaired"):  # there may be some that no event implies any more
+    for table in ("comparisons", "unpaired"):  # no event may imply some of these any more
         _mark_stale(db, table)
     db.conn.execute(
         "INSERT INTO bookkeeping VALUES ('derivation', ?)"
@@ -124,7 +126,7 @@ def _mark_stale(db: Database, where: str) -> None:
 
 
 def opinions_of(db: Database, up_to: Group) -> Iterator[tuple[Group, Opinion]]:
-    """The standing opinions on stale prompts up to a group, in no order."""
+    """The opinions that stand on stale prompts, up to a group, in any order."""
     bound = {"rater": up_to[0], "prompt": up_to[1]}
     execute = db.conn.execute
     for rater, prompt, event, choice, at, strength, *replies in execute(_CHOICES, bound):
@@ -153,7 +155,7 @@ def _ranking(rows: Sequence[tuple[Any, ...]]) -> tuple[Group, Opinion]:
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """A batch makes many small tuples and no cycles; to look for some takes a fifth of its time."""
+    """Do not look for garbage: a batch makes no cycles, and to look takes a fifth of its time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -189,7 +191,7 @@ def _refresh_batch(db: Database) -> int:
 def _replace(
     db: Database, table: str, columns: tuple[str, ...], implied: dict[str, Values], *, up_to: Group
 ) -> int:
-    """Make the rows of the stale groups what they should be; return how many are new."""
+    """Make the rows of the stale groups what the opinions imply; return how many are new."""
     named = ", ".join(columns)
     bound = {"rater": up_to[0], "prompt": up_to[1]}
     sql = _STORED.format(columns=", ".join(f"derived.{name}" for name in columns), table=table)
@@ -210,7 +212,7 @@ def _replace(
 
 
 def _remove(db: Database, table: str, gone: Sequence[Values]) -> None:
-    """Delete what is no longer implied; what a cycle has learnt from is only marked."""
+    """Delete what no opinion implies any more; only mark what a cycle has used."""
     used: set[str] = set()
     if table == "comparisons":
         sql = "SELECT 1 FROM cycle_comparisons WHERE comparison_id = ?"
@@ -246,7 +248,7 @@ def _pair_row(group: Group, pair: DraftComparison, held_out: set[str]) -> Values
         pair.weight,
         pair.strength,
         split(bool(prompt.held_out), group[0] in held_out),
-        f"[{', '.join(map(quoted, pair.event_ids))}]",  # much faster than dumping a tuple
+        f"[{', '.join(map(quoted, pair.event_ids))}]",  # JSON, faster than by json.dumps
         pair.created_at,
         None,
     )

@@ -1,8 +1,8 @@
 """Chatbot Arena: two models answer one person, who then says which was better.
 
-The vote is on both conversations as a whole. Only where they differ in the last reply alone does it
-say something about two replies to one prompt; others are left out, not cut. So are votes of people
-who saw the models' names. "tie (bothbad)" is "both bad", not a tie.
+The vote is about two whole conversations. If they differ in the last reply only, it compares two
+replies to one prompt; all others are left out, not cut. Votes of people who saw the models' names
+are left out, too. "tie (bothbad)" is "both bad", not a tie.
 
 Source:
     Zheng et al. 2023, arXiv:2306.05685; the data set `lmsys/chatbot_arena_conversations`.

@@ -1,8 +1,8 @@
-"""In and out: raw events, with all that they speak of.
+"""Raw events, out and in, with everything that they refer to.
 
-Invariants: exporting and importing into an empty store and exporting again gives the same lines;
-importing twice changes nothing; an import is taken whole or not at all. Chats that nobody judged
-are not exported.
+Invariants: events that were exported, imported into an empty store and exported again are the same
+lines; importing twice changes nothing; a file is imported whole or not at all. Chats that nobody
+judged are not exported.
 """
 
 from collections import Counter
@@ -57,7 +57,7 @@ class Exchange:
     _file: SQLiteFile
 
     def export_events(self) -> Iterator[Row]:
-        """Every event ever recorded, superseded ones too, each with all that it speaks of."""
+        """Every event ever recorded, superseded ones too, each with everything it refers to."""
         with self._file.long_read() as db:
             for name, table in EVENT_TABLES.items():
                 for row in stream(db, f"SELECT * FROM {table} ORDER BY created_at, rowid"):
@@ -66,12 +66,12 @@ class Exchange:
     def import_events(
         self, events: Iterable[Mapping[str, Any]], *, left_out: Counter[str] | None = None
     ) -> int:
-        """Take in what `export_events` gave, all or nothing; return how many events were new.
+        """Import what `export_events` gave, all or nothing; return how many events were new.
 
-        Events of, or about, a rater who was forgotten here are left out, and counted in `left_out`.
+        Events of, or about, a rater who was forgotten here are left out and counted in `left_out`.
         """
         new, left_out = 0, Counter() if left_out is None else left_out
-        with self._file.write(alone=True) as db:
+        with self._file.write() as db:
             for number, event in enumerate(events, start=1):
                 try:
                     with translated(self._file.path):
@@ -91,7 +91,7 @@ class Exchange:
 
 
 def _context(db: Database, row: Row) -> Row:
-    """The rater of an event, and the messages that it speaks of with all their ancestors."""
+    """The rater of an event, and the messages it is about with all their ancestors."""
     context: Row = {"rater": require(db, "raters", row["rater_id"])}
     about, shown = row.get("message_id"), row.get("candidates_id")
     replies: list[Row] = []
@@ -120,7 +120,7 @@ def _context(db: Database, row: Row) -> Row:
 
 
 def _retried(db: Database, row: Row) -> list[Row]:
-    """The response that was replaced, and what goes on from either: that tells which was taken."""
+    """The response that was replaced, and what follows either: this tells which was accepted."""
     sql = "SELECT * FROM messages WHERE parent_id IN (?, ?) ORDER BY created_at, id"
     children = rows(db, sql, [row["message_id"], row["retry_of"]])
     return [require(db, "messages", row["retry_of"]), *children]
@@ -166,7 +166,7 @@ def _import_context(db: Database, event: Mapping[str, Any]) -> None:
 
 
 def _people(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Who spoke, whose conversation it was, and to whom candidates in it were shown."""
+    """The rater, the owner of the conversation, and those to whom candidates in it were shown."""
     owner = [event["owner"]] if "owner" in event else []
     return [event["rater"], *owner, *event.get("shown_to", ())]
 
@@ -197,7 +197,6 @@ def _import_row(db: Database, table: str, row: Row) -> int:
         if column != "superseded_at" and known[column] != encode(value):
             raise ConflictError(f"{row['id']!r} is stored with another {column}.")
     if row.get("superseded_at") is not None and known["superseded_at"] is None:
-        sql = f"UPDATE {table} SET superseded_at = ? WHERE id = ?"
-        db.execute(sql, [row["superseded_at"], row["id"]])
+        db.table(table).update(row["id"], {"superseded_at": row["superseded_at"]})
         mark_stale(db, table, row["id"])
     return 0

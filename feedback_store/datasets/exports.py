@@ -1,9 +1,9 @@
-"""Out: what may be learnt from, as rows or as files; the formats are in `export_rows`.
+"""What may be learnt from, as rows or as files; the formats are in `trl_rows`.
 
 Invariants: rows are streamed from one snapshot; a file appears whole or not at all, only if nobody
-was forgotten while it was being written, and in place of another only if that is asked for. Its
-path is in the audit table before its first byte, so that erasure can find every copy. A data set
-without rows is not written: what reads data sets refuses it, and it may hide a mistake.
+was forgotten while it was being written, and replaces another only on request. Its path is in the
+audit table before its first byte is written, so that erasure can find every copy. A data set
+without rows is not written: libraries refuse to read it, and it may hide a mistake.
 """
 
 import os
@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from feedback_store.datasets.files import write_lines, write_parquet, written
+from feedback_store.datasets.files import write_lines, write_parquet
 from feedback_store.datasets.trl_rows import (
     ExportOptions,
     checked,
     columns,
     data_set,
-    select_events,
 )
 from feedback_store.errors import (
     ConflictError,
@@ -29,19 +28,16 @@ from feedback_store.errors import (
 from feedback_store.feedback.messages import audit
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import Row, first, one_of, scalar
+from feedback_store.whole_files import new_file
 
-EXPORTS = "exports"  # folder beside the database for exports that are given no other place
 _SOURCES: dict[str, tuple[str, ...]] = {
     "preference": ("choice", "ranking", "edit", "thumbs", "retry"),
     "unpaired": ("thumb", "both_bad"),
     "sft": ("edit", "demonstration"),
     "prompts": ("chat",),
 }
-_NAMED = {
-    "rater": "SELECT 1 FROM raters WHERE id = ?",
-    "adapter": """SELECT 1 WHERE ?1 IN (SELECT name FROM adapters)
-        OR EXISTS (SELECT 1 FROM messages WHERE adapter = ?1)""",
-}
+_KNOWN_ADAPTER = """SELECT 1 WHERE ?1 IN (SELECT name FROM adapters)
+    OR EXISTS (SELECT 1 FROM messages WHERE adapter = ?1)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +62,21 @@ class Exports:
         *,
         left_out: Counter[str] | None = None,
     ) -> Iterator[Row]:
-        """The rows of one of `export_rows.FORMS`, as of the last refresh.
+        """The rows of one of `trl_rows.FORMS`, as of the last refresh.
 
         Args:
-            form: "events" are all raw events, of people without consent too; only `since` and
-                `rater` select from them. The others are data sets, of the training split unless
-                another is named.
+            form: "events" are all raw events, of people without consent too. The others are data
+                sets, of the training split unless another is named.
             options: What to take.
             left_out: Counts why rows that were selected have no place in the format.
 
         Raises:
-            InvalidFeedbackError: An option does not fit, or names what there is not.
+            InvalidFeedbackError: An option does not fit, or names something that does not exist.
         """
         options = checked(form, options or ExportOptions())
         _check_filters(self._file, form, options)
         if form == "events":
-            return select_events(self.export_events(), options)  # type: ignore[attr-defined]
+            return self.export_events()  # type: ignore[attr-defined,no-any-return]
         return self._rows(form, options, Counter() if left_out is None else left_out)
 
     def export_file(
@@ -95,14 +90,14 @@ class Exports:
         """Write the rows of one of the formats to a `.parquet` file, or to one of JSON lines.
 
         Args:
-            path: Where to; folders that are missing are made.
+            path: Where to write; missing folders are made.
             form: As for `export_rows`, and so are the options.
             options: What to take.
-            replace: Take the place of a file that is there; it stays until the new one is whole.
+            replace: Replace a file that is there; it stays until the new one is whole.
 
         Raises:
             ConflictError: The file exists, a rater was forgotten meanwhile, or no row of a data set
-                was selected; nothing is new.
+                was selected; no file was written.
             StoreUnavailableError: The file cannot be written.
         """
         target, options = Path(path).resolve(), checked(form, options or ExportOptions())
@@ -114,7 +109,7 @@ class Exports:
             _publish(self._file, partial, target, note=note, replace=replace)
 
         try:
-            with written(target, publish) as partial:  # refuses what cannot be written, so no note
+            with new_file(target, publish) as partial:  # refuses what cannot be written, so no note
                 note = _note(self._file, target, form, options)
                 if target.suffix == ".parquet":
                     count = write_parquet(partial, rows, columns(form, options))
@@ -136,24 +131,23 @@ class Exports:
 
 
 def _check_filters(file: SQLiteFile, form: str, options: ExportOptions) -> None:
-    """Refuse a filter that names what there is not: no row would pass for an answer."""
+    """Refuse a filter that names nothing: no rows would look like an answer."""
     if options.source is not None:
-        pairs = _SOURCES["preference"] if options.split_comparisons else ()
-        one_of(options.source, (*_SOURCES[form], *pairs), f"the source of {form}")
-    for what, sql in _NAMED.items():
-        name = getattr(options, what)
-        if name is not None:
-            with file.read() as db:
-                if first(db, sql, [name]) is None:
-                    raise InvalidFeedbackError(f"there is no {what} {name!r}; check the name.")
+        one_of(options.source, _SOURCES[form], f"the source of {form}")
+    if options.adapter is not None:
+        with file.read() as db:
+            if first(db, _KNOWN_ADAPTER, [options.adapter]) is None:
+                raise InvalidFeedbackError(
+                    f"there is no adapter {options.adapter!r}; check the name."
+                )
 
 
 def _refuse_empty(
     file: SQLiteFile, target: Path, form: str, left_out: Mapping[str, int], *, note: int
 ) -> None:
-    """Take the note back, too: there was nothing to write of anybody."""
+    """Delete the note, too: nothing was written about anybody."""
     with file.write() as db:
-        db.execute("DELETE FROM audit WHERE id = ?", [note])
+        db.table("audit").delete(note)
     besides = "".join(f" ({what} left out: {count})" for what, count in left_out.items())
     raise ConflictError(
         f"0 rows of {form} fit{besides}, and an empty data set is not written to {target}; "
@@ -162,7 +156,9 @@ def _refuse_empty(
 
 
 def _check_target(target: Path, form: str, *, replace: bool) -> None:
-    """Refuse early what would be refused in the end."""
+    """Refuse at once what would be refused in the end."""
+    if target.exists() and not target.is_file():
+        raise InvalidFeedbackError(f"{target} is not a regular file; give the name of a file.")
     if target.suffix == ".parquet" and form == "events":
         raise InvalidFeedbackError(
             f"events do not fit into a table such as {target.name}; give a .jsonl file."
@@ -172,7 +168,7 @@ def _check_target(target: Path, form: str, *, replace: bool) -> None:
 
 
 def _note(file: SQLiteFile, target: Path, form: str, options: ExportOptions) -> int:
-    """Say in the audit table where a copy is about to be; return the number of the entry."""
+    """Note in the audit table where a copy will be; return the id of the entry."""
     given = {name: value for name, value in asdict(options).items() if value}
     with file.write() as db:
         audit(db, "export", path=str(target), format=form, **given)
@@ -180,10 +176,9 @@ def _note(file: SQLiteFile, target: Path, form: str, options: ExportOptions) -> 
 
 
 def _publish(file: SQLiteFile, partial: Path, target: Path, *, note: int, replace: bool) -> None:
-    """Name a finished file, in a write: meanwhile nobody can be forgotten, and nobody exports."""
-    sql = "SELECT 1 FROM audit WHERE id >= ? AND action IN ('forget', 'sweep')"
+    """Name a finished file inside a write: meanwhile nobody can be forgotten."""
     with file.write() as db:
-        if first(db, sql, [note]) is not None:
+        if db.table("audit").count_where("id >= ? AND action IN ('forget', 'sweep')", [note]):
             raise ConflictError(
                 f"conversations were deleted while {target} was being written; export again."
             )

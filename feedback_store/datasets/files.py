@@ -1,23 +1,19 @@
 """Files of rows, in and out: JSON lines and Parquet, one row at a time.
 
-Invariants: no file is held in memory, a JSON list excepted; a file that is written appears under
-its name only when it is complete and on disk, and is its owner's only. Nothing here knows what the
-rows mean.
+Invariant: no file is held in memory, a JSON list excepted. Nothing here knows what the rows mean.
 """
 
 import gzip
 import io
 import json
-import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from feedback_store.errors import InvalidFeedbackError
-from feedback_store.sqlite.ids import new_id
 
 Stream = io.BufferedReader | gzip.GzipFile
 ROWS_IN_A_GROUP = 1_000  # of a Parquet file: what is in memory while it is written
@@ -69,32 +65,6 @@ def parse_lines(lines: Iterable[bytes | str]) -> Iterator[tuple[int, Any]]:
                 yield number, _parsed(line)
     except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
         yield number + 1, Malformed(f"the file is damaged from here on ({exc})")
-
-
-@contextmanager
-def written(target: Path, publish: Callable[[Path], None]) -> Iterator[Path]:
-    """A new private file beside `target`; `publish` gets it complete, and gives it its name.
-
-    It is this caller's alone, whoever else writes the same target. A process that is killed leaves
-    it behind as `.NAME.*.partial`.
-    """
-    if target.exists() and not target.is_file():
-        raise InvalidFeedbackError(f"{target} is not a regular file; give the name of a file.")
-    partial = target.with_name(f".{target.name}.{new_id()}.partial")
-    try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        publish(partial)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -1,7 +1,7 @@
 r"""Anthropic's HH: two transcripts, "\n\nHuman: ... \n\nAssistant: ...", one found better.
 
-Transcripts that part before the last reply answer different prompts, so they say nothing about two
-replies to one. Nobody knows who judged; one conversation is taken to be one person's.
+Transcripts that part before the last reply answer different prompts, so they do not compare two
+replies to one. The file does not say who judged: each conversation counts as one person's.
 
 Source:
     Bai et al. 2022, arXiv:2204.05862; the data set `Anthropic/hh-rlhf`.

@@ -1,9 +1,9 @@
-"""In: data sets of others, as raters, conversations, candidates and choices like any of ours.
+"""Data sets of others: they become raters, conversations, candidates and choices like our own.
 
-Invariants: what an import writes has ids and keys made from the data alone, so that importing again
-adds nothing; on which side a reply was "shown" is decided by a hash, never by which was better; a
-malformed line is counted and named, never guessed, and never keeps the others out. The raters have
-consented as "dataset:NAME", their ids begin with "NAME:", and they count like everybody else.
+Invariants: all ids and keys are made from the data alone, so importing again adds nothing; a hash
+decides on which side a reply was "shown", never which one was better; a malformed line is counted
+and named, never guessed at, and the other lines are still imported. The raters' consent is
+"dataset:NAME", their ids begin with "NAME:", and they count like everybody else.
 """
 
 import string
@@ -12,16 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from feedback_store.datasets import arena, hh, oasst, ultrafeedback
 from feedback_store.datasets.event_files import FORGOTTEN
-from feedback_store.datasets.files import Malformed, read_documents
+from feedback_store.datasets.files import Malformed
 from feedback_store.datasets.judgement import ForeignReply, Judgement, Skip, digest
-from feedback_store.datasets.spool import Spool
 from feedback_store.errors import (
     FeedbackStoreError,
     InvalidFeedbackError,
@@ -56,9 +54,9 @@ Read = tuple[int, Sequence[Judgement | Skip]]
 class ImportReport:
     """What became of a file.
 
-    `read` counts its lines; `new` and `known` judgements; `skipped` the parts that are in the
-    format but give no judgement, by reason; `malformed` names the first lines that are not in it,
-    each with the reason, and `malformed_lines` counts them all.
+    `read` counts the lines, `new` and `known` the judgements. `skipped` counts, by reason, the
+    parts that are in the format but give no judgement. `malformed` names the first lines that are
+    not in the format, each with the reason; `malformed_lines` counts all of them.
     """
 
     read: int
@@ -74,17 +72,15 @@ class Imports:
 
     _file: SQLiteFile
 
-    def import_file(self, path: Path | str, form: str) -> ImportReport:
-        """Take in a file of one of `FOREIGN_FORMS`: JSON lines, a list, Parquet, or `.gz`."""
-        return self.import_documents(read_documents(Path(path)), form)
-
     def import_documents(self, documents: Iterable[Line], form: str) -> ImportReport:
-        """Take in numbered documents of one of `FOREIGN_FORMS`, a batch at a time.
+        """Take in numbered documents, as `read_documents` gives them, of one of `FOREIGN_FORMS`.
+
+        They are stored a batch at a time.
 
         Raises:
             InvalidFeedbackError: There is no such format.
-            StoreUnavailableError: A batch could not be stored; those before it are, and importing
-                again goes on from there.
+            StoreUnavailableError: A batch could not be stored. Those before it are stored, and
+                importing again continues from there.
         """
         one_of(form, FOREIGN_FORMS, "the format of an import")
         tally = _Tally()
@@ -96,10 +92,10 @@ class Imports:
     def _take(self, batch: Sequence[Read], form: str, tally: "_Tally") -> None:
         """Store what lines say in one transaction; if the store refuses, one line at a time.
 
-        Not in savepoints: within one large transaction these cost more than all the rest.
+        Savepoints would do, but in one large transaction they cost more than everything else.
         """
         try:
-            with self._file.write(alone=True) as db:
+            with self._file.write() as db:
                 outcomes = [_outcome(db, form, part) for _, parts in batch for part in parts]
         except StoreUnavailableError:
             raise
@@ -135,7 +131,7 @@ class _Tally:
 
     @contextmanager
     def noting(self, number: int) -> Iterator[None]:
-        """Take what is wrong with a line as a fact about the file."""
+        """Count a malformed line instead of raising."""
         try:
             yield
         except UnicodeEncodeError as exc:
@@ -144,7 +140,7 @@ class _Tally:
             self.malformed(number, str(exc))
 
     def report(self) -> ImportReport:
-        """What has come of the file so far."""
+        """What became of the file so far."""
         left_out = Counter(self.outcomes)
         new, known = left_out.pop(_NEW, 0), left_out.pop(_KNOWN, 0)
         return ImportReport(
@@ -159,17 +155,14 @@ class _Tally:
 
 def _read(documents: Iterable[Line], form: str, tally: _Tally) -> Iterator[Read]:
     """What each line says; flat messages of trees come last, each tree as its first line."""
-    with closing(Spool()) as spool:
+    with closing(oasst.FlatMessages()) as flat:
         for number, document in documents:
             with tally.noting(number):
                 if isinstance(document, Malformed):
                     raise InvalidFeedbackError(document.reason)
-                if form == "oasst" and (key := oasst.grouped_by(document)) is not None:
-                    spool.add(key, number, document)
-                else:
+                if form != "oasst" or not flat.add(number, document):
                     yield number, list(_READERS[form](document))
-        for number, messages in spool.groups():
-            tree, skips = oasst.tree(messages)
+        for number, tree, skips in flat.trees():
             tally.outcomes.update(skip.reason for skip in skips)
             if tree is not None:
                 with tally.noting(number):

@@ -1,7 +1,13 @@
-"""What every foreign format comes down to: who found which replies to a prompt better.
+"""What a foreign format is: a function from one document to the judgements in it.
 
-Invariant: a `Judgement` made here can be stored and compared: no text in it is empty, its replies
-differ, and every one has a place.
+A document is one line, row or tree of a file. The function gives a `Judgement` for each opinion in
+it ("who found which replies to a prompt better"), or a `Skip` with a reason for a part that is in
+the format but says nothing that the store can learn from. A document that is not in the format
+raises `InvalidFeedbackError`. Nothing is guessed. A new format is one module with such a function,
+named in `imports`; the modules share what is below.
+
+Invariant: a `Judgement` that passed `checked` can be stored and compared: no text in it is empty,
+its replies differ, and every one has a place.
 """
 
 import hashlib
@@ -54,6 +60,9 @@ class Judgement:
     places: tuple[int, ...] | None
     strength: float | None = None
     created_at: str | None = None
+
+
+Parts = Iterable[Judgement | Skip]
 
 
 def checked(judgement: Judgement) -> Judgement | Skip:
@@ -155,6 +164,3 @@ def _is_number(value: Any) -> bool:
 def _time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
-Parts = Iterable[Judgement | Skip]

@@ -1,15 +1,19 @@
 """OpenAssistant: trees of messages, the replies to one message ranked by several people.
 
-Read are both files of a release: whole trees ("prompt" with "replies"), and flat messages, which
-`grouped_by` and `tree` put together again. What was deleted or found to be spam is left out with
-all that answers it. The ranks are merged from several people's, so a tree counts as one rater.
+Both files of a release can be read: whole trees ("prompt" with "replies"), and flat messages, which
+`FlatMessages` puts together again. A message that was deleted, or found to be spam, is left out
+with all that answers it. The ranks are merged from several people's, so a tree is one rater's.
 
 Source:
     Köpf et al. 2023, arXiv:2304.07327; the data sets `OpenAssistant/oasst1` and `oasst2`.
 """
 
+import json
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
+
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3, if there
 
 from feedback_store.datasets.judgement import (
     ForeignReply,
@@ -34,34 +38,45 @@ UNRANKED = "a reply without a rank among several"
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 
 
-def grouped_by(document: Any) -> str | None:
-    """The tree to which a flat message belongs; None for a whole tree.
+class FlatMessages:
+    """A key-value store of numbered documents: flat messages by the tree that they belong to.
 
-    Raises:
-        InvalidFeedbackError: It is neither.
+    The messages of a tree may be anywhere in the file, and the file may not fit into memory. So a
+    temporary file of SQLite's holds them, which is gone with the object.
     """
-    if isinstance(document, dict) and isinstance(document.get("prompt"), dict):
-        return None
-    _check_message(document)
-    parent = document.get("parent_id")
-    if parent is not None:
-        required(document, "parent_id", str)
-    tree_id = document.get("message_tree_id") or (document["message_id"] if not parent else None)
-    if not isinstance(tree_id, str):
-        raise InvalidFeedbackError("there is no 'message_tree_id'")
-    return tree_id
 
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)  # a file that SQLite deletes
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("CREATE TABLE messages (tree TEXT, number INTEGER, message TEXT)")
+        self._db.execute("BEGIN")
 
-def tree(messages: Sequence[Any]) -> tuple[Any, list[Skip]]:
-    """The tree of flat messages, None if there is no root, and what does not hang on it."""
-    nodes = {message["message_id"]: message | {"replies": []} for message in messages}
-    roots = [node for node in nodes.values() if node.get("parent_id") is None]
-    for node in nodes.values():
-        if (parent := nodes.get(node.get("parent_id"))) is not None:
-            parent["replies"].append(node)
-    reached = _size(roots[0]) if roots else 0
-    skips = [Skip(TWICE)] * (len(messages) - len(nodes)) + [Skip(ORPHAN)] * (len(nodes) - reached)
-    return ({"prompt": roots[0]} if roots else None), skips
+    def add(self, number: int, document: Any) -> bool:
+        """Keep a flat message; False if the document is a whole tree.
+
+        Raises:
+            InvalidFeedbackError: It is neither.
+        """
+        if isinstance(document, dict) and isinstance(document.get("prompt"), dict):
+            return False
+        row = (_tree_of(document), number, json.dumps(document))
+        self._db.execute("INSERT INTO messages VALUES (?, ?, ?)", row)
+        return True
+
+    def trees(self) -> Iterator[tuple[int, Any, list[Skip]]]:
+        """Each tree: the number of its first message, the tree, and what has no place in it.
+
+        The tree is None if its root is not in the file.
+        """
+        sql = "SELECT tree, number, message FROM messages ORDER BY tree, number"
+        for _, rows in groupby(self._db.execute(sql), key=lambda row: row[0]):
+            found = list(rows)
+            tree, skips = _put_together([json.loads(message) for _, _, message in found])
+            yield found[0][1], tree, skips
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._db.close()
 
 
 def read(document: Any) -> Parts:
@@ -70,6 +85,29 @@ def read(document: Any) -> Parts:
     _check_message(root)
     name = digest(root["message_id"])
     return list(_walk(root, name))
+
+
+def _tree_of(message: Any) -> str:
+    """The name of the tree that a flat message belongs to."""
+    _check_message(message)
+    parent = message.get("parent_id")
+    if parent is not None:
+        required(message, "parent_id", str)
+    name = message.get("message_tree_id") or (message["message_id"] if not parent else None)
+    if not isinstance(name, str):
+        raise InvalidFeedbackError("there is no 'message_tree_id'")
+    return name
+
+
+def _put_together(messages: Sequence[Any]) -> tuple[Any, list[Skip]]:
+    nodes = {message["message_id"]: message | {"replies": []} for message in messages}
+    roots = [node for node in nodes.values() if node.get("parent_id") is None]
+    for node in nodes.values():
+        if (parent := nodes.get(node.get("parent_id"))) is not None:
+            parent["replies"].append(node)
+    reached = _size(roots[0]) if roots else 0
+    skips = [Skip(TWICE)] * (len(messages) - len(nodes)) + [Skip(ORPHAN)] * (len(nodes) - reached)
+    return ({"prompt": roots[0]} if roots else None), skips
 
 
 def _walk(root: Any, name: str) -> Iterator[Judgement | Skip]:

@@ -1,9 +1,8 @@
 """The rows of each export format, selected and written as TRL's dataset formats want them.
 
-Invariants: nobody without consent, in quarantine or of reliability 0 appears, raw events excepted;
-what is held out appears only if that is asked for, so that a file may be trained on as it is; rows
-are streamed, so memory does not grow with them. The columns are those that TRL reads; more only if
-asked for.
+Invariants: nobody without consent, in quarantine or of reliability 0 appears, except in raw events;
+what is held out appears only on request, so a file may be trained on as it is; rows are streamed,
+so memory does not grow with them. The columns are those that TRL reads; `with_metadata` adds more.
 
 Source:
     TRL 1.16, "Dataset formats and types": preference, unpaired preference, language modeling,
@@ -11,9 +10,8 @@ Source:
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlite_utils import Database
@@ -25,7 +23,6 @@ from feedback_store.feedback.messages import path_to, prompt_of
 from feedback_store.raters.standing import rater_weights
 from feedback_store.records import SPLITS, StoredComparison, StoredDemonstration, StoredUnpaired
 from feedback_store.splits import split_of
-from feedback_store.sqlite.ids import iso_utc
 from feedback_store.sqlite.rows import Row, first, one_of, stream, to_record
 from feedback_store.training_data import read_comparisons, read_unpaired
 
@@ -62,8 +59,7 @@ _PROMPTS = f"""SELECT messages.id, messages.created_at, raters.id AS rater, {_SP
         JOIN conversations ON conversations.id = conversation_id
         JOIN raters ON raters.id = conversations.rater_id
         WHERE role = 'user' AND {HEARD} AND conversation_id NOT IN ({GOLD_CONVERSATIONS})
-        AND (:split IS NULL OR {_SPLIT} = :split) AND (:rater IS NULL OR raters.id = :rater)
-        AND (:since IS NULL OR messages.created_at >= :since)
+        AND (:split IS NULL OR {_SPLIT} = :split)
         GROUP BY path_hash)
     JOIN messages ON messages.rowid = place
     JOIN conversations ON conversations.id = conversation_id
@@ -72,25 +68,17 @@ _PROMPTS = f"""SELECT messages.id, messages.created_at, raters.id AS rater, {_SP
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """Which rows an export takes, and how it writes them; None takes all, but for `split`.
+    """Which rows an export takes, and how it writes them. None takes all, except for `split`.
 
-    `split` is one of `SPLITS`, or "all"; None is "train", except for events, which know no splits.
-    `since` is a UTC time in ISO 8601; `source` a comparison's or an unpaired judgement's, or
-    "edit" and "demonstration" for rewritten and free ones; `adapter` made at least one of the
-    replies; `min_weight` is compared with the weight that training would give. `split_comparisons`
-    adds both replies of each comparison to the unpaired ones; `prompt_completion` writes
-    demonstrations in two columns, so that TRL's loss is on what the rater wrote alone.
+    `split` is one of `SPLITS`, or "all"; None is "train". `source` is a comparison's or an unpaired
+    judgement's, or "edit" and "demonstration" for rewritten and free ones. `adapter` made at least
+    one of the replies. `with_metadata` adds the columns `METADATA`. Events take none of these.
     """
 
     split: str | None = None
-    since: str | None = None
     source: str | None = None
-    rater: str | None = None
     adapter: str | None = None
-    min_weight: float | None = None
     with_metadata: bool = False
-    split_comparisons: bool = False
-    prompt_completion: bool = False
 
     @property
     def one_split(self) -> str | None:
@@ -99,33 +87,30 @@ class ExportOptions:
 
 
 def checked(form: str, options: ExportOptions) -> ExportOptions:
-    """The options in full: the split by its name, the time as the store writes it.
+    """The options with the split by its name.
 
     Raises:
         InvalidFeedbackError: There is no such format, or an option does not fit it.
     """
     one_of(form, FORMS, "the format of an export")
     given = {name for name, value in asdict(options).items() if value is not None and value}
-    fitting = {"since", "rater"}
-    if form != "events":
-        fitting |= {"split", "source", "min_weight", "with_metadata"}
+    fitting = set() if form == "events" else {"split", "source", "with_metadata"}
     if form in _MAKERS:
         fitting |= {"adapter"}
-    fitting |= {"unpaired": {"split_comparisons"}, "sft": {"prompt_completion"}}.get(form, set())
     if given - fitting:
         raise InvalidFeedbackError(
             f"{min(given - fitting)!r} does not fit the format {form!r}; leave it out."
         )
-    if form != "events":
-        options = replace(options, split=TRAIN if options.split is None else options.split)
-        one_of(options.split, (ALL, *SPLITS), "the split")
-    return options if options.since is None else replace(options, since=_utc(options.since))
+    if form == "events":
+        return options
+    options = replace(options, split=TRAIN if options.split is None else options.split)
+    one_of(options.split, (ALL, *SPLITS), "the split")
+    return options
 
 
 def columns(form: str, options: ExportOptions) -> tuple[str, ...]:
     """The names of the columns of a data set."""
-    names = ("prompt", "completion") if options.prompt_completion else _COLUMNS[form]
-    return (*names, *METADATA) if options.with_metadata else names
+    return (*_COLUMNS[form], *METADATA) if options.with_metadata else _COLUMNS[form]
 
 
 def data_set(
@@ -136,66 +121,27 @@ def data_set(
         yield row | facts if options.with_metadata else row
 
 
-def select_events(events: Iterable[Row], options: ExportOptions) -> Iterator[Row]:
-    """The raw events that the options take."""
-    for event in events:
-        if (options.rater is None or event["rater_id"] == options.rater) and (
-            options.since is None or event["created_at"] >= options.since
-        ):
-            yield event
-
-
-def _utc(text: str) -> str:
-    """A time as the store writes it; without a zone it is UTC."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise InvalidFeedbackError(
-            f"{text!r} is no time; give one such as 2026-01-31 or 2026-01-31T12:00:00Z."
-        ) from exc
-    return iso_utc(time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC))
-
-
 def _preference(
     db: Database, options: ExportOptions, left_out: Counter[str]
 ) -> Iterator[tuple[Row, Row]]:
-    for facts, item in _comparisons(db, options, left_out):
-        better = item if item.label == "a" else item.swap()
-        yield (
-            facts,
-            {
-                "prompt": list(better.prompt),
-                "chosen": _said(better.response_a),
-                "rejected": _said(better.response_b),
-            },
-        )
-
-
-def _unpaired(
-    db: Database, options: ExportOptions, left_out: Counter[str]
-) -> Iterator[tuple[Row, Row]]:
-    for item in read_unpaired(db, split=options.one_split):
-        facts = _facts(item, item.source, item.split, item.weight)
-        if _taken(db, "unpaired", facts, options):
-            yield facts, _single(item, item.response, good=item.good)
-    if options.split_comparisons:
-        for facts, pair in _comparisons(db, options, left_out):
-            yield facts, _single(pair, pair.response_a, good=pair.label == "a")
-            yield facts, _single(pair, pair.response_b, good=pair.label == "b")
-
-
-def _comparisons(
-    db: Database, options: ExportOptions, left_out: Counter[str]
-) -> Iterator[tuple[Row, StoredComparison]]:
-    """The selected comparisons that are no ties."""
     for item in read_comparisons(db, split=options.one_split):
         facts = _facts(item, item.source, item.split, item.weight) | {"strength": item.strength}
         if not _taken(db, "preference", facts, options):
             continue
         if item.label == "tie":
             left_out[TIES] += 1
-        else:
-            yield facts, item
+            continue
+        better = item if item.label == "a" else item.swap()
+        chosen, rejected = _said(better.response_a), _said(better.response_b)
+        yield facts, {"prompt": list(better.prompt), "chosen": chosen, "rejected": rejected}
+
+
+def _unpaired(db: Database, options: ExportOptions, _: Counter[str]) -> Iterator[tuple[Row, Row]]:
+    for item in read_unpaired(db, split=options.one_split):
+        facts = _facts(item, item.source, item.split, item.weight)
+        if _taken(db, "unpaired", facts, options):
+            said = _said(item.response)
+            yield facts, {"prompt": list(item.prompt), "completion": said, "label": item.good}
 
 
 def _demonstrations(
@@ -209,17 +155,12 @@ def _demonstrations(
         facts = _facts(item, source, split, weights.get(item.rater_id, 1.0))
         if options.one_split not in (None, split) or not _taken(db, "sft", facts, options):
             continue
-        prompt, written_by_rater = list(item.prompt), _said(item.content)
-        if options.prompt_completion:
-            yield facts, {"prompt": prompt, "completion": written_by_rater}
-        else:
-            yield facts, {"messages": prompt + written_by_rater}
+        yield facts, {"messages": list(item.prompt) + _said(item.content)}
 
 
 def _prompts(db: Database, options: ExportOptions, _: Counter[str]) -> Iterator[tuple[Row, Row]]:
     weights = rater_weights(db)
-    selected = {"split": options.one_split, "rater": options.rater, "since": options.since}
-    for row in stream(db, _PROMPTS, selected):
+    for row in stream(db, _PROMPTS, {"split": options.one_split}):
         weight = weights.get(row["rater"], 1.0)
         facts = row | {"source": "chat", "weight": weight, "strength": None}
         if _taken(db, "prompts", facts, options):
@@ -237,15 +178,9 @@ _SOURCES: dict[str, Source] = {
 
 def _taken(db: Database, form: str, facts: Row, options: ExportOptions) -> bool:
     """Whether the filters take a row."""
-    return (
-        (options.since is None or facts["created_at"] >= options.since)
-        and options.source in (None, facts["source"])
-        and options.rater in (None, facts["rater"])
-        and (options.min_weight is None or facts["weight"] >= options.min_weight)
-        and (
-            options.adapter is None
-            or first(db, _MAKERS[form], [facts["id"], options.adapter]) is not None
-        )
+    return options.source in (None, facts["source"]) and (
+        options.adapter is None
+        or first(db, _MAKERS[form], [facts["id"], options.adapter]) is not None
     )
 
 
@@ -264,10 +199,6 @@ def _facts(
         "weight": weight,
         "strength": None,
     }
-
-
-def _single(item: StoredComparison | StoredUnpaired, response: str, *, good: bool) -> Row:
-    return {"prompt": list(item.prompt), "completion": _said(response), "label": good}
 
 
 def _said(response: str) -> list[Row]:

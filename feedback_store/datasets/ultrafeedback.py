@@ -1,8 +1,8 @@
 """UltraFeedback, binarized: a prompt, a chosen and a rejected list of messages, their scores.
 
-Equal scores are a tie: which of the two was called chosen was then left to chance. The difference
-of the scores is the judgement's strength. The judge was one model, but each prompt counts as its
-own rater's, since the file names nobody.
+Equal scores are a tie: chance decided which of the two was called chosen. The difference of the
+scores is the judgement's strength. The judge was one model, but the file names nobody, so each
+prompt counts as another rater's.
 
 Source:
     Cui et al. 2023, arXiv:2310.01377; the data sets `HuggingFaceH4/ultrafeedback_binarized` and

@@ -104,7 +104,7 @@ class Conversations:
         return to_record(Rater, row)
 
     def _add_rater(self, rater_id: str, kind: str, consent: str | None) -> Row:
-        with self._file.write() as db:
+        def work(db: Database) -> Row:
             db.execute(
                 "INSERT INTO raters (id, kind, consent, created_at, held_out)"
                 " VALUES (?, ?, ?, ?, ?)"
@@ -112,6 +112,8 @@ class Conversations:
                 [rater_id, kind, consent, utc_now(), would_hold_out(db, rater_id)],
             )
             return require(db, "raters", rater_id)
+
+        return self._file.run(work)
 
     def set_consent(self, rater_id: str, version: str | None) -> Rater:
         """Record which version of the terms a rater agrees to; None takes the consent back."""
@@ -130,15 +132,16 @@ class Conversations:
         self, rater_id: str, *, title: str = "", conversation_id: str | None = None
     ) -> Conversation:
         """Begin a conversation; the same id again returns it, if it is the same rater's."""
-        with self._file.write() as db:
+
+        def work(db: Database) -> Row:
             known = first(db, "SELECT * FROM conversations WHERE id = ?", [conversation_id])
             if known is not None and known["rater_id"] != rater_id:
                 raise ConflictError(
                     f"conversation {conversation_id!r} belongs to another rater; use a new id."
                 )
-            return to_record(
-                Conversation, known or _begin(db, rater_id, title, conversation_id=conversation_id)
-            )
+            return known or _begin(db, rater_id, title, conversation_id=conversation_id)
+
+        return to_record(Conversation, self._file.run(work))
 
     def add_dialogue(
         self,
@@ -260,7 +263,8 @@ class Conversations:
             )
         one_of(gold, (None, *string.ascii_lowercase[: len(replies)]), "the gold label")
         candidates_id = new_id()
-        with self._file.write() as db:
+
+        def work(db: Database) -> list[Row]:
             prompt = require(db, "messages", prompt_message_id)
             require(db, "raters", rater_id)
             row = {
@@ -277,11 +281,12 @@ class Conversations:
                 "role": "assistant",
                 "candidates_id": candidates_id,
             }
-            messages = [
+            return [
                 store_message(db, common | {"id": new_id(), "label": label} | asdict(reply))
                 for label, reply in zip(string.ascii_lowercase, replies, strict=False)
             ]
-        return candidates_id, [to_record(Message, row) for row in messages]
+
+        return candidates_id, [to_record(Message, row) for row in self._file.run(work)]
 
     def message(self, message_id: str, *, rater_id: str | None = None) -> Message:
         """The message with this id; with `rater_id`, only if it is in that rater's conversation."""

@@ -1,10 +1,9 @@
-"""Deleting conversations, or all of a rater, with everything said about them and derived from them.
+"""Delete conversations, or a rater, with everything that was said about them or derived from them.
 
-Invariants: what is deleted here leaves nothing behind that refers to it or quotes it; what others
-said of it goes too, since it says what the deleted texts were; what others said elsewhere stays.
-Which adapters learnt from whom outlives the rows that told it, until the rater is forgotten.
-Everything happens in the caller's transaction. The pages, and what the index of words still says of
-them, are for `privacy` to clean.
+Invariants: nothing is left that refers to a deleted row or quotes it; what others said about
+deleted texts is deleted too, since it tells what they were; what others said elsewhere stays. Which
+adapters learnt from a rater stays known after the rows are gone, until the rater is forgotten.
+Everything happens in the caller's transaction. `forgetting` cleans the file's pages and the index.
 """
 
 import json
@@ -30,7 +29,7 @@ _EVENTS = {
     "demonstrations": f"rater_id = :rater OR message_id IN {_MESSAGES}",
     "retries": f"rater_id = :rater OR message_id IN {_MESSAGES}",
 }
-# Looked for among the stale groups only, which by then include all that the events speak of.
+# Only stale groups are searched: by then they include every group that the events belong to.
 _STALE = "(rater_id, prompt_hash) IN (SELECT rater_id, prompt_hash FROM stale_prompts)"
 _DERIVED = {
     "comparisons": f"""rater_id = :rater OR {_STALE}
@@ -38,7 +37,7 @@ _DERIVED = {
     "unpaired": f"""rater_id = :rater OR {_STALE}
         AND (message_id IN {_MESSAGES} OR prompt_id IN {_MESSAGES})""",
 }
-# From the leaves to the root, since each is found by the later ones.
+# From the leaves to the root: a row is found through those that are deleted after it.
 _SAID = {
     **_EVENTS,
     "candidates": f"id IN {_CANDIDATES}",
@@ -50,13 +49,13 @@ _OF_RATER = {
     "audit": "detail ->> 'rater_id' = :rater",
     "raters": "id = :rater",
 }
-# What a rater did to others, and where an export of theirs is, stays known without the name.
+# What a rater did to others, and where an export of them is, stays in the audit without the name.
 _NAMELESS = """UPDATE audit SET detail = replace(detail, :quoted, '"forgotten"')
     WHERE instr(detail, :quoted)"""
-# Which comparisons a cycle saw is known; of what trains by itself, what it could have seen.
+# Which comparisons a cycle saw is noted. Of other events we know only which it could have seen.
 _WHILE_IT_STOOD = """said.created_at <= coalesce(cycles.finished_at, said.created_at)
         AND coalesce(said.superseded_at, cycles.started_at) >= cycles.started_at"""
-# Of all that is to be deleted, by whom it was said and of whose words, and what learnt from it.
+# For every row to be deleted: who said it, about whose words, and what may have learnt from it.
 _NOTE_TAUGHT = f"""WITH spoken (rater_id, message_id, comparison_id, created_at, superseded_at) AS (
         SELECT rater_id, messages.id, comparisons.id, NULL, NULL FROM comparisons
             LEFT JOIN messages ON messages.id IN (prompt_id, a, b)
@@ -80,7 +79,7 @@ _NOTE_TAUGHT = f"""WITH spoken (rater_id, message_id, comparison_id, created_at,
         UNION SELECT rater_id, cycles.id FROM said JOIN cycles ON {_WHILE_IT_STOOD})
     INSERT OR IGNORE INTO taught SELECT rater_id, adapters.name
         FROM teachers JOIN adapters ON adapters.cycle_id = teachers.cycle_id"""
-# A policy goes on from its parent's weights; a reward model is trained afresh.
+# A policy is trained from its parent's weights, a reward model is not.
 _TAUGHT = """WITH RECURSIVE learnt (name) AS (
         SELECT adapter FROM taught WHERE rater_id = ?
         UNION SELECT adapters.name FROM learnt JOIN adapters
@@ -91,14 +90,14 @@ _TAUGHT = """WITH RECURSIVE learnt (name) AS (
 def erase(
     db: Database, conversations: Sequence[str], *, rater_id: str | None = None
 ) -> dict[str, int]:
-    """Delete conversations, and with `rater_id` that rater; return the rows deleted by table.
+    """Delete conversations, and with `rater_id` that rater; count the deleted rows by table.
 
     Which adapters learnt from whom, as far as the deleted rows tell, is noted for `taint`.
     """
     bound = _bound(conversations, rater_id)
     execute = db.conn.execute
     execute("PRAGMA defer_foreign_keys = ON")  # messages refer to candidates and to messages
-    for table, where in _EVENTS.items():  # the others who spoke of it
+    for table, where in _EVENTS.items():  # what others said about it must be derived again
         execute(
             "INSERT OR IGNORE INTO stale_prompts SELECT rater_id, prompt_hash"
             f" FROM {table} WHERE ({where}) AND prompt_hash IS NOT NULL",
@@ -111,8 +110,8 @@ def erase(
         bound,
     )
     wanted = _DERIVED | _SAID | (_OF_RATER if rater_id is not None else {})
-    # Taking words out of the index one by one takes twenty times as long as leaving marks that
-    # they are gone; compacting drops both.
+    # Removing words from the index one by one takes twenty times as long as only marking them as
+    # removed; compacting drops the words and the marks.
     _secure_delete(db, on=False)
     erased = {
         table: execute(f"DELETE FROM {table} WHERE {where}", bound).rowcount
@@ -125,25 +124,23 @@ def erase(
 
 
 def count(db: Database, conversations: Sequence[str]) -> dict[str, int]:
-    """How much of what was said `erase` would delete."""
+    """Count the rows of what people said that `erase` would delete."""
     bound = _bound(conversations, None)
-    return {
-        table: rows(db, f"SELECT count(*) AS found FROM {table} WHERE {where}", bound)[0]["found"]
-        for table, where in _SAID.items()
-    }
+    return {table: db.table(table).count_where(where, bound) for table, where in _SAID.items()}
 
 
 def taint(db: Database, rater_id: str) -> list[str]:
     """Mark the adapters that learnt, or may have learnt, from an erased rater; return their names.
 
-    Those that a cycle trained on the rater's comparisons or words, those that it may have trained
-    on the rater's demonstrations, thumbs or "both bad", and the policies that descend from any. An
-    adapter that was marked before keeps its time. What was noted of the rater is deleted.
+    These are the adapters that a cycle trained on the rater's comparisons or words, those that it
+    may have trained on the rater's demonstrations, thumbs or "both bad", and the policies that
+    descend from one of them. An adapter that was marked before keeps its time. What was noted about
+    the rater is deleted.
     """
     names = [row["name"] for row in rows(db, _TAUGHT, [rater_id])]
     sql = "UPDATE adapters SET tainted_at = coalesce(tainted_at, ?) WHERE name = ?"
     db.conn.executemany(sql, [(utc_now(), name) for name in names])
-    db.conn.execute("DELETE FROM taught WHERE rater_id = ?", [rater_id])
+    db.table("taught").delete_where("rater_id = ?", [rater_id])
     return names
 
 

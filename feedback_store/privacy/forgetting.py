@@ -1,10 +1,10 @@
-"""Forgetting a rater for good, and keeping nothing for longer than was promised.
+"""Forget a rater for good, and keep nothing for longer than was promised.
 
-Invariants: after `forget` no byte of what the rater wrote is left in the database's files, and what
-its caller's `clean` is to delete is deleted; a kill at any point leaves either nothing done or an
-unfinished note, from which the same call or `finish_forgetting` goes on to the same end. Who was
-forgotten stays known by a hash, so that no import brings them back. Copies made before (backups,
-weights) are beyond its reach: adapters are marked.
+Invariants: after `forget`, no byte of what the rater wrote is left in the database's files, and
+what the caller's `clean` has to delete is deleted. After a kill at any point, either nothing was
+done or a note says what to finish, by the same call or by `finish_forgetting`. A hash of the
+rater's id stays, so that no import brings them back. Copies made before (backups, weights) cannot
+be changed here; adapters are marked.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ MOST_DAYS = 36_500
 SWEPT_AT_ONCE = 500  # conversations in one write transaction, so that chats can write in between
 
 Clean = Callable[[str], Mapping[str, int]]
-"""Deletes what is kept outside the database of raters since a time; says how much of what."""
+"""Deletes what files outside the database have said of raters since a time; returns the counts."""
 
 # Imported conversations have the dates of their data set, and their raters that of the import.
 _EXPIRED = """SELECT conversations.id FROM conversations JOIN raters ON raters.id = rater_id
@@ -49,7 +49,7 @@ _COPIES = """SELECT action AS kind, detail ->> 'path' AS path, at FROM audit
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What forgetting a rater came to: rows by table, files by kind, and the marked adapters."""
+    """What was erased with a rater: rows by table, files by kind; and the adapters marked."""
 
     rows: dict[str, int]
     files: dict[str, int]
@@ -58,7 +58,7 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Who was forgotten, by the hash of the id, and when; unfinished if `done_at` is None."""
+    """Who was forgotten (the hash of the id) and when; it is unfinished if `done_at` is None."""
 
     rater: str
     begun_at: str
@@ -67,7 +67,7 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """An "export" or a "backup" that was written at a time to a path; it may be gone by now."""
+    """The kind ("export" or "backup"), path and time of a copy; it may be gone by now."""
 
     kind: str
     path: str
@@ -75,12 +75,12 @@ class Copy:
 
 
 def rater_hash(rater_id: str) -> str:
-    """What stays of the id of a rater who was forgotten."""
+    """The hash that is kept in place of a forgotten rater's id."""
     return hashlib.sha256(f"forgotten\n{rater_id}".encode()).hexdigest()
 
 
 def is_forgotten(db: Database, rater_id: str) -> bool:
-    """Whether a rater was forgotten, so that nothing they said before may come back."""
+    """Whether a rater was forgotten, so that nothing they said before may be imported again."""
     sql = "SELECT 1 FROM forgotten WHERE rater = ?"
     return first(db, sql, [rater_hash(rater_id)]) is not None
 
@@ -101,15 +101,15 @@ class Privacy:
     def forget(self, rater_id: str, *, clean: Clean = nothing_else) -> Erased:
         """Erase a rater: their conversations, their feedback, and what was derived from it.
 
-        Called again after an interruption it goes on, and gives the same result.
+        After an interruption, the same call finishes it with the same result.
 
         Args:
             rater_id: Whom to forget.
-            clean: Is called before and after the rows are gone, with the time of the rater's first
-                row, and deletes what other files say of them. It may be called more than once.
+            clean: Is called before and after the rows are deleted, with the time of the rater's
+                first row, and deletes what other files say of them. It may be called more often.
 
         Raises:
-            UnknownRecordError: There is no such rater, and none is half forgotten.
+            UnknownRecordError: There is no such rater, not even one half forgotten.
             CycleInProgressError: A cycle is reading what was said; nothing was erased.
             StoreUnavailableError: The rows are gone, but a reader still holds the old pages.
         """
@@ -118,38 +118,40 @@ class Privacy:
         return _finish(self._file, rater_hash(rater_id), clean)
 
     def finish_forgetting(self, *, clean: Clean = nothing_else) -> list[Erased]:
-        """Bring to an end what was interrupted."""
+        """Finish what was interrupted."""
         pending = [item.rater for item in self.forgotten() if item.done_at is None]
         return [_finish(self._file, rater, clean) for rater in pending]
 
     def forgotten(self) -> list[Forgotten]:
-        """All who were forgotten, in the order in which that was begun."""
-        sql = "SELECT rater, begun_at, done_at FROM forgotten ORDER BY begun_at, rater"
+        """All who were forgotten, the first one first."""
         with self._file.read() as db:
-            return [Forgotten(**row) for row in rows(db, sql)]
+            found = db.table("forgotten").rows_where(
+                select="rater, begun_at, done_at", order_by="begun_at, rater"
+            )
+            return [Forgotten(**row) for row in found]
 
     def raters_forgotten_in(self, other: Collection[Forgotten]) -> list[str]:
-        """The raters of this store, such as a restored one, whom another has forgotten since."""
+        """The raters of this store, a restored one perhaps, whom another store has forgotten."""
         hashes = {item.rater for item in other}
         with self._file.read() as db:
-            known = [row["id"] for row in rows(db, "SELECT id FROM raters ORDER BY id")]
+            known = [row["id"] for row in db.table("raters").rows_where(select="id", order_by="id")]
         return [rater_id for rater_id in known if rater_hash(rater_id) in hashes]
 
     def note_backup(self, path: str) -> None:
-        """Note that a backup is about to be written, so that those who must know can be told."""
+        """Note that a backup is about to be written, so that `forget` can name it later."""
         with self._file.write() as db:
             audit(db, "backup", path=path)
 
     def copies(self) -> list[Copy]:
-        """Every export and backup that was ever noted with its path, oldest first."""
+        """Every export and backup that was ever noted, oldest first."""
         with self._file.read() as db:
             return [Copy(**row) for row in rows(db, _COPIES)]
 
     def sweep(self, *, older_than_days: float, dry_run: bool = False) -> dict[str, int]:
-        """Delete the conversations whose last message is older, with all that was said of them.
+        """Delete the conversations whose last message is older, with all that was said about them.
 
-        One that was imported is as old as the import that brought its rater, if that was later.
-        Calling it again deletes nothing more. With `dry_run` it only counts.
+        An imported one is as old as the import of its rater, if that was later. With `dry_run` rows
+        are only counted.
 
         Returns:
             How many rows of each kind were, or would be, deleted.
@@ -184,7 +186,7 @@ def compact(file: SQLiteFile) -> None:
 def empty_log(file: SQLiteFile) -> None:
     """Fold the write-ahead log into the file, and leave nothing in it.
 
-    A reader in another process is waited for outside the lock, so that others can go on writing.
+    A reader in another process may delay it. The wait is outside the lock, so others can write.
     """
     for _ in range(_TRIES):
         with file.maintenance() as db:
@@ -204,16 +206,16 @@ def empty_log(file: SQLiteFile) -> None:
 
 
 def _finish(file: SQLiteFile, rater: str, clean: Clean) -> Erased:
-    """Every step may be repeated; the last one says that all are done."""
+    """Every step may be repeated; the last one notes that all are done."""
     since = _note_of(file, rater)["since"]
     files = Counter(clean(since))
-    with file.write(alone=True) as db:
+    with file.write() as db:
         _erase_rater(db, rater)
     derivation.refresh(file)
     compact(file)
-    files.update(clean(since))  # what a reader of the old rows wrote meanwhile
+    files.update(clean(since))  # a reader of the old rows may have written a file meanwhile
     with file.write() as db:
-        db.execute("UPDATE forgotten SET done_at = ? WHERE rater = ?", [utc_now(), rater])
+        db.table("forgotten").update(rater, {"done_at": utc_now()})
     empty_log(file)
     note = _note_of(file, rater)
     return Erased(json.loads(note["rows"]), dict(files), tuple(json.loads(note["adapters"])))
@@ -225,7 +227,7 @@ def _note_of(file: SQLiteFile, rater: str) -> Row:
 
 
 def _sweep_some(file: SQLiteFile, before: str) -> dict[str, int]:
-    with file.write(alone=True) as db:
+    with file.write() as db:
         _refuse_during_a_cycle(db)
         conversations = _expired(db, before, limit=SWEPT_AT_ONCE)
         if not conversations:
@@ -236,7 +238,7 @@ def _sweep_some(file: SQLiteFile, before: str) -> dict[str, int]:
 
 
 def _intend(db: Database, rater_id: str) -> None:
-    """Note whom to forget, before anything is deleted; one who came back is forgotten again."""
+    """Note whom to forget before anything is deleted; a rater who came back is forgotten again."""
     rater, known = rater_hash(rater_id), first(db, "SELECT * FROM raters WHERE id = ?", [rater_id])
     pending = "SELECT 1 FROM forgotten WHERE rater = ? AND done_at IS NULL"
     if known is None:
@@ -253,19 +255,17 @@ def _intend(db: Database, rater_id: str) -> None:
 
 
 def _erase_rater(db: Database, rater: str) -> None:
-    """Delete the rows of a rater, mark the adapters, and note both, unless that was done before."""
+    """Delete a rater's rows, mark the adapters and note both, unless that was done before."""
     rater_id = require(db, "forgotten", rater, key="rater")["rater_id"]
     if rater_id is None:
         return
     _refuse_during_a_cycle(db)
-    found = rows(db, "SELECT id FROM conversations WHERE rater_id = ?", [rater_id])
+    found = db.table("conversations").rows_where("rater_id = ?", [rater_id], select="id")
     conversations = [row["id"] for row in found]
     erased = erase(db, conversations, rater_id=rater_id)
     adapters = taint(db, rater_id)
-    db.execute(
-        'UPDATE forgotten SET rater_id = NULL, "rows" = ?, adapters = ? WHERE rater = ?',
-        [json.dumps(erased), json.dumps(adapters), rater],
-    )
+    note = {"rater_id": None, "rows": json.dumps(erased), "adapters": json.dumps(adapters)}
+    db.table("forgotten").update(rater, note)
     audit(db, "forget", adapters=adapters, **erased)
 
 
@@ -282,7 +282,7 @@ def _expired(db: Database, before: str, *, limit: int) -> list[str]:
 
 
 def _days_ago(days: float) -> str:
-    """That time, as the store writes times."""
+    """The time so many days ago, as the store writes times."""
     if not 0 < days <= MOST_DAYS:
         raise InvalidFeedbackError(
             f"the days to keep cannot be {days!r}; use more than 0, and at most {MOST_DAYS}."

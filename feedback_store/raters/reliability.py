@@ -1,32 +1,25 @@
 """How far a rater's word can be relied on, and who is to be quarantined: pure functions.
 
-A rater says what is right with probability q. What is known of q: a prior, gold questions, and
-where others judged the same two texts, how likely each verdict is right by theirs alone. q is 1/2
-for a coin and below it for someone who says the opposite of what they find. Invariants: nobody who
-shares nothing with others and took no test is doubted; a few judgements move a rater little;
-results do not depend on the order of raters or judgements. The others' skills come from Dawid and
-Skene's model as crowd-kit fits it (its Noisy Bradley-Terry would fit preferences better, but
-version 1.4.2 climbs along a wrong gradient of skills and biases). crowd-kit has no prior, so it is
-given as judgements of made-up tasks with known answers, to which the gold questions are added.
+A rater says what is right with some probability: 1/2 for a coin, less for someone who says the
+opposite of what they find. What is known of it is counted as judgements right and wrong: a prior,
+gold questions, and judgements of what others judged, too, by `right_and_wrong`. Invariants: nobody
+who shares nothing with others and took no test is doubted; a few judgements move a rater little;
+results do not depend on the order of raters or judgements.
 """
 
+import math
 import statistics
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from crowdkit.aggregation.classification.dawid_skene import DawidSkene
-from scipy.special import expit, logit
-from scipy.stats import binomtest
 
 from feedback_store.raters.agreement import (
     Array,
     PairVote,
-    VoteArrays,
-    opposing_camp,
+    right_and_wrong,
     shares_agreeing,
+    vote_arrays,
 )
 from feedback_store.raters.behaviour import MOST_VOTES, WITHIN_S, Behaviour
 
@@ -40,11 +33,10 @@ class QualitySettings:
         cases, so each was right in about 84%; visitors are no trained labelers, hence 70%.
     """
 
-    prior_right: float = 7.0  # the prior of q is Beta(right, wrong): as if so many were seen
+    prior_right: float = 7.0  # the prior is Beta(right, wrong): as if so many were seen
     prior_wrong: float = 3.0
-    consensus_at_best: float = 0.95  # others are never believed more than this
     fewest_shared: int = 10  # judgements shared with others, before they can speak against one
-    contrary: float = 0.95  # quarantine if q < 1/2 is so probable
+    contrary: float = 0.95  # quarantine if it is so probable that one is right less than half
     fewest_gold: int = 10
     gold_share: float = 0.6  # quarantine below it
     one_side: float = 0.9  # quarantine at or above it on one side, if that is no accident ...
@@ -85,59 +77,55 @@ def assess(
 
     Args:
         evidence: Each rater once.
-        judgements: Of these raters, at most one each of a subject.
+        judgements: Of these raters, at most one each of a subject; ties say nothing of skill.
         settings: The defaults if None.
     """
-    settings = settings or QualitySettings()
-    votes = VoteArrays(judgements)
-    reasons = {e.rater_id: _behaviour(e, evidence, settings) for e in evidence}
-    heard = {e.rater_id for e in evidence if not (e.quarantined or reasons[e.rater_id])}
-    camp = opposing_camp(votes.of(heard))
-    for rater in camp:
-        reasons[rater] = f"one of {len(camp)} who agree with each other and contradict the rest"
-    right = _probabilities(votes, _skills(votes.of(heard - camp), evidence, settings), settings)
-    agreeing = shares_agreeing(votes)
-    reports = []
-    for e in sorted(evidence):
-        others = right.get(e.rater_id, np.empty(0))
-        report = _report(e, others, agreeing.get(e.rater_id), reasons[e.rater_id], settings)
-        reports.append(replace(report, notes=_notes(e, evidence, settings)))
-    return reports
+    if not evidence:
+        return []
+    s, evidence = settings or QualitySettings(), sorted(evidence)
+    usual, alarm = usual_left(evidence), s.false_alarms / len(evidence)
+    found = [list(_findings(e, usual, alarm, s)) for e in evidence]
+    reasons = [next((words for held, words in each if held), None) for each in found]
+    # Whoever is out for what they did by themselves is measured, but measures nobody.
+    heard = np.array([not (e.quarantined or why) for e, why in zip(evidence, reasons, strict=True)])
+    right = [s.prior_right + e.gold_right for e in evidence]
+    wrong = [s.prior_wrong + e.gold_total - e.gold_right for e in evidence]
+    decided = [vote for vote in judgements if vote.verdict]
+    votes = vote_arrays(decided, [e.rater_id for e in evidence])
+    agreeing = shares_agreeing(votes, len(evidence))
+    shared = np.bincount(votes.who, votes.met(heard), len(evidence)).astype(int).tolist()
+    counts = right_and_wrong(votes, np.column_stack([right, wrong]), heard)
+    return [
+        RaterReport(
+            rater_id=e.rater_id,
+            votes=e.votes,
+            shared=shared[i],
+            agreement=agreeing[i],
+            gold_right=e.gold_right,
+            gold_total=e.gold_total,
+            left_share=e.left / e.sided if e.sided else None,
+            fast_share=e.fast / e.timed if e.timed else None,
+            reliability=_reliability(counts[i], e, s),
+            quarantine=reasons[i] or _contrariness(counts[i], shared[i], s),
+            notes=tuple(words for held, words in found[i] if not held),
+        )
+        for i, e in enumerate(evidence)
+    ]
 
 
-def _report(
-    e: Behaviour,
-    others: Array,
-    agreement: float | None,
-    reason: str | None,
-    settings: QualitySettings,
-) -> RaterReport:
-    """What is known of one rater.
-
-    Args:
-        e: What they did.
-        others: How probably each shared verdict is right by the others'. (shared,)
-        agreement: The share of meetings with others that agree.
-        reason: Why they are to be quarantined whatever the others say.
-        settings: Where the limits are.
-    """
-    mean, contrary = _posterior(others, _known(e, settings))
-    return RaterReport(
-        rater_id=e.rater_id,
-        votes=e.votes,
-        shared=len(others),
-        agreement=agreement,
-        gold_right=e.gold_right,
-        gold_total=e.gold_total,
-        left_share=e.left / e.sided if e.sided else None,
-        fast_share=e.fast / e.timed if e.timed else None,
-        reliability=_reliability(mean, e, settings),
-        quarantine=reason or _contrariness(len(others), contrary, settings),
-    )
+def _reliability(counts: Array, e: Behaviour, s: QualitySettings) -> float:
+    """1 for whoever is right as often as expected, 0 for a coin or worse; fast choices count 0."""
+    expected = s.prior_right / (s.prior_right + s.prior_wrong)
+    skill = (float(counts[0] / counts.sum()) - 0.5) / (expected - 0.5)
+    read = 1 - e.fast / (e.timed + s.prior_wrong)
+    return round(min(1.0, max(0.0, skill)) * read, 4)
 
 
-def _contrariness(shared: int, contrary: float, settings: QualitySettings) -> str | None:
-    if shared < settings.fewest_shared or contrary <= settings.contrary:
+def _contrariness(counts: Array, shared: int, s: QualitySettings) -> str | None:
+    """Why a rater is quarantined for what the others say, if Beta(right, wrong) is below 1/2."""
+    # P(Beta(a, b) < 1/2) is the chance of a heads or more when a + b - 1 coins are tossed.
+    contrary = _at_least(round(counts[0]), round(counts.sum()) - 1, 0.5)
+    if shared < s.fewest_shared or contrary <= s.contrary:
         return None
     return (
         f"contradicts the others on {shared} shared judgements "
@@ -145,63 +133,39 @@ def _contrariness(shared: int, contrary: float, settings: QualitySettings) -> st
     )
 
 
-def _reliability(mean: float, e: Behaviour, settings: QualitySettings) -> float:
-    """1 for whoever is right as often as expected, 0 for a coin or worse; fast choices count 0."""
-    expected = settings.prior_right / (settings.prior_right + settings.prior_wrong)
-    skill = (mean - 0.5) / (expected - 0.5)
-    read = 1 - e.fast / (e.timed + settings.prior_wrong)
-    return round(min(1.0, max(0.0, skill)) * read, 4)
+def _findings(
+    e: Behaviour, usual: float, alarm: float, s: QualitySettings
+) -> Iterator[tuple[bool, str]]:
+    """What a rater did by themselves: whether they are to be quarantined for it, and in words.
 
+    The rest is no accident either, but may be honest, a habit or an upload: the comparisons stay.
 
-# -- what a rater does by themselves ---------------------------------------------------------------
-
-
-def _behaviour(e: Behaviour, all_of: Sequence[Behaviour], settings: QualitySettings) -> str | None:
-    """Why a rater is to be quarantined whatever the others say."""
-    if e.gold_total >= settings.fewest_gold and e.gold_right / e.gold_total < settings.gold_share:
-        return f"right in only {e.gold_right} of {e.gold_total} gold questions"
-    alarm = settings.false_alarms / len(all_of)
-    side = max(e.left, e.sided - e.left)
-    if (
-        e.sided
-        and side / e.sided >= settings.one_side
-        and _p_of_side(e, usual_left(all_of)) < alarm
-    ):
-        return f"chose the {_side(e)} side in {side} of {e.sided} choices"
-    if e.timed and binomtest(e.fast, e.timed, 0.5, alternative="greater").pvalue < alarm:
-        return f"made {e.fast} of {e.timed} choices too fast to have read the replies"
-    return _mechanical(e, settings)
-
-
-def _mechanical(e: Behaviour, settings: QualitySettings) -> str | None:
-    """What nobody does again and again who reads: one text for everything, too many votes."""
-    if e.copies >= settings.fewest_copies and e.copies >= settings.copied_share * e.written:
-        return _copying(e)
-    return _hurrying(e) if e.bursts >= settings.fewest_bursts else None
-
-
-def _copying(e: Behaviour) -> str:
-    return f"wrote the same answer to {e.copies} of {e.written} different prompts"
-
-
-def _hurrying(e: Behaviour) -> str:
-    often = "" if e.bursts == 1 else f" on {e.bursts} occasions"
-    return f"gave more than {MOST_VOTES} votes within {WITHIN_S:g} seconds{often}"
-
-
-def _notes(e: Behaviour, all_of: Sequence[Behaviour], settings: QualitySettings) -> tuple[str, ...]:
-    """What is no accident but may be honest, a habit or an upload: the comparisons stay."""
-    notes = []
-    bias = float(logit((e.left + 0.5) / (e.sided + 1)) - logit(usual_left(all_of)))
-    alarm = settings.false_alarms / len(all_of)
-    if abs(bias) > settings.position_bias and _p_of_side(e, usual_left(all_of)) < alarm:
-        notes.append(f"prefers the {_side(e)} side: position bias {bias:+.2f} in log-odds")
-    share = e.copies / e.written if e.copies >= settings.fewest_copies else 0.0
-    if settings.noted_copied_share < share < settings.copied_share:
-        notes.append(_copying(e))
-    if 0 < e.bursts < settings.fewest_bursts:
-        notes.append(_hurrying(e))
-    return tuple(notes)
+    Args:
+        e: What the rater did.
+        usual: The left side's share of everybody's choices.
+        alarm: Only what chance does more rarely counts.
+        s: Where the limits are.
+    """
+    if e.gold_total >= s.fewest_gold and e.gold_right / e.gold_total < s.gold_share:
+        yield True, f"right in only {e.gold_right} of {e.gold_total} gold questions"
+    left = e.left > usual * e.sided
+    side, often = ("left", e.left) if left else ("right", e.sided - e.left)
+    if 2 * _at_least(often, e.sided, usual if left else 1 - usual) < alarm:
+        if often / e.sided >= s.one_side:
+            yield True, f"chose the {side} side in {often} of {e.sided} choices"
+        bias = _log_odds((e.left + 0.5) / (e.sided + 1)) - _log_odds(usual)
+        if abs(bias) > s.position_bias:
+            yield False, f"prefers the {side} side: position bias {bias:+.2f} in log-odds"
+    if e.timed and _at_least(e.fast, e.timed, 0.5) < alarm:
+        yield True, f"made {e.fast} of {e.timed} choices too fast to have read the replies"
+    share = e.copies / e.written if e.copies >= s.fewest_copies else 0.0
+    if share > s.noted_copied_share:
+        words = f"wrote the same answer to {e.copies} of {e.written} different prompts"
+        yield share >= s.copied_share, words
+    if e.bursts:
+        times = f" on {e.bursts} occasions" if e.bursts > 1 else ""
+        words = f"gave more than {MOST_VOTES} votes within {WITHIN_S:g} seconds{times}"
+        yield e.bursts >= s.fewest_bursts, words
 
 
 def usual_left(all_of: Sequence[Behaviour]) -> float:
@@ -210,92 +174,15 @@ def usual_left(all_of: Sequence[Behaviour]) -> float:
     return min(0.8, max(0.2, statistics.median(shares))) if len(shares) >= 3 else 0.5
 
 
-def _p_of_side(e: Behaviour, usual: float) -> float:
-    return float(binomtest(e.left, e.sided, usual).pvalue) if e.sided else 1.0
+def _log_odds(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
-def _side(e: Behaviour) -> str:
-    return "left" if 2 * e.left > e.sided else "right"
+def _at_least(k: int, n: int, p: float) -> float:
+    """The chance of `k` or more of `n`, each of chance `p`."""
 
+    def chance(i: int) -> float:
+        ways = math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1)
+        return math.exp(ways + i * math.log(p) + (n - i) * math.log(1 - p))
 
-# -- what the others say ---------------------------------------------------------------------------
-
-
-def _known(e: Behaviour, settings: QualitySettings) -> tuple[float, float]:
-    """Judgements right and wrong by the prior and the gold questions."""
-    wrong = e.gold_total - e.gold_right
-    return settings.prior_right + e.gold_right, settings.prior_wrong + wrong
-
-
-def _skills(
-    votes: VoteArrays, evidence: Iterable[Behaviour], settings: QualitySettings
-) -> dict[str, float]:
-    """The probability that a rater is right, for those whose votes these are.
-
-    Every judgement is entered both ways round, so that neither label means anything by itself.
-
-    Source:
-        Dawid and Skene 1979, https://doi.org/10.2307/2346806.
-    """
-    if not votes.raters:
-        return {}
-    known = {e.rater_id: _known(e, settings) for e in evidence}
-    # Whoever judges alone would be right by definition, and the more so the more they judge alone.
-    met = np.bincount(votes.what)[votes.what] > 1
-    tasks = zip(votes.what[met].tolist(), votes.who[met].tolist(), votes.verdict[met], strict=True)
-    rows = [(f"task {task}", votes.raters[who], verdict) for task, who, verdict in tasks]
-    for rater in votes.raters:
-        for verdict, count in zip((1.0, -1.0), known[rater], strict=True):
-            rows += [(f"known {i} {verdict}", rater, verdict) for i in range(round(count))]
-    rows += [(f"mirrored {task}", rater, -verdict) for task, rater, verdict in rows]
-    data = pd.DataFrame(rows, columns=["task", "worker", "label"])
-    answers = {task: 1.0 for task in data.task if task.startswith("known")}
-    answers |= {task: -1.0 for task in data.task if task.startswith("mirrored known")}
-    with warnings.catch_warnings():  # crowd-kit 1.4.2 speaks to pandas as one did before pandas 3
-        warnings.simplefilter("ignore", DeprecationWarning)
-        fitted = DawidSkene(tol=1e-4).fit(data, true_labels=pd.Series(answers))
-    errors = fitted.errors_
-    assert errors is not None
-    return {rater: float(errors.loc[(rater, 1.0), 1.0]) for rater in votes.raters}
-
-
-def _probabilities(
-    votes: VoteArrays, skills: Mapping[str, float], settings: QualitySettings
-) -> dict[str, Array]:
-    """How probably each verdict is right by the other raters' verdicts, by rater.
-
-    A subject that no other skilled rater judged is left out.
-    """
-    if not votes.raters:
-        return {}
-    skilled = np.array([rater in skills for rater in votes.raters])
-    # Someone contrary is not believed the other way round: a vote against is not a vote for.
-    weight = np.array([max(0.0, float(logit(skills.get(r, 0.5)))) for r in votes.raters])
-    own = votes.verdict * weight[votes.who]
-    odds = np.bincount(votes.what, own)[votes.what] - own  # log-odds of the first text, by others
-    others = np.bincount(votes.what, skilled[votes.who])[votes.what] - skilled[votes.who]
-    right = np.clip(
-        expit(votes.verdict * odds), 1 - settings.consensus_at_best, settings.consensus_at_best
-    )
-    met = others > 0
-    found: dict[str, list[float]] = {}
-    for who, probability in zip(votes.who[met], right[met], strict=True):
-        found.setdefault(votes.raters[who], []).append(probability)
-    return {rater: np.array(probabilities) for rater, probabilities in found.items()}
-
-
-_Q = (np.arange(200) + 0.5) / 200  # (grid,)
-
-
-def _posterior(right: Array, known: tuple[float, float]) -> tuple[float, float]:
-    """Mean of q, and the probability that it is below 1/2.
-
-    Args:
-        right: The probability that each shared verdict is right, by the others'. (shared,)
-        known: Judgements right and wrong by the prior and the gold questions.
-    """
-    log_density = (known[0] - 1) * np.log(_Q) + (known[1] - 1) * np.log(1 - _Q)
-    log_density += np.log(np.outer(_Q, right) + np.outer(1 - _Q, 1 - right)).sum(axis=1)
-    density = np.exp(log_density - log_density.max())
-    density /= density.sum()
-    return float(density @ _Q), float(density[_Q < 0.5].sum())
+    return math.fsum(map(chance, range(k, n + 1)))

@@ -12,7 +12,6 @@ their own decision.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from sqlite_utils import Database
 
@@ -20,6 +19,7 @@ from feedback_store.comparisons import refresh as derivation
 from feedback_store.errors import ConflictError, InvalidFeedbackError
 from feedback_store.feedback.events import CONSENTED
 from feedback_store.feedback.messages import audit
+from feedback_store.raters.agreement import Agreement, PairVote, agreement, judgement
 from feedback_store.raters.behaviour import (
     ASSESSED,
     NO_GOLD,
@@ -29,14 +29,11 @@ from feedback_store.raters.behaviour import (
     releases,
 )
 from feedback_store.raters.caps import RaterFacts, cap_factors
+from feedback_store.raters.reliability import RaterReport, assess
 from feedback_store.records import Rater
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.rows import Row, require, rows, stream, to_record
-
-if TYPE_CHECKING:  # numpy, scipy and pandas are loaded when raters are assessed, and not before
-    from feedback_store.raters.agreement import Agreement, PairVote
-    from feedback_store.raters.reliability import RaterReport
 
 # Summed within each table first, along an index that holds nothing else.
 _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight) AS weight,
@@ -113,18 +110,14 @@ class Raters:
             for row in known
         ]
 
-    def agreement(self) -> "Agreement":
+    def agreement(self) -> Agreement:
         """How far raters agree where several judged the same two responses to the same prompt."""
-        from feedback_store.raters.agreement import agreement
-
         derivation.refresh(self._file)
         with self._file.long_read() as db:
             return agreement(_judgements(db))
 
-    def assess_raters(self, *, by: str = "assessment") -> "list[RaterReport]":
+    def assess_raters(self, *, by: str = "assessment") -> list[RaterReport]:
         """Measure every rater anew, quarantine whom the rules name, and say what was found."""
-        from feedback_store.raters.reliability import assess
-
         derivation.refresh(self._file)
         with self._file.long_read() as db:
             released = releases(db)
@@ -184,16 +177,14 @@ def _standing(
     )
 
 
-def _judgements(db: Database) -> "list[PairVote]":
-    from feedback_store.raters.agreement import judgement
-
+def _judgements(db: Database) -> list[PairVote]:
     return [
         judgement(row["rater_id"], row["prompt_hash"], (row["a"], row["b"]), row["label"])
         for row in stream(db, _JUDGED)
     ]
 
 
-def _apply(db: Database, report: "RaterReport", by: str) -> None:
+def _apply(db: Database, report: RaterReport, by: str) -> None:
     before = require(db, "raters", report.rater_id)
     if before["reliability"] != report.reliability:
         sql = "UPDATE raters SET reliability = ? WHERE id = ?"

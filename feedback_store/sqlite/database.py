@@ -1,10 +1,10 @@
 """The one way to SQLite: open, migrate, and run reads and writes as transactions.
 
-Invariants: every write is part of one `BEGIN IMMEDIATE` transaction through `SQLiteFile.write`;
-every read sees one snapshot through `SQLiteFile.read`; each commit is flushed to disk before it is
+Invariants: every write is part of a `BEGIN IMMEDIATE` transaction, by `SQLiteFile.write` or `run`;
+every read sees one snapshot, by `SQLiteFile.read`; each commit is flushed to disk before it is
 acknowledged (WAL with synchronous=FULL). One writing and one reading connection serve all threads
-of a process, so that readers never wait for a write or for another process; how writers take turns
-and share commits is in `group_commit`. No SQL about feedback lives here.
+of a process, so readers never wait for a write or for another process. How writers take turns is in
+`group_commit`. There is no SQL about feedback here.
 """
 
 import contextlib
@@ -25,7 +25,6 @@ from feedback_store.errors import (
     StoreOpenError,
     StoreUnavailableError,
 )
-from feedback_store.sqlite.door import Door
 from feedback_store.sqlite.group_commit import GroupCommit, Result
 from feedback_store.sqlite.migrations import APPLICATION_ID, MIGRATIONS, known_migrations
 
@@ -53,8 +52,7 @@ class SQLiteFile:
         self._reader_lock = threading.Lock()
         self._writer = self._open()
         self._reader = self.connect(read_only=True)
-        self._door = Door(self._lock_path)
-        self._group = GroupCommit(self._writer, self._door, patience_s=BUSY_TIMEOUT_MS / 1000)
+        self._group = GroupCommit(self._writer, self._lock_path, patience_s=BUSY_TIMEOUT_MS / 1000)
 
     def connect(self, *, read_only: bool = False) -> Database:
         """Open one more connection with the settings that all of them share."""
@@ -73,22 +71,18 @@ class SQLiteFile:
         return db
 
     @contextlib.contextmanager
-    def write(self, *, alone: bool = False) -> Iterator[Database]:
+    def write(self) -> Iterator[Database]:
         """Run a block as one transaction; inside another one, as part of it.
 
-        When this returns, the block is on disk. Blocks of several threads may share one commit.
-
-        Args:
-            alone: Share it with nobody: for blocks of more than a few milliseconds, which others
-                would have to wait for, and for those that defer foreign keys.
+        When this returns, the block is on disk. The block must not wait for a thread that writes.
         """
-        with translated(self.path), self._group.transaction(alone=alone) as db:
+        with translated(self.path), self._group.transaction() as db:
             yield db
 
     def run(self, work: Callable[[Database], Result]) -> Result:
-        """Like `write` round `work`, but faster where many write: any of them may do it for all.
+        """Like `write` round `work`, but threads that do so at the same moment share one commit.
 
-        It must be short, and must not wait for another thread.
+        Work must be short, and must not wait for a thread that writes: any of these may do it.
         """
         with translated(self.path):
             return self._group.run(work)
@@ -104,7 +98,7 @@ class SQLiteFile:
 
     @contextlib.contextmanager
     def long_read(self) -> Iterator[Database]:
-        """Like `read`, on a connection of its own: for streaming without holding others up."""
+        """Like `read`, on a connection of its own: others need not wait while rows are streamed."""
         connecting = contextlib.closing(self.connect(read_only=True))
         with translated(self.path), connecting as db, _snapshot(db):
             yield db
@@ -116,11 +110,11 @@ class SQLiteFile:
             yield db
 
     def close(self) -> None:
-        """Close both connections; the last one out folds the WAL into the file."""
+        """Close both connections; the last process to do so folds the log into the file."""
         with self.maintenance():
             self._reader.close()
             self._writer.close()
-            self._door.close()
+            self._group.close()
 
     @property
     def _lock_path(self) -> str:
@@ -133,7 +127,7 @@ class SQLiteFile:
                 return self._migrated()
         except Timeout as exc:
             raise StoreOpenError(
-                f"{self.path} is being migrated by another process for over "
+                f"another process has been migrating {self.path} for over "
                 f"{MIGRATION_TIMEOUT_S} s; wait until it has finished, then try again."
             ) from exc
         except StoreOpenError:
@@ -186,7 +180,7 @@ def _settings(read_only: bool) -> dict[str, int]:
 
 
 def settings_of(db: Database) -> dict[str, Any]:
-    """What a connection says of its own settings, by the names of the pragmas."""
+    """The settings of a connection, by the names of the pragmas."""
     names = (*_SETTINGS, "busy_timeout", "query_only", "journal_mode")
     return {name: (db.execute(f"PRAGMA {name}").fetchone() or [None])[0] for name in names}
 
@@ -203,7 +197,7 @@ def _check_settings(db: Database, path: Path, wanted: Mapping[str, int]) -> None
 
 
 def _check_file(db: Database, path: Path) -> None:
-    """Refuse a file that is somebody else's or newer than this program, before writing to it."""
+    """Refuse another program's file, or one of a newer version, before anything is written."""
     tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not tables:
         return

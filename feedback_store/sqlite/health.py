@@ -1,6 +1,6 @@
-"""Is a store sound? What is damaged, and what an operator should know of its state.
+"""Checks of a store: what is damaged, and what an operator should know about it.
 
-Only reads. Damage is what no sequence of complete writes can lead to: broken pages, references to
+Nothing is written. Damage is what complete writes cannot lead to: broken pages, references to
 nothing, candidates without their replies, comparisons without their texts.
 """
 
@@ -11,7 +11,7 @@ from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite
 
 from feedback_store.sqlite.database import SQLiteFile, settings_of
 from feedback_store.sqlite.migrations import MIGRATIONS
-from feedback_store.sqlite.rows import rows, scalar
+from feedback_store.sqlite.rows import rows
 
 _IS_MESSAGE = "EXISTS (SELECT 1 FROM messages WHERE messages.id = {0})"
 _IS_TEXT = (
@@ -40,7 +40,7 @@ class Health:
             return damage_of(db)
 
     def condition(self) -> dict[str, Any]:
-        """What an operator should know of the database.
+        """What an operator should know about the database.
 
         Returns:
             `sqlite` (version of the library), `schema` (the last migration), `settings` (pragmas of
@@ -49,7 +49,7 @@ class Health:
         """
         with self._file.read() as db:
             schema = max(migration.name for migration in MIGRATIONS.applied(db))
-            stale = scalar(db, "SELECT count(*) FROM stale_prompts")
+            stale = db.table("stale_prompts").count
         with self._file.maintenance() as db:
             settings = settings_of(db)
         wal = self._file.path.with_name(f"{self._file.path.name}-wal")

@@ -237,7 +237,27 @@ def _taught(db: Database) -> None:
     )
 
 
-@MIGRATIONS(name="0007_replies_by_path")
+@MIGRATIONS(name="0007_used_as")
+def _used_as(db: Database) -> None:
+    # How a cycle used a comparison: a fact, while the split of a comparison is derived.
+    db.execute(
+        "ALTER TABLE cycle_comparisons ADD COLUMN used_as TEXT NOT NULL DEFAULT 'train'"
+        " CHECK (used_as IN ('train', 'held_out', 'held_out_raters'))"
+    )
+    db.execute(
+        "UPDATE cycle_comparisons SET used_as ="
+        " (SELECT split FROM comparisons WHERE id = comparison_id)"
+    )
+    # Until now cycles noted all that they read, but used no vote of a held-out rater; and nothing
+    # lasts of a cycle that was refused, or that failed before it had made an adapter.
+    db.execute(
+        "DELETE FROM cycle_comparisons WHERE used_as = 'held_out_raters' OR cycle_id IN ("
+        " SELECT id FROM cycles WHERE state IN ('refused', 'failed')"
+        " AND NOT EXISTS (SELECT 1 FROM adapters WHERE adapters.cycle_id = cycles.id))"
+    )
+
+
+@MIGRATIONS(name="0008_replies_by_path")
 def _replies_by_path(db: Database) -> None:
     # A client of the API sends the whole dialogue with every turn: this finds where it goes on.
     db.execute("CREATE INDEX messages_of_path ON messages (path_hash) WHERE adapter IS NOT NULL")

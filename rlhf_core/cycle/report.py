@@ -14,14 +14,14 @@ from rlhf_core.gate.evaluation import Accuracy, Evaluation, statistics_dict
 
 
 def flat_metrics(
-    reward: Accuracy, judge: Accuracy, evaluation: Evaluation | None
+    reward: Accuracy, held_out_reward: Accuracy, evaluation: Evaluation | None
 ) -> dict[str, float]:
     """Every measurement of a cycle under one name each."""
     metrics = {
         "reward_accuracy": reward.value,
         "reward_accuracy_low": reward.low,
-        "judge_accuracy": judge.value,
-        "judge_accuracy_low": judge.low,
+        "judge_accuracy": held_out_reward.value,  # the names since 0.1.0
+        "judge_accuracy_low": held_out_reward.low,
     }
     if evaluation:
         metrics |= {

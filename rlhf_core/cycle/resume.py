@@ -51,7 +51,7 @@ def take_over(
     served: str,
     usable: Callable[[], Collection[str]],
 ) -> T | None:
-    """Move the folder of a cycle that died to one that goes on with it.
+    """Move the folder of a cycle that died to the one that resumes it.
 
     Args:
         died: The directory of the cycle that died.
@@ -62,7 +62,7 @@ def take_over(
         usable: Gives the ids of all that may be learnt from now.
 
     Returns:
-        The snapshot; ``None`` if there is nothing to go on with.
+        The snapshot; ``None`` if there is nothing to resume.
     """
     try:
         found = json.loads((died / FOLDER / EVIDENCE).read_text())
@@ -88,7 +88,7 @@ def metrics_of(cycle: Path) -> list[dict[str, Any]]:
 
 
 def clear(cycles: Path, *, but: Path | None = None) -> int:
-    """Delete what cycles left to be gone on with, but one's; returns of how many cycles."""
+    """Delete what cycles left to be resumed, except one's; returns of how many cycles."""
     folders = [f for f in cycles.glob(f"*/{FOLDER}") if but is None or f.parent != but]
     for folder in folders:
         shutil.rmtree(folder)

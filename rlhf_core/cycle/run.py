@@ -1,9 +1,10 @@
-"""One cycle: snapshot -> SFT -> reward model -> PPO -> evaluate -> publish or reject.
+"""One cycle: snapshot -> SFT -> reward models -> PPO -> evaluate -> publish or reject.
 
-A process of its own, and the only part of the core that knows the store. Invariants: votes on
-held-out prompts train nothing but the gate's judge; the served adapter changes only in the last
-step, by one row, after the new adapter is complete on disk; whatever fails before that leaves
-serving as it was; a cycle that died is gone on with by the next one, and ends as it would have.
+A cycle is a process of its own, and the only part of the core that knows the store. Invariants:
+votes on held-out prompts train nothing but the held-out reward model, and votes of held-out raters
+train nothing at all. The served adapter changes only in the last step, by one row, after the new
+adapter is complete on disk; whatever fails before that leaves serving as it was. The next cycle
+resumes a cycle that died, and ends as that one would have ended.
 
 Started in several processes, the first runs the cycle and the others help it to train. What is
 learnt from is in `snapshot`, the stages between in `stages`.
@@ -22,14 +23,10 @@ from rlhf_core.config import CycleSettings
 from rlhf_core.cycle.report import flat_metrics, write_report
 from rlhf_core.cycle.resume import FOLDER, clear, keep_evidence, metrics_of, take_over
 from rlhf_core.cycle.snapshot import Snapshot, take_snapshot
-from rlhf_core.cycle.stages import (
-    Progress,
-    Run,
-    compare_with_served,
-    train_stages,
-)
+from rlhf_core.cycle.stages import Progress, Run, compare_with_served, train_stages
 from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
 from rlhf_core.gate.checks import Verdict, check_policy, decide
+from rlhf_core.gate.held_out_raters import measure_prompts
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base, Quantization
 from rlhf_core.reward.reward_model import RewardModel
@@ -48,7 +45,7 @@ def run_cycle(
 ) -> feedback_store.Cycle:
     """Run one cycle on a data directory and return its row, whose state says how it ended.
 
-    If the last cycle died, and this one is to do the same, it goes on from there.
+    If the last cycle died, and this one is to do the same, it resumes that one.
 
     Args:
         data: The service's data directory; a running server follows what is published in it.
@@ -69,7 +66,7 @@ def run_cycle(
         try:
             run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
             (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-            _run(run, _evidence(run, config), quantization)
+            _train_and_decide(run, _evidence(run, config), quantization)
         except NotEnoughDataError as exc:
             store.finish_cycle(row.id, state="refused", reasons=(str(exc),))
         except BaseException as exc:
@@ -82,47 +79,22 @@ def run_cycle(
         return store.cycle(row.id)
 
 
-def _would_fail_again(exc: BaseException, *, resumed: bool) -> bool:
-    """Whether going on from the checkpoints would end in the same way."""
-    if isinstance(exc, (DivergenceError, CheckpointError)):
-        return True
-    mendable = isinstance(exc, (RLHFError, OSError, MemoryError)) or not isinstance(exc, Exception)
-    return resumed and not mendable
-
-
-def help_cycle(
-    data: Path,
-    settings: CycleSettings,
-    *,
-    model: str = "starter",
-    quantization: Quantization = "nf4",
-) -> None:
-    """What every process but the first does while that one runs the cycle: train with it.
-
-    It reads the data directory, which all processes share, and writes nothing. The arguments are
-    those of `run_cycle`. If the first process fails, the launcher ends this one.
-    """
-    told: Any = broadcast(None)
-    cycle_id, served, snapshot = told
-    nothing: Any = None  # no store: it is the first process's
-    run = Run(nothing, cycle_id, data, settings, served, model=model)
-    train_stages(run, snapshot, quantization)
-
-
 def _evidence(run: Run, config: dict[str, Any]) -> Snapshot:
     """What to learn from: the evidence of the cycle that died, or else all there is now."""
-    left = _left_by_the_last(run, config)
+    snapshot = _evidence_of_the_dead(run, config)
+    # What is not resumed now never will be, and it quotes people.
     clear(run.data / "cycles", but=run.directory)
-    if left is not None:
-        for line in metrics_of(run.directory):
-            run.draw(line["fraction"], line)
-        return left
-    snapshot = take_snapshot(run.store, run.settings)
-    ids = (*snapshot.ids, *snapshot.other_ids)
-    return keep_evidence(run.checkpoints, snapshot, config=config, served=run.served, ids=ids)
+    if snapshot is None:
+        snapshot = take_snapshot(run.store, run.settings)
+        ids = (*snapshot.ids, *snapshot.other_ids)
+        return keep_evidence(run.checkpoints, snapshot, config=config, served=run.served, ids=ids)
+    # The curves of the report begin where the dead cycle's began.
+    for line in metrics_of(run.directory):
+        run.draw(line["fraction"], line)
+    return snapshot
 
 
-def _left_by_the_last(run: Run, config: dict[str, Any]) -> Snapshot | None:
+def _evidence_of_the_dead(run: Run, config: dict[str, Any]) -> Snapshot | None:
     """The evidence that the last cycles, which failed, left, if this one is to do the same."""
     earlier = (cycle for cycle in run.store.cycles() if cycle.id != run.cycle_id)
     failed = takewhile(lambda cycle: cycle.state == "failed", earlier)
@@ -130,36 +102,41 @@ def _left_by_the_last(run: Run, config: dict[str, Any]) -> Snapshot | None:
     last = next((number for number, folder in folders.items() if (folder / FOLDER).exists()), None)
     if last is None:
         return None
+
+    def usable() -> set[str]:
+        """The ids of all that may be learnt from now: nobody has taken it back since."""
+        run.store.assess_raters(by="cycle")
+        ids = {c.id for c in run.store.comparisons()} | {t.id for t in run.store.unpaired()}
+        return ids | {d.id for d in run.store.demonstrations(split="train")}
+
     snapshot = take_over(
-        folders[last],
-        run.directory,
-        Snapshot,
-        config=config,
-        served=run.served,
-        usable=lambda: _usable(run.store),
+        folders[last], run.directory, Snapshot, config=config, served=run.served, usable=usable
     )
     if snapshot is not None:
         run.notes["resumed_cycle"] = float(last)
     return snapshot
 
 
-def _usable(store: FeedbackStore) -> set[str]:
-    """The ids of all that may be learnt from now: nobody has taken it back since."""
-    store.assess_raters(by="cycle")
-    ids = {c.id for c in store.comparisons()} | {thumb.id for thumb in store.unpaired()}
-    return ids | {d.id for d in store.demonstrations(split="train")}
-
-
-def _run(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
+def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
+    """Everything between the evidence and the end of the cycle's row."""
     started = time.monotonic()
     run.report("snapshot", 1.0)
+    # Noted before it is used: a vote that is taken back from now on is kept, marked as withdrawn,
+    # so that `forget` knows later whom the adapters have learnt from.
     run.store.use_comparisons(run.cycle_id, snapshot.ids)
     broadcast((run.cycle_id, run.served, snapshot))
+
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
-    if trained.votes_are_informative:
+    if trained.votes_are_informative:  # else there is no candidate
+        run.report("evaluate", 0.0)
         with run.clock.timed("evaluate"), out_of_memory_in_one_line("gate.max_new_tokens"):
-            evaluation = compare_with_served(run, trained)
+            evaluation = compare_with_served(run, trained, trained.snapshot.held_out_prompts)
+            run.notes |= measure_prompts(  # reported, and no check: decisions/0009
+                trained.snapshot.held_out_rater_prompts,
+                lambda prompts: compare_with_served(run, trained, prompts),
+                needed=run.settings.gate.min_prompts,
+            )
         checks += check_policy(evaluation, run.settings.gate)
     verdict = decide(checks)
 
@@ -175,6 +152,7 @@ def _run(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
         evaluation=evaluation,
         curves={name: list(curve.values()) for name, curve in run.curves.items()},
     )
+    # A candidate that will be rejected is kept on disk, too, so that an operator can look at it.
     adapter = _publish(run, trained.base, trained.reward, metrics) if evaluation else None
     _finish(run, verdict, metrics, adapter)
 
@@ -232,3 +210,30 @@ def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str 
     run.store.finish_cycle(
         run.cycle_id, state="rejected", reasons=reasons, metrics=metrics, adapter=adapter
     )
+
+
+def _would_fail_again(exc: BaseException, *, resumed: bool) -> bool:
+    """Whether resuming from the checkpoints would end in the same way."""
+    if isinstance(exc, (DivergenceError, CheckpointError)):
+        return True
+    mendable = isinstance(exc, (RLHFError, OSError, MemoryError)) or not isinstance(exc, Exception)
+    return resumed and not mendable
+
+
+def help_cycle(
+    data: Path,
+    settings: CycleSettings,
+    *,
+    model: str = "starter",
+    quantization: Quantization = "nf4",
+) -> None:
+    """What every process but the first does while that one runs the cycle: train with it.
+
+    It reads the data directory, which all processes share, and writes nothing. The arguments are
+    those of `run_cycle`. If the first process fails, the launcher ends this one.
+    """
+    told: Any = broadcast(None)
+    cycle_id, served, snapshot = told
+    nothing: Any = None  # no store: it is the first process's
+    run = Run(nothing, cycle_id, data, settings, served, model=model)
+    train_stages(run, snapshot, quantization)

@@ -5,10 +5,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import feedback_store
-from feedback_store import FeedbackStore
+from feedback_store import (
+    FeedbackStore,
+    StoredComparison,
+    StoredUnpaired,
+    pair_across_raters,
+)
 from rlhf_core.config import CycleSettings
 from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.gate.held_out_raters import are_enough
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import fit_prompt
 from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
@@ -18,18 +23,21 @@ from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
 class Snapshot:
     """The evidence of one cycle, fixed at its start."""
 
-    ids: tuple[str, ...]
-    other_ids: tuple[str, ...]  # of thumbs and demonstrations
+    ids: tuple[str, ...]  # of the comparisons that the cycle will use
+    other_ids: tuple[str, ...]  # of all else that it read: thumbs, demonstrations, held-out raters
     train: tuple[Comparison, ...]
     held_out: tuple[Comparison, ...]
     train_votes: tuple[Comparison, ...]  # without edits: what raters said of two given replies
     held_out_votes: tuple[Comparison, ...]
+    held_out_rater_votes: tuple[Comparison, ...]  # decided ones; none if they are not enough
+    held_out_raters: tuple[str, ...]  # who cast each, by number; also where they are not enough
     train_thumbs: tuple[Unpaired, ...]  # without an opposite
     held_out_thumbs: tuple[Unpaired, ...]
     demonstrations: tuple[Demonstration, ...]
     prompts: tuple[Prompt, ...]  # training prompts, each once
     older_prompts: tuple[Prompt, ...]  # those of them that only earlier cycles' votes are about
     held_out_prompts: tuple[Prompt, ...]
+    held_out_rater_prompts: tuple[Prompt, ...]  # what held-out raters asked, and no training vote
 
 
 def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
@@ -40,51 +48,72 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
     """
     store.assess_raters(by="cycle")
     rows = store.comparisons()
-    decided = [c for c in rows if c.label != "tie"]
-    if len(decided) < settings.min_comparisons:
+    new = {c.id for c in store.comparisons(unused=True)}
+    train, held_out, by_held_out_raters = (
+        [c for c in rows if c.split == split] for split in ("train", "held_out", "held_out_raters")
+    )
+    _require_evidence(rows, len(new), held_out, settings)
+
+    written, thumbs = store.demonstrations(split="train"), store.unpaired()
+    demonstrations = tuple(Demonstration(d.prompt, d.content) for d in written)
+    train_pairs, train_alone = pair_across_raters([t for t in thumbs if t.split == "train"])
+    test_pairs, test_alone = pair_across_raters([t for t in thumbs if t.split == "held_out"])
+    prompts = unique([*(c.prompt for c in train), *(d.prompt for d in demonstrations)])
+
+    raters: defaultdict[str, str] = defaultdict(lambda: str(len(raters)))  # a number for each name
+    tests = [c for c in by_held_out_raters if c.label != "tie" and c.source != "edit"]
+    cast_by = tuple(raters[c.rater_id] for c in tests)
+    if not are_enough(cast_by):  # then nothing is measured on them, and none is noted as used
+        tests = []
+    return Snapshot(
+        ids=tuple(c.id for c in (*train, *held_out, *tests)),
+        other_ids=(
+            *(d.id for d in written),
+            *(thumb.id for thumb in thumbs),
+            *(c.id for c in by_held_out_raters),
+        ),
+        train=_plain([*train, *train_pairs], raters),
+        held_out=_plain([*held_out, *test_pairs], raters),
+        train_votes=_plain([c for c in train if c.source != "edit"], raters),
+        held_out_votes=_plain([c for c in held_out if c.source != "edit"], raters),
+        held_out_rater_votes=_plain(tests, raters),
+        held_out_raters=cast_by,
+        train_thumbs=_alone(train_alone, raters),
+        held_out_thumbs=_alone(test_alone, raters),
+        demonstrations=demonstrations,
+        prompts=prompts,
+        older_prompts=without(
+            [c.prompt for c in train if c.id not in new], [c.prompt for c in train if c.id in new]
+        ),
+        held_out_prompts=unique([c.prompt for c in held_out]),
+        held_out_rater_prompts=without([c.prompt for c in by_held_out_raters], prompts),
+    )
+
+
+def _require_evidence(
+    rows: Sequence[StoredComparison],
+    new: int,
+    held_out: Sequence[StoredComparison],
+    settings: CycleSettings,
+) -> None:
+    """Refuse to train on what cannot come to anything."""
+    decided = sum(c.label != "tie" for c in rows)
+    if decided < settings.min_comparisons:
         raise NotEnoughDataError(
-            f"too little evidence: {len(decided)} decided comparisons, {settings.min_comparisons} "
+            f"too little evidence: {decided} decided comparisons, {settings.min_comparisons} "
             f"are needed; collect more votes or lower cycle.min_comparisons"
         )
-    new = {c.id for c in store.comparisons(unused=True)}
-    if len(new) < settings.min_new_comparisons:
+    if new < settings.min_new_comparisons:
         raise NotEnoughDataError(
-            f"nothing new: {len(new)} comparisons that no cycle has used, "
+            f"nothing new: {new} comparisons that no cycle has used, "
             f"{settings.min_new_comparisons} are needed; collect more votes"
         )
-    sides = {side: [c for c in rows if c.split == side] for side in ("train", "held_out")}
-    train, held_out = sides["train"], sides["held_out"]
     different = len({json.dumps(c.prompt) for c in held_out if c.label != "tie"})
     if different < settings.gate.min_prompts:
         raise NotEnoughDataError(
             f"too little evidence: votes on {different} held-out prompts, "
             f"{settings.gate.min_prompts} are needed; collect votes on more different questions"
         )
-    written, thumbs = store.demonstrations(split="train"), store.unpaired()
-    demonstrations = [Demonstration(d.prompt, d.content) for d in written]
-    across: dict[str, list[feedback_store.StoredComparison]] = {}
-    alone: dict[str, list[feedback_store.StoredUnpaired]] = {}
-    for side in sides:
-        across[side], alone[side] = feedback_store.pair_across_raters(
-            [thumb for thumb in thumbs if thumb.split == side]
-        )
-    raters: defaultdict[str, str] = defaultdict(lambda: str(len(raters)))
-    return Snapshot(
-        ids=tuple(c.id for c in rows),
-        other_ids=(*(d.id for d in written), *(thumb.id for thumb in thumbs)),
-        train=_plain([*train, *across["train"]], raters),
-        held_out=_plain([*held_out, *across["held_out"]], raters),
-        train_votes=_plain([c for c in train if c.source != "edit"], raters),
-        held_out_votes=_plain([c for c in held_out if c.source != "edit"], raters),
-        train_thumbs=_alone(alone["train"], raters),
-        held_out_thumbs=_alone(alone["held_out"], raters),
-        demonstrations=tuple(demonstrations),
-        prompts=unique([*(c.prompt for c in train), *(d.prompt for d in demonstrations)]),
-        older_prompts=without(
-            [c.prompt for c in train if c.id not in new], [c.prompt for c in train if c.id in new]
-        ),
-        held_out_prompts=unique([c.prompt for c in held_out]),
-    )
 
 
 def fit_prompts(snapshot: Snapshot, base: Base, max_tokens: int) -> Snapshot:
@@ -100,16 +129,19 @@ def fit_prompts(snapshot: Snapshot, base: Base, max_tokens: int) -> Snapshot:
     held_out = fitted(snapshot.held_out_prompts)
     if not held_out:
         raise NotEnoughDataError("0 held-out prompts to compare policies on; collect more votes")
+    prompts = fitted(snapshot.prompts)
     return replace(
         snapshot,
-        prompts=fitted(snapshot.prompts),
+        prompts=prompts,
         older_prompts=fitted(snapshot.older_prompts),
         held_out_prompts=held_out,
+        # two prompts may have become the same
+        held_out_rater_prompts=without(fitted(snapshot.held_out_rater_prompts), prompts),
     )
 
 
 def _plain(
-    comparisons: Sequence[feedback_store.StoredComparison], raters: defaultdict[str, str]
+    comparisons: Sequence[StoredComparison], raters: defaultdict[str, str]
 ) -> tuple[Comparison, ...]:
     """For training: numbers in place of the raters' names, and the pairs of one opinion together.
 
@@ -135,7 +167,7 @@ def _plain(
     )
 
 
-def _group(c: feedback_store.StoredComparison) -> tuple[str, ...] | None:
+def _group(c: StoredComparison) -> tuple[str, ...] | None:
     """What the pairs of one ranking share, and those of one rater's thumbs on one prompt."""
     if c.source == "ranking":
         return c.event_ids
@@ -143,7 +175,7 @@ def _group(c: feedback_store.StoredComparison) -> tuple[str, ...] | None:
 
 
 def _alone(
-    unpaired: Sequence[feedback_store.StoredUnpaired], raters: defaultdict[str, str]
+    unpaired: Sequence[StoredUnpaired], raters: defaultdict[str, str]
 ) -> tuple[Unpaired, ...]:
     return tuple(
         Unpaired(u.prompt, u.response, u.good, raters[u.rater_id], u.weight) for u in unpaired

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from rlhf_core.cycle.snapshot import Snapshot, fit_prompts, without
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
+from rlhf_core.gate.held_out_raters import measure_votes
 from rlhf_core.model.base_model import Base, Quantization, load_base
 from rlhf_core.ppo.critic import reward_head
+from rlhf_core.records import Prompt
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward
@@ -57,7 +59,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Where its stages keep what a killed one goes on from."""
+        """Where its stages keep what the next cycle resumes, if this one is killed."""
         return self.directory / FOLDER
 
     def report(self, stage: str, fraction: float, metrics: dict[str, float] | None = None) -> None:
@@ -97,9 +99,9 @@ class Trained:
     base: Base
     snapshot: Snapshot
     reward: RewardModel
-    judge: RewardModel
+    held_out_reward: RewardModel
     reference: str | None
-    found: tuple[Accuracy, Accuracy]
+    found: tuple[Accuracy, Accuracy]  # of the two, each on the votes that it did not learn from
     checks: tuple[Check, ...]
 
     @property
@@ -115,15 +117,22 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     with run.clock.timed("sft"):
         reference = _sft(run, base, snapshot)
     with run.clock.timed("reward"):
-        reward, judge = _learn_to_judge(run, base, snapshot)
+        reward, held_out_reward = _train_reward_models(run, base, snapshot)
+    z = settings.gate.confidence_z
     with out_of_memory_in_one_line("reward.max_tokens"):
-        found = (
-            accuracy(reward.score, snapshot.held_out_votes, z=settings.gate.confidence_z),
-            accuracy(judge.score, snapshot.train_votes, z=settings.gate.confidence_z),
+        # Each reward model predicts the votes that only the other one has learned from.
+        on_questions = accuracy(reward.score, snapshot.held_out_votes, z=z)
+        found = (on_questions, accuracy(held_out_reward.score, snapshot.train_votes, z=z))
+        run.notes |= measure_votes(
+            reward.score,
+            snapshot.held_out_rater_votes,
+            snapshot.held_out_raters,
+            on_questions=on_questions,
+            z=z,
         )
-    trained = Trained(
-        base, snapshot, reward, judge, reference, *broadcast((found, tuple(check_votes(*found))))
-    )
+    # Rounding may differ between processes, and all must go the same way from here.
+    agreed = broadcast((found, check_votes(*found)))
+    trained = Trained(base, snapshot, reward, held_out_reward, reference, *agreed)
     if trained.votes_are_informative:
         with run.clock.timed("policy"):
             _ppo(run, base, snapshot, reward, reference)
@@ -153,7 +162,7 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
     counted = {"sft": 0.0, "demonstrations": have, "demonstrations_needed": needed}
     run.notes |= counted
     if settings.enabled and have >= needed:
-        judge = _last_reward(run, base)
+        last_reward = _last_reward(run, base)
         asked = without(snapshot.prompts, [d.prompt for d in snapshot.demonstrations])
         done = train_sft(
             base,
@@ -161,15 +170,15 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
             adapter="policy",
             settings=settings,
             texts=_pretraining_texts(run.settings, run.model) if settings.pretraining_share else (),
-            score=judge.score if judge and asked else None,
+            score=last_reward.score if last_reward and asked else None,
             prompts=asked,
             progress=run.reporter("sft"),
             seed=run.settings.seed,
             checkpoints=run.checkpoints,
         )
         run.notes |= {"sft": 1.0} | {k: v for k, v in done.items() if k.startswith("sft/")}
-        if judge is not None:
-            judge.drop()
+        if last_reward is not None:
+            last_reward.drop()
     else:
         run.report("sft", 1.0, counted)
         if run.served == BASE_ADAPTER:
@@ -185,8 +194,14 @@ def _last_reward(run: Run, base: Base) -> RewardModel | None:
     return RewardModel.load(base, path) if path.is_dir() else None
 
 
-def _learn_to_judge(run: Run, base: Base, snapshot: Snapshot) -> tuple[RewardModel, RewardModel]:
-    """The reward model from training votes, and the gate's judge from held-out votes alone."""
+def _train_reward_models(
+    run: Run, base: Base, snapshot: Snapshot
+) -> tuple[RewardModel, RewardModel]:
+    """The reward model that PPO climbs, and the held-out reward model that the gate asks.
+
+    The first learns from training votes, the second from held-out votes alone: a policy always
+    wins by the score that it was optimised against.
+    """
     settings, seed = run.settings.reward, run.settings.seed
     run.report("reward", 0.0)
     reward = train_reward(
@@ -201,11 +216,11 @@ def _learn_to_judge(run: Run, base: Base, snapshot: Snapshot) -> tuple[RewardMod
         demonstrations=snapshot.demonstrations,
         checkpoints=run.checkpoints,
     )
-    judge = train_reward(
+    held_out_reward = train_reward(
         base,
         snapshot.held_out,
         settings=settings,
-        name="judge",
+        name="held_out_reward",
         lora=run.settings.lora,
         progress=lambda f, _: run.report("reward", 0.75 + 0.25 * f),
         seed=seed + 1,
@@ -215,9 +230,11 @@ def _learn_to_judge(run: Run, base: Base, snapshot: Snapshot) -> tuple[RewardMod
     run.notes |= {
         "reward_temperature": round(reward.temperature, 4),
         "reward_ece": round(calibration_error(reward.preference, snapshot.held_out_votes), 4),
-        "judge_ece": round(calibration_error(judge.preference, snapshot.train_votes), 4),
+        "held_out_reward_ece": round(
+            calibration_error(held_out_reward.preference, snapshot.train_votes), 4
+        ),
     }
-    return reward, judge
+    return reward, held_out_reward
 
 
 def _ppo(
@@ -265,15 +282,14 @@ def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:
     return []
 
 
-def compare_with_served(run: Run, trained: Trained) -> Evaluation:
-    """Both policies' replies to held-out prompts, by the judge that neither was trained on."""
-    run.report("evaluate", 0.0)
-    wanted, prompts = run.settings.gate.prompts, trained.snapshot.held_out_prompts
+def compare_with_served(run: Run, trained: Trained, prompts: Sequence[Prompt]) -> Evaluation:
+    """Both policies' replies to prompts, by the reward model that neither was trained on."""
+    wanted = run.settings.gate.prompts
     repeats = -(-wanted // len(prompts))  # several replies to each, counted as one cluster
     return evaluate(
         trained.base,
-        (prompts * repeats)[: max(wanted, len(prompts))],
-        trained.judge.score,
+        ([*prompts] * repeats)[: max(wanted, len(prompts))],
+        trained.held_out_reward.score,
         candidate="policy",
         served=None if run.served == BASE_ADAPTER else "served",
         reference=trained.reference,

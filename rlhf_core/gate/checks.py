@@ -38,24 +38,26 @@ class Verdict:
         return tuple(c.text for c in self.checks if not c.passed)
 
 
-def check_votes(reward: Accuracy, judge: Accuracy) -> tuple[Check, ...]:
+def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...]:
     """Whether the votes mean anything: each half has to predict the other.
 
-    The reward model is tested on held-out votes, the judge on training votes. Meaningless votes
-    pass each test about once in twenty times, and both hardly ever.
+    The reward model is tested on held-out votes, the held-out reward model on training votes.
+    Meaningless votes pass each test about once in twenty times, and both hardly ever.
     """
-    names = {"reward_accuracy_low": reward, "judge_accuracy_low": judge}
-    sides = {"reward_accuracy_low": "reward model", "judge_accuracy_low": "gate's judge"}
+    tests = (
+        ("reward_accuracy_low", "reward model", reward),
+        ("judge_accuracy_low", "held-out reward model", held_out_reward),  # its name since 0.1.0
+    )
     return tuple(
         _at_least(
             name,
             found.low,
             0.5,
-            f"the {sides[name]} predicts {found.value:.0%} of {found.votes} unseen votes "
+            f"the {model} predicts {found.value:.0%} of {found.votes} unseen votes "
             f"(lower bound {found.low:.0%}), which is not shown to beat chance",
             strict=True,
         )
-        for name, found in names.items()
+        for name, model, found in tests
     )
 
 

@@ -1,9 +1,9 @@
 """What can be measured of a candidate policy against the served one, without anyone's gold.
 
-Both answer the same held-out prompts; a judge (a reward model trained only on held-out votes, which
-nothing was optimised against) says which reply it prefers. Beside the win rate stand measurements
-that no reward can talk away: empty, unfinished, cut and repeating replies, variety, length and KL.
-No figure here decides anything; `gate.py` does.
+Both answer the same held-out prompts. The held-out reward model, which learned from held-out votes
+alone and which nothing was optimised against, says which reply is better. Beside the win rate stand
+measurements that no score can talk away: empty, unfinished, cut and repeating replies, variety,
+length and KL. No figure here decides anything; `checks.py` does.
 """
 
 import math
@@ -40,10 +40,11 @@ class ReplyStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How well scores predict votes, with Wilson's lower bound."""
+    """How well scores predict votes, with Wilson's bounds."""
 
     value: float
     low: float
+    high: float
     votes: int
 
 
@@ -67,7 +68,7 @@ class Evaluation:
 def evaluate(
     base: Base,
     prompts: Sequence[Prompt],
-    judge: Score,
+    score: Score,
     *,
     candidate: str | None,
     served: str | None,
@@ -80,7 +81,7 @@ def evaluate(
     Args:
         base: The base with both adapters attached.
         prompts: Held-out prompts; repeated ones count as one cluster.
-        judge: Scores of responses, higher is better. (B,)
+        score: Scores of responses, higher is better; the gate's is the held-out reward model's.
         candidate: Adapter that wants to be served.
         served: Adapter that is being served; `None` is the bare base.
         reference: Adapter whose endings count as natural beside the base's.
@@ -89,22 +90,24 @@ def evaluate(
 
     Raises:
         NotEnoughDataError: There is no prompt.
-        InvalidInputError: A prompt is none, or the judge gives no number for a response.
+        InvalidInputError: A prompt is none, or `score` gives no number for a response.
     """
     if not prompts:
         raise NotEnoughDataError("there are 0 prompts to compare policies on; collect some")
     settings = settings or GateSettings()
     limit, z = settings.max_new_tokens, settings.confidence_z
+    # The same prompts, limit and random state for both: only the weights differ.
     replies = {
         name: base.respond(prompts, adapter=name, max_new_tokens=limit, seed=seed)
         for name in (candidate, served)
     }
     new, old = replies[candidate], replies[served]
-    scores_new = scores_of(judge, prompts, [r.text for r in new])
-    scores_old = scores_of(judge, prompts, [r.text for r in old])
+    scores_new = scores_of(score, prompts, [r.text for r in new])
+    scores_old = scores_of(score, prompts, [r.text for r in old])
+    # A small policy often says what the other one says: equal scores are half a win for each.
     wins = ((scores_new > scores_old).float() + 0.5 * (scores_new == scores_old).float()).tolist()
     low, mean, high = clustered_interval(wins, [_key(p) for p in prompts], z=z)
-    natural = (None, reference)
+    natural = (None, reference)  # the base ends its sentences well, and so do demonstrations
     return Evaluation(
         win_rate=mean,
         win_rate_low=low,
@@ -148,29 +151,48 @@ def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> tuple[f
     return mean, max(math.sqrt(variance), 0.5 / n)
 
 
-def accuracy(score: Score, comparisons: Sequence[Comparison], *, z: float = 1.645) -> Accuracy:
-    """Share of decided comparisons whose preferred response scores higher, with a lower bound.
+def accuracy(
+    score: Score,
+    comparisons: Sequence[Comparison],
+    *,
+    z: float = 1.645,
+    clusters: Sequence[str] | None = None,
+) -> Accuracy:
+    """Share of decided comparisons whose preferred response scores higher, with bounds.
 
-    The pairs of one ranking, and of one prompt, stand or fall together, so the bound is that of as
-    many independent votes as would be as uncertain.
+    Comparisons of one cluster stand or fall together, so the bounds are those of as many
+    independent votes as would be as uncertain.
 
-    Source: Wilson 1927, the score interval for a proportion; Kish 1965, Survey Sampling, section
-    8.2, the design effect of clusters.
+    Args:
+        score: Scores of responses.
+        comparisons: Ties among them are left out.
+        z: One-sided normal quantile of each bound.
+        clusters: The cluster of each comparison; by default its ranking, or else its prompt.
+
+    Source:
+        Wilson 1927, the score interval for a proportion; Kish 1965, Survey Sampling, section 8.2,
+        the design effect of clusters.
     """
-    decided = [c for c in comparisons if c.label != "tie"]
+    clusters = clusters or [c.group or _key(c.prompt) for c in comparisons]
+    pairs = zip(comparisons, clusters, strict=True)
+    kept = [(c, cluster) for c, cluster in pairs if c.label != "tie"]
+    decided = [c for c, _ in kept]
     if not decided:
-        return Accuracy(0.0, 0.0, 0)
+        return Accuracy(0.0, 0.0, 1.0, 0)
     prompts = [c.prompt for c in decided]
     margins = scores_of(score, prompts, [c.response_a for c in decided]) - scores_of(
         score, prompts, [c.response_b for c in decided]
     )
     signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])
-    right = ((margins * signs) > 0).float().tolist()
-    p, error = clustered_error(right, [c.group or _key(c.prompt) for c in decided])
+    right = ((margins * signs) > 0).float().tolist()  # equal scores predict nothing
+    p, error = clustered_error(right, [cluster for _, cluster in kept])
+    # n independent votes have the variance p (1 - p) / n: solved for n, at most all of them.
+    # Where all are right or all wrong there is no variance to solve for, and each vote counts.
     n = min(len(decided), p * (1 - p) / error**2) or len(decided)
     middle = p + z * z / (2 * n)
     spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Accuracy(p, (middle - spread) / (1 + z * z / n), len(decided))
+    low, high = ((middle + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
+    return Accuracy(p, low, high, len(decided))
 
 
 def calibration_error(preference: Preference, comparisons: Sequence[Comparison]) -> float:

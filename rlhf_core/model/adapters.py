@@ -59,19 +59,17 @@ def publish_adapter(
     manifest = Manifest(target.name, kind, base, parent, files, dict(extra or {}))
     for name in files:
         _require_finite(staging / name)
-        _fsync(staging / name)
+        flush(staging / name)
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
-    with (staging / MANIFEST).open("w") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    _fsync(staging)
+    (staging / MANIFEST).write_text(text)
+    flush(staging / MANIFEST)
+    flush(staging)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         staging.rename(target)  # atomic, and refuses a target that appeared meanwhile
     except OSError as exc:
         raise AdapterError(f"adapter {target} could not be published: {exc}") from exc
-    _fsync(target.parent)
+    flush(target.parent)
     return manifest
 
 
@@ -184,7 +182,8 @@ def _require_finite(path: Path) -> None:
         raise AdapterError(f"adapter file {path} cannot be read: {exc}") from exc
 
 
-def _fsync(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -12,7 +12,6 @@ A stage that has ended leaves its weights and its result, so that it is not trai
 import hashlib
 import json
 import logging
-import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from rlhf_core.errors import CheckpointError, LaunchError
+from rlhf_core.model.adapters import flush
 from rlhf_core.training.distributed import broadcast, first_process
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = file.with_suffix(".part")
     save_file(plain, beside, metadata={"state": state, "sha256": _digest(plain, state)})
-    _sync(beside)
+    flush(beside)
     beside.replace(file)
-    _sync(file.parent)
+    flush(file.parent)
 
 
 def read_checkpoint(file: Path) -> Checkpoint | None:
@@ -317,11 +317,3 @@ def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

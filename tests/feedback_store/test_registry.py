@@ -209,6 +209,40 @@ def test_a_cycle_that_has_ended_stays_as_it_is(store):
     assert store.cycle(1).state == "rejected"
 
 
+@pytest.mark.parametrize(
+    ("state", "makes_adapter", "noted"),
+    [
+        ("promoted", True, True),
+        ("rejected", False, True),
+        ("refused", False, False),
+        ("failed", False, False),
+        ("failed", True, True),  # the adapter has learnt, whether or not it is served
+    ],
+)
+def test_only_a_cycle_of_which_something_lasts_is_noted_as_having_used_a_vote(
+    store, ann, state, makes_adapter, noted
+):
+    ann.choose(ann.shown("hello", "x", "y"), "a")
+    store.refresh_comparisons()
+    cycle = store.start_cycle({}, pid=ME)
+    store.use_comparisons(cycle.id, [item.id for item in store.comparisons()])
+    if makes_adapter:
+        store.register_adapter("policy-000001", kind="policy", cycle_id=cycle.id)
+    store.finish_cycle(cycle.id, state=state)
+    [used] = store.feedback_of(ann.rater)[0]["comparisons"]
+    assert used["cycles"] == ([cycle.id] if noted else [])
+
+
+def test_what_a_killed_cycle_noted_goes_when_the_next_one_finds_it_dead(store, ann):
+    ann.choose(ann.shown("hello", "x", "y"), "a")
+    store.refresh_comparisons()
+    dead = store.start_cycle({}, pid=2**22 + 1)
+    store.use_comparisons(dead.id, [item.id for item in store.comparisons()])
+    store.start_cycle({}, pid=ME)
+    [used] = store.feedback_of(ann.rater)[0]["comparisons"]
+    assert used["cycles"] == []
+
+
 def test_wrong_values_are_refused(store):
     store.start_cycle({}, pid=ME)
     for attempt in (

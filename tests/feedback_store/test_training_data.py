@@ -104,6 +104,20 @@ def test_only_a_cycle_that_came_to_a_verdict_uses_comparisons_up(store, ann, sta
     assert len(ids(store)) == 1
 
 
+def test_the_votes_of_held_out_raters_are_no_new_evidence_to_learn_from(store, bob):
+    with store._file.write() as db:
+        db.execute("UPDATE raters SET held_out = 1")
+    for number in range(8):
+        bob.choose(bob.shown(f"what is {number}?", "x", "y"), "a")
+    store.refresh_comparisons()
+    splits = [item.split for item in store.comparisons()]
+    assert set(splits) == {"held_out", "held_out_raters"}
+    new = [item.split for item in store.comparisons(unused=True)]
+    assert new == ["held_out"] * splits.count("held_out")
+    assert store.counts()["unused_comparisons"] == len(new)
+    assert store.counts()["comparisons"] == 8
+
+
 def test_comparisons_are_split_by_prompt(store, ann):
     for number in range(40):
         ann.choose(ann.shown(f"what is {number}?", "x", "y"), "a")

@@ -138,7 +138,7 @@ def data(tmp_path: Path) -> Path:
     return data
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_cycle() -> CycleSettings:
     """Settings of a cycle of seconds."""
     return CycleSettings(

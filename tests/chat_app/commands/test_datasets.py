@@ -33,37 +33,26 @@ def test_an_export_goes_where_it_is_told(
     words = ["export", "--format", form, "--split", "all", "--data", data]
     line = command(*words).stdout
     assert json.loads(line)["chosen"][0]["content"] == "Lima."
-    for place in ([tmp_path / "a.jsonl"], ["--to", tmp_path / "b.jsonl"]):
-        done = command(*words, *place)
-        assert f"1 rows of {form} written to {place[-1]}" in one_line(done, 0)
-        assert Path(place[-1]).read_text() == line
+    done = command(*words, tmp_path / "a.jsonl")
+    assert f"1 rows of {form} written to {tmp_path / 'a.jsonl'}" in one_line(done, 0)
+    assert (tmp_path / "a.jsonl").read_text() == line
     assert "--force" in one_line(command(*words, tmp_path / "a.jsonl"), 3)
     (tmp_path / "a.jsonl").write_text("old")
     assert command(*words, tmp_path / "a.jsonl", "--force").returncode == 0
     assert (tmp_path / "a.jsonl").read_text() == line
-    done = command(*words, "--to", tmp_path / "c.parquet", "--json")
+    done = command(*words, tmp_path / "c.parquet", "--json")
     report = json.loads(done.stdout)
     assert (report["rows"], report["left_out"], done.stderr) == (1, {}, "")
     assert pq.read_table(report["path"]).to_pylist() == [json.loads(line)]
 
 
-def test_a_kept_export_lies_in_the_data_directory_and_is_forgotten_with_the_rater(
+def test_an_export_in_the_data_directory_is_private_and_is_forgotten_with_the_rater(
     command: Command, data: Path
 ) -> None:
-    done = command(
-        "export",
-        "--keep",
-        "parquet",
-        "--format",
-        "prompts",
-        "--split",
-        "all",
-        "--data",
-        data,
-        "--json",
-    )
+    words = ["export", data / "exports" / "prompts.parquet", "--format", "prompts"]
+    done = command(*words, "--split", "all", "--data", data, "--json")
     file = Path(json.loads(done.stdout)["path"])
-    assert file.parent == (data / "exports").resolve() and file.name.startswith("prompts-")
+    assert file == (data / "exports" / "prompts.parquet").resolve()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     assert command("forget", "rater-1", "--yes", "--data", data).returncode == 0
@@ -80,21 +69,17 @@ def test_filters_reach_the_store_and_what_is_left_out_is_said(command: Command, 
     assert "1 rows of preference; ties left out: 1" in one_line(command(*words), 0)
     done = command(*words, "--adapter", "policy-000001")
     assert done.stdout == "" and "0 rows of preference; ties left out: 1" in one_line(done, 0)
-    for option in (["--since", "2999-01-01"], ["--source", "edit"]):
-        done = command(*words, *option)
-        assert done.stdout == "" and "0 rows of preference" in one_line(done, 0)
-    row = json.loads(command(*words, "--with-metadata", "--min-weight", "1").stdout)
+    done = command(*words, "--source", "edit")
+    assert done.stdout == "" and "0 rows of preference" in one_line(done, 0)
+    row = json.loads(command(*words, "--with-metadata").stdout)
     assert (row["rater"], row["source"], row["weight"]) == ("rater-1", "choice", 1.0)
-    more = ["--split-comparisons", "--split", "all"]
-    pairs = command("export", "--format", "unpaired", *more, "--data", data)
-    assert [json.loads(line)["label"] for line in pairs.stdout.splitlines()] == [True, False]
 
 
 def test_an_empty_data_set_is_refused_and_leaves_no_file(
     command: Command, data: Path, tmp_path: Path
 ) -> None:
     words = ["export", "--format", "preference", "--source", "edit", "--data", data]
-    said = one_line(command(*words, "--to", tmp_path / "new" / "empty.parquet"), 3)
+    said = one_line(command(*words, tmp_path / "new" / "empty.parquet"), 3)
     assert "0 rows of preference fit" in said and "empty.parquet" in said
     assert not list(tmp_path.glob("new/*"))
 
@@ -124,14 +109,12 @@ def test_held_out_questions_are_exported_only_if_asked_for(command: Command, dat
         (["--format", "preference", "--split", "test"], "'test'"),
         (["--format", "events", "--split", "train"], "'split'"),
         (["--format", "events", "--with-metadata"], "'with_metadata'"),
-        (["--since", "yesterday"], "'yesterday'"),
+        (["--format", "events", "--source", "choice"], "'source'"),
         (["--format", "csv"], "csv"),
-        (["--json"], "--to or --keep"),
-        (["a.jsonl", "--keep", "jsonl"], "one place"),
-        (["--keep", "parquet"], "events do not fit"),
-        (["--to", "/dev/null"], "not a regular file"),
+        (["--json"], "give one as FILE"),
+        (["a.parquet"], "events do not fit"),
+        (["/dev/null"], "not a regular file"),
         (["--format", "preference", "--source", "bogus"], "use one of 'choice'"),
-        (["--format", "preference", "--rater", "nobody"], "no rater 'nobody'"),
         (["--format", "preference", "--adapter", "policy-999999"], "no adapter 'policy-999999'"),
     ],
 )

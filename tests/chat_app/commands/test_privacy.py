@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from chat_app.commands.main import main
-from feedback_store.datasets.trl_rows import ExportOptions
 from feedback_store.records import CandidateReply
 from feedback_store.sqlite.ids import iso_utc, new_id
 from feedback_store.store import FeedbackStore
@@ -122,7 +121,7 @@ def make_data(data: Path, *, rows: int) -> None:
             store.export_file(data / "exports" / f"{form}.jsonl", form)
             if form != "events":
                 store.export_file(data / "exports" / "tables" / f"{form}.parquet", form)
-        store.export_file(data / "mine.jsonl", "events", ExportOptions(rater="ann-id"))
+        store.export_file(data / "mine.jsonl", "events")
         forgettable = data / "exports" / f".prompts.jsonl.{new_id()}.partial"  # of a killed process
         forgettable.write_text("\n".join(CANARIES))
     report = data / "cycles" / "000001" / "report.json"

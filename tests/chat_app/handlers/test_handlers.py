@@ -399,7 +399,7 @@ def test_receipts_say_what_became_of_each_vote(
     service.store.use_comparisons(cycle.id, [comparison.id for comparison in used])
     service.store.finish_cycle(cycle.id, state="rejected")
     became = receipts_of(service, ANN)[1].became
-    assert became == "Taught cycle 1, whose result did not pass the tests."
+    assert became == "Trained the reward model of cycle 1, which made no new policy."
 
 
 # Operating

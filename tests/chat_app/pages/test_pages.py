@@ -66,6 +66,33 @@ def test_a_stage_that_was_skipped_says_why_in_the_report_and_beside_its_bar(
         assert says is None or says in said
 
 
+def test_the_report_says_what_was_found_on_held_out_raters_or_how_much_is_missing() -> None:
+    found = {
+        "votes": 42.0,
+        "raters": 6.0,
+        "reward_accuracy": 0.7,
+        "reward_accuracy_low": 0.55,
+        "reward_accuracy_high": 0.82,
+        "reward_accuracy_drop": 0.05,
+        "reward_accuracy_drop_low": -0.1,
+        "reward_accuracy_drop_high": 0.2,
+        "prompts": 3.0,
+        "prompts_needed": 12.0,
+    }
+    metrics = {f"held_out_raters/{name}": value for name, value in found.items()}
+    page = _verdict(parse_report({"metrics": metrics}))
+    assert "predicts 70% (55% to 82%) of 42 votes of 6 raters" in page
+    assert "a drop of 5% (-10% to 20%)" in page
+    assert "no win rate: 3 new prompts of theirs, 12 are needed" in page
+    few = {"votes": 4.0, "raters": 1.0, "votes_needed": 20.0, "raters_needed": 5.0}
+    few |= {"prompts": 40.0, "win_rate": 0.6, "win_rate_low": 0.5, "win_rate_high": 0.7}
+    metrics = {f"held_out_raters/{name}": value for name, value in few.items()}
+    page = _verdict(parse_report({"metrics": metrics}))
+    assert "no reward accuracy: 4 decided votes of 1 raters, 20 of 5 are needed" in page
+    assert "wins 60% (50% to 70%) on 40 prompts of theirs" in page
+    assert "Held-out raters" not in _verdict(parse_report({"metrics": {"win_rate": 0.5}}))
+
+
 class Server:
     """A server process on a data directory; it can be stopped and started again."""
 

@@ -1,10 +1,11 @@
 """Receipts: every event says what became of it, or why nothing did."""
 
+import itertools
 import os
 
 import pytest
 
-from feedback_store import CandidateReply
+from feedback_store import CandidateReply, split_of
 from feedback_store.comparisons import receipts
 from feedback_store.datasets.trl_rows import ExportOptions
 
@@ -25,6 +26,93 @@ def test_a_vote_that_taught_names_its_cycle_and_adapter(store, ann):
     [used] = receipt(ann, "choice")["comparisons"]
     assert (used["cycles"], used["adapters"]) == ([cycle.id], ["policy-000001"])
     assert receipt(ann, "choice")["left_out"] is None
+
+
+def hold_out(store, rater):
+    with store._file.write() as db:
+        db.execute("UPDATE raters SET held_out = 1 WHERE id = ?", [rater])
+
+
+def question(split):
+    """A question whose votes are in this split, whoever casts them; "train" unless "held_out"."""
+    asked = ([{"role": "user", "content": f"question {n}?"}] for n in itertools.count())
+    return next(p[0]["content"] for p in asked if split_of(p) == split)
+
+
+def run_cycle(store, state, *, adapter=None, parent="policy-000000"):
+    """A cycle that uses all comparisons and ends in a state; with its adapter, if it makes one."""
+    store.refresh_comparisons()
+    cycle = store.start_cycle({}, pid=os.getpid())
+    store.use_comparisons(cycle.id, [item.id for item in store.comparisons()])
+    if adapter is not None:
+        store.register_adapter(adapter, kind="policy", parent=parent, cycle_id=cycle.id)
+    store.finish_cycle(cycle.id, state=state, adapter=adapter, serve=state == "promoted")
+    return cycle.id
+
+
+@pytest.mark.parametrize("split", ["train", "held_out", "held_out_raters"])
+def test_a_use_says_whether_the_cycle_trained_or_measured_on_the_vote(store, ann, split):
+    if split == "held_out_raters":
+        hold_out(store, ann.rater)
+    asked = question("held_out" if split == "held_out" else "train")
+    ann.choose(ann.shown(asked, "x", "y"), "b")
+    cycle = run_cycle(store, "promoted", adapter="policy-000001")
+    [used] = receipt(ann, "choice")["comparisons"]
+    assert used["uses"] == [
+        {"cycle": cycle, "state": "promoted", "adapter": "policy-000001", "used_as": split}
+        | {"adapter_is": "served"}
+    ]
+
+
+def test_how_a_cycle_used_a_vote_stays_known_when_its_split_changes(store, ann):
+    ann.choose(ann.shown(question("train"), "x", "y"), "b")
+    run_cycle(store, "promoted", adapter="policy-000001")
+    with store._file.write() as db:
+        db.execute("UPDATE comparisons SET split = 'held_out'")
+    [used] = receipt(ann, "choice")["comparisons"]
+    assert (used["split"], used["uses"][0]["used_as"]) == ("held_out", "train")
+
+
+def adapters_are(store, chat):
+    store.refresh_comparisons()
+    [used] = store.feedback_of(chat.rater)[0]["comparisons"]
+    return [use["adapter_is"] for use in used["uses"]]
+
+
+def test_a_roll_back_and_a_promotion_back_show_in_what_became_of_the_adapter(store, ann):
+    ann.choose(ann.shown(question("train"), "x", "y"), "b")
+    run_cycle(store, "promoted", adapter="policy-000001")
+    assert adapters_are(store, ann) == ["served"]
+    run_cycle(store, "promoted", adapter="policy-000002", parent="policy-000001")
+    assert adapters_are(store, ann) == ["built_on", "served"]
+    store.serve("policy-000001", by="operator")
+    assert adapters_are(store, ann) == ["served", "rolled_back"]
+    store.serve("policy-000000", by="operator")
+    assert adapters_are(store, ann) == ["rolled_back", "rolled_back"]
+    store.serve("policy-000002", by="operator")
+    assert adapters_are(store, ann) == ["built_on", "served"]
+
+
+def test_the_adapter_of_a_rejected_cycle_was_never_served(store, ann):
+    ann.choose(ann.shown(question("train"), "x", "y"), "b")
+    run_cycle(store, "rejected", adapter="policy-000001")
+    run_cycle(store, "rejected")
+    assert adapters_are(store, ann) == ["never_served", None]
+
+
+def test_a_cycle_that_ended_before_it_made_anything_has_used_no_vote(store, ann):
+    ann.choose(ann.shown(question("train"), "x", "y"), "b")
+    for state in ("refused", "failed"):
+        run_cycle(store, state)
+    assert adapters_are(store, ann) == []
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_an_unpaired_judgement_says_its_split(store, ann, held_out):
+    if held_out:
+        hold_out(store, ann.rater)
+    ann.thumb(ann.reply(ann.ask(question("train")), "x"), 1)
+    assert receipt(ann, "thumb")["split"] == ("held_out_raters" if held_out else "train")
 
 
 def test_a_thumb_alone_counts_for_one_response(ann):

@@ -19,8 +19,9 @@ from feedback_store import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
-from feedback_store.datasets.files import write_lines, written
+from feedback_store.datasets.files import write_lines
 from feedback_store.datasets.trl_rows import METADATA, ExportOptions
+from feedback_store.whole_files import new_file
 
 ROOT = Path(__file__).parents[3]
 FORMS = ("preference", "unpaired", "sft", "prompts")
@@ -65,27 +66,12 @@ def test_preferences_leave_ties_out_and_count_them(told):
     assert len(found) == 2 and left_out == {"ties": 1}
 
 
-def test_unpaired_rows_are_thumbs_and_on_request_the_sides_of_comparisons(told):
+def test_unpaired_rows_are_thumbs_and_demonstrations_are_whole_conversations(told):
     thumb = {"prompt": [user("hello")], "completion": [said("go away")], "label": False}
     assert rows(told, "unpaired") == [thumb]
-    more = rows(told, "unpaired", split_comparisons=True)
-    assert {
-        "prompt": [user("capital of France?")],
-        "completion": [said("Paris")],
-        "label": True,
-    } in more
-    assert [row["label"] for row in more].count(True) == 2
-    assert len(more) == 5
-
-
-def test_demonstrations_are_whole_conversations_or_prompt_and_completion(told):
     assert rows(told, "sft") == [
         {"messages": [user("hello"), said("hi!")]},
         {"messages": [user("a month?"), said("May")]},
-    ]
-    assert rows(told, "sft", prompt_completion=True) == [
-        {"prompt": [user("hello")], "completion": [said("hi!")]},
-        {"prompt": [user("a month?")], "completion": [said("May")]},
     ]
 
 
@@ -94,16 +80,15 @@ def test_every_prompt_is_exported_once_in_the_order_of_asking(told, bob):
     assert rows(told, "prompts") == [
         {"prompt": [user(text)]} for text in ("capital of France?", "tea or coffee?", "hello")
     ]
-    assert rows(told, "prompts", rater="bob") == [
-        {"prompt": [user(text)]} for text in ("hello", "Capital  of FRANCE?")
-    ]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_nobody_without_consent_or_in_quarantine_appears(told, form, path):
+def test_nobody_without_consent_or_in_quarantine_appears(told, ann, form, path):
+    ann.thumb(ann.reply(ann.ask("and?"), "so"), 1)
+    told.refresh_comparisons()
+
     def raters():
-        options = {"with_metadata": True, "split_comparisons": form == "unpaired"}
-        return {row["rater"] for row in rows(told, form, **options)}
+        return {row["rater"] for row in rows(told, form, with_metadata=True)}
 
     assert raters() == {"ann", "bob"}
     told.set_consent("bob", None)
@@ -132,14 +117,10 @@ def test_the_filters_take_what_they_name(told, ann):
     def where(column, test):
         return {row["id"] for row in everything if test(row[column])}
 
-    newest = max(row["created_at"] for row in everything)
     for options, expected in (
         ({"split": "train"}, where("split", "train".__eq__)),
         ({"source": "edit"}, where("source", "edit".__eq__)),
-        ({"rater": "bob"}, where("rater", "bob".__eq__)),
-        ({"since": newest}, where("created_at", lambda at: at >= newest)),
-        ({"since": "2999-01-01"}, set()),
-        ({"min_weight": 1.1}, where("weight", lambda weight: weight >= 1.1)),
+        ({"source": "ranking"}, set()),
     ):
         assert ids(**options) == expected
     assert [row["chosen"] for row in rows(told, "preference", adapter="policy-000007")] == [
@@ -153,16 +134,8 @@ def test_an_unreliable_raters_rows_have_less_weight(told):
     with told._file.write() as db:
         db.execute("UPDATE raters SET reliability = 0.25 WHERE id = 'bob'")
     for form in FORMS:
-        before = rows(told, form, rater="bob", with_metadata=True)
-        assert before and {row["weight"] for row in before} == {0.25}
-        assert rows(told, form, rater="bob", min_weight=0.3) == []
-
-
-def test_a_time_in_another_zone_is_compared_in_utc(told):
-    with told._file.write() as db:
-        db.execute("UPDATE comparisons SET created_at = '2026-05-01T10:00:00.000Z'")
-    assert rows(told, "preference", since="2026-05-01T12:00:00+02:00")
-    assert not rows(told, "preference", since="2026-05-01T10:00:01")
+        found = [row for row in rows(told, form, with_metadata=True) if row["rater"] == "bob"]
+        assert found and {row["weight"] for row in found} == {0.25}
 
 
 @pytest.mark.parametrize(
@@ -170,21 +143,14 @@ def test_a_time_in_another_zone_is_compared_in_utc(told):
     [
         ("preferences", {}, "'preferences'"),
         ("preference", {"split": "test"}, "'test'"),
-        ("preference", {"since": "yesterday"}, "'yesterday'"),
-        ("preference", {"prompt_completion": True}, "'prompt_completion'"),
         ("prompts", {"adapter": "policy-000001"}, "'adapter'"),
         ("events", {"split": "train"}, "'split'"),
+        ("events", {"source": "choice"}, "'source'"),
     ],
 )
 def test_an_option_that_does_not_fit_is_refused_at_once(told, form, options, says):
     with pytest.raises(InvalidFeedbackError, match=says):
         told.export_rows(form, ExportOptions(**options))
-
-
-def test_events_are_selected_by_rater_and_time(told):
-    assert len(rows(told, "events")) == 5
-    assert {event["rater_id"] for event in rows(told, "events", rater="ann")} == {"ann"}
-    assert rows(told, "events", since="2999-01-01") == []
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -209,8 +175,6 @@ def test_lines_and_parquet_hold_the_same_and_load_as_data_sets(told, tmp_path, f
         ("preference", {"source": "thumb"}, "'thumb'; use one of.*'thumbs'"),
         ("unpaired", {"source": "choice"}, "'thumb', 'both_bad'"),
         ("sft", {"source": "written"}, "'edit', 'demonstration'"),
-        ("preference", {"rater": "nobody"}, "no rater 'nobody'"),
-        ("events", {"rater": "nobody"}, "no rater 'nobody'"),
         ("preference", {"adapter": "policy-999999"}, "no adapter 'policy-999999'"),
     ],
 )
@@ -222,37 +186,44 @@ def test_a_filter_that_names_what_there_is_not_is_refused(told, tmp_path, form, 
     assert told.copies() == []
 
 
-def test_an_adapter_that_only_messages_name_and_a_source_of_pairs_are_known(told):
+def test_an_adapter_that_only_messages_name_is_known(told):
     prompt = told.add_message(told.conversations("ann")[0].id, "user", "elsewhere?")
     replies = [CandidateReply("yes", adapter="theirs"), CandidateReply("no")]
     told.add_candidates(prompt.id, replies, rater_id="ann")
     assert rows(told, "preference", adapter="theirs") == []
-    pairs = {"source": "choice", "split_comparisons": True}
-    assert len(rows(told, "unpaired", **pairs)) == 2
     assert rows(told, "prompts", source="chat") == rows(told, "prompts")
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.parquet"])
 @pytest.mark.parametrize("form", FORMS)
 def test_an_empty_data_set_is_not_written_and_replaces_nothing(told, tmp_path, form, name):
-    file, future = tmp_path / name, ExportOptions(since="2999-01-01")
+    file, nobodys = tmp_path / name, ExportOptions(split="held_out_raters")
     file.write_text("old")
     with pytest.raises(ConflictError, match=f"0 rows of {form} fit"):
-        told.export_file(file, form, future, replace=True)
+        told.export_file(file, form, nobodys, replace=True)
     assert [path.name for path in tmp_path.glob("*data*")] == [name]
     assert file.read_text() == "old" and told.copies() == []
-    assert told.export_file(tmp_path / "none.jsonl", "events", future).rows == 0
+
+
+def test_an_export_of_no_events_is_an_empty_file(store, tmp_path):
+    assert store.export_file(tmp_path / "none.jsonl", "events").rows == 0
+    assert (tmp_path / "none.jsonl").read_text() == ""
 
 
 def test_a_file_is_private_whole_and_noted_in_the_audit_table(told, tmp_path, path):
     file = tmp_path / "new" / "data.jsonl"
-    report = told.export_file(file, "preference", ExportOptions(split="all", rater="ann"))
+    report = told.export_file(file, "preference", ExportOptions(split="all", source="choice"))
     assert (report.path, report.rows, report.left_out) == (file.resolve(), 1, {"ties": 1})
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [f.name for f in file.parent.iterdir()] == ["data.jsonl"]
     with Database(path) as db:
         detail = [json.loads(row["detail"]) for row in db["audit"].rows_where("action = 'export'")]
-    noted = {"path": str(file.resolve()), "format": "preference", "split": "all", "rater": "ann"}
+    noted = {
+        "path": str(file.resolve()),
+        "format": "preference",
+        "split": "all",
+        "source": "choice",
+    }
     assert detail == [noted]
 
 
@@ -305,7 +276,7 @@ def test_two_threads_that_write_one_file_at_once_do_not_mix(tmp_path):
             assert partial.read_text() == f'{{"said": "{text}"}}\n' * 1_000
             partial.replace(file)
 
-        with written(file, publish) as partial:
+        with new_file(file, publish) as partial:
             together.wait()
             write_lines(partial, ({"said": text} for _ in range(1_000)))
 

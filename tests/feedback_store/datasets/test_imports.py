@@ -361,7 +361,7 @@ def written(path):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json", "a.json.gz", "a.parquet"])
 def test_a_file_may_be_lines_or_a_list_or_parquet_or_packed(store, tmp_path, name):
-    report = store.import_file(written(tmp_path / name), "hh")
+    report = store.import_documents(read_documents(written(tmp_path / name)), "hh")
     assert (report.read, report.new, report.malformed_lines) == (3, 3, 0)
 
 
@@ -369,7 +369,7 @@ def test_broken_lines_of_a_file_are_named_by_their_number(store, tmp_path):
     path = tmp_path / "a.jsonl"
     good, deep = [line.encode() for line in LINES], b'{"x":' + b"[" * 100_000
     path.write_bytes(b"\n".join([good[0], b"", b"{broken", b"\xff", b'"x', deep, good[1]]))
-    report = store.import_file(path, "hh")
+    report = store.import_documents(read_documents(path), "hh")
     assert (report.read, report.new) == (6, 2)
     assert [line for line, _ in report.malformed] == [3, 4, 5, 6]
 
@@ -378,7 +378,7 @@ def test_what_comes_before_damage_in_a_packed_file_is_imported(store, tmp_path):
     path = tmp_path / "a.jsonl.gz"
     packed = gzip.compress("\n".join(f"{LINES[0]}" for _ in range(50)).encode())
     path.write_bytes(packed[:-20])
-    report = store.import_file(path, "hh")
+    report = store.import_documents(read_documents(path), "hh")
     assert report.malformed_lines >= 1
     assert "damaged" in report.malformed[-1][1]
 

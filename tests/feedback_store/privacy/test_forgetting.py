@@ -3,7 +3,6 @@
 import json
 import os
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -106,7 +105,6 @@ def handed_out(store):
     """All that can be learnt from, as text, and by whose judgement."""
     found = [*store.comparisons(), *store.unpaired(), *store.demonstrations()]
     rows = [row for form in TEXT_FORMS for row in store.export_rows(form, ALL)]
-    rows += store.export_rows("unpaired", replace(ALL, split_comparisons=True))
     raters = {item.rater_id for item in found}
     raters |= {item.other_rater_id for item in store.comparisons() if item.other_rater_id}
     return json.dumps(rows) + repr(found), raters
@@ -392,7 +390,7 @@ def test_a_forgotten_person_may_come_back_and_be_forgotten_again(store, path):
 def test_what_was_done_for_or_by_a_forgotten_rater_names_nobody(store, path, tmp_path):
     say_everything(store, "rater-of-canary", "canary")
     target = tmp_path / "elsewhere" / "file.jsonl"
-    store.export_file(target, "events", ExportOptions(rater="rater-of-canary"))
+    store.export_file(target, "events")
     store.note_backup("/backups/one")
     store.add_rater("bob")
     store.quarantine("bob", by="rater-of-canary", reason="spam")

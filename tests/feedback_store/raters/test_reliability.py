@@ -103,9 +103,65 @@ def test_judging_alone_buys_nobody_any_trust():
 def test_a_crowd_under_one_hand_is_held_and_the_others_are_not_measured_by_it():
     sybils = {f"sybil-{i}": 0.0 for i in range(8)}
     reports = of_crowd(HONEST | sybils, subjects=500)
-    assert all("agree with each other" in reports[rater].quarantine for rater in sybils)
+    assert all("contradicts the others" in reports[rater].quarantine for rater in sybils)
     assert mean_reliability(reports, HONEST) > 0.85
     assert all(reports[rater].quarantine is None for rater in HONEST)
+
+
+@pytest.mark.parametrize("accounts", [3, 10, 18])
+def test_a_smaller_crowd_is_not_believed_where_it_outvotes_everybody(accounts):
+    """Accounts that are all on the same 60 subjects, where three honest raters judged each."""
+    found = crowd(HONEST, subjects=350)
+    said = {}
+    for vote in found:
+        said[vote.subject] = said.get(vote.subject, 0) + vote.verdict
+    sybils = [f"sybil-{i}" for i in range(accounts)]
+    targets = list(said.items())[:60]
+    found += [
+        PairVote(s, rater, -1 if right > 0 else 1) for rater in sybils for s, right in targets
+    ]
+    reports = assessed([did(rater) for rater in [*HONEST, *sybils]], found)
+    assert all("contradicts the others" in reports[rater].quarantine for rater in sybils)
+    assert mean_reliability(reports, HONEST) > 0.85
+    assert all(reports[rater].quarantine is None for rater in HONEST)
+
+
+@pytest.mark.parametrize("each", [1, 6])
+def test_two_camps_of_one_size_are_treated_alike(each):
+    verdicts = {f"r{i:02}": [1, -1] * 10 if i % 2 else [-1, 1] * 10 for i in range(2 * each)}
+    reports = assessed([did(rater) for rater in verdicts], judged(verdicts))
+    assert len({report.reliability for report in reports.values()}) == 1
+    assert {report.quarantine for report in reports.values()} == {None}
+
+
+@pytest.mark.parametrize("skill", [0.55, 0.65, 0.95])
+def test_raters_who_differ_only_by_accident_are_not_accused(skill):
+    for seed in range(20):
+        reports = of_crowd({f"rater-{i}": skill for i in range(15)}, subjects=150, seed=seed)
+        assert {report.quarantine for report in reports.values()} == {None}
+
+
+def test_another_taste_is_not_held_as_long_as_it_shares_most_judgements():
+    """A third of the raters find the opposite where taste decides: in a third of the subjects."""
+    rng = np.random.default_rng(0)
+    found = []
+    for subject in range(600):
+        truth, of_taste = rng.choice([-1, 1]), rng.random() < 1 / 3
+        for number in rng.choice(30, 4, replace=False):
+            mine = -truth if of_taste and number < 10 else truth
+            verdict = mine if rng.random() < 0.8 else -mine
+            found.append(PairVote(("p", f"{subject}", "y"), f"rater-{number}", int(verdict)))
+    reports = assessed([did(f"rater-{number}") for number in range(30)], found)
+    assert {report.quarantine for report in reports.values()} == {None}
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from([1, -1, 0, None]), max_size=4), max_size=16))
+def test_any_judgements_have_an_answer(verdicts):
+    given = {f"r{i:02}": some for i, some in enumerate(verdicts)}
+    for report in assessed([did(rater) for rater in given], judged(given)).values():
+        assert 0 <= report.reliability <= 1
+        assert report.agreement is None or 0 <= report.agreement <= 1
 
 
 def test_gold_questions_decide_between_two_camps_where_numbers_would_decide_wrongly():
@@ -117,6 +173,15 @@ def test_gold_questions_decide_between_two_camps_where_numbers_would_decide_wron
     reports = assessed(tests, found)
     assert {rater for rater, report in reports.items() if report.quarantine} == set(sybils)
     assert all(reports[rater].reliability == 1 for rater in honest)
+
+
+def test_raters_who_passed_tests_are_believed_against_more_who_took_none():
+    honest = {f"honest-{i}": 0.85 for i in range(6)}
+    sybils = {f"sybil-{i}": 0.05 for i in range(10)}
+    tests = [did(rater, gold_right=18, gold_total=20) for rater in honest]
+    tests += [did(rater) for rater in sybils]
+    reports = assessed(tests, crowd(honest | sybils, subjects=400))
+    assert {rater for rater, report in reports.items() if report.quarantine} == set(sybils)
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,10 @@ def test_the_base_has_no_kl_to_itself(starter):
 
 
 def test_a_policy_compared_with_itself_neither_wins_nor_loses(starter):
-    def judge(prompts, replies):
+    def by_length(prompts, replies):
         return torch.tensor([float(len(r)) for r in replies])
 
-    found = evaluate(starter, PROMPTS, judge, candidate=None, served=None)
+    found = evaluate(starter, PROMPTS, by_length, candidate=None, served=None)
     assert found.win_rate == 0.5
     assert found.win_rate_low < 0.5 < found.win_rate_high
 
@@ -94,6 +94,7 @@ def test_accuracy_counts_decided_comparisons_and_bounds_them():
     found = accuracy(by_length, comparisons, z=1.96)
     assert (found.value, found.votes) == (0.75, 40)
     assert found.low == pytest.approx(0.598, abs=1e-3)  # Wilson, 30 of 40
+    assert found.high == pytest.approx(0.858, abs=1e-3)
 
 
 @pytest.mark.parametrize(("size", "rankings"), [(2, 120), (6, 40), (10, 20)])
