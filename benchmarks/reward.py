@@ -341,7 +341,7 @@ def _through_ppo(base: Base, model: RewardModel, had: Signals, seed: int) -> dic
         model.score,
         adapter="policy",
         reference=None,
-        settings=PolicySettings(critic_start="zero"),
+        settings=PolicySettings(),
         seed=seed,
     )
     found = compare(base, candidate="policy", served=None, n=600, seed=seed)

@@ -1,8 +1,8 @@
 """From comparisons to a better adapter: the base, three training stages, evaluation, gate, cycle.
 
-A library as well as a part of the service: each stage takes plain records and settings and trains
-adapters on one shared base. What is named here is loaded when it is first used, so that a program
-pays only for what it uses. Nothing here knows the web, and only `cycle` knows the store.
+It is also a library: each stage takes plain records and settings, and trains adapters on one shared
+base. A name is loaded when it is first used, so a program pays only for what it uses. Nothing here
+knows the web, and only `cycle` knows the store.
 """
 
 import sys
@@ -65,21 +65,21 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 class _Package(ModuleType):
-    """`train_sft` and its like are functions here, though modules of the same names hold them."""
+    """Loads names on first use. `train_sft` and its like name functions here, not modules."""
 
     def __getattr__(self, name: str) -> Any:
-        """Load what is asked for, when it is."""
+        """Import the module that defines ``name``, and return it."""
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Do not let the import of a module hide the function that it is named after."""
+        """Importing the module `train_sft` must not hide the function `train_sft`."""
         if not (name in _HOME_OF and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        """What there is, loaded or not."""
+        """All names, loaded or not."""
         return sorted({*super().__dir__(), *__all__})
 
 

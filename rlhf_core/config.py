@@ -1,8 +1,8 @@
 """Settings of every stage, with their defaults, units and sources.
 
-Frozen pydantic models, so that a resolved configuration is one JSON document beside each result.
-The defaults fit the embedded starter model (about 2M parameters on a CPU); a larger base wants a
-smaller learning rate first of all.
+Frozen pydantic models: a resolved configuration is one JSON document beside each result. The
+defaults fit the embedded starter model (about 2M parameters on a CPU). For a larger base, first
+lower the learning rates.
 """
 
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Stage(BaseModel):
-    """Base of all stage settings: immutable, and unknown names are an error."""
+    """Base of all settings: immutable, and an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,21 +25,21 @@ class LoraSettings(Stage):
 
 
 class TrainingStage(Stage):
-    """What the settings of the three training stages have in common; none of it changes results."""
+    """Settings that all three training stages have; none of them changes results."""
 
     micro_batch_size: int = Field(
         0,
         ge=0,
-        description="rows that one process trains on at once; lower it where memory does not "
-        "suffice; 0 = all rows of an optimizer step",
+        description="rows that one process trains on at once; lower it if memory runs out; "
+        "0 = all rows of an optimizer step",
     )
     halve_micro_batch: bool = Field(
         False,
-        description="where memory does not suffice for training, go on with half as many rows at "
-        "once, and again, instead of failing; one process only",
+        description="if training runs out of memory, halve the rows at once and try again, instead "
+        "of failing; one process only",
     )
     checkpoint_seconds: float = Field(
-        30.0, ge=0, description="least time between checkpoints; 0 = one after every step"
+        30.0, ge=0, description="shortest time between two checkpoints; 0 = one after every step"
     )
 
     def decisive(self) -> dict[str, Any]:
@@ -50,24 +50,17 @@ class TrainingStage(Stage):
 class SFTSettings(TrainingStage):
     """Supervised fine-tuning on demonstrations."""
 
-    enabled: bool = Field(True, description="false leaves SFT out, so that votes alone train")
-    min_demonstrations: int = Field(16, ge=1, description="below this many SFT is skipped")
+    enabled: bool = Field(True, description="false skips SFT: only votes train")
+    min_demonstrations: int = Field(16, ge=1, description="with fewer, SFT is skipped")
     epochs: int = Field(4, ge=1, description="passes over the demonstrations")
     min_steps: int = Field(
-        60, ge=1, description="optimizer steps; few demonstrations get more passes"
+        60, ge=1, description="fewest optimizer steps; few demonstrations get more passes"
     )
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(16, ge=1, description="demonstrations per optimizer step")
     max_tokens: int = Field(256, ge=8, description="longer conversations are cut from the left")
-    pretraining_share: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of pretraining texts in the data, beside the demonstrations' passes; "
-        "InstructGPT 0.1; on the starter it costs time and keeps no more skills",
-    )
     scored_prompts: int = Field(
-        64, ge=1, description="prompts answered after each pass, for the best pass to be chosen"
+        64, ge=1, description="prompts answered after a pass; their scores choose the best pass"
     )
 
 
@@ -75,9 +68,9 @@ class RewardSettings(TrainingStage):
     """The reward model: an ensemble of adapters with a score head."""
 
     members: int = Field(3, ge=1, le=5, description="ensemble members")
-    epochs: int = Field(2, ge=1, description="passes over the evidence")
+    epochs: int = Field(2, ge=1, description="passes over the opinions")
     min_steps: int = Field(
-        60, ge=1, description="optimizer steps of a member; few comparisons get more passes"
+        60, ge=1, description="fewest optimizer steps of a member; few comparisons get more passes"
     )
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(
@@ -85,13 +78,15 @@ class RewardSettings(TrainingStage):
     )
     tie_weight: float = Field(1.0, ge=0, description="weight of a tie; 0 = dropped")
     strength_margin: float = Field(
-        1.0, ge=0, description="margin, in log-odds, asked for by the strongest preferences"
+        1.0,
+        ge=0,
+        description="margin of scores that the strongest preferences ask for, in log-odds",
     )
     unpaired_share: float = Field(
-        0.3, ge=0, lt=1, description="most that thumbs without an opposite are of the whole weight"
+        0.3, ge=0, lt=1, description="largest share of the weight for thumbs without an opposite"
     )
     offset_sd: float = Field(
-        1.0, gt=0, description="spread of raters' thresholds for a thumb, in log-odds"
+        1.0, gt=0, description="standard deviation of raters' thresholds for a thumb, in log-odds"
     )
     label_smoothing: float = Field(0.05, ge=0, lt=0.5, description="assumed share of wrong votes")
     corrupted_share: float = Field(
@@ -101,7 +96,7 @@ class RewardSettings(TrainingStage):
         0.5, ge=0, description="score = mean - penalty * standard deviation over the members"
     )
     min_demonstrations: int = Field(
-        16, ge=1, description="with so many, their mean score is 0; else that of compared replies"
+        16, ge=1, description="with fewer, compared replies have mean score 0, not demonstrations"
     )
     max_tokens: int = Field(256, ge=8)
 
@@ -122,46 +117,28 @@ class PolicySettings(TrainingStage):
     )
     temperature: float = Field(1.0, gt=0, description="sampling temperature of rollouts")
     kl_coef: float = Field(0.1, ge=0, description="per-token KL penalty (k1) in the reward")
-    kl_target: float | None = Field(
-        None,
-        gt=0,
-        description="steer kl_coef so that the KL to the reference is this, in nats per response; "
-        "none = fixed",
-    )
-    kl_horizon: int = Field(
-        10_000, ge=1, description="episodes in which kl_coef may change by a fifth"
-    )
     kl_budget: float = Field(
         25.0,
         gt=0,
-        description="stop the stage when the mean KL to the bare base passes this, in nats per "
-        "response; it counts all cycles, and gate.max_kl is about the same KL",
+        description="the stage stops when the mean KL to the bare base is larger, in nats per "
+        "response; it adds up over cycles, and gate.max_kl limits the same KL",
     )
     gamma: float = Field(1.0, ge=0, le=1)
     lam: float = Field(0.95, ge=0, le=1, description="GAE lambda")
     cliprange: float = Field(0.2, gt=0)
     value_cliprange: float = Field(0.2, gt=0)
     vf_coef: float = Field(0.1, ge=0)
-    critic_start: Literal["zero", "reward"] = Field(
-        "zero", description="value head at the start: zero, or the reward members' mean score head"
-    )
-    whiten_rewards: bool = Field(False, description="scale rewards to variance 1; mean stays")
-    ema_decay: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="publish the average of the iterations' weights, older ones less by this "
-        "factor each; none = the last weights",
-    )
     replay_share: float = Field(
-        0.25, ge=0, le=1, description="least share of rollout prompts from earlier cycles"
+        0.25, ge=0, le=1, description="smallest share of rollout prompts from earlier cycles"
     )
     ptx_coef: float = Field(
         0.0,
         ge=0,
         description="weight of the mean-token loss on pretraining text and demonstrations; 0 = off",
     )
-    missing_eos_penalty: float = Field(1.0, ge=0, description="taken off an unfinished response")
+    missing_eos_penalty: float = Field(
+        1.0, ge=0, description="subtracted from the score of an unfinished response"
+    )
     estimator: Literal["gae", "rloo"] = "gae"
     max_grad_norm: float = Field(1.0, gt=0)
 
@@ -181,11 +158,11 @@ class PolicySettings(TrainingStage):
 
 
 class GateSettings(Stage):
-    """What a candidate has to show before it is served."""
+    """Limits that a candidate has to meet before it is served."""
 
     prompts: int = Field(200, ge=20, description="replies of each policy to held-out prompts")
     min_prompts: int = Field(
-        12, ge=2, description="different held-out prompts; fewer say nothing about others"
+        12, ge=2, description="fewest different held-out prompts for a comparison"
     )
     max_new_tokens: int = Field(48, ge=1, description="length limit of the replies compared")
     confidence_z: float = Field(1.645, gt=0, description="one-sided normal quantile of the bounds")
@@ -193,7 +170,7 @@ class GateSettings(Stage):
     max_kl: float = Field(30.0, gt=0, description="mean KL to the base per response, in nats")
     max_empty_rate: float = Field(0.02, ge=0, le=1)
     max_unfinished_rate: float = Field(0.05, ge=0, le=1, description="responses without an end")
-    max_cut_rate: float = Field(0.1, ge=0, le=1, description="responses that end mid-sentence")
+    max_cut_rate: float = Field(0.1, ge=0, le=1, description="responses that end in mid-sentence")
     max_repeated_rate: float = Field(0.05, ge=0, le=1, description="responses that repeat words")
     min_distinct_ratio: float = Field(
         0.5, ge=0, le=1, description="distinct responses of the candidate over the served policy's"
@@ -203,11 +180,15 @@ class GateSettings(Stage):
 class CycleSettings(Stage):
     """One cycle, from votes to a published or rejected adapter."""
 
-    min_comparisons: int = Field(80, ge=1, description="fewer usable comparisons: refused")
-    min_new_comparisons: int = Field(1, ge=0, description="comparisons no cycle has used yet")
+    min_comparisons: int = Field(
+        80, ge=1, description="with fewer decided ones, a cycle is refused"
+    )
+    min_new_comparisons: int = Field(
+        1, ge=0, description="fewest comparisons that no cycle has used"
+    )
     pretraining_file: str | None = Field(
         None,
-        description="text for the skills that must not be forgotten, a document a line; the "
+        description="text for the ptx loss, which keeps earlier skills, one document a line; the "
         "starter has its own",
     )
     seed: int = 0

@@ -8,7 +8,7 @@
     |-- CheckpointError (ValueError)     a checkpoint belongs to another run
     |-- LaunchError (ValueError)         the settings do not fit the number of processes
     |-- MemoryExhaustedError (MemoryError) a stage needs more memory than there is
-    `-- DivergenceError (ArithmeticError) training produced a loss or score that is no number
+    `-- DivergenceError (ArithmeticError) a loss, score, KL or weight is not finite, or too large
 
 A message says what was wrong, the value, and what to do next.
 """
@@ -46,7 +46,7 @@ class MemoryExhaustedError(RLHFError, MemoryError):
     """A stage needs more memory than there is.
 
     Attributes:
-        by_rows: Whether fewer rows at once would need less.
+        by_rows: Whether a smaller micro-batch would need less.
     """
 
     def __init__(self, message: str, *, by_rows: bool = False) -> None:
@@ -55,4 +55,4 @@ class MemoryExhaustedError(RLHFError, MemoryError):
 
 
 class DivergenceError(RLHFError, ArithmeticError):
-    """Training left the numbers: a loss, score or KL is not finite."""
+    """Training diverged: a loss, score, KL or weight is not finite, or too large."""

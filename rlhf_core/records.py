@@ -1,7 +1,7 @@
-"""The plain records that training takes: what a caller of the library has to build.
+"""The plain records that training takes.
 
-They carry text, never token ids, and know nothing of where they came from; `cycle/snapshot.py`
-fills them from the store, a library user from anything.
+They hold text, never token ids. `cycle/snapshot.py` makes them from the store; a user of the
+library makes them from anything.
 """
 
 import math
@@ -28,7 +28,7 @@ def require_prompt(prompt: Prompt) -> Prompt:
     """The prompt itself.
 
     Raises:
-        InvalidInputError: It is not a list of at least one message, each with a role and content.
+        InvalidInputError: It is not a list of one message or more, each with a role and content.
     """
     listed = isinstance(prompt, Sequence) and not isinstance(prompt, str)
     if not listed or not prompt or not all(map(_is_message, prompt)):
@@ -70,14 +70,14 @@ class Comparison:
         response_a: One response.
         response_b: The other.
         label: The better one, or "tie".
-        weight: How much it counts. Of comparisons with the same group the mean does.
+        weight: How much it counts. Comparisons of one group count with their mean weight.
         strength: How much better the rater found it; 0 or more, on any scale.
-        group: What the pairs of one opinion share: all pairs of one ranking, or of the thumbs of
-            one rater on one prompt. They train together, and count as one opinion.
-        raters: Who judged A and who judged B, each by itself, if not the same person did: their
-            habits do not cancel. Only told apart in training, never kept.
-        could_tie: Whether the rater could have called it a tie; false for what follows from
-            thumbs, edits and retries.
+        group: The same text for all pairs of one opinion: of one ranking, or of one rater's thumbs
+            on one prompt. They train together, and count as one opinion.
+        raters: Who voted on A and who voted on B, if these were two people, whose habits do not
+            cancel. Training tells raters apart, and the reward model does not keep them.
+        could_tie: Whether the rater could have called it a tie; false for comparisons from thumbs,
+            edits and retries.
     """
 
     prompt: Prompt
@@ -96,10 +96,12 @@ class Comparison:
         if self.label not in get_args(Label):
             raise InvalidInputError(f"a label cannot be {self.label!r}; use 'a', 'b' or 'tie'")
         if self.label == "tie" and not self.could_tie:
-            raise InvalidInputError("a comparison that could not tie is a tie; set could_tie")
+            raise InvalidInputError(
+                "a comparison that could not tie has the label 'tie'; set could_tie"
+            )
 
     def swap(self) -> "Comparison":
-        """The same judgement with the sides exchanged."""
+        """The same comparison with its sides exchanged."""
         label: Label = "tie" if self.label == "tie" else "b" if self.label == "a" else "a"
         return replace(
             self,
@@ -112,12 +114,12 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Unpaired:
-    """One response that a rater found good or bad by itself."""
+    """One response that a rater called good or bad by itself."""
 
     prompt: Prompt
     response: str
     good: bool
-    rater: str  # tells raters apart in training; never kept
+    rater: str  # tells raters apart in training; the reward model does not keep it
     weight: float = 1.0
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
-"""PPO, the stage: prompts and a score to a policy. The trainer itself is in `train_ppo.py`.
+"""The PPO stage: from prompts and a score to a policy. The trainer itself is in `ppo/trainer.py`.
 
-Every rollout comes from the current policy; replies of the chat service are never trained on here.
+Every rollout comes from the current policy; replies of the chat service never train here.
 """
 
 import random
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from torch import nn
 from transformers import TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 
@@ -20,14 +19,13 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import fit_prompt
 from rlhf_core.ppo.critic import attached_critic
-from rlhf_core.ppo.trainer import GROUP, KLBudgetSpent, PPOTrainer
+from rlhf_core.ppo.trainer import GROUP, REFERENCE, KLBudgetSpent, PPOTrainer
 from rlhf_core.records import Demonstration, Prompt
-from rlhf_core.scores import Score
+from rlhf_core.reward.reward_model import Score
 from rlhf_core.training.checkpoints import StageFile, file_in
 from rlhf_core.training.stage import Metrics, Progress, arguments, batches, prepared, run_stage
 
 __all__ = ["PPOTrainer", "Score", "train_policy"]
-REFERENCE = "ref"  # the adapter name under which TRL looks for the reference
 
 
 def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
@@ -41,7 +39,6 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
     demonstrations: Sequence[Demonstration] = (),
     texts: Sequence[str] = (),
     older_prompts: Sequence[Prompt] = (),
-    value_head: nn.Linear | None = None,
     progress: Progress | None = None,
     seed: int = 0,
     checkpoints: Path | str | None = None,
@@ -50,37 +47,43 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
 
     Args:
         base: The shared base.
-        prompts: Conversations to respond to, of one turn or more; sampled again and again.
+        prompts: Conversations to respond to, of one turn or more; used again and again.
         score: Scores whole responses, for instance ``RewardModel.score``.
-        adapter: The policy.
+        adapter: The policy's adapter.
         reference: Adapter that the KL is measured against; ``None`` is the bare base.
         settings: PPO's settings.
-        demonstrations: For the ptx term; unused while ``settings.ptx_coef`` is 0.
-        texts: Plain text for the ptx term, beside the demonstrations.
-        older_prompts: Prompts of earlier rounds, so that they are not forgotten; they make up
-            ``settings.replay_share`` of all, or more if there are more of them.
-        value_head: Start of the critic if ``settings.critic_start`` is ``"reward"``; see
-            ``critic.reward_head``.
+        demonstrations: For the ptx loss; unused if ``settings.ptx_coef`` is 0.
+        texts: Plain text for the ptx loss, beside the demonstrations.
+        older_prompts: Prompts of earlier cycles, so that they are not forgotten. Their share of all
+            prompts is their natural one, and at least ``settings.replay_share``.
         progress: Called after every iteration.
-        seed: Of everything random here.
-        checkpoints: Directory of the checkpoint, from which a run that was killed goes on; it is
-            written between iterations. That the score is the same one again is the caller's care.
+        seed: Seed of everything random here.
+        checkpoints: Directory of the checkpoint from which a killed run resumes; it is written
+            between iterations. The caller has to give the same score again.
 
     Returns:
         Metrics of the last iteration, ``iterations`` done, and ``kl_stopped`` (1 or 0).
 
     Raises:
-        InvalidInputError: A prompt is none, or the score is not one number for each response.
-        NotEnoughDataError: There is no prompt, no text for the ptx term, or no head to start from.
+        InvalidInputError: A prompt is not a conversation, or the score does not give one number for
+            each response.
+        NotEnoughDataError: There is no prompt, or no text for the ptx loss.
         CheckpointError: The checkpoint is of other data or settings.
-        DivergenceError: A loss, score, KL or weight left the numbers or exploded.
-        MemoryExhaustedError: Memory did not suffice.
+        DivergenceError: A loss, score, KL or weight is not finite, or too large.
+        MemoryExhaustedError: Memory ran out.
     """
-    prompts, older_prompts = (_fitting(base, said, settings) for said in (prompts, older_prompts))
-    _require_inputs(prompts, settings, texts=[*demonstrations, *texts], head=value_head)
-    start = value_head if settings.critic_start == "reward" else None
-    head = None if start is None else start.weight.tolist()
-    said = (prompts, older_prompts, demonstrations, texts, head)
+    prompts, older_prompts = (_fitting(base, asked, settings) for asked in (prompts, older_prompts))
+    if not prompts:
+        raise NotEnoughDataError(
+            f"there are 0 prompts of at most {settings.max_prompt_tokens} tokens to respond to; "
+            "collect conversations first"
+        )
+    if settings.ptx_coef and not (demonstrations or texts):
+        raise NotEnoughDataError(
+            "ptx_coef needs demonstrations or texts and there are 0; set it to 0, or in a cycle "
+            "name a pretraining_file"
+        )
+    data = (prompts, older_prompts, demonstrations, texts)
     dataset = _dataset(prompts, settings, older=older_prompts, seed=seed)
 
     def train(settings: PolicySettings, kept: StageFile) -> Metrics:
@@ -88,7 +91,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         with (
             _reference(base, reference),
             prepared(base, adapter, lower="policy.micro_batch_size") as scratch,
-            attached_critic(base, start) as critic,
+            attached_critic(base) as critic,
         ):
             trainer = PPOTrainer(
                 base,
@@ -105,9 +108,8 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
             try:
                 kept.train(trainer)
             except KLBudgetSpent:
+                trainer.finish_iteration()
                 trainer.latest["kl_stopped"] = 1.0
-            if trainer.average:
-                trainer.average.apply()
             return trainer.latest
 
     return run_stage(
@@ -118,7 +120,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         weights=base.weights(adapter),
         rows=settings.minibatch_size,
         file=file_in(checkpoints, "policy"),
-        made_of=(base.digest(adapter), base.digest(reference), said, seed),
+        made_of=(base.digest(adapter), base.digest(reference), data, seed),
     )
 
 
@@ -128,29 +130,8 @@ def _fitting(base: Base, prompts: Sequence[Prompt], settings: PolicySettings) ->
     return [prompt for prompt in fitted if prompt is not None]
 
 
-def _require_inputs(
-    prompts: Sequence[Prompt],
-    settings: PolicySettings,
-    *,
-    texts: Sequence[object],
-    head: nn.Linear | None,
-) -> None:
-    if not prompts:
-        raise NotEnoughDataError(
-            f"there are 0 prompts of at most {settings.max_prompt_tokens} tokens to respond to; "
-            "collect conversations first"
-        )
-    if settings.ptx_coef and not texts:
-        raise NotEnoughDataError(
-            "ptx_coef needs demonstrations or texts and there are 0; set it to 0, or in a cycle "
-            "name a pretraining_file"
-        )
-    if settings.critic_start == "reward" and head is None:
-        raise NotEnoughDataError('critic_start is "reward" and there is no head; set it to "zero"')
-
-
 class _AfterIteration(TrainerCallback):
-    """Closes the books of an iteration after its last optimizer step."""
+    """Computes and reports an iteration's metrics after its last optimizer step."""
 
     def __init__(self, trainer: PPOTrainer, progress: Progress | None) -> None:
         self._trainer, self._progress = trainer, progress
@@ -161,15 +142,13 @@ class _AfterIteration(TrainerCallback):
             return
         self._trainer.finish_iteration()
         self._trainer.latest["iterations"] += 1
-        if self._trainer.average:
-            self._trainer.average.update()
         if self._progress is not None:
             self._progress(state.global_step / state.max_steps, dict(self._trainer.latest))
 
 
 @contextmanager
 def _reference(base: Base, reference: str | None) -> Iterator[None]:
-    """Have the reference where TRL looks for it: under its name, or (``None``) nowhere."""
+    """Attach the reference under the name that TRL looks for; without one TRL uses the base."""
     if reference in (None, REFERENCE):
         yield
         return
@@ -197,7 +176,7 @@ def _config(base: Base, settings: PolicySettings, *, output_dir: str, seed: int)
         temperature=settings.temperature,
         top_k=0,
         epsilon=settings.cliprange,
-        beta=0.0,  # see PPOTrainer
+        beta=0.0,  # the KL penalty is in the reward, see PPOTrainer
         loss_type="bnpo",  # the mean over all tokens of the batch
         disable_dropout=True,
     )
@@ -212,8 +191,8 @@ def _dataset(
 ) -> Dataset:
     """As many prompts as all iterations need; TRL shuffles them.
 
-    Older prompts have their natural share, but at least the one in the settings. It is not the
-    other way round because few new prompts would then be most of the rollouts.
+    Older prompts get their natural share, but at least ``replay_share``. As an upper limit it would
+    let a few new prompts fill most of the rollouts.
     """
     needed = settings.iterations * settings.batch_size // GROUP
     share = max(settings.replay_share, len(older) / (len(older) + len(prompts))) if older else 0.0

@@ -1,7 +1,7 @@
 """Train the reward model from comparisons and thumbs: an ensemble on the shared base.
 
-Each member is trained on a bootstrap resample of the prompts (`reward/trainer.py`). What a member
-left out shows how sure the ensemble may be.
+Each member is trained on a bootstrap sample of the prompts (`reward/trainer.py`). The votes that it
+has not seen set the temperature of the ensemble.
 """
 
 import random
@@ -24,11 +24,11 @@ from rlhf_core.training.memory import out_of_memory_in_one_line
 from rlhf_core.training.stage import Metrics, Progress
 
 __all__ = ["RewardTrainer", "train_reward"]
-LEFT_OUT = 0.1  # of the prompts, where there is one member and hence no bootstrap
-FEWEST_PROMPTS = 100  # to leave some out of a single member
+LEFT_OUT = 0.1  # share of prompts that a single member does not see; it has no bootstrap sample
+FEWEST_PROMPTS = 100  # with fewer, a single member sees all prompts
 
 
-def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle it in
+def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
     base: Base,
     comparisons: Sequence[Comparison],
     *,
@@ -44,28 +44,28 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
     """Train an ensemble of reward models on ``base``; its adapters are ``{name}-m0`` and so on.
 
     Args:
-        base: The base that the members are adapters of.
+        base: The shared base.
         comparisons: What raters preferred.
-        settings: Of the training.
-        name: What the adapters' names begin with.
+        settings: The reward model's settings.
+        name: The adapters' names begin with it.
         lora: Size of the adapters.
-        progress: Called as `(share, metrics)` after every step.
-        seed: Of everything random.
-        unpaired: Thumbs that have no opposite to be paired with.
+        progress: Called as `(share, metrics)` after every optimizer step.
+        seed: Seed of everything random here.
+        unpaired: Thumbs without an opposite.
         demonstrations: Their mean score becomes 0, if there are `min_demonstrations`.
-        checkpoints: Directory of the members' checkpoints, from which a killed run goes on.
+        checkpoints: Directory of the members' checkpoints, from which a killed run resumes.
 
     Raises:
         NotEnoughDataError: No comparison prefers one response over the other.
         CheckpointError: A checkpoint is of other data or settings.
-        DivergenceError: The loss left the numbers.
-        MemoryExhaustedError: Memory did not suffice.
+        DivergenceError: The loss is not finite, or too large.
+        MemoryExhaustedError: Memory ran out.
     """
     if not any(map(_decides, comparisons)):
         raise NotEnoughDataError(
             f"none of {len(comparisons)} comparisons prefers a response; collect more votes"
         )
-    evidence = RewardData(base, comparisons, unpaired, settings)
+    data = RewardData(base, comparisons, unpaired, settings)
     members: list[ScoreModel] = []
     left_out: list[set[str]] = []
     for k in range(settings.members):
@@ -75,25 +75,25 @@ def train_reward(  # noqa: PLR0913  # what to learn from, and nothing to bundle 
                 progress((k + share) / settings.members, metrics)
 
         rng, adapter = random.Random(f"{seed}-{k}"), f"{name}-m{k}"
-        drawn = _draw(evidence.prompts, settings.members, rng)
-        while not evidence.decides(drawn):
-            drawn = _draw(evidence.prompts, settings.members, rng)
-        opinions = evidence.opinions(drawn, rng)
+        drawn = _draw(data.prompts, settings.members, rng)
+        while not data.decides(drawn):  # a sample of ties alone teaches nothing
+            drawn = _draw(data.prompts, settings.members, rng)
+        opinions = data.opinions(drawn, rng)
         start = rng.randrange(2**31)
         base.attach(adapter, lora=lora, seed=start)
-        torch.manual_seed(start)  # the head's weights
+        torch.manual_seed(start)  # of the score head's weights
         member = train_score_model(
             base,
             opinions,
             adapter=adapter,
-            raters=evidence.raters,
+            raters=data.raters,
             settings=settings,
             report=report,
             seed=seed * 100 + k,
             file=file_in(checkpoints, adapter),
         )
         members.append(member)
-        left_out.append(set(evidence.prompts) - drawn.keys())
+        left_out.append(set(data.prompts) - drawn.keys())
     model = RewardModel(
         base, members, spread_penalty=settings.spread_penalty, max_tokens=settings.max_tokens
     )
@@ -109,9 +109,9 @@ def _decides(c: Comparison) -> bool:
 
 
 def _draw(prompts: Sequence[str], members: int, rng: random.Random) -> Counter[str]:
-    """How often each prompt is in a member's sample: a bootstrap, or all but a few for one member.
+    """How often each prompt is in a member's sample: a bootstrap, or most prompts for one member.
 
-    Prompts are drawn and not votes, so that a member has seen nothing of what it left out.
+    Prompts are drawn, not votes, so that a member has seen no vote on the prompts it left out.
     """
     if members > 1:
         return Counter(rng.choice(prompts) for _ in prompts)
@@ -122,10 +122,10 @@ def _draw(prompts: Sequence[str], members: int, rng: random.Random) -> Counter[s
 def _normalise(
     model: RewardModel, comparisons: Sequence[Comparison], left_out: Sequence[set[str]]
 ) -> None:
-    """Set the members' scales, and the temperature by the votes that members left out.
+    """Set the members' scales, and the temperature from the votes that members left out.
 
-    Every vote is predicted by the members that were trained on nothing of its prompt, so that no
-    vote has to be kept from training for this, and no held-out vote is touched.
+    Every vote is predicted by the members that have not seen its prompt. So this needs no votes of
+    its own, and no held-out votes.
     """
     n, prompts = len(comparisons), [c.prompt for c in comparisons]
     responses = [c.response_a for c in comparisons] + [c.response_b for c in comparisons]
@@ -133,7 +133,8 @@ def _normalise(
     keys = [prompt_key(prompt) for prompt in prompts]
     unseen = torch.tensor([[key in out for key in keys] for out in left_out])  # (members, N)
     margins = left_out_margins(scores[:, :n] - scores[:, n:], unseen)  # (N,)
-    signs = torch.tensor([{"a": 1.0, "b": -1.0, "tie": 0.0}[c.label] for c in comparisons])
+    signs = torch.tensor([{"a": 1.0, "b": -1.0, "tie": 0.0}[c.label] for c in comparisons])  # (N,)
+    # pairs of two raters' thumbs also show their habits, not only which response is better
     across = torch.tensor([c.raters is not None for c in comparisons])
     usable = unseen.any(0) & (signs != 0) & ~across
     weights = torch.tensor([c.weight for c in comparisons])

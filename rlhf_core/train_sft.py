@@ -1,11 +1,10 @@
 """Supervised fine-tuning of an adapter on demonstrations, on TRL's ``SFTTrainer``.
 
-Only the assistant's tokens are learned, the end-of-sequence token among them. Pretraining texts can
-be mixed in, so that the model forgets less of what it knew. With a score at hand the pass is kept
-whose responses score best: the loss on demonstrations says little about what people prefer.
+Only the assistant's tokens are learned, with the end-of-sequence token. If there is a score, the
+pass whose responses score best is kept: the loss on demonstrations says little about what people
+prefer.
 
-Source: Ouyang et al. 2022, arXiv:2203.02155, section 3.5 (selection by reward score) and appendix
-C.4 (a tenth of pretraining data).
+Source: Ouyang et al. 2022, arXiv:2203.02155, section 3.5 (selection by reward score).
 """
 
 import random
@@ -23,9 +22,9 @@ from trl.trainer.sft_trainer import SFTTrainer as TRLSFTTrainer
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import Tokenizer, encode_pair, encode_text
+from rlhf_core.model.chat_format import Tokenizer, encode_pair
 from rlhf_core.records import Demonstration, Prompt
-from rlhf_core.scores import Score, scores_of
+from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.training.checkpoints import StageFile, file_in
 from rlhf_core.training.memory import out_of_memory_in_one_line
 from rlhf_core.training.stage import (
@@ -42,7 +41,7 @@ from rlhf_core.training.stage import (
     run_stage,
 )
 
-RESPONSE_TOKENS = 64  # longest response that is sampled to be scored
+RESPONSE_TOKENS = 64  # length limit of the responses that are scored after a pass
 
 
 def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
@@ -51,7 +50,6 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     *,
     adapter: str,
     settings: SFTSettings,
-    texts: Sequence[str] = (),
     score: Score | None = None,
     prompts: Sequence[Prompt] = (),
     progress: Progress | None = None,
@@ -63,16 +61,14 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     Args:
         base: The shared base.
         demonstrations: What to imitate.
-        adapter: What is trained.
+        adapter: The adapter to train.
         settings: SFT's settings.
-        texts: Pretraining texts, of which as many as ``settings.pretraining_share`` asks for are
-            mixed in. They are trusted: the names of special tokens in them become these tokens.
-        score: Chooses the pass that is kept; without it the last one is.
-        prompts: Conversations to respond to for ``score``; take none that is demonstrated.
+        score: Chooses the pass that is kept; without it the last pass is kept.
+        prompts: Conversations to respond to for ``score``; none of them should be demonstrated.
         progress: Called after every optimizer step.
-        seed: Of everything random here.
-        checkpoints: Directory of the checkpoint, from which a run that was killed goes on. That
-            the score is the same one again is the caller's care.
+        seed: Seed of everything random here.
+        checkpoints: Directory of the checkpoint from which a killed run resumes. The caller has to
+            give the same score again.
 
     Returns:
         Final metrics: ``loss/sft``, the mean loss per response token in nats; and, with ``score``,
@@ -81,25 +77,36 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     Raises:
         NotEnoughDataError: There is no demonstration, or no prompt for the score.
         CheckpointError: The checkpoint is of other data or settings.
-        DivergenceError: The loss left the numbers.
-        MemoryExhaustedError: Memory did not suffice.
+        DivergenceError: The loss is not finite, or too large.
+        MemoryExhaustedError: Memory ran out.
     """
     if not demonstrations:
-        raise NotEnoughDataError("there are 0 demonstrations; leave SFT out or collect some")
+        raise NotEnoughDataError("there are 0 demonstrations; collect some, or leave SFT out")
     if score is not None and not prompts:
         raise NotEnoughDataError("there are 0 prompts to score responses to; leave the score out")
     rows = [sft_row(base.tokenizer, d, settings.max_tokens) for d in demonstrations]
-    rows += _text_rows(base.tokenizer, texts, settings, count=len(rows), seed=seed)
     asked = random.Random(seed).sample(prompts, min(settings.scored_prompts, len(prompts)))
+    n_passes = passes(
+        len(rows),
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        min_steps=settings.min_steps,
+    )
 
     def train(settings: SFTSettings, kept: StageFile) -> Metrics:
         """One attempt, with these settings."""
         with prepared(base, adapter, lower="sft.micro_batch_size") as scratch:
-            passed = _passes(len(demonstrations), settings)
-            trainer = _trainer(base, rows, settings, passed=passed, output_dir=scratch, seed=seed)
+            trainer = SFTTrainer(
+                model=base.model,
+                args=_config(base, settings, n_passes=n_passes, output_dir=scratch, seed=seed),
+                train_dataset=Dataset.from_list(rows),
+                processing_class=base.tokenizer,
+            )
             if score is not None:
-                answer = partial(_mean_score, base, adapter, score, asked, seed)
-                trainer.add_callback(_KeepBest(trainer, answer, max(1, passed // settings.epochs)))
+                mean_score = partial(_mean_score, base, adapter, score, asked, seed)
+                # few demonstrations get many passes; only `epochs` of these are scored
+                every = max(1, n_passes // settings.epochs)
+                trainer.add_callback(_KeepBest(trainer, mean_score, every))
             if progress is not None:
                 trainer.add_callback(
                     ReportProgress(lambda share: progress(share, {"loss/sft": trainer.latest}))
@@ -128,7 +135,7 @@ def sft_row(tokenizer: Tokenizer, demonstration: Demonstration, max_tokens: int)
 
 
 class SFTTrainer(QuietTrainer, TRLSFTTrainer):
-    """TRL's trainer, remembering its latest loss and the best pass so far."""
+    """TRL's trainer; it remembers its latest loss and the best pass so far."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -138,7 +145,7 @@ class SFTTrainer(QuietTrainer, TRLSFTTrainer):
         self.best_weights: dict[str, Tensor] = {}
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """TRL's loss, which must be a number; of a micro-batch it is a part of the whole step's."""
+        """TRL's loss, which must be finite; a step's micro-batches add up to the step's loss."""
         found = super().compute_loss(*args, **kwargs)  # type: ignore[no-untyped-call]
         loss = found[0] if isinstance(found, tuple) else found
         whole = require_finite(loss.detach() + self._step_loss, "the SFT loss", most=EXPLODED)
@@ -153,18 +160,18 @@ class SFTTrainer(QuietTrainer, TRLSFTTrainer):
         return {"latest": self.latest, "best": self.best} | weights
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The same, of the run that is gone on with."""
+        """Restore what ``state_dict`` returned."""
         self.latest, self.best = state.pop("latest"), state.pop("best")
         self.best_weights = {k.removeprefix("best/"): v.clone() for k, v in state.items()}
 
     def note_pass(self, score: float, passed: int) -> None:
-        """Keep the present weights if no pass before scored as well."""
+        """Keep the weights of this pass if it scores higher than every pass before."""
         if not self.best or score > self.best["sft/score"]:
             self.best = {"sft/score": score, "sft/passes": float(passed), "loss/sft": self.latest}
             self.best_weights = {name: p.data.clone() for name, p in self._trained()}
 
     def restore_best(self) -> dict[str, float]:
-        """Put back the weights of the best pass, if passes were scored; returns its metrics."""
+        """Restore the weights of the best pass, if passes were scored; returns its metrics."""
         if not self.best:
             return {"loss/sft": self.latest}
         for name, parameter in self._trained():
@@ -177,20 +184,19 @@ class SFTTrainer(QuietTrainer, TRLSFTTrainer):
 
 
 class _KeepBest(TrainerCallback):
-    """Samples responses after a pass over the data and has them scored.
+    """Scores the policy after every ``every`` passes and after the last one.
 
-    Few demonstrations get many passes; of these as many are scored as ``settings.epochs`` asks for.
-    It happens in the pass's last step, so that the checkpoint after it knows the outcome.
+    It does so in the last step of a pass, so that the checkpoint after that step has the score.
     """
 
-    def __init__(self, trainer: SFTTrainer, answer: Callable[[], float], every: int) -> None:
-        self._trainer, self._answer, self._every = trainer, answer, every
+    def __init__(self, trainer: SFTTrainer, mean_score: Callable[[], float], every: int) -> None:
+        self._trainer, self._mean_score, self._every = trainer, mean_score, every
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called by the loop after every optimizer step."""
+        """Called by TRL's loop after every optimizer step."""
         ended = float(state.epoch).is_integer()
         if ended and (state.global_step == state.max_steps or int(state.epoch) % self._every == 0):
-            self._trainer.note_pass(self._answer(), int(state.epoch))
+            self._trainer.note_pass(self._mean_score(), int(state.epoch))
 
 
 def _mean_score(
@@ -198,51 +204,18 @@ def _mean_score(
 ) -> float:
     with out_of_memory_in_one_line("sft.scored_prompts"):
         found = base.respond(prompts, adapter=adapter, max_new_tokens=RESPONSE_TOKENS, seed=seed)
-        scores = scores_of(score, prompts, [response.text for response in found])
+        scores = scores_of(score, prompts, [response.text for response in found])  # (B,)
     return require_finite(scores, "the score of a response").mean().item()
 
 
-def _trainer(
-    base: Base,
-    rows: list[dict[str, Any]],
-    settings: SFTSettings,
-    *,
-    passed: int,
-    output_dir: str,
-    seed: int,
-) -> SFTTrainer:
-    config = SFTConfig(
+def _config(
+    base: Base, settings: SFTSettings, *, n_passes: int, output_dir: str, seed: int
+) -> SFTConfig:
+    return SFTConfig(
         **arguments(base, output_dir=output_dir, seed=seed),
         **batches(settings.batch_size, settings.micro_batch_size),
-        num_train_epochs=passed,
+        num_train_epochs=n_passes,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
-        max_length=None,
+        max_length=None,  # `sft_row` has cut the rows
     )
-    return SFTTrainer(
-        model=base.model,
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=base.tokenizer,
-    )
-
-
-def _passes(demonstrations: int, settings: SFTSettings) -> int:
-    """As many as the demonstrations alone would get; the texts come on top."""
-    return passes(
-        demonstrations,
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        min_steps=settings.min_steps,
-    )
-
-
-def _text_rows(
-    tokenizer: Tokenizer, texts: Sequence[str], settings: SFTSettings, *, count: int, seed: int
-) -> list[dict[str, Any]]:
-    """As many texts as make up their share beside ``count`` demonstrations; all is learned."""
-    share = settings.pretraining_share
-    wanted = min(round(count * share / (1 - share)), len(texts))
-    drawn = random.Random(f"texts-{seed}").sample(texts, wanted)
-    rows = [encode_text(tokenizer, text)[: settings.max_tokens] for text in drawn]
-    return [{"input_ids": ids, "labels": list(ids)} for ids in rows]

@@ -121,7 +121,7 @@ def _reward_model(base: Base, folder: Path, seed: int) -> tuple[Path, float]:
     """Train it and leave it in both forms: our adapter, and a merged model with its bias."""
     settings = RewardSettings(members=1)
     comparisons = _comparisons(base, seed)
-    reward = train_reward(base, comparisons, settings=settings, name="judge", seed=seed)
+    reward = train_reward(base, comparisons, settings=settings, name="reward", seed=seed)
     reward.save(folder / "staging")
     publish_adapter(folder / "staging", folder / "reward", kind="reward", base=base.fingerprint)
     merged, bias = folder / "merged", _merge(reward, folder)

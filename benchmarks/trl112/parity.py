@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from trl.trainer.utils import FusedCausalLMOutput
 
 from benchmarks.trl112.turns import Side
 from rlhf_core.config import PolicySettings
@@ -39,11 +40,14 @@ FORWARD_BAR = 1e-4  # two ways through the network, rounded differently
 class Replayed(PPOTrainer):
     """Our trainer with log-probabilities and values given instead of computed."""
 
-    given: tuple[Tensor, Tensor]
+    given: tuple[Tensor, Tensor] | None = None
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **more: Any) -> Any:
+    def _read(self, *args: Any, **more: Any) -> Any:
+        if self.given is None:
+            return super()._read(*args, **more)
         self._passes.append(self.given)
-        return self.given[0], torch.zeros_like(self.given[0]), None
+        logprobs = self.given[0]
+        return FusedCausalLMOutput(log_probs=logprobs, entropy=torch.zeros_like(logprobs))
 
 
 def parity_bar(name: str) -> float:
@@ -105,15 +109,16 @@ def _by_trainer(trainer: Replayed, notes: dict[str, Tensor], s: PolicySettings) 
         "prompt_mask": (notes["queries"] != trainer._base.tokenizer.pad_token_id).long(),
         "completion_ids": notes["responses"],
         "completion_mask": mask.long(),
+        "old_per_token_logps": notes["logprobs"],
         "ref_per_token_logps": notes["ref_logprobs"],
     }
     unpunished = notes["scores"] + s.missing_eos_penalty * ~notes["contain_eos_token"]
-    trainer._scores = unpunished[:, None]
-    shaped = trainer._shape(rollout, notes["logprobs"], notes["values"])
+    trainer._scores = unpunished
+    shaped = trainer._shape(rollout, notes["values"])
     count = mask.sum()
     unbiased = ((count - 1) / count).sqrt()
     rows = notes["micro_batch_inds"]
-    batch = rollout | shaped | {"old_per_token_logps": notes["logprobs"], "values": notes["values"]}
+    batch = rollout | shaped | {"values": notes["values"]}
     batch = {name: tensor[rows] for name, tensor in batch.items()}
     trainer.given = notes["new_logprobs"], notes["vpred"]
     trainer._noted.clear()
@@ -131,14 +136,16 @@ def _by_trainer(trainer: Replayed, notes: dict[str, Tensor], s: PolicySettings) 
 
 def _reference(trainer: Replayed, notes: dict[str, Tensor]) -> dict[str, float]:
     """The bare base's log-probabilities of the same tokens, by our pass."""
-    ids = torch.cat([notes["queries"], notes["responses"]], 1)  # (B, P + T)
-    attention = (ids != trainer._base.tokenizer.pad_token_id).long()
-    n_tokens = notes["responses"].shape[1]
-    with torch.no_grad(), trainer._base.using(None):
-        found = PPOTrainer._get_per_token_logps_and_entropies(
-            trainer, trainer.model, ids, attention, n_tokens
-        )
-    return {"trainer_ref_logprobs": _apart(found[0], notes["ref_logprobs"])}
+    pad, trainer.given = trainer._base.tokenizer.pad_token_id, None
+    rollout = {
+        "prompt_ids": notes["queries"],
+        "prompt_mask": (notes["queries"] != pad).long(),
+        "completion_ids": notes["responses"],
+        "completion_mask": (notes["responses"] != pad).long(),
+    }
+    with trainer._base.using(None):
+        found = trainer._logprobs(rollout)
+    return {"trainer_ref_logprobs": _apart(found, notes["ref_logprobs"])}
 
 
 @contextmanager

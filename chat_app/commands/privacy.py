@@ -193,9 +193,9 @@ def _files(folder: Path) -> Iterable[Path]:
 
 def _forget_checkpoints(settings: Settings) -> int:
     """Delete the checkpoints of cycles that died: their evidence quotes people."""
-    from rlhf_core.cycle.resume import clear
+    from rlhf_core.cycle.resume import delete_checkpoints
 
-    return clear(settings.data / "cycles")
+    return delete_checkpoints(settings.data / "cycles")
 
 
 def _reports(settings: Settings) -> Iterable[Path]:

@@ -1,6 +1,6 @@
-"""One cycle: from what people said since the last one to a better adapter, or reasons why not.
+"""One cycle: from what people said to a better adapter, or to the reasons against it.
 
-`run_cycle` in `run.py` reads top to bottom. This is the only part of the core that knows the store.
+Begin with `run_cycle` in `run.py`. This is the only part of the core that knows the store.
 """
 
 from rlhf_core.cycle.run import help_cycle, run_cycle

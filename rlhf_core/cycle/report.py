@@ -1,6 +1,6 @@
 """What a cycle leaves behind for people: flat metrics, and `report.json` for the operator page.
 
-Only writes down; nothing here measures or decides.
+Nothing here measures or decides.
 """
 
 import json
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_core.gate.checks import Verdict
-from rlhf_core.gate.evaluation import Accuracy, Evaluation, statistics_dict
+from rlhf_core.gate.evaluation import Accuracy, Evaluation
 
 
 def flat_metrics(
     reward: Accuracy, held_out_reward: Accuracy, evaluation: Evaluation | None
 ) -> dict[str, float]:
-    """Every measurement of a cycle under one name each."""
+    """The measurements of a cycle, flat, by name."""
     metrics = {
         "reward_accuracy": reward.value,
         "reward_accuracy_low": reward.low,
@@ -29,9 +29,9 @@ def flat_metrics(
             "win_rate_low": evaluation.win_rate_low,
             "win_rate_high": evaluation.win_rate_high,
             "kl": evaluation.kl,
-            **statistics_dict(evaluation.candidate, "candidate"),
-            **statistics_dict(evaluation.served, "served"),
         }
+        for name in ("candidate", "served"):
+            metrics |= {f"{name}/{k}": v for k, v in asdict(getattr(evaluation, name)).items()}
     return {k: round(v, 4) for k, v in metrics.items()}
 
 
@@ -44,7 +44,7 @@ def write_report(
     evaluation: Evaluation | None,
     curves: Mapping[str, Sequence[float]],
 ) -> None:
-    """Write everything that the operator page shows of one cycle."""
+    """Write everything that the operator page shows about one cycle."""
     e = evaluation
     report: dict[str, Any] = {
         "promote": verdict.promote,

@@ -1,8 +1,8 @@
-"""What a cycle that died leaves for the next one: its evidence and its stages' checkpoints.
+"""What a cycle that died leaves for the next one: its snapshot and its stages' checkpoints.
 
-They lie in the cycle's directory, in `checkpoints/`, until it ends. The next cycle takes the folder
-over if it is to do the same: same settings, same served policy, and all the evidence may still be
-learnt from. Else it is deleted; what it holds quotes people.
+They are in `checkpoints/` of the cycle's directory until the cycle ends. The next cycle takes the
+folder over if settings and served policy are the same and all data in the snapshot may still train.
+Otherwise it deletes the folder, because the snapshot quotes people.
 """
 
 import json
@@ -19,31 +19,31 @@ FOLDER, EVIDENCE, METRICS = "checkpoints", "evidence.json", "metrics.jsonl"
 T = TypeVar("T")
 
 
-def keep_evidence(
+def save_snapshot(
     folder: Path, snapshot: T, *, config: Mapping[str, Any], served: str, ids: Iterable[str]
 ) -> T:
-    """Write down what a cycle is about to learn from.
+    """Write a cycle's snapshot to disk.
 
     Args:
         folder: The cycle's `checkpoints/`.
         snapshot: A dataclass whose fields are tuples of plain values or records.
         config: The cycle's resolved settings.
-        served: The policy that its candidate will be compared with.
-        ids: Of all that the snapshot was made of.
+        served: The policy that the candidate will be compared with.
+        ids: The ids of everything that the snapshot was made from.
 
     Returns:
-        The snapshot as it will come back, so that a resumed cycle sees the very same.
+        The snapshot after a round trip through JSON, so that a resumed cycle sees the same one.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     whole = {"decisive": _decisive(config, served), "ids": list(ids), "snapshot": asdict(snapshot)}  # type: ignore[call-overload]
-    beside = folder / "evidence.part"
-    beside.write_text(json.dumps(whole))
-    beside.replace(folder / EVIDENCE)
+    part = folder / "evidence.part"
+    part.write_text(json.dumps(whole))
+    part.replace(folder / EVIDENCE)  # a kill leaves no file or a whole one
     return _records(type(snapshot), json.loads(json.dumps(whole["snapshot"])))
 
 
 def take_over(
-    died: Path,
+    failed: Path,
     own: Path,
     kind: type[T],
     *,
@@ -51,35 +51,35 @@ def take_over(
     served: str,
     usable: Callable[[], Collection[str]],
 ) -> T | None:
-    """Move the folder of a cycle that died to the one that resumes it.
+    """Move the checkpoints and metrics of a failed cycle to the cycle that resumes it.
 
     Args:
-        died: The directory of the cycle that died.
-        own: The directory of the one that begins.
+        failed: The directory of the failed cycle.
+        own: The directory of the new cycle.
         kind: The snapshot's class.
-        config: The settings of the one that begins.
+        config: The settings of the new cycle.
         served: The policy being served now.
-        usable: Gives the ids of all that may be learnt from now.
+        usable: Returns the ids of everything that may be learnt from now.
 
     Returns:
         The snapshot; ``None`` if there is nothing to resume.
     """
     try:
-        found = json.loads((died / FOLDER / EVIDENCE).read_text())
+        found = json.loads((failed / FOLDER / EVIDENCE).read_text())
         same = found["decisive"] == json.loads(json.dumps(_decisive(config, served)))
         allowed = same and set(found["ids"]) <= set(usable())
         snapshot = _records(kind, found["snapshot"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # a kill came before it was written, or it is of another version
+        return None  # the cycle was killed before it was written, or another version wrote it
     if not allowed:
         return None
-    (died / FOLDER).replace(own / FOLDER)
-    (own / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics_of(died)))
+    (failed / FOLDER).replace(own / FOLDER)
+    (own / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics_of(failed)))
     return snapshot
 
 
 def metrics_of(cycle: Path) -> list[dict[str, Any]]:
-    """The metrics in a cycle's directory; a line that a kill has cut is left out."""
+    """The metrics in a cycle's directory, without lines that a kill has cut."""
     found: list[dict[str, Any]] = []
     for line in (cycle / METRICS).read_text().splitlines() if (cycle / METRICS).exists() else ():
         with suppress(ValueError):
@@ -87,16 +87,16 @@ def metrics_of(cycle: Path) -> list[dict[str, Any]]:
     return found
 
 
-def clear(cycles: Path, *, but: Path | None = None) -> int:
-    """Delete what cycles left to be resumed, except one's; returns of how many cycles."""
-    folders = [f for f in cycles.glob(f"*/{FOLDER}") if but is None or f.parent != but]
+def delete_checkpoints(cycles: Path, *, keep: Path | None = None) -> int:
+    """Delete the checkpoints of all cycles but ``keep``; returns the number of deleted folders."""
+    folders = [f for f in cycles.glob(f"*/{FOLDER}") if f.parent != keep]
     for folder in folders:
         shutil.rmtree(folder)
     return len(folders)
 
 
 def _decisive(config: Mapping[str, Any], served: str) -> dict[str, Any]:
-    """What two cycles must have in common; sizes in memory and on disk are free."""
+    """What two cycles must have in common; settings of memory and checkpoints may differ."""
     free = set(TrainingStage.model_fields)
 
     def decisive(value: Any) -> Any:
@@ -108,7 +108,7 @@ def _decisive(config: Mapping[str, Any], served: str) -> dict[str, Any]:
 
 
 def _records(kind: type[T], found: Mapping[str, Any]) -> T:
-    """A snapshot from JSON; its fields are tuples of records or of plain values."""
+    """A snapshot from JSON: each field is a tuple of records or of plain values."""
     hints, values = get_type_hints(kind), {}
     for field in fields(kind):  # type: ignore[arg-type]
         record: Any = get_args(hints[field.name])[0]
@@ -118,5 +118,5 @@ def _records(kind: type[T], found: Mapping[str, Any]) -> T:
 
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows no tuples; of a record's fields only the prompt is a list."""
+    """JSON has no tuples: every list in a record was one, except the prompt."""
     return {k: tuple(v) if isinstance(v, list) and k != "prompt" else v for k, v in row.items()}

@@ -1,13 +1,15 @@
 """One cycle: snapshot -> SFT -> reward models -> PPO -> evaluate -> publish or reject.
 
 A cycle is a process of its own, and the only part of the core that knows the store. Invariants:
-votes on held-out prompts train nothing but the held-out reward model, and votes of held-out raters
-train nothing at all. The served adapter changes only in the last step, by one row, after the new
-adapter is complete on disk; whatever fails before that leaves serving as it was. The next cycle
-resumes a cycle that died, and ends as that one would have ended.
 
-Started in several processes, the first runs the cycle and the others help it to train. What is
-learnt from is in `snapshot`, the stages between in `stages`.
+- Votes on held-out prompts train only the held-out reward model. Votes of held-out raters train
+  nothing.
+- The served adapter changes only in the last step, by one row, after the new adapter is complete
+  on disk. A cycle that fails before that leaves serving as it was.
+- The next cycle resumes a cycle that died, and ends as that one would have ended.
+
+Started in several processes, the first runs the cycle and the others help it to train. What a
+cycle learns from is chosen in `snapshot.py`; the stages are in `stages.py`.
 """
 
 import json
@@ -21,7 +23,13 @@ import feedback_store
 from feedback_store import FeedbackStore
 from rlhf_core.config import CycleSettings
 from rlhf_core.cycle.report import flat_metrics, write_report
-from rlhf_core.cycle.resume import FOLDER, clear, keep_evidence, metrics_of, take_over
+from rlhf_core.cycle.resume import (
+    FOLDER,
+    delete_checkpoints,
+    metrics_of,
+    save_snapshot,
+    take_over,
+)
 from rlhf_core.cycle.snapshot import Snapshot, take_snapshot
 from rlhf_core.cycle.stages import Progress, Run, compare_with_served, train_stages
 from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
@@ -45,7 +53,7 @@ def run_cycle(
 ) -> feedback_store.Cycle:
     """Run one cycle on a data directory and return its row, whose state says how it ended.
 
-    If the last cycle died, and this one is to do the same, it resumes that one.
+    If the last cycle died, and settings and served policy are the same, this one resumes it.
 
     Args:
         data: The service's data directory; a running server follows what is published in it.
@@ -53,7 +61,7 @@ def run_cycle(
         model: The base, as `load_base` takes it.
         quantization: How the base's linear layers are stored.
         progress: Called as `(stage, fraction, metrics)`.
-        allow_old_sqlite: Open the store on a SQLite with the WAL-reset bug all the same.
+        allow_old_sqlite: Open the store even if SQLite has the WAL-reset bug.
 
     Raises:
         CycleInProgressError: Another cycle is running on this data directory.
@@ -66,45 +74,46 @@ def run_cycle(
         try:
             run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
             (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-            _train_and_decide(run, _evidence(run, config), quantization)
+            snapshot = _resume_or_begin(run, config)
+            _train_and_decide(run, snapshot, quantization)
         except NotEnoughDataError as exc:
             store.finish_cycle(row.id, state="refused", reasons=(str(exc),))
         except BaseException as exc:
             reason = str(exc).strip() or type(exc).__name__
             store.finish_cycle(row.id, state="failed", reasons=(reason,))
             if _would_fail_again(exc, resumed="resumed_cycle" in run.notes):
-                clear(data / "cycles")
-            raise
-        clear(data / "cycles")
+                delete_checkpoints(data / "cycles")
+            raise  # else the checkpoints stay, and the next cycle resumes this one
+        delete_checkpoints(data / "cycles")
         return store.cycle(row.id)
 
 
-def _evidence(run: Run, config: dict[str, Any]) -> Snapshot:
-    """What to learn from: the evidence of the cycle that died, or else all there is now."""
-    snapshot = _evidence_of_the_dead(run, config)
-    # What is not resumed now never will be, and it quotes people.
-    clear(run.data / "cycles", but=run.directory)
+def _resume_or_begin(run: Run, config: dict[str, Any]) -> Snapshot:
+    """The snapshot of a failed cycle that this one resumes, or else a new one."""
+    snapshot = _resume(run, config)
+    # No later cycle can resume the other checkpoints, and they quote people.
+    delete_checkpoints(run.data / "cycles", keep=run.directory)
     if snapshot is None:
         snapshot = take_snapshot(run.store, run.settings)
         ids = (*snapshot.ids, *snapshot.other_ids)
-        return keep_evidence(run.checkpoints, snapshot, config=config, served=run.served, ids=ids)
-    # The curves of the report begin where the dead cycle's began.
+        return save_snapshot(run.checkpoints, snapshot, config=config, served=run.served, ids=ids)
+    # The report's curves begin where those of the failed cycle began.
     for line in metrics_of(run.directory):
-        run.draw(line["fraction"], line)
+        run.add_to_curves(line["fraction"], line)
     return snapshot
 
 
-def _evidence_of_the_dead(run: Run, config: dict[str, Any]) -> Snapshot | None:
-    """The evidence that the last cycles, which failed, left, if this one is to do the same."""
+def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
+    """Take over the snapshot and checkpoints of the last failed cycle, if they still fit."""
     earlier = (cycle for cycle in run.store.cycles() if cycle.id != run.cycle_id)
-    failed = takewhile(lambda cycle: cycle.state == "failed", earlier)
+    failed = takewhile(lambda cycle: cycle.state == "failed", earlier)  # the newest comes first
     folders = {cycle.id: run.data / "cycles" / f"{cycle.id:06d}" for cycle in failed}
     last = next((number for number, folder in folders.items() if (folder / FOLDER).exists()), None)
     if last is None:
         return None
 
     def usable() -> set[str]:
-        """The ids of all that may be learnt from now: nobody has taken it back since."""
+        """The ids of all that may be learnt from now; raters may have withdrawn some since."""
         run.store.assess_raters(by="cycle")
         ids = {c.id for c in run.store.comparisons()} | {t.id for t in run.store.unpaired()}
         return ids | {d.id for d in run.store.demonstrations(split="train")}
@@ -118,21 +127,21 @@ def _evidence_of_the_dead(run: Run, config: dict[str, Any]) -> Snapshot | None:
 
 
 def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
-    """Everything between the evidence and the end of the cycle's row."""
+    """From the snapshot to the end of the cycle: train, evaluate, decide, publish, finish."""
     started = time.monotonic()
     run.report("snapshot", 1.0)
-    # Noted before it is used: a vote that is taken back from now on is kept, marked as withdrawn,
-    # so that `forget` knows later whom the adapters have learnt from.
+    # Noted before use: a vote that is withdrawn from now on is kept, marked as withdrawn, so that
+    # `forget` knows later from whom the adapters have learnt.
     run.store.use_comparisons(run.cycle_id, snapshot.ids)
-    broadcast((run.cycle_id, run.served, snapshot))
+    broadcast((run.cycle_id, run.served, snapshot))  # to `help_cycle`
 
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
-    if trained.votes_are_informative:  # else there is no candidate
+    if trained.votes_are_informative:  # else no candidate was trained
         run.report("evaluate", 0.0)
         with run.clock.timed("evaluate"), out_of_memory_in_one_line("gate.max_new_tokens"):
             evaluation = compare_with_served(run, trained, trained.snapshot.held_out_prompts)
-            run.notes |= measure_prompts(  # reported, and no check: decisions/0009
+            run.notes |= measure_prompts(  # in the report only; no check: decisions/0009
                 trained.snapshot.held_out_rater_prompts,
                 lambda prompts: compare_with_served(run, trained, prompts),
                 needed=run.settings.gate.min_prompts,
@@ -141,7 +150,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     verdict = decide(checks)
 
     run.report("publish", 0.0)
-    metrics = flat_metrics(*trained.found, evaluation) | run.notes
+    metrics = flat_metrics(*trained.accuracies, evaluation) | run.notes
     metrics |= {f"seconds/{stage}": round(s, 1) for stage, s in run.clock.seconds.items()}
     metrics["seconds"] = round(time.monotonic() - started, 1)
     write_report(
@@ -152,7 +161,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
         evaluation=evaluation,
         curves={name: list(curve.values()) for name, curve in run.curves.items()},
     )
-    # A candidate that will be rejected is kept on disk, too, so that an operator can look at it.
+    # A rejected candidate is written too, so that an operator can look at it.
     adapter = _publish(run, trained.base, trained.reward, metrics) if evaluation else None
     _finish(run, verdict, metrics, adapter)
 
@@ -160,7 +169,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
 def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float]) -> str:
     """Write the reward model and the policy as adapters, then their rows; returns the policy's.
 
-    The rows come after the files, so that no row ever names what is not complete on disk.
+    The rows come after the files, so no row ever names an adapter that is not complete on disk.
     """
     number = run.store.next_adapter_number()
     kinds: tuple[Literal["reward", "policy"], ...] = ("reward", "policy")
@@ -187,8 +196,8 @@ def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float
 def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str | None) -> None:
     """End the cycle's row; a promotion serves the adapter in the same transaction.
 
-    The verdict is about the policy that was served when the cycle began. If an operator serves
-    another one meanwhile, nothing was shown against that one, and the cycle is rejected.
+    The candidate was compared with the policy that was served when the cycle began. If an operator
+    has served another one meanwhile, the comparison says nothing about it: the cycle is rejected.
     """
     if verdict.promote:
         try:
@@ -213,11 +222,12 @@ def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str 
 
 
 def _would_fail_again(exc: BaseException, *, resumed: bool) -> bool:
-    """Whether resuming from the checkpoints would end in the same way."""
+    """Whether a cycle that resumes from these checkpoints would fail in the same way."""
     if isinstance(exc, (DivergenceError, CheckpointError)):
         return True
-    mendable = isinstance(exc, (RLHFError, OSError, MemoryError)) or not isinstance(exc, Exception)
-    return resumed and not mendable
+    # an operator can repair these: another file, more memory; a kill is no Exception
+    repairable = isinstance(exc, (RLHFError, OSError, MemoryError))
+    return resumed and isinstance(exc, Exception) and not repairable
 
 
 def help_cycle(
@@ -227,13 +237,13 @@ def help_cycle(
     model: str = "starter",
     quantization: Quantization = "nf4",
 ) -> None:
-    """What every process but the first does while that one runs the cycle: train with it.
+    """Train with the first process; every other process calls this while that one runs the cycle.
 
     It reads the data directory, which all processes share, and writes nothing. The arguments are
     those of `run_cycle`. If the first process fails, the launcher ends this one.
     """
-    told: Any = broadcast(None)
-    cycle_id, served, snapshot = told
-    nothing: Any = None  # no store: it is the first process's
-    run = Run(nothing, cycle_id, data, settings, served, model=model)
+    received: Any = broadcast(None)  # from `_train_and_decide`
+    cycle_id, served, snapshot = received
+    no_store: Any = None  # only the first process has one
+    run = Run(no_store, cycle_id, data, settings, served, model=model)
     train_stages(run, snapshot, quantization)

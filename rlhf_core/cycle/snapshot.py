@@ -1,4 +1,4 @@
-"""The evidence of one cycle: what the store knows, as the plain records that training takes."""
+"""What one cycle learns from: the store's rows as the plain records that training takes."""
 
 import json
 from collections import Counter, defaultdict
@@ -21,30 +21,33 @@ from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The evidence of one cycle, fixed at its start."""
+    """All data of one cycle, fixed at its start."""
 
     ids: tuple[str, ...]  # of the comparisons that the cycle will use
-    other_ids: tuple[str, ...]  # of all else that it read: thumbs, demonstrations, held-out raters
+    other_ids: tuple[
+        str, ...
+    ]  # of all else it read: thumbs, demonstrations, held-out raters' votes
     train: tuple[Comparison, ...]
     held_out: tuple[Comparison, ...]
-    train_votes: tuple[Comparison, ...]  # without edits: what raters said of two given replies
+    train_votes: tuple[Comparison, ...]  # without edits: raters saw both replies
     held_out_votes: tuple[Comparison, ...]
-    held_out_rater_votes: tuple[Comparison, ...]  # decided ones; none if they are not enough
-    held_out_raters: tuple[str, ...]  # who cast each, by number; also where they are not enough
-    train_thumbs: tuple[Unpaired, ...]  # without an opposite
+    held_out_rater_votes: tuple[Comparison, ...]  # decided votes; empty if there are too few
+    held_out_raters: tuple[str, ...]  # the rater of each, as a number; kept even if too few
+    train_thumbs: tuple[Unpaired, ...]  # thumbs without an opposite
     held_out_thumbs: tuple[Unpaired, ...]
     demonstrations: tuple[Demonstration, ...]
     prompts: tuple[Prompt, ...]  # training prompts, each once
-    older_prompts: tuple[Prompt, ...]  # those of them that only earlier cycles' votes are about
+    older_prompts: tuple[Prompt, ...]  # those of them whose votes were all used before
     held_out_prompts: tuple[Prompt, ...]
-    held_out_rater_prompts: tuple[Prompt, ...]  # what held-out raters asked, and no training vote
+    held_out_rater_prompts: tuple[Prompt, ...]  # asked by held-out raters, and not in `prompts`
 
 
 def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
-    """Derive comparisons from all events, weigh their raters, and fix what this cycle will use.
+    """Weigh the raters, derive comparisons from all events, and fix what this cycle will use.
 
     Raises:
-        NotEnoughDataError: Too few usable comparisons, or none that is new.
+        NotEnoughDataError: There are too few decided comparisons, too few new ones, or votes on too
+            few held-out prompts.
     """
     store.assess_raters(by="cycle")
     rows = store.comparisons()
@@ -52,7 +55,7 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
     train, held_out, by_held_out_raters = (
         [c for c in rows if c.split == split] for split in ("train", "held_out", "held_out_raters")
     )
-    _require_evidence(rows, len(new), held_out, settings)
+    _require_enough(rows, len(new), held_out, settings)
 
     written, thumbs = store.demonstrations(split="train"), store.unpaired()
     demonstrations = tuple(Demonstration(d.prompt, d.content) for d in written)
@@ -60,11 +63,12 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
     test_pairs, test_alone = pair_across_raters([t for t in thumbs if t.split == "held_out"])
     prompts = unique([*(c.prompt for c in train), *(d.prompt for d in demonstrations)])
 
-    raters: defaultdict[str, str] = defaultdict(lambda: str(len(raters)))  # a number for each name
+    # Training needs to tell raters apart, not to know them: each name becomes a number.
+    raters: defaultdict[str, str] = defaultdict(lambda: str(len(raters)))
     tests = [c for c in by_held_out_raters if c.label != "tie" and c.source != "edit"]
     cast_by = tuple(raters[c.rater_id] for c in tests)
-    if not are_enough(cast_by):  # then nothing is measured on them, and none is noted as used
-        tests = []
+    if not are_enough(cast_by):
+        tests = []  # nothing is measured on them, so none of them is noted as used
     return Snapshot(
         ids=tuple(c.id for c in (*train, *held_out, *tests)),
         other_ids=(
@@ -72,14 +76,14 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
             *(thumb.id for thumb in thumbs),
             *(c.id for c in by_held_out_raters),
         ),
-        train=_plain([*train, *train_pairs], raters),
-        held_out=_plain([*held_out, *test_pairs], raters),
-        train_votes=_plain([c for c in train if c.source != "edit"], raters),
-        held_out_votes=_plain([c for c in held_out if c.source != "edit"], raters),
-        held_out_rater_votes=_plain(tests, raters),
+        train=_comparisons([*train, *train_pairs], raters),
+        held_out=_comparisons([*held_out, *test_pairs], raters),
+        train_votes=_comparisons([c for c in train if c.source != "edit"], raters),
+        held_out_votes=_comparisons([c for c in held_out if c.source != "edit"], raters),
+        held_out_rater_votes=_comparisons(tests, raters),
         held_out_raters=cast_by,
-        train_thumbs=_alone(train_alone, raters),
-        held_out_thumbs=_alone(test_alone, raters),
+        train_thumbs=_thumbs(train_alone, raters),
+        held_out_thumbs=_thumbs(test_alone, raters),
         demonstrations=demonstrations,
         prompts=prompts,
         older_prompts=without(
@@ -90,13 +94,13 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
     )
 
 
-def _require_evidence(
+def _require_enough(
     rows: Sequence[StoredComparison],
     new: int,
     held_out: Sequence[StoredComparison],
     settings: CycleSettings,
 ) -> None:
-    """Refuse to train on what cannot come to anything."""
+    """Refuse a cycle whose data cannot lead to a promotion."""
     decided = sum(c.label != "tie" for c in rows)
     if decided < settings.min_comparisons:
         raise NotEnoughDataError(
@@ -117,9 +121,9 @@ def _require_evidence(
 
 
 def fit_prompts(snapshot: Snapshot, base: Base, max_tokens: int) -> Snapshot:
-    """The snapshot with prompts as the server would show them: oldest turns left out if too long.
+    """The snapshot with prompts cut as the server cuts them: the oldest turns go first.
 
-    A prompt whose last message alone is too long is left out; rollouts on it would fit nowhere.
+    A prompt whose last message alone is too long is left out.
     """
 
     def fitted(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
@@ -135,20 +139,20 @@ def fit_prompts(snapshot: Snapshot, base: Base, max_tokens: int) -> Snapshot:
         prompts=prompts,
         older_prompts=fitted(snapshot.older_prompts),
         held_out_prompts=held_out,
-        # two prompts may have become the same
+        # two different prompts may be the same after the cut
         held_out_rater_prompts=without(fitted(snapshot.held_out_rater_prompts), prompts),
     )
 
 
-def _plain(
-    comparisons: Sequence[StoredComparison], raters: defaultdict[str, str]
+def _comparisons(
+    rows: Sequence[StoredComparison], raters: defaultdict[str, str]
 ) -> tuple[Comparison, ...]:
-    """For training: numbers in place of the raters' names, and the pairs of one opinion together.
+    """For training: numbers in place of raters' names, and the pairs of one opinion as a group.
 
-    The store gives each pair its part of its opinion's weight; training takes the mean over the
-    pairs, so each gets the whole weight here.
+    The store splits the weight of an opinion among its pairs. Training takes the mean over the
+    pairs of a group, so here each pair gets the whole weight.
     """
-    groups = [_group(c) for c in comparisons]
+    groups = [_group(c) for c in rows]
     sizes = Counter(groups)
     numbers = {group: str(number) for number, group in enumerate(sizes)}
     return tuple(
@@ -163,23 +167,19 @@ def _plain(
             raters=(raters[c.rater_id], raters[c.other_rater_id]) if c.other_rater_id else None,
             could_tie=c.source in ("choice", "ranking"),
         )
-        for c, group in zip(comparisons, groups, strict=True)
+        for c, group in zip(rows, groups, strict=True)
     )
 
 
 def _group(c: StoredComparison) -> tuple[str, ...] | None:
-    """What the pairs of one ranking share, and those of one rater's thumbs on one prompt."""
+    """The same for all pairs of one ranking, and for all thumbs of one rater on one prompt."""
     if c.source == "ranking":
         return c.event_ids
     return (c.rater_id, json.dumps(c.prompt)) if c.source == "thumbs" else None
 
 
-def _alone(
-    unpaired: Sequence[StoredUnpaired], raters: defaultdict[str, str]
-) -> tuple[Unpaired, ...]:
-    return tuple(
-        Unpaired(u.prompt, u.response, u.good, raters[u.rater_id], u.weight) for u in unpaired
-    )
+def _thumbs(rows: Sequence[StoredUnpaired], raters: defaultdict[str, str]) -> tuple[Unpaired, ...]:
+    return tuple(Unpaired(u.prompt, u.response, u.good, raters[u.rater_id], u.weight) for u in rows)
 
 
 def unique(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
@@ -188,6 +188,6 @@ def unique(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
 
 
 def without(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> tuple[Prompt, ...]:
-    """Each prompt once that is not among the others."""
+    """Each prompt once, without those among ``others``."""
     known = {json.dumps(p) for p in others}
     return tuple(p for p in unique(prompts) if json.dumps(p) not in known)

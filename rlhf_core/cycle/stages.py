@@ -1,4 +1,4 @@
-"""The stages of a cycle between its snapshot and its verdict, in every process that trains."""
+"""The stages of a cycle between its snapshot and its verdict; every process runs them."""
 
 import json
 import time
@@ -17,7 +17,6 @@ from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.gate.held_out_raters import measure_votes
 from rlhf_core.model.base_model import Base, Quantization, load_base
-from rlhf_core.ppo.critic import reward_head
 from rlhf_core.records import Prompt
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.train_policy import train_policy
@@ -29,8 +28,8 @@ from rlhf_core.training.stage import Stopwatch
 
 BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
-_SHARE = dict(zip(STAGES, (0.01, 0.05, 0.48, 0.42, 0.03, 0.01), strict=True))  # of the whole time
-STARTER_TEXTS = 2000  # almanac documents for the ptx term
+_SHARE = dict(zip(STAGES, (0.01, 0.05, 0.48, 0.42, 0.03, 0.01), strict=True))  # of a cycle's time
+STARTER_TEXTS = 2000  # almanac documents for the ptx loss
 SMALL_MODEL_PARAMETERS = 5_000_000  # below this, one thread is faster than two
 
 Progress = Callable[[str, float, dict[str, float]], None]
@@ -38,19 +37,19 @@ Progress = Callable[[str, float, dict[str, float]], None]
 
 @dataclass(slots=True)
 class Run:
-    """One running cycle: where its files are and whom it tells how far it is."""
+    """One running cycle: its store, files and settings, and where it reports progress."""
 
     store: FeedbackStore
     cycle_id: int
     data: Path
     settings: CycleSettings
     served: str
-    tell: Progress | None = None
+    progress: Progress | None = None
     model: str = "starter"
-    curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by share done
-    notes: dict[str, float] = field(default_factory=dict)  # what was done, for the report
-    clock: Stopwatch = field(default_factory=Stopwatch)  # of the stages
-    _told: float = 0.0
+    curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by fraction
+    notes: dict[str, float] = field(default_factory=dict)  # more metrics for the report
+    clock: Stopwatch = field(default_factory=Stopwatch)  # seconds of each stage
+    _stored_at: float = 0.0
 
     @property
     def directory(self) -> Path:
@@ -59,30 +58,29 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Where its stages keep what the next cycle resumes, if this one is killed."""
+        """The directory of the stages' checkpoints, which the next cycle resumes after a kill."""
         return self.directory / FOLDER
 
     def report(self, stage: str, fraction: float, metrics: dict[str, float] | None = None) -> None:
-        """Note progress: in the metrics file, for the caller, and twice a second in the store."""
+        """Write progress to the metrics file and, twice a second, the store; call `progress`."""
         if not first_process():
             return
         metrics = metrics or {}
-        before = sum(_SHARE[s] for s in STAGES[: STAGES.index(stage)])
         if metrics:
+            line = {"stage": stage, "fraction": round(fraction, 4), **metrics}
             with (self.directory / METRICS).open("a") as out:
-                out.write(
-                    json.dumps({"stage": stage, "fraction": round(fraction, 4), **metrics}) + "\n"
-                )
-        self.draw(fraction, metrics)
-        if fraction in (0.0, 1.0) or time.monotonic() - self._told > 0.5:
-            self._told = time.monotonic()
+                out.write(json.dumps(line) + "\n")
+        self.add_to_curves(fraction, metrics)
+        if fraction in (0.0, 1.0) or time.monotonic() - self._stored_at > 0.5:
+            self._stored_at = time.monotonic()
+            before = sum(_SHARE[s] for s in STAGES[: STAGES.index(stage)])
             done = before + _SHARE[stage] * fraction
             self.store.update_cycle(self.cycle_id, stage=stage, progress=round(done, 4))
-        if self.tell:
-            self.tell(stage, fraction, metrics)
+        if self.progress:
+            self.progress(stage, fraction, metrics)
 
-    def draw(self, fraction: float, metrics: dict[str, float]) -> None:
-        """Add to the report's curves; what a resumed stage repeats replaces itself."""
+    def add_to_curves(self, fraction: float, metrics: dict[str, float]) -> None:
+        """Add a point to each of the report's curves; a resumed stage replaces its own points."""
         for name in ("objective/kl", "objective/scores"):
             if name in metrics:
                 self.curves.setdefault(name, {})[round(fraction, 4)] = metrics[name]
@@ -94,25 +92,25 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What the training stages came to."""
+    """The result of the training stages."""
 
     base: Base
     snapshot: Snapshot
     reward: RewardModel
     held_out_reward: RewardModel
     reference: str | None
-    found: tuple[Accuracy, Accuracy]  # of the two, each on the votes that it did not learn from
+    accuracies: tuple[Accuracy, Accuracy]  # of the two, each on votes that it did not learn from
     checks: tuple[Check, ...]
 
     @property
     def votes_are_informative(self) -> bool:
-        """Whether the votes mean anything; else no policy is worth training on them."""
+        """Whether each reward model predicts the other's votes; if not, no policy is trained."""
         return all(check.passed for check in self.checks)
 
 
 def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Trained:
-    """SFT, reward models and PPO; in every process, and with the same result."""
-    base, settings = _load(run, run.model, quantization), run.settings
+    """SFT, reward models and PPO; the result is the same in every process."""
+    base, settings = _load(run, quantization), run.settings
     snapshot = fit_prompts(snapshot, base, settings.policy.max_prompt_tokens)
     with run.clock.timed("sft"):
         reference = _sft(run, base, snapshot)
@@ -122,7 +120,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     with out_of_memory_in_one_line("reward.max_tokens"):
         # Each reward model predicts the votes that only the other one has learned from.
         on_questions = accuracy(reward.score, snapshot.held_out_votes, z=z)
-        found = (on_questions, accuracy(held_out_reward.score, snapshot.train_votes, z=z))
+        on_training = accuracy(held_out_reward.score, snapshot.train_votes, z=z)
         run.notes |= measure_votes(
             reward.score,
             snapshot.held_out_rater_votes,
@@ -130,18 +128,19 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
             on_questions=on_questions,
             z=z,
         )
-    # Rounding may differ between processes, and all must go the same way from here.
-    agreed = broadcast((found, check_votes(*found)))
-    trained = Trained(base, snapshot, reward, held_out_reward, reference, *agreed)
+    # Rounding differs between processes, but all must take the same branch below.
+    accuracies = broadcast((on_questions, on_training))
+    checks = check_votes(*accuracies)
+    trained = Trained(base, snapshot, reward, held_out_reward, reference, accuracies, checks)
     if trained.votes_are_informative:
         with run.clock.timed("policy"):
             _ppo(run, base, snapshot, reward, reference)
     return trained
 
 
-def _load(run: Run, model: str, quantization: Quantization) -> Base:
-    """The base with the served policy on it twice: `served` frozen, `policy` to be trained."""
-    base = load_base(model, quantization=quantization, training=True)
+def _load(run: Run, quantization: Quantization) -> Base:
+    """The base with two copies of the served policy: `served` is frozen, `policy` is trained."""
+    base = load_base(run.model, quantization=quantization, training=True)
     if base.device.type == "cpu" and base.model.num_parameters() < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
     if run.served == BASE_ADAPTER:
@@ -155,7 +154,7 @@ def _load(run: Run, model: str, quantization: Quantization) -> Base:
 
 
 def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
-    """SFT, then freeze the result as PPO's reference; returns the reference's name."""
+    """SFT, if there are enough demonstrations; returns the name of PPO's frozen reference."""
     settings = run.settings.sft
     run.report("sft", 0.0)
     have, needed = len(snapshot.demonstrations), settings.min_demonstrations
@@ -163,15 +162,14 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
     run.notes |= counted
     if settings.enabled and have >= needed:
         last_reward = _last_reward(run, base)
-        asked = without(snapshot.prompts, [d.prompt for d in snapshot.demonstrations])
+        prompts = without(snapshot.prompts, [d.prompt for d in snapshot.demonstrations])
         done = train_sft(
             base,
             snapshot.demonstrations,
             adapter="policy",
             settings=settings,
-            texts=_pretraining_texts(run.settings, run.model) if settings.pretraining_share else (),
-            score=last_reward.score if last_reward and asked else None,
-            prompts=asked,
+            score=last_reward.score if last_reward and prompts else None,
+            prompts=prompts,
             progress=run.reporter("sft"),
             seed=run.settings.seed,
             checkpoints=run.checkpoints,
@@ -182,13 +180,13 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
     else:
         run.report("sft", 1.0, counted)
         if run.served == BASE_ADAPTER:
-            return None
+            return None  # the bare base
     base.copy_adapter("policy", "reference")
     return "reference"
 
 
 def _last_reward(run: Run, base: Base) -> RewardModel | None:
-    """The reward model that the served policy was trained with, to choose SFT's best pass by."""
+    """The reward model that trained the served policy; its scores choose SFT's best pass."""
     number = run.served.rpartition("-")[2]
     path = run.data / "adapters" / f"reward-{number}"
     return RewardModel.load(base, path) if path.is_dir() else None
@@ -197,10 +195,10 @@ def _last_reward(run: Run, base: Base) -> RewardModel | None:
 def _train_reward_models(
     run: Run, base: Base, snapshot: Snapshot
 ) -> tuple[RewardModel, RewardModel]:
-    """The reward model that PPO climbs, and the held-out reward model that the gate asks.
+    """The reward model for PPO, and the held-out reward model for the gate.
 
-    The first learns from training votes, the second from held-out votes alone: a policy always
-    wins by the score that it was optimised against.
+    The first learns from training votes, the second from held-out votes alone. One is not enough: a
+    policy always wins by the score that it was optimised against.
     """
     settings, seed = run.settings.reward, run.settings.seed
     run.report("reward", 0.0)
@@ -253,7 +251,6 @@ def _ppo(
         demonstrations=snapshot.demonstrations,
         texts=_pretraining_texts(settings, run.model) if settings.policy.ptx_coef else (),
         older_prompts=older if recent else (),
-        value_head=reward_head(reward),
         progress=run.reporter("policy"),
         seed=settings.seed,
         checkpoints=run.checkpoints,
@@ -262,7 +259,7 @@ def _ppo(
 
 
 def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:
-    """Text of what the model could do before: the operator's file, or the starter's own.
+    """Text for the ptx loss: the operator's file, or the starter's own documents.
 
     Raises:
         NotEnoughDataError: The file cannot be read.
@@ -283,9 +280,10 @@ def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:
 
 
 def compare_with_served(run: Run, trained: Trained, prompts: Sequence[Prompt]) -> Evaluation:
-    """Both policies' replies to prompts, by the reward model that neither was trained on."""
+    """Compare both policies' replies by the reward model that neither was trained on."""
     wanted = run.settings.gate.prompts
-    repeats = -(-wanted // len(prompts))  # several replies to each, counted as one cluster
+    # few prompts get several replies each; replies to one prompt count as one cluster
+    repeats = -(-wanted // len(prompts))
     return evaluate(
         trained.base,
         ([*prompts] * repeats)[: max(wanted, len(prompts))],

@@ -1,1 +1,1 @@
-"""Is the candidate better? Measure it, then promote or reject it, with reasons."""
+"""Measure the candidate against the served policy, then promote or reject it, with reasons."""

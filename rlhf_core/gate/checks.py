@@ -1,8 +1,8 @@
 """Promote or reject: pure functions from measurements to a verdict with reasons.
 
-Fails closed: a measurement that is missing or no number fails its check, and one failed check
-rejects. The candidate has to be shown better than the served policy; "no worse" is not enough. A
-policy that collapsed to empty, cut or repeated replies is rejected whatever its win rate.
+Fails closed: a measurement that is missing or not finite fails its check, and one failed check
+rejects. The lower bound of the win rate has to show that the candidate is better; "no worse" is not
+enough. A policy that collapsed to empty, cut or repeated replies is rejected whatever its win rate.
 """
 
 import math
@@ -39,10 +39,10 @@ class Verdict:
 
 
 def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...]:
-    """Whether the votes mean anything: each half has to predict the other.
+    """Whether votes carry information: each half has to predict the other.
 
     The reward model is tested on held-out votes, the held-out reward model on training votes.
-    Meaningless votes pass each test about once in twenty times, and both hardly ever.
+    Random votes pass each test about once in twenty times, and both very rarely.
     """
     tests = (
         ("reward_accuracy_low", "reward model", reward),
@@ -54,7 +54,7 @@ def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...
             found.low,
             0.5,
             f"the {model} predicts {found.value:.0%} of {found.votes} unseen votes "
-            f"(lower bound {found.low:.0%}), which is not shown to beat chance",
+            f"(lower bound {found.low:.0%}); that may be chance",
             strict=True,
         )
         for name, model, found in tests
@@ -62,7 +62,7 @@ def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...
 
 
 def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check, ...]:
-    """Whether the candidate wins, and is not degenerate."""
+    """Whether the candidate wins, stays near the base, and has not collapsed."""
     e, new, old = evaluation, evaluation.candidate, evaluation.served
     distinct = new.distinct_rate / old.distinct_rate if old.distinct_rate else math.nan
     return (
@@ -89,7 +89,7 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             f"to an earlier adapter, or raise cycle.gate.max_kl if the replies read well",
         ),
         _rate("empty", new.empty_rate, settings.max_empty_rate, "are empty"),
-        # absolute limits: a served policy that never stops must not lower the bar
+        # absolute limits: a bad served policy must not make them easier to meet
         _rate("unfinished", new.unfinished_rate, settings.max_unfinished_rate, "never end"),
         _rate("cut", new.cut_rate, settings.max_cut_rate, "end in mid-sentence"),
         _rate("repeated", new.repeated_rate, settings.max_repeated_rate, "repeat themselves"),
@@ -97,7 +97,7 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             "distinct_ratio",
             distinct,
             settings.min_distinct_ratio,
-            f"only {distinct:.0%} as many different replies as the served policy gives",
+            f"gives only {distinct:.0%} as many different replies as the served policy",
         ),
     )
 

@@ -1,15 +1,15 @@
-"""What can be measured of a candidate policy against the served one, without anyone's gold.
+"""Measure a candidate policy against the served one, without knowing any right answer.
 
-Both answer the same held-out prompts. The held-out reward model, which learned from held-out votes
-alone and which nothing was optimised against, says which reply is better. Beside the win rate stand
-measurements that no score can talk away: empty, unfinished, cut and repeating replies, variety,
-length and KL. No figure here decides anything; `checks.py` does.
+Both answer the same held-out prompts. The held-out reward model says which reply is better; it
+learned from held-out votes alone, and no policy was optimised against it. Other measurements need
+no score: empty, unfinished, cut and repeating replies, variety, length and KL. Nothing here
+decides; `checks.py` does.
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,11 +19,12 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base, Response
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.calibration import expected_calibration_error
-from rlhf_core.scores import Score, scores_of
+from rlhf_core.reward.reward_data import prompt_key
+from rlhf_core.reward.reward_model import Score, scores_of
 
 Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
 
-CUT_PROBABILITY = 0.02  # an end that the base and the reference both find less likely is a cut
+CUT_PROBABILITY = 0.02  # a reply is cut if base and reference both find its end less likely
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,16 @@ class ReplyStatistics:
     """What a set of replies looks like; every rate is in [0, 1]."""
 
     empty_rate: float
-    unfinished_rate: float  # no end within the length limit
-    cut_rate: float  # ended where hardly any sentence ends
-    repeated_rate: float  # the same words over and over
+    unfinished_rate: float  # no end-of-sequence token within the length limit
+    cut_rate: float  # end in mid-sentence
+    repeated_rate: float  # say the same words again and again
     distinct_rate: float  # distinct replies over distinct prompts
     mean_words: float
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How well scores predict votes, with Wilson's bounds."""
+    """How well scores predict votes: a share, with Wilson's bounds."""
 
     value: float
     low: float
@@ -56,7 +57,7 @@ class Evaluation:
     win_rate_low: float
     win_rate_high: float
     replies: int  # of each policy
-    prompts: int  # different ones among them
+    prompts: int  # different prompts among them
     kl: float  # mean KL(candidate || base) per response, nats
     candidate: ReplyStatistics
     served: ReplyStatistics
@@ -84,36 +85,38 @@ def evaluate(
         score: Scores of responses, higher is better; the gate's is the held-out reward model's.
         candidate: Adapter that wants to be served.
         served: Adapter that is being served; `None` is the bare base.
-        reference: Adapter whose endings count as natural beside the base's.
+        reference: Adapter whose endings count as natural, as the base's do.
         settings: Length limit of a response and quantile of the bounds.
-        seed: Of the sampling; both policies draw from the same state.
+        seed: Seed of the sampling, the same for both policies.
 
     Raises:
         NotEnoughDataError: There is no prompt.
-        InvalidInputError: A prompt is none, or `score` gives no number for a response.
+        InvalidInputError: A prompt is not a conversation, or `score` does not give one number for
+            each response.
     """
     if not prompts:
         raise NotEnoughDataError("there are 0 prompts to compare policies on; collect some")
     settings = settings or GateSettings()
     limit, z = settings.max_new_tokens, settings.confidence_z
-    # The same prompts, limit and random state for both: only the weights differ.
+    # 1. Both policies answer with the same prompts, limit and random state: only weights differ.
     replies = {
         name: base.respond(prompts, adapter=name, max_new_tokens=limit, seed=seed)
         for name in (candidate, served)
     }
     new, old = replies[candidate], replies[served]
-    scores_new = scores_of(score, prompts, [r.text for r in new])
-    scores_old = scores_of(score, prompts, [r.text for r in old])
-    # A small policy often says what the other one says: equal scores are half a win for each.
+    scores_new = scores_of(score, prompts, [r.text for r in new])  # (B,)
+    scores_old = scores_of(score, prompts, [r.text for r in old])  # (B,)
+    # 2. The win rate. Small policies often give the same reply: a tie is half a win for each.
     wins = ((scores_new > scores_old).float() + 0.5 * (scores_new == scores_old).float()).tolist()
-    low, mean, high = clustered_interval(wins, [_key(p) for p in prompts], z=z)
-    natural = (None, reference)  # the base ends its sentences well, and so do demonstrations
+    low, mean, high = clustered_interval(wins, [prompt_key(p) for p in prompts], z=z)
+    # 3. All else. Base and reference (trained on demonstrations) end their sentences well.
+    natural = (None, reference)
     return Evaluation(
         win_rate=mean,
         win_rate_low=low,
         win_rate_high=high,
         replies=len(prompts),
-        prompts=len({_key(p) for p in prompts}),
+        prompts=len({prompt_key(p) for p in prompts}),
         kl=mean_kl(base, prompts, new, adapter=candidate),
         candidate=reply_statistics(base, prompts, new, natural=natural),
         served=reply_statistics(base, prompts, old, natural=natural),
@@ -129,23 +132,23 @@ def evaluate(
 def clustered_interval(
     values: Sequence[float], clusters: Sequence[str], *, z: float
 ) -> tuple[float, float, float]:
-    """Low, mean and high of a mean of values in [0, 1] that come in clusters."""
+    """Lower bound, mean and upper bound of values in [0, 1] that come in clusters."""
     mean, error = clustered_error(values, clusters)
     return max(0.0, mean - z * error), mean, min(1.0, mean + z * error)
 
 
 def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
-    """A mean of values that come in clusters, and its standard error.
+    """The mean of values that come in clusters, and its standard error.
 
-    Replies to one prompt are not independent, so the standard error is taken over the clusters'
-    sums (the usual cluster-robust estimate); it has a floor of one win in the whole, since no
-    agreement among few prompts is certainty.
+    Replies to one prompt are not independent, so the error is computed from the sums of clusters
+    (the usual cluster-robust estimate). It is at least 0.5 / n, half a win, because a few prompts
+    that agree are no proof.
     """
     n = len(values)
     mean = sum(values) / n
-    sums: dict[str, float] = {}
+    sums: defaultdict[str, float] = defaultdict(float)  # of deviations, by cluster
     for value, cluster in zip(values, clusters, strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + value - mean
+        sums[cluster] += value - mean
     groups = len(sums)
     variance = sum(s * s for s in sums.values()) / n**2 * groups / max(1, groups - 1)
     return mean, max(math.sqrt(variance), 0.5 / n)
@@ -160,8 +163,8 @@ def accuracy(
 ) -> Accuracy:
     """Share of decided comparisons whose preferred response scores higher, with bounds.
 
-    Comparisons of one cluster stand or fall together, so the bounds are those of as many
-    independent votes as would be as uncertain.
+    Comparisons of one cluster are not independent. So the bounds are computed for a smaller number
+    of independent votes, whose share would be equally uncertain.
 
     Args:
         score: Scores of responses.
@@ -173,12 +176,12 @@ def accuracy(
         Wilson 1927, the score interval for a proportion; Kish 1965, Survey Sampling, section 8.2,
         the design effect of clusters.
     """
-    clusters = clusters or [c.group or _key(c.prompt) for c in comparisons]
+    clusters = clusters or [c.group or prompt_key(c.prompt) for c in comparisons]
     pairs = zip(comparisons, clusters, strict=True)
     kept = [(c, cluster) for c, cluster in pairs if c.label != "tie"]
     decided = [c for c, _ in kept]
     if not decided:
-        return Accuracy(0.0, 0.0, 1.0, 0)
+        return Accuracy(0.0, 0.0, 1.0, 0)  # nothing is known
     prompts = [c.prompt for c in decided]
     margins = scores_of(score, prompts, [c.response_a for c in decided]) - scores_of(
         score, prompts, [c.response_b for c in decided]
@@ -186,9 +189,10 @@ def accuracy(
     signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])
     right = ((margins * signs) > 0).float().tolist()  # equal scores predict nothing
     p, error = clustered_error(right, [cluster for _, cluster in kept])
-    # n independent votes have the variance p (1 - p) / n: solved for n, at most all of them.
-    # Where all are right or all wrong there is no variance to solve for, and each vote counts.
+    # n independent votes have the variance p (1 - p) / n = error^2; solve for n, at most all votes.
+    # If all are right or all are wrong, n would be 0, and every vote counts instead.
     n = min(len(decided), p * (1 - p) / error**2) or len(decided)
+    # Wilson's interval for n votes
     middle = p + z * z / (2 * n)
     spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = ((middle + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
@@ -196,7 +200,7 @@ def accuracy(
 
 
 def calibration_error(preference: Preference, comparisons: Sequence[Comparison]) -> float:
-    """How far stated probabilities are from how often the decided comparisons went that way."""
+    """Expected calibration error of the stated preferences on decided comparisons, in [0, 1]."""
     decided = [c for c in comparisons if c.label != "tie"]
     if not decided:
         return 0.0
@@ -213,9 +217,9 @@ def calibration_error(preference: Preference, comparisons: Sequence[Comparison])
 def mean_kl(
     base: Base, prompts: Sequence[Prompt], responses: Sequence[Response], *, adapter: str | None
 ) -> float:
-    """Mean over responses of the summed k1 estimate of KL(adapter || bare base), in nats."""
+    """KL(adapter || bare base) in nats: k1 summed over a response's tokens, mean over responses."""
     ids = [r.token_ids for r in responses]
-    own = base.logprobs(prompts, ids, adapter=adapter)
+    own = base.logprobs(prompts, ids, adapter=adapter)  # (T,) for each response
     bare = base.logprobs(prompts, ids, adapter=None)
     return sum((a - b).sum().item() for a, b in zip(own, bare, strict=True)) / len(ids)
 
@@ -227,7 +231,7 @@ def reply_statistics(
     *,
     natural: Sequence[str | None] = (None,),
 ) -> ReplyStatistics:
-    """Signs of collapse, counted; `natural` are the adapters whose endings count as natural."""
+    """Rates of the signs of collapse; `natural` are adapters whose endings count as natural."""
     n = len(responses)
     texts = [r.text.strip() for r in responses]
     return ReplyStatistics(
@@ -235,13 +239,13 @@ def reply_statistics(
         unfinished_rate=sum(not r.finished for r in responses) / n,
         cut_rate=sum(_cut(base, prompts, responses, natural)) / n,
         repeated_rate=sum(repeats(t) for t in texts) / n,
-        distinct_rate=len(set(texts)) / len({_key(p) for p in prompts}),
+        distinct_rate=len(set(texts)) / len({prompt_key(p) for p in prompts}),
         mean_words=sum(len(t.split()) for t in texts) / n,
     )
 
 
 def repeats(text: str) -> bool:
-    """Whether the same one to four words stand three times in a row, or one word is most of it."""
+    """Whether one to four words come three times in a row, or one word is more than half."""
     words = text.lower().split()
     for size in range(1, 5):
         for i in range(len(words) - 3 * size + 1):
@@ -257,9 +261,9 @@ def _cut(
     responses: Sequence[Response],
     natural: Sequence[str | None],
 ) -> list[bool]:
-    """For each response: it is finished, not empty, and its end is implausible to all `natural`."""
+    """For each response: whether it is finished, not empty, and ends where no `natural` would."""
     ids = [r.token_ids for r in responses]
-    ends = torch.full((len(ids),), -math.inf)
+    ends = torch.full((len(ids),), -math.inf)  # the likeliest end token's log-probability, (B,)
     for adapter in dict.fromkeys(natural):
         last = [lp[-1].item() for lp in base.logprobs(prompts, ids, adapter=adapter)]
         ends = torch.maximum(ends, torch.tensor(last))
@@ -268,12 +272,3 @@ def _cut(
         r.finished and bool(r.text.strip()) and bad
         for r, bad in zip(responses, implausible, strict=True)
     ]
-
-
-def _key(prompt: Prompt) -> str:
-    return "\0".join(f"{m['role']}:{m['content']}" for m in prompt)
-
-
-def statistics_dict(statistics: ReplyStatistics, prefix: str) -> dict[str, float]:
-    """The statistics as metrics named `prefix/...`."""
-    return {f"{prefix}/{k}": v for k, v in asdict(statistics).items()}

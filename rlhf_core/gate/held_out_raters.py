@@ -1,11 +1,11 @@
-"""What held-out raters say of a cycle: reported beside the gate's checks, and deciding nothing.
+"""What held-out raters say about a cycle: two figures in its report, which decide nothing.
 
-No vote in the split `held_out_raters` trains anything, so the reward model cannot have learnt the
-tastes of those raters. Two figures follow, each with bounds: how well the reward model predicts
-their votes, and how often the candidate wins on their prompts. Where there is too little to tell,
-the metrics say how much is needed, and there is no figure.
+Votes in the split `held_out_raters` train nothing, so the reward model cannot have learnt these
+raters' tastes. The figures are how well it predicts their votes, and how often the candidate wins
+on their prompts, each with bounds. With too few votes or prompts there is no figure; the metrics
+then say how many are needed.
 
-InstructGPT's held-out labelers compared the policies themselves. Nobody here has seen a reply of
+InstructGPT's held-out labelers compared the policies themselves. Here no rater has seen a reply of
 the candidate yet, so the held-out reward model compares the policies for them.
 
 Source:
@@ -17,14 +17,15 @@ from collections.abc import Callable, Sequence
 
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy
 from rlhf_core.records import Comparison, Prompt
-from rlhf_core.scores import Score
+from rlhf_core.reward.reward_model import Score
 
-FEWEST_VOTES = 20  # fewer leave an interval of more than 40 points
-FEWEST_RATERS = 5  # fewer, and the figure is about which raters chance held out
+FEWEST_VOTES = 20  # with fewer, the interval is wider than 40 points
+FEWEST_RATERS = 5  # with fewer, chance decides the figure: it decides who is held out
+Interval = tuple[float, float, float]  # lower bound, value, upper bound
 
 
 def are_enough(raters: Sequence[str]) -> bool:
-    """Whether the votes that these raters cast, one entry a vote, suffice for a figure."""
+    """Whether there are enough votes for a figure; ``raters`` has the rater of each vote."""
     return len(raters) >= FEWEST_VOTES and len(set(raters)) >= FEWEST_RATERS
 
 
@@ -36,13 +37,13 @@ def measure_votes(
     on_questions: Accuracy,
     z: float,
 ) -> dict[str, float]:
-    """How well the reward model predicts held-out raters, and how much worse than other votes.
+    """How well the reward model predicts held-out raters, and how much worse than other raters.
 
     Args:
-        score: The reward model that PPO climbs.
-        votes: Their decided votes; empty if they are not enough.
-        raters: Who cast each of their decided votes.
-        on_questions: How well the same reward model predicts the votes on held-out questions.
+        score: The reward model that PPO optimises.
+        votes: Decided votes of held-out raters; empty if they are too few.
+        raters: The rater of each decided vote.
+        on_questions: The same reward model's accuracy on votes on held-out questions.
         z: One-sided normal quantile of the bounds.
 
     Returns:
@@ -54,17 +55,21 @@ def measure_votes(
         Newcombe 1998, Statistics in Medicine 17:873, method 10: the interval of a difference of
         two proportions from the Wilson interval of each.
     """
-    found = {"votes": float(len(raters)), "raters": float(len(set(raters)))}
+    n = len(set(raters))
+    counts: dict[str, float] = {"votes": len(raters), "raters": n}
     if not are_enough(raters):
-        return _named(found | {"votes_needed": FEWEST_VOTES, "raters_needed": FEWEST_RATERS})
-    # The claim is about raters whom nobody has heard yet, so the rater is what was drawn: votes of
-    # one rater are one cluster. Clusters are few, so the quantile is Student's.
-    theirs = accuracy(score, votes, z=student_quantile(z, len(set(raters)) - 1), clusters=raters)
+        return _metrics(counts | {"votes_needed": FEWEST_VOTES, "raters_needed": FEWEST_RATERS})
+    # The figure is about raters who have not voted yet. So raters are the sample: the votes of one
+    # are one cluster, and because clusters are few the quantile is Student's.
+    theirs = accuracy(score, votes, z=student_quantile(z, n - 1), clusters=raters)
     drop = on_questions.value - theirs.value
     down = math.hypot(on_questions.value - on_questions.low, theirs.high - theirs.value)
     up = math.hypot(on_questions.high - on_questions.value, theirs.value - theirs.low)
-    found |= _interval("reward_accuracy", theirs.low, theirs.value, theirs.high)
-    return _named(found | _interval("reward_accuracy_drop", drop - down, drop, drop + up))
+    return _metrics(
+        counts,
+        reward_accuracy=(theirs.low, theirs.value, theirs.high),
+        reward_accuracy_drop=(drop - down, drop, drop + up),
+    )
 
 
 def measure_prompts(
@@ -73,22 +78,22 @@ def measure_prompts(
     *,
     needed: int,
 ) -> dict[str, float]:
-    """How often the candidate beats the served policy on what held-out raters asked.
+    """How often the candidate beats the served policy on prompts of held-out raters.
 
     Args:
-        prompts: Their prompts that neither policy was trained on in this cycle, each once.
-        compare: Compares the policies on prompts, as for the gate: one prompt is one cluster.
-        needed: The fewest prompts that say something about others.
+        prompts: Their prompts that trained neither policy in this cycle, each once.
+        compare: Compares the policies on prompts, as the gate does: one prompt is one cluster.
+        needed: The smallest number of prompts for a figure.
 
     Returns:
         `held_out_raters/prompts`, then either `.../win_rate` with `_low` and `_high`, or
         `.../prompts_needed`.
     """
-    found = {"prompts": float(len(prompts))}
+    counts: dict[str, float] = {"prompts": len(prompts)}
     if len(prompts) < needed:
-        return _named(found | {"prompts_needed": float(needed)})
+        return _metrics(counts | {"prompts_needed": needed})
     e = compare(prompts)
-    return _named(found | _interval("win_rate", e.win_rate_low, e.win_rate, e.win_rate_high))
+    return _metrics(counts, win_rate=(e.win_rate_low, e.win_rate, e.win_rate_high))
 
 
 def student_quantile(z: float, freedom: int) -> float:
@@ -102,9 +107,9 @@ def student_quantile(z: float, freedom: int) -> float:
     return z + first / freedom + second / freedom**2
 
 
-def _interval(name: str, low: float, value: float, high: float) -> dict[str, float]:
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def _named(found: dict[str, float]) -> dict[str, float]:
-    return {f"held_out_raters/{name}": round(value, 4) for name, value in found.items()}
+def _metrics(counts: dict[str, float], **intervals: Interval) -> dict[str, float]:
+    """Metrics by their full names, as floats of four digits."""
+    found = dict(counts)
+    for name, (low, value, high) in intervals.items():
+        found |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return {f"held_out_raters/{name}": round(float(value), 4) for name, value in found.items()}

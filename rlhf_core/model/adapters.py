@@ -2,14 +2,13 @@
 
 A directory is complete when it holds ``manifest.json``, which is written last and names every
 other file with its size and SHA-256. Publishing renames a finished staging directory, so a crash
-leaves either no adapter or a whole one. Nothing here knows which adapter is being served.
+leaves either no adapter or a complete one. Nothing here knows which adapter is being served.
 """
 
 import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,10 +45,10 @@ def publish_adapter(
     parent: str | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Turn a finished staging directory into an adapter; the manifest comes last.
+    """Turn a finished staging directory into an adapter; the manifest is written last.
 
     Raises:
-        AdapterError: ``target`` exists already, or ``staging`` holds something that is not allowed.
+        AdapterError: ``target`` exists already, or ``staging`` holds a file that is not allowed.
     """
     if target.exists():
         raise AdapterError(f"adapter {target} exists already; adapters are never overwritten")
@@ -81,7 +80,8 @@ def verify_adapter(path: Path, *, base: str | None = None) -> Manifest:
         base: Fingerprint of the base the adapter is meant for; ``None`` accepts any.
 
     Raises:
-        AdapterError: Something is missing, extra, changed, a link, no number, or for another base.
+        AdapterError: A file is missing, extra, changed, a link or not finite, or the adapter is
+            for another base.
     """
     manifest = _read_manifest(path)
     found = {str(p.relative_to(path)): p for p in _files(path)}
@@ -107,24 +107,6 @@ def verify_adapter(path: Path, *, base: str | None = None) -> Manifest:
     return manifest
 
 
-def list_adapters(root: Path) -> list[Manifest]:
-    """Manifests of all complete adapters under ``root``, by name; unfinished ones are left out."""
-    complete = sorted(p.parent for p in root.glob(f"*/{MANIFEST}"))
-    return [_read_manifest(path) for path in complete]
-
-
-def prune_adapters(root: Path, *, keep: set[str]) -> list[str]:
-    """Remove every complete adapter whose name is not in ``keep``; returns the removed names."""
-    removed = []
-    for manifest in list_adapters(root):
-        if manifest.name not in keep:
-            path = root / manifest.name
-            (path / MANIFEST).unlink()  # first: from here on the directory is no adapter any more
-            shutil.rmtree(path)
-            removed.append(manifest.name)
-    return removed
-
-
 def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if path.is_symlink() or file.is_symlink() or not file.is_file():
@@ -144,12 +126,12 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """Every file below ``path`` but the manifest; links and foreign kinds are refused."""
+    """Every file below ``path`` but the manifest; links and other kinds of files are refused."""
     if not path.is_dir():
         raise AdapterError(f"adapter {path} is not a directory")
     for entry in sorted(path.rglob("*")):
         if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
-            raise AdapterError(f"adapter {path} holds {entry.name}, which is no plain file")
+            raise AdapterError(f"adapter {path} holds {entry.name}, which is not a plain file")
         if entry.is_dir() or entry == path / MANIFEST:
             continue
         if entry.suffix not in ALLOWED_SUFFIXES:
@@ -172,7 +154,7 @@ def _require_finite(path: Path) -> None:
         return
     try:
         with safe_open(path, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
+            for name in tensors.keys():  # noqa: SIM118 - safe_open is not a mapping
                 tensor = tensors.get_tensor(name)
                 if not math.isfinite(tensor.to(torch.float64).abs().sum().item()):
                     raise AdapterError(f"adapter file {path} holds a NaN or infinity in {name}")
@@ -183,7 +165,7 @@ def _require_finite(path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
+    """Wait until a file, or the list of names in a folder, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

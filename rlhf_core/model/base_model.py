@@ -1,10 +1,10 @@
 """The quantized base model, held in memory once, and the named adapters on it.
 
-Policy, reference and reward-model members are all adapters of one base; ``using`` chooses which
-of them the next forward pass goes through. Invariant: which parameters can be trained is decided
-when an adapter is attached and is never changed by switching.
+Policy, reference and the members of the reward model are all adapters of one base; ``using``
+chooses which of them the next forward pass goes through. Invariant: attaching an adapter decides
+which parameters can be trained; switching never changes it.
 
-The only module that knows bitsandbytes.
+Only this module knows bitsandbytes.
 """
 
 import hashlib
@@ -33,17 +33,17 @@ from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import decode_reply, encode_prompt
 from rlhf_core.records import Prompt
 
-NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
+NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would split the name of a module
 Quantization = Literal["nf4", "int8", "none"]
 STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"  # the shipped default
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One sampled response; ``finished`` means that the model ended it itself."""
+    """One sampled response; ``finished`` means that the model ended it."""
 
     text: str
-    token_ids: tuple[int, ...]  # with the end-of-sequence token if finished
+    token_ids: tuple[int, ...]  # ends with the end-of-sequence token if finished
     finished: bool
 
 
@@ -59,17 +59,17 @@ def load_base(
     Args:
         model: ``"starter"`` for the embedded model, a directory, or a name on a model hub.
         quantization: Storage of the linear layers.
-        device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU where there is one.
-        training: Whether gradients will be taken in this process; see ``_keep_gradients_right``.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU if there is one.
+        training: Whether this process will compute gradients; see ``_prevent_repacking``.
 
     Raises:
         ModelError: The model cannot be loaded or has no chat template.
     """
-    path = _locate(model)
+    path = str(STARTER_MODEL) if model == "starter" else model
     where = _device(device)
     # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes
     dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
-    disable_progress_bar()  # type: ignore[no-untyped-call] # transformers draws one for every load
+    disable_progress_bar()  # type: ignore[no-untyped-call] # transformers shows one for each load
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(
@@ -79,7 +79,7 @@ def load_base(
             quantization_config=_quantization_config(quantization, dtype),
         )
     except (OSError, ValueError, ImportError, RuntimeError) as exc:
-        reason = shorten(str(exc), 200, placeholder=" ...")  # on one line, and so is its end
+        reason = shorten(str(exc), 200, placeholder=" ...")  # one line
         raise ModelError(f"model {model!r} cannot be loaded: {reason}") from exc
     if tokenizer.chat_template is None:
         raise ModelError(f"model {model!r} has no chat template; use an instruction-tuned model")
@@ -87,9 +87,9 @@ def load_base(
         tokenizer.pad_token = tokenizer.eos_token
     network.config.pad_token_id = tokenizer.pad_token_id
     network.requires_grad_(False)
-    _without_dropout(network)
+    _disable_dropout(network)
     if training:
-        _keep_gradients_right(network)
+        _prevent_repacking(network)
     return Base(network.eval(), tokenizer)
 
 
@@ -125,14 +125,14 @@ class Base:
         trainable: bool = False,
         seed: int = 0,
     ) -> None:
-        """Add an adapter: from a directory, which is verified first, or a fresh one.
+        """Add a fresh adapter, or one from a directory, which is verified first.
 
-        A fresh adapter leaves the base's output unchanged until it is trained; its weights follow
-        from ``seed``, so that a program that is run again begins with the same.
+        A fresh adapter leaves the base's output unchanged until it is trained. Its weights follow
+        from ``seed``, so that a restarted program begins with the same ones.
 
         Raises:
-            AdapterError: The name is taken or no name, or the directory is not a sound adapter for
-                this base.
+            AdapterError: The name is taken or not allowed, or the directory does not hold a valid
+                adapter for this base.
         """
         if not NAME.fullmatch(name):
             raise AdapterError(
@@ -149,7 +149,7 @@ class Base:
         self.attach_weights(name, path, trainable=trainable)
 
     def attach_weights(self, name: str, path: Path, *, trainable: bool = False) -> None:
-        """Add an adapter from a directory inside one that is verified already."""
+        """Add an adapter from a directory that was verified already, with the one around it."""
         try:
             config = LoraConfig.from_pretrained(str(path))
             weights = load_file(path / "adapter_model.safetensors")
@@ -163,7 +163,7 @@ class Base:
                 raise AdapterError(f"adapter {path} lacks weights, or has weights of another shape")
             set_adapter_weights(self.model, weights, adapter_name=name)
         except BaseException:
-            self.drop(name)  # an adapter without its weights would pass for the real one
+            self.drop(name)  # without its weights it would look like the real adapter
             raise
 
     def weights(self, name: str) -> list[Tensor]:
@@ -193,9 +193,9 @@ class Base:
         self.model.peft_config[name].save_pretrained(str(directory))
 
     def digest(self, name: str | None) -> str:
-        """A hash of the base as it is stored and of an adapter's weights.
+        """A hash of the base as stored and of an adapter's weights.
 
-        It tells one beginning from another.
+        A checkpoint keeps it: training resumes only from the same start.
         """
         digest = hashlib.sha256((self.fingerprint + self._stored).encode())
         if name is not None:
@@ -219,7 +219,7 @@ class Base:
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[Any]:
-        """Send forward passes through adapter ``name`` (``None``: the bare base), then restore."""
+        """Send forward passes through adapter ``name`` (``None``: the bare base) in the block."""
         if name is not None:
             self._require(name)
         before = self._active
@@ -257,7 +257,7 @@ class Base:
         """Sample one response to each prompt; ``temperature`` 0 takes the likeliest tokens.
 
         Raises:
-            InvalidInputError: A prompt is none, or the temperature is negative.
+            InvalidInputError: A prompt is not a conversation, or the temperature is negative.
         """
         if temperature < 0:
             raise InvalidInputError(f"temperature cannot be {temperature}; use 0 or more")
@@ -274,10 +274,10 @@ class Base:
         responses: list[Response] = []
         with self._evaluating(adapter), self._seeded(seed):
             for start in range(0, len(rows), batch_size):
-                ids, mask = self.pad(rows[start : start + batch_size], side="left")
+                ids, mask = self.pad(rows[start : start + batch_size], side="left")  # (B, P)
                 out = self.model.generate(
                     input_ids=ids, attention_mask=mask, generation_config=config
-                )
+                )  # (B, P + T)
                 responses += [self._response(row) for row in out[:, ids.shape[1] :].tolist()]
         return responses
 
@@ -290,17 +290,17 @@ class Base:
         adapter: str | None,
         batch_size: int = 16,
     ) -> list[Tensor]:
-        """Log-probability of every response token, the end-of-sequence token included."""
+        """Log-probability of every response token, with the end-of-sequence token; (T,) each."""
         heads = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
         rows = [[*head, *ids] for head, ids in zip(heads, response_ids, strict=True)]
         found: list[Tensor] = []
         with self._evaluating(adapter):
             for start in range(0, len(rows), batch_size):
                 part = slice(start, start + batch_size)
-                ids, mask = self.pad(rows[part], side="right")
+                ids, mask = self.pad(rows[part], side="right")  # (B, P + T)
                 logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
                 scores = logits[:, :-1].float().log_softmax(-1)  # (B, P + T - 1, V)
-                taken = scores.gather(-1, ids[:, 1:, None]).squeeze(-1).cpu()
+                taken = scores.gather(-1, ids[:, 1:, None]).squeeze(-1).cpu()  # (B, P + T - 1)
                 for row, head, reply in zip(taken, heads[part], response_ids[part], strict=True):
                     found.append(row[len(head) - 1 : len(head) - 1 + len(reply)])  # (T,)
         return found
@@ -320,14 +320,14 @@ class Base:
 
     @contextmanager
     def _seeded(self, seed: int) -> Iterator[None]:
-        """Random numbers from ``seed``; outside they go on as if there had been none."""
+        """Random numbers from ``seed`` in the block; the random state outside stays as it was."""
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
 
     @contextmanager
     def _evaluating(self, adapter: str | None) -> Iterator[None]:
-        """Evaluation mode with ``adapter``; the mode before is restored."""
+        """Evaluation mode with ``adapter`` in the block; then the mode before."""
         was_training = self.model.training
         self.model.eval()
         try:
@@ -351,7 +351,7 @@ class Base:
         if isinstance(self.model, PeftModel):
             self.model.add_adapter(name, config)
         else:
-            with warnings.catch_warnings():  # PEFT 0.21 reads a name that transformers retires
+            with warnings.catch_warnings():  # PEFT 0.21 reads a name that transformers deprecates
                 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is depr")
                 self.model = get_peft_model(self.model, config, adapter_name=name).eval()
         if trainable:
@@ -359,7 +359,7 @@ class Base:
         self._refresh()
 
     def _refresh(self) -> None:
-        """After a change of adapters: find the layers that carry them, and activate again."""
+        """After a change of adapters: find the layers that have them, and activate again."""
         self._layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
         self._activate(self._active)
 
@@ -367,18 +367,14 @@ class Base:
         self._active = name
         if not self.adapters:
             return
-        # layer by layer, because PEFT's own walk over all modules takes 10 ms each time; and with
-        # no active adapter rather than disabled ones: a batch may still name adapters row by row
+        # Layer by layer, because PEFT's own walk over all modules takes 10 ms each time. For the
+        # bare base no adapter is active, but none is disabled: a batch may name one for each row.
         chosen = [] if name is None else [name]
         for module in self._layers:
             module.set_adapter(chosen, inference_mode=True)  # this freezes every adapter
             module.set_requires_grad(tuple(self._trainable), True)
         self.model.base_model.active_adapter = chosen
         self.model.active_adapter = name or min(self.adapters)
-
-
-def _locate(model: str) -> str:
-    return str(STARTER_MODEL) if model == "starter" else model
 
 
 def _device(device: str) -> torch.device:
@@ -402,19 +398,19 @@ def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesC
     raise ModelError(f"quantization {quantization!r} is unknown; use nf4, int8 or none")
 
 
-def _keep_gradients_right(model: torch.nn.Module) -> None:
+def _prevent_repacking(model: torch.nn.Module) -> None:
     """Keep bitsandbytes from repacking nf4 weights on CPUs with AVX512-BF16.
 
-    bitsandbytes 0.50.2 repacks in place at the first evaluation-mode forward without gradients
-    (every ``generate``), and from then on the backward pass is silently wrong.
+    bitsandbytes 0.50.2 repacks them in place at the first forward pass in evaluation mode without
+    gradients (every ``generate``). After that the backward pass is wrong, without any error.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
 
 
-def _without_dropout(model: torch.nn.Module) -> None:
-    """Dropout would make PPO's probability ratio and its KL noise."""
+def _disable_dropout(model: torch.nn.Module) -> None:
+    """Dropout would add noise to PPO's probability ratio and KL."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -433,7 +429,7 @@ def _lora_config(settings: LoraSettings) -> LoraConfig:
 
 
 def _fingerprint(model: Any) -> str:
-    """Name of a base that adapters can be checked against, alike on every device."""
+    """Identifies the base that an adapter was made for; the same on every device."""
     config, rows = model.config, model.get_input_embeddings().weight[:64]
     shape = (config.model_type, config.hidden_size, config.num_hidden_layers, config.vocab_size)
     digest = hashlib.sha256(repr(shape).encode())

@@ -1,7 +1,7 @@
-"""Messages to token ids and back: the one place a chat template is applied.
+"""Messages to token ids and back: the one place that applies a chat template.
 
-Invariant: text typed by people never turns into control tokens; the names of special tokens are
-taken out of every message before the template is applied, so that no one can forge a turn.
+Invariant: text typed by people never turns into control tokens. The names of special tokens are
+removed from every message before the template is applied, so nobody can forge a turn.
 """
 
 import re
@@ -14,10 +14,10 @@ Tokenizer = Any  # transformers has no typed tokenizer interface
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
-    """Token ids of a conversation, ending where the assistant begins to speak.
+    """Token ids of a conversation, up to where the assistant's reply begins.
 
     Raises:
-        InvalidInputError: It is no conversation.
+        InvalidInputError: The prompt is not a conversation.
     """
     require_prompt(prompt)
     special = _special_tokens(tokenizer)
@@ -29,9 +29,9 @@ def encode_prompt(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
 
 
 def fit_prompt(tokenizer: Tokenizer, prompt: Prompt, max_tokens: int) -> Prompt | None:
-    """The prompt, its oldest turns left out as far as needed; `None` if even the last is too long.
+    """The prompt without as many of its oldest turns as needed; `None` if the last is too long.
 
-    A turn is a question and its answer; a system message at the start always stays.
+    A turn is a question and its answer. A system message at the start always stays.
     """
     messages = list(prompt)
     while len(encode_prompt(tokenizer, messages)) > max_tokens:
@@ -52,7 +52,7 @@ def encode_reply(tokenizer: Tokenizer, text: str, *, finished: bool = True) -> l
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
     """Token ids of a trusted text, with the end-of-sequence token.
 
-    Names of special tokens in it become these tokens, so it must not be text that visitors typed.
+    Names of special tokens in it become control tokens, so never pass text that visitors typed.
     """
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
@@ -87,6 +87,6 @@ def _special_tokens(tokenizer: Tokenizer) -> "re.Pattern[str] | None":
 
 
 def _plain(text: str, special: "re.Pattern[str] | None") -> str:
-    while special is not None and special.search(text):  # removing one may join up another
+    while special is not None and special.search(text):  # removing one name may form another
         text = special.sub("", text)
     return text

@@ -1,46 +1,99 @@
-"""The critic: a linear value head on the policy's own trunk.
+"""The critic, a linear value head on the policy's own trunk, and the rows that it reads.
 
-TRL's log-probability pass never returns hidden states, so they are taken by a forward hook on the
-decoder while ``reading``. The value of a token is read before it, at the state in which the policy
-chose it. The hook also leaves the decoder's other states out, since nothing else is read from them.
+A rollout pads prompts on the left and responses on the right, all to the longest of the batch. A
+pass through the network would spend much of its time on padding, so ``packed`` takes it out: rows
+begin at position 0, and rows of similar length go together. None of this changes a number beyond
+rounding.
+
+The value of a token is read at the state before it, in which the policy chose it. TRL's pass never
+returns hidden states, so a forward hook on the decoder takes them. The hook leaves out all states
+but those before response tokens, because TRL's head would project every state onto the vocabulary.
+
+Shapes: B responses in the rollout, P prompt tokens, T response tokens; b rows in a part of it, L
+tokens in the longest of them, N response tokens in all of them, d numbers in a hidden state.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rlhf_core.config import PolicySettings
 from rlhf_core.model.base_model import Base
-from rlhf_core.reward.reward_model import RewardModel
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Some rows of a rollout, with padding only on the right."""
+
+    ids: Tensor  # (b, L)
+    attention: Tensor  # 1 on real tokens; (b, L)
+    states: tuple[Tensor, Tensor]  # row and position of the state before each response token; (N,)
+    targets: Tensor  # the response tokens; (N,)
+    places: tuple[Tensor, Tensor]  # row and column of each response token in the rollout; (N,)
+
+
+def packed(input_ids: Tensor, attention: Tensor, n_tokens: int, *, rows: int) -> Iterator[Packed]:
+    """Cut a rollout into parts of at most ``rows`` rows of similar length.
+
+    Args:
+        input_ids: Prompts, padded on the left, and responses, padded on the right. (B, P + T)
+        attention: 1 on real tokens; every prompt has one. (B, P + T)
+        n_tokens: T, the width of the responses.
+        rows: Most rows of one part.
+    """
+    # a stable sort by the mask moves padding to the end and keeps the order of real tokens
+    real_first = attention.argsort(dim=1, descending=True, stable=True)  # (B, P + T)
+    ids, mask = input_ids.gather(1, real_first), attention.gather(1, real_first)
+    prompts, lengths = attention[:, :-n_tokens].sum(1), attention.sum(1)  # (B,)
+    for chosen in torch.split(lengths.argsort(), rows):  # (b,)
+        width = int(lengths[chosen].max())  # L
+        row, column = attention[chosen, -n_tokens:].nonzero(as_tuple=True)  # (N,)
+        places = chosen[row], column
+        # a response begins where its prompt ends; the state before a token is one to the left
+        position = prompts[places[0]] + column - 1  # (N,)
+        part = ids[chosen, :width]  # (b, L)
+        targets = part[row, position + 1]  # (N,)
+        yield Packed(part, mask[chosen, :width], (row, position), targets, places)
+
+
+def spread(values: Sequence[Tensor], parts: Sequence[Packed], shape: tuple[int, int]) -> Tensor:
+    """Put what was found for each response token back into the rollout's shape.
+
+    Args:
+        values: For each part, one value for each of its response tokens. (N,) each
+        parts: The parts.
+        shape: Of the responses, ``(B, T)``.
+
+    Returns:
+        The values, zero on padding. (B, T)
+    """
+    rows, columns = (torch.cat([part.places[k] for part in parts]) for k in (0, 1))
+    flat = torch.cat(list(values))  # one value for each response token of the rollout
+    return flat.new_zeros(shape).index_put((rows, columns), flat)  # (B, T)
 
 
 class Critic(nn.Module):
-    """Value head; without a ``start`` it is zero, so that without experience it predicts nothing.
+    """A value head for states of ``width`` numbers; it starts at zero, so it expects nothing."""
 
-    Args:
-        width: Of the hidden states.
-        start: A head to begin with, for instance ``reward_head``'s.
-    """
-
-    def __init__(self, width: int, start: nn.Linear | None = None) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.head = nn.Linear(width, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        if start is not None:
-            self.head.load_state_dict(start.state_dict())
         self._places: tuple[Tensor, Tensor] | None = None
         self._states: Tensor | None = None
 
     @contextmanager
     def reading(self, rows: Tensor, positions: Tensor) -> Iterator[None]:
-        """Within the block the decoder gives the states at these places alone, in one row.
+        """Within the block the decoder returns the states at these places only, in one row.
 
         Args:
-            rows: (N,)
-            positions: (N,)
+            rows: Row of each state. (N,)
+            positions: Its position within the row. (N,)
         """
         self._places, self._states = (rows, positions), None
         try:
@@ -51,42 +104,27 @@ class Critic(nn.Module):
     def hear(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         """Forward hook of the decoder."""
         if self._places is None:
-            return None
-        self._states = output.last_hidden_state[self._places]  # (N, d)
-        output.last_hidden_state = self._states[None]
+            return None  # nobody reads: the output stays as it is
+        self._states = output.last_hidden_state[self._places]  # (N, d) from (b, L, d)
+        output.last_hidden_state = self._states[None]  # (1, N, d)
         return output
 
     def values(self) -> Tensor:
-        """Value in each of the states that were read last; (N,)."""
+        """Value of each state of the pass that was read last; (N,)."""
         if self._states is None:
             raise RuntimeError("the critic read no pass through the decoder")
         values: Tensor = self.head(self._states.float()).squeeze(-1)
-        self._states = None  # else the graph behind it would outlive the loss
+        self._states = None  # else the states and their graph would stay in memory
         return values
 
 
-def reward_head(reward: RewardModel) -> nn.Linear:
-    """The mean of the reward members' score heads, as a start for the critic.
-
-    It was made for the states of the reward adapters; on the policy's it is only a guess.
-    """
-    members = reward.members
-    head = nn.Linear(members[0].head.in_features, 1)
-    weights = [m.head.weight.detach().cpu() / m.sd for m in members]
-    biases = [(m.head.bias.detach().cpu() - m.mean) / m.sd for m in members]
-    with torch.no_grad():
-        head.weight.copy_(torch.stack(weights).mean(0))
-        head.bias.copy_(torch.stack(biases).mean(0))
-    return head
-
-
 @contextmanager
-def attached_critic(base: Base, start: nn.Linear | None = None) -> Iterator[Critic]:
-    """A critic on the base, taken off again at the end.
+def attached_critic(base: Base) -> Iterator[Critic]:
+    """A critic on the base, taken off again at the end of the block.
 
-    It is a submodule of the model so that data-parallel training reduces its gradients too.
+    It is a submodule of the model so that data-parallel training averages its gradients, too.
     """
-    critic = Critic(base.model.config.hidden_size, start).to(base.device)
+    critic = Critic(base.model.config.hidden_size).to(base.device)
     base.model.add_module("critic", critic)
     hook = base.model.get_decoder().register_forward_hook(critic.hear)
     try:
@@ -94,3 +132,19 @@ def attached_critic(base: Base, start: nn.Linear | None = None) -> Iterator[Crit
     finally:
         hook.remove()
         del base.model.critic
+
+
+def optimizer_of(base: Base, critic: Critic, settings: PolicySettings) -> torch.optim.Optimizer:
+    """Adam for the policy and the critic, each with its own learning rate."""
+    head = list(critic.parameters())
+    known = set(map(id, head))  # the critic is a part of the model and must not be counted twice
+    policy = [p for p in base.model.parameters() if p.requires_grad and id(p) not in known]
+    return torch.optim.AdamW(
+        [
+            {"params": policy, "lr": settings.learning_rate},
+            {"params": head, "lr": settings.value_learning_rate},
+        ],
+        eps=1e-5,  # arXiv:2403.17031: larger than PyTorch's, so that the first steps are smaller
+        weight_decay=0.0,
+        fused=True,  # one kernel instead of a dozen for each of an adapter's many small tensors
+    )

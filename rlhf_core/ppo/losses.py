@@ -1,9 +1,13 @@
-"""The clipped value loss, which TRL's GRPO trainer does not have, and a mean over real tokens.
+"""What TRL's GRPO trainer does not have: the clipped value loss, and a KL that stops training.
 
-Shapes: B responses in the batch, T response tokens.
+Shapes: B responses in the batch, T response tokens. ``mask`` is True on real tokens.
 """
 
 from torch import Tensor
+
+from rlhf_core.errors import DivergenceError
+
+EXPLODED = 10.0  # nats per token: each token about e^10 times less likely under the base
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -14,18 +18,33 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def clipped_value_loss(
     values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, *, cliprange: float
 ) -> Tensor:
-    """Half the squared error of the value head, which may move ``cliprange`` from its old output.
+    """Half the squared error of the critic, which is not paid for moving beyond the clip.
 
     Args:
-        values: Value-head output now. (B, T)
-        old_values: Its output at the time of the rollout. (B, T)
+        values: The critic's values now. (B, T)
+        old_values: Its values at the time of the rollout. (B, T)
         returns: What it should have said. (B, T)
         mask: True on response tokens. (B, T)
-        cliprange: Largest rewarded change.
+        cliprange: How far a value may move from its old one.
 
     Source:
         Huang et al. 2022, "The 37 implementation details of PPO", detail 9.
     """
-    clipped = old_values + (values - old_values).clamp(-cliprange, cliprange)
+    clipped = old_values + (values - old_values).clamp(-cliprange, cliprange)  # (B, T)
+    # the larger error counts: beyond the clip it is the clipped one, which has no gradient
     worst = ((values - returns) ** 2).max((clipped - returns) ** 2)
     return 0.5 * masked_mean(worst, mask)
+
+
+def require_bounded_kl(kl: float, length: float) -> None:
+    """Raise ``DivergenceError`` if the policy says what the base would never say.
+
+    Args:
+        kl: Nats per response.
+        length: Mean tokens of a response.
+    """
+    if kl > EXPLODED * length:
+        raise DivergenceError(
+            f"the KL to the base is {kl:.0f} nats a response of {length:.0f} tokens; training was "
+            f"stopped. Lower the learning rate or raise kl_coef and try again"
+        )

@@ -1,7 +1,7 @@
-"""The ptx term: text that is learned beside the rewards, so that skills are not forgotten.
+"""The ptx term: text that the policy learns beside the rewards, so that it forgets fewer skills.
 
-Source: Ouyang et al. 2022, arXiv:2203.02155, eq. 2. The loss here is the mean over tokens, so their
-coefficient of 27.8 means nothing for it; sweep it for a model of your own.
+Source: Ouyang et al. 2022, arXiv:2203.02155, eq. 2. The loss here is the mean over tokens, so
+their coefficient of 27.8 does not apply; try several on a model of your own.
 """
 
 import random
@@ -21,13 +21,13 @@ MAX_TOKENS = 256  # longer demonstrations are cut from the left, longer texts fr
 
 
 class PretrainingMix:
-    """Rows of demonstrations and of plain texts, drawn alike and independently.
+    """Rows of demonstrations and of plain texts, each drawn with the same probability.
 
     Args:
-        base: Its tokenizer reads the texts, and control tokens in them count as such: they are the
-            operator's, not a visitor's.
-        demonstrations: Their responses are learned.
-        texts: All of their tokens are learned, and that they end.
+        base: Its tokenizer reads the texts. Names of control tokens in them become these tokens:
+            the texts are the operator's, not a visitor's.
+        demonstrations: Their responses are learned, their prompts are not.
+        texts: Every token is learned, and the end-of-sequence token after the last.
         seed: Of the drawing.
     """
 
@@ -46,24 +46,24 @@ class PretrainingMix:
         self.random = random.Random(seed)
 
     def draw(self, count: int) -> list[Row]:
-        """The next rows; every process that draws as often and as many gets the same."""
+        """The next rows; the same ones in every process, since all draw with one seed."""
         return self.random.choices(self._rows, k=count)
 
     def loss(self, model: Any, drawn: Sequence[Row], *, part: int = 0, parts: int = 1) -> Tensor:
-        """Mean loss per learned token of the rows that were drawn, in nats.
+        """Mean loss of a learned token, in nats.
 
         Args:
             model: What learns.
             drawn: The rows of a whole minibatch.
-            part: Which part of them is to be read, from 0.
-            parts: How many parts they come in, of equally many rows. Each counts by its learned
-                tokens, so that the plain mean over all parts is the loss of the rows together.
+            part: The part of them to read now, from 0.
+            parts: How many parts there are, of equally many rows. Each part is weighted by its
+                learned tokens, so that the plain mean over the parts is the loss of all rows.
         """
         size = len(drawn) // parts
         rows = drawn[part * size : (part + 1) * size]
         share = parts * _learned(rows) / _learned(drawn)
         ids, attention = self._base.pad([row["input_ids"] for row in rows], side="right")
-        labels = torch.full_like(ids, -100)
+        labels = torch.full_like(ids, -100)  # (b, L); -100 is not learned
         for i, row in enumerate(rows):
             labels[i, : len(row["labels"])] = torch.tensor(row["labels"])
         loss: Tensor = model(input_ids=ids, attention_mask=attention, labels=labels).loss
@@ -71,7 +71,7 @@ class PretrainingMix:
 
 
 def _learned(rows: Sequence[Row]) -> int:
-    """How many tokens are learned; nothing comes before a row's first, so it never is."""
+    """How many tokens are learned. A row's first is not: there is nothing to predict it from."""
     return sum(label != -100 for row in rows for label in row["labels"][1:])
 
 

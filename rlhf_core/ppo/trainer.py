@@ -1,17 +1,22 @@
-"""`PPOTrainer`: a critic on TRL's ``GRPOTrainer``.
+"""`PPOTrainer`: a critic on TRL's ``GRPOTrainer``. Only this file knows the inside of TRL's GRPO.
 
-TRL samples, scores, asks for old and reference log-probabilities and computes the clipped
-objective. Two of its methods are overridden, and both call TRL's own: the one that makes a rollout,
-to add values, the KL-shaped reward, advantages and returns; and the one that computes the loss, to
-add the clipped value loss and, if asked, the loss on text that must not be forgotten. A third, the
-pass through the network that both use, goes over the same rows without their padding.
+TRL samples responses, calls the score, asks for old and reference log-probabilities, and computes
+the clipped objective. Three of its private methods are overridden (and a test names them):
+
+- ``_generate_and_score_completions`` makes a rollout. We call it and add values, the KL penalty in
+  the reward, advantages and returns.
+- ``_compute_loss``. We call it and add the clipped value loss and, if asked for, the ptx loss.
+- ``_tokenize_prompts``. Ours never turns text that people typed into control tokens.
+
+TRL's pass through the network calls the model's ``forward``. That is wrapped here: it leaves the
+padding out, and reads the critic's values from the same states.
 
 Source: Schulman et al. 2017, arXiv:1707.06347; Ouyang et al. 2022, arXiv:2203.02155, section 3.5.
 """
 
-import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -19,36 +24,47 @@ from datasets import Dataset
 from torch import Tensor
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import FusedCausalLMOutput
 
 from rlhf_core.config import PolicySettings
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.ppo.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
-from rlhf_core.ppo.critic import Critic
-from rlhf_core.ppo.kl_control import KLController, require_bounded_kl
-from rlhf_core.ppo.losses import clipped_value_loss
-from rlhf_core.ppo.metrics import finished, rollout_metrics, update_metrics, value_clip_share
-from rlhf_core.ppo.packing import Packed, packed, spread
+from rlhf_core.ppo.critic import Critic, optimizer_of, packed, spread
+from rlhf_core.ppo.losses import clipped_value_loss, require_bounded_kl
+from rlhf_core.ppo.metrics import (
+    finished,
+    iteration_metrics,
+    rollout_metrics,
+    time_metrics,
+    update_metrics,
+    value_clip_share,
+)
 from rlhf_core.ppo.pretraining_mix import PretrainingMix, Row
-from rlhf_core.ppo.weight_average import WeightAverage
 from rlhf_core.records import Demonstration, Prompt
-from rlhf_core.scores import Score, scores_of
+from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.training.checkpoints import generator_state
 from rlhf_core.training.memory import out_of_memory_in_one_line
 from rlhf_core.training.stage import QuietTrainer, Stopwatch, require_finite
 
 GROUP = 2  # responses per prompt in a rollout; TRL demands at least two
 FORWARD_ROWS = 16  # of similar length, in one forward pass
-MAX_POLICY_LOSS = 100.0  # advantages have variance 1, so this means ratios out of all bounds
+IGNORED = -100  # the label of a token that is not scored
+MAX_POLICY_LOSS = 100.0  # advantages have variance 1, so only exploded ratios give more
+REFERENCE = "ref"  # the adapter name under which TRL looks for the reference
 
 
-class KLBudgetSpent(Exception):  # noqa: N818 - a signal to stop cleanly, no error
+class KLBudgetSpent(Exception):  # noqa: N818 - a signal to stop, no error
     """The policy has moved as far from the bare base as it may."""
 
 
 class PPOTrainer(QuietTrainer, GRPOTrainer):
-    """GRPO with a value head, per-token KL in the reward, and GAE."""
+    """GRPO with a critic, a KL penalty for each token in the reward, and GAE.
+
+    Shapes: B responses of this process, P prompt tokens (padded on the left), T response tokens
+    (padded on the right).
+    """
 
     def __init__(  # noqa: PLR0913 - everything by name
         self,
@@ -67,77 +83,64 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         self._reference = reference
         self.latest: dict[str, float] = {"iterations": 0.0, "kl_stopped": 0.0}
         self._passes: list[tuple[Tensor, Tensor]] = []  # log-probabilities and values, (B, T)
-        self._scores = torch.empty(0)
         self._noted: defaultdict[str, list[float]] = defaultdict(list)
         self._clock = Stopwatch()
-        self._kl = KLController(
-            settings.kl_coef, target=settings.kl_target, horizon=settings.kl_horizon
-        )
         self._mix = PretrainingMix(base, demonstrations, texts, seed=args.seed)
-        self._drawn: list[Row] = []  # from the mix, for the minibatch that is under way
+        self._drawn: list[Row] = []  # the ptx rows of this minibatch
 
         def reward(prompts: list[Prompt], completions: list[Any], **_: Any) -> list[float | None]:
-            """The score, as TRL asks for it."""
+            """The score function as TRL calls it. Keeps the scores: TRL returns advantages only."""
             responses = [completion[0]["content"] for completion in completions]
-            scores = scores_of(score, prompts, responses)
-            if not bool(torch.isfinite(scores).all()):  # TRL would print what people wrote
+            with self._clock.timed("score"):
+                scores = scores_of(score, prompts, responses)  # (B,)
+            if not bool(torch.isfinite(scores).all()):  # TRL would log what people wrote
                 raise DivergenceError(
                     "the score of a response is not finite; training was stopped. Mend the reward "
                     "model, or the function that scores"
                 )
+            self._scores = scores.to(base.device)
             return [float(s) for s in scores]
 
-        optimizer = _optimizer(base, critic, settings)
         super().__init__(
             model=base.model,
             reward_funcs=reward,
             args=args,
             train_dataset=train_dataset,
             processing_class=base.tokenizer,
-            optimizers=(optimizer, None),
+            optimizers=(optimizer_of(base, critic, settings), None),
         )
-        # A nonzero beta makes TRL compute the reference's log-probabilities. It is set only now
-        # because the constructor would look for an adapter called "default" to copy.
+        # With a nonzero beta TRL computes the reference's log-probabilities. Not sooner: TRL's
+        # constructor would look for an adapter named "default" and copy it.
         self.beta = 1.0
-        decay = settings.ema_decay
-        policy = optimizer.param_groups[0]["params"]
-        self.average = None if decay is None else WeightAverage(policy, decay)
+        network = base.model.get_base_model()
+        network.forward = self._reading(network.forward)  # `prepared` undoes this at the end
 
     # -- the rollout --------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's rollout, with values, returns and advantages per token."""
+        """TRL's rollout, with the value, return and advantage of each token."""
         self._passes = []
         lower = "policy.batch_size or policy.max_new_tokens"
         with self._clock.timed("rollout"), out_of_memory_in_one_line(lower):
             rollout: dict[str, Any] = super()._generate_and_score_completions(inputs)
-            if "old_per_token_logps" not in rollout:  # TRL skips that pass if it steps only once
+            if "old_per_token_logps" not in rollout:  # TRL needs none for a single step
                 self._passes = []
-                self._pass_over(rollout)
-            logprobs, values = self._passes[0]  # the policy's pass comes before the reference's
-            shaped = self._shape(rollout, logprobs, values)
-        return rollout | {"old_per_token_logps": logprobs, "values": values, **shaped}
+                rollout["old_per_token_logps"] = self._logprobs(rollout)
+            # the policy's pass comes first, in parts of a micro-batch, and then the reference's
+            values = torch.cat([values for _, values in self._passes])[: len(inputs)]  # (B, T)
+            return rollout | {"values": values} | self._shape(rollout, values)
 
-    def _shape(
-        self, rollout: dict[str, Any], logprobs: Tensor, values: Tensor
-    ) -> dict[str, Tensor]:
-        """Advantages and returns of a rollout; its KL must be within the budget."""
+    def _shape(self, rollout: dict[str, Any], values: Tensor) -> dict[str, Tensor]:
+        """Advantages and returns of a rollout, (B, T) each; stops where the budget is spent."""
         s, mask = self.settings, rollout["completion_mask"].bool()
-        here = slice(len(mask) * self.accelerator.process_index, None)  # TRL gathers the scores
-        scores = require_finite(self._scores[here, 0][: len(mask)], "the score of a response")
+        logprobs, reference = rollout["old_per_token_logps"], rollout["ref_per_token_logps"]
         ended = finished(rollout["completion_ids"], mask, self.eos_token_ids)  # (B,)
-        reference, coef = rollout["ref_per_token_logps"], self._kl.coef
-        rewards = token_rewards(
-            scores - s.missing_eos_penalty * ~ended, logprobs, reference, mask, kl_coef=coef
-        )
+        scores = self._scores - s.missing_eos_penalty * ~ended  # (B,)
+        rewards = token_rewards(scores, logprobs, reference, mask, kl_coef=s.kl_coef)
         kl = (logprobs - reference).masked_fill(~mask, 0.0)  # (B, T)
-        self._note(rollout_metrics(scores, rewards, logprobs, kl, mask, kl_coef=coef))
-        self._note(
-            {"val/num_eos_tokens": ended.sum(), "val/finished": ended.float().mean()},
-        )
-        self._spend(rollout, logprobs, kl, mask)
-        if s.whiten_rewards:
-            rewards = whiten(rewards, mask, shift=False, total=self._total)
+        self._note(rollout_metrics(self._scores, rewards, logprobs, kl, mask, kl_coef=s.kl_coef))
+        self._note({"val/num_eos_tokens": ended.sum(), "val/finished": ended.float().mean()})
+        self._require_budget(rollout, kl, mask)
         if s.estimator == "rloo":
             advantages, returns = leave_one_out(rewards.sum(1), mask, group=GROUP), values
         else:
@@ -146,36 +149,35 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             )
         return {"advantages": whiten(advantages, mask, total=self._total), "returns": returns}
 
-    def _spend(self, rollout: dict[str, Any], logprobs: Tensor, kl: Tensor, mask: Tensor) -> None:
-        """Hold the rollout's KL against the budget, and the penalty's weight against the KL."""
-        from_base = kl
-        if self._reference is not None:
+    def _require_budget(self, rollout: dict[str, Any], kl: Tensor, mask: Tensor) -> None:
+        """Stop if the policy has moved too far from the bare base.
+
+        The KL penalty pulls towards this stage's reference, and every cycle has another reference.
+        The budget counts from the base, so that many cycles together cannot move without end.
+        """
+        if self._reference is not None:  # else the base is the reference
             with self._base.using(None):
-                self._pass_over(rollout)
-            from_base = (logprobs - self._passes.pop()[0]).masked_fill(~mask, 0.0)
-        n = self.accelerator.num_processes
-        sums = torch.stack([from_base.sum(), kl.sum(), mask.sum()]) / (len(mask) * n)
-        spent, to_reference, length = self._total(sums).tolist()  # per response, of all processes
-        require_finite(torch.tensor([spent, to_reference]), "the KL of the policy")
+                kl = (rollout["old_per_token_logps"] - self._logprobs(rollout)) * mask  # (B, T)
+        episodes = len(mask) * self.accelerator.num_processes
+        spent, length = (self._total(torch.stack([kl.sum(), mask.sum()])) / episodes).tolist()
+        require_finite(torch.tensor(spent), "the KL of the policy")
         require_bounded_kl(spent, length)
         self._note({"objective/kl_base": torch.tensor(spent)})
         if spent > self.settings.kl_budget:
-            self.finish_iteration()
             raise KLBudgetSpent
-        self._kl.update(to_reference, self.settings.batch_size)
 
     # -- the loss -----------------------------------------------------------------------------
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        """TRL's clipped policy loss, plus the value loss and the ptx loss."""
+        """TRL's clipped policy loss, plus the value loss and the ptx loss; a scalar."""
         s, mask = self.settings, inputs["completion_mask"].bool()
         self._passes = []
-        self.beta = 0.0  # the KL is in the reward already
+        self.beta = 0.0  # else TRL adds the KL to the loss; it is in the reward already
         try:
             policy_loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
         finally:
             self.beta = 1.0
-        logprobs, values = self._passes[0]
+        logprobs, values = self._passes[0]  # (B, T)
         parts = self.current_gradient_accumulation_steps  # of a minibatch; TRL divides by it, too
         require_finite(policy_loss, "PPO's policy loss", most=MAX_POLICY_LOSS)
         losses = {"loss/policy_avg": parts * policy_loss}
@@ -197,22 +199,19 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         return require_finite(total, "PPO's loss") / parts
 
     def _ptx_loss(self, model: Any, rows: int) -> Tensor:
-        """The ptx loss of this part of the minibatch and this process, to be averaged over all.
-
-        All processes draw the whole minibatch's rows, and each reads others of them.
-        """
+        """The ptx loss of this part of the minibatch; its mean over all parts is the whole's."""
         parts, n = self.current_gradient_accumulation_steps, self.accelerator.num_processes
         at = self._step % parts
-        if at == 0:
+        if at == 0:  # every process draws the same rows, for the whole minibatch
             self._drawn = self._mix.draw(rows * parts * n)
-        part = at * n + self.accelerator.process_index
+        part = at * n + self.accelerator.process_index  # and each reads other ones of them
         return self._mix.loss(model, self._drawn, part=part, parts=parts * n)
 
     def _share(self, mask: Tensor) -> float | Tensor:
-        """Weight of a mean over these tokens in the mean over the whole minibatch.
+        """Weight of this part's mean in the mean over all tokens of the minibatch.
 
-        Parts of a minibatch, and those of several processes, count by their tokens. It is 1 on
-        average, since transformers and data-parallel training take plain means over them.
+        Transformers takes the plain mean over parts, and data-parallel training over processes. So
+        each part is weighted by its share of the tokens; the weights are 1 on average.
         """
         parts, n = self.current_gradient_accumulation_steps, self.accelerator.num_processes
         if parts * n == 1:
@@ -225,135 +224,95 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
 
     # -- passes through the network -----------------------------------------------------------
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        compute_entropy: bool = False,
-        compute_aux_loss: bool = False,
-        **_: Any,
-    ) -> Any:
-        """Like TRL's, without the padding; the values of the same tokens are kept beside them."""
-        rows = min(FORWARD_ROWS, batch_size or FORWARD_ROWS)
-        parts = list(packed(input_ids, attention_mask, logits_to_keep, rows=rows))
-        found = [self._pass(model, part, aux=compute_aux_loss) for part in parts]
-        shape = (len(input_ids), logits_to_keep)
-        logprobs, entropies, values = (
-            spread([one[k] for one in found], parts, shape) for k in range(3)
-        )
+    def _reading(self, fused: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap the network's forward, to which TRL has added a head that returns log-probs."""
+
+        @wraps(fused)  # `generate` checks its arguments against the signature
+        def forward(*args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
+            if not fused_lm_head:  # generating, or the ptx loss
+                return fused(*args, **kwargs)
+            # only a rollout's passes go without gradients
+            with self._clock.timed("update" if torch.is_grad_enabled() else "logprobs"):
+                return self._read(partial(fused, fused_lm_head=True), **kwargs)
+
+        return forward
+
+    def _read(
+        self, fused: Callable[..., Any], input_ids: Tensor, labels: Tensor, **more: Any
+    ) -> FusedCausalLMOutput:
+        """Log-probability and entropy of each response token, (B, T); notes them with the values.
+
+        Args:
+            fused: TRL's forward; returns log-probabilities and entropies of its targets, (1, N).
+            input_ids: Prompts and responses. (B, P + T)
+            labels: The response tokens, and ``IGNORED`` elsewhere. (B, P + T)
+            more: The attention mask, and whatever else TRL gives the model.
+        """
+        # every response has a first token, so the first column with a label is where they begin
+        n_prompt = int((labels != IGNORED).any(0).int().argmax())  # P
+        shape = (len(labels), labels.shape[1] - n_prompt)
+        parts = list(packed(input_ids, more.pop("attention_mask"), shape[1], rows=FORWARD_ROWS))
+        found, aux = [], []
+        for part in parts:
+            # the critic leaves one state for each target, so nothing is to be shifted any more
+            inputs = {"input_ids": part.ids, "attention_mask": part.attention}
+            with self._critic.reading(*part.states):
+                out = fused(**inputs, shift_labels=part.targets[None], **more)
+            found.append((out.log_probs[0], out.entropy[0], self._critic.values()))  # (N,) each
+            aux += [] if out.aux_loss is None else [out.aux_loss]
+        logprobs, entropy, values = (spread(one, parts, shape) for one in zip(*found, strict=True))
         self._passes.append((logprobs, values))
-        aux = torch.stack([one[3] for one in found]).mean() if compute_aux_loss else None
-        return logprobs, entropies if compute_entropy else None, aux
+        aux_loss = torch.stack(aux).mean() if aux else None
+        return FusedCausalLMOutput(log_probs=logprobs, entropy=entropy, aux_loss=aux_loss)
 
-    def _pass(self, model: Any, part: Packed, *, aux: bool) -> tuple[Tensor, ...]:
-        """Log-probability, entropy and value of each response token, each (N,)."""
-        more = {"output_router_logits": True} if aux else {}
-        with self._critic.reading(*part.states), self.accelerator.autocast():
-            # TRL's fused head takes the states that the critic's hook leaves over
-            out = model(
-                input_ids=part.ids,
-                attention_mask=part.attention,
-                shift_labels=part.targets[None],
-                fused_lm_head=True,
-                **more,
-            )
-        return out.log_probs[0], out.entropy[0], self._critic.values(), out.aux_loss
-
-    def _pass_over(self, rollout: dict[str, Any]) -> None:
+    def _logprobs(self, rollout: dict[str, Any]) -> Tensor:
+        """Log-probabilities of a rollout's responses under the adapter now active; (B, T)."""
         ids = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], 1)  # (B, P + T)
         attention = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], 1)
+        n_tokens = rollout["completion_ids"].shape[1]
         with torch.no_grad():
-            self._get_per_token_logps_and_entropies(
-                self.model, ids, attention, rollout["completion_ids"].size(1)
+            found: tuple[Tensor, Any, Any] = self._get_per_token_logps_and_entropies(
+                self.model, ids, attention, n_tokens
             )
+        return found[0]
 
     def _tokenize_prompts(
         self, prompts: list[Prompt]
     ) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Token ids as they are served; no images, no other inputs."""
         return [encode_prompt(self._base.tokenizer, prompt) for prompt in prompts], None, {}
 
-    def _generate(self, prompts: list[Prompt]) -> Any:
-        with self._clock.timed("generate"):
-            return super()._generate(prompts)
-
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        with self._clock.timed("score"):
-            self._scores = super()._calculate_rewards(*args, **kwargs)
-        return self._scores
-
     def _total(self, local: Tensor) -> Tensor:
+        """The sum over all processes."""
         found: Tensor = self.accelerator.reduce(local, reduction="sum")
         return found
 
-    # -- the books ----------------------------------------------------------------------------
+    # -- metrics and checkpoints --------------------------------------------------------------
 
     def finish_iteration(self) -> None:
-        """Average what was noted since the last call into ``latest``, with shares of the time."""
+        """Put the means of what was noted in this iteration, and its times, into ``latest``."""
         self._noted["policy/entropy_avg"] += self._metrics["train"].get("entropy", [])  # per token
         self._metrics["train"].clear()
-        for key, values in self._noted.items():
-            if values:
-                self.latest[key] = statistics.fmean(values)
-        self.latest["val/ratio_var"] = statistics.pvariance(self._noted["val/ratio"] or [1.0])
-        self._noted.clear()
         assert self.optimizer is not None
+        self.latest |= iteration_metrics(self._noted)
+        self.latest |= time_metrics(self._clock, episodes=self.settings.batch_size)
         self.latest["lr"] = self.optimizer.param_groups[0]["lr"]
-        self._note_time()
-
-    def _note_time(self) -> None:
-        whole, spent = self._clock.elapsed(), self._clock.seconds
-        parts = {
-            "generate": spent["generate"],
-            "score": spent["score"],
-            "logprobs": spent["rollout"] - spent["generate"] - spent["score"],
-            "update": whole - spent["rollout"],
-        }
-        self.latest |= {f"time/{name}": seconds / whole for name, seconds in parts.items()}
-        self.latest |= {"time/iteration_s": whole, "eps": self.settings.batch_size / whole}
+        self._noted.clear()
         self._clock = Stopwatch()
 
     def may_stop_here(self) -> bool:
-        """Between iterations only: the rollout of one that is under way is kept nowhere."""
+        """Only between iterations: a checkpoint holds no rollout."""
         return self.state.global_step % self.settings.steps_per_iteration == 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and JSON values that the rest of a run depends on, besides TRL's own."""
-        average = self.average.tensors() if self.average else {}
-        return average | {
-            "kl_coef": self._kl.coef,
-            "mix": self._mix.random.getstate(),
-            "latest": self.latest,
-        }
+        """What the rest of the run depends on, beside the state that every trainer has."""
+        return {"mix": self._mix.random.getstate(), "latest": self.latest}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave, perhaps by way of JSON."""
-        if self.average:
-            self.average.restore(state)
-        self._kl.coef = state["kl_coef"]
+        """Restore what ``state_dict`` returned, also after it was JSON."""
         self._mix.random.setstate(generator_state(state["mix"]))
         self.latest = dict(state["latest"])
 
     def _note(self, metrics: dict[str, Tensor]) -> None:
         for name, value in metrics.items():
             self._noted[name].append(value.item())
-
-
-def _optimizer(base: Base, critic: Critic, settings: PolicySettings) -> torch.optim.Optimizer:
-    head = list(critic.parameters())
-    policy = [
-        p
-        for p in base.model.parameters()
-        if p.requires_grad and not any(p is other for other in head)
-    ]
-    return torch.optim.AdamW(
-        [
-            {"params": policy, "lr": settings.learning_rate},
-            {"params": head, "lr": settings.value_learning_rate},
-        ],
-        eps=1e-5,  # arXiv:2403.17031: a larger epsilon than PyTorch's tames the first steps
-        weight_decay=0.0,
-        fused=True,  # one kernel instead of a dozen for each of an adapter's many small tensors
-    )

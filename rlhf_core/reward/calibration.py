@@ -1,78 +1,86 @@
-"""How far the probabilities that follow from scores can be believed: temperature and ECE.
+"""Whether the probabilities that follow from scores can be believed: temperature and ECE.
 
-A margin of scores becomes a probability, ``sigmoid(margin / temperature)``. The temperature is
-fitted on votes that the scores were not trained on, and the expected calibration error is measured
-on others still. Pure functions; which votes they are is the caller's care.
+The difference of two scores, a margin, becomes a probability: ``sigmoid(margin / temperature)``.
+The temperature must be fitted on votes that the scores were not trained on, and the expected
+calibration error (ECE) measured on votes that neither was. These are pure functions: the caller
+chooses the votes. N counts votes.
 """
 
 from torch import Tensor, finfo
 
 FEWEST_VOTES = 30  # to fit one number; with fewer the temperature stays 1
-VOTES_PER_BIN = 20
+VOTES_PER_BIN = 20  # with fewer in a bin, chance alone would look like a calibration error
 MOST_BINS = 10
-_COLDEST, _HOTTEST = 1 / 50, 50.0
+_COLDEST, _HOTTEST = 1 / 50, 50.0  # votes that all agree would else have no best temperature
 
 
 def fit_temperature(margins: Tensor, weights: Tensor) -> float:
-    """The temperature under which votes are likeliest; 1 if there are too few of them.
+    """The temperature that makes the votes most likely; 1 if there are too few of them.
 
     Args:
         margins: Score of the preferred response minus that of the other. (N,)
         weights: How much each vote counts. (N,)
 
     Source:
-        Guo et al. 2017, arXiv:1706.04599, section 4.2. The likelihood is concave in 1/T, so
-        halving the interval in which its slope changes sign finds the one best.
+        Guo et al. 2017, arXiv:1706.04599, section 4.2. The log-likelihood is concave in 1/T, so it
+        has one best 1/T, where its slope is 0; halving an interval around that finds it.
     """
     if len(margins) < FEWEST_VOTES:
         return 1.0
-    margins, weights = margins.double(), weights.double()  # tails of the sigmoid must not vanish
-    low, high = 1 / _HOTTEST, 1 / _COLDEST
+    margins, weights = margins.double(), weights.double()  # in float32 the sigmoid's tails are 0
+    low, high = 1 / _HOTTEST, 1 / _COLDEST  # of 1/T
     for _ in range(60):
-        middle = (low * high) ** 0.5
+        middle = (low * high) ** 0.5  # the geometric mean: 1/T is a scale
         slope = (weights * margins * (-middle * margins).sigmoid()).sum()
         low, high = (middle, high) if slope > 0 else (low, middle)
     return float(1 / (low * high) ** 0.5)
 
 
 def left_out_margins(margins: Tensor, unseen: Tensor) -> Tensor:
-    """The whole ensemble's margin of each vote, as far as the members that left it out can tell.
+    """Estimate the ensemble's margin of each vote from the members that were not trained on it.
 
-    A mean over few members is noisier than one over all, and the temperature of a noisier margin is
-    higher. So each is shrunk by how reliable it is beside the whole ensemble's.
+    The mean over few members is noisier than the mean over all, and noisier margins lead to a
+    higher temperature. So each mean is shrunk to the size that the whole ensemble's would have.
 
     Args:
-        margins: Each member's, of scores. (members, N)
-        unseen: Whether a member learnt nothing of the vote's prompt. (members, N)
+        margins: Margin of each vote by each member's scores. (members, N)
+        unseen: Whether a member was trained on nothing about the vote's prompt. (members, N)
 
     Returns:
-        (N,); 0 where no member left the vote out.
+        The margins, 0 where every member was trained on the prompt. (N,)
 
     Source:
         Regression calibration: Carroll et al. 2006, Measurement Error in Nonlinear Models, ch. 4.
     """
     count = unseen.sum(0)  # (N,)
-    members = count.clamp(min=1)
-    mean = (margins * unseen).sum(0) / members
+    members = count.clamp(min=1)  # no division by 0
+    mean = (margins * unseen).sum(0) / members  # (N,)
     if not unseen.any():
         return mean
+    # the variance between members of one vote, over all votes that several members left out
     noise = ((margins - mean).square() * unseen).sum() / (members - 1).sum().clamp(min=1)
     found = count > 0
+    # the mean square of margins without noise: that of the means, less the noise in them
     signal = (mean.square() - noise / members)[found].mean().clamp(min=finfo(mean.dtype).tiny)
     return mean * (signal + noise / len(margins)) / (signal + noise / members)
 
 
 def expected_calibration_error(probabilities: Tensor, outcomes: Tensor) -> float:
-    """Mean distance between how sure and how often right, over bins of equally many votes.
+    """Mean difference between how sure the probabilities are and how often they are right.
+
+    Votes are sorted by how sure the probabilities are, and put into bins of equally many votes.
 
     Args:
-        probabilities: Of the first response being preferred. (N,)
-        outcomes: 1.0 where it was, 0.0 where the other was. (N,)
+        probabilities: Probability that the first response is preferred. (N,)
+        outcomes: 1.0 where it was preferred, 0.0 where the other was. (N,)
+
+    Source:
+        Guo et al. 2017, arXiv:1706.04599, eq. 3, with bins of equal counts instead of equal widths.
     """
     if not len(probabilities):
         return 0.0
-    sure = probabilities.maximum(1 - probabilities)
-    right = ((probabilities > 0.5).float() == outcomes).float()
+    sure = probabilities.maximum(1 - probabilities)  # (N,)
+    right = ((probabilities > 0.5).float() == outcomes).float()  # (N,)
     bins = max(1, min(MOST_BINS, len(sure) // VOTES_PER_BIN))
     order = sure.argsort(stable=True)
     gaps = [

@@ -1,12 +1,14 @@
 """From comparisons and thumbs to the batches that a reward model trains on.
 
-The element of a batch is one *opinion*: all pairs of one ranking or of one rater's thumbs on one
-prompt, or one comparison, or one thumb. Each distinct response of a batch is read once, whatever
-the number of its pairs. Corrupted copies of preferred responses (cut, emptied, repeated, shuffled)
-join as rejected ones: people rarely get to vote against such things, but a policy soon finds them.
+An element of a batch is one *opinion*: all pairs of one ranking, all pairs of one rater's thumbs on
+one prompt, one comparison, or one thumb. The network reads each distinct response of a batch once,
+however many pairs it is in. Corrupted copies of preferred responses (cut, emptied, repeated,
+shuffled) are added as rejected ones: people rarely see such responses, but a policy soon finds out
+that an untrained reward model likes them.
 
-A thumb is a comparison of a response with its rater's threshold, whose score is 0, so that pairs
-and thumbs share one formula. Raters are numbers here, from 1; 0 is one whose habits cancel.
+A thumb compares a response with its rater's threshold, which has the score 0. So pairs and thumbs
+share one formula. Raters are numbers here, from 1; 0 is a rater whose habits do not matter, because
+the same rater compared both responses.
 """
 
 import json
@@ -24,7 +26,7 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import encode_pair
 from rlhf_core.records import Comparison, Prompt, Unpaired
 
-THRESHOLD = -1  # in place of a response: what a rater holds a single response against
+THRESHOLD = -1  # in place of a response: the rater's threshold for a thumb up
 Tokens = tuple[int, ...]
 
 
@@ -32,7 +34,15 @@ Tokens = tuple[int, ...]
 class Term:
     """One term of the loss: the first response is better than the second, or they are tied.
 
-    `first` and `second` are places among the opinion's responses, or `THRESHOLD`.
+    Attributes:
+        first: Number of a response of the opinion, or `THRESHOLD`.
+        second: The same.
+        weight: How much the term counts.
+        tied: Whether the rater called it a tie.
+        could_tie: Whether the rater could have.
+        margin: How much more the first must score, in log-odds, before it is right.
+        smoothing: Assumed probability that the vote is wrong.
+        raters: Who spoke of the first response and who of the second; 0 where that cancels.
     """
 
     first: int
@@ -47,7 +57,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedOpinion:
-    """What trains together: the token ids of distinct responses, and the terms about them."""
+    """One opinion: the token ids of its distinct responses, and the terms about them."""
 
     prompt: str
     responses: tuple[Tokens, ...]
@@ -55,17 +65,17 @@ class TokenizedOpinion:
 
     @property
     def weight(self) -> float:
-        """How much it counts: the sum over its terms."""
+        """Sum of the weights of its terms."""
         return sum(term.weight for term in self.terms)
 
 
 def prompt_key(prompt: Prompt) -> str:
-    """What is the same for the same prompt."""
+    """A text that is the same for the same prompt, and only for it."""
     return json.dumps([(m["role"], m["content"]) for m in prompt])
 
 
 class RewardData:
-    """Comparisons and thumbs as opinions, tokenised once for all members of an ensemble."""
+    """Comparisons and thumbs as opinions, tokenized once for all members of an ensemble."""
 
     def __init__(
         self,
@@ -75,7 +85,7 @@ class RewardData:
         settings: RewardSettings,
     ) -> None:
         self._base, self._settings = base, settings
-        self._read: dict[tuple[str, str], Tokens] = {}
+        self._read: dict[tuple[str, str], Tokens] = {}  # by prompt and response
         self._strengths = sorted(c.strength for c in comparisons if c.strength is not None)
         named = sorted(
             {r for c in comparisons for r in c.raters or ()} | {u.rater for u in unpaired}
@@ -91,25 +101,26 @@ class RewardData:
 
     @property
     def raters(self) -> int:
-        """How many raters have habits that do not cancel."""
+        """How many raters get a threshold of their own; their numbers begin at 1."""
         return len(self._raters)
 
     @property
     def prompts(self) -> list[str]:
-        """The key of each prompt, once."""
+        """The key of each prompt, sorted."""
         return sorted({key for key, _ in self._groups} | {key for key, _ in self._thumbs})
 
     def decides(self, drawn: Counter[str]) -> bool:
-        """Whether there is a preference among what was drawn."""
+        """Whether any comparison of the prompts that were drawn prefers a response."""
         return any(
             drawn[key] and any(c.label != "tie" and c.weight > 0 for c in group)
             for key, group in self._groups
         )
 
     def opinions(self, drawn: Counter[str], rng: random.Random) -> list[TokenizedOpinion]:
-        """Opinions on the prompts that were drawn, as often as they were; their mean weight is 1.
+        """Opinions on the prompts that were drawn, as often as each was drawn.
 
-        Thumbs get at most `unpaired_share` of the whole weight.
+        Their mean weight is 1, so that the learning rate means the same for any data. Thumbs have
+        at most `unpaired_share` of the whole weight: there are many, and each says little.
         """
         pairs = [
             self._of_group(key, group, rng)
@@ -129,10 +140,10 @@ class RewardData:
     def _of_group(
         self, key: str, group: Sequence[Comparison], rng: random.Random
     ) -> TokenizedOpinion:
-        """All pairs of one opinion and, for some, a corrupted copy of a preferred response."""
+        """All pairs of one opinion; for some opinions also a corrupted copy as a rejected one."""
         terms: list[tuple[str, str, Term]] = []
         for c in group:
-            c = c.swap() if c.label == "b" else c
+            c = c.swap() if c.label == "b" else c  # now the preferred response is the first
             terms.append((c.response_a, c.response_b, self._term(c, len(group))))
         decided = [(better, term) for better, _, term in terms if not term.tied]
         if decided and rng.random() < self._settings.corrupted_share:
@@ -144,7 +155,7 @@ class RewardData:
         return self._opinion(key, group[0].prompt, terms)
 
     def _term(self, c: Comparison, size: int) -> Term:
-        """The loss is the mean over an opinion's pairs, so each counts 1/size."""
+        """An opinion's loss is the mean over its pairs, so each pair counts 1/size."""
         tied, settings = c.label == "tie", self._settings
         one, other = c.raters or ("", "")
         return Term(
@@ -159,7 +170,7 @@ class RewardData:
         )
 
     def _strength(self, strength: float | None) -> float:
-        """The share of all strengths that are lower: clients have scales of their own."""
+        """Share of all strengths that are lower, since every client has its own scale."""
         if strength is None:
             return 0.0
         below = bisect_left(self._strengths, strength) + bisect_right(self._strengths, strength)
@@ -196,20 +207,24 @@ class RewardData:
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Opinions to one batch, in which each distinct response is one row."""
+    """Puts opinions into one batch, in which each distinct response is one row.
+
+    Shapes: R distinct responses, P terms of all opinions.
+    """
 
     base: Base
     opinions: Sequence[TokenizedOpinion]
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
-        """The batch of the opinions whose numbers the rows give."""
+        """The batch of the opinions that the rows give the numbers of."""
         chosen = [self.opinions[row["opinion"]] for row in rows]
-        places: dict[Tokens, int] = {}
+        places: dict[Tokens, int] = {}  # the row of each response
         for opinion in chosen:
             for response in opinion.responses:
                 places.setdefault(response, len(places))
 
         def place(opinion: TokenizedOpinion, number: int) -> int:
+            """The row of a response; the threshold is one row more than there are."""
             return len(places) if number == THRESHOLD else places[opinion.responses[number]]
 
         terms = [(opinion, term) for opinion in chosen for term in opinion.terms]
@@ -217,7 +232,7 @@ class Collator:
         return {
             "input_ids": ids.cpu(),
             "attention_mask": mask.cpu(),
-            "first": torch.tensor([place(o, t.first) for o, t in terms]),  # (P,), R: the threshold
+            "first": torch.tensor([place(o, t.first) for o, t in terms]),  # (P,), R = threshold
             "second": torch.tensor([place(o, t.second) for o, t in terms]),  # (P,)
             "weights": torch.tensor([t.weight for _, t in terms]) / len(chosen),  # (P,)
             "opinions": torch.tensor(len(chosen)),
@@ -230,7 +245,10 @@ class Collator:
 
 
 def degrade(response: str, rng: random.Random) -> str | None:
-    """A worse copy: cut, emptied, repeated or shuffled; ``None`` if nothing can be made worse."""
+    """A worse copy of a response; ``None`` if it is empty and cannot get worse.
+
+    Cut is the most frequent kind, because a response without its end is the easiest mistake.
+    """
     words = response.split()
     if not words:
         return None

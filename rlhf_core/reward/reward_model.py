@@ -1,17 +1,20 @@
-"""Scores for whole responses: an ensemble of adapters with a head, all on the shared base.
+"""Scores for whole responses: an ensemble of adapters, each with a score head, on the shared base.
 
 A member is a LoRA adapter and a linear head that reads the hidden state at the end-of-sequence
-token. Each is normalised to standard deviation 1 on the responses that were compared, and to mean 0
-on demonstrations or, without enough of them, on the same responses. The ensemble's score is
-``mean - spread_penalty * standard deviation`` over the members, so that a response on which they
-disagree is not trusted. Training lives in ``train_reward.py``.
+token. Members have different scales, so each is normalised: standard deviation 1 on the responses
+that were compared, and mean 0 on demonstrations or, without enough of them, on the same responses.
+The ensemble's score is ``mean - spread_penalty * standard deviation`` over the members, because
+where they disagree the score is uncertain, and PPO would find and use its errors. Training is in
+``train_reward.py``.
 
-Every response is scored as if it ended: nothing can be read at another token, and running out of
-length is punished elsewhere.
+Every response gets an end-of-sequence token before it is scored, because only there the head was
+trained. PPO itself punishes a response that does not end.
+
+Shapes: B responses, P + T tokens of the longest prompt and response, d numbers in a hidden state.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +23,43 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from rlhf_core.errors import AdapterError
+from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import encode_pair
 from rlhf_core.records import Prompt
 
+# What scores responses: a reward model's method, a rule, a service; any function of this shape.
+Score = Callable[[Sequence[Prompt], Sequence[str]], Tensor | Sequence[float]]  # (B,)
+
 HEADS, SETTINGS = "heads.safetensors", "reward.json"
 
 
-class ScoreModel(nn.Module):
-    """One reward model: the shared base seen through ``adapter``, and a score head.
+def scores_of(score: Score, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+    """The scores of responses, whatever kind of numbers the function gives; (B,) in float32.
 
-    It looks like a sequence classifier with one label, which is what TRL trains.
+    Raises:
+        InvalidInputError: It does not give one number for each response.
+    """
+    found: Any = score(prompts, responses)
+    try:
+        scores = torch.as_tensor(found, dtype=torch.float32).cpu()
+    except (TypeError, ValueError, RuntimeError) as exc:
+        raise InvalidInputError(
+            f"the score function gave {type(found).__name__}; use one number for each response"
+        ) from exc
+    if scores.shape != (len(responses),):
+        raise InvalidInputError(
+            f"the score function gave shape {tuple(scores.shape)} for {len(responses)} responses; "
+            "use one number for each"
+        )
+    return scores
+
+
+class ScoreModel(nn.Module):
+    """One member: the shared base with ``adapter`` active, and a score head.
+
+    TRL trains sequence classifiers with one label, so it has the interface of one.
     """
 
     def __init__(self, base: Base, adapter: str) -> None:
@@ -45,15 +72,15 @@ class ScoreModel(nn.Module):
         self.head = nn.Linear(width, 1).to(base.device)
         nn.init.normal_(self.head.weight, std=(width + 1) ** -0.5)  # arXiv:1909.08593
         nn.init.zeros_(self.head.bias)
-        self.mean, self.sd = 0.0, 1.0
+        self.mean, self.sd = 0.0, 1.0  # of the raw scores on the responses that normalise it
 
     def add_model_tags(self, tags: object) -> None:
-        """TRL tags models for their cards; this one has none."""
+        """TRL tags models for their model cards; this one has no card."""
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, **_: Any
     ) -> SequenceClassifierOutput:
-        """Raw scores at the last real token of right-padded rows; (B, 1)."""
+        """Raw scores, read at the last real token of rows that are padded on the right; (B, 1)."""
         decoder = self.network.get_decoder()
         hidden = decoder(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
@@ -76,14 +103,14 @@ class RewardModel:
         temperature: float = 1.0,
     ) -> None:
         self.base = base
-        self.temperature = temperature  # margins over this are log-odds
+        self.temperature = temperature  # a difference of scores, divided by this, is log-odds
         self.members = list(members)
         self.spread_penalty = spread_penalty
         self.max_tokens = max_tokens
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        """Cautious score of each response, in standard deviations of compared responses; (B,)."""
-        scores = self.member_scores(prompts, responses)
+        """Score of each response, in standard deviations of the compared responses; (B,)."""
+        scores = self.member_scores(prompts, responses)  # (members, B)
         if len(self.members) == 1:
             return scores[0]
         return scores.mean(0) - self.spread_penalty * scores.std(0)
@@ -106,7 +133,7 @@ class RewardModel:
             tuple(encode_pair(tokens, p, r, max_tokens=self.max_tokens)[0])
             for p, r in zip(prompts, responses, strict=True)
         ]
-        unique = sorted(set(rows), key=len)  # a small policy often says the same thing
+        unique = sorted(set(rows), key=len)  # a small policy often gives the same response
         found = torch.empty(len(self.members), len(unique))
         for start in range(0, len(unique), batch_size):
             part = slice(start, start + batch_size)

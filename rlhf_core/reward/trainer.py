@@ -1,10 +1,13 @@
 """Train one member of the ensemble, on TRL's ``RewardTrainer``.
 
-Departs from it where votes need it: an element of a batch is a whole opinion (`reward_data.py`),
-ties have a likelihood, comparisons carry weights, labels are smoothed for wrong votes, and raters
-whose habits do not cancel get an offset each.
+It differs from TRL's where votes need it: an element of a batch is a whole opinion
+(`reward_data.py`), ties have a likelihood, comparisons have weights, labels are smoothed because
+some votes are wrong, and each rater of single responses gets a threshold (an offset).
 
-What is learnt of raters (offsets, the width of a tie) explains votes and is thrown away.
+Offsets and the width of a tie only explain votes. They are not part of the reward model, and are
+thrown away after training.
+
+Shapes: R distinct responses of a batch, P terms of all its opinions.
 """
 
 from collections import Counter
@@ -42,7 +45,7 @@ from rlhf_core.training.stage import (
     run_stage,
 )
 
-HABIT_RATE = 30.0  # times the learning rate: single numbers that have as far to go as scores
+HABIT_RATE = 30.0  # times the learning rate, for single numbers that must move as far as scores
 
 
 def train_score_model(
@@ -56,31 +59,31 @@ def train_score_model(
     seed: int,
     file: Path | None,
 ) -> ScoreModel:
-    """Train the attached ``adapter`` in place, and a score head, on opinions.
+    """Train the attached ``adapter`` in place, and a new score head, on opinions.
 
     Args:
-        base: The base that it is an adapter of.
-        opinions: What raters said; those drawn twice are there twice.
-        adapter: What is trained.
-        raters: How many raters have habits that do not cancel; their numbers begin at 1.
-        settings: Of the training.
-        report: Called after every step.
+        base: The shared base.
+        opinions: What raters said; an opinion that was drawn twice is there twice.
+        adapter: The adapter to train.
+        raters: How many raters get an offset; their numbers begin at 1.
+        settings: Settings of the training.
+        report: Called after every optimizer step.
         seed: Of the order of the data.
-        file: The checkpoint, from which a killed run goes on.
+        file: The checkpoint, from which a run that was killed goes on.
 
     Raises:
         CheckpointError: The checkpoint is of other data or settings.
-        DivergenceError: The loss left the numbers.
+        DivergenceError: The loss is no finite number.
         MemoryExhaustedError: Memory did not suffice.
     """
     member = ScoreModel(base, adapter)
-    judging = PreferenceLikelihood(member, raters, opinions, settings)
+    likelihood = PreferenceLikelihood(member, raters, opinions, settings)
 
     def train(settings: RewardSettings, kept: StageFile) -> Metrics:
         """One attempt, with these settings."""
         with prepared(base, adapter, lower="reward.micro_batch_size") as scratch:
             args = arguments(base, output_dir=scratch, seed=seed)
-            kept.train(_trainer(base, judging, opinions, settings, report=report, args=args))
+            kept.train(_trainer(base, likelihood, opinions, settings, report=report, args=args))
         return {}
 
     run_stage(
@@ -88,7 +91,7 @@ def train_score_model(
         train,
         model=member,
         adapter=adapter,
-        weights=[*base.weights(adapter), *judging.own_weights()],
+        weights=[*base.weights(adapter), *likelihood.own_weights()],
         rows=settings.batch_size,
         file=file,
         made_of=(base.digest(adapter), opinions, seed),
@@ -97,7 +100,14 @@ def train_score_model(
 
 
 class PreferenceLikelihood(nn.Module):
-    """A member of the ensemble, and what has to be known of raters to explain their votes."""
+    """How likely votes are: a member of the ensemble, and what explains how raters vote.
+
+    Args:
+        member: Gives the scores.
+        raters: How many raters get an offset.
+        opinions: All that will be trained on.
+        settings: Settings of the training.
+    """
 
     def __init__(
         self,
@@ -110,24 +120,28 @@ class PreferenceLikelihood(nn.Module):
         self.member, self.config = member, member.config
         device = member.head.weight.device
         self.raw_tie_width = nn.Parameter(torch.zeros((), device=device))
-        self.offsets = nn.Parameter(torch.zeros(raters + 1, device=device))
+        self.offsets = nn.Parameter(torch.zeros(raters + 1, device=device))  # number 0 is unused
         uses = Counter(r for o in opinions for term in o.terms for r in term.raters if r)
-        # each use of an offset carries its part of the prior, whatever batch it is in
+        # An offset is drawn towards 0 once in a pass, not once for each of its terms. So each of
+        # its terms carries an equal part of the penalty, whatever batch the term is in.
         parts = [0.0, *(1.0 / max(1, uses[r]) for r in range(1, raters + 1))]
         self.prior: Tensor
         self.register_buffer("prior", torch.tensor(parts, device=device) / settings.offset_sd**2)
         self.any_ties = any(term.tied for o in opinions for term in o.terms)
 
     def add_model_tags(self, tags: object) -> None:
-        """TRL tags models for their cards; this one has none."""
+        """TRL tags models for their model cards; this one has no card."""
 
     def own_weights(self) -> list[nn.Parameter]:
-        """All that is trained beside the adapter: the score head, and what is learnt of raters."""
+        """All that is trained beside the adapter: the score head, the offsets, the tie's width."""
         return [*self.member.head.parameters(), self.raw_tie_width, self.offsets]
 
     @property
     def tie_width(self) -> Tensor:
-        """Half the width of margins that are called a tie more often than not; 0 without ties."""
+        """The w of `preference_losses`: half the range of margins where a tie is likeliest.
+
+        It is 0 if nobody ever called a tie, and the loss is Bradley-Terry's.
+        """
         return softplus(self.raw_tie_width) * float(self.any_ties)
 
     def forward(
@@ -139,10 +153,12 @@ class PreferenceLikelihood(nn.Module):
 
     def losses(self, scores: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Weighted loss of each term, and its margin of scores; (P,) each, from (R,)."""
-        known = torch.cat([scores, scores.new_zeros(1)])  # the last is the threshold
-        margins = known[batch["first"]] - known[batch["second"]]
-        raters = batch["raters"]
+        known = torch.cat([scores, scores.new_zeros(1)])  # (R + 1,): the threshold scores 0
+        margins = known[batch["first"]] - known[batch["second"]]  # (P,)
+        raters = batch["raters"]  # (P, 2)
         offsets = self.offsets[raters] * (raters > 0)  # (P, 2)
+        # a strict rater's thumb up says more, and a mild rater's thumb down; strong preferences
+        # have to be right by a margin
         expected = margins - (offsets[:, 0] - offsets[:, 1]) - batch["margins"]
         losses = preference_losses(
             expected,
@@ -150,21 +166,22 @@ class PreferenceLikelihood(nn.Module):
             tie_width=self.tie_width * batch["could_tie"],
             smoothing=batch["smoothing"],
         )
-        prior = 0.5 * (self.prior[raters] * offsets**2).sum(1)
+        # Gaussian: offsets explain as much of the votes as is likely, and scores explain the rest
+        prior = 0.5 * (self.prior[raters] * offsets**2).sum(1)  # (P,)
         return batch["weights"] * (losses + prior), margins
 
 
 class RewardTrainer(QuietTrainer, TRLRewardTrainer):
     """TRL's reward trainer on whole opinions."""
 
-    loss_is_scaled_for_ga = True  # by opinions; a plain mean over micro-batches would ignore size
+    loss_is_scaled_for_ga = True  # by opinions: micro-batches do not all have the same number
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.latest: dict[str, float] = {}
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        """The rows are numbers of opinions, whose token ids the collator knows."""
+        """As it is: the rows are numbers of opinions, and the collator knows their tokens."""
         return dataset
 
     def compute_loss(
@@ -174,52 +191,52 @@ class RewardTrainer(QuietTrainer, TRLRewardTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Mean loss of the batch's opinions; of one opinion it is the mean over its pairs.
+        """Mean loss of the batch's opinions; an opinion's loss is the mean over its pairs.
 
-        In training it counts by how many of the whole step's opinions are in this batch.
+        In training a batch counts by how many of the optimizer step's opinions it has.
         """
-        judging: PreferenceLikelihood = self.accelerator.unwrap_model(model)
+        likelihood: PreferenceLikelihood = self.accelerator.unwrap_model(model)
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        losses, margins = judging.losses(outputs.logits.squeeze(-1), inputs)
+        losses, margins = likelihood.losses(outputs.logits.squeeze(-1), inputs)  # (P,) each
         loss = losses.sum()
         decided = margins[~inputs["tied"]]
         self._note(require_finite(loss.detach(), "the reward model's loss", most=EXPLODED), decided)
-        if num_items_in_batch is not None:  # processes are averaged over, hence their number
+        if num_items_in_batch is not None:  # times n, since the mean over n processes is taken
             n = self.accelerator.num_processes
             loss = loss * n * inputs["opinions"] / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor:
-        """How many opinions an optimizer step is on; the last of a pass has parts of all sizes."""
+        """Opinions of an optimizer step, in all processes; the last step of a pass has fewer."""
         own = torch.tensor(sum(int(batch["opinions"]) for batch in batch_samples), device=device)
         found: Tensor = self.accelerator.reduce(own, reduction="sum")
         return found
 
     def _get_train_sampler(self, *_: Any) -> LengthGroupedSampler:
-        """Similar lengths together, in the same order however many processes share the batches."""
+        """Similar lengths together, to save padding; the same order for any number of processes."""
         together = self.args.train_batch_size * self.args.gradient_accumulation_steps * processes()
         rows: Any = self.train_dataset
         return LengthGroupedSampler(together, lengths=list(rows["length"]))
 
     def state_dict(self) -> dict[str, Any]:
-        """The running means."""
+        """The running means of the metrics."""
         return {"latest": self.latest}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The same, of the run that is gone on with."""
+        """Restore what ``state_dict`` returned."""
         self.latest = state["latest"]
 
     def _note(self, loss: Tensor, decided: Tensor) -> None:
         now = {"loss/reward": loss.item()}
         if len(decided):
             now["reward/accuracy"] = (decided > 0).float().mean().item()
-        for key, value in now.items():  # running means over about the last 10 batches
+        for key, value in now.items():  # running means, over about the last 10 batches
             self.latest[key] = value + 0.9 * (self.latest.get(key, value) - value)
 
 
 def _trainer(
     base: Base,
-    judging: PreferenceLikelihood,
+    likelihood: PreferenceLikelihood,
     opinions: Sequence[TokenizedOpinion],
     settings: RewardSettings,
     *,
@@ -229,7 +246,7 @@ def _trainer(
     lengths = [max(map(len, opinion.responses)) for opinion in opinions]
     rows = Dataset.from_dict({"opinion": list(range(len(opinions))), "length": lengths})
     trainer = RewardTrainer(
-        model=judging,
+        model=likelihood,
         args=RewardConfig(
             **args,
             **batches(settings.batch_size, settings.micro_batch_size),
@@ -248,16 +265,16 @@ def _trainer(
         data_collator=Collator(base, opinions),
         processing_class=base.tokenizer,
         callbacks=[ReportProgress(lambda share: report(share, trainer.latest))],
-        optimizers=(_optimizer(judging, settings.learning_rate), None),
+        optimizers=(_optimizer(likelihood, settings.learning_rate), None),
     )
     return trainer
 
 
-def _optimizer(judging: PreferenceLikelihood, learning_rate: float) -> torch.optim.Optimizer:
-    """Adam as the trainer makes it, but quicker for the few numbers about raters."""
-    habits = [judging.raw_tie_width, judging.offsets]
+def _optimizer(likelihood: PreferenceLikelihood, learning_rate: float) -> torch.optim.Optimizer:
+    """Adam, with a higher learning rate for what is learnt about raters."""
+    habits = [likelihood.raw_tie_width, likelihood.offsets]
     known = set(map(id, habits))
-    weights = [p for p in judging.parameters() if p.requires_grad and id(p) not in known]
+    weights = [p for p in likelihood.parameters() if p.requires_grad and id(p) not in known]
     groups = [
         {"params": weights, "lr": learning_rate},
         {"params": habits, "lr": learning_rate * HABIT_RATE},

@@ -1,12 +1,13 @@
-"""Checkpoints of one training stage: a file from which a stage that was killed goes on.
+"""Checkpoints of one training stage: the file from which a killed stage resumes.
 
-The loop is transformers' own, and so is finding the place in the data. What this module brings is
-the file: trainable weights, optimizer, scheduler, random states and whatever else a trainer counts,
-in one safetensors file with JSON in its header, never a pickle. It is written under another name,
-synced and renamed, so that a kill leaves the one before or the new one; a file that does not match
-its own checksum is ignored. A file made from other data or settings is an error, not a start.
+Transformers runs the loop and finds its place in the data. This module only replaces the file: one
+safetensors file, never a pickle, with the trainable weights, the optimizer's state, and in its
+header, as JSON, the scheduler, the random states and a trainer's own values.
 
-A stage that has ended leaves its weights and its result, so that it is not trained again.
+- The file is written under another name, synced and renamed: a kill leaves the old or the new one.
+- A file that does not match its checksum is ignored.
+- A file made from other data or settings is an error.
+- A stage that has ended leaves its weights and metrics, and is not trained again.
 """
 
 import hashlib
@@ -32,36 +33,36 @@ from rlhf_core.model.adapters import flush
 from rlhf_core.training.distributed import broadcast, first_process
 
 log = logging.getLogger(__name__)
-TRAINER_STATE = "trainer_state.json"  # the one file that transformers itself looks for
+TRAINER_STATE = "trainer_state.json"  # the only file that transformers itself reads
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a file holds: tensors, and everything else as JSON."""
+    """The contents of a file: tensors, and everything else as JSON."""
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with ``prefix/``, by the rest of their names."""
+        """The tensors whose names begin with ``prefix/``, by their names without it."""
         names = [name for name in self.tensors if name.startswith(f"{prefix}/")]
         return {name[len(prefix) + 1 :]: self.tensors[name] for name in names}
 
 
 def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint where another may be; at any moment one of the two is there, and whole."""
+    """Write or replace a checkpoint; at any moment the old or the new one is there, complete."""
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in checkpoint.tensors.items()}
     state = json.dumps(checkpoint.state)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = file.with_suffix(".part")
-    save_file(plain, beside, metadata={"state": state, "sha256": _digest(plain, state)})
-    flush(beside)
-    beside.replace(file)
+    part = file.with_suffix(".part")
+    save_file(plain, part, metadata={"state": state, "sha256": _digest(plain, state)})
+    flush(part)
+    part.replace(file)
     flush(file.parent)
 
 
 def read_checkpoint(file: Path) -> Checkpoint | None:
-    """The checkpoint in a file; ``None`` if there is none, or only a torn one."""
+    """The checkpoint in a file; ``None`` if there is none, or the file is damaged."""
     if not file.is_file():
         return None
     try:
@@ -77,29 +78,29 @@ def read_checkpoint(file: Path) -> Checkpoint | None:
 
 
 def file_in(directory: Path | str | None, name: str) -> Path | None:
-    """The checkpoint file of a stage, if it is to have one."""
+    """The checkpoint file of a stage; ``None`` without a directory."""
     return None if directory is None else Path(directory) / f"{name}.safetensors"
 
 
 class StageFile:
-    """The checkpoint file of one stage: read at its start, replaced as it goes, kept at its end."""
+    """The checkpoint of one stage: read at the start, replaced in training, kept at the end."""
 
     def __init__(self, file: Path | None, *, made_of: object, seconds: float) -> None:
         """Open the file, if there is one.
 
         Args:
-            file: Where it is; ``None`` keeps nothing.
-            made_of: All that the stage's result depends on, of types whose ``repr`` says it all.
-            seconds: Least time between two checkpoints.
+            file: Where it is; ``None`` keeps no checkpoint.
+            made_of: Everything that the stage's result depends on. Its ``repr`` is compared.
+            seconds: Shortest time between two checkpoints.
 
         Raises:
-            CheckpointError: The file belongs to other data or settings, or has no directory.
+            CheckpointError: The file is of other data or settings, or its folder is not one.
         """
         self.file, self._seconds = file, seconds
         self._made_of = hashlib.sha256(repr(made_of).encode()).hexdigest()
         self._latest = time.monotonic()
         if file is not None and file.parent.exists() and not file.parent.is_dir():
-            raise CheckpointError(f"checkpoints {file.parent} is no directory; give another")
+            raise CheckpointError(f"checkpoints {file.parent} is not a directory; give another")
         self.found = None if file is None else read_checkpoint(file)
         if self.found is not None and self.found.state["made_of"] != self._made_of:
             raise CheckpointError(
@@ -109,7 +110,7 @@ class StageFile:
 
     @property
     def result(self) -> dict[str, float] | None:
-        """What the stage came to, if it has ended."""
+        """The stage's metrics, if it has ended."""
         found: dict[str, float] | None = self.found.state.get("result") if self.found else None
         return found
 
@@ -119,9 +120,9 @@ class StageFile:
             trainer.train()
             return
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            raise LaunchError("checkpoints hold whole weights; give none where they are sharded")
+            raise LaunchError("sharded training cannot keep checkpoints; leave checkpoints out")
         trainer.kept = self
-        trainer.add_callback(_WhenToSave(trainer))
+        trainer.add_callback(_SaveWhenDue(trainer))
         if self.found is None:
             trainer.train()
         else:
@@ -141,36 +142,36 @@ class StageFile:
         self._latest = time.monotonic()
 
     def finish(self, model: nn.Module, adapter: str, result: Mapping[str, float]) -> None:
-        """Keep what the stage came to: the adapter's weights, the head's, and the figures."""
+        """Keep the stage's result: the weights of adapter and head, and the metrics."""
         if self.file is not None and first_process():
             weights = {f"weights/{k}": v for k, v in _results(model, adapter)}
             self.write(weights, {"result": dict(result)})
 
     def restore_result(self, model: nn.Module, adapter: str) -> None:
-        """Give a model the weights that a stage ended with."""
+        """Load the weights that the stage ended with."""
         assert self.found is not None
         _copy_into(dict(_results(model, adapter)), self.found.part("weights"))
 
 
 class ResumableTrainer:
-    """Mixed into a transformers trainer: its checkpoints are a ``StageFile``'s.
+    """Mixed into a transformers trainer: it keeps its checkpoints in a ``StageFile``.
 
-    Transformers calls the four methods below at the right moments of its loop; what they save and
-    load is the same, only the format is not.
+    Transformers' loop calls the four private methods below that save and load. They save and load
+    what transformers' own do, in another format.
     """
 
     kept: StageFile | None = None
     order: dict[str, Any] | None = None  # random state when this epoch's order was drawn
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and JSON values that the rest of the run depends on, besides the trainer's."""
+        """A trainer's own tensors and JSON values that the rest of the run depends on."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
 
     def may_stop_here(self) -> bool:
-        """Whether a run can go on from the state after this optimizer step."""
+        """Whether a run can resume from the state after this optimizer step."""
         return True
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -203,8 +204,8 @@ class ResumableTrainer:
         self.load_state({**found.state["own"], **found.part("own")})
         if len(found.state["ranks"]) != trainer.accelerator.num_processes:
             raise LaunchError(
-                f"the checkpoint is of {len(found.state['ranks'])} processes, and there are "
-                f"{trainer.accelerator.num_processes} now; start as many, or remove it"
+                f"the checkpoint is of {len(found.state['ranks'])} processes, but now there are "
+                f"{trainer.accelerator.num_processes}; start as many, or remove the checkpoint"
             )
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -219,14 +220,14 @@ class ResumableTrainer:
                 {"state": state, "param_groups": found.state["groups"]}
             )
             trainer.lr_scheduler.load_state_dict(found.state["scheduler"])
-            found.tensors.clear()  # all taken over; they may be gigabytes
+            found.tensors.clear()  # no longer needed; they may be gigabytes
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             set_random_state(self._rank()["now"])
 
     def begin_epoch(self) -> None:
-        """Draw this epoch's order from the same random state as the run that is gone on with."""
+        """Make this epoch draw its order from the same random state as the killed run did."""
         resumed = self.kept is not None and self.kept.found is not None
         if resumed and self.order is None:
             set_random_state(self._rank()["order"])
@@ -242,8 +243,8 @@ class ResumableTrainer:
         return self.kept.found
 
 
-class _WhenToSave(TrainerCallback):
-    """Asks for a checkpoint when it is time; all processes do so at the same step."""
+class _SaveWhenDue(TrainerCallback):
+    """Asks for a checkpoint when one is due, in all processes at the same step."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -292,7 +293,7 @@ def _trainable(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _results(model: nn.Module, adapter: str) -> Iterator[tuple[str, Tensor]]:
-    """An adapter's weights, and those of a head that the model has beside its network."""
+    """The weights of an adapter, and of the model's score head if it has one."""
     for name, parameter in model.named_parameters():
         if f".{adapter}." in name or name.startswith("head."):
             yield name, parameter.data

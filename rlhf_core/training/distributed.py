@@ -1,7 +1,7 @@
 """Several processes that train together, as `accelerate launch` or `torchrun` starts them.
 
-They run the same program on the same data. The first of them alone writes files, decides and knows
-the store; what it decides the others are told by `broadcast`.
+They run the same program on the same data. Only the first of them writes files, decides and uses
+the store; `broadcast` tells the others what it decided.
 """
 
 import os
@@ -15,20 +15,20 @@ T = TypeVar("T")
 
 
 def processes() -> int:
-    """How many train together; 1 if nobody said so."""
+    """How many processes train together; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def first_process() -> bool:
-    """Whether this is the one that writes and decides."""
+    """Whether this process is the one that writes and decides."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def broadcast(value: T) -> T:
-    """The first process's value, in every process; all of them have to ask."""
+    """The first process's value, in every process; every process has to call it."""
     if processes() == 1:
         return value
-    PartialState(cpu=not torch.cuda.is_available())  # joins the group, if nothing has yet
-    told = [value]
-    broadcast_object_list(told)
-    return told[0]
+    PartialState(cpu=not torch.cuda.is_available())  # joins the group, if not done yet
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]

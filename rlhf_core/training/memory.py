@@ -1,7 +1,7 @@
-"""Too little memory for a stage: one line that says what to lower or, if asked for, smaller parts.
+"""Too little memory for a stage: an error that says what to lower or, if asked for, smaller parts.
 
-Sizes in memory change no result, so a stage may begin again with half as many rows at once: from
-its checkpoint or, without one, from the weights that it had.
+The number of rows at once changes no result. So a stage may begin again with half as many, from
+its checkpoint or, without one, from its first weights.
 """
 
 import logging
@@ -24,19 +24,19 @@ T = TypeVar("T")
 
 @contextmanager
 def out_of_memory_in_one_line(lower: str, *, by_rows: bool = False) -> Iterator[None]:
-    """Turn whatever says that memory has run out into one error.
+    """Turn every kind of out-of-memory error into one.
 
     Args:
         lower: The setting to lower.
         by_rows: Whether that is the number of rows at once, which `halving` may lower by itself.
 
     Raises:
-        MemoryExhaustedError: Memory did not suffice within the block.
+        MemoryExhaustedError: The block ran out of memory.
     """
     try:
         yield
     except MemoryExhaustedError:
-        raise  # a block within this one knows better what to lower
+        raise  # an inner block knows better what to lower
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
         if isinstance(exc, RuntimeError) and not _is_out_of_memory(exc):
             raise
@@ -52,19 +52,19 @@ def halving(
     rows: int,
     weights: Iterable[Tensor],
 ) -> T:
-    """Train; where memory does not suffice, with half as many rows at once, if that is asked for.
+    """Train; if memory runs out and the settings allow it, again with half as many rows at once.
 
-    Several processes cannot: those that had memory would wait for the one that had not.
+    Several processes cannot: those with enough memory would wait for the one without.
 
     Args:
-        settings: Of the stage.
+        settings: The stage's settings.
         train: The stage; it opens its checkpoint itself, if it has one.
-        rows: Of an optimizer step, which is what is in memory at once by default.
+        rows: Rows of an optimizer step; by default all of them are in memory at once.
         weights: What the stage trains, as it is at the start.
 
     Raises:
-        MemoryExhaustedError: Memory did not suffice for a single row, halving is off, or it was
-            not by training that memory ran out.
+        MemoryExhaustedError: A single row needs too much memory, halving is off, or memory ran out
+            in another part of the stage than training.
     """
     allowed = settings.halve_micro_batch and processes() == 1
     start = [(weight, weight.detach().clone()) for weight in weights] if allowed else []
@@ -82,15 +82,15 @@ def halving(
                 ) from exc
             if not allowed:
                 raise
-            log.warning("%s: going on with %d rows at once", str(exc), at_once // 2)
-        # here and not above: the error holds on to what is to be freed
+            log.warning("%s: trying again with %d rows at once", str(exc), at_once // 2)
+        # after the except block, because the error keeps a reference to the tensors to free
         clear_device_cache(garbage_collection=True)
-        for weight, was in start:
-            weight.data = was.clone()
+        for weight, first in start:
+            weight.data = first.clone()
         settings = settings.model_copy(update={"micro_batch_size": at_once // 2})
 
 
 def _is_out_of_memory(exc: RuntimeError) -> bool:
-    """PyTorch's allocator on CPUs and cuBLAS have no error class of their own."""
+    """PyTorch's CPU allocator and cuBLAS raise a plain RuntimeError; the text tells."""
     signs = ("can't allocate memory", "out of memory", "alloc_failed")
     return any(sign in str(exc).lower() for sign in signs)

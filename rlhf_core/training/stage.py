@@ -1,9 +1,9 @@
-"""What the three trainers share: quiet settings, progress, and a base left as it was found.
+"""What the three trainers share: quiet settings, progress, and a base that is restored afterwards.
 
 Several processes, as `accelerate launch` starts them, train one adapter together: each takes its
-part of every batch, and nothing but the gradients of what is trained goes between them.
+part of every batch, and they exchange only the gradients of trained weights.
 
-The training loops themselves are TRL's; only ``train_*.py`` import it.
+The training loops are TRL's; this module does not import it.
 """
 
 import tempfile
@@ -34,22 +34,22 @@ EXPLODED = 100.0  # nats; a model that knows nothing is at about 12 per token, 0
 
 
 class QuietTrainer(ResumableTrainer):
-    """Mixed into every TRL trainer: it trains in float32, tells no one, and can be resumed."""
+    """Mixed into every TRL trainer: it trains in float32, reports no usage, and can be resumed."""
 
     def __init__(self, **kwargs: Any) -> None:
         trained = [p for p in kwargs["model"].parameters() if p.requires_grad]
         weights = [(parameter, parameter.data.float()) for parameter in trained]
         super().__init__(**kwargs)
         trainer: Any = self
-        # TRL casts the adapters of a quantized base to bfloat16, whose resolution of weights
-        # around 0.02 is coarser than Adam's steps of 1e-4
+        # TRL casts the adapters of a quantized base to bfloat16. Near 0.02 its numbers are farther
+        # apart than Adam's steps of 1e-4, so updates would be lost.
         for parameter, weight in weights:
             parameter.data = weight
         _synchronise_only_what_is_trained(trainer.model)
         trainer.remove_callback(PrinterCallback)
 
     def _send_telemetry(self) -> None:
-        """TRL reports usage over the network here; a service holding people's chats does not."""
+        """TRL reports usage over the network here; a service with people's chats must not."""
 
 
 class ReportProgress(TrainerCallback):
@@ -64,7 +64,7 @@ class ReportProgress(TrainerCallback):
 
 
 def arguments(base: Base, **more: Any) -> dict[str, Any]:
-    """Trainer arguments alike in all stages: silent, no files, plain precision, no dropout."""
+    """Trainer arguments of all stages: no output, no files, no mixed precision, no weight decay."""
     return {
         "use_cpu": base.device.type == "cpu",
         "bf16": False,  # the base computes in its own precision, adapters and heads in float32
@@ -75,7 +75,7 @@ def arguments(base: Base, **more: Any) -> dict[str, Any]:
         "report_to": [],
         "optim": "adamw_torch",
         "weight_decay": 0.0,
-        "ddp_find_unused_parameters": False,  # all are used, some outside forward
+        "ddp_find_unused_parameters": False,  # all are used, some of them outside forward
         "dataloader_pin_memory": base.device.type == "cuda",
         **more,
     }
@@ -86,19 +86,19 @@ def batches(batch_size: int, micro_batch_size: int) -> dict[str, Any]:
 
     Args:
         batch_size: Rows of an optimizer step, over all processes.
-        micro_batch_size: Most rows that one process holds in memory at once; 0 = all of its own.
+        micro_batch_size: Most rows that one process holds in memory at once; 0 = its whole part.
 
     Raises:
-        LaunchError: The rows cannot be shared out evenly.
+        LaunchError: The processes cannot get equally many rows.
     """
     own, rest = divmod(batch_size, processes())
     if rest:
         raise LaunchError(
-            f"batch_size {batch_size} cannot be shared by {processes()} processes; "
-            "use a multiple, or start fewer"
+            f"batch_size {batch_size} cannot be divided among {processes()} processes; "
+            "use a multiple, or start fewer processes"
         )
     parts = ceil(own / (micro_batch_size or own))
-    while own % parts:  # equal parts, so that every row counts the same
+    while own % parts:  # equal parts, so that every row has the same weight
         parts += 1
     return {
         "per_device_train_batch_size": own // parts,
@@ -107,7 +107,7 @@ def batches(batch_size: int, micro_batch_size: int) -> dict[str, Any]:
 
 
 def passes(rows: int, *, batch_size: int, epochs: int, min_steps: int) -> int:
-    """Passes over the data: as set, and more where rows are few (12 steps teach nothing)."""
+    """Passes over the data: ``epochs``, or more if rows are few (12 steps teach nothing)."""
     return max(epochs, ceil(min_steps / ceil(rows / batch_size)))
 
 
@@ -122,28 +122,28 @@ def run_stage(
     file: Path | None,
     made_of: tuple[object, ...],
 ) -> Metrics:
-    """Train to the end, from the checkpoint if there is one; what has ended is not trained again.
+    """Train to the end, from the checkpoint if there is one; a finished stage is only restored.
 
     Args:
-        settings: Of the stage.
-        train: Trains with the settings and the checkpoint file that it is given.
-        model: Holds what is trained.
-        adapter: Which part of it the result is, with the head that may be beside it.
-        weights: All that is trained, as it is at the start.
-        rows: Of an optimizer step.
-        file: Of the checkpoint; ``None`` keeps nothing.
-        made_of: All that the result depends on beside the settings.
+        settings: The stage's settings.
+        train: Trains with the settings and the checkpoint file that it gets.
+        model: The model whose weights are trained.
+        adapter: The adapter that is the result, with the model's head if it has one.
+        weights: Everything that is trained, as it is at the start.
+        rows: Rows of an optimizer step.
+        file: The checkpoint; ``None`` keeps none.
+        made_of: Everything that the result depends on beside the settings.
 
     Returns:
         What ``train`` returned, now or when the stage ended.
 
     Raises:
         CheckpointError: The checkpoint is of other data or settings.
-        MemoryExhaustedError: Memory did not suffice.
+        MemoryExhaustedError: Memory ran out.
     """
 
-    def once(settings: Settings) -> Metrics:
-        """One attempt, from the checkpoint."""
+    def attempt(settings: Settings) -> Metrics:
+        """Train from the checkpoint, with as many rows at once as these settings say."""
         whole = (settings.decisive(), *made_of)
         kept = StageFile(file, made_of=whole, seconds=settings.checkpoint_seconds)
         if kept.result is not None:
@@ -153,26 +153,26 @@ def run_stage(
         kept.finish(model, adapter, metrics)
         return metrics
 
-    return halving(settings, once, rows=rows, weights=weights)
+    return halving(settings, attempt, rows=rows, weights=weights)
 
 
 @contextmanager
 def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator[str]:
     """Make ``adapter`` the active and only trainable one; afterwards the base is as before.
 
-    TRL patches the model's forward pass and its parameters' precision, so both are put back.
+    TRL patches the model's forward pass; this removes the patch.
 
     Args:
         base: The shared base.
-        adapter: What is trained.
-        lower: The setting to lower where memory does not suffice.
+        adapter: The adapter to train.
+        lower: The setting to lower if memory runs out.
 
     Yields:
         A directory for the trainer's files, removed at the end.
 
     Raises:
-        MemoryExhaustedError: Memory did not suffice.
-        DivergenceError: Training ended with weights that are no numbers.
+        MemoryExhaustedError: Memory ran out.
+        DivergenceError: A trained weight is not finite.
     """
     network = base.model.get_base_model()
     with (
@@ -181,21 +181,21 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
         tempfile.TemporaryDirectory() as scratch,
         warnings.catch_warnings(),
     ):
-        # TRL's own default for checkpointing uses the name that transformers is retiring
+        # TRL's default for gradient checkpointing uses a name that transformers deprecates
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated.*")
         try:
             yield scratch
             for parameter in base.model.parameters():
-                if parameter.requires_grad:  # the last step's loss was looked at before the step
+                if parameter.requires_grad:  # no loss was computed after the last step
                     require_finite(parameter.data, "a trained weight")
         finally:
             network.__dict__.pop("forward", None)
 
 
 def _synchronise_only_what_is_trained(model: Any) -> None:
-    """Several processes load the same base; only gradients of the trained part go between them.
+    """Several processes load the same base, so they exchange only gradients of trained weights.
 
-    Without this PyTorch would send every frozen weight round once, and every buffer each step.
+    Without this PyTorch would send every frozen weight once, and every buffer at each step.
     """
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     frozen += [name for name, _ in model.named_buffers()]
@@ -204,7 +204,7 @@ def _synchronise_only_what_is_trained(model: Any) -> None:
 
 
 def require_finite(value: torch.Tensor, what: str, *, most: float = float("inf")) -> torch.Tensor:
-    """The value itself; raises ``DivergenceError`` if it is no number, or above ``most``."""
+    """The value itself; raises ``DivergenceError`` if it is not finite, or above ``most``."""
     if not bool(torch.isfinite(value).all()):
         raise DivergenceError(
             f"{what} is not finite; training was stopped. Lower the learning rate and try again"
@@ -218,7 +218,7 @@ def require_finite(value: torch.Tensor, what: str, *, most: float = float("inf")
 
 
 class Stopwatch:
-    """Seconds spent in named sections, and since it was made."""
+    """Seconds spent in named sections, and since the start."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()

@@ -191,6 +191,7 @@ def test_a_spent_kl_budget_stops_before_another_step(base, prompts):
     assert metrics["kl_stopped"] == 1
     assert 1 <= metrics["iterations"] < 50
     assert metrics["objective/kl"] > 0.2
+    assert min(share for name, share in metrics.items() if name.startswith("time/")) >= 0
     assert base.active is None
 
 
@@ -212,42 +213,6 @@ def test_the_budget_counts_from_the_bare_base_whatever_the_reference(base, promp
     assert told[1e3]["objective/kl"] == pytest.approx(0, abs=1e-3)
     assert told[1e3]["objective/kl_base"] > 0.3
     assert (told[0.1]["kl_stopped"], told[0.1]["iterations"]) == (1, 0)
-
-
-def test_an_adaptive_penalty_grows_while_the_kl_is_above_its_target(base, prompts):
-    base.attach("policy")
-    coefficients = []
-    train_policy(
-        base,
-        prompts,
-        letters,
-        adapter="policy",
-        reference=None,
-        settings=changed(iterations=6, kl_target=0.01, kl_horizon=8, kl_coef=0.01),
-        progress=lambda _, latest: coefficients.append(latest["objective/kl_coef"]),
-    )
-    assert coefficients[0] == pytest.approx(0.01)
-    assert coefficients[-1] > coefficients[2] > coefficients[1]
-
-
-def test_the_published_policy_can_be_the_average_of_its_iterations(base, prompts):
-    def weights() -> torch.Tensor:
-        named = base.model.named_parameters()
-        return torch.cat([p.detach().flatten() for n, p in named if ".policy." in n])
-
-    base.attach("policy")
-    history = [weights()]
-    train_policy(
-        base,
-        prompts,
-        letters,
-        adapter="policy",
-        reference=None,
-        settings=changed(iterations=3, ema_decay=0.5),
-        progress=lambda *_: history.append(weights()),
-    )
-    _, one, two, three = history
-    assert_close(weights(), (0.25 * one + 0.5 * two + 1.0 * three) / 1.75)
 
 
 @pytest.mark.parametrize(
@@ -309,19 +274,6 @@ def test_plain_texts_are_remembered_through_ptx(base, prompts):
         progress=lambda _, latest: losses.append(latest["loss/ptx_avg"]),
     )
     assert losses[-1] < losses[0] - 1
-
-
-def test_a_critic_that_starts_from_the_reward_model_needs_its_head(base, prompts):
-    base.attach("policy")
-    with pytest.raises(NotEnoughDataError, match="there is no head"):
-        train_policy(
-            base,
-            prompts,
-            letters,
-            adapter="policy",
-            reference=None,
-            settings=changed(critic_start="reward"),
-        )
 
 
 def test_missing_inputs_are_named(base, prompts):

@@ -1,3 +1,4 @@
+import inspect
 import random
 from dataclasses import replace
 
@@ -38,6 +39,18 @@ def test_it_is_trls_reward_trainer():
     assert RewardTrainer.train is trl.RewardTrainer.train
 
 
+def test_exactly_these_private_methods_are_overridden():
+    overridden = {
+        "_prepare_dataset": ["self", "dataset", "processing_class", "args", "dataset_name"],
+        "_get_num_items_in_batch": ["self", "batch_samples", "device"],
+        "_get_train_sampler": ["self", "train_dataset"],
+    }
+    private = {name for name in vars(RewardTrainer) if name.startswith("_") and name[1] != "_"}
+    assert {name for name in private if hasattr(trl.RewardTrainer, name)} == overridden.keys()
+    for name, parameters in overridden.items():
+        assert list(inspect.signature(getattr(trl.RewardTrainer, name)).parameters) == parameters
+
+
 def test_accuracy_rises_on_a_planted_preference(base, comparisons, said):
     steps: list[tuple[float, dict[str, float]]] = []
     model = train_reward(
@@ -76,9 +89,11 @@ def test_the_members_of_an_ensemble_differ(base, comparisons, said):
     assert not torch.allclose(first, second, atol=1e-3)
 
 
-def plain_descent(judging, learning_rate):
+def plain_descent(likelihood, learning_rate):
     """In place of Adam, whose first steps are as long for a gradient that is mere rounding."""
-    return torch.optim.SGD([p for p in judging.parameters() if p.requires_grad], lr=learning_rate)
+    return torch.optim.SGD(
+        [p for p in likelihood.parameters() if p.requires_grad], lr=learning_rate
+    )
 
 
 @pytest.mark.parametrize("micro_batch_size", [4, 3, 1])
@@ -91,8 +106,8 @@ def test_the_micro_batch_size_never_changes_what_is_learned(
         settings = SETTINGS.model_copy(
             update={"members": 1, "batch_size": 16, "micro_batch_size": size, "learning_rate": 0.1}
         )
-        model = train_reward(base, comparisons[:22], settings=settings, name="judge", seed=3)
-        weights = [p for n, p in base.model.named_parameters() if ".judge-m0." in n]
+        model = train_reward(base, comparisons[:22], settings=settings, name="reward", seed=3)
+        weights = [p for n, p in base.model.named_parameters() if ".reward-m0." in n]
         weights.append(model.members[0].head.weight)
         found.append(torch.cat([p.detach().flatten() for p in weights]))
         model.drop()

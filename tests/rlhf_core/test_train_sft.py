@@ -5,9 +5,8 @@ import trl
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import DivergenceError, MemoryExhaustedError, NotEnoughDataError
 from rlhf_core.model.base_model import load_base
-from rlhf_core.model.chat_format import encode_text
 from rlhf_core.records import Demonstration
-from rlhf_core.train_sft import SFTTrainer, _text_rows, sft_row, train_sft
+from rlhf_core.train_sft import SFTTrainer, sft_row, train_sft
 
 SETTINGS = SFTSettings(epochs=6, min_steps=12, learning_rate=1e-2, batch_size=8, max_tokens=64)
 
@@ -132,34 +131,6 @@ def test_a_score_without_prompts_is_not_enough(base, demonstrations):
         train_sft(
             base, demonstrations, adapter="policy", settings=SETTINGS, score=lambda p, r: None
         )
-
-
-def test_pretraining_texts_make_up_their_share_and_are_learned_whole(tokenizer):
-    texts = [f"the sky is {n}" for n in range(50)]
-    settings = SETTINGS.model_copy(update={"pretraining_share": 0.2})
-    rows = _text_rows(tokenizer, texts, settings, count=16, seed=0)
-    assert len(rows) == 4  # of 20
-    for row in rows:
-        assert row["labels"] == row["input_ids"]
-        assert row["input_ids"][-1] == tokenizer.eos_token_id
-        assert tokenizer.decode(row["input_ids"][:-1]) in texts
-    assert len({str(row) for row in rows}) == 4
-    assert _text_rows(tokenizer, texts[:1], settings, count=16, seed=0)  # as many as there are
-    none = settings.model_copy(update={"pretraining_share": 0.0})
-    assert _text_rows(tokenizer, texts, none, count=16, seed=0) == []
-
-
-def test_mixed_in_texts_are_remembered(base, demonstrations):
-    text = "the colour of grass is green"
-    ids = torch.tensor([encode_text(base.tokenizer, text)])
-    losses = []
-    for name, texts in (("without", []), ("with", [text] * 8)):
-        base.attach(name)
-        settings = SETTINGS.model_copy(update={"pretraining_share": 0.3})
-        train_sft(base, demonstrations, adapter=name, settings=settings, texts=texts)
-        with torch.no_grad(), base.using(name):
-            losses.append(base.model(input_ids=ids, labels=ids).loss.item())
-    assert losses[1] < 0.5 * losses[0]
 
 
 @pytest.mark.parametrize("micro", [1, 3, 4])

@@ -87,7 +87,6 @@ def policy(base: Base, checkpoints: Path | None) -> None:
             max_new_tokens=5,
             learning_rate=1e-2,
             kl_budget=1e9,
-            ema_decay=0.5,
             ptx_coef=0.1,
             checkpoint_seconds=0,
         ),

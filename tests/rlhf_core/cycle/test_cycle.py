@@ -245,7 +245,7 @@ def finishing(data):
 def test_training_on_too_few_demonstrations_is_left_out_and_both_numbers_are_told(finishing):
     told = []
     finishing.directory.mkdir(parents=True)
-    finishing.tell = lambda *said: told.append(said)
+    finishing.progress = lambda *said: told.append(said)
     snapshot = take_snapshot(finishing.store, SETTINGS)
     assert _sft(finishing, None, snapshot) is None  # the model is not even looked at
     counted = {"sft": 0.0, "demonstrations": 0, "demonstrations_needed": 16}

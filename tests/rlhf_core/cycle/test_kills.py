@@ -29,7 +29,7 @@ LAUNCH += " --mixed_precision no --dynamo_backend no --main_process_port 0"
 def test_sixty_killed_runs_end_equal_to_the_uninterrupted_one(model_path, tmp_path):
     done = subprocess.run(
         [sys.executable, str(HERE / "kill_stages.py"), str(model_path), str(tmp_path), "20"],
-        env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[2])},
         capture_output=True,
         text=True,
         check=False,

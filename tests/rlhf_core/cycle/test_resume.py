@@ -1,4 +1,4 @@
-"""A cycle that died is gone on with by the next one, if that is to do the same."""
+"""The next cycle resumes a cycle that died, if data, settings and served policy are the same."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def tiny(model_path, small_cycle):
     return run
 
 
-def test_a_torn_line_of_the_metrics_is_left_out_and_spoils_no_other(tmp_path):
+def test_a_torn_line_of_the_metrics_is_left_out_and_the_others_are_read(tmp_path):
     lines = ['{"a": 1}', '{"b": 2', '{"c": {"d": 3}{"e": 4}', '{"f": 5}']
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     assert metrics_of(tmp_path) == [{"a": 1}, {"f": 5}]
@@ -50,18 +50,18 @@ def test_a_torn_line_of_the_metrics_is_left_out_and_spoils_no_other(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ModelError, LaunchError, MemoryExhaustedError, OSError, Killed])
-def test_what_can_be_mended_leaves_the_checkpoints(error):
+def test_an_error_that_an_operator_can_repair_leaves_the_checkpoints(error):
     assert not _would_fail_again(error("x"), resumed=True)
 
 
-def test_what_would_happen_again_leaves_none():
+def test_an_error_that_would_happen_again_leaves_no_checkpoints():
     for error in (DivergenceError("x"), CheckpointError("x")):
         assert _would_fail_again(error, resumed=False)
     assert not _would_fail_again(KeyError("x"), resumed=False)
     assert _would_fail_again(KeyError("x"), resumed=True)
 
 
-def test_a_cycle_that_died_before_it_took_over_loses_nothing(data, tiny):
+def test_a_cycle_that_died_before_it_took_over_the_checkpoints_loses_nothing(data, tiny):
     with pytest.raises(Killed):
         tiny(data, progress=killed_in("snapshot", 1.0))
     with FeedbackStore(data / "feedback.db") as store:
@@ -84,7 +84,7 @@ def published(data):
         pytest.param("evaluate", 0.0, marks=pytest.mark.slow),
     ],
 )
-def test_a_cycle_that_died_is_gone_on_with_and_ends_the_same(
+def test_a_resumed_cycle_ends_as_the_one_that_died_would_have_ended(
     data, tiny, vote, tmp_path, stage, share
 ):
     other = shutil.copytree(data, tmp_path / "other")
@@ -94,7 +94,7 @@ def test_a_cycle_that_died_is_gone_on_with_and_ends_the_same(
         tiny(data, progress=killed_in(stage, share))
     assert (data / "cycles" / "000001" / "checkpoints" / "evidence.json").exists()
     with FeedbackStore(data / "feedback.db") as store:
-        vote(store, store.raters()[0].id, 77)  # comes too late for this cycle, whoever ends it
+        vote(store, store.raters()[0].id, 77)  # too late for the snapshot of this cycle
     stages = []
     resumed = tiny(data, progress=lambda stage, _share, metrics: stages.append((stage, metrics)))
     assert (resumed.id, resumed.state, resumed.reasons) == (2, whole.state, whole.reasons)
@@ -132,7 +132,7 @@ def died(data, tiny):
         tiny(data, progress=killed_in("reward", 0.0))
 
 
-def test_other_settings_begin_anew_but_not_those_of_memory(data, tiny, small_cycle):
+def test_other_settings_begin_anew_but_settings_of_memory_resume(data, tiny, small_cycle):
     died(data, tiny)
     small = small_cycle.policy.model_copy(update={"micro_batch_size": 2})
     with pytest.raises(Killed):
@@ -145,7 +145,7 @@ def test_other_settings_begin_anew_but_not_those_of_memory(data, tiny, small_cyc
     assert "resumed_cycle" not in tiny(data, small_cycle.model_copy(update={"seed": 5})).metrics
 
 
-def test_what_was_taken_back_since_is_not_learnt_from(data, tiny):
+def test_a_snapshot_with_withdrawn_votes_is_not_resumed(data, tiny):
     died(data, tiny)
     with FeedbackStore(data / "feedback.db") as store:
         store.quarantine(store.raters()[3].id, reason="a test", by="operator")
@@ -153,7 +153,7 @@ def test_what_was_taken_back_since_is_not_learnt_from(data, tiny):
     assert "resumed_cycle" not in cycle.metrics
 
 
-def test_an_error_of_the_training_itself_is_not_gone_on_from(data, tiny):
+def test_a_cycle_that_diverged_is_not_resumed(data, tiny):
     def explode(stage, _share, _metrics):
         if stage == "policy":
             raise DivergenceError("the loss is not finite")
@@ -165,7 +165,7 @@ def test_an_error_of_the_training_itself_is_not_gone_on_from(data, tiny):
         assert store.serving().adapter == BASE_ADAPTER
 
 
-def test_the_next_cycles_sft_is_chosen_by_the_reward_model_of_this_one(data, tiny, vote):
+def test_the_reward_model_of_one_cycle_chooses_the_best_sft_pass_of_the_next(data, tiny, vote):
     first = tiny(data)
     assert "sft/score" not in first.metrics  # nothing to choose by yet
     with FeedbackStore(data / "feedback.db") as store:

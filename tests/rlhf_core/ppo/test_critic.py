@@ -1,8 +1,10 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
 
-from rlhf_core.ppo.critic import attached_critic, reward_head
-from rlhf_core.reward.reward_model import RewardModel, ScoreModel
+from rlhf_core.ppo.critic import attached_critic, packed, spread
 
 IDS = torch.arange(5, 25).reshape(2, 10)
 PLACES = torch.tensor([0, 0, 1]), torch.tensor([4, 5, 9])
@@ -36,22 +38,6 @@ def test_a_new_critic_expects_nothing(base):
         assert critic.values().abs().sum() == 0
 
 
-def test_a_critic_can_start_from_the_reward_members(base):
-    members = []
-    for k, (mean, sd) in enumerate([(1.0, 2.0), (-1.0, 0.5)]):
-        base.attach(f"m{k}")
-        members.append(ScoreModel(base, f"m{k}"))
-        members[k].mean, members[k].sd = mean, sd
-    head = reward_head(RewardModel(base, members, spread_penalty=0.0, max_tokens=64))
-    state = torch.randn(4, head.in_features)
-    with torch.no_grad():
-        scores = [(m.head(state) - m.mean) / m.sd for m in members]
-        torch.testing.assert_close(head(state), sum(scores) / 2)
-        with attached_critic(base, head) as critic:
-            torch.testing.assert_close(critic.head(state), head(state))
-            assert critic.head.weight.data_ptr() != head.weight.data_ptr()
-
-
 def test_a_critic_that_read_nothing_says_so(base):
     base.attach("policy")
     with attached_critic(base) as critic:
@@ -67,3 +53,49 @@ def test_a_critic_leaves_nothing_behind(base):
         assert {name for name, _ in base.model.named_parameters()} > before
     assert {name for name, _ in base.model.named_parameters()} == before
     assert not base.model.get_decoder()._forward_hooks
+
+
+def rollout(prompts: list[int], responses: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids that name their place, padded like a rollout: prompts left, responses right."""
+    before, after = max(prompts), max(responses)
+    ids = torch.zeros(len(prompts), before + after, dtype=torch.long)
+    attention = torch.zeros_like(ids)
+    for i, (p, t) in enumerate(zip(prompts, responses, strict=True)):
+        real = slice(before - p, before + t)
+        ids[i, real] = torch.arange(p + t) + 100 * (i + 1)
+        attention[i, real] = 1
+    return ids, attention
+
+
+sizes = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=1, max_size=7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=sizes, rows=st.integers(1, 8))
+def test_every_response_token_is_read_once_at_the_state_before_it(sizes, rows):
+    prompts, responses = [p for p, _ in sizes], [t for _, t in sizes]
+    ids, attention = rollout(prompts, responses)
+    width = max(responses)
+    parts = list(packed(ids, attention, width, rows=rows))
+    assert all(len(part.ids) <= rows for part in parts)
+    for part in parts:
+        assert part.ids.shape[1] == part.attention.sum(1).max()
+        before = part.ids[part.states]
+        assert_close(part.targets, before + 1)  # neighbours in what was said
+    found = spread([part.targets.float() for part in parts], parts, (len(ids), width))
+    assert_close(found, ids[:, -width:].float() * attention[:, -width:])
+
+
+def test_rows_of_like_length_go_together():
+    ids, attention = rollout([2, 2, 2, 2], [6, 1, 6, 1])
+    widths = [part.ids.shape[1] for part in packed(ids, attention, 6, rows=2)]
+    assert widths == [3, 8]
+
+
+def test_what_is_spread_keeps_its_gradient():
+    ids, attention = rollout([2, 1], [1, 3])
+    parts = list(packed(ids, attention, 3, rows=1))
+    values = [torch.ones(len(part.targets), requires_grad=True) for part in parts]
+    (spread(values, parts, (2, 3)) * torch.arange(6.0).view(2, 3)).sum().backward()
+    grads = torch.cat([v.grad for v in values])
+    assert sorted(grads.tolist()) == [0.0, 3.0, 4.0, 5.0]

@@ -1,8 +1,10 @@
+import pytest
 import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from rlhf_core.ppo.losses import clipped_value_loss, masked_mean
+from rlhf_core.errors import DivergenceError
+from rlhf_core.ppo.losses import clipped_value_loss, masked_mean, require_bounded_kl
 
 
 def test_the_masked_mean_weighs_tokens_not_responses():
@@ -27,3 +29,9 @@ def test_a_value_beyond_the_clip_gets_no_push_towards_its_return():
     loss.backward()
     assert values.grad[0, 0] == 0
     assert values.grad[0, 1] < 0
+
+
+def test_a_kl_that_no_language_has_is_divergence():
+    require_bounded_kl(80.0, 12.0)
+    with pytest.raises(DivergenceError, match="130 nats a response of 12 tokens"):
+        require_bounded_kl(130.0, 12.0)

@@ -52,7 +52,7 @@ def test_a_tie_that_could_not_be_one_is_refused(said):
 
 
 @pytest.fixture
-def judging(base, disturb):
+def likelihood(base, disturb):
     """A function that makes a member with habits for these opinions."""
     base.attach("m0")
     disturb(base, "m0")
@@ -64,12 +64,12 @@ def judging(base, disturb):
     return make
 
 
-def loss(base, judging, found):
+def loss(base, likelihood, found):
     """The loss of these opinions as one batch."""
     batch = Collator(base, found)([{"opinion": i} for i in range(len(found))])
     with base.using("m0"):
-        scores = judging(batch["input_ids"], batch["attention_mask"]).logits.squeeze(-1)
-    return judging.losses(scores, batch)[0].sum()
+        scores = likelihood(batch["input_ids"], batch["attention_mask"]).logits.squeeze(-1)
+    return likelihood.losses(scores, batch)[0].sum()
 
 
 def test_all_pairs_of_a_ranking_are_one_opinion_and_each_response_is_read_once(base, said):
@@ -85,11 +85,11 @@ def test_the_same_group_on_another_prompt_is_another_opinion(base, said):
     assert len(opinions(base, pairs)) == 2
 
 
-def test_the_loss_of_a_ranking_is_the_mean_of_the_losses_of_its_pairs(base, said, judging):
+def test_the_loss_of_a_ranking_is_the_mean_of_the_losses_of_its_pairs(base, said, likelihood):
     ranked = ranking(said("hello"), ["yes", "no thanks", "blue", "the sky"])
     alone = [Comparison(c.prompt, c.response_a, c.response_b, c.label) for c in ranked]
     together, single = opinions(base, ranked), opinions(base, alone)
-    model = judging([*together, *single])
+    model = likelihood([*together, *single])
     losses = [loss(base, model, [one]) for one in single]
     assert_close(loss(base, model, together), torch.stack(losses).mean())
 
@@ -99,14 +99,14 @@ words = st.lists(st.sampled_from(["yes", "no", "blue sky", "kind kind kind", ""]
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 @given(data=st.data())
-def test_padding_order_and_micro_batches_never_change_a_loss(base, said, judging, data):
+def test_padding_order_and_micro_batches_never_change_a_loss(base, said, likelihood, data):
     texts = data.draw(st.lists(words.map(" ".join), min_size=2, max_size=4, unique=True))
     n = data.draw(st.integers(2, 4))
     pairs = [c for i in range(n) for c in ranking(said(f"what is {i}" * (i + 1)), texts)]
     pairs[0] = Comparison(pairs[0].prompt, "red", "green", "tie", weight=0.7)
     thumbs = [Unpaired(said("hello"), texts[0], good=True, rater="ann")]
     found = opinions(base, pairs, thumbs)
-    model = judging(found, raters=1)
+    model = likelihood(found, raters=1)
     model.offsets.data += 0.3
     whole = loss(base, model, found)
     shuffled = data.draw(st.permutations(found))
@@ -169,9 +169,9 @@ def test_thumbs_never_get_more_than_their_share_of_the_weight(base, said, thumbs
     assert single == pytest.approx(whole * min(share, thumbs / (thumbs + 10)))
 
 
-def test_a_strict_raters_thumb_says_less_of_the_response_than_a_mild_ones(base, judging):
+def test_a_strict_raters_thumb_says_less_of_the_response_than_a_mild_ones(base, likelihood):
     up = TokenizedOpinion("p", ((5, 6),), (Term(0, THRESHOLD, 1.0, raters=(1, 0)),))
-    model = judging([up], raters=1)
+    model = likelihood([up], raters=1)
     scores = torch.zeros(1)
     batch = Collator(base, [up])([{"opinion": 0}])
     with torch.no_grad():
@@ -183,12 +183,12 @@ def test_a_strict_raters_thumb_says_less_of_the_response_than_a_mild_ones(base, 
     assert_close(strict, torch.tensor([2.1269 + prior]), atol=1e-4, rtol=0)
 
 
-def test_offsets_explain_raters_but_not_more_than_their_prior_allows(base, judging):
+def test_offsets_explain_raters_but_not_more_than_their_prior_allows(base, likelihood):
     ups = [
         TokenizedOpinion("p", ((5, 6),), (Term(0, THRESHOLD, 1.0, raters=(1, 0)),))
         for _ in range(20)
     ]
-    model = judging(ups, raters=1)
+    model = likelihood(ups, raters=1)
     batch = Collator(base, ups)([{"opinion": i} for i in range(20)])
     optimizer = torch.optim.Adam([model.offsets], lr=0.1)
     for _ in range(300):

@@ -72,7 +72,7 @@ def train(base: Base, checkpoints: Path, stop: int) -> None:
             corrupted_share=0,
             checkpoint_seconds=0,
         ),
-        name="judge",
+        name="reward",
         checkpoints=checkpoints,
     )
     base.attach("policy")
@@ -118,7 +118,7 @@ def main(model: str, out: str, stop: str) -> None:
     torch.nn.modules.module.register_module_forward_pre_hook(watch)
     base = load_base(model, quantization="none", device="cpu", training=True)
     train(base, Path(out) / "checkpoints", int(stop))
-    names = ("imitated", "judge-m0", "judge-m1", "policy")
+    names = ("imitated", "reward-m0", "reward-m1", "policy")
     found = {
         n: p.detach().contiguous().clone()
         for n, p in base.model.named_parameters()

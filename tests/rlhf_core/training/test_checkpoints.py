@@ -175,10 +175,10 @@ def test_sft_that_has_ended_is_not_trained_again(fresh, imitate):
 def test_a_killed_sft_remembers_which_pass_was_best(fresh, imitate, said):
     asked = [said("hello"), said("what is red")]
     given = iter([3.0, 1.0, 2.0])
-    judged = {"prompts": asked, "score": lambda p, r: torch.full((len(r),), next(given))}
+    scored = {"prompts": asked, "score": lambda p, r: torch.full((len(r),), next(given))}
     with pytest.raises(Killed):
-        imitate(fresh("policy"), progress=killed_at(5, 9), **judged)
-    metrics = imitate(fresh("policy"), **judged)
+        imitate(fresh("policy"), progress=killed_at(5, 9), **scored)
+    metrics = imitate(fresh("policy"), **scored)
     assert (metrics["sft/score"], metrics["sft/passes"]) == (3.0, 1.0)
 
 
@@ -190,7 +190,7 @@ REWARD = RewardSettings(
 
 
 @pytest.fixture
-def judge(said, tmp_path):
+def learn(said, tmp_path):
     comparisons = [
         Comparison(said(f"what is {i}"), "kind " * (i % 3 + 1), "rude", "a" if i % 4 else "tie")
         for i in range(10)
@@ -211,12 +211,12 @@ def judge(said, tmp_path):
 
 
 @pytest.mark.parametrize("step", [2, 3, 5, 9])  # of 12; the second member begins after six
-def test_the_reward_model_goes_on_from_its_last_checkpoint(fresh, judge, said, step):
+def test_the_reward_model_goes_on_from_its_last_checkpoint(fresh, learn, said, step):
     whole, resumed, told = fresh(), fresh(), []
-    expected = judge(whole, checkpoints=None)
+    expected = learn(whole, checkpoints=None)
     with pytest.raises(Killed):
-        judge(fresh(), progress=killed_at(step, 12))
-    found = judge(resumed, progress=lambda share, _: told.append(round(share * 12)))
+        learn(fresh(), progress=killed_at(step, 12))
+    found = learn(resumed, progress=lambda share, _: told.append(round(share * 12)))
     assert_same(
         weights(resumed, "reward-m0", "reward-m1"), weights(whole, "reward-m0", "reward-m1")
     )
@@ -240,9 +240,6 @@ POLICY = PolicySettings(
     warmup_iterations=1,
     max_new_tokens=5,
     learning_rate=1e-2,
-    ema_decay=0.5,
-    kl_target=1.0,
-    kl_horizon=100,
     ptx_coef=0.1,
     kl_budget=1e9,
     checkpoint_seconds=0,

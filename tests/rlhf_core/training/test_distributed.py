@@ -19,7 +19,7 @@ def run(model: Path, out: Path, *, processes: int, stop: int = 0) -> int:
     """Train the three stages into `out`, or be stopped after so many iterations of PPO."""
     out.mkdir(exist_ok=True)
     script = [str(HERE / "share_stages.py"), str(model), str(out), str(stop)]
-    more = {"PYTHONPATH": str(HERE.parents[1]), "ACCELERATE_USE_CPU": "true"}
+    more = {"PYTHONPATH": str(HERE.parents[2]), "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
         [sys.executable, *(LAUNCH.split() if processes == 2 else []), *script],
         env=os.environ | more,
