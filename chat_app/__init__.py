@@ -1,7 +1,7 @@
-"""What people and operators touch: the web pages, the HTTP API, the engine, the command line.
+"""What people and operators use: the web pages, the HTTP API, the engine, the command line.
 
-Nothing here trains. The app meets the training cycle only in the data directory: the store's rows
-and the adapter directories.
+The app does not train. It shares only the data directory with the training cycle: the store and the
+adapter directories.
 """
 
 __version__ = "0.1.0"

@@ -1,20 +1,20 @@
-"""Everything that the app refuses, as one small tree.
+"""The errors of the app, as one small tree.
 
 ChatAppError
 ├── InvalidRequestError (ValueError)     the request is wrong; HTTP 400
-├── NotFoundError (LookupError)          no such thing, or not the caller's; HTTP 404
-├── NotAllowedError (PermissionError)    an operator's route without the operator's token; HTTP 403
-├── RefusedError (RuntimeError)          right request, wrong moment; HTTP 409, exit code 3
-├── BusyError (RuntimeError)             every place in the queue is taken; HTTP 503
-└── StartError (OSError)                 the service cannot start or go on; exit code 1
+├── NotFoundError (LookupError)          no such record, or another rater's; HTTP 404
+├── NotAllowedError (PermissionError)    the caller may not do this; HTTP 403
+├── RefusedError (RuntimeError)          not possible at present; HTTP 409, exit code 3
+├── BusyError (RuntimeError)             the queue is full; HTTP 503
+└── StartError (OSError)                 the service cannot start; exit code 1
 
-A message says what was wrong, the value, and what to do. Only the command line, the API's error
-handler and the pages turn these into text for people.
+A message says what is wrong, the value, and what to do. Only the command line, the API's error
+handler and the pages turn these errors into text for people.
 """
 
 
 class ChatAppError(Exception):
-    """Base of everything the app raises on purpose."""
+    """Base of every error that the app raises on purpose."""
 
 
 class InvalidRequestError(ChatAppError, ValueError):
@@ -22,15 +22,15 @@ class InvalidRequestError(ChatAppError, ValueError):
 
 
 class NotFoundError(ChatAppError, LookupError):
-    """No such record, or one that belongs to somebody else."""
+    """There is no such record, or it belongs to another rater."""
 
 
 class NotAllowedError(ChatAppError, PermissionError):
-    """The caller is not an operator."""
+    """The caller has no right to this: not an operator, or not known at all."""
 
 
 class RefusedError(ChatAppError, RuntimeError):
-    """The request is fine but cannot be done now."""
+    """The request is valid, but not possible at present."""
 
 
 class BusyError(ChatAppError, RuntimeError):
@@ -38,4 +38,4 @@ class BusyError(ChatAppError, RuntimeError):
 
 
 class StartError(ChatAppError, OSError):
-    """The service cannot start: port, data directory, configuration."""
+    """The service or a command cannot start: port, data directory, model, files."""

@@ -1,9 +1,9 @@
-"""Who is calling: a bearer token, a signed cookie, or nobody in particular.
+"""Which rater sends a request, and whether it is the operator.
 
-There are no accounts in this version and the service listens on loopback: any bearer token names a
-rater (by a keyed hash, so that the store never holds a token), a browser gets a signed HttpOnly
-cookie with a random rater id, and everybody else is one anonymous visitor. The operator's token is
-the only thing that opens the operator's routes. The keys lie in ``DATA/secrets``, mode 0600.
+There are no accounts. Any bearer token names a rater, by a keyed hash, so the store never holds a
+token. A browser gets a signed HttpOnly cookie with a random rater id. On loopback, all other
+requests belong to one anonymous rater. Only the operator's token opens the operator's routes. The
+keys are in ``DATA/secrets``, mode 0600.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ ANONYMOUS = "anonymous"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The rater behind a request and how the request named it."""
+    """The rater of a request, and how the request named the rater."""
 
     rater_id: str
-    by: Literal["token", "cookie", "nobody"]
+    by: Literal["token", "cookie", "anonymous"]
 
 
 class Identity:
-    """Names callers and recognises the operator."""
+    """Finds the rater of a request and checks the operator's token."""
 
     def __init__(
         self, directory: Path, *, operator_token: str | None = None, anonymous: bool = True
@@ -44,10 +44,10 @@ class Identity:
         self._signer = URLSafeSerializer(self._key, salt="rater-cookie")
 
     def caller(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> Caller:
-        """The caller of a request; a forged or foreign cookie counts as none.
+        """The caller of a request; a cookie that this service did not sign is ignored.
 
         Raises:
-            NotAllowedError: There is neither token nor cookie, and other machines can reach us.
+            NotAllowedError: There is no token and no cookie, and anonymous callers are off.
         """
         token = bearer_token(headers)
         if token:
@@ -57,32 +57,34 @@ class Identity:
         if rater_id:
             return Caller(rater_id, "cookie")
         if not self._anonymous:
-            raise NotAllowedError("who are you? Send an Authorization: Bearer header, any token")
-        return Caller(ANONYMOUS, "nobody")
+            raise NotAllowedError(
+                "the request names no rater; send a header Authorization: Bearer TOKEN"
+            )
+        return Caller(ANONYMOUS, "anonymous")
 
     def new_cookie(self) -> str:
-        """A signed cookie for a browser that has none, naming a new rater."""
+        """A signed cookie that names a new rater, for a browser that has none."""
         return str(self._signer.dumps(f"browser-{secrets.token_hex(16)}"))
 
     def rater_of_cookie(self, value: str) -> str | None:
-        """The rater that a cookie names, if this installation signed it."""
+        """The rater that a cookie names; None if this service did not sign it."""
         try:
             return str(self._signer.loads(value))
         except BadSignature:
             return None
 
     def require_operator(self, token: str | None) -> None:
-        """Let the operator pass.
+        """Check the operator's token.
 
         Raises:
-            NotAllowedError: The token is missing or not the operator's.
+            NotAllowedError: The token is missing or wrong.
         """
         if not token or not hmac.compare_digest(token.encode(), self.operator_token.encode()):
             raise NotAllowedError("operators only: send the token that the server printed at start")
 
 
 def is_this_machine(host: str | None) -> bool:
-    """Whether a host, a name or an address, is a loopback one."""
+    """Whether a host, given as a name or an address, is this machine (loopback)."""
     try:
         address = ip_address(host or "")
     except ValueError:
@@ -92,17 +94,19 @@ def is_this_machine(host: str | None) -> bool:
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:
-    """The token of an ``Authorization: Bearer`` header."""
+    """The token of an ``Authorization: Bearer`` header, if there is one."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _secret(path: Path) -> str:
-    """Read a secret, or make it: never readable by others, never half written."""
+    """Read a secret, or make one. Only this user can read it, and it is never half written."""
     try:
         if not path.exists():
             with new_file(path) as partial:
                 partial.write_text(secrets.token_urlsafe(24), encoding="utf-8")
         return path.read_text(encoding="utf-8").strip()
     except OSError as exc:
-        raise StartError(f"cannot keep secrets in {path.parent}: {exc.strerror}") from exc
+        raise StartError(
+            f"cannot keep secrets in {path.parent}: {exc.strerror}; choose another with --data"
+        ) from exc

@@ -1,8 +1,8 @@
 """The web server: one FastAPI application with the API, the pages and the health routes.
 
-`serve` opens, in this order, the port, the data directory and the store, so that each complaint
-comes in one line before anything is loaded; the model is loaded while the server is up already, and
-`/readyz` says when replies can be made.
+`serve` opens the data directory, the port and the store first; if one of them fails, it stops with
+one line before it loads the model. The model loads while the server already answers; `/readyz` says
+when replies are possible. This module has no rules of the chat; see `service/`.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,32 +36,33 @@ from feedback_store.store import FeedbackStore
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 10  # for replies in flight when the server is told to stop
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """Whom the application tells how its start went; both are called at most once."""
-
-    ready: Callable[[], None] = lambda: None
-    failed: Callable[[Exception], None] = lambda exc: None
+GRACE_SECONDS = 10  # for replies in flight when the server stops
 
 
 def create_app(
-    service: ChatService, identity: Identity, *, hooks: Hooks | None = None, pages: bool = True
+    service: ChatService,
+    identity: Identity,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    on_failure: Callable[[Exception], None] = lambda exc: None,
+    pages: bool = True,
 ) -> FastAPI:
-    """The application over one service; stopping it closes the service's engine."""
-    watcher = Watcher(
-        service,
-        on_ready=(hooks or Hooks()).ready,
-        on_failure=(hooks or Hooks()).failed,
-    )
+    """The application over one service; its shutdown closes the service's engine.
+
+    Args:
+        service: What the routes and the pages call.
+        identity: Finds the rater of a request.
+        on_ready: Called once, when replies are possible.
+        on_failure: Called once, if the model cannot be loaded.
+        pages: Whether to mount the web pages, which takes seconds.
+    """
+    watcher = Watcher(service, on_ready=on_ready, on_failure=on_failure)
     schedule = service.settings.schedule
     scheduler = Scheduler(service.store, schedule, service.start_cycle)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        """What runs beside the requests, from the first to the last."""
+        """Run the watcher and the scheduler while the application serves requests."""
         watching = asyncio.create_task(watcher.run())
         if schedule.enabled:
             scheduler.begin()
@@ -78,7 +78,7 @@ def create_app(
         title="feedback-chat",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # its page would load scripts from another host
+        docs_url=None,  # that page would load scripts from another host
         redoc_url=None,
         openapi_url="/v1/openapi.json",
     )
@@ -99,13 +99,13 @@ def create_app(
 def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
-        """Whether this process works at all."""
+        """Whether the engine's thread is alive."""
         alive = service.engine.health()["alive"]
         return JSONResponse({"status": "ok" if alive else "dead"}, 200 if alive else 503)
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        """Whether replies can be made."""
+        """Whether replies are possible."""
         health = service.engine.health()
         ready = service.ready and health["ready"]
         facts: dict[str, Any] = {
@@ -124,15 +124,16 @@ def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
 
 
 def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
-    """Run the service until it is told to stop.
+    """Run the service until a signal stops it.
 
     Args:
         settings: The resolved options.
-        announce: Called with the address and the operator's address once replies can be made.
+        announce: Called with the address and the operator's address once replies are possible.
 
     Raises:
-        StartError: The port is taken, the host is not here, or the data directory cannot be used.
-        RefusedError: Another server runs on the data directory.
+        StartError: The port is taken, the host is not on this machine, or the data directory cannot
+            be used.
+        RefusedError: Another server uses the data directory.
         StoreOpenError: The database cannot be used.
         ModelError: The model cannot be loaded.
     """
@@ -160,7 +161,9 @@ def _run(
     announce: Callable[[str, str], None],
 ) -> None:
     failures: list[Exception] = []
-    address = f"http://{_shown(settings.host)}:{listener.getsockname()[1]}"
+    # The host as a browser on this machine spells it.
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
     def failed(exc: Exception) -> None:
         failures.append(exc)
@@ -170,7 +173,7 @@ def _run(
         announce(address, f"{address}/operator?token={identity.operator_token}")
 
     service = ChatService(store, _engine(settings), settings, cycles=CycleProcess(store, settings))
-    app = create_app(service, identity, hooks=Hooks(ready, failed))
+    app = create_app(service, identity, on_ready=ready, on_failure=failed)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -196,10 +199,10 @@ def _engine(settings: Settings) -> Any:
 
 
 def prepare_data(data: Path) -> None:
-    """Make the data directory and see that it can be written.
+    """Make the data directory and check that it is writable.
 
     Raises:
-        StartError: It cannot.
+        StartError: It is not.
     """
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -213,13 +216,13 @@ def prepare_data(data: Path) -> None:
 
 @contextmanager
 def _only_server(data: Path) -> Iterator[None]:
-    """Hold the data directory's lock; the operating system frees it however the process ends."""
+    """Hold the data directory's lock; the operating system frees it when the process ends."""
     lock = FileLock(data / "server.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as exc:
         raise RefusedError(
-            f"another server runs on {data}; stop it first, or choose another directory with --data"
+            f"another server uses {data}; stop it first, or choose another directory with --data"
         ) from exc
     try:
         yield
@@ -240,10 +243,3 @@ def _listening_socket(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {exc.strerror}; choose another with {wrong}"
         ) from exc
     return listener
-
-
-def _shown(host: str) -> str:
-    """The host as a browser on this machine would spell it."""
-    if host in ("0.0.0.0", "::"):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

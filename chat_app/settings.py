@@ -1,8 +1,9 @@
 """Every option of the service in one frozen model.
 
-Sources, strongest first: flags of the command line, ``FEEDBACK_CHAT_*`` environment variables with
-``__`` between levels (``FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS=100``), ``config.toml`` in the data
-directory or the file given by ``--config``, then the defaults below.
+Sources, the strongest first: flags of the command line, ``FEEDBACK_CHAT_*`` environment variables
+with ``__`` between levels (``FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS=100``), ``config.toml`` in the
+data directory or the file given by ``--config``, then the defaults below. An unknown name or a
+value out of range is an error. `docs/configuration.py` prints the options as a page.
 """
 
 import difflib
@@ -25,44 +26,44 @@ from rlhf_core.config import CycleSettings
 
 Quantization = Literal["nf4", "int8", "none"]
 PREFIX = "FEEDBACK_CHAT_"
-CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the file, so it is not itself an option
-DEBUG_VARIABLE = f"{PREFIX}DEBUG"  # set it to see tracebacks; nor is this
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the TOML file; not an option itself
+DEBUG_VARIABLE = f"{PREFIX}DEBUG"  # shows tracebacks; not an option either
 
 
 class Section(BaseModel):
-    """Base of the nested settings: immutable, and unknown names are an error."""
+    """Base of the nested settings: frozen, and an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SamplingSettings(Section):
-    """How replies are sampled unless a request says otherwise."""
+    """How replies are sampled, unless the request has its own values."""
 
-    temperature: float = Field(1.0, ge=0, le=2, description="0 = always the likeliest token")
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_new_tokens: int = Field(64, ge=1, description="length of a reply, in tokens")
+    temperature: float = Field(1.0, ge=0, le=2, description="0 = always the most likely token")
+    top_p: float = Field(1.0, gt=0, le=1, description="share of probability sampled; 1 = all")
+    max_new_tokens: int = Field(64, ge=1, description="length limit of a reply, in tokens")
 
 
 class LimitSettings(Section):
-    """What one request may ask for."""
+    """Limits of one request."""
 
     message_chars: int = Field(8_000, ge=1, description="longest message, in characters")
-    messages: int = Field(200, ge=1, description="longest conversation sent with one request")
+    messages: int = Field(200, ge=1, description="most messages in one request")
     body_bytes: int = Field(256 * 1024, ge=1024, description="largest request body under /v1/")
-    page_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest body elsewhere")
-    new_tokens: int = Field(512, ge=1, description="most tokens a request may ask for")
+    page_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest other request body")
+    new_tokens: int = Field(512, ge=1, description="largest max_tokens of a request")
     candidates: int = Field(4, ge=2, le=8, description="most blind replies to one prompt")
     reply_seconds: float = Field(60.0, gt=0, description="a reply is cut off after this long")
 
 
 class EngineSettings(Section):
-    """The step batcher."""
+    """The engine, which decodes replies together."""
 
     rows: int = Field(32, ge=1, description="replies decoded together")
     waiting: int = Field(128, ge=0, description="requests that may wait for a row; more get a 503")
     threads: int = Field(1, ge=1, description="CPU threads of the decoding thread")
-    updates_per_second: float = Field(10.0, gt=0, description="most updates of one stream")
-    kept_adapters: int = Field(2, ge=2, description="adapters kept loaded, the served one included")
+    updates_per_second: float = Field(10.0, gt=0, description="most updates of one reply")
+    kept_adapters: int = Field(2, ge=2, description="loaded adapters, the served one included")
 
 
 class ScheduleSettings(Section):
@@ -70,13 +71,13 @@ class ScheduleSettings(Section):
 
     enabled: bool = Field(True, description="false: only an operator starts cycles")
     new_comparisons: int = Field(1000, ge=1, description="start after this many unused comparisons")
-    every_hours: float = Field(24.0, ge=0, description="and after this long with any; 0 = never")
-    poll_seconds: float = Field(10.0, gt=0, description="how often the two conditions are checked")
+    every_hours: float = Field(24.0, ge=0, description="or after this time, if any; 0 = never")
+    poll_seconds: float = Field(10.0, gt=0, description="time between checks of the two conditions")
     niceness: int = Field(10, ge=0, le=19, description="niceness of the cycle's process")
 
 
 class Settings(BaseSettings):
-    """The resolved options of one command."""
+    """The options of one command, from all sources."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
@@ -89,22 +90,20 @@ class Settings(BaseSettings):
     model: str = Field("starter", description="`starter`, or a Hugging Face model directory or id")
     quantization: Quantization = Field("nf4", description="weights of the base in memory")
     candidates_every: int = Field(
-        3, ge=0, description="every n-th turn of the page shows two replies; 0 = never"
+        3, ge=0, description="every n-th turn on the page shows two replies; 0 = never"
     )
     markdown: bool = Field(
-        False, description="the page draws messages as Markdown; false: as the text that they are"
+        False, description="true: the page shows messages as Markdown; false: as plain text"
     )
-    gold_items: Path | None = Field(
-        None, description="file of comparisons whose better reply is known, to test raters with"
-    )
+    gold_items: Path | None = Field(None, description="file of gold questions, to test raters")
     gold_every: int = Field(
-        20, ge=0, description="one such test after every n-th side-by-side of a rater; 0 = never"
+        20, ge=0, description="one gold question after every n-th choice of a rater; 0 = never"
     )
     consent_version: str = Field("1", description="version of the notice that visitors accept")
-    operator_token: SecretStr | None = Field(None, description="default: made at first start")
-    watch_seconds: float = Field(0.5, gt=0, description="how often the served adapter is looked up")
+    operator_token: SecretStr | None = Field(None, description="default: made at the first start")
+    watch_seconds: float = Field(0.5, gt=0, description="time between reads of the served adapter")
     allow_old_sqlite: bool = Field(
-        False, description="open the store on a SQLite older than 3.51.3, which can corrupt it"
+        False, description="open the store with SQLite before 3.51.3, which can corrupt it"
     )
     sampling: SamplingSettings = SamplingSettings()
     limits: LimitSettings = LimitSettings()
@@ -137,12 +136,12 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> Path:
-        """Keys of this installation, readable by its user only."""
+        """The folder of keys; only this user can read it."""
         return self.data / "secrets"
 
 
 def load_settings(config: Path | None = None, **flags: Any) -> Settings:
-    """Resolve the settings; a flag that is None was not given.
+    """Read the settings from all sources; a flag that is None was not given.
 
     Raises:
         InvalidRequestError: An option is unknown or out of range, or the file cannot be read.
@@ -176,7 +175,7 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
 
 
 def _check_environment() -> None:
-    """Refuse misspelled variables; those of nested options are checked with their values."""
+    """Refuse misspelled variables; pydantic checks the names of nested options."""
     options = [name.upper() for name in Settings.model_fields]
     for variable in os.environ:
         prefix, name = variable[: len(PREFIX)].upper(), variable[len(PREFIX) :].upper()

@@ -1,8 +1,8 @@
-"""Simulated visitors who use a running service over HTTP, exactly as other clients do.
+"""Simulated visitors that use a running service over HTTP, like any other client.
 
-Each visitor is one rater with a token of its own, talks one request at a time, and keeps its habits
-for a seed; how many are busy at once is bounded. Their raters are marked "simulated" in the store.
-Nothing is read from the data directory and no request is special.
+Each visitor is one rater with its own token, sends one request at a time, and behaves the same for
+the same seed. The number of busy visitors is bounded. The store marks their raters as "simulated".
+This module does not read the data directory and uses only public routes.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from chat_app.identity import is_this_machine
 from feedback_store.sqlite.ids import new_id
 from rlhf_core.starter.raters import Visitor, visitors
 
-# Share of the visits. About half of the events become choices, a third thumbs and a sixth
-# demonstrations, for most visitors decline to write a better answer.
+# Shares of the visits. About half of the events are choices, a third thumbs and a sixth
+# demonstrations, because most visitors do not write a better answer.
 MIX = {"choices": 0.38, "thumbs": 0.30, "demonstrations": 0.32}
-SECOND_REPLY = 0.5  # share of the thumbs visits that look at two replies to one prompt
-VISITS_PER_EVENT = 20  # more, and there is nothing to judge: a collapsed policy says one thing
-RETRIES = 5  # of a request that the service was too busy for
+SECOND_REPLY = 0.5  # share of the thumb visits that read two replies to one prompt
+VISITS_PER_EVENT = 20  # most; a collapsed policy always says the same and gets no votes
+RETRIES = 5  # of a request when the service is busy
 TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Who comes, how often, and to where."""
+    """How many visitors and events, and the address of the service."""
 
     url: str = "http://127.0.0.1:7860"
     visitors: int = 40
@@ -45,7 +45,7 @@ class Plan:
     remote: bool = False
 
     def check(self) -> None:
-        """Refuse a plan that cannot be carried out.
+        """Refuse a plan that is not possible.
 
         Raises:
             InvalidRequestError: An unknown kind, or an address on another machine.
@@ -57,17 +57,19 @@ class Plan:
             )
         host = _host(self.url)
         if host is None:
-            raise InvalidRequestError(f"url {self.url!r} is no http address; give http://host:port")
+            raise InvalidRequestError(
+                f"url {self.url!r} is not an http address; give http://host:port"
+            )
         if not self.remote and not is_this_machine(host):
             raise InvalidRequestError(
-                f"url {self.url!r} is another machine; simulated votes belong on a test service, "
-                "so give --remote if that is one"
+                f"url {self.url!r} is on another machine; simulated votes are for test "
+                "services; give --remote if it is one"
             )
 
 
 @dataclass(slots=True)
 class Result:
-    """What came of it."""
+    """What the visitors did."""
 
     asked: int
     stored: Counter[str] = field(default_factory=Counter)
@@ -79,7 +81,7 @@ class Result:
 
     @property
     def events(self) -> int:
-        """Feedback events that the service has stored."""
+        """Number of feedback events that the service stored."""
         return self.stored.total()
 
     def facts(self) -> dict[str, Any]:
@@ -105,10 +107,10 @@ class Result:
 
 
 def run_simulation(plan: Plan, *, show: bool = True) -> Result:
-    """Carry out a plan.
+    """Let the visitors of a plan use the service.
 
     Raises:
-        InvalidRequestError: The plan makes no sense.
+        InvalidRequestError: The plan is not possible.
         StartError: No service answers at the address.
     """
     plan.check()
@@ -120,18 +122,18 @@ def run_simulation(plan: Plan, *, show: bool = True) -> Result:
 
 
 class _Crowd:
-    """All visitors of one run: they share the goal and the connection pool."""
+    """All visitors of one run; they share the number of events and the connections."""
 
     def __init__(self, plan: Plan, advance: Any) -> None:
-        self._plan = plan
+        self.plan = plan
+        self.result = Result(plan.events)
         self._advance = advance
-        self._result = Result(plan.events)
-        self._begun = 0  # events promised or stored, so that the goal is met exactly
+        self._begun = 0  # events reserved or stored, so that their number is exact
         self._visits = 0
 
     async def visit(self) -> Result:
-        """Let everybody in; return when all events are stored or nothing works any more."""
-        plan, started = self._plan, time.monotonic()
+        """Start all visitors; return when all events are stored, or when too many requests fail."""
+        plan, started = self.plan, time.monotonic()
         limits = httpx.Limits(max_connections=plan.at_once)
         async with httpx.AsyncClient(
             base_url=plan.url, timeout=TIMEOUT_S, limits=limits, trust_env=False
@@ -143,44 +145,34 @@ class _Crowd:
                 for number, visitor in enumerate(people):
                     one = _Guest(self, client, visitor, number)
                     group.create_task(one.stay(room))
-        self._result.seconds = time.monotonic() - started
-        return self._result
-
-    @property
-    def plan(self) -> Plan:
-        """What everybody is here for."""
-        return self._plan
-
-    @property
-    def result(self) -> Result:
-        """What has come of it so far."""
-        return self._result
+        self.result.seconds = time.monotonic() - started
+        return self.result
 
     def wants_more(self) -> bool:
-        """Whether another event is needed, and the service still gives something to judge."""
+        """Whether another event is needed and further visits make sense."""
         self._visits += 1
-        hopeless = self._result.failed >= max(20, self._plan.events // 4)
-        hopeless |= self._visits > VISITS_PER_EVENT * self._plan.events
-        return self._begun < self._plan.events and not hopeless
+        hopeless = self.result.failed >= max(20, self.plan.events // 4)
+        hopeless |= self._visits > VISITS_PER_EVENT * self.plan.events
+        return self._begun < self.plan.events and not hopeless
 
     def begin(self) -> bool:
-        """Promise one event, if one is still needed."""
-        if self._begun >= self._plan.events:
+        """Reserve one event, if one is still needed."""
+        if self._begun >= self.plan.events:
             return False
         self._begun += 1
         return True
 
     def end(self, kind: str, *, stored: bool) -> None:
-        """Keep a promise, or give it back."""
+        """Count a reserved event as stored, or release it."""
         if stored:
-            self._result.stored[kind] += 1
+            self.result.stored[kind] += 1
             self._advance()
         else:
             self._begun -= 1
 
 
 class _Guest:
-    """One visitor at work."""
+    """One visitor and its requests."""
 
     def __init__(
         self, crowd: _Crowd, client: httpx.AsyncClient, visitor: Visitor, number: int
@@ -196,7 +188,7 @@ class _Guest:
         }
 
     async def stay(self, room: asyncio.Semaphore) -> None:
-        """Come back until there are events enough."""
+        """Visit again and again until there are enough events."""
         visits = {"choices": self._compare, "thumbs": self._chat, "demonstrations": self._teach}
         kinds = self._crowd.plan.kinds
         weights = [MIX[kind] for kind in kinds]
@@ -210,18 +202,18 @@ class _Guest:
                     self._crowd.result.first_failure = self._crowd.result.first_failure or str(exc)
 
     async def _compare(self) -> None:
-        """Ask, see two blind replies, choose."""
+        """Ask, read two blind replies, choose."""
         prompt = self._visitor.ask()
         shown = await self._post("candidates", {"messages": _asked(prompt), "n": 2})
         if shown["candidates_id"] is None:
-            return  # they said the same
+            return  # both replies are the same
         replies = {reply["label"]: reply["content"] for reply in shown["replies"]}
         choice = self._visitor.choose(prompt, replies["a"], replies["b"])
         body = {"candidates_id": shown["candidates_id"], "choice": choice}
         await self._store("choices", "choices", body)
 
     async def _chat(self) -> None:
-        """Ask, read a reply (or a second try), thumb what one feels strongly about."""
+        """Ask, read one reply or two, and give a thumb to those with a strong opinion."""
         prompt = self._visitor.ask()
         for _ in range(2 if self._rng.random() < SECOND_REPLY else 1):
             message_id, reply = await self._reply(prompt)
@@ -230,7 +222,7 @@ class _Guest:
                 await self._store("thumbs", "feedback", {"message_id": message_id, "thumb": thumb})
 
     async def _teach(self) -> None:
-        """Ask, and write the better answer where one cares to."""
+        """Ask, read the reply, and write a better answer if the visitor wants to."""
         prompt = self._visitor.ask()
         message_id, reply = await self._reply(prompt)
         better = self._visitor.rewrite(prompt, reply)
@@ -255,7 +247,7 @@ class _Guest:
             self._crowd.end(kind, stored=stored)
 
     async def _post(self, route: str, body: dict[str, Any]) -> Any:
-        """One request; a service that is busy is asked again, as it wishes."""
+        """Send one request; repeat it while the service is busy."""
         for attempt in range(RETRIES):
             self._crowd.result.requests += 1
             try:
@@ -271,7 +263,7 @@ class _Guest:
 
 
 class _RequestFailedError(Exception):
-    """One request failed; counted, and the visitor goes on."""
+    """One request failed; it is counted, and the visitor goes on."""
 
 
 async def _require_service(client: httpx.AsyncClient, url: str) -> None:

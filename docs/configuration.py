@@ -1,6 +1,6 @@
-"""Print configuration.md: every option with its default and meaning, read off the settings.
+"""Print configuration.md: every option with its default and meaning, from the settings.
 
-Run it as ``.venv/bin/python docs/configuration.py > docs/configuration.md``; a test compares.
+Run it as ``.venv/bin/python docs/configuration.py > docs/configuration.md``; a test compares them.
 """
 
 import sys
@@ -16,11 +16,11 @@ from chat_app.settings import Settings
 INTRODUCTION = """\
 # Configuration
 
-Every option, made from the settings by `docs/configuration.py`. Set it, strongest first, by
-a flag of a command where it has one, by an environment variable, or in the TOML file that
-`FEEDBACK_CHAT_CONFIG` names, by default `config.toml` in the data directory. An unknown name or a
-value out of range is refused with one line. `FEEDBACK_CHAT_DEBUG=1`, which is no option, shows the
-tracebacks of unexpected errors. The same options in both spellings:
+All options; `docs/configuration.py` makes this page from the settings. Set an option by a flag of a
+command (where there is one), by an environment variable, or in a TOML file; the first one wins.
+The file is the one that `FEEDBACK_CHAT_CONFIG` names, or `config.toml` in the data directory. An
+unknown name or a value out of range is refused with one line. `FEEDBACK_CHAT_DEBUG=1` is not an
+option; it shows the tracebacks of unexpected errors. The same options in both spellings:
 
 ```text
 FEEDBACK_CHAT_PORT=8000                            port = 8000
@@ -45,7 +45,7 @@ def allowed(field: FieldInfo) -> str:
 
 
 def default(value: Any) -> str:
-    """A default as TOML spells it."""
+    """A default value in TOML's spelling."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -62,7 +62,7 @@ def sections(model: type[BaseModel], name: str = "") -> Iterator[tuple[str, type
 
 
 def table(name: str, model: type[BaseModel]) -> str:
-    """One section: its heading, what it is for, and its options."""
+    """One section: its heading, its purpose, and its options."""
     rows = [
         f"| `{key}` | {default(field.default)} | {allowed(field)} | {field.description or ''} |"
         for key, field in model.model_fields.items()

@@ -1,1 +1,1 @@
-"""The HTTP API: routes, what requests say, errors in one shape, and what every request passes."""
+"""The HTTP API: routes, fields of requests, errors in one shape, middleware, metrics."""

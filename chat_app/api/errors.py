@@ -1,4 +1,7 @@
-"""Errors as the HTTP API tells them: each with its status, all in OpenAI's shape."""
+"""Errors of the HTTP API: each has its HTTP status, and all have OpenAI's shape.
+
+This module decides no error; it only turns the errors of the other layers into answers.
+"""
 
 import json
 from collections.abc import Mapping
@@ -46,11 +49,11 @@ KIND = {403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer every error of the routes added so far, and unknown ones below `/v1`, in one shape.
+    """Answer errors of the routes and unknown routes under `/v1` in one shape.
 
-    Whatever is below `/v1` is taken here: the pages, added later, take every path that is left.
+    Call it after the API's routes are added and before the pages, which take every other path.
     """
-    app.add_route("/v1", _UnknownRoute(app))  # type: ignore[arg-type]  # as Starlette takes ASGI
+    app.add_route("/v1", _UnknownRoute(app))  # type: ignore[arg-type]  # Starlette takes an ASGI app
     app.add_route("/v1/{path:path}", _UnknownRoute(app))  # type: ignore[arg-type]
 
     @app.exception_handler(ChatAppError)
@@ -69,11 +72,11 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, exc: Exception) -> JSONResponse:
-        return _error(500, "something went wrong here; the server's log says what")
+        return _error(500, "the server failed on this request; its log has the details")
 
 
 class _UnknownRoute:
-    """An ASGI application, so that it gets every method."""
+    """Answers 404 or 405. As an ASGI application it gets every method."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -81,19 +84,19 @@ class _UnknownRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, methods = scope["path"], self._methods(scope)
         if methods:
-            said = f"{scope['method']} does not go with {path}; use {' or '.join(methods)}"
-            raise HTTPException(405, said, headers={"Allow": ", ".join(methods)})
-        raise HTTPException(404, f"there is no {path}; the routes are in {self._app.openapi_url}")
+            text = f"{path} does not allow {scope['method']}; use {' or '.join(methods)}"
+            raise HTTPException(405, text, headers={"Allow": ", ".join(methods)})
+        raise HTTPException(404, f"no route {path}; the routes are in {self._app.openapi_url}")
 
     def _methods(self, scope: Scope) -> list[str]:
-        """What does go with a path that is known."""
+        """The methods that a known path allows."""
         known = (*self._app.routes, *router.routes)
         fits = [route for route in known if route.matches(scope)[0] is Match.PARTIAL]
         return sorted({name for route in fits for name in getattr(route, "methods", None) or ()})
 
 
 def _wrong(error: Mapping[str, Any]) -> str:
-    """What is wrong with a request: the field, the rule, and the value unless there is none."""
+    """The fault of a request: the field, the rule, and the value if there is one."""
     if error["type"] == "json_invalid":
         place = f"at character {error['loc'][-1]}"
         return f"the body is not JSON: {error['ctx']['error']} {place}; send one JSON object"
@@ -103,7 +106,7 @@ def _wrong(error: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value as JSON, not much of it; an unpaired surrogate would not go into an answer."""
+    """The start of a value as JSON, without unpaired surrogates, which no answer can hold."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     text = text.encode(errors="replace").decode()
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

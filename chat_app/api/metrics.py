@@ -1,7 +1,7 @@
-"""What `/metrics` shows, in Prometheus' text format.
+"""The metrics of `/metrics`, in Prometheus' text format.
 
-Gauges are read from the engine and the store when somebody asks; only requests are counted as they
-happen. No label ever holds text of a chat or a rater's id.
+Gauges are read from the engine and the store at each request of `/metrics`; only API requests are
+counted as they happen. Invariant: no label has text of a chat or a rater's id.
 """
 
 import time
@@ -16,15 +16,15 @@ from chat_app.service.chat import ChatService
 
 
 class Facts(Collector):
-    """Facts of the engine and the store at the moment of asking."""
+    """Present values from the engine and the store."""
 
     def __init__(self, service: ChatService) -> None:
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        """Read every fact once."""
+        """Read every value once."""
         health = self._service.engine.health()
-        yield _gauge("ready", "whether replies can be made", float(self._service.ready))
+        yield _gauge("ready", "whether replies are possible", float(self._service.ready))
         yield _gauge("rows", "replies being decoded", health["rows"])
         yield _gauge("waiting", "requests waiting for a row", health["waiting"])
         yield _counter("new_tokens", "tokens decoded", health["new_tokens"])
@@ -60,23 +60,23 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """The present values."""
+        """The present values as text."""
         return generate_latest(self._registry)
 
 
 class CountRequests:
-    """Counts requests to the API by route template and status."""
+    """Middleware that counts API requests by route template and status."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything through and count it at the end."""
+        """Pass a request through and count it at its end."""
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
-        status = "none"  # the connection went away first
+        status = "none"  # the connection was closed before an answer
         started = time.perf_counter()
 
         async def noting(message: Message) -> None:

@@ -1,6 +1,6 @@
-"""What every request passes: a size limit, a name for browsers, and a policy that they hold us to.
+"""Middleware for every request: a body limit, a cookie for browsers, a content security policy.
 
-Plain ASGI, so that streamed answers and disconnections go through untouched.
+It is plain ASGI, so streamed answers and disconnections pass unchanged.
 """
 
 import json
@@ -14,8 +14,8 @@ from chat_app.identity import COOKIE, Identity
 from chat_app.settings import LimitSettings
 
 YEAR = 365 * 24 * 3600
-# What Gradio needs to run, all of it from this origin: nothing that is said in a chat can make a
-# reader's browser talk to another host.
+# Gradio needs these sources, all from this origin. So no text of a chat can make a browser send a
+# request to another host.
 POLICY = "; ".join(
     (
         "default-src 'self' data: blob:",
@@ -29,13 +29,13 @@ POLICY = "; ".join(
 
 
 class OwnOriginOnly:
-    """Has browsers fetch pictures, media, frames and all else from this origin only."""
+    """Lets browsers load pictures, media, frames and everything else from this origin only."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Name the policy in every answer."""
+        """Add the policy to every answer."""
 
         async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -46,10 +46,10 @@ class OwnOriginOnly:
 
 
 class BodyLimit:
-    """Answers 413 before anything parses a body that is too large, declared so or not.
+    """Answers 413 to a body that is too large before it is parsed, also without a length header.
 
-    Starlette's own limit answers a declared length in plain text, whatever the handlers of errors
-    say; clients of the API are promised OpenAI's shape.
+    Starlette's own limit answers in plain text and ignores the error handlers; the API promises
+    OpenAI's shape.
     """
 
     def __init__(self, app: ASGIApp, *, limits: LimitSettings) -> None:
@@ -57,7 +57,7 @@ class BodyLimit:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body up to the limit, then hand it on as one message."""
+        """Read the body up to the limit, then pass it on as one message."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._app(scope, receive, send)
             return
@@ -80,14 +80,14 @@ class BodyLimit:
 
 
 class VisitorCookie:
-    """Gives a browser that opens a page a signed cookie, valid from that very request on."""
+    """Gives a browser a signed cookie when it opens a page; that request has the cookie already."""
 
     def __init__(self, app: ASGIApp, *, identity: Identity) -> None:
         self._app = app
         self._identity = identity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Name the visitor where a page is asked for without a valid cookie."""
+        """Add a new cookie to a page request without a valid one, and to its answer."""
         if not _opens_page(scope) or self._known(scope):
             await self._app(scope, receive, send)
             return
@@ -120,7 +120,7 @@ def _opens_page(scope: Scope) -> bool:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """The body once more, then whatever comes after it (a disconnection)."""
+    """Receive the body again, then what comes after it (a disconnection)."""
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

@@ -1,6 +1,6 @@
-"""What requests to the HTTP API say: their fields, by OpenAI's names where OpenAI has one.
+"""The fields of API requests, with OpenAI's names where OpenAI has one.
 
-Shapes only; lengths and meanings are checked by the service, so that the pages obey them too.
+These models check shapes only. The service checks lengths and meanings, for the pages too.
 """
 
 from typing import Literal
@@ -19,20 +19,20 @@ class TextPart(BaseModel):
 
 
 class MessageIn(BaseModel):
-    """One message of a conversation that the caller brings along."""
+    """One message of a dialogue that the caller sends."""
 
     role: str
     content: str | list[TextPart]
 
     def plain(self) -> PromptMessage:
-        """The message as the store has it."""
+        """The message in the store's form."""
         content = self.content
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         return PromptMessage(role=self.role, content=text)
 
 
 class SamplingIn(BaseModel):
-    """Sampling settings by OpenAI's names; what is not given is the service's default."""
+    """Sampling settings with OpenAI's names; None means the service's default."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -40,7 +40,7 @@ class SamplingIn(BaseModel):
     max_completion_tokens: int | None = None
 
     def over(self, default: Sampling) -> Sampling:
-        """These settings, filled up from the default."""
+        """These settings, with the default for each that is None."""
         tokens = self.max_completion_tokens or self.max_tokens
         return Sampling(
             default.temperature if self.temperature is None else self.temperature,
@@ -56,7 +56,7 @@ class StreamOptions(BaseModel):
 
 
 class CompletionIn(SamplingIn):
-    """``POST /v1/chat/completions``; fields that are not known here are ignored."""
+    """``POST /v1/chat/completions``; unknown fields are ignored."""
 
     model: str = "policy"
     messages: list[MessageIn]
@@ -74,7 +74,7 @@ class CandidatesIn(SamplingIn):
 
 
 class EventIn(BaseModel):
-    """What every event has: a key made by the client, so that it is stored once."""
+    """The field of every event: a key made by the client, so that the event is stored once."""
 
     model_config = {"extra": "forbid"}
     idempotency_key: str = Field(min_length=1, max_length=200)
@@ -97,7 +97,7 @@ class RankingIn(EventIn):
 
 
 class FeedbackIn(EventIn):
-    """``POST /v1/feedback``; a null thumb withdraws, so it has to be said."""
+    """``POST /v1/feedback``; ``thumb`` is required, because null withdraws the thumb."""
 
     message_id: str
     thumb: Literal["up", "down"] | None
@@ -106,7 +106,7 @@ class FeedbackIn(EventIn):
 
 
 class DemonstrationIn(EventIn):
-    """``POST /v1/demonstrations``: either the reply that it replaces, or a prompt."""
+    """``POST /v1/demonstrations``: an answer instead of a reply, or to a prompt."""
 
     content: str
     message_id: str | None = None

@@ -1,7 +1,7 @@
 """The HTTP API: OpenAI's shapes where OpenAI has one, plain JSON where it has none.
 
-A route turns a request into one call of `ChatService` and its result into JSON; it decides nothing.
-The rater is the bearer token's or the signed cookie's, never a field of the request.
+A route turns a request into one call of `ChatService` and the result into JSON; it has no rules.
+The rater comes from the bearer token or the signed cookie, never from a field of the request.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ THUMBS = {"up": 1, "down": -1, None: 0}
 router = APIRouter(prefix="/v1")
 
 
-# Who asks, and whom they ask
+# The service and the caller of a request
 
 
 def service_of(request: Request) -> ChatService:
@@ -47,16 +47,16 @@ def service_of(request: Request) -> ChatService:
 
 
 def rater_of(request: Request) -> str:
-    """The caller's rater id; using the API with a token or as nobody accepts today's terms.
+    """The caller's rater id. A call with a token, or anonymous, accepts the present notice.
 
     Raises:
-        NotAllowedError: A caller on another machine says that it is simulated.
+        NotAllowedError: A caller on another machine claims to be simulated.
     """
     identity: Identity = request.app.state.identity
     caller = identity.caller(request.headers, request.cookies)
     simulated = request.headers.get(SIMULATED_HEADER) == "1"
     if simulated and not is_this_machine(request.client.host if request.client else None):
-        raise NotAllowedError("simulated visitors come from the service's own machine; start there")
+        raise NotAllowedError("simulated visitors must run on the service's own machine")
     service_of(request).visitor(
         caller.rater_id,
         kind="simulated" if simulated else "person",
@@ -66,7 +66,7 @@ def rater_of(request: Request) -> str:
 
 
 def operator(request: Request) -> None:
-    """Let only operators pass."""
+    """Refuse callers without the operator's token."""
     identity: Identity = request.app.state.identity
     identity.require_operator(bearer_token(request.headers))
 
@@ -82,14 +82,14 @@ RaterId = Annotated[str, Depends(rater_of)]
 async def complete(
     body: CompletionIn, request: Request, rater_id: RaterId, service: Service
 ) -> dict[str, Any] | EventSourceResponse:
-    """Answer a conversation; the answer's id is the message's, its model the exact adapter."""
+    """Answer a dialogue; ``id`` is the stored message, ``model`` the exact adapter."""
     if body.model not in ("policy", service.adapter):
         raise NotFoundError(f"no model {body.model!r} is served; ask for 'policy'")
     path = await asyncio.to_thread(service.continue_dialogue, rater_id, _plain(body.messages))
     pieces = service.reply(path, sampling=body.over(service.default_sampling), seed=body.seed)
     if not body.stream:
         return _completion(await _last_piece(pieces, request))
-    first = await anext(pieces)  # what is wrong with the request shows here, before the headers
+    first = await anext(pieces)  # an error of the request shows here, before the headers
     usage = body.stream_options is not None and body.stream_options.include_usage
     return EventSourceResponse(
         _events(first, pieces, usage=usage),
@@ -99,20 +99,20 @@ async def complete(
 
 @router.post("/candidates")
 async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
-    """Two or more blind replies to one conversation."""
+    """Two or more blind replies to one dialogue."""
     path = await asyncio.to_thread(service.continue_dialogue, rater_id, _plain(body.messages))
     sampling = body.over(service.default_sampling)
     stored = None
     async with aclosing(service.candidates(rater_id, path, n=body.n, sampling=sampling)) as pieces:
         async for piece in pieces:
             stored = piece.candidates
-    assert stored is not None, "the last piece carries the candidates"
+    assert stored is not None, "the last piece has the candidates"
     return _shown(stored)
 
 
 @router.get("/comparisons/next")
 def next_comparison(rater_id: RaterId, service: Service) -> dict[str, Any]:
-    """A comparison that the service would like judged, or null; the same one until it is."""
+    """A gold question for the caller, or null; it stays the same until it is answered."""
     found = service.next_comparison(rater_id)
     if found is None:
         return {"comparison": None}
@@ -126,7 +126,7 @@ def next_comparison(rater_id: RaterId, service: Service) -> dict[str, Any]:
 
 @router.post("/choices")
 def choose(body: ChoiceIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
-    """Choose among candidates; now that it is stored, the adapters may be told."""
+    """Choose among candidates; the answer names their adapters, once the choice is stored."""
     choice, shown = service.choose(
         rater_id,
         body.candidates_id,
@@ -167,7 +167,7 @@ def feedback(body: FeedbackIn, rater_id: RaterId, service: Service) -> dict[str,
 
 @router.post("/demonstrations")
 def demonstrate(body: DemonstrationIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
-    """Store the answer that the caller would have given."""
+    """Store the answer that the caller wrote."""
     demonstration = service.demonstrate(
         rater_id,
         body.content,
@@ -180,15 +180,15 @@ def demonstrate(body: DemonstrationIn, rater_id: RaterId, service: Service) -> d
 
 @router.get("/feedback/{rater}")
 def receipts(rater: str, rater_id: RaterId, service: Service) -> dict[str, Any]:
-    """The caller's own events (``me``, or the own rater id) and what became of each."""
+    """The caller's own events and what became of each; ``rater`` is ``me`` or the own id."""
     if rater not in ("me", rater_id):
-        raise NotFoundError(f"no rater {rater!r} of yours; ask for /v1/feedback/me")
+        raise NotFoundError(f"you are not rater {rater!r}; ask for /v1/feedback/me")
     return {"rater": rater_id, "events": service.receipts(rater_id)}
 
 
 @router.get("/models")
 def models(service: Service) -> dict[str, Any]:
-    """What can be asked for: the served policy, by either of its names."""
+    """The served policy, under both of its names."""
     names = ("policy", service.adapter)
     data = [
         {"id": name, "object": "model", "created": 0, "owned_by": "feedback-chat"} for name in names
@@ -196,7 +196,7 @@ def models(service: Service) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
-# Operating
+# For operators
 
 operate = APIRouter(prefix="/operate", dependencies=[Depends(operator)])
 
@@ -209,7 +209,7 @@ def status(service: Service) -> dict[str, Any]:
 
 @operate.post("/cycle", status_code=202)
 def start_cycle(service: Service) -> dict[str, Any]:
-    """Start a cycle in a process of its own."""
+    """Start a cycle in a separate process."""
     return {"pid": service.start_cycle()}
 
 
@@ -254,7 +254,7 @@ async def _last_piece(pieces: AsyncGenerator[ReplyPiece, None], request: Request
 
 def _completion(piece: ReplyPiece) -> dict[str, Any]:
     message = piece.message
-    assert message is not None, "the last piece carries the message"
+    assert message is not None, "the last piece has the message"
     answer = {"role": "assistant", "content": message.content}
     choice = {"index": 0, "message": answer, "finish_reason": _reason(message), "logprobs": None}
     return {
@@ -270,7 +270,7 @@ def _completion(piece: ReplyPiece) -> dict[str, Any]:
 async def _events(
     first: ReplyPiece, pieces: AsyncGenerator[ReplyPiece, None], *, usage: bool
 ) -> AsyncIterator[bytes]:
-    """The reply as server-sent events, closed by ``[DONE]``."""
+    """The reply as server-sent events; the last one is ``[DONE]``."""
     created = int(time.time())
 
     def event(delta: dict[str, str], finish_reason: str | None = None, **extra: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Commands about adapters, and what the other commands need to reach the store."""
+"""Commands about adapters, and `open_store`, which all commands use."""
 
 import json
 from typing import Annotated
@@ -24,14 +24,14 @@ def register(app: typer.Typer) -> None:
 def open_store(
     settings: Settings, *, otherwise: str = "give a service's directory by --data"
 ) -> FeedbackStore:
-    """Open the store of an existing data directory.
+    """Open the store of an existing data directory; it never makes one.
 
     Args:
-        settings: Which directory.
-        otherwise: What to do where there is no store.
+        settings: They name the directory.
+        otherwise: The advice in the error if there is no store.
 
     Raises:
-        StartError: There is none; a command that only looks must not make one.
+        StartError: There is no store in the directory.
     """
     if not settings.database.is_file():
         raise StartError(f"no database in {settings.data}; {otherwise}")
@@ -40,7 +40,7 @@ def open_store(
 
 @adapters.command("list")
 def list_adapters(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """List all adapters, the one being served marked."""
+    """List all adapters; a star marks the served one."""
     with open_store(load_settings(config, data=data)) as store:
         serving = store.serving().adapter
         found = [
@@ -61,10 +61,10 @@ def list_adapters(data: Data = None, config: Config = None, as_json: Json = Fals
         return
     for row in found:
         mark = "*" if row["serving"] else " "
-        said = f"{mark} {row['name']}  {row['state']:<9}  cycle {row['cycle'] or '-'}"
+        line = f"{mark} {row['name']}  {row['state']:<9}  cycle {row['cycle'] or '-'}"
         if row["tainted_at"] is not None:
-            said += f"  learnt from somebody forgotten on {str(row['tainted_at'])[:10]}"
-        typer.echo(said)
+            line += f"  learnt from a rater who was forgotten on {str(row['tainted_at'])[:10]}"
+        typer.echo(line)
 
 
 @adapters.command()
@@ -74,7 +74,7 @@ def verify(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Check every byte of adapters against their manifests."""
+    """Check the files of adapters against their manifests."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
         known = [a.name for a in store.adapters() if a.name != BASE_ADAPTER]
@@ -99,7 +99,7 @@ def promote(
     """Serve a published adapter; a running server follows within a second."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        serving = promotion.promote(store, settings.adapters, name, by="operator")
+        serving = promotion.promote(store, settings.adapters, name)
         _show_serving(serving, as_json)
 
 
@@ -108,7 +108,7 @@ def rollback(data: Data = None, config: Config = None, as_json: Json = False) ->
     """Serve the adapter that was served before."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        _show_serving(promotion.roll_back(store, settings.adapters, by="operator"), as_json)
+        _show_serving(promotion.roll_back(store, settings.adapters), as_json)
 
 
 def _show_serving(serving: Serving, as_json: bool) -> None:

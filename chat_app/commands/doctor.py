@@ -1,13 +1,13 @@
-"""Is everything well here? Each finding names one thing, what was found, and whether it is good.
+"""Check the machine, the data directory and the model; each check gives one finding.
 
-Only looks: nothing is repaired, and a data directory that does not exist is not made.
+The doctor repairs nothing, and makes no data directory.
 """
 
 import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from chat_app.commands.adapters import open_store
@@ -21,19 +21,15 @@ MIN_FREE_BYTES = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     good: bool
     text: str
 
-    def facts(self) -> dict[str, Any]:
-        """The finding as plain values."""
-        return asdict(self)
-
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything, whatever is wrong with the rest."""
+    """Run every check, also after one that failed."""
     checks: dict[str, Callable[[Settings], str]] = {
         "python": _python,
         "disk": _disk,
@@ -48,7 +44,7 @@ def examine(settings: Settings) -> list[Finding]:
     for name, check in checks.items():
         try:
             findings.append(Finding(name, True, check(settings)))
-        except Exception as exc:  # a doctor reports whatever it meets
+        except Exception as exc:  # the doctor reports every error
             findings.append(Finding(name, False, " ".join(str(exc).split())))
     return findings
 
@@ -85,7 +81,7 @@ def _database(settings: Settings) -> str:
 
 
 def _pragmas(settings: dict[str, Any]) -> str:
-    """The settings that decide what is safe; the store does not open with others."""
+    """The SQLite settings that protect the data; the store does not open with other ones."""
     names = ("journal_mode", "synchronous", "foreign_keys", "secure_delete", "busy_timeout")
     return ", ".join(f"{name} {settings[name]}" for name in names)
 
@@ -95,8 +91,9 @@ def _comparisons(settings: Settings) -> str:
         return "none"
     with open_store(settings) as store:
         stale, counts = store.condition()["stale"], store.counts()
-    said = f"{counts['comparisons']} to learn from, {counts['unused_comparisons']} not used yet"
-    return f"{said}; what {stale} raters said of a prompt waits to be derived" if stale else said
+    text = f"{counts['comparisons']} to learn from, {counts['unused_comparisons']} not used yet"
+    waiting = f"; votes of {stale} pairs of rater and prompt are not derived yet" if stale else ""
+    return text + waiting
 
 
 def _adapters(settings: Settings) -> str:
@@ -109,9 +106,9 @@ def _adapters(settings: Settings) -> str:
     needed = {name for name, row in rows.items() if row.state == "published"} | {served}
     checked = sorted((rows.keys() & there) | (needed - {BASE_ADAPTER}))
     faults = [fault for name in checked if (fault := fault_of(settings.adapters / name))]
-    if not busy:  # a cycle that runs registers its adapters once they are complete
+    if not busy:  # a running cycle registers its adapters only when they are complete
         faults += [
-            f"{settings.adapters / name} is no adapter of this service; a cycle that was killed "
+            f"{settings.adapters / name} is not an adapter of this service; a killed cycle "
             "may have left it: remove it"
             for name in sorted(there - rows.keys())
         ]
@@ -127,13 +124,13 @@ def _cycles(settings: Settings) -> str:
     faults = []
     if last is not None and last.state == "running" and running is None:
         faults.append(
-            f"cycle {last.id} was killed at stage {last.stage}; the next one marks it as failed"
+            f"cycle {last.id} was killed at stage {last.stage}; the next cycle marks it as failed"
         )
     own = f"{running.id:06d}" if running else None
     staged = settings.data.glob("cycles/*/staging-*")
     left = sorted(path for path in staged if path.parent.name != own)
     left += sorted(settings.data.glob("*.partial"))
-    faults += [f"{path} was left by a process that was killed; remove it" for path in left]
+    faults += [f"{path} was left by a killed process; remove it" for path in left]
     _report(faults)
     if last is None:
         return "none yet"
@@ -148,17 +145,17 @@ def _erasure(settings: Settings) -> str:
     begun = [item.begun_at for item in forgotten if item.done_at is None]
     if begun:
         raise ChatAppError(
-            f"forgetting a rater was begun at {begun[0]} and not finished; "
+            f"forgetting a rater began at {begun[0]} and did not finish; "
             "run the same `forget` again, or any `sweep`"
         )
     return f"{len(forgotten)} raters were forgotten"
 
 
 def _report(faults: list[str], remedy: str = "") -> None:
-    """Raise the first fault, and say how many more there are.
+    """Raise the first fault, with the number of other ones.
 
     Raises:
-        ChatAppError: There is one.
+        ChatAppError: There is a fault.
     """
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""

@@ -1,22 +1,40 @@
-"""Is there such a model? Asked before anything heavy is loaded: a typing error costs a second.
+"""Check that a model exists, before anything heavy is loaded: a wrong name costs a second.
 
-Loading an unknown name would otherwise retry for most of a minute where there is no network.
+Without this check, an unknown name would cause retries for most of a minute where there is no
+network. This module downloads and loads nothing.
 """
 
+import re
 from pathlib import Path
 
 from chat_app.errors import StartError
 
 TIMEOUT_S = 10.0
+# What a model's directory needs, and the names of such files.
+PARTS = {
+    "config.json": re.compile(r"^config\.json$"),
+    "a tokenizer (tokenizer.json)": re.compile(r"^(tokenizer|vocab)|\.model$"),
+    "weights (model.safetensors)": re.compile(r"\.(safetensors|bin)$"),
+}
 
 
 def require_model(model: str) -> None:
-    """Let pass what can be loaded: the starter, a directory, a cached model, one on the hub.
+    """Refuse a model that is not the starter, a model's directory, in the cache or on the hub.
 
     Raises:
         StartError: It is none of these.
     """
-    if model == "starter" or Path(model).is_dir():
+    if model == "starter":
+        return
+    folder = Path(model)
+    if folder.is_dir():
+        files = [file.name for file in folder.iterdir()]
+        missing = [part for part, names in PARTS.items() if not any(map(names.search, files))]
+        if missing:
+            raise StartError(
+                f"the directory {model!r} is not a model, it lacks {', '.join(missing)}; give one "
+                "that `save_pretrained` of model and tokenizer wrote, `starter`, or a model's id"
+            )
         return
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -25,15 +43,15 @@ def require_model(model: str) -> None:
         if try_to_load_from_cache(model, "config.json") is None:
             HfApi().model_info(model, timeout=TIMEOUT_S)
     except (HFValidationError, HfHubHTTPError) as exc:
-        raise _unknown(model, "the hub has none of that name") from exc
+        raise _unknown(model, "not on the hub") from exc
     except OSError as exc:
         raise _unknown(model, "the hub cannot be reached") from exc
-    except Exception as exc:  # the hub client's own network errors are of no common kind
-        raise _unknown(model, f"the hub cannot be asked ({type(exc).__name__})") from exc
+    except Exception as exc:  # the hub client's network errors have no common base class
+        raise _unknown(model, f"the request to the hub failed ({type(exc).__name__})") from exc
 
 
 def _unknown(model: str, why: str) -> StartError:
     return StartError(
-        f"model {model!r} is no directory, not in the cache, and {why}; "
+        f"model {model!r} is not a directory, not in the cache, and {why}; "
         "give `starter`, a model's directory or its id"
     )

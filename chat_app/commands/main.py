@@ -1,17 +1,16 @@
-"""The command ``feedback-chat``: options in, one call, words and an exit code out.
+"""The command ``feedback-chat``: read the options, make one call, print text and exit with a code.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (the gate, a lock, nothing to do). Invariant:
-whatever is expected to go wrong ends in one line on stderr that says what, the value, and what to
-do; never in a traceback. Heavy libraries are loaded by the commands that need them only.
+an expected error ends in one line on stderr with the fault, the value and what to do, never in a
+traceback. A command imports the heavy libraries that it needs; this module imports none.
 """
 
 import json
 import logging
 import os
-import re
 import signal
 import sys
-from pathlib import Path
+from dataclasses import asdict
 from types import FrameType
 from typing import NoReturn
 
@@ -22,17 +21,10 @@ from chat_app.commands import adapters, backup, datasets, privacy, raters, start
 from chat_app.commands.find_model import require_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Quantized
 from chat_app.cycles.status import cycle_facts, on_held_out_raters, skipped_sft, status_of
-from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
+from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
 from feedback_store.errors import ConflictError, CycleInProgressError
 from feedback_store.records import Cycle
-
-# What a model's directory needs, and how files of that kind may be called.
-_PARTS = {
-    "config.json": re.compile(r"^config\.json$"),
-    "a tokenizer (tokenizer.json)": re.compile(r"^(tokenizer|vocab)|\.model$"),
-    "weights (model.safetensors)": re.compile(r"\.(safetensors|bin)$"),
-}
 
 app = typer.Typer(
     help="A chat service that learns from its users' votes.",
@@ -42,15 +34,15 @@ app = typer.Typer(
 
 
 def main() -> NoReturn:
-    """Run the command line; the only way out is an exit code."""
+    """Run the command line; it always ends with an exit code."""
     for chatty in ("bitsandbytes", "huggingface_hub", "transformers"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)  # their warnings are not for operators
+        logging.getLogger(chatty).setLevel(logging.ERROR)  # operators do not need their warnings
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except TyperException as exc:
         _fail(f"{exc.format_message().rstrip('.')}; see `feedback-chat --help`", exc.exit_code)
     except typer.Abort:
-        _fail("nothing was done; answer y, or give --yes where nobody can answer", 1)
+        _fail("nothing was done; answer y, or give --yes if there is no one to answer", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except Exception as exc:
@@ -91,13 +83,15 @@ def demo(
     quantization: Quantized = None,
     config: Config = None,
 ) -> None:
-    """Run the service on the embedded model and say what to try."""
+    """Run the service with the embedded model and print what to try."""
     options = {"host": host, "port": port, "model": model, "quantization": quantization}
     settings = load_settings(config, data=data, **options)
-    typer.echo(f"Starting feedback-chat; everything is kept in {settings.data.resolve()}.")
-    hint = "\nTry: chat and vote; or let 40 simulated visitors do it, in a second terminal:\n"
-    hint += f"    {_own_name()} simulate --url {{url}}\n"
-    hint += "then run a cycle on the operator page and watch the next replies."
+    typer.echo(f"Starting feedback-chat; all data is in {settings.data.resolve()}.")
+    # The command as it was called, so that the hint can be pasted.
+    name = sys.argv[0] if sys.argv[0].endswith("feedback-chat") else "feedback-chat"
+    hint = "\nTry: chat and vote, or let 40 simulated visitors do it in a second terminal:\n"
+    hint += f"    {name} simulate --url {{url}}\n"
+    hint += "Then run a cycle on the operator page and watch the next replies."
     _serve(settings, "feedback-chat is ready.", hint)
 
 
@@ -111,12 +105,19 @@ def cycle(
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
     settings = load_settings(config, data=data, model=model, quantization=quantization)
-    if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several
-        _help_cycle(settings)
+    if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several processes
+        from rlhf_core.cycle import help_cycle  # only the main process uses the store and prints
+
+        help_cycle(
+            settings.data,
+            settings.cycle,
+            model=settings.model,
+            quantization=settings.quantization,
+        )
         return
     _require_votes(settings)
-    _require_model(settings.model)
-    _stop_on(signal.SIGTERM)  # so that a stopped cycle says so in its row
+    require_model(settings.model)
+    _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
 
     with starter.stage_bar(hidden=as_json) as bar:
@@ -137,30 +138,18 @@ def cycle(
         raise RefusedError(f"cycle {done.id} was {done.state}: {why}")
 
 
-def _help_cycle(settings: Settings) -> None:
-    """Train with the process that runs the cycle: it alone knows the store and says things."""
-    from rlhf_core.cycle import help_cycle
-
-    help_cycle(
-        settings.data,
-        settings.cycle,
-        model=settings.model,
-        quantization=settings.quantization,
-    )
-
-
 @app.command()
 def simulate(
     url: str = typer.Option("http://127.0.0.1:7860", help="The running service."),
     visitors: int = typer.Option(40, min=1, help="Simulated visitors."),
     events: int = typer.Option(800, min=1, help="Feedback events to store."),
-    seed: int = typer.Option(0, help="Decides who the visitors are and what they do."),
-    kinds: str = typer.Option("choices,thumbs,demonstrations", help="Kinds of events to make."),
+    seed: int = typer.Option(0, help="Seed of the visitors and their actions."),
+    kinds: str = typer.Option("choices,thumbs,demonstrations", help="Kinds of events."),
     at_once: int = typer.Option(24, min=1, max=256, help="Visitors busy at the same time."),
     remote: bool = typer.Option(False, "--remote", help="Allow a service on another machine."),
     as_json: Json = False,
 ) -> None:
-    """Let simulated visitors use a running service as people would."""
+    """Let simulated visitors use a running service like people."""
     from chat_app.simulate import Plan, run_simulation
 
     plan = Plan(url, visitors, events, seed, tuple(kinds.split(",")), at_once, remote)
@@ -175,7 +164,7 @@ def simulate(
 
 @app.command()
 def status(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show what is served, what is stored, and how the last cycle went."""
+    """Show the served adapter, the counts of the store, and the last cycle."""
     settings = load_settings(config, data=data)
     with adapters.open_store(settings) as store:
         facts = status_of(store)
@@ -197,7 +186,7 @@ def doctor(data: Data = None, config: Config = None, as_json: Json = False) -> N
 
     findings = examine(load_settings(config, data=data))
     if as_json:
-        typer.echo(json.dumps([finding.facts() for finding in findings]))
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
         for finding in findings:
             typer.echo(f"{'ok  ' if finding.good else 'FAIL'}  {finding.name}: {finding.text}")
@@ -216,16 +205,13 @@ privacy.register(app)
 app.command()(starter.evaluate)
 
 
-def _own_name() -> str:
-    """How this command was called, so that a hint can be pasted."""
-    called = sys.argv[0]
-    return called if called.endswith("feedback-chat") else "feedback-chat"
-
-
 def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
-    _log_to_stderr()
-    _require_model(settings.model)
-    _stop_on(signal.SIGTERM)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("chat_app").setLevel(logging.INFO)
+    require_model(settings.model)
+    _stop_on_sigterm()
     from chat_app.server import serve
 
     def announce(url: str, operator_url: str) -> None:
@@ -236,23 +222,8 @@ def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
         serve(settings, announce=announce)
     except KeyboardInterrupt:
         running = _running_cycle(settings)
-        left = f" Cycle process {running} goes on in the background." if running else ""
+        left = f" Cycle process {running} still runs in the background." if running else ""
         typer.echo(f"Stopped.{left}", err=True)
-
-
-def _require_model(model: str) -> None:
-    """Refuse early what cannot be loaded: an unknown name, a directory that holds no model."""
-    require_model(model)
-    folder = Path(model)
-    if model == "starter" or not folder.is_dir():
-        return
-    there = [file.name for file in folder.iterdir()]
-    lacking = [what for what, names in _PARTS.items() if not any(map(names.search, there))]
-    if lacking:
-        raise StartError(
-            f"the directory {model!r} is no model, it lacks {', '.join(lacking)}; give one that "
-            "`save_pretrained` of model and tokenizer wrote, `starter`, or a model's id"
-        )
 
 
 def _running_cycle(settings: Settings) -> int | None:
@@ -263,7 +234,7 @@ def _running_cycle(settings: Settings) -> int | None:
 
 
 def _require_votes(settings: Settings) -> None:
-    """Refuse early, before anything heavy is loaded."""
+    """Refuse a cycle without votes, or beside another one, before anything heavy is loaded."""
     nothing = f"no votes yet in {settings.data}; chat and vote, or run `feedback-chat simulate`"
     if not settings.database.exists():
         raise RefusedError(nothing)
@@ -291,18 +262,11 @@ def _show_cycle(cycle: Cycle) -> None:
         typer.echo(f"  - {reason}")
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("chat_app").setLevel(logging.INFO)
-
-
-def _stop_on(number: signal.Signals) -> None:
+def _stop_on_sigterm() -> None:
     def stop(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt("it was told to stop")
 
-    signal.signal(number, stop)
+    signal.signal(signal.SIGTERM, stop)
 
 
 def error_text(exc: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Options that several commands share; None means not given, so that the settings decide."""
+"""Options that several commands share; None means not given, then the settings decide."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")]
 Port = Annotated[
-    int | None, typer.Option(min=0, max=65535, help="Port (default: 7860; 0: any free one).")
+    int | None, typer.Option(min=0, max=65535, help="Port (default: 7860; 0: any free port).")
 ]
 Model = Annotated[
     str | None, typer.Option(help="`starter`, or a Hugging Face model directory or id.")

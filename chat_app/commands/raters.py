@@ -1,4 +1,4 @@
-"""Commands about raters: how much each counts, assess them, quarantine, release."""
+"""Commands about raters: list, assess, quarantine, release. The rules are in the store."""
 
 import json
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from feedback_store.raters.reliability import RaterReport
 from feedback_store.raters.standing import RaterStanding
 
 raters = typer.Typer(
-    help="List raters and what they count, assess, quarantine and release them.",
+    help="List, assess, quarantine and release raters.",
     no_args_is_help=True,
 )
 
@@ -22,7 +22,7 @@ RaterId = Annotated[str, typer.Argument(help="As `raters list` shows it.")]
 
 @raters.command("list")
 def list_raters(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """List all raters with what they said and how much of it counts."""
+    """List all raters: the sum of their comparisons, their weight, and any quarantine."""
     with open_store(load_settings(config, data=data)) as store:
         found = store.raters()
     if as_json:
@@ -36,7 +36,7 @@ def list_raters(data: Data = None, config: Config = None, as_json: Json = False)
 
 @raters.command()
 def assess(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Measure every rater by gold questions, others, sides and times; quarantine by the rules."""
+    """Measure every rater by gold questions, agreement, sides and times; quarantine by rule."""
     with open_store(load_settings(config, data=data)) as store:
         reports = store.assess_raters(by="operator")
         agreement = store.agreement()
@@ -62,12 +62,12 @@ def assess(data: Data = None, config: Config = None, as_json: Json = False) -> N
 @raters.command()
 def quarantine(
     rater: RaterId,
-    reason: Annotated[str, typer.Option(help="Why; it is kept with the decision.")],
+    reason: Annotated[str, typer.Option(help="The reason, stored with the decision.")],
     data: Data = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Learn from nothing that a rater says, until they are released."""
+    """Do not learn from a rater until the rater is released."""
     with open_store(load_settings(config, data=data)) as store:
         store.quarantine(rater, by="operator", reason=reason)
         _show(next(one for one in store.raters() if one.id == rater), as_json)
@@ -77,14 +77,14 @@ def quarantine(
 def release(
     rater: RaterId, data: Data = None, config: Config = None, as_json: Json = False
 ) -> None:
-    """End a quarantine; what the rater did so far will not count against them again."""
+    """End a quarantine; what the rater did before does not count against them again."""
     with open_store(load_settings(config, data=data)) as store:
         store.release(rater, by="operator")
         _show(next(one for one in store.raters() if one.id == rater), as_json)
 
 
 def _tests(rater: RaterStanding | RaterReport) -> str:
-    """Gold questions passed of those taken, if any were."""
+    """Gold questions passed and taken, if any."""
     return f"  tests {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
 
 

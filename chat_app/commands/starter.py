@@ -1,4 +1,4 @@
-"""Commands about models: build and check the embedded one, compare adapters by its exact judge."""
+"""Commands about the starter: build it, check it, compare its adapters by the gold judge."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ starter = typer.Typer(help="The embedded starter model.", no_args_is_help=True)
 
 @starter.command()
 def build(
-    folder: Annotated[Path, typer.Argument(help="Where the model goes.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the model.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the corpus and the weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the corpus and the weights.")] = 0,
 ) -> None:
-    """Build the starter model from its corpus, as the shipped one was built."""
+    """Build the starter model from its corpus, in the same way as the shipped one."""
     from rlhf_core.starter import build as building
 
     with stage_bar() as bar:
@@ -43,7 +43,7 @@ def check(
     folder: Annotated[Path | None, typer.Argument(help="Default: the shipped model.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check that a starter model is the shipped one and as skilled as it should be."""
+    """Check that a starter model equals the shipped one and has its skills."""
     from rlhf_core.model.base_model import STARTER_MODEL
     from rlhf_core.starter import check as checking
 
@@ -60,20 +60,20 @@ def check(
 
 
 def evaluate(
-    adapter: Annotated[str | None, typer.Option(help="Default: the served one.")] = None,
-    against: Annotated[str, typer.Option(help="What it is compared with.")] = BASE_ADAPTER,
+    adapter: Annotated[str | None, typer.Option(help="Default: the served adapter.")] = None,
+    against: Annotated[str, typer.Option(help="The adapter to compare with.")] = BASE_ADAPTER,
     requests: Annotated[int, typer.Option(min=20, help="Held-out requests.")] = 600,
-    seed: Annotated[int, typer.Option(help="Of the requests and the replies.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the requests and the replies.")] = 0,
     data: Data = None,
     quantization: Quantized = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two adapters of the starter on unseen requests by its exact judge."""
+    """Compare two adapters of the starter on unseen requests by the gold judge."""
     settings = load_settings(config, data=data, quantization=quantization)
     if settings.model != "starter":
         raise InvalidRequestError(
-            f"model {settings.model!r} has no exact judge; only the starter's world has one"
+            f"model {settings.model!r} has no gold judge; only the starter has one"
         )
     with open_store(settings) as store:
         candidate = adapter or store.serving().adapter
@@ -101,7 +101,7 @@ StageBar = Callable[[str, float, dict[str, float]], None]
 
 @contextmanager
 def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
-    """A progress bar that takes (stage, share of it done, metrics)."""
+    """A progress bar; call it with (stage, share of the stage that is done, metrics)."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 

@@ -1,1 +1,1 @@
-"""Cycles as the server sees them: when to start one, and how the last one went."""
+"""When the server starts a cycle, and the state of the last one. Training is in `rlhf_core`."""

@@ -1,7 +1,7 @@
-"""When to start a training cycle, and starting it: a process of its own, niced, one at a time.
+"""Start training cycles: when one is due, and in a separate process with a lower priority.
 
-The cycle's crash or kill never touches a chat, and stopping the server does not stop a cycle. What
-the cycle does, and that no two run at once whoever started them, is its own and the store's affair.
+A crash of the cycle does not affect chats, and a stop of the server does not stop the cycle. This
+module does not train, and the store, not this module, ensures that only one cycle runs.
 """
 
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class CycleProcess:
-    """The training process that this server started last."""
+    """Starts the training process, and knows the last one that it started."""
 
     def __init__(self, store: FeedbackStore, settings: Settings) -> None:
         self._store = store
@@ -32,7 +32,7 @@ class CycleProcess:
         self._lock = threading.Lock()
 
     def running(self) -> int | None:
-        """Process id of a running cycle, whoever started it."""
+        """Process id of the running cycle, also of one that another process started."""
         if self._process is not None and self._process.poll() is None:
             return self._process.pid
         running = self._store.running_cycle()
@@ -58,14 +58,14 @@ class CycleProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C on the server is not meant for the cycle
+                    start_new_session=True,  # so that Ctrl-C on the server does not reach the cycle
                 )
             os.setpriority(os.PRIO_PROCESS, self._process.pid, self._settings.schedule.niceness)
             log.info("cycle started as process %d", self._process.pid)
             return self._process.pid
 
     def _environment(self) -> dict[str, str]:
-        """The server's environment, and what its flags said about the model."""
+        """The server's environment, with the model and the file that its flags named."""
         env = dict(os.environ)
         env["FEEDBACK_CHAT_MODEL"] = self._settings.model
         env["FEEDBACK_CHAT_QUANTIZATION"] = self._settings.quantization
@@ -76,7 +76,7 @@ class CycleProcess:
 
 
 class Scheduler:
-    """Checks every few seconds whether a cycle is due."""
+    """Checks every few seconds whether a cycle is due, and starts it."""
 
     def __init__(
         self, store: FeedbackStore, settings: ScheduleSettings, start: Callable[[], int]
@@ -105,7 +105,7 @@ class Scheduler:
         self._store.refresh_comparisons()
         running = self._store.running_cycle()
         unused = self._store.counts()["unused_comparisons"]
-        if running is None:  # one that runs may yet be refused, and give its comparisons back
+        if running is None:  # a running one may still be refused, and release its comparisons
             self._left_unused = min(self._left_unused, unused)
         reason = due(
             self._settings,
@@ -124,18 +124,18 @@ class Scheduler:
         return True
 
     def _hours_since(self, cycle: Cycle | None) -> float:
-        """Hours since a cycle began, or since this scheduler did where there was none."""
+        """Hours since a cycle began; without one, since this scheduler began."""
         began = self._since if cycle is None else datetime.fromisoformat(cycle.started_at)
         return (datetime.now(UTC) - began).total_seconds() / 3600
 
 
 def due(settings: ScheduleSettings, *, new: int, hours: float) -> str | None:
-    """Why a cycle should start now, or None.
+    """The reason to start a cycle now, or None.
 
     Args:
         settings: The two conditions.
-        new: Comparisons that no cycle used and no refused attempt has seen.
-        hours: Since the last cycle began, or since the server did.
+        new: Comparisons that no cycle used and no refused cycle had.
+        hours: Since the last cycle began; without one, since the server began.
     """
     if new >= settings.new_comparisons:
         return f"{new} new comparisons"

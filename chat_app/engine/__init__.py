@@ -1,6 +1,7 @@
-"""The engine: what turns a prompt into a reply, piece by piece.
+"""The engine turns a prompt into a reply, piece by piece.
 
-`Engine` is all that the service knows of it; `local.py` is the one that runs in this process.
+`Engine` is the interface that the service uses; `local.py` implements it in this process. An engine
+stores nothing.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -17,7 +18,7 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one reply is drawn."""
+    """How one reply is sampled."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -26,7 +27,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One reply to make: the same request always makes the same reply."""
+    """One reply to generate; the same request always gives the same reply."""
 
     prompt: Sequence[PromptMessage]
     adapter: str
@@ -36,7 +37,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """New text of a reply; the last piece says why it ended and what it cost."""
+    """New text of a reply; the last piece has the finish reason and the token counts."""
 
     text: str
     finish_reason: FinishReason | None = None
@@ -57,11 +58,11 @@ class Engine(Protocol):
         ...
 
     async def check(self, request: GenerationRequest) -> None:
-        """Raise the `InvalidRequestError` of `stream`, if there would be one; makes nothing."""
+        """Raise the `InvalidRequestError` that `stream` would raise; generates nothing."""
         ...
 
     async def load(self, adapter: str, path: Path) -> None:
-        """Verify and load an adapter beside the others, without disturbing replies in flight."""
+        """Verify and load one more adapter; replies in flight do not change."""
         ...
 
     async def unload(self, adapter: str) -> None:

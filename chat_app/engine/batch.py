@@ -1,9 +1,10 @@
-"""Replies decoded together, one token each a step, over one key-value cache.
+"""Decode replies together, one token per row and step, with one key-value cache.
 
 Rows join and leave between steps. The cache is left-padded: a row's real entries end at the right
-edge, the attention mask hides the rest, and every row has its own position ids, so neither padding
-nor neighbours change what a row computes. Each row names its adapter and brings its own random
-numbers, drawn from its seed alone. One thread uses a batch; it knows nothing of queues or text.
+edge, the attention mask hides the rest, and every row has its own position ids. Each row names its
+adapter and has its own random numbers, drawn from its seed alone. Invariant: neither padding nor
+the other rows change the reply of a row. Only one thread may use a batch. It does not know queues
+or text.
 
 Letters: B rows, L cached tokens, V vocabulary.
 """
@@ -37,7 +38,7 @@ class Row:
     finish_reason: FinishReason | None = None
 
     def uniforms(self) -> Tensor:
-        """The row's random numbers, one a token; the seed decides them, never the batch."""
+        """The row's random numbers, one per token; they depend on the seed, not on the batch."""
         generator = torch.Generator().manual_seed(self.seed)
         count = self.sampling.max_new_tokens
         return torch.rand(count, generator=generator, dtype=torch.float64)
@@ -50,15 +51,15 @@ class DecodingBatch:
         self.rows: list[Row] = []
         self._base = base
         self._ends = _end_tokens(base)
-        self._cache: Any = DynamicCache()  # typed as any of many kinds of layers
+        self._cache: Any = DynamicCache()  # `Any`: its layers have many types
         self._mask = torch.zeros((0, 0), dtype=torch.long)  # (B, L)
-        self._logits = torch.zeros((0, 0))  # (B, V), of each row's next token
+        self._logits = torch.zeros((0, 0))  # (B, V), for each row's next token
         self._uniforms: list[Tensor] = []
-        self._switch = ExitStack()  # holds the adapter that all rows share
+        self._switch = ExitStack()  # keeps the adapter active that all rows share
 
     @torch.inference_mode()
     def admit(self, rows: Sequence[Row]) -> None:
-        """Read the prompts of new rows, all at once, and join them to the batch."""
+        """Run the prompts of new rows through the model together and add the rows to the batch."""
         ids, mask = self._base.pad([row.prompt_ids for row in rows], side="left")
         cache: Any = DynamicCache()
         positions = (mask.cumsum(-1) - 1).clamp_min(0)
@@ -78,7 +79,7 @@ class DecodingBatch:
 
     @torch.inference_mode()
     def sample(self) -> None:
-        """Draw the next token of every row and mark the rows that end with it."""
+        """Sample the next token of every row and mark the rows that end."""
         draws = [u[len(row.ids)] for row, u in zip(self.rows, self._uniforms, strict=True)]
         settings = [(row.sampling.temperature, row.sampling.top_p) for row in self.rows]
         temperature, top_p = torch.tensor(settings, device=self._logits.device).unbind(-1)
@@ -94,7 +95,7 @@ class DecodingBatch:
 
     @torch.inference_mode()
     def advance(self) -> None:
-        """Let finished rows go and run the others' last tokens through the model."""
+        """Remove finished rows and run the last token of the others through the model."""
         self._drop_finished()
         if not self.rows:
             return
@@ -106,7 +107,7 @@ class DecodingBatch:
         )
 
     def _drop_finished(self) -> None:
-        """Rows with a finish reason leave, and columns that only they needed with them."""
+        """Remove rows with a finish reason, and the cache columns that only they used."""
         staying = [i for i, row in enumerate(self.rows) if row.finish_reason is None]
         if len(staying) == len(self.rows):
             return
@@ -126,7 +127,7 @@ class DecodingBatch:
     def _forward(
         self, rows: Sequence[Row], *, cache: Any, ids: Tensor, mask: Tensor, positions: Any
     ) -> Tensor:
-        """Logits of the token after the last column, (B, V)."""
+        """Logits for the token after the last column, (B, V)."""
         out = self._base.model(
             input_ids=ids,
             attention_mask=mask,
@@ -140,7 +141,7 @@ class DecodingBatch:
         return logits
 
     def _adapter_names(self, rows: Sequence[Row]) -> dict[str, list[str]]:
-        """Choose each row's adapter: by one switch where all agree, which is twice as fast."""
+        """Select each row's adapter. If all rows share one, switch to it: twice as fast."""
         wanted = [None if row.adapter == BASE_ADAPTER else row.adapter for row in rows]
         if len(set(wanted)) > 1:
             return {"adapter_names": [name or NO_ADAPTER for name in wanted]}
@@ -152,12 +153,12 @@ class DecodingBatch:
 
 
 def draw(logits: Tensor, *, temperature: Tensor, top_p: Tensor, uniforms: Tensor) -> Tensor:
-    """One token a row by inverting its cumulative distribution at a uniform number, (B,).
+    """Sample one token per row: invert its cumulative distribution at a uniform number, (B,).
 
     Args:
         logits: (B, V)
-        temperature: 0 takes the likeliest token. (B,)
-        top_p: Only the likeliest tokens that together reach this probability. (B,)
+        temperature: 0 takes the most likely token. (B,)
+        top_p: Keep only the most likely tokens that together reach this probability. (B,)
         uniforms: In [0, 1), float64. (B,)
     """
     probs = (logits / temperature.clamp_min(1e-6)[:, None]).softmax(-1)  # (B, V)
@@ -167,14 +168,14 @@ def draw(logits: Tensor, *, temperature: Tensor, top_p: Tensor, uniforms: Tensor
         kept = ordered.where(before < top_p[:, None], 0.0)
         probs = torch.zeros_like(probs).scatter(-1, order, kept)
     cumulative = probs.double().cumsum(-1)
-    targets = uniforms[:, None] * cumulative[:, -1:]  # tokens of probability 0 are never hit
+    targets = uniforms[:, None] * cumulative[:, -1:]  # never hits a token of probability 0
     tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
     tokens = tokens.clamp_max(logits.shape[-1] - 1)
     return torch.where(temperature > 0, tokens, logits.argmax(-1))
 
 
 def _end_tokens(base: Base) -> set[int]:
-    """Tokens that end a reply: the tokenizer's, and those that a chat model declares."""
+    """Tokens that end a reply: those of the tokenizer and of the model's generation config."""
     declared = base.model.generation_config.eos_token_id
     listed = declared if isinstance(declared, list) else [declared]
     return {token for token in [*listed, base.tokenizer.eos_token_id] if token is not None}
@@ -185,6 +186,6 @@ def _widen(mask: Tensor, width: int) -> Tensor:
 
 
 def _stack(old: Tensor, new: Tensor, width: int) -> Tensor:
-    """Keys or values of two caches as one, padded on the left to ``width`` tokens."""
+    """Join the keys or values of two caches, padded on the left to ``width`` tokens."""
     parts = [F.pad(part, (0, 0, width - part.shape[2], 0)) for part in (old, new)]
     return torch.cat(parts)

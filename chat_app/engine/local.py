@@ -1,8 +1,11 @@
-"""The engine in this process: one worker thread that owns the model and decodes in steps.
+"""The engine in this process: one worker thread owns the model and decodes in steps.
 
-Between two steps, and only there, requests join and leave the batch and adapters are loaded and
-dropped, so nothing ever changes under a forward pass and no reply changes its adapter. The event
-loop hands tickets in and gets pieces back; it never touches a tensor. Does not know the store.
+The way of a token: `DecodingBatch.sample` appends it to its `Row`; `_Reply.deliver` decodes the
+row and sends the new text; `LocalEngine.stream` yields that text to the event loop.
+
+Invariant: requests join or leave the batch, and adapters are attached or dropped, only between two
+steps. So nothing changes during a forward pass, and a reply keeps its adapter. The event loop never
+touches a tensor. The engine does not know the store.
 """
 
 import asyncio
@@ -17,7 +20,7 @@ from typing import Any
 
 import torch
 
-from chat_app.engine import FinishReason, GenerationRequest, Piece
+from chat_app.engine import GenerationRequest, Piece
 from chat_app.engine.batch import DecodingBatch, Row
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
@@ -28,12 +31,14 @@ from rlhf_core.model.chat_format import decode_reply, encode_prompt, fit_prompt
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CONTEXT = 2048  # tokens, for a model whose configuration does not say
-UNFINISHED = "\ufffd"  # what decoders show for bytes that are no character yet
+DEFAULT_CONTEXT = 2048  # tokens, if the model's configuration does not say
+UNFINISHED = "\ufffd"  # decoders show it for the bytes of an incomplete character
+
+_Command = tuple[Callable[[], object], Future[None]]  # what to run between two steps, and its end
 
 
-class Ticket:
-    """One request on its way through the engine, and the way back to its event loop."""
+class _Ticket:
+    """One request in the engine, and the queue that carries its pieces to its event loop."""
 
     def __init__(self, request: GenerationRequest, *, deadline: float) -> None:
         self.request = request
@@ -43,18 +48,19 @@ class Ticket:
         self._loop = asyncio.get_running_loop()
 
     def send(self, piece: Piece | Exception) -> None:
-        """Deliver from the worker thread; a loop that is gone needs nothing any more."""
+        """Pass a piece from the worker thread to the event loop."""
         try:
             self._loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
-        except RuntimeError:
+        except RuntimeError:  # the loop is closed, so no one reads any more
             self.cancelled = True
 
 
 class ReplyText:
-    """The text of one reply as its tokens arrive.
+    """The text of one reply while its tokens arrive.
 
-    What was given out is never taken back and never ends in half a character: bytes of an
-    unfinished character, and spaces that a tokenizer may still swallow, wait for what follows.
+    Text that was given out never changes later, and never ends in half a character. So the bytes
+    of an unfinished character wait for the next token. Spaces at the end wait too, because the
+    tokenizer may still remove them.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
@@ -62,49 +68,54 @@ class ReplyText:
         self._shown = ""
 
     def take(self, ids: Sequence[int], *, final: bool = False) -> str:
-        """Text not given out yet; ``final`` gives everything that there will be."""
+        """The text that was not given out yet; ``final`` gives all the rest."""
         text = self._decode(ids).rstrip(UNFINISHED)
         if not final:
             text = text.rstrip()
             if not text.startswith(self._shown):
-                return ""  # the decoder still changes its mind about the end
+                return ""  # the decoder may still change the end of the text
         new = text[len(self._shown) :]
         self._shown += new
         return new
 
 
 class _Reply:
-    """A ticket whose row is being decoded."""
+    """A ticket whose row is in the batch."""
 
-    def __init__(self, ticket: Ticket, row: Row, base: Base) -> None:
+    def __init__(self, ticket: _Ticket, base: Base) -> None:
+        self.row = _row(base, ticket.request)
         self.ticket = ticket
-        self.row = row
         self._text = ReplyText(lambda ids: decode_reply(base.tokenizer, ids))
         self._next_update = 0.0
 
-    def update(self, interval: float) -> None:
-        """Send new text, the first at once and later ones at most every ``interval`` seconds."""
-        now = time.monotonic()
-        if now < self._next_update:
-            return
-        text = self._text.take(self.row.ids)
-        if text:
-            self._next_update = now + interval
-            self.ticket.send(Piece(text))
+    def deliver(self, now: float, *, interval: float) -> bool:
+        """Send the new text after a step; returns whether the reply goes on.
 
-    def finish(self, reason: FinishReason) -> None:
-        """Send the rest of the text and why it ended."""
-        text = self._text.take(self.row.ids, final=True)
-        self.ticket.send(Piece(text, reason, len(self.row.prompt_ids), len(self.row.ids)))
+        The first text goes out at once, later text at most every ``interval`` seconds. The last
+        piece has all the rest. A reply also ends when its reader left or its time is over.
+        """
+        row, ticket = self.row, self.ticket
+        if row.finish_reason is None and ticket.cancelled:
+            row.finish_reason = "cancelled"
+        if row.finish_reason is None and now > ticket.deadline:
+            row.finish_reason = "length"
+        if row.finish_reason is not None:
+            text = self._text.take(row.ids, final=True)
+            ticket.send(Piece(text, row.finish_reason, len(row.prompt_ids), len(row.ids)))
+            return False
+        if now >= self._next_update and (text := self._text.take(row.ids)):
+            self._next_update = now + interval
+            ticket.send(Piece(text))
+        return True
 
 
 class LocalEngine:
     """Decodes replies on a model that it loads itself, in its own thread.
 
     Args:
-        load: Makes the base; runs in the worker thread, so the constructor returns at once.
+        load: Returns the base. It runs in the worker thread, so the constructor returns at once.
         settings: Size of the batch and of the queue.
-        reply_seconds: A reply is cut off after this long, the wait for a row included.
+        reply_seconds: A reply is cut off after this time; the wait for a row counts.
     """
 
     def __init__(
@@ -113,9 +124,9 @@ class LocalEngine:
         self._load_base = load
         self._settings = settings
         self._reply_seconds = reply_seconds
-        self._wake = threading.Condition()  # guards the four below
-        self._waiting: deque[Ticket] = deque()
-        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = threading.Condition()  # guards the next four
+        self._waiting: deque[_Ticket] = deque()
+        self._commands: deque[_Command] = deque()
         self._retired: set[str] = set()
         self._closing = False
         self._base: Base | None = None
@@ -129,8 +140,14 @@ class LocalEngine:
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply piece by piece; see `Engine.stream`."""
-        ticket = Ticket(request, deadline=time.monotonic() + self._reply_seconds)
-        self._enqueue(ticket)
+        ticket = _Ticket(request, deadline=time.monotonic() + self._reply_seconds)
+        with self._wake:
+            self._require_running()
+            waiting = sum(not other.cancelled for other in self._waiting)
+            if waiting + len(self._replies) >= self._settings.rows + self._settings.waiting:
+                raise BusyError(f"{waiting} requests are waiting already; try again in a moment")
+            self._waiting.append(ticket)
+            self._wake.notify()
         try:
             while True:
                 piece = await ticket.pieces.get()
@@ -143,18 +160,13 @@ class LocalEngine:
             ticket.cancelled = True
 
     async def check(self, request: GenerationRequest) -> None:
-        """Try a request's prompt between two steps; nothing is known while the model is loaded."""
+        """Encode a request's prompt between two steps; passes while the model is still loading."""
         base = self._base
-
-        def prompt() -> None:
-            assert base is not None
-            _row(base, request)
-
         if base is not None and self._thread.is_alive():
-            await self._between_steps(prompt)
+            await self._between_steps(lambda: _row(base, request))
 
     async def load(self, adapter: str, path: Path) -> None:
-        """Verify an adapter beside the decoding and attach it between two steps."""
+        """Verify an adapter while decoding goes on, then attach it between two steps."""
         base = self._base
         if base is None:
             raise StartError("the model is not loaded yet; load adapters once it is ready")
@@ -175,18 +187,16 @@ class LocalEngine:
 
     def health(self) -> dict[str, Any]:
         """Facts for the health routes and the metrics."""
-        base = self._base
+        base, rows, waiting = self._base, len(self._replies), len(self._waiting)
+        alive = self._thread.is_alive()
         return {
-            "alive": self._thread.is_alive(),
-            "ready": base is not None and self._thread.is_alive(),
+            "alive": alive,
+            "ready": base is not None and alive,
             "failure": self._failure,
             "adapters": sorted(base.adapters) if base is not None else [],
-            "rows": len(self._replies),
-            "waiting": len(self._waiting),
-            "room": self._settings.rows
-            + self._settings.waiting
-            - len(self._replies)
-            - len(self._waiting),
+            "rows": rows,
+            "waiting": waiting,
+            "room": self._settings.rows + self._settings.waiting - rows - waiting,
             "replies": self._made["replies"],
             "new_tokens": self._made["tokens"],
         }
@@ -198,96 +208,94 @@ class LocalEngine:
             self._wake.notify()
         self._thread.join(timeout=10)
 
-    def _enqueue(self, ticket: Ticket) -> None:
-        with self._wake:
-            if self._failure is not None or self._closing or not self._thread.is_alive():
-                raise BusyError("the engine has stopped; see the server's log and start it again")
-            waiting = sum(not other.cancelled for other in self._waiting)
-            if waiting + len(self._replies) >= self._settings.rows + self._settings.waiting:
-                raise BusyError(f"{waiting} requests are waiting already; try again in a moment")
-            self._waiting.append(ticket)
-            self._wake.notify()
-
-    async def _between_steps(self, command: Callable[[], None]) -> None:
+    async def _between_steps(self, command: Callable[[], object]) -> None:
+        """Run a command in the worker thread, where no forward pass is under way."""
         done: Future[None] = Future()
-
-        def run() -> None:
-            try:
-                command()
-            except Exception as exc:
-                done.set_exception(exc)
-            else:
-                done.set_result(None)
-
         with self._wake:
-            self._commands.append(run)
+            self._require_running()
+            self._commands.append((command, done))
             self._wake.notify()
         await asyncio.wrap_future(done)
+
+    def _require_running(self) -> None:
+        if self._failure is not None or self._closing or not self._thread.is_alive():
+            raise BusyError("the engine has stopped; see the server's log and start it again")
 
     # The worker thread
 
     def _run(self) -> None:
         torch.set_num_threads(self._settings.threads)
+        end: Exception = BusyError("the engine has stopped; try again when it is back")
         try:
-            base = self._load_base()
-            self._base = base
-        except Exception as exc:
-            self._failure = exc
-            self._end_all(exc)
-            return
-        try:
+            try:
+                base = self._base = self._load_base()
+            except Exception as exc:
+                self._failure = end = exc
+                return
             self._decode(base)
-        finally:  # even if the thread dies: nobody waits for ever, and nobody comes after
+        finally:  # however the thread ends: no request waits for ever, and no new one comes in
             with self._wake:
                 self._closing = True
-            self._end_all(BusyError("the engine has stopped; try again when it is back"))
+            self._end_replies(end)
+            for _, done in self._commands:
+                if done.set_running_or_notify_cancel():
+                    done.set_exception(end)
 
     def _decode(self, base: Base) -> None:
-        """Step after step until it is time to stop; one that fails costs its replies only."""
+        """Decode step after step until the engine closes; a failed step loses its replies only."""
         batch = DecodingBatch(base)
-        while self._wait():
-            for command in self._taken_commands():
-                command()
+        while (commands := self._wait()) is not None:
+            for command, done in commands:
+                if not done.set_running_or_notify_cancel():
+                    continue  # the caller was cancelled
+                try:
+                    command()
+                except Exception as exc:
+                    done.set_exception(exc)
+                else:
+                    done.set_result(None)
             try:
                 self._step(base, batch)
                 self._drop_retired(base)
             except Exception as exc:
                 log.exception("decoding failed; the replies in flight are lost")
-                self._end_all(ChatAppError(f"the engine failed on this reply: {exc}; try again"))
+                self._end_replies(
+                    ChatAppError(f"the engine failed on this reply: {exc}; try again")
+                )
                 batch = DecodingBatch(base)
 
-    def _wait(self) -> bool:
-        """Sleep until there is something to do; False when it is time to stop."""
+    def _wait(self) -> list[_Command] | None:
+        """Sleep until there is work. Returns the waiting commands, or None to stop."""
         with self._wake:
             while not (self._closing or self._replies or self._waiting or self._commands):
                 self._wake.wait()
-            return not self._closing
-
-    def _taken_commands(self) -> list[Callable[[], None]]:
-        with self._wake:
+            if self._closing:
+                return None
             commands = list(self._commands)
             self._commands.clear()
-        return commands
+            return commands
 
     def _step(self, base: Base, batch: DecodingBatch) -> None:
-        """One token for every row, after letting new rows in."""
+        """Let new rows in, then decode one token for every row and send the new text."""
         joining = self._joining(base)
         if joining:
             self._replies += joining
             batch.admit([reply.row for reply in joining])
         if not batch.rows:
             return
-        self._expire()
         batch.sample()
         self._made["tokens"] += len(batch.rows)
-        self._deliver()
+        now, interval = time.monotonic(), 1 / self._settings.updates_per_second
+        going = [reply for reply in self._replies if reply.deliver(now, interval=interval)]
+        self._made["replies"] += len(self._replies) - len(going)
+        self._replies = going
         batch.advance()
 
     def _joining(self, base: Base) -> list[_Reply]:
-        """Waiting requests for which there is a row; one that cannot be read is told so."""
+        """Take waiting requests, as many as there are free rows; unreadable ones get the error."""
         with self._wake:
             room = self._settings.rows - len(self._replies)
-            tickets: list[Ticket] = []
+            tickets: list[_Ticket] = []
             while self._waiting and len(tickets) < room:
                 ticket = self._waiting.popleft()
                 if not ticket.cancelled:
@@ -295,34 +303,13 @@ class LocalEngine:
         replies = []
         for ticket in tickets:
             try:
-                replies.append(_Reply(ticket, _row(base, ticket.request), base))
+                replies.append(_Reply(ticket, base))
             except Exception as exc:
                 ticket.send(exc)
         return replies
 
-    def _expire(self) -> None:
-        """Cancelled rows and rows past their time end with this step."""
-        now = time.monotonic()
-        for reply in self._replies:
-            if reply.ticket.cancelled:
-                reply.row.finish_reason = "cancelled"
-            elif now > reply.ticket.deadline:
-                reply.row.finish_reason = "length"
-
-    def _deliver(self) -> None:
-        interval = 1 / self._settings.updates_per_second
-        going = []
-        for reply in self._replies:
-            if reply.row.finish_reason is None:
-                reply.update(interval)
-                going.append(reply)
-            else:
-                reply.finish(reply.row.finish_reason)
-                self._made["replies"] += 1
-        self._replies = going
-
     def _drop_retired(self, base: Base) -> None:
-        """Let go of retired adapters that no row and no waiting request names."""
+        """Drop retired adapters that no row and no waiting request uses."""
         if not self._retired:
             return
         with self._wake:
@@ -335,8 +322,8 @@ class LocalEngine:
             finally:  # what cannot be dropped is not tried for ever
                 self._retired.discard(adapter)
 
-    def _end_all(self, error: Exception) -> None:
-        """Tell everybody who waits that there will be no more."""
+    def _end_replies(self, error: Exception) -> None:
+        """Send an error to every request, decoded or waiting, and forget them all."""
         with self._wake:
             tickets = [reply.ticket for reply in self._replies] + list(self._waiting)
             self._waiting.clear()
@@ -346,7 +333,7 @@ class LocalEngine:
 
 
 def _row(base: Base, request: GenerationRequest) -> Row:
-    """A request as token ids, its oldest turns left out where the model's context is too short."""
+    """A request as token ids, without the oldest turns if they do not fit the model's context."""
     if request.adapter != BASE_ADAPTER and request.adapter not in base.adapters:
         raise InvalidRequestError(f"adapter {request.adapter!r} is not loaded; ask for 'policy'")
     context = getattr(base.model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT

@@ -1,8 +1,8 @@
-"""The operator page's events: look, run a cycle, promote, roll back.
+"""What the operator page's events do: show the state, run a cycle, promote, roll back.
 
-Invariant: every public method asks for the operator's cookie or bearer token first, because hiding
-a button hides nothing: each wired function is an endpoint. The cookie is signed with a key made
-from the operator's token, so a changed token ends all sessions.
+Invariant: every public method first checks that the request is the operator's. A hidden button is
+no protection, because each event function is a public endpoint. The key of the cookie is made from
+the operator's token, so a new token ends all sessions.
 """
 
 from collections.abc import Mapping
@@ -23,15 +23,15 @@ SESSION_S = 12 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The state of the service, as the operator page's first half shows it."""
+    """The state of the service, for the operator page."""
 
     serving: str
     previous: str | None
     counts: Mapping[str, int]
     cycles: tuple[Cycle, ...]
     adapters: tuple[Adapter, ...]
-    needed: int  # comparisons, not ties, without which a cycle refuses to run
-    busy: bool  # whether a cycle's process is alive; a killed one leaves its row "running"
+    needed: int  # comparisons that a cycle needs, ties not counted
+    busy: bool  # whether a cycle's process is alive; a killed one leaves its row at "running"
 
     @property
     def running(self) -> Cycle | None:
@@ -41,7 +41,7 @@ class Overview:
 
     @property
     def before_the_first(self) -> str:
-        """What to say while there is no cycle: what a first one needs."""
+        """The text shown before the first cycle: what it needs."""
         have = self.counts["comparisons"]
         return (
             f"No cycle has run yet. Comparisons so far: {have}; "
@@ -59,7 +59,7 @@ class Overview:
 
 
 class OperatorDoor:
-    """Who may pass: the holder of the operator's token, or of a cookie made for it."""
+    """Lets in whoever has the operator's token, or a cookie made from it."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
@@ -68,7 +68,7 @@ class OperatorDoor:
         """A signed cookie in exchange for the token.
 
         Raises:
-            NotAllowedError: It is not the operator's token.
+            NotAllowedError: The token is not the operator's.
         """
         self._identity.require_operator(token)
         return str(self._signer().dumps("operator"))
@@ -92,13 +92,13 @@ class OperatorDoor:
 
 
 class Operator:
-    """What the operator can see and do; ``allowed`` is what the door said of this request."""
+    """What the operator can see and do; ``allowed`` is the door's answer for this request."""
 
     def __init__(self, service: ChatService) -> None:
         self._service = service
 
     def overview(self, *, allowed: bool) -> Overview:
-        """Counts, what is served, recent cycles, adapters."""
+        """The served adapter, counts, recent cycles, adapters."""
         _require(allowed)
         status: dict[str, Any] = self._service.status()
         return Overview(
@@ -112,14 +112,14 @@ class Operator:
         )
 
     def report(self, cycle_id: int | None, *, allowed: bool) -> Report | None:
-        """What the evaluation of a cycle found; None where it wrote nothing."""
+        """The report of a cycle; None if it wrote none."""
         _require(allowed)
         if cycle_id is None:
             return None
         return read_report(self._service.settings.data, int(cycle_id))
 
     def run_cycle(self, *, allowed: bool) -> str:
-        """Start a cycle; its own process trains, so that no chat waits for it."""
+        """Start a cycle in a separate process, so that no chat waits for it."""
         _require(allowed)
         pid = self._service.start_cycle()
         return f"Cycle started as process {pid}."
@@ -128,15 +128,17 @@ class Operator:
         """Serve another published adapter."""
         _require(allowed)
         serving = self._service.promote(name)
-        return f"{serving.adapter} is served now; {serving.previous} stays at hand."
+        return f"{serving.adapter} is served now. “Roll back” serves {serving.previous} again."
 
     def roll_back(self, *, allowed: bool) -> str:
         """Serve the adapter that was served before."""
         _require(allowed)
         serving = self._service.rollback()
-        return f"Rolled back: {serving.adapter} is served now, {serving.previous} no longer."
+        return f"Rolled back: {serving.adapter} is served now instead of {serving.previous}."
 
 
 def _require(allowed: bool) -> None:
     if not allowed:
-        raise NotAllowedError("operators only: open the page with the token printed at start")
+        raise NotAllowedError(
+            "operators only: open the page with the token that the server printed"
+        )

@@ -1,8 +1,11 @@
-"""Talking: open a conversation, send, stop, retry, edit.
+"""The chat page's events about messages: open a conversation, send, stop, try again, edit.
 
-Invariant: views are rebuilt from the store when a stream ends, however it ends, so that the page
-never shows a reply that is not kept. Nothing is remembered here except which replies are being
-written for which tab, so that the person who started one can stop it.
+The way of a token: `_write` puts a view with the longer text into a queue, `_answer` takes it out,
+and the event's method (`send`, `again`, `edit`) yields it to the page.
+
+Invariant: when a stream ends, for whatever reason, the view is rebuilt from the store, so the page
+never shows a reply that is not stored. `Talk` remembers only which task writes for which tab, so
+that the person can stop it.
 """
 
 import asyncio
@@ -17,23 +20,23 @@ from chat_app.service.chat import ChatService
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import Message
 
-UPDATE_S = 0.1  # least time between two updates of one stream; each costs about 1 ms of CPU
-NO_REPLY = "No reply was kept. Press “Try again”, or send something else."
-STILL_WRITING = "The last reply is still being written: wait for it, or stop it."
-NOTHING_SAID = "There is nothing to answer yet: write something first."
+UPDATE_S = 0.1  # least time between two views of one stream; each costs about 1 ms of CPU
+NO_REPLY = "There is no reply. Press “Try again”, or send another message."
+STILL_WRITING = "The last reply is still being written. Wait for it, or stop it."
+NOTHING_SAID = "There is nothing to answer yet. Write a message first."
 
 Views = AsyncGenerator[ChatView, None]
 
 
 class Talk:
-    """What a person can say and see; every call names the rater of the signed cookie."""
+    """What a person can do with conversations; ``rater_id`` comes from the signed cookie."""
 
     def __init__(self, service: ChatService) -> None:
         self._service = service
         self._writing: dict[tuple[str, str], asyncio.Task[None]] = {}  # by rater and tab
 
     def opened(self, rater_id: str) -> ChatView:
-        """The page as the person left it: the newest conversation and the list of all."""
+        """The page when it is opened: the newest conversation, and the list of all."""
         try:
             self._service.visitor(rater_id)
             conversations = self._service.conversations(rater_id)
@@ -43,9 +46,9 @@ class Talk:
         return replace(view, conversations=tuple(titles(conversations)))
 
     def open(self, rater_id: str, conversation_id: str | None, *, tab: str) -> ChatView:
-        """Another conversation of the person's; None starts a new one.
+        """Show another conversation of the person; None starts a new one.
 
-        A reply that the tab was showing goes on unseen and is found in its conversation later.
+        A reply that is being written in this tab goes on, and its conversation shows it later.
         """
         self._writing.pop((rater_id, tab), None)
         try:
@@ -53,19 +56,15 @@ class Talk:
         except Exception as exc:
             return ChatView(problem=error_text(exc))
 
-    def served(self) -> str:
-        """The adapter that new replies use."""
-        return self._service.adapter
-
     async def send(self, rater_id: str, text: str, *, last_id: str | None, tab: str) -> Views:
-        """Say something after the last message shown, and stream the answer."""
+        """Store a message after the last one shown, and stream the answer."""
         try:
             if (rater_id, tab) in self._writing:
                 raise RefusedError(STILL_WRITING)
             await self._service.check_fits(text)
             path = await asyncio.to_thread(self._ask_after, rater_id, last_id, text)
         except Exception as exc:
-            view = await asyncio.to_thread(view_around, self._service, rater_id, last_id)
+            view = await asyncio.to_thread(self._view_around, rater_id, last_id)
             yield replace(view, problem=error_text(exc), draft=text)
             return
         async with aclosing(self._answer(rater_id, path, tab=tab)) as views:
@@ -73,7 +72,7 @@ class Talk:
                 yield view
 
     async def again(self, rater_id: str, *, last_id: str | None, tab: str) -> Views:
-        """Answer the last question once more; the new reply is a sibling of the old one."""
+        """Answer the last user message again; the new reply is a sibling of the old one."""
         try:
             path = await asyncio.to_thread(self._path, rater_id, last_id)
             old = path[-1].id if path and path[-1].finish_reason in ("stop", "length") else None
@@ -84,17 +83,17 @@ class Talk:
         except Exception as exc:
             yield ChatView(problem=error_text(exc))
             return
-        answers = self._answer(rater_id, path, tab=tab, blind=False, retry_of=old)
+        answers = self._answer(rater_id, path, tab=tab, single=True, retry_of=old)
         async with aclosing(answers) as views:
             async for view in views:
                 yield view
 
     async def edit(self, rater_id: str, message_id: str, text: str, *, tab: str) -> Views:
-        """Reword an own message; the new one is a sibling of the old and answered anew."""
+        """Store a changed message as a sibling of the old one, and stream its answer."""
         try:
             *above, old = await asyncio.to_thread(self._path, rater_id, message_id)
             if old.role == "assistant":
-                raise InvalidRequestError(f"{message_id} is a reply; only questions are reworded")
+                raise InvalidRequestError(f"{message_id} is a reply; edit a message of your own")
             await self._service.check_fits(text)
             said = await asyncio.to_thread(
                 self._service.ask,
@@ -104,7 +103,7 @@ class Talk:
                 parent_id=old.parent_id,
             )
         except Exception as exc:
-            view = await asyncio.to_thread(view_around, self._service, rater_id, message_id)
+            view = await asyncio.to_thread(self._view_around, rater_id, message_id)
             yield replace(view, problem=error_text(exc))
             return
         async with aclosing(self._answer(rater_id, [*above, said], tab=tab)) as views:
@@ -112,7 +111,7 @@ class Talk:
                 yield view
 
     async def stop(self, rater_id: str, *, tab: str) -> None:
-        """End the reply that is being written for this person's tab."""
+        """Stop the reply that is being written in this tab of the person."""
         writing = self._writing.get((rater_id, tab))
         if writing is not None:
             writing.cancel()
@@ -125,24 +124,24 @@ class Talk:
         path: Sequence[Message],
         *,
         tab: str,
-        blind: bool | None = None,
+        single: bool = False,
         retry_of: str | None = None,
     ) -> Views:
-        """Stream one reply, or two when it is their turn; the last view is read from the store.
+        """Stream one reply, or two blind ones where due; the last view is read from the store.
 
-        A task of its own writes, so that it can be stopped while it waits, and so that it goes on
-        when the tab turns to something else.
+        A separate task writes. So it can be stopped while it waits, and it goes on when the tab
+        shows another conversation.
         """
         key = (rater_id, tab)
         views: asyncio.Queue[ChatView | None] = asyncio.Queue()
-        write = self._write(rater_id, path, views.put_nowait, blind=blind, retry_of=retry_of)
+        write = self._write(rater_id, path, views.put_nowait, single=single, retry_of=retry_of)
         writing = self._writing[key] = asyncio.create_task(write)
         writing.add_done_callback(lambda _: views.put_nowait(None))
         try:
             while (view := await views.get()) is not None:
                 if self._writing.get(key) is writing:
                     yield view
-        finally:  # also when the tab is closed
+        finally:  # also if the tab is closed
             watched = self._writing.get(key) is writing
             if watched:
                 del self._writing[key]
@@ -159,13 +158,12 @@ class Talk:
         path: Sequence[Message],
         show: Callable[[ChatView], None],
         *,
-        blind: bool | None,
+        single: bool,
         retry_of: str | None,
     ) -> None:
-        """Show the question alone, then what is written under it."""
+        """Show the user message alone, then the text of one reply or two as it arrives."""
         view = await asyncio.to_thread(self._asked, rater_id, path[-1])
-        if blind is None:
-            blind = await asyncio.to_thread(self._turn_for_two, rater_id, view)
+        blind = not single and await asyncio.to_thread(self._two_are_due, rater_id, view)
         show(replace(view, busy=True, draft=""))
         texts, shown_at = {"a": "", "b": ""}, 0.0
         pieces = (
@@ -175,20 +173,20 @@ class Talk:
         )
         async with aclosing(pieces) as arriving:
             async for piece in arriving:
-                texts[getattr(piece, "label", "a")] += piece.text
+                texts[piece.label] += piece.text
                 if time.monotonic() - shown_at >= UPDATE_S:
                     shown_at = time.monotonic()
                     pair = view.writing_pair(texts["a"], texts["b"])
                     show(pair if blind else view.writing(texts["a"]))
 
     def _asked(self, rater_id: str, said: Message) -> ChatView:
-        """The branch down to a question that has no answer yet."""
+        """The branch down to a user message that has no reply yet."""
         found = self._service.conversation(rater_id, conversation_id=said.conversation_id)
         conversations = tuple(titles(self._service.conversations(rater_id)))
         return replace(branch_of(found, said), conversations=conversations)
 
     def _answered(self, rater_id: str, said: Message, problem: str) -> ChatView:
-        """The conversation after an answer, or after the attempt at one."""
+        """The conversation after a reply, or after a failed attempt at one."""
         try:
             view = self._view(rater_id, said.conversation_id)
         except Exception as exc:
@@ -196,12 +194,12 @@ class Talk:
         unanswered = view.pair is None and view.last_id == said.id
         return replace(view, problem=problem, note=NO_REPLY if unanswered else "")
 
-    def _turn_for_two(self, rater_id: str, view: ChatView) -> bool:
+    def _two_are_due(self, rater_id: str, view: ChatView) -> bool:
         turn = sum(message.role == "user" for message in view.messages)
         return self._service.shows_candidates(turn) and self._service.consented(rater_id)
 
     def _ask_after(self, rater_id: str, last_id: str | None, text: str) -> list[Message]:
-        """Store what the person says; it replaces a question that never got an answer."""
+        """Store a message; it replaces a user message that got no reply."""
         path = self._path(rater_id, last_id)
         conversation_id = path[-1].conversation_id if path else None
         while path and path[-1].role == "user":
@@ -222,10 +220,9 @@ class Talk:
             return ChatView()
         return view_of(self._service.conversation(rater_id, conversation_id=conversation_id))
 
-
-def view_around(service: ChatService, rater_id: str, message_id: str | None) -> ChatView:
-    """The conversation around a message, or an empty view if it is not the person's."""
-    try:
-        return view_of(service.conversation(rater_id, message_id=message_id))
-    except (ChatAppError, FeedbackStoreError):
-        return ChatView()
+    def _view_around(self, rater_id: str, message_id: str | None) -> ChatView:
+        """The conversation that has a message; an empty view if it is not the person's."""
+        try:
+            return view_of(self._service.conversation(rater_id, message_id=message_id))
+        except (ChatAppError, FeedbackStoreError):
+            return ChatView()

@@ -1,9 +1,8 @@
-"""What the chat page shows, as plain values derived from the store.
+"""What the chat page shows, as plain values made from the store's rows.
 
-Invariant: a view is a function of the stored rows alone, so that a reload, a restart or a second
-tab shows the same thing. The page sends back the ids that it was shown and nothing else; whose
-they are is checked on every call.
-A conversation is a tree; the page shows the branch of its newest message.
+Invariant: a view depends on the stored rows alone, so a reload, a restart or a second tab shows the
+same. The page sends back only ids that it was shown, and the service checks on every call whose
+they are. A conversation is a tree; the page shows the branch of its newest message.
 """
 
 import logging
@@ -12,17 +11,17 @@ from dataclasses import dataclass, replace
 
 from chat_app.errors import ChatAppError
 from feedback_store.errors import FeedbackStoreError
-from feedback_store.records import Conversation, ConversationView, Message, Thumb
+from feedback_store.records import Conversation, ConversationView, Message
 
 log = logging.getLogger(__name__)
 
 TITLE_CHARS = 42
-UNEXPECTED = "Something went wrong on the server, and that did not work. Its log has the details."
+UNEXPECTED = "That did not work: an error on the server. Its log has the details."
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One message on the page; ``thumb`` is the viewer's own present vote (0 = none)."""
+    """One message on the page; ``thumb`` is the person's own present thumb (0 = none)."""
 
     id: str
     role: str
@@ -33,7 +32,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class BlindPair:
-    """Two blind replies to the last message; the id is empty while they are being written."""
+    """Two blind replies to the last message; the id is empty until they are stored."""
 
     id: str
     a: str
@@ -42,16 +41,16 @@ class BlindPair:
 
 @dataclass(frozen=True, slots=True)
 class ChatView:
-    """The conversation after an event, and what to tell the person about the event."""
+    """The conversation after an event, and a message to the person about the event."""
 
     messages: tuple[Shown, ...] = ()
     pair: BlindPair | None = None
     conversation_id: str | None = None
     busy: bool = False
     note: str = ""  # a quiet line under the conversation
-    problem: str = ""  # a warning; nothing was saved beyond what it says
-    draft: str | None = None  # what the text box holds now; None leaves it alone
-    conversations: tuple[tuple[str, str], ...] | None = None  # (title, id); None = as before
+    problem: str = ""  # a warning; nothing was saved unless it says so
+    draft: str | None = None  # the new content of the text box; None leaves it as it is
+    conversations: tuple[tuple[str, str], ...] | None = None  # (title, id); None = no change
 
     @property
     def last_id(self) -> str | None:
@@ -59,18 +58,18 @@ class ChatView:
         return self.messages[-1].id if self.messages else None
 
     def writing(self, text: str) -> "ChatView":
-        """The same view with a reply being written under it."""
+        """The same view with the text so far of a reply."""
         reply = Shown("", "assistant", text)
         return replace(self, messages=(*self.messages, reply), busy=True)
 
     def writing_pair(self, a: str, b: str) -> "ChatView":
-        """The same view with two blind replies being written under it."""
+        """The same view with the text so far of two blind replies."""
         return replace(self, pair=BlindPair("", a, b), busy=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The feedback panel of one reply: the person's vote so far, to be explained or improved."""
+    """The feedback panel of one reply: the person's thumb, with its reasons and comment."""
 
     message_id: str
     content: str
@@ -81,7 +80,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A comparison beside the conversation: other people's words, which of two replies is better.
+    """A gold question: a prompt from outside the conversation, and two replies to compare.
 
     `prompt` is ``(role, content)`` of each message.
     """
@@ -93,7 +92,7 @@ class Asked:
 
 
 def view_of(found: ConversationView) -> ChatView:
-    """The branch of the newest message, with the viewer's votes and any open pair."""
+    """The branch of the newest message, with the person's thumbs and any open pair."""
     newest = found.messages[-1] if found.messages else None
     if newest is None or newest.candidates_id is None:
         return branch_of(found, newest)
@@ -107,21 +106,18 @@ def view_of(found: ConversationView) -> ChatView:
 
 
 def branch_of(found: ConversationView, leaf: Message | None) -> ChatView:
-    """The messages down to one of them, with the viewer's votes."""
+    """The messages down to ``leaf``, with the person's thumbs."""
+    thumbs = {message_id: thumb.value for message_id, thumb in found.thumbs.items()}
     shown = tuple(
-        Shown(m.id, m.role, m.content, _value(found.thumbs.get(m.id)), m.finish_reason)
+        Shown(m.id, m.role, m.content, thumbs.get(m.id, 0), m.finish_reason)
         for m in found.path(leaf.id if leaf else None)
         if m.role != "system"
     )
     return ChatView(messages=shown, conversation_id=found.conversation.id)
 
 
-def _value(thumb: Thumb | None) -> int:
-    return thumb.value if thumb is not None else 0
-
-
 def panel_of(found: ConversationView, message_id: str) -> Panel | None:
-    """The feedback panel of a reply; none of anything else."""
+    """The feedback panel of a reply; None for other messages."""
     message = found.path(message_id)[-1]
     if message.role != "assistant":
         return None
@@ -132,24 +128,24 @@ def panel_of(found: ConversationView, message_id: str) -> Panel | None:
 
 
 def chosen_of(siblings: Sequence[Message], choice: str) -> Message:
-    """The reply that the conversation goes on from: the chosen one, else the first."""
+    """The reply after which the conversation goes on: the chosen one, else the first."""
     return next((message for message in siblings if message.label == choice), siblings[0])
 
 
 def titles(conversations: list[Conversation]) -> list[tuple[str, str]]:
-    """``(title, id)`` of each conversation, in the order given, for the list of the page."""
+    """``(title, id)`` of each conversation, in the order given, for the page's list."""
     return [(short(c.title) or "Untitled", c.id) for c in conversations]
 
 
 def short(text: str, limit: int = TITLE_CHARS) -> str:
-    """The first line of a text, cut with an ellipsis."""
+    """A text as one line, cut at ``limit`` characters with an ellipsis."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 def error_text(error: BaseException) -> str:
-    """An error as one sentence for the person; what is no one's business goes to the log."""
+    """An error as one sentence for the person; the log gets the details of an unexpected one."""
     if isinstance(error, ChatAppError | FeedbackStoreError):
         return str(error)
-    log.error("an event of a page failed", exc_info=error)
+    log.error("a page event failed", exc_info=error)
     return UNEXPECTED

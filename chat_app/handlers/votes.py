@@ -1,8 +1,8 @@
-"""Voting: thumbs with reasons, side-by-side choices, better answers, consent, receipts.
+"""The chat page's events about votes: thumbs with reasons, choices, better answers, consent.
 
-Invariants: a thank-you is only ever said after the row is stored; a click that the browser or
-Gradio delivers twice is stored once; on the page a vote needs the person's consent. Taking a thumb
-back is no thumb down, and needs no consent.
+Invariants: the page says thank you only after the row is stored. A click that the browser or Gradio
+delivers twice is stored once. A vote on the page needs the person's consent; withdrawing a thumb
+does not, and it is no thumb down.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ CHOICES = {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "bo
 
 
 class Votes:
-    """What a person can say about replies; every call names the rater of the signed cookie."""
+    """What a person can say about replies; ``rater_id`` comes from the signed cookie."""
 
     def __init__(self, service: ChatService) -> None:
         self._service = service
 
     def consented(self, rater_id: str) -> bool:
-        """Whether the person lets votes train the model."""
+        """Whether the person agreed that votes train the model."""
         return self._service.consented(rater_id)
 
     def consent(self, rater_id: str, *, given: bool) -> str:
-        """Accept the notice, or take that back; returns what went wrong, if anything did."""
+        """Accept the notice or withdraw the consent; returns the error text, empty if none."""
         try:
             self._service.visitor(rater_id, consent=given)
             if not given:
@@ -41,20 +41,20 @@ class Votes:
         return ""
 
     def thumb(self, rater_id: str, message_id: str, value: int) -> tuple[ChatView, Panel | None]:
-        """Thumb a reply up (1) or down (-1), or withdraw the thumb (0); reasons given stay."""
+        """Thumb a reply up (1) or down (-1), or withdraw the thumb (0); its reasons stay."""
         thanks = "Vote saved, thank you." if value else "Vote withdrawn."
         return self._vote(rater_id, message_id, value, thanks=thanks)
 
     def explain(
         self, rater_id: str, message_id: str, value: int, *, tags: Sequence[str], comment: str
     ) -> tuple[ChatView, Panel | None]:
-        """Say why: the same vote with reasons and a comment."""
+        """Store the same thumb with reasons and a comment."""
         thanks = "Saved with your reasons, thank you." if value else "Vote withdrawn."
         reasons = {"tags": tuple(tags), "comment": comment.strip()}
         return self._vote(rater_id, message_id, value, thanks=thanks, **reasons)
 
     def panel(self, rater_id: str, message_id: str | None) -> Panel | None:
-        """The feedback panel of a reply, or none if it is no reply of the person's."""
+        """The feedback panel of a reply; None unless it is a reply to the person."""
         if message_id is None:
             return None
         try:
@@ -64,7 +64,7 @@ class Votes:
         return panel_of(found, message_id)
 
     def choose(self, rater_id: str, candidates_id: str, choice: str) -> ChatView:
-        """Judge two blind replies; the conversation goes on from the better one."""
+        """Choose between two blind replies; the conversation goes on from the better one."""
         view = ChatView()
         try:
             view = view_of(self._service.conversation(rater_id, candidates_id=candidates_id))
@@ -77,11 +77,11 @@ class Votes:
         return replace(view, note=f"Saved: {CHOICES[choice]}.{onward} {_made(shown.messages)}")
 
     def asked(self, rater_id: str) -> Asked | None:
-        """A comparison that the service asks the person for, if it is time for one."""
+        """A gold question for the person, if one is due."""
         try:
             found = self._service.next_comparison(rater_id)
         except Exception as exc:
-            error_text(exc)  # an extra that fails is for the log; the person's own vote is stored
+            error_text(exc)  # for the log alone: the person's own vote is stored
             return None
         if found is None:
             return None
@@ -91,7 +91,7 @@ class Votes:
         return Asked(shown.id, said, a.content, b.content)
 
     def answer(self, rater_id: str, candidates_id: str, choice: str) -> str:
-        """Answer what was `asked`; returns what went wrong, if anything did."""
+        """Answer the question from `asked`; returns the error text, empty if none."""
         try:
             self._require_consent(rater_id)
             self._service.choose(rater_id, candidates_id, choice)
@@ -100,23 +100,26 @@ class Votes:
         return ""
 
     def rewrite(self, rater_id: str, message_id: str, text: str) -> ChatView:
-        """Store the answer that the person would have given instead of a reply."""
+        """Store the better answer that the person wrote for a reply."""
         view = ChatView()
         try:
             found = self._service.conversation(rater_id, message_id=message_id)
             view = view_of(found)
             self._require_consent(rater_id)
             if text.strip() == found.path(message_id)[-1].content.strip():
-                raise InvalidRequestError("this is the reply as it was; change it, then save it")
+                raise InvalidRequestError("this is the same text as the reply; change it first")
             self._service.demonstrate(rater_id, text, message_id=message_id)
         except Exception as exc:
             return replace(view, problem=error_text(exc))
-        return replace(view, note="Saved; see “What became of your votes”. The chat itself stays.")
+        return replace(
+            view,
+            note="Saved; see “What became of your votes”. The chat itself stays.",
+        )
 
     def _vote(
         self, rater_id: str, message_id: str, value: int, *, thanks: str, **reasons: Any
     ) -> tuple[ChatView, Panel | None]:
-        """Store a thumb, without a key: a doubled click says what stands already."""
+        """Store a thumb, without a key: a repeated click changes nothing."""
         problem = ""
         try:
             if value:
@@ -141,9 +144,9 @@ class Votes:
 
 
 def _made(pair: Sequence[Message]) -> str:
-    """Who wrote the two replies, which may be told once the choice is stored."""
+    """Which adapters wrote the two replies; the person may know once the choice is stored."""
     a, b = pair[:2]
-    if a.adapter is None:  # only what the engine wrote has one
+    if a.adapter is None:  # the engine did not write it
         return ""
     if a.adapter == b.adapter:
         return f"Both were written by {a.adapter}."

@@ -1,6 +1,7 @@
-"""The two web pages, and mounting them.
+"""The two web pages, and the function that mounts them.
 
-Gradio is imported here and nowhere else, and only when the pages are mounted: it takes seconds.
+Only this folder imports Gradio, and only when the pages are mounted, because the import takes
+seconds. The rules are in `chat_app.handlers` and `chat_app.service`.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ __all__ = ["mount"]
 def mount(app: "fastapi.FastAPI", service: "ChatService", identity: "Identity") -> None:
     """Mount the operator page at ``/operator`` and the chat page at ``/``.
 
-    Everything else must be routed before: the chat page takes every path that is left.
+    Call it after all other routes are added: the chat page takes every other path.
     """
     from chat_app.pages.shared import attach, scrub_environment
 
@@ -47,7 +48,7 @@ def mount(app: "fastapi.FastAPI", service: "ChatService", identity: "Identity") 
 
 
 def _rater(identity: "Identity", request: "fastapi.Request") -> str | None:
-    """The rater of a request; None, which Gradio answers with 401, for nobody."""
+    """The rater of a request; without one None, which Gradio answers with 401."""
     from chat_app.errors import NotAllowedError
 
     try:

@@ -1,4 +1,4 @@
-"""The panel that asks for one more comparison, on words that are not from the conversation."""
+"""The panel for a gold question: one more comparison, from outside the conversation."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from chat_app.pages.words import Words
 
 Update = dict[Any, Any]
 
-TITLE = "**One more, please: which answer to this is better?** It is not about your conversation."
+TITLE = "**One more, please: which reply is better?** It is not from your conversation."
 SPEAKERS = {"system": "Instructions", "user": "Question", "assistant": "Reply"}
 
 
 class AskedPanel:
-    """The components; built inside an open ``gr.Blocks``."""
+    """The components of the panel; make it inside an open ``gr.Blocks``."""
 
     def __init__(self, words: Words) -> None:
         self._words = words
@@ -38,11 +38,11 @@ class AskedPanel:
 
     @property
     def everything(self) -> list[Any]:
-        """All that an event may change."""
+        """All components that an event may change."""
         return [self.panel, self.id, self.prompt, *self.replies]
 
     def show(self, asked: Asked | None) -> Update:
-        """The panel for a comparison; none hides it."""
+        """Show the panel for a gold question; None hides it."""
         if asked is None:
             return {self.panel: gr.update(visible=False), self.id: ""}
         titled = self._words.titled

@@ -1,8 +1,7 @@
-"""The chat page: which event calls which handler.
+"""The events of the chat page: which one calls which handler.
 
 The rater is ``gr.Request.username``, which the server reads from the signed cookie; the browser
-tab is Gradio's session. It holds no rule (see ``chat_app.handlers``) and no layout (see
-``chat_parts.py``).
+tab is Gradio's session. The rules are in ``chat_app.handlers``, the layout in ``chat_parts.py``.
 """
 
 import html
@@ -21,19 +20,19 @@ from chat_app.pages.shared import BLOCKS, EVENT
 from chat_app.pages.words import DECODE_EDITS, Words
 from chat_app.service.chat import ChatService
 
-HEADER_S = 5.0  # seconds between looks at what is served
+HEADER_S = 5.0  # seconds between updates of the header
 AGREED = "Thank you: your votes count from now on."
-DECLINED = "Nothing you say is learnt from. To vote, open “Your data” at the side."
-WITHDRAWN = "Done: no vote of yours is used from now on."
+DECLINED = "The model learns nothing from you. To vote, open “Your data” at the side."
+WITHDRAWN = "Done: your votes are not used from now on."
 THANKS = "Saved, thank you."
 OPEN_SIDEBAR = """() => { if (window.innerWidth >= 768)
     document.querySelector('#sidebar button[aria-label="Toggle Sidebar"]')?.click() }"""
 FOCUS = "() => document.querySelector('#composer textarea')?.focus({preventScroll: true})"
-UNFINISHED = "This reply is still being written; vote when it is complete."
+UNFINISHED = "This reply is still being written. Vote when it is complete."
 
 
 class ChatPage:
-    """The page's events, over one service."""
+    """The page's events; all use one service."""
 
     def __init__(self, service: ChatService) -> None:
         self._service = service
@@ -41,7 +40,7 @@ class ChatPage:
         self._votes = Votes(service)
 
     def build(self) -> gr.Blocks:
-        """Lay the page out and wire it."""
+        """Make the components and connect the events."""
         blocks: gr.Blocks
         with gr.Blocks(title="feedback-chat", **BLOCKS) as blocks:
             settings = self._service.settings
@@ -65,7 +64,7 @@ class ChatPage:
             everything,
             **EVENT,
         )
-        parts.chat.example_select(self._on_example, parts.chat, everything, **EVENT)
+        parts.chat.example_select(self._on_example, None, everything, **EVENT)
         gr.on(
             [parts.again.click, parts.chat.retry], self._on_again, parts.chat, everything, **EVENT
         )
@@ -135,9 +134,7 @@ class ChatPage:
         async for update in self._stream(views):
             yield update
 
-    async def _on_example(
-        self, event: gr.SelectData, history: list[Any], request: gr.Request
-    ) -> AsyncIterator[Update]:
+    async def _on_example(self, event: gr.SelectData, request: gr.Request) -> AsyncIterator[Update]:
         text = str(event.value["text"])
         async for update in self._on_send(text, [], request):
             yield update
@@ -168,7 +165,7 @@ class ChatPage:
         return self._show(self._talk.open(_rater(request), conversation_id, tab=_tab(request)))
 
     def _on_thumb(self, event: gr.LikeData, history: list[Any], request: gr.Request) -> Update:
-        # `liked` is "" when a thumb is clicked again: a vote taken back, which is no dislike.
+        # `liked` is "" if a thumb is clicked again: that withdraws it, and is no thumb down.
         value = 1 if event.liked is True else -1 if event.liked is False else 0
         rater, message_id = _rater(request), _id_at(history, event.index)
         if not message_id:
@@ -256,7 +253,7 @@ class ChatPage:
         return {**update, **self._parts.show_panel(panel)} if panel else update
 
     def _header(self) -> str:
-        return show_header(self._talk.served())
+        return show_header(self._service.adapter)
 
     def _receipts(self, request: gr.Request) -> str:
         return show_receipts(receipts_of(self._service, _rater(request)))
@@ -264,7 +261,7 @@ class ChatPage:
 
 def _rater(request: gr.Request) -> str:
     if not request.username:
-        raise gr.Error("Your browser sent no cookie: allow cookies for this site and reload.")
+        raise gr.Error("Your browser sent no cookie. Allow cookies for this site, then reload.")
     return str(request.username)
 
 
@@ -273,7 +270,7 @@ def _tab(request: gr.Request) -> str:
 
 
 def _id_at(history: list[Any], index: Any) -> str:
-    """The id that a message was shown with; empty while it is being written."""
+    """The id of a message on the page; empty while it is being written."""
     if not isinstance(index, int) or not 0 <= index < len(history):
         return ""
     return str((history[index].get("metadata") or {}).get("id") or "")

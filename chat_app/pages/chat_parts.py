@@ -1,9 +1,8 @@
-"""The components of the chat page, and how a view of the conversation fills them.
+"""The components of the chat page, and the updates that show a view of the conversation.
 
-The ids of the messages travel in the conversation's own metadata, so that a click names the reply
-that was clicked even after a restart. Text from people and models is drawn by `Words`, or escaped
-here.
-It knows no event: see ``chat.py``.
+Each message on the page has its id in its metadata, so a click names the reply that was clicked,
+even after a restart. `Words` shows text from people and models, or this module escapes it. The
+events are in ``chat.py``.
 """
 
 import html
@@ -21,8 +20,8 @@ from chat_app.pages.words import Words
 Update = dict[Any, Any]
 
 NOTICE = """**Before you start.** What you write, the replies and your votes are stored on this
-server. With your agreement, votes and better answers train the model that everybody here talks to.
-Leave out anything private. You can chat without agreeing, and take an agreement back at any time.
+server. If you agree, your votes and better answers train the model that everybody here talks to.
+Do not write anything private. You can chat without agreeing, and you can withdraw at any time.
 """
 EMPTY = """### Ask something
 A small model answers. Your thumbs, choices and better answers teach it.
@@ -32,19 +31,19 @@ EXAMPLES = (
     "Politely, what is the opposite of hot?",
     "List three animals.",
 )
-DATA = """Conversations and votes are kept under a random id in a cookie of this browser. Without
-your agreement nothing that you say is trained on."""
+DATA = """Your conversations and votes are stored under a random id, which is in a cookie of this
+browser. The model is trained on them only if you agree."""
 COUNTING = "At present your votes <b>count</b>."
 NOT_COUNTING = "At present your votes do <b>not</b> count."
 CHOOSE_FIRST = "Choose between the two replies above to go on."
 LOADING = "Loading …"
 WRITE = "Write a message"
 THUMBS = {1: "Like", -1: "Dislike"}
-NO_RECEIPTS = "Nothing yet. Each of your votes will be listed here with what became of it."
+NO_RECEIPTS = "No votes yet. Each vote will be listed here with what became of it."
 
 
 class ChatParts:
-    """Every component of the page; built inside an open ``gr.Blocks``."""
+    """All components of the page; make it inside an open ``gr.Blocks``."""
 
     def __init__(self, *, message_chars: int, words: Words) -> None:
         self._words = words
@@ -59,7 +58,7 @@ class ChatParts:
             self._composer(message_chars)
 
     def _sidebar(self) -> None:
-        # Closed until the page knows that it is wide: on a phone it would cover the conversation.
+        # Closed until the page is known to be wide: on a phone it would cover the conversation.
         with gr.Sidebar(width=290, open=False, elem_id="sidebar"):
             self.new = gr.Button("New conversation", variant="primary")
             self.conversations = gr.Radio([], label="Your conversations", elem_id="conversations")
@@ -84,7 +83,7 @@ class ChatParts:
             label="Conversation",
             show_label=False,
             elem_id="chat",
-            height="auto",  # the style sheet sets it, by what else is on the page
+            height="auto",  # set by the style sheet, which depends on the other parts of the page
             editable="all",
             buttons=["copy"] if self._words.markdown else [],  # it would copy escaped text
             render_markdown=self._words.markdown,
@@ -124,7 +123,7 @@ class ChatParts:
                 with gr.Row(elem_classes="actions"):
                     self.save_reasons = gr.Button("Save reasons", variant="primary", size="sm")
             self.better = gr.Textbox(
-                label="A better answer (optional): what should the reply have been?",
+                label="A better answer (optional): what should the reply be?",
                 lines=2,
                 elem_id="better",
             )
@@ -140,7 +139,7 @@ class ChatParts:
                 show_label=False,
                 container=False,
                 placeholder=LOADING,
-                interactive=False,  # until the page is loaded, or loading would undo a message
+                interactive=False,  # until the page is loaded; loading would delete a typed message
                 lines=1,
                 max_lines=8,
                 max_length=message_chars,
@@ -158,7 +157,7 @@ class ChatParts:
 
     @property
     def everything(self) -> list[Any]:
-        """All that an event may change."""
+        """All components that an event may change."""
         return [
             self.chat,
             self.conversations,
@@ -185,15 +184,15 @@ class ChatParts:
 
     @property
     def consent(self) -> list[Any]:
-        """What follows from an agreement, given or taken back."""
+        """The components that depend on the person's consent."""
         return [self.notice, self.counting, self.receipts]
 
     # Views to updates
 
     def show(self, view: ChatView) -> Update:
-        """The page for a view; while a reply is being written only what grows is sent.
+        """Show a view; while a reply is being written, only the parts that grow are sent.
 
-        A problem that names no conversation leaves the one on the page as it is.
+        A problem without a conversation leaves the conversation on the page as it is.
         """
         if view.problem and view.conversation_id is None:
             return {self.text: _text(view, waiting=False), self.go: gr.update(interactive=True)}
@@ -222,14 +221,14 @@ class ChatParts:
         return update
 
     def show_opened(self, view: ChatView) -> Update:
-        """The page when it is loaded: until then it claims nothing about what there is."""
+        """Show the first view, with the examples; before it the page says only that it loads."""
         update = self.show(view)
         empty = {"placeholder": EMPTY, "examples": [{"text": example} for example in EXAMPLES]}
         update[self.chat] = {**update.get(self.chat, gr.update()), **empty}
         return update
 
     def show_consent(self, given: bool) -> Update:
-        """Whether votes count at present; who has not agreed sees the notice."""
+        """Show whether votes count at present, and the notice to a person who has not agreed."""
         state = f'<p role="status">{COUNTING if given else NOT_COUNTING}</p>'
         return {self.notice: gr.update(visible=not given), self.counting: state}
 
@@ -253,7 +252,7 @@ class ChatParts:
         ]
 
     def show_panel(self, panel: Panel) -> Update:
-        """The feedback panel of one reply."""
+        """Show the feedback panel of one reply."""
         about = f"“{short(panel.content, 80)}”"
         verdict = {1: "You liked", -1: "You did not like", 0: "Improve"}[panel.value]
         return {
@@ -271,7 +270,7 @@ class ChatParts:
 
 
 def show_header(adapter: str) -> str:
-    """The line at the top: what this is and which adapter answers."""
+    """The line at the top: the name of the page and the adapter that answers."""
     return (
         '<div class="bar"><h1>feedback-chat</h1><span class="pill" title="The version of the model '
         f'that new replies use">answers come from <b>{html.escape(adapter)}</b></span></div>'
@@ -279,7 +278,7 @@ def show_header(adapter: str) -> str:
 
 
 def show_receipts(receipts: Sequence[Receipt]) -> str:
-    """Each vote and what became of it."""
+    """The list of votes and what became of each."""
     if not receipts:
         return f'<p class="quiet">{NO_RECEIPTS}</p>'
     items = (

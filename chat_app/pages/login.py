@@ -1,7 +1,8 @@
-"""The operator's way in: the token, from the address or a form, becomes a signed cookie.
+"""The operator's login: a token, from the address or a form, becomes a signed cookie.
 
-The redirect takes the token out of the address bar, so that it stays in no history or bookmark.
-A wrong token leads to a plain page of its own, which says so without waiting for any script.
+The redirect removes the token from the address bar, so it is in no history or bookmark. A wrong
+token leads to a plain page that says so at once, without a script. The check of the token is in
+`chat_app.handlers.operator`.
 """
 
 import asyncio
@@ -15,11 +16,11 @@ from chat_app.handlers.operator import COOKIE, SESSION_S, OperatorDoor
 
 HOME = "/operator/"
 FORM = "/operator/login"
-WRONG_TOKEN_S = 0.5  # what a wrong guess costs
+WRONG_TOKEN_S = 0.5  # delay of the answer to a wrong token
 FORM_BYTES = 4096
-WRONG = "That token was wrong. The right one was printed when the server started last."
+WRONG = "That token was wrong. The server printed the right one at its last start."
 LOGIN = """<form method="post" action="/operator/login" class="login">
-<label for="token">The operator's token, printed when the server started</label>
+<label for="token">The operator's token, which the server printed at its start</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required>
 <button type="submit">Enter</button></form>"""
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">

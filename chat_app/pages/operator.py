@@ -1,8 +1,7 @@
-"""The operator page's events: look, run a cycle, read a report, promote, roll back.
+"""The events of the operator page: show the state or a report, run a cycle, promote, roll back.
 
-Every event asks the door first, with the headers and cookies of its own request; what the page
-hides is only tidiness. It holds no rule (see ``chat_app.handlers.operator``) and no layout (see
-``operator_parts.py``).
+Every event first checks its own request's headers and cookies; hidden components are no protection.
+The rules are in ``chat_app.handlers.operator``, the layout in ``operator_parts.py``.
 """
 
 import html
@@ -19,14 +18,14 @@ from chat_app.service.chat import ChatService
 
 
 class OperatorPage:
-    """The page's events, over one service."""
+    """The page's events; all use one service."""
 
     def __init__(self, service: ChatService, door: OperatorDoor) -> None:
         self._operator = Operator(service)
         self._door = door
 
     def build(self) -> gr.Blocks:
-        """Lay the page out and wire it."""
+        """Make the components and connect the events."""
         blocks: gr.Blocks
         with gr.Blocks(title="feedback-chat operator", **BLOCKS) as blocks:
             self._parts = OperatorParts()
@@ -43,7 +42,7 @@ class OperatorPage:
         self._confirmed(parts.back, parts.back_sure, self._on_back)
 
     def _confirmed(self, ask: gr.Button, sure: Confirm, act: Callable[..., Update]) -> None:
-        """Ask once more before acting."""
+        """Ask for confirmation before the action."""
         parts = self._parts
         ask.click(lambda: gr.update(visible=True), None, sure.row, **EVENT)
         sure.no.click(lambda: gr.update(visible=False), None, sure.row, **EVENT)
@@ -76,7 +75,7 @@ class OperatorPage:
     # Helpers
 
     def _act(self, action: Callable[[bool], str], seen: str, request: gr.Request) -> Update:
-        """Do one thing, say how it went, and look again."""
+        """Do one action, show its result, and show the new state."""
         try:
             gr.Info(html.escape(action(self._allowed(request))))
         except Exception as exc:

@@ -1,7 +1,7 @@
-"""The components of the operator page, and how the state of the service fills them.
+"""The components of the operator page, and the updates that show the state of the service.
 
-Tables are plain HTML, built here from escaped text: they are small, they need no script, and a
-screen reader reads them as tables.
+Tables are plain HTML made from escaped text: they are small, need no script, and a screen reader
+reads them as tables. The events are in ``operator.py``.
 """
 
 import html
@@ -38,12 +38,12 @@ NAMES = {
     "comparisons": "comparisons",
     "unused_comparisons": "not yet used",
 }
-NO_REPORT = "This cycle wrote no report: it has not been evaluated."
+NO_REPORT = "This cycle has no report: it was not evaluated."
 NOTHING_CHOSEN = "There is no report yet."
 
 
 class Confirm:
-    """A second question before something that everybody notices."""
+    """A confirmation before an action that all visitors notice."""
 
     def __init__(self, question: str, yes: str, name: str) -> None:
         with gr.Row(visible=False, elem_classes="card", elem_id=f"confirm-{name}") as self.row:
@@ -53,7 +53,7 @@ class Confirm:
 
 
 class OperatorParts:
-    """Every component of the page; built inside an open ``gr.Blocks``."""
+    """All components of the page; make it inside an open ``gr.Blocks``."""
 
     def __init__(self) -> None:
         self.timer = gr.Timer(2.0, active=False)
@@ -99,7 +99,7 @@ class OperatorParts:
 
     @property
     def live(self) -> list[Any]:
-        """What a look at the store may change."""
+        """All components that show the present state."""
         return [
             self.door,
             self.room,
@@ -118,13 +118,13 @@ class OperatorParts:
 
     @property
     def report(self) -> list[Any]:
-        """What another report changes."""
+        """The components that show a report."""
         return [self.verdict, *self.plots, self.samples]
 
     # State to updates
 
     def closed(self) -> Update:
-        """The page for anybody but the operator."""
+        """Show the login instead of the page."""
         return {
             self.door: gr.update(visible=True),
             self.room: gr.update(visible=False),
@@ -132,7 +132,7 @@ class OperatorParts:
         }
 
     def show(self, overview: Overview, seen: str) -> Update:
-        """The page for the operator; lists are only replaced when they change."""
+        """Show the page to the operator; lists are replaced only when they change."""
         update = {
             self.door: gr.update(visible=False),
             self.room: gr.update(visible=True),
@@ -162,7 +162,7 @@ class OperatorParts:
         }
 
     def show_report(self, report: Report | None, *, chosen: bool) -> Update:
-        """A cycle's report: the verdict with its checks, the plots, the samples."""
+        """Show a cycle's report: the verdict with its checks, the plots, the samples."""
         if report is None:
             empty = f'<p class="quiet">{NO_REPORT if chosen else NOTHING_CHOSEN}</p>'
             hidden = {plot: gr.update(value=None, visible=False) for plot in self.plots}
@@ -230,7 +230,7 @@ def _cycles(overview: Overview) -> str:
 
 
 def _state(cycle: Cycle, overview: Overview) -> str:
-    """The state in the row, but for a cycle that was killed before it could change it."""
+    """The state in the row; "stopped" for a cycle that was killed and left its row at "running"."""
     return "stopped" if cycle.state == "running" and not overview.busy else cycle.state
 
 
@@ -286,7 +286,7 @@ def _samples(report: Report) -> str:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of cells that are HTML already."""
+    """A table; its cells are HTML already."""
     top = "".join(f'<th scope="col">{name}</th>' for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (

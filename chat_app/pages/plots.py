@@ -1,8 +1,8 @@
-"""The three pictures of a cycle's report: scores before and after, win rate, KL.
+"""The three plots of a cycle's report: scores of both adapters, win rate, KL.
 
-Figures are built without pyplot, which keeps global state that threads would share. Backgrounds are
-transparent and text is mid-grey, so that one picture suits the light and the dark page.
-It reads plain numbers and draws; missing or non-finite ones leave a note in place of a plot.
+Figures are made without pyplot, because threads would share its global state. Backgrounds are
+transparent and text is mid-grey, so one picture suits the light and the dark page. Without finite
+numbers a note replaces the plot. This module computes nothing; it draws the report's numbers.
 """
 
 import math
@@ -70,12 +70,12 @@ def training_plot(report: Report) -> "Figure":
 
 
 def finite(numbers: Sequence[float]) -> list[float]:
-    """Only the numbers that can be drawn."""
+    """The finite ones of some numbers."""
     return [number for number in numbers if math.isfinite(number)]
 
 
 def _canvas(title: str, x: str, y: str) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure  # a second of import, and only operators need it
+    from matplotlib.figure import Figure  # takes a second, and only operators need it
 
     figure = Figure(figsize=SIZE, dpi=130, layout="constrained")
     figure.patch.set_alpha(0)

@@ -1,10 +1,9 @@
-"""What both pages share: the hardening settings, the theme and the style sheet.
+"""What both pages share: the security settings of Gradio, the theme and the style sheet.
 
-Invariant: every Gradio switch that widens what a browser may do or what leaves this machine is set
-here, once, and a snapshot test holds it. Gradio's own defaults turn on run history, analytics,
-monitoring and verbose errors, and its component limits are only enforced in the browser, so the
-handlers check lengths and rights themselves.
-It does not lay out anything: each page is a file of its own.
+Invariant: every Gradio setting that affects what a browser may do, or what leaves this machine, is
+set here, once, and a snapshot test holds it. By default Gradio turns on run history, analytics,
+monitoring and verbose errors. Only the browser enforces its component limits, so the handlers check
+lengths and rights themselves. The layout of each page is in its own file.
 """
 
 import os
@@ -24,7 +23,7 @@ BLOCKS: dict[str, Any] = {
     "fill_height": True,
     "fill_width": True,
 }
-# For `Blocks.queue(...)`. A full queue refuses at once instead of letting people wait for nothing.
+# For `Blocks.queue(...)`. A full queue refuses at once, so that people do not wait in vain.
 QUEUE: dict[str, Any] = {
     "max_size": 64,
     "api_open": False,
@@ -34,7 +33,7 @@ QUEUE: dict[str, Any] = {
 MOUNT: dict[str, Any] = {
     "allowed_paths": [],
     "show_error": False,
-    "max_file_size": "1mb",  # no page has an upload; this bounds the upload route itself
+    "max_file_size": "1mb",  # no page has an upload; this limits the upload route
     "ssr_mode": False,
     "mcp_server": False,
     "pwa": False,
@@ -43,7 +42,7 @@ MOUNT: dict[str, Any] = {
     "footer_links": [],
 }
 SESSIONS = 1000  # sessions whose component state the server keeps
-# For every event: not listed in the API description. This is no access control (see handlers).
+# For every event: leave it out of the API description. This is no access control; see handlers.
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -51,14 +50,14 @@ MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "monospace")
 
 
 def scrub_environment() -> None:
-    """Drop ``GRADIO_*`` variables: several of them override the settings above."""
+    """Remove ``GRADIO_*`` variables, because several of them override the settings above."""
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         if name != "GRADIO_TEMP_DIR":
             del os.environ[name]
 
 
 def theme() -> gr.themes.Base:
-    """A quiet theme on system fonts, so that no page asks another host for anything."""
+    """A theme with system fonts, so that no page loads anything from another host."""
     return gr.themes.Default(
         primary_hue="teal",
         secondary_hue="teal",
@@ -99,7 +98,7 @@ def attach(
         app: The application that serves everything.
         blocks: The page.
         path: Where it is served.
-        user: Who is asking, from the request alone; becomes ``gr.Request.username``.
+        user: Returns the sender of a request; it becomes ``gr.Request.username``.
         blocked: Directories that Gradio's file route must never serve.
     """
     blocks.queue(**QUEUE)
@@ -142,7 +141,7 @@ CSS = """
 .page:has(#pair) #chat, .page:has(#panel) #chat, .page:has(#asked) #chat {
   height: 40dvh !important; }
 #pair .card, #asked .card { flex-grow: 1 !important; }
-#chat button[aria-label="Clear"] { display: none; }  /* would empty the view but not the record */
+#chat button[aria-label="Clear"] { display: none; }  /* would clear the page but not the store */
 #chat .placeholder { text-align: center; }
 #chat .message-markdown-disabled, .said { white-space: pre-wrap !important;
   overflow-wrap: anywhere; }

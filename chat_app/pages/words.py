@@ -1,8 +1,8 @@
-"""How what people and models said is drawn: as the text that it is, or, if asked for, as Markdown.
+"""Show the text of people and models: as plain text or, with `markdown`, as Markdown.
 
-Invariant: by default a reader sees every character that was stored, and nothing that was said acts
-on the page. The browser decodes the two characters that are escaped here; `DECODE_EDITS` does the
-same where a message is edited.
+Invariant: by default a reader sees every stored character, and no text acts on the page. This
+module escapes two characters, and the browser decodes them; `DECODE_EDITS` does so where a message
+is edited.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ DECODE_EDITS = """() => document.addEventListener('focusin', ({target}) => {
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Draws what was said, in bubbles and in cards."""
+    """Shows texts in bubbles and in cards."""
 
     markdown: bool = False
 
@@ -34,7 +34,7 @@ class Words:
 
     def titled(self, title: str, text: str) -> str:
         """A text under its title, for a `card`."""
-        if not self.markdown:  # one line, for a blank one would end the block of HTML
+        if not self.markdown:  # in one line, because a blank line would end the HTML block
             text = f'<div class="said">{_escaped(text).replace(chr(10), "&#10;")}</div>'
         return f"**{title}**\n\n{text}"
 

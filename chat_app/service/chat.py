@@ -1,16 +1,13 @@
 """What a visitor can do, written once: the HTTP API and the pages both call `ChatService`.
 
-`ask` and `continue_dialogue` store what a visitor said and return the path down to it; `reply` and
-`candidates` answer such a path. A second reply to the same message is a retry; an edit is a new
-`ask` with the parent of the old message. Invariants: raters only ever reach their own
-conversations (another's are `NotFoundError`), and a reply keeps the adapter it began with, which
-its row names.
+`ask` stores a visitor's message, `continue_dialogue` a whole dialogue; `reply` and `candidates`
+answer the path down to a message. A second reply to the same message is a retry; an edit is a new
+`ask` with the parent of the old message. Invariants: raters reach only their own conversations
+(for others: `NotFoundError`), and a reply keeps the adapter it began with, which its row names.
 
-`reply` and `candidates` generate; all other methods are short, thread-safe and blocking, so that an
-event loop calls them through a thread. Knows neither HTTP, nor cookies, nor Gradio, nor torch.
-
-The server mounts the pages with ``chat_app.pages.mount(app, service, identity)``; `Identity.caller`
-names the rater of a request from its headers and cookies.
+`reply`, `candidates` and `check_fits` are asynchronous. All other methods are short, thread-safe
+and blocking, so an event loop calls them through a thread. This module does not know HTTP,
+cookies, Gradio or torch.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -65,18 +62,18 @@ class ChatService:
         self.cycles = cycles
         self._replies = Replies(store, engine)
         self._gold = read_gold(settings.gold_items, settings.limits) if settings.gold_items else ()
-        self.adapter = BASE_ADAPTER  # what new replies use; only the watcher changes it
-        self.ready = False  # whether it is loaded; the watcher again
+        self.adapter = BASE_ADAPTER  # of new replies; only the watcher sets it
+        self.ready = False  # whether that adapter is loaded; only the watcher sets it
 
     @property
     def default_sampling(self) -> Sampling:
-        """How replies are sampled unless a request says otherwise."""
+        """The sampling settings of a request that names none."""
         return Sampling(**self.settings.sampling.model_dump())
 
     # Raters
 
     def visitor(self, rater_id: str, *, kind: str = "person", consent: bool = False) -> Rater:
-        """The rater of this id, made at the first visit; ``consent`` accepts today's notice."""
+        """The rater of this id, made at the first visit; ``consent`` accepts the present notice."""
         consent_version = self.settings.consent_version if consent else None
         return self.store.add_rater(rater_id, kind=kind, consent=consent_version)
 
@@ -101,10 +98,10 @@ class ChatService:
         message_id: str | None = None,
         candidates_id: str | None = None,
     ) -> ConversationView:
-        """One of the rater's conversations, by its id or by what is in it.
+        """One of the rater's conversations, by its id or by the id of something in it.
 
         Raises:
-            NotFoundError: There is no such conversation of the rater's.
+            NotFoundError: The rater has no such conversation.
         """
         with _not_found():
             return self.store.conversation_view(
@@ -135,11 +132,11 @@ class ChatService:
         conversation_id: str | None = None,
         parent_id: str | None = None,
     ) -> Message:
-        """Store what the visitor says: first of a new conversation, or in one, after ``parent_id``.
+        """Store a user message: in a new conversation, or in a known one after ``parent_id``.
 
         Raises:
             InvalidRequestError: The text is empty or too long.
-            NotFoundError: The conversation or parent is unknown or somebody else's.
+            NotFoundError: The conversation or parent is unknown, or another rater's.
         """
         check_text(text, self.settings.limits)
         with _not_found():
@@ -152,7 +149,7 @@ class ChatService:
             )[0]
 
     async def check_fits(self, text: str) -> None:
-        """Let a message pass that the model can read, so that no other has to be stored.
+        """Check that the model can read a message, before it is stored.
 
         Raises:
             InvalidRequestError: The text is empty or too long.
@@ -164,11 +161,11 @@ class ChatService:
         )
 
     def continue_dialogue(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
-        """Store what is new of a dialogue that the caller brings along; its path is returned.
+        """Store the new messages of a dialogue that the caller sends; returns its whole path.
 
         Raises:
-            InvalidRequestError: No messages, too many, a wrong role, or not a user's at the end.
-            BusyError: They could not be answered now; nothing was stored.
+            InvalidRequestError: No messages, too many, a wrong role, or no user message at the end.
+            BusyError: No reply is possible now; nothing was stored.
         """
         check_messages(messages, self.settings.limits)
         self._require_room()
@@ -183,11 +180,10 @@ class ChatService:
         seed: int | None = None,
         retry_of: str | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
-        """Answer the user message at the end of a path; the last piece carries the stored reply.
+        """Answer the user message at the end of a path; the last piece has the stored reply.
 
-        ``retry_of`` is the reply that the rater asked to have made anew: weak evidence against it.
-
-        Closing the iterator early stops the decoding and stores the part as "cancelled".
+        ``retry_of`` is the reply that the rater wants replaced: weak evidence against it. Closing
+        the iterator early stops the decoding and stores the text so far as "cancelled".
 
         Raises:
             BusyError: The queue is full.
@@ -204,11 +200,11 @@ class ChatService:
         n: int = 2,
         sampling: Sampling | None = None,
     ) -> AsyncGenerator[CandidatePiece, None]:
-        """Answer a user message n times at once, blind; pieces of all labels come interleaved.
+        """Answer a user message with n blind replies; pieces of all labels come interleaved.
 
-        They are stored together at the end; closing early stores nothing, for what was not shown
-        in full is no evidence. Of those that say the same, also when made anew, one is left; if it
-        is the only one it is an ordinary reply, and there is nothing to choose.
+        They are stored together at the end. Closing the iterator early stores nothing, because a
+        reply that was not shown in full is no evidence. Replies with the same text are generated
+        again, and left out if they still repeat another. A single one left is an ordinary reply.
         """
         if not 2 <= n <= self.settings.limits.candidates:
             raise InvalidRequestError(
@@ -219,9 +215,9 @@ class ChatService:
         return self._replies.several(path[-1], requests, rater_id=rater_id)
 
     def next_comparison(self, rater_id: str) -> tuple[list[Message], Candidates] | None:
-        """The prompt and two replies of a gold question, if it is the rater's turn to take one.
+        """The prompt and two replies of a gold question, if one is due for the rater.
 
-        It is answered by `choose` like any other, and stays the same until then.
+        `choose` answers it, like any other comparison. Until then it stays the same.
         """
         every = self.settings.gold_every
         if not (self._gold and every):
@@ -232,7 +228,7 @@ class ChatService:
         shown = self.candidates_of(rater_id, candidates_id)
         return self.store.path(str(shown.messages[0].parent_id)), shown
 
-    # Feedback: the same idempotency key again gives the same record back
+    # Feedback: the same idempotency key returns the same record
 
     def thumb(
         self,
@@ -247,7 +243,7 @@ class ChatService:
         """Thumb a reply up (1) or down (-1), or withdraw the thumb (0).
 
         Raises:
-            InvalidRequestError: A reason is none of `REASONS`, or the comment is too long.
+            InvalidRequestError: A tag is not in `REASONS`, or the comment is too long.
             RefusedError: The reply was cut off.
         """
         message = self._own_message(rater_id, message_id)
@@ -273,7 +269,7 @@ class ChatService:
         strength: float | None = None,
         seconds: float | None = None,
     ) -> tuple[Choice, Candidates]:
-        """Choose among candidates: "a", "b", "tie" or "both_bad"; what was chosen among, too."""
+        """Choose among candidates: "a", "b", "tie" or "both_bad"; returns them, too."""
         shown = self.candidates_of(rater_id, candidates_id)
         choice_made = self.store.add_choice(
             candidates_id,
@@ -293,7 +289,7 @@ class ChatService:
         *,
         idempotency_key: str,
     ) -> Ranking:
-        """Rank candidates, best first, ties together."""
+        """Rank candidates, best first, ties in one group."""
         self.candidates_of(rater_id, candidates_id)
         return self.store.add_ranking(
             candidates_id, rater_id, order, idempotency_key=idempotency_key
@@ -308,10 +304,11 @@ class ChatService:
         message_id: str | None = None,
         prompt: Sequence[PromptMessage] | None = None,
     ) -> StoredDemonstration:
-        """Store the answer that the visitor would have given, to a prompt or instead of a reply.
+        """Store the answer that the visitor wrote, to a prompt or instead of a reply.
 
         Raises:
-            InvalidRequestError: The text or the prompt is unusable, or both or neither are given.
+            InvalidRequestError: The text or the prompt is unusable; or both a reply and a prompt
+                are given, or neither.
             RefusedError: The reply was cut off.
         """
         check_text(content, self.settings.limits)
@@ -333,7 +330,7 @@ class ChatService:
         """Each of the rater's events and what became of it."""
         return self.store.feedback_of(rater_id)
 
-    # Operating: the caller has checked that it is an operator
+    # For operators; the caller has checked that the request is an operator's
 
     def status(self) -> dict[str, Any]:
         """The document of `feedback-chat status --json`."""
@@ -344,29 +341,29 @@ class ChatService:
         return self.store.cycles(limit=limit)
 
     def start_cycle(self) -> int:
-        """Start a cycle in a process of its own and return its process id.
+        """Start a cycle in a separate process and return its process id.
 
         Raises:
-            RefusedError: One is running.
+            RefusedError: A cycle is running.
         """
         return self.cycles.start()
 
-    def promote(self, name: str, *, by: str = "operator") -> Serving:
+    def promote(self, name: str) -> Serving:
         """Serve a published policy adapter; new replies use it within a second."""
-        return promotion.promote(self.store, self.settings.adapters, name, by=by)
+        return promotion.promote(self.store, self.settings.adapters, name)
 
-    def rollback(self, *, by: str = "operator") -> Serving:
+    def rollback(self) -> Serving:
         """Serve the adapter that was served before this one.
 
         Raises:
             RefusedError: There is none.
         """
-        return promotion.roll_back(self.store, self.settings.adapters, by=by)
+        return promotion.roll_back(self.store, self.settings.adapters)
 
     # Inside
 
     def _require_room(self) -> None:
-        """Refuse what could not be answered now, before anything of it is stored."""
+        """Refuse a request that cannot be answered now, before it is stored."""
         if not self.ready:
             raise BusyError("the model is still being loaded; try again in a moment")
         if self.engine.health()["room"] <= 0:
@@ -399,13 +396,13 @@ def _title(text: str) -> str:
 
 
 def _require_whole(reply: Message) -> None:
-    """Refuse what the visitor has not seen in full: it is no evidence."""
+    """Refuse a vote on a reply that the visitor has not seen in full: it is no evidence."""
     if reply.finish_reason in ("cancelled", "error"):
         raise RefusedError("This reply was cut off, so it cannot be judged; try again first.")
 
 
 def _check_reasons(value: int, tags: Sequence[str], comment: str) -> None:
-    """Let reasons pass that are offered for such a thumb, and a comment of a sane length."""
+    """Refuse reasons that are not offered for this thumb, and a comment that is too long."""
     offered = REASONS.get(value, ())
     unknown = sorted(set(tags) - set(offered))
     if unknown:
@@ -418,7 +415,7 @@ def _check_reasons(value: int, tags: Sequence[str], comment: str) -> None:
 
 @contextmanager
 def _not_found() -> Iterator[None]:
-    """The same words for what is not there and for what is somebody else's."""
+    """Give the same error for a missing record and for another rater's."""
     try:
         yield
     except UnknownRecordError as exc:

@@ -1,7 +1,7 @@
-"""The operator's file of gold questions: JSON lines, checked as a whole before the service starts.
+"""Read the operator's file of gold questions: JSON lines, all checked before the service starts.
 
-A line is ``{"prompt": "...", "better": "...", "worse": "..."}``; instead of ``prompt`` there may be
-``messages``, a conversation that ends with a user's message. See ``docs/votes.md``.
+A line is ``{"prompt": "...", "better": "...", "worse": "..."}``; instead of ``prompt`` it may have
+``messages``, a conversation that ends with a user message. See ``docs/votes.md``.
 """
 
 from pathlib import Path
@@ -32,14 +32,14 @@ class _Line(BaseModel):
 
 
 def read_gold(path: Path, limits: LimitSettings) -> tuple[GoldItem, ...]:
-    """The items of a file; blank lines do not count.
+    """The items of a file; blank lines are skipped.
 
     Raises:
         InvalidRequestError: The file cannot be read, has no items, or a line is wrong; the message
             names the file and the line.
     """
     try:
-        # Only line feeds end a line: a string of JSON may hold U+2028 and its like as they are.
+        # Split at line feeds only: a JSON string may contain U+2028 and similar characters.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidRequestError(f"gold_items {path} cannot be read: {exc}") from exc
@@ -53,7 +53,7 @@ def read_gold(path: Path, limits: LimitSettings) -> tuple[GoldItem, ...]:
             raise InvalidRequestError(f"gold_items {path}, line {number}: {exc}") from exc
         asked = prompt_hash(item.prompt)
         if asked in items:
-            said = "the prompt is that of an earlier line; nobody is asked twice"
+            said = "an earlier line has the same prompt; give each prompt once"
             raise InvalidRequestError(f"gold_items {path}, line {number}: {said}")
         items[asked] = item
     if not items:
@@ -79,6 +79,6 @@ def _item(text: str, limits: LimitSettings) -> GoldItem:
         check_text(reply, limits)
     if line.better.strip().casefold() == line.worse.strip().casefold():
         raise InvalidRequestError(
-            "better and worse are the same but for case; nobody could tell them apart"
+            "better and worse are the same but for case; give two different replies"
         )
     return GoldItem(prompt, line.better, line.worse)

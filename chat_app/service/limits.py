@@ -1,6 +1,6 @@
-"""How much one request may ask for: checked for the API and the pages alike, before any work.
+"""Limits of one request, the same for the API and the pages, checked before any work.
 
-Each function passes what is allowed and raises `InvalidRequestError`, which names the value.
+Each function raises `InvalidRequestError`, which names the value, unless the request is allowed.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from feedback_store.records import ROLES, PromptMessage
 
 
 def check_sampling(sampling: Sampling, limits: LimitSettings) -> Sampling:
-    """Let sampling settings pass that are in range."""
+    """Return sampling settings that are in range; refuse others."""
     most = limits.new_tokens
     if not 0 <= sampling.temperature <= 2:
         raise InvalidRequestError(f"temperature {sampling.temperature} is not from 0 to 2")
     if not 0 < sampling.top_p <= 1:
-        raise InvalidRequestError(f"top_p {sampling.top_p} is not above 0 and up to 1")
+        raise InvalidRequestError(f"top_p {sampling.top_p} is not above 0 and at most 1")
     if not 1 <= sampling.max_new_tokens <= most:
-        raise InvalidRequestError(f"max_tokens {sampling.max_new_tokens} is not 1 to {most}")
+        raise InvalidRequestError(f"max_tokens {sampling.max_new_tokens} is not from 1 to {most}")
     return sampling
 
 
 def check_text(text: str, limits: LimitSettings) -> None:
-    """Let text pass that is neither empty nor too long."""
+    """Refuse a text that is empty or too long."""
     if not text.strip():
         raise InvalidRequestError("the message is empty; write something")
     if len(text) > limits.message_chars:
@@ -34,7 +34,7 @@ def check_text(text: str, limits: LimitSettings) -> None:
 
 
 def check_messages(messages: Sequence[PromptMessage], limits: LimitSettings) -> None:
-    """Let a conversation pass that ends with a user's message."""
+    """Refuse a conversation that is too long or does not end with a user message."""
     if not 1 <= len(messages) <= limits.messages:
         raise InvalidRequestError(f"{len(messages)} messages; send 1 to {limits.messages}")
     for message in messages:
@@ -45,5 +45,5 @@ def check_messages(messages: Sequence[PromptMessage], limits: LimitSettings) -> 
         check_text(message["content"], limits)
     if messages[-1]["role"] != "user":
         raise InvalidRequestError(
-            f"the last message is the {messages[-1]['role']}'s; end with a user's message"
+            f"the last message has role {messages[-1]['role']!r}; end with a user message"
         )

@@ -1,9 +1,9 @@
-"""From a stored prompt to a stored reply, with the text streaming out on the way.
+"""Generate replies to a stored prompt, stream their text, and store them.
 
-Invariants: the row is written before the last piece is given out, so that a reply that was shown
-in full can be voted on; a reply that was stopped is stored as far as it came, as "cancelled"; blind
-candidates are stored together or not at all, and no two of them say the same. Checks nothing:
-`chat.py` has done that.
+Invariants: the last piece goes out only after the row is stored, so a reply that was shown in full
+can be voted on. A stopped reply is stored up to there, as "cancelled". Blind candidates are stored
+together or not at all, and all their texts differ. This module checks no request: `chat.py` has
+done that.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from feedback_store.store import FeedbackStore
 log = logging.getLogger(__name__)
 
 LABELS = "abcdefgh"
-REDRAWS = 3  # for a reply that says the same as one beside it
+REDRAWS = 3  # new attempts at a candidate that repeats another
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyPiece:
-    """New text of a reply; the last piece carries the stored message."""
+    """New text of a single reply; the last piece has the stored message and the token counts."""
 
     message_id: str
     adapter: str
@@ -35,13 +35,14 @@ class ReplyPiece:
     message: Message | None = None
     prompt_tokens: int = 0
     new_tokens: int = 0
+    label: str = LABELS[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Blind replies to one prompt, stored; labelled "a", "b", ... in the order shown.
+    """Stored blind replies to one prompt, labelled "a", "b", ... in the order shown.
 
-    If all said the same there is one message, an ordinary reply; the id is empty.
+    If all texts were the same, there is one message, an ordinary reply, and the id is empty.
     """
 
     id: str
@@ -50,7 +51,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class CandidatePiece:
-    """New text of the reply ``label``; the very last piece carries all of them, stored."""
+    """New text of the candidate ``label``; the very last piece has the stored candidates."""
 
     label: str
     text: str
@@ -67,7 +68,7 @@ class Replies:
     async def one(
         self, prompt: Message, request: GenerationRequest, *, retry_of: str | None = None
     ) -> AsyncGenerator[ReplyPiece, None]:
-        """Stream and store one reply below ``prompt``, perhaps instead of ``retry_of``."""
+        """Stream and store one reply to ``prompt``; ``retry_of`` is the reply it replaces."""
         draft = _Draft(request)
         reply_id = new_id()
         try:
@@ -79,7 +80,11 @@ class Replies:
         except BaseException as exc:
             draft.finish_reason = "error" if isinstance(exc, Exception) else "cancelled"
             if draft.text:
-                await self._store_part(prompt, draft, reply_id)
+                # An executor starts at once, and a second cancellation does not stop it. A task
+                # could be cancelled before its first step.
+                loop = asyncio.get_running_loop()
+                store_part = loop.run_in_executor(None, self._store_part, prompt, draft, reply_id)
+                await asyncio.shield(store_part)
             raise
         message = await asyncio.to_thread(
             self._store_reply, prompt, draft, reply_id, retry_of=retry_of
@@ -92,57 +97,55 @@ class Replies:
     async def several(
         self, prompt: Message, requests: Sequence[GenerationRequest], *, rater_id: str
     ) -> AsyncGenerator[CandidatePiece, None]:
-        """Stream replies made at the same time, then store together what is distinct."""
+        """Stream several replies at the same time, then store those that differ, together."""
         drafts = [_Draft(request) for request in requests]
-        arrivals: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
-        tasks = [
-            asyncio.create_task(self._pump(index, request, arrivals))
-            for index, request in enumerate(requests)
-        ]
+        arrivals: asyncio.Queue[CandidatePiece | asyncio.Task[None]] = asyncio.Queue()
+        readers = []
+        for draft, label in zip(drafts, LABELS, strict=False):
+            reader = asyncio.create_task(self._read(draft, label=label, arrivals=arrivals))
+            reader.add_done_callback(arrivals.put_nowait)
+            readers.append(reader)
         try:
-            while any(draft.finish_reason is None for draft in drafts):
-                index, piece = await arrivals.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                drafts[index].add(piece)
-                if piece.text:
-                    yield CandidatePiece(LABELS[index], piece.text)
+            reading = len(readers)
+            while reading:
+                arrived = await arrivals.get()
+                if isinstance(arrived, CandidatePiece):
+                    yield arrived
+                else:
+                    arrived.result()  # raises the error of a reply that failed
+                    reading -= 1
         finally:
-            for task in tasks:
-                task.cancel()
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
         distinct = await self._distinct(drafts)
         stored = await asyncio.to_thread(self._store_several, prompt, distinct, rater_id)
         yield CandidatePiece(LABELS[len(drafts) - 1], "", stored)
 
-    async def _pump(
+    async def _read(
         self,
-        index: int,
-        request: GenerationRequest,
-        arrivals: "asyncio.Queue[tuple[int, Piece | Exception]]",
+        draft: "_Draft",
+        *,
+        label: str = "",
+        arrivals: "asyncio.Queue[CandidatePiece | asyncio.Task[None]] | None" = None,
     ) -> None:
-        try:
-            async with aclosing(self._engine.stream(request)) as pieces:
-                async for piece in pieces:
-                    arrivals.put_nowait((index, piece))
-        except Exception as exc:
-            arrivals.put_nowait((index, exc))
+        """Read a reply from the engine to its end; its text goes to ``arrivals``, if given."""
+        async with aclosing(self._engine.stream(draft.request)) as pieces:
+            async for piece in pieces:
+                draft.add(piece)
+                if piece.text and arrivals is not None:
+                    arrivals.put_nowait(CandidatePiece(label, piece.text))
 
     async def _distinct(self, drafts: Sequence["_Draft"]) -> list["_Draft"]:
-        """The drafts, made anew where they repeat another; what stays a repetition is left out."""
+        """Generate a draft that repeats another again; leave it out if it repeats one still."""
         kept: dict[str, _Draft] = {}
         for draft in drafts:
             redraws = REDRAWS if draft.request.sampling.temperature else 0
             while draft.text.strip() in kept and redraws:
-                draft, redraws = await self._redrawn(draft), redraws - 1
+                draft, redraws = _Draft(replace(draft.request, seed=new_seed())), redraws - 1
+                await self._read(draft)
             kept.setdefault(draft.text.strip(), draft)
         return list(kept.values())
-
-    async def _redrawn(self, old: "_Draft") -> "_Draft":
-        draft = _Draft(replace(old.request, seed=new_seed()))
-        async with aclosing(self._engine.stream(draft.request)) as pieces:
-            async for piece in pieces:
-                draft.add(piece)
-        return draft
 
     def _store_several(
         self, prompt: Message, drafts: Sequence["_Draft"], rater_id: str
@@ -153,17 +156,12 @@ class Replies:
         candidates_id, messages = self._store.add_candidates(prompt.id, replies, rater_id=rater_id)
         return Candidates(candidates_id, tuple(messages))
 
-    async def _store_part(self, prompt: Message, draft: "_Draft", reply_id: str) -> None:
-        """Store a reply that ended early, in a thread that a second cancellation leaves alone."""
-
-        def store() -> None:
-            try:
-                self._store_reply(prompt, draft, reply_id)
-            except Exception:
-                log.exception("the part of reply %s that was made could not be stored", reply_id)
-
-        # handed over at once: a task of its own could be cancelled before its first step
-        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, store))
+    def _store_part(self, prompt: Message, draft: "_Draft", reply_id: str) -> None:
+        """Store a reply that ended early; a failure goes to the log, for the reader is gone."""
+        try:
+            self._store_reply(prompt, draft, reply_id)
+        except Exception:
+            log.exception("the part of reply %s that was generated is not stored", reply_id)
 
     def _store_reply(
         self, prompt: Message, draft: "_Draft", reply_id: str, *, retry_of: str | None = None
@@ -180,7 +178,7 @@ class Replies:
 
 
 class _Draft:
-    """A reply on its way: its text so far and what its row will say about it."""
+    """A reply while it is generated: its text so far, and the origin for its row."""
 
     def __init__(self, request: GenerationRequest) -> None:
         self.request = request
@@ -194,7 +192,7 @@ class _Draft:
         self.last = piece
 
     def origin(self) -> dict[str, Any]:
-        """What made the reply, as the store's columns."""
+        """How the reply was generated, by the names of the store's columns."""
         return {
             "adapter": self.request.adapter,
             "sampling": asdict(self.request.sampling),
@@ -204,5 +202,5 @@ class _Draft:
 
 
 def new_seed() -> int:
-    """A seed that nothing else has, as good as surely."""
+    """A random seed, practically always unused."""
     return secrets.randbelow(2**31)

@@ -33,11 +33,6 @@ from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import decode_reply, encode_prompt
 from rlhf_core.records import Prompt
 
-# PEFT 0.21 reads a name that transformers retires. The filter stands for good: to set it for each
-# adapter and to restore the others after it is not safe beside another thread that does the same.
-warnings.filterwarnings(
-    "ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning
-)
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would split the name of a module
 Quantization = Literal["nf4", "int8", "none"]
 STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"  # the shipped default
@@ -75,6 +70,11 @@ def load_base(
     # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes
     dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
     disable_progress_bar()  # type: ignore[no-untyped-call] # transformers shows one for each load
+    # PEFT 0.21 reads a name that transformers deprecates, whenever an adapter is attached. The filter
+    # stays: to set and restore it for each adapter is not safe beside other threads.
+    warnings.filterwarnings(
+        "ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning
+    )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(

@@ -14,7 +14,7 @@ import uvicorn
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine.local import LocalEngine
 from chat_app.identity import Identity
-from chat_app.server import Hooks, create_app, prepare_data
+from chat_app.server import create_app, prepare_data
 from chat_app.service.chat import ChatService
 from chat_app.settings import load_settings
 from feedback_store.store import FeedbackStore
@@ -61,7 +61,7 @@ def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
         engine = LocalEngine(lambda: tiny_base(model), settings.engine)
         service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
         ready = threading.Event()
-        app = create_app(service, identity, hooks=Hooks(ready=ready.set), pages=False)
+        app = create_app(service, identity, on_ready=ready.set, pages=False)
         config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [port]})

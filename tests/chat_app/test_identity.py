@@ -20,8 +20,8 @@ def test_only_cookies_signed_here_are_believed(tmp_path: Path) -> None:
     here, elsewhere = Identity(tmp_path / "a"), Identity(tmp_path / "b")
     cookie = here.new_cookie()
     assert here.caller({}, {COOKIE: cookie}).by == "cookie"
-    assert elsewhere.caller({}, {COOKIE: cookie}).by == "nobody"
-    assert here.caller({}, {COOKIE: cookie[:-10] + cookie[-9:]}).by == "nobody"
+    assert elsewhere.caller({}, {COOKIE: cookie}).by == "anonymous"
+    assert here.caller({}, {COOKIE: cookie[:-10] + cookie[-9:]}).by == "anonymous"
     assert here.caller({"authorization": "Bearer t"}, {COOKIE: cookie}).by == "token"
 
 

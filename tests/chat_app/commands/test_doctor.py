@@ -75,7 +75,9 @@ def test_a_sound_directory_is_said_to_be_so_with_its_figures(
     said = findings["database"].text
     assert "3 messages" in said and "schema 0" in said and "synchronous 2" in said
     assert findings["adapters"].text == "1 verified, policy-000000 served"
-    assert "1 raters said of a prompt waits" in findings["comparisons"].text
+    assert (
+        "votes of 1 pairs of rater and prompt are not derived yet" in findings["comparisons"].text
+    )
     store.refresh_comparisons()
     assert found(settings)["comparisons"].text == "1 to learn from, 1 not used yet"
 

@@ -93,7 +93,7 @@ def newer(data: Path) -> None:
         (["serve", "--quantization", "nf5"], "nf5"),
         (["status", "--config", "/none.toml"], "no configuration file /none.toml"),
         (["simulate", "--url", "http://example.org"], "another machine"),
-        (["simulate", "--url", "http://[::1"], "no http address"),
+        (["simulate", "--url", "http://[::1"], "not an http address"),
         (["simulate", "--kinds", "likes"], "likes"),
         (["import", "/none.jsonl"], "/none.jsonl"),
     ],
@@ -238,7 +238,7 @@ def test_adapters_are_promoted_and_rolled_back(
     with FeedbackStore(data / "feedback.db") as store:
         store.register_adapter("policy-000001", kind="policy", state="published")
         store.register_adapter("policy-000002", kind="policy", state="rejected")
-    assert "no way back" in one_line(command("rollback", "--data", data), 3)
+    assert "a rollback is not possible" in one_line(command("rollback", "--data", data), 3)
     words = ["adapters", "promote", "--data", data]
     done = command(*words, "policy-000001", "--json")
     assert json.loads(done.stdout) == {"serving": "policy-000001", "previous": "policy-000000"}
@@ -420,7 +420,7 @@ def test_the_module_and_the_command_are_the_same() -> None:
 def test_a_second_server_on_the_same_data_is_refused(command: Command, data: Path) -> None:
     with FileLock(data / "server.lock"):
         line = one_line(command("serve", "--data", data, "--port", "0"), 3)
-    assert "another server runs on" in line and str(data) in line
+    assert "another server uses" in line and str(data) in line
 
 
 def test_too_little_evidence_is_said_once(command: Command, data: Path) -> None:

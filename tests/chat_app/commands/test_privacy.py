@@ -245,7 +245,7 @@ def test_doctor_tells_of_forgetting_that_was_interrupted_and_a_sweep_finishes_it
     assert done.returncode == 1 and str(report) in done.stderr
     findings = json.loads(command("doctor", "--data", data, "--json").stdout)
     bad = {item["name"]: item["text"] for item in findings if not item["good"]}
-    assert "not finished" in bad["erasure"]
+    assert "did not finish" in bad["erasure"]
     report.write_text(text)
     assert command("sweep", "--older-than", "30", "--data", data).returncode == 0
     assert hits(data) == []

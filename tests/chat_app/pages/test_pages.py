@@ -206,10 +206,10 @@ def answer_one_more(page: Page) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "says"),
     [
-        ("GET", "/v1/nothing", 404, "there is no /v1/nothing"),
-        ("POST", "/v1/nothing/here", 404, "there is no /v1/nothing/here"),
-        ("GET", "/v1", 404, "there is no /v1;"),
-        ("GET", "/v1/feedback", 405, "GET does not go with /v1/feedback; use POST"),
+        ("GET", "/v1/nothing", 404, "no route /v1/nothing"),
+        ("POST", "/v1/nothing/here", 404, "no route /v1/nothing/here"),
+        ("GET", "/v1", 404, "no route /v1;"),
+        ("GET", "/v1/feedback", 405, "/v1/feedback does not allow GET; use POST"),
         ("BREW", "/v1/feedback/me", 405, "use GET"),
         ("DELETE", "/v1/openapi.json", 405, "use GET or HEAD"),
     ],

@@ -75,7 +75,7 @@ def test_a_file_of_items_is_read_with_prompts_and_conversations(tmp_path: Path) 
         ({"prompt": "x", "answer": "z", **SAID}, "answer: Extra inputs"),
         ({**SAID}, "either prompt or messages"),
         ({"prompt": "x", "messages": [{"role": "user", "content": "x"}], **SAID}, "not both"),
-        ({"messages": [{"role": "assistant", "content": "x"}], **SAID}, "end with a user's"),
+        ({"messages": [{"role": "assistant", "content": "x"}], **SAID}, "end with a user message"),
         ({"messages": [], **SAID}, "0 messages"),
         ({"prompt": " ", **SAID}, "empty"),
         ({"prompt": "x", "better": "y", "worse": " "}, "empty"),
