@@ -70,8 +70,8 @@ def load_base(
     # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes
     dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
     disable_progress_bar()  # type: ignore[no-untyped-call] # transformers shows one for each load
-    # PEFT 0.21 reads a name that transformers deprecates, whenever an adapter is attached. The filter
-    # stays: to set and restore it for each adapter is not safe beside other threads.
+    # PEFT 0.21 reads a name that transformers deprecates, whenever an adapter is attached. The
+    # filter stays: to set and restore it for each adapter is not safe beside other threads.
     warnings.filterwarnings(
         "ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning
     )
