@@ -13,7 +13,6 @@ from typing import Any
 from sqlite_utils import Database
 
 from feedback_store.errors import ConflictError, CycleInProgressError, InvalidFeedbackError
-from feedback_store.feedback.messages import audit
 from feedback_store.records import (
     ADAPTER_KINDS,
     ADAPTER_STATES,
@@ -28,6 +27,7 @@ from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.process_identity import identity
 from feedback_store.sqlite.rows import (
     Row,
+    audit,
     encode,
     first,
     insert,

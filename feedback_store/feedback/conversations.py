@@ -16,25 +16,19 @@ from sqlite_utils import Database
 from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
 from feedback_store.feedback.messages import (
     add_below,
-    audit,
     note_retry,
     path_to,
     store_message,
     stored_path,
 )
 from feedback_store.records import (
-    RATER_KINDS,
     CandidateReply,
     Choice,
     Conversation,
     ConversationView,
     Message,
     PromptMessage,
-    Rater,
     Thumb,
-)
-from feedback_store.splits import (
-    is_held_out_rater,
 )
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import new_id, utc_now
@@ -45,12 +39,8 @@ from feedback_store.sqlite.rows import (
     one_of,
     require,
     rows,
-    scalar,
     to_record,
 )
-
-# Of the first raters nobody is held out: a service for few would learn from none of them.
-FEWEST_RATERS_TO_HOLD_OUT_ONE = 20
 
 # Conversations that hold a gold question, so nobody's own words. CROSS JOIN keeps SQLite from
 # reading all messages for the few tests; a condition on `candidates` may be added at the end.
@@ -89,44 +79,6 @@ class Conversations:
     """Raters, conversations and messages of a store."""
 
     _file: SQLiteFile
-
-    def add_rater(
-        self, rater_id: str | None = None, *, kind: str = "person", consent: str | None = None
-    ) -> Rater:
-        """Add a rater, or return the one who has this id; a consent given here is recorded."""
-        one_of(kind, RATER_KINDS, "the kind of a rater")
-        with self._file.read() as db:
-            row = first(db, "SELECT * FROM raters WHERE id = ?", [rater_id])
-        if row is None:
-            row = self._add_rater(rater_id or new_id(), kind, consent)
-        if consent is not None and row["consent"] != consent:
-            return self.set_consent(row["id"], consent)
-        return to_record(Rater, row)
-
-    def _add_rater(self, rater_id: str, kind: str, consent: str | None) -> Row:
-        def work(db: Database) -> Row:
-            db.execute(
-                "INSERT INTO raters (id, kind, consent, created_at, held_out)"
-                " VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO NOTHING",  # another process may have been quicker
-                [rater_id, kind, consent, utc_now(), would_hold_out(db, rater_id)],
-            )
-            return require(db, "raters", rater_id)
-
-        return self._file.run(work)
-
-    def set_consent(self, rater_id: str, version: str | None) -> Rater:
-        """Record which version of the terms a rater agrees to; None takes the consent back."""
-        with self._file.write() as db:
-            before = require(db, "raters", rater_id)["consent"]
-            db.execute("UPDATE raters SET consent = ? WHERE id = ?", [version, rater_id])
-            audit(db, "consent", rater_id=rater_id, before=before, after=version)
-            return to_record(Rater, require(db, "raters", rater_id))
-
-    def rater(self, rater_id: str) -> Rater:
-        """The rater with this id."""
-        with self._file.read() as db:
-            return to_record(Rater, require(db, "raters", rater_id))
 
     def add_conversation(
         self, rater_id: str, *, title: str = "", conversation_id: str | None = None
@@ -389,10 +341,3 @@ def _begin(db: Database, rater_id: str, title: str, *, conversation_id: str | No
     }
     insert(db, "conversations", row)
     return row
-
-
-def would_hold_out(db: Database, rater_id: str) -> bool:
-    """Whether a rater who is new now is to be measured on only, which is for ever."""
-    few = FEWEST_RATERS_TO_HOLD_OUT_ONE
-    known = scalar(db, "SELECT count(*) FROM (SELECT 1 FROM raters LIMIT ?)", [few])
-    return bool(known == few and is_held_out_rater(rater_id))

@@ -180,27 +180,6 @@ class Events:
 
         return to_record(StoredDemonstration, self._file.run(work))
 
-    def current_thumb(self, message_id: str, rater_id: str) -> Thumb | None:
-        """A rater's thumb on a response, unless taken back."""
-        about = {"message_id": message_id, "rater_id": rater_id}
-        with self._file.read() as db:
-            row = _current(db, "thumbs", about)
-        return to_record(Thumb, row) if row is not None and row["value"] != 0 else None
-
-    def current_choice(self, candidates_id: str, rater_id: str) -> Choice | None:
-        """A rater's choice between two candidates, if there is one."""
-        about = {"candidates_id": candidates_id, "rater_id": rater_id}
-        with self._file.read() as db:
-            row = _current(db, "choices", about)
-        return to_record(Choice, row) if row is not None else None
-
-    def current_demonstration(self, message_id: str, rater_id: str) -> StoredDemonstration | None:
-        """What a rater wrote in place of a response, if there is something."""
-        about = {"message_id": message_id, "rater_id": rater_id}
-        with self._file.read() as db:
-            row = _current(db, "demonstrations", about)
-        return to_record(StoredDemonstration, row) if row is not None else None
-
     def thumbs(self) -> list[Thumb]:
         """All thumbs that stand, oldest first."""
         with self._file.read() as db:
@@ -210,11 +189,6 @@ class Events:
         """All choices that stand, oldest first."""
         with self._file.read() as db:
             return [to_record(Choice, row) for row in _standing(db, "choices")]
-
-    def rankings(self) -> list[Ranking]:
-        """All rankings that stand, oldest first."""
-        with self._file.read() as db:
-            return [to_record(Ranking, row) for row in _standing(db, "rankings")]
 
     def demonstrations(self, *, split: str | None = None) -> list[StoredDemonstration]:
         """All demonstrations that stand and whose raters are heard, oldest first.

@@ -17,7 +17,7 @@ from sqlite_utils import Database
 from feedback_store.feedback.conversations import Conversations
 from feedback_store.records import CandidateReply, PromptMessage
 from feedback_store.splits import prompt_hash
-from feedback_store.sqlite.rows import Row, first, rows, scalar
+from feedback_store.sqlite.rows import Row, rows, scalar
 
 _ANSWERED = """(EXISTS (SELECT 1 FROM choices WHERE candidates_id = candidates.id)
     OR EXISTS (SELECT 1 FROM rankings WHERE candidates_id = candidates.id))"""
@@ -55,12 +55,6 @@ class GoldQuestions(Conversations):
         with self._file.write() as db:
             found, unseen = _state(db, rater_id, items, every)  # another tab may have been quicker
             return found or (self._begin(rater_id, secrets.choice(unseen)) if unseen else None)
-
-    def is_gold_question(self, candidates_id: str) -> bool:
-        """Whether candidates are a gold question; unknown ones are none."""
-        sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
-        with self._file.read() as db:
-            return first(db, sql, [candidates_id]) is not None
 
     def _begin(self, rater_id: str, item: GoldItem) -> str:
         asked = self.add_dialogue(rater_id, item.prompt)[-1]

@@ -7,7 +7,6 @@ from, so that no derivation has to read a text again.
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 from sqlite_utils import Database
 
@@ -42,11 +41,6 @@ def path_to(db: Database, message_id: str) -> list[Message]:
 def prompt_of(path: Sequence[Message]) -> tuple[PromptMessage, ...]:
     """What a model would see of a path of messages."""
     return tuple(PromptMessage(role=message.role, content=message.content) for message in path)
-
-
-def audit(db: Database, action: str, **detail: Any) -> None:
-    """Note an act that somebody may have to answer for; never the text of a chat."""
-    insert(db, "audit", {"at": utc_now(), "action": action, "detail": detail})
 
 
 def refuse_gold_question(db: Database, message: Row) -> None:

@@ -18,7 +18,6 @@ from sqlite_utils import Database
 from feedback_store.comparisons import refresh as derivation
 from feedback_store.errors import ConflictError, InvalidFeedbackError
 from feedback_store.feedback.events import CONSENTED
-from feedback_store.feedback.messages import audit
 from feedback_store.raters.agreement import Agreement, PairVote, agreement, judgement
 from feedback_store.raters.behaviour import (
     ASSESSED,
@@ -33,7 +32,7 @@ from feedback_store.raters.reliability import RaterReport, assess
 from feedback_store.records import Rater
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
-from feedback_store.sqlite.rows import Row, require, rows, stream, to_record
+from feedback_store.sqlite.rows import Row, audit, require, rows, stream, to_record
 
 # Summed within each table first, along an index that holds nothing else.
 _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight) AS weight,
