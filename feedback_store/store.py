@@ -17,6 +17,7 @@ from feedback_store.datasets.event_files import EventFiles
 from feedback_store.datasets.exports import Exports
 from feedback_store.datasets.imports import Imports
 from feedback_store.errors import StoreOpenError
+from feedback_store.feedback.demonstrations import Demonstrations
 from feedback_store.feedback.events import Events
 from feedback_store.feedback.gold_questions import GoldQuestions
 from feedback_store.feedback.search import Search
@@ -33,6 +34,7 @@ class FeedbackStore(
     Accounts,
     GoldQuestions,
     Events,
+    Demonstrations,
     TrainingData,
     Receipts,
     EventFiles,

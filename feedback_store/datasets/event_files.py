@@ -17,13 +17,8 @@ from feedback_store.errors import (
     FeedbackStoreError,
     InvalidFeedbackError,
 )
-from feedback_store.feedback.events import (
-    EVENT_TABLES,
-    check_labels,
-    checked_prompt,
-    mark_stale,
-    store_event,
-)
+from feedback_store.feedback.demonstrations import checked_prompt
+from feedback_store.feedback.events import EVENT_TABLES, check_labels, mark_stale, store_event
 from feedback_store.feedback.messages import store_message
 from feedback_store.privacy.forgetting import is_forgotten
 from feedback_store.raters.accounts import would_hold_out
