@@ -1,11 +1,10 @@
-"""Copies of a store: made while others write, restored only if they are whole.
+"""Backups of a store: made while others write, restored only if they are whole.
 
-Invariants: a copy, and a restored store, has its name only once it is complete and flushed to disk;
-only its owner may read it; nothing that exists is ever replaced.
+Invariants: a backup or a restored store gets its name when it is complete and flushed to disk; only
+its owner may read it; no existing file is replaced.
 
-Copies are made by `VACUUM INTO`, in one snapshot, so that every table is of the same moment. The
-backup API would do as well, but it starts again whenever another process has written between two of
-its steps, and it copies free pages, which the new file does not have.
+`VACUUM INTO` copies one snapshot, so all tables are of the same moment. SQLite's backup API starts
+again whenever another process writes between two of its steps, and it copies free pages too.
 """
 
 import shutil
@@ -39,10 +38,10 @@ class Backups:
     _file: SQLiteFile
 
     def backup(self, path: Path | str) -> dict[str, int]:
-        """Write a complete copy of this moment to a new file, while others go on writing.
+        """Write a complete copy of this moment to a new file, while others may write.
 
         Returns:
-            What `counts` says of the copy.
+            The `counts` of the copy.
 
         Raises:
             ConflictError: The file exists.
@@ -60,19 +59,20 @@ class Backups:
     def restore(
         backup: Path | str, target: Path | str, *, allow_old_sqlite: bool = False
     ) -> dict[str, int]:
-        """Make a store at `target` from a backup, and check all of it; `backup` is only read.
+        """Make a store at `target` from a backup, and check all of it.
 
         Args:
-            backup: What `backup` wrote; one of an older version is migrated to the present schema.
-            target: A path where nothing is yet.
-            allow_old_sqlite: Do so even with a SQLite that has the WAL-reset bug.
+            backup: A file that `backup` wrote; it is only read. The new store has the present
+                schema, also if the backup is of an older version.
+            target: A path that does not exist.
+            allow_old_sqlite: Accept a SQLite that has the WAL-reset bug.
 
         Returns:
-            What `counts` says of the new store.
+            The `counts` of the new store.
 
         Raises:
-            ConflictError: There is something at `target`, or `backup` is a store in use.
-            StoreOpenError: `backup` is damaged, no backup, or of a newer version.
+            ConflictError: `target` exists, or `backup` is a store in use.
+            StoreOpenError: `backup` is damaged, is no backup, or is of a newer version.
             StoreUnavailableError: The directory cannot be written, or is full.
         """
         backup, target = Path(backup), Path(target)
@@ -91,7 +91,7 @@ class Backups:
 
 
 def _check_backup(backup: Path) -> None:
-    """Refuse what is not a feedback database; an empty file would look like a new store."""
+    """Refuse a file that is no feedback database; an empty one would look like a new store."""
     wal = Path(f"{backup}-wal")
     try:
         with backup.open("rb") as file:
@@ -104,25 +104,25 @@ def _check_backup(backup: Path) -> None:
     found = int.from_bytes(header[_APPLICATION_ID_AT], "big")
     if not header.startswith(_MAGIC) or found != APPLICATION_ID:
         raise StoreOpenError(
-            f"cannot open {backup} as a feedback database (it is not one, or was cut off); "
+            f"cannot open {backup} as a feedback database (it is none, or is cut off); "
             "restore a backup that is whole."
         )
     if in_use:
         raise ConflictError(
             f"{backup} is in use or was not closed (it has a write-ahead log), so its file alone "
-            "is incomplete; make a backup of it, and restore that."
+            "is incomplete; make a backup of it and restore that."
         )
 
 
 def _counts_of_copy(copy: Path) -> dict[str, int]:
-    """Count what is in a finished copy; `immutable` leaves no files beside it."""
+    """The counts of a finished copy; `immutable` makes SQLite leave no files beside it."""
     uri = f"{copy.resolve().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
         return counts_of(Database(connection, execute_plugins=False))
 
 
 def _examined(partial: Path, allow_old_sqlite: bool) -> tuple[list[str], dict[str, int]]:
-    """Migrate a copy and read all of it: what is damaged, and how much of everything there is."""
+    """Migrate a copy and read all of it; return what is damaged, and the counts."""
     file = SQLiteFile(partial, allow_old_sqlite=allow_old_sqlite)
     try:
         with file.long_read() as db:
@@ -134,7 +134,7 @@ def _examined(partial: Path, allow_old_sqlite: bool) -> tuple[list[str], dict[st
 
 @contextmanager
 def _new_file(target: Path, what: str) -> Iterator[Path]:
-    """A file to fill, which gets its name when it is whole, and never in place of another."""
+    """A file to fill; it gets its name when it is whole, and never replaces another file."""
     try:
         _require_free(target)
         with new_file(target, lambda partial: name_new(partial, target)) as partial:
@@ -144,7 +144,7 @@ def _new_file(target: Path, what: str) -> Iterator[Path]:
                 for suffix in _BESIDE:
                     Path(f"{partial}{suffix}").unlink(missing_ok=True)
     except FeedbackStoreError:
-        raise  # some of these are OSErrors too, and say more
+        raise  # some of these are OSErrors too, with a better message
     except FileExistsError as exc:
         raise ConflictError(f"{target} exists; choose another name, or move it away.") from exc
     except OSError as exc:
@@ -154,7 +154,7 @@ def _new_file(target: Path, what: str) -> Iterator[Path]:
 
 
 def _require_free(target: Path) -> None:
-    """Refuse at once; SQLite would even apply an old write-ahead log to the new file."""
+    """Refuse an existing file now; SQLite would apply an old write-ahead log to the new one."""
     for path in (target, *(Path(f"{target}{suffix}") for suffix in ("-wal", "-shm"))):
         if path.exists():
             raise ConflictError(f"{path} exists; choose another name, or move it away.")

@@ -1,14 +1,14 @@
-"""What can go wrong in the store, as one small tree.
+"""The errors of the store, as one tree.
 
     FeedbackStoreError
-    ├── StoreOpenError(OSError)            the file cannot be used at all
-    ├── StoreUnavailableError(OSError)     it could be opened, but not read or written just now
-    ├── UnknownRecordError(LookupError)    an id that is not there
+    ├── StoreOpenError(OSError)            the file cannot be opened
+    ├── StoreUnavailableError(OSError)     it was opened, but cannot be read or written now
+    ├── UnknownRecordError(LookupError)    no record has this id
     ├── ConflictError(ValueError)          it contradicts what is stored
-    ├── InvalidFeedbackError(ValueError)   a value that the store does not take
+    ├── InvalidFeedbackError(ValueError)   a value that the store does not accept
     └── CycleInProgressError(RuntimeError) another cycle is running
 
-Every message says what was wrong, the value, and what to do. Nothing is saved when one is raised.
+Each message says what is wrong, the value, and what to do. A call that raises saves nothing.
 """
 
 
@@ -33,7 +33,7 @@ class ConflictError(FeedbackStoreError, ValueError):
 
 
 class InvalidFeedbackError(FeedbackStoreError, ValueError):
-    """A value that the store does not take, such as a thumb of 7."""
+    """A value that the store does not accept, such as a thumb of 7."""
 
 
 class CycleInProgressError(FeedbackStoreError, RuntimeError):

@@ -1,8 +1,8 @@
-"""What the store holds, as frozen records: the vocabulary of the whole service.
+"""What the store holds, as frozen records.
 
 Ids are UUIDv7 text (cycles: 1, 2, ...; adapters: their name) and times are UTC ISO 8601 text with
 milliseconds, so that both sort by age. Records never change; a changed vote is a later record.
-They are plain data: no database, no rules beyond what a field means.
+They are plain data, without a database and without rules.
 """
 
 from collections.abc import Mapping
@@ -42,9 +42,9 @@ Prompt = tuple[PromptMessage, ...]
 class Rater:
     """Someone who chats and votes.
 
-    `consent` is the version of the terms agreed to, if any. Those of a `held_out` rater are only
-    measured on. `reliability` (0 to 1) scales the weight of what they say; a quarantined rater's
-    counts for nothing while it lasts.
+    `consent` is the version of the terms that the rater agreed to, if any. What a `held_out` rater
+    says is only measured on. `reliability` (0 to 1) scales its weight. What a quarantined rater
+    says counts for nothing.
     """
 
     id: str
@@ -86,7 +86,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class CandidateReply:
-    """A reply about to be shown blind beside others, in the order it is given."""
+    """A reply to be shown blind beside others."""
 
     content: str
     adapter: str | None = None
@@ -97,7 +97,7 @@ class CandidateReply:
 
 @dataclass(frozen=True, slots=True)
 class Thumb:
-    """+1 or -1 on one response; 0 takes the earlier thumb back, which is not a thumb down."""
+    """+1 or -1 on one response; 0 withdraws the earlier thumb."""
 
     id: str
     message_id: str
@@ -125,9 +125,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class ConversationView:
-    """A conversation with every branch, and what its rater says of it at present.
+    """A conversation with all branches, and the standing votes of its rater.
 
-    `thumbs` are the rater's by message, without those taken back; `choices` by candidates.
+    `thumbs` are by message, without withdrawn ones; `choices` are by candidates.
     """
 
     conversation: Conversation
@@ -136,7 +136,7 @@ class ConversationView:
     choices: Mapping[str, Choice]
 
     def path(self, message_id: str | None) -> list[Message]:
-        """The messages from the root of the tree to this one; none for None."""
+        """The messages from the root of the tree to this one; empty for None."""
         known = {message.id: message for message in self.messages}
         path = []
         while message_id is not None:
@@ -164,7 +164,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A rater asked for another response: `message_id` in place of `retry_of`."""
+    """A rater wanted another response: `message_id` in place of `retry_of`."""
 
     id: str
     message_id: str
@@ -191,9 +191,9 @@ class StoredDemonstration:
 class StoredComparison:
     """Two responses to one prompt and which is better: what the reward model learns from.
 
-    Derived from events, never entered. The same opinion always has the same id. `strength` is what
-    the rater said of how much better it is. Where `rater_id` judged A and `other_rater_id` judged
-    B, each by itself, their habits do not cancel (see `across`).
+    Derived from events. The same opinion always has the same id. `strength` is how much better the
+    rater said it is. If `other_rater_id` is set, `rater_id` judged A alone and the other judged B
+    alone, so their habits do not cancel (see `across_raters`).
     """
 
     id: str
@@ -218,7 +218,7 @@ class StoredComparison:
 
 @dataclass(frozen=True, slots=True)
 class StoredUnpaired:
-    """One response found good or bad by itself: TRL's unpaired preference. Derived from events."""
+    """One response judged good or bad by itself: TRL's unpaired preference. Derived from events."""
 
     id: str
     prompt: Prompt
@@ -234,9 +234,9 @@ class StoredUnpaired:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A set of LoRA weights by name; the weights themselves lie in the data directory.
+    """A named set of LoRA weights, which are files in the data directory.
 
-    `tainted_at` is when somebody was forgotten from whose words they have, or may have, learnt.
+    `tainted_at` is when a rater was forgotten whose words the weights learnt, or may have learnt.
     """
 
     name: str
@@ -251,7 +251,7 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Which policy adapter new replies use, and which they used before."""
+    """The policy adapter that new replies use, and the one that they used before."""
 
     adapter: str
     previous: str | None

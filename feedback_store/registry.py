@@ -1,9 +1,9 @@
-"""Adapters, which of them is served, and cycles: what training writes and the server follows.
+"""Adapters, which one is served, and cycles: training writes them and the server follows.
 
-Invariants: an adapter's name is never used twice; serving is one row, so promotion and rollback are
-the same atomic write; a promoted cycle ends in the transaction that serves its adapter; at most one
-cycle runs, and the next cycle marks one whose process has died as failed. The weights and reports
-themselves are files elsewhere.
+Invariants: an adapter's name is never used twice; the served adapter is one row, so promotion and
+rollback are the same atomic write; a promoted cycle ends in the transaction that serves its
+adapter; at most one cycle runs, and the next cycle marks a cycle whose process has died as failed.
+Weights and reports are files elsewhere.
 """
 
 import math
@@ -13,7 +13,6 @@ from typing import Any
 from sqlite_utils import Database
 
 from feedback_store.errors import ConflictError, CycleInProgressError, InvalidFeedbackError
-from feedback_store.feedback.messages import audit
 from feedback_store.records import (
     ADAPTER_KINDS,
     ADAPTER_STATES,
@@ -28,6 +27,7 @@ from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.process_identity import identity
 from feedback_store.sqlite.rows import (
     Row,
+    audit,
     encode,
     first,
     insert,
@@ -40,7 +40,7 @@ from feedback_store.sqlite.rows import (
 
 _SERVING = 'SELECT adapter, previous, since, "by" FROM serving ORDER BY id DESC LIMIT 1'
 _END_STATES = tuple(state for state in CYCLE_STATES if state != "running")
-# An adapter that a failed cycle registered may have learnt; nothing else of the cycle lasts.
+# Only an adapter lasts of a failed cycle; if there is one, it may have learnt from the comparisons.
 _FORGET_USES = """DELETE FROM cycle_comparisons WHERE cycle_id = :cycle
     AND NOT EXISTS (SELECT 1 FROM adapters WHERE adapters.cycle_id = :cycle)"""
 
@@ -51,7 +51,7 @@ class Registry:
     _file: SQLiteFile
 
     def next_adapter_number(self) -> int:
-        """Take the next number for adapter names; no number is given twice."""
+        """Take the next number for adapter names; no number is taken twice."""
         with self._file.write() as db:
             names = [row["name"] for row in rows(db, "SELECT name FROM adapters")]
             numbers = [int(end) for name in names if (end := name.rpartition("-")[2]).isdecimal()]
@@ -70,12 +70,12 @@ class Registry:
         metrics: Mapping[str, float] | None = None,
         state: str = "candidate",
     ) -> Adapter:
-        """Add an adapter under a name never used before."""
+        """Add an adapter under a new name."""
         one_of(kind, ADAPTER_KINDS, "the kind of an adapter")
         one_of(state, ADAPTER_STATES, "the state of an adapter")
         with self._file.write() as db:
             if first(db, "SELECT 1 FROM adapters WHERE name = ?", [name]):
-                raise ConflictError(f"there is an adapter {name!r}; names are not used twice.")
+                raise ConflictError(f"adapter {name!r} exists; names are not used twice.")
             if cycle_id is not None:
                 require(db, "cycles", cycle_id)
             row = {
@@ -91,7 +91,7 @@ class Registry:
         return to_record(Adapter, row)
 
     def set_adapter_state(self, name: str, state: str) -> Adapter:
-        """Publish or reject an adapter; the one being served stays published."""
+        """Publish or reject an adapter; the served adapter stays published."""
         one_of(state, ADAPTER_STATES, "the state of an adapter")
         with self._file.write() as db:
             before = require(db, "adapters", name, key="name")["state"]
@@ -121,7 +121,7 @@ class Registry:
             return _serving(db)
 
     def serve(self, name: str, *, by: str) -> Serving:
-        """Let new replies use a published policy adapter; promotion and rollback both do this."""
+        """Serve a published policy adapter to new replies; promotion and rollback both do this."""
         with self._file.write() as db:
             return _serve(db, name, by=by)
 
@@ -157,7 +157,7 @@ class Registry:
     def update_cycle(
         self, cycle_id: int, *, stage: str | None = None, progress: float | None = None
     ) -> Cycle:
-        """Note how far a running cycle is; `progress` is from 0 to 1."""
+        """Record how far a running cycle is; `progress` is from 0 to 1."""
         one_of(stage, (None, *CYCLE_STAGES), "the stage of a cycle")
         if progress is not None and not 0 <= progress <= 1:
             raise InvalidFeedbackError(f"progress cannot be {progress!r}; use a number 0 to 1.")
@@ -184,14 +184,14 @@ class Registry:
         Args:
             cycle_id: The running cycle.
             state: How it ended.
-            reasons: Why; a metric that is not a finite number becomes one more.
+            reasons: Why. Each metric that is not a finite number is one more reason.
             metrics: What it measured.
             adapter: The policy adapter that it made.
             serve: Publish the adapter if it is a candidate, and let new replies use it.
-            expected_serving: The adapter that `adapter` was found better than.
+            expected_serving: The adapter that `adapter` was compared with.
 
         Raises:
-            ConflictError: Another adapter than `expected_serving` is served by now.
+            ConflictError: Another adapter than `expected_serving` is served now.
         """
         one_of(state, _END_STATES, "the end of a cycle")
         if serve and (state != "promoted" or adapter is None):
@@ -214,13 +214,13 @@ class Registry:
             return _cycle(db, cycle_id)
 
     def use_comparisons(self, cycle_id: int, ids: Iterable[str]) -> None:
-        """Note which comparisons a cycle uses, and how, so that their raters can be told.
+        """Record which comparisons a cycle uses, and how, so that receipts can say it.
 
-        How follows from the split that a comparison is in now. The cycle trains its adapters on
-        `train`. It only measures them on `held_out` (a held-out question) and `held_out_raters`.
+        How follows from the comparison's present split: the cycle trains its adapters on `train`
+        and only measures them on `held_out` (a held-out question) and `held_out_raters`.
 
-        The notes of a cycle that is refused, or that fails before it has made an adapter, are
-        deleted when it ends: nothing that it did lasts.
+        If the cycle is refused, or fails before it makes an adapter, its end deletes these records:
+        nothing of the cycle lasts.
         """
         with self._file.write() as db:
             require(db, "cycles", cycle_id)
@@ -244,17 +244,17 @@ class Registry:
             return [to_record(Cycle, row) for row in rows(db, sql, [limit])]
 
     def running_cycle(self) -> Cycle | None:
-        """The cycle that is running; one whose process has died is not, whatever its row says."""
+        """The running cycle, if there is one; a cycle whose process has died does not run."""
         with self._file.read() as db:
             return cycle_in_progress(db)
 
     def last_cycle(self) -> Cycle | None:
-        """The latest cycle, running or not."""
+        """The latest cycle, running or not, if there is one."""
         return next(iter(self.cycles(limit=1)), None)
 
 
 def cycle_in_progress(db: Database) -> Cycle | None:
-    """The cycle that is running, on an open connection."""
+    """See `Registry.running_cycle`."""
     row = first(db, "SELECT * FROM cycles WHERE state = 'running'")
     return to_record(Cycle, row) if row is not None and _is_alive(row) else None
 
@@ -299,7 +299,7 @@ def _cycle(db: Database, cycle_id: int) -> Cycle:
 
 
 def _is_alive(running: Row) -> bool:
-    """Whether the process that began a cycle still is; its pid may be another's by now."""
+    """Whether the process that began a cycle still runs; another process may have its pid now."""
     process = identity(running["pid"])
     return process is not None and process == running["process"]
 

@@ -13,14 +13,16 @@ from typing import Self
 
 from feedback_store.backups import Backups
 from feedback_store.comparisons.receipts import Receipts
-from feedback_store.datasets.event_files import Exchange
+from feedback_store.datasets.event_files import EventFiles
 from feedback_store.datasets.exports import Exports
 from feedback_store.datasets.imports import Imports
 from feedback_store.errors import StoreOpenError
+from feedback_store.feedback.demonstrations import Demonstrations
 from feedback_store.feedback.events import Events
 from feedback_store.feedback.gold_questions import GoldQuestions
 from feedback_store.feedback.search import Search
 from feedback_store.privacy.forgetting import Privacy
+from feedback_store.raters.accounts import Accounts
 from feedback_store.raters.standing import Raters
 from feedback_store.registry import Registry
 from feedback_store.sqlite.database import SQLiteFile
@@ -29,11 +31,13 @@ from feedback_store.training_data import TrainingData
 
 
 class FeedbackStore(
+    Accounts,
     GoldQuestions,
     Events,
+    Demonstrations,
     TrainingData,
     Receipts,
-    Exchange,
+    EventFiles,
     Exports,
     Imports,
     Privacy,

@@ -1,8 +1,8 @@
 """Receipts: each of a person's votes and what became of it, in words.
 
-Invariant: it says what the store knows and no more. Of a vote that a cycle used it says whether the
-cycle trained on it or only tested with it, and what the adapter is now: it answers, it was rolled
-back, or it never answered. Of a vote that no cycle has used it says what it is kept for.
+Invariant: a receipt says what the store knows and no more. If a cycle used the vote, it says
+whether the cycle trained on it or only tested with it, and whether the adapter answers now, was
+rolled back, or never answered. Otherwise it says what the vote is kept for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ CHOSEN = {"a": "A was better", "b": "B was better", "tie": "a tie", "both_bad": 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One vote: what was said, about what, and what came of it."""
+    """One vote: what was said, about what, and what became of it."""
 
     said: str
     about: str
@@ -29,9 +29,14 @@ class Receipt:
 def receipts_of(service: ChatService, rater_id: str) -> list[Receipt]:
     """The person's standing votes, newest first."""
     events = [event for event in service.receipts(rater_id) if _stands(event)][-SHOWN:]
-    texts = service.store.texts_of([about for event in events if (about := _about(event))])
+    texts = service.store.texts_of([_about(event) for event in events])
     return [
-        Receipt(_said(event), _excerpt(event, texts), _became(event)) for event in reversed(events)
+        Receipt(
+            said=_said(event),
+            about=short(event.get("content") or texts.get(_about(event), ""), EXCERPT_CHARS),
+            became=_became(event),
+        )
+        for event in reversed(events)
     ]
 
 
@@ -39,26 +44,19 @@ def _stands(event: Mapping[str, Any]) -> bool:
     return not event.get("superseded_at") and event.get("value") != 0
 
 
+def _about(event: Mapping[str, Any]) -> str:
+    """The id of the reply or candidates that were judged; empty for a free demonstration."""
+    return event.get("candidates_id") or event.get("message_id") or ""
+
+
 def _said(event: Mapping[str, Any]) -> str:
     if event["event"] == "thumb":
         thumb = "Thumb up" if event["value"] > 0 else "Thumb down"
-        return ": ".join([thumb, ", ".join(event["tags"])] if event["tags"] else [thumb])
+        return f"{thumb}: {', '.join(event['tags'])}" if event["tags"] else thumb
     if event["event"] == "choice":
         return f"Side by side: {CHOSEN.get(event['choice'], event['choice'])}"
     names = {"demonstration": "Better answer", "ranking": "Ranking", "retry": "Tried again"}
     return names[event["event"]]
-
-
-def _about(event: Mapping[str, Any]) -> str | None:
-    """The id of what an event is about: a reply, or candidates."""
-    about = event.get("candidates_id") or event.get("message_id")
-    return None if event["event"] == "demonstration" or about is None else str(about)
-
-
-def _excerpt(event: Mapping[str, Any], texts: Mapping[str, str]) -> str:
-    """What was judged, or what the person wrote; of candidates the question."""
-    said = event["content"] if event["event"] == "demonstration" else texts.get(_about(event) or "")
-    return short(said or "", EXCERPT_CHARS)
 
 
 def _became(event: Mapping[str, Any]) -> str:
@@ -66,12 +64,13 @@ def _became(event: Mapping[str, Any]) -> str:
     uses = [use for item in comparisons for use in item["uses"]]
     left_out = f"Counts for nothing now: {event['left_out']}." if event["left_out"] else ""
     if uses:
-        # Later cycles use a vote again. What matters most is an adapter that answers, or did.
+        # Several cycles may use a vote. The one whose adapter answers, or did, matters most.
         use = max(uses, key=lambda use: (_RANK.index(use["adapter_is"]), use["cycle"]))
         return f"{_use(use)} {left_out}".strip()
     return left_out or _waits(event, comparisons)
 
 
+# What an adapter is now, from what matters least to what matters most.
 _RANK = (None, "never_served", "rolled_back", "built_on", "served")
 _USED = {
     "train": "Trained {}{}.",
@@ -92,7 +91,7 @@ def _use(use: Mapping[str, Any]) -> str:
     cycle = f"cycle {use['cycle']}"
     if use["state"] in ("running", "failed"):
         ended = "is running" if use["state"] == "running" else "failed"
-        return f"Taken up by {cycle}, which {ended}."
+        return f"Used by {cycle}, which {ended}."
     if use["adapter"] is None:
         what = cycle if use["used_as"] == "held_out_raters" else f"the reward model of {cycle}"
         return _USED[use["used_as"]].format(what, ", which made no new policy")
@@ -105,7 +104,7 @@ _VOTE_WAITS = {
     "held_out_raters": "Kept to test new policies, once there are enough such votes; never "
     "trained on.",
 }
-_WAITS = {  # what is not as for other votes in the split
+_WAITS = {  # exceptions from _VOTE_WAITS
     ("tie", "held_out_raters"): "Used for nothing: your votes are kept for tests, and a tie tests "
     "nothing.",
     ("thumb", "train"): "Counts a little by itself in the next cycle, and fully once another "

@@ -1,7 +1,7 @@
 """A cycle's report as the operator page shows it, read from ``data/cycles/NNNNNN/report.json``.
 
-Invariant: whatever is in the file, reading it never raises: a cycle that failed half-way has no
-report or a partial one, and the page must still open. Values of the wrong type are left out.
+Invariant: reading never raises, whatever is in the file. A cycle that failed half-way has no report
+or a partial one, and the page must still open. Values of the wrong type are left out.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 @dataclass(frozen=True, slots=True)
 class CheckRow:
-    """One condition of the gate: what was measured, what was asked for, and the verdict."""
+    """One condition of the gate: what was measured, the limit, and whether it passed."""
 
     name: str
     value: float | None
@@ -46,7 +46,7 @@ class Report:
 
 
 def read_report(data: Path, cycle_id: int) -> Report | None:
-    """The report of one cycle, or None where the cycle wrote none."""
+    """The report of one cycle, or None if the cycle wrote none."""
     path = data / "cycles" / f"{cycle_id:06d}" / "report.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def read_report(data: Path, cycle_id: int) -> Report | None:
 
 
 def parse_report(content: Mapping[str, Any]) -> Report:
-    """Take what is well-formed from a report's JSON."""
+    """The well-formed parts of a report's JSON."""
     plots = content.get("plots")
     plots = plots if isinstance(plots, dict) else {}
     metrics = content.get("metrics")

@@ -1,9 +1,8 @@
-"""Receipts: what became of each thing that a rater said, or why it was left out.
+"""Receipts: what became of each event of a rater, or why it was left out.
 
-An event can have become comparisons, a judgement of one reply by itself, or nothing; then
-`left_out` says why in words that may be shown to the rater. An event that nothing was derived from
-yet has none of the three. Each comparison says which cycles used it, how, and what has become of
-the adapter since: as of now, so a roll-back shows.
+An event becomes comparisons, a judgement of one reply by itself, or nothing. Then `left_out` says
+why, in words for the rater. An event that nothing was derived from yet has none of the three. Each
+comparison says which cycles used it, how, and what the adapter of each is now.
 """
 
 import json
@@ -40,37 +39,37 @@ class Receipts:
         """A rater's receipts, oldest first: each event with what became of it.
 
         Returns:
-            The event's columns and `comparisons` (each with its `cycles`, `adapters` and `uses`),
-            `unpaired` (true if it is a judgement of one response by itself), and `left_out` (why
-            it counts for nothing, or None); an unpaired one and a demonstration have a `split`.
+            The event's columns; `comparisons`, each with its `cycles`, `adapters` and `uses`;
+            `unpaired`, whether it judges one response by itself; `left_out`, why it counts for
+            nothing, or None. An unpaired event and a demonstration have a `split`.
             A use has the `cycle`, its `state`, its `adapter` or None, `used_as` (see
             `use_comparisons`), and `adapter_is`: "served" now, "built_on" (the served one was
             trained from it), "rolled_back", "never_served", or None without an adapter.
         """
         with self._file.read() as db:
             rater = require(db, "raters", rater_id)
-            uses, singles = _uses(db, rater_id), _singles(db, rater_id)
+            became = _comparisons(db, rater_id)
+            sql = "SELECT event_id, split FROM unpaired WHERE rater_id = ?"
+            unpaired = {row["event_id"]: row["split"] for row in rows(db, sql, [rater_id])}
             receipts = []
             for name, table in EVENT_TABLES.items():
                 for row in rows(db, f"SELECT * FROM {table} WHERE rater_id = ?", [rater_id]):
-                    used = {"comparisons": uses[row["id"]], "unpaired": row["id"] in singles}
-                    if used["unpaired"]:
-                        used["split"] = singles[row["id"]]
-                    stands = [use for use in uses[row["id"]] if use["withdrawn_at"] is None]
-                    counts = bool(stands or used["unpaired"])
-                    left_out = _why_left_out(db, rater, name, row, counts=counts)
-                    receipts.append({"event": name, **decode(row), **used, "left_out": left_out})
-                    if name == "demonstration":
-                        receipts[-1]["split"] = _split(rater, receipts[-1])
+                    comparisons, alone = became[row["id"]], row["id"] in unpaired
+                    counts = alone or any(c["withdrawn_at"] is None for c in comparisons)
+                    receipt = {"event": name, **decode(row)}
+                    receipt |= {"comparisons": comparisons, "unpaired": alone}
+                    receipt["left_out"] = _why_left_out(db, rater, name, row, counts=counts)
+                    if alone:
+                        receipt["split"] = unpaired[row["id"]]
+                    elif name == "demonstration":
+                        held_out = bool(rater["held_out"])
+                        receipt["split"] = split_of(receipt["prompt"], held_out_rater=held_out)
+                    receipts.append(receipt)
         return sorted(receipts, key=lambda receipt: (receipt["created_at"], receipt["id"]))
 
 
-def _split(rater: Row, demonstration: Row) -> str:
-    return split_of(demonstration["prompt"], held_out_rater=bool(rater["held_out"]))
-
-
-def _uses(db: Database, rater_id: str) -> dict[str, list[Row]]:
-    """The comparisons of each of a rater's events."""
+def _comparisons(db: Database, rater_id: str) -> dict[str, list[Row]]:
+    """The comparisons that each of a rater's events became, by the event's id."""
     sql = """SELECT id, label, source, split, withdrawn_at, event_ids, (
             SELECT json_group_array(json_object(
                 'cycle', cycle_id, 'state', state, 'adapter', adapter, 'used_as', used_as)) FROM (
@@ -79,10 +78,10 @@ def _uses(db: Database, rater_id: str) -> dict[str, list[Row]]:
                 WHERE comparison_id = comparisons.id ORDER BY cycle_id)) AS uses
         FROM comparisons WHERE rater_id = ? ORDER BY id"""
     found: dict[str, list[Row]] = defaultdict(list)
-    became = _what_became_of_adapters(db)
+    adapter_is = _adapters_now(db)
     for row in rows(db, sql, [rater_id]):
         uses = json.loads(row["uses"])
-        row["uses"] = [use | {"adapter_is": became.get(use["adapter"])} for use in uses]
+        row["uses"] = [use | {"adapter_is": adapter_is.get(use["adapter"])} for use in uses]
         row["cycles"] = [use["cycle"] for use in uses]
         row["adapters"] = [use["adapter"] for use in uses if use["adapter"] is not None]
         for event_id in json.loads(row.pop("event_ids")):
@@ -90,8 +89,8 @@ def _uses(db: Database, rater_id: str) -> dict[str, list[Row]]:
     return found
 
 
-def _what_became_of_adapters(db: Database) -> dict[str, str]:
-    """Of every policy adapter whether it answers now, directly or by what was trained from it."""
+def _adapters_now(db: Database) -> dict[str, str]:
+    """Whether each policy adapter, or an adapter that was trained from it, is served now."""
     sql = """WITH RECURSIVE line (name, standing) AS (
             SELECT adapter, 'served' FROM (SELECT adapter FROM serving ORDER BY id DESC LIMIT 1)
             UNION SELECT parent, 'built_on' FROM line JOIN adapters USING (name)
@@ -101,12 +100,6 @@ def _what_became_of_adapters(db: Database) -> dict[str, str]:
                 iif(name IN (SELECT adapter FROM serving), 'rolled_back', 'never_served')) AS is_now
         FROM adapters WHERE kind = 'policy'"""
     return {row["name"]: row["is_now"] for row in rows(db, sql)}
-
-
-def _singles(db: Database, rater_id: str) -> dict[str, str]:
-    """The events of a rater that judge one response by itself, each with its split."""
-    sql = "SELECT event_id, split FROM unpaired WHERE rater_id = ?"
-    return {row["event_id"]: row["split"] for row in rows(db, sql, [rater_id])}
 
 
 def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool) -> str | None:
@@ -131,12 +124,12 @@ def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool
         "SELECT 1 FROM stale_prompts WHERE rater_id = ? AND prompt_hash = ?",
         [row["rater_id"], row["prompt_hash"]],
     ):
-        return None  # not looked at yet
+        return None  # nothing was derived yet
     return _why_nothing_was_derived(db, name, row)
 
 
 def _owner_agrees(db: Database, row: Row) -> bool:
-    """Whether the owner of the conversation that an event is about agrees, too."""
+    """Whether the owner of the conversation consents to learning from an event about it."""
     about = row.get("message_id")
     if row.get("candidates_id") is not None:
         about = require(db, "candidates", row["candidates_id"])["prompt_message_id"]

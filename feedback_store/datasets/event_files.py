@@ -17,16 +17,11 @@ from feedback_store.errors import (
     FeedbackStoreError,
     InvalidFeedbackError,
 )
-from feedback_store.feedback.conversations import would_hold_out
-from feedback_store.feedback.events import (
-    EVENT_TABLES,
-    check_labels,
-    checked_prompt,
-    mark_stale,
-    store_event,
-)
+from feedback_store.feedback.demonstrations import checked_prompt
+from feedback_store.feedback.events import EVENT_TABLES, check_labels, mark_stale, store_event
 from feedback_store.feedback.messages import store_message
 from feedback_store.privacy.forgetting import is_forgotten
+from feedback_store.raters.accounts import would_hold_out
 from feedback_store.records import (
     Choice,
     Conversation,
@@ -51,7 +46,7 @@ FORGOTTEN = "a rater who was forgotten here"
 _CANDIDATES_COLUMNS = ("id", "prompt_message_id", "rater_id", "created_at", "gold")
 
 
-class Exchange:
+class EventFiles:
     """Export and import of a store."""
 
     _file: SQLiteFile

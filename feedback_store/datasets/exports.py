@@ -25,9 +25,8 @@ from feedback_store.errors import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
-from feedback_store.feedback.messages import audit
 from feedback_store.sqlite.database import SQLiteFile
-from feedback_store.sqlite.rows import Row, first, one_of, scalar
+from feedback_store.sqlite.rows import Row, audit, first, one_of, scalar
 from feedback_store.whole_files import new_file
 
 _SOURCES: dict[str, tuple[str, ...]] = {

@@ -25,10 +25,10 @@ from feedback_store.errors import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
-from feedback_store.feedback.conversations import would_hold_out
 from feedback_store.feedback.events import store_event
 from feedback_store.feedback.messages import store_message
 from feedback_store.privacy.forgetting import is_forgotten
+from feedback_store.raters.accounts import would_hold_out
 from feedback_store.records import Prompt
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now

@@ -1,40 +1,32 @@
-"""Raters, their conversations and the tree of messages: the part of the store that chat uses.
+"""Conversations, each a tree of messages: the part of the store that chat uses.
 
-A message is never changed: a retry, an edit and blind candidates are siblings under one parent.
-Methods that take a `rater_id` find only what is in that rater's conversations: another rater's
-message is as unknown as one that there is not.
+A message never changes. A retry, an edit and blind candidates are siblings under one parent. A
+method that takes a `rater_id` finds only what is in that rater's conversations; to it, the message
+of another rater is an unknown id.
 """
 
 import json
-import string
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from sqlite_utils import Database
 
-from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
+from feedback_store.errors import ConflictError, UnknownRecordError
 from feedback_store.feedback.messages import (
     add_below,
-    audit,
     note_retry,
     path_to,
+    require_own,
     store_message,
     stored_path,
 )
 from feedback_store.records import (
-    RATER_KINDS,
-    CandidateReply,
     Choice,
     Conversation,
     ConversationView,
     Message,
     PromptMessage,
-    Rater,
     Thumb,
-)
-from feedback_store.splits import (
-    is_held_out_rater,
 )
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import new_id, utc_now
@@ -42,23 +34,17 @@ from feedback_store.sqlite.rows import (
     Row,
     first,
     insert,
-    one_of,
     require,
     rows,
-    scalar,
     to_record,
 )
 
-# Of the first raters nobody is held out: a service for few would learn from none of them.
-FEWEST_RATERS_TO_HOLD_OUT_ONE = 20
-
-# Conversations that hold a gold question, so nobody's own words. CROSS JOIN keeps SQLite from
-# reading all messages for the few tests; a condition on `candidates` may be added at the end.
+# Conversations that hold a gold question, so no words of the rater. CROSS JOIN makes SQLite start
+# at the few gold questions instead of all messages. A caller may append a condition.
 GOLD_CONVERSATIONS = """SELECT messages.conversation_id FROM candidates
     CROSS JOIN messages ON messages.id = prompt_message_id WHERE gold IS NOT NULL"""
 
-
-# What a conversation is found by, other than its own id.
+# The conversation that holds a message or candidates.
 _CONVERSATION_OF = """SELECT conversation_id FROM messages
     WHERE id = :message OR id = (SELECT prompt_message_id FROM candidates WHERE id = :candidates)"""
 _MESSAGES_IN = (
@@ -76,62 +62,20 @@ _TEXTS = """SELECT id, content FROM messages WHERE id IN (SELECT value FROM json
     JOIN messages ON messages.id = prompt_message_id
     WHERE candidates.id IN (SELECT value FROM json_each(:ids))"""
 
-# Whose a record is; `:rater` NULL asks for no owner.
-_OWNED = {
-    "conversations": "conversations.rater_id = :rater",
-    "candidates": "candidates.rater_id = :rater",
-    "messages": """EXISTS (SELECT 1 FROM conversations
-        WHERE conversations.id = messages.conversation_id AND rater_id = :rater)""",
-}
-
 
 class Conversations:
-    """Raters, conversations and messages of a store."""
+    """The conversations and messages of a store."""
 
     _file: SQLiteFile
-
-    def add_rater(
-        self, rater_id: str | None = None, *, kind: str = "person", consent: str | None = None
-    ) -> Rater:
-        """Add a rater, or return the one who has this id; a consent given here is recorded."""
-        one_of(kind, RATER_KINDS, "the kind of a rater")
-        with self._file.read() as db:
-            row = first(db, "SELECT * FROM raters WHERE id = ?", [rater_id])
-        if row is None:
-            row = self._add_rater(rater_id or new_id(), kind, consent)
-        if consent is not None and row["consent"] != consent:
-            return self.set_consent(row["id"], consent)
-        return to_record(Rater, row)
-
-    def _add_rater(self, rater_id: str, kind: str, consent: str | None) -> Row:
-        def work(db: Database) -> Row:
-            db.execute(
-                "INSERT INTO raters (id, kind, consent, created_at, held_out)"
-                " VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO NOTHING",  # another process may have been quicker
-                [rater_id, kind, consent, utc_now(), would_hold_out(db, rater_id)],
-            )
-            return require(db, "raters", rater_id)
-
-        return self._file.run(work)
-
-    def set_consent(self, rater_id: str, version: str | None) -> Rater:
-        """Record which version of the terms a rater agrees to; None takes the consent back."""
-        with self._file.write() as db:
-            before = require(db, "raters", rater_id)["consent"]
-            db.execute("UPDATE raters SET consent = ? WHERE id = ?", [version, rater_id])
-            audit(db, "consent", rater_id=rater_id, before=before, after=version)
-            return to_record(Rater, require(db, "raters", rater_id))
-
-    def rater(self, rater_id: str) -> Rater:
-        """The rater with this id."""
-        with self._file.read() as db:
-            return to_record(Rater, require(db, "raters", rater_id))
 
     def add_conversation(
         self, rater_id: str, *, title: str = "", conversation_id: str | None = None
     ) -> Conversation:
-        """Begin a conversation; the same id again returns it, if it is the same rater's."""
+        """Begin a conversation, or return the one of this rater that has this id.
+
+        Raises:
+            ConflictError: The conversation with this id belongs to another rater.
+        """
 
         def work(db: Database) -> Row:
             known = first(db, "SELECT * FROM conversations WHERE id = ?", [conversation_id])
@@ -152,13 +96,13 @@ class Conversations:
         conversation_id: str | None = None,
         parent_id: str | None = None,
     ) -> list[Message]:
-        """Add messages of a rater one below the other, all or none, and return them.
+        """Add messages to a rater's conversation, each below the one before, all or none.
 
         Args:
             rater_id: Whose conversation it is.
-            messages: At least one, the first of them first.
-            title: Of the conversation that begins, if neither of the next two is given.
-            conversation_id: Where they go on, below `parent_id` or as another first message.
+            messages: At least one, in order.
+            title: The title of a new conversation, used if neither of the next two is given.
+            conversation_id: The conversation to add to, below `parent_id` or at the root.
             parent_id: The message above the first of them.
 
         Raises:
@@ -166,24 +110,24 @@ class Conversations:
         """
 
         def work(db: Database) -> list[Message]:
-            begun = conversation_id
-            if begun is not None:
-                _require_own(db, "conversations", begun, rater_id)
+            if conversation_id is not None:
+                known = require_own(db, "conversations", conversation_id, rater_id)["id"]
             elif parent_id is not None:
-                begun = _require_own(db, "messages", parent_id, rater_id)["conversation_id"]
+                known = require_own(db, "messages", parent_id, rater_id)["conversation_id"]
             else:
-                begun = _begin(db, rater_id, title)["id"]
-            return add_below(db, begun, parent_id, messages)
+                known = _begin(db, rater_id, title)["id"]
+            return add_below(db, known, parent_id, messages)
 
         return self._file.run(work)
 
     def continue_dialogue(
         self, rater_id: str, messages: Sequence[PromptMessage], *, title: str = ""
     ) -> list[Message]:
-        """The path of a dialogue that its client brings along whole; only what is new is added.
+        """Add what is new of a dialogue that a client sends whole, and return its path.
 
-        It goes on below the last reply of a policy that the rater's conversations hold at the end
-        of the same path. A dialogue without such a reply begins a conversation. All or none.
+        The new messages go below the last of the policy's replies that the rater's conversations
+        hold at the end of the same path. Without such a reply, the dialogue begins a conversation.
+        All of it is added or none.
         """
 
         def work(db: Database) -> list[Message]:
@@ -211,12 +155,12 @@ class Conversations:
         message_id: str | None = None,
         retry_of: str | None = None,
     ) -> Message:
-        """Add a message below `parent_id`, or as a root; the same id again changes nothing.
+        """Add a message below `parent_id` or at the root; the same message again changes nothing.
 
-        `retry_of` is the response that the conversation's rater asked to have made anew.
+        `retry_of` is the response that the conversation's rater wanted to have replaced.
 
         Raises:
-            ConflictError: The id is known with another content.
+            ConflictError: A message with this id but another content is stored.
         """
         row = {
             "id": message_id or new_id(),
@@ -240,61 +184,13 @@ class Conversations:
 
         return self._file.run(work)
 
-    def add_candidates(
-        self,
-        prompt_message_id: str,
-        replies: Sequence[CandidateReply],
-        *,
-        rater_id: str,
-        gold: str | None = None,
-    ) -> tuple[str, list[Message]]:
-        """Add replies to be judged blind, labelled a, b, ... in the order given, all or none.
-
-        Args:
-            prompt_message_id: The message that they answer.
-            replies: What is shown, from left to right.
-            rater_id: To whom.
-            gold: The label of the one known to be best: a gold question of the rater, which never
-                becomes a comparison.
-        """
-        if not 2 <= len(replies) <= len(string.ascii_lowercase):
-            raise InvalidFeedbackError(
-                f"{len(replies)} replies cannot be compared; give between 2 and 26."
-            )
-        one_of(gold, (None, *string.ascii_lowercase[: len(replies)]), "the gold label")
-        candidates_id = new_id()
-
-        def work(db: Database) -> list[Row]:
-            prompt = require(db, "messages", prompt_message_id)
-            require(db, "raters", rater_id)
-            row = {
-                "id": candidates_id,
-                "prompt_message_id": prompt_message_id,
-                "rater_id": rater_id,
-                "created_at": utc_now(),
-                "gold": gold,
-            }
-            insert(db, "candidates", row)
-            common = {
-                "conversation_id": prompt["conversation_id"],
-                "parent_id": prompt_message_id,
-                "role": "assistant",
-                "candidates_id": candidates_id,
-            }
-            return [
-                store_message(db, common | {"id": new_id(), "label": label} | asdict(reply))
-                for label, reply in zip(string.ascii_lowercase, replies, strict=False)
-            ]
-
-        return candidates_id, [to_record(Message, row) for row in self._file.run(work)]
-
     def message(self, message_id: str, *, rater_id: str | None = None) -> Message:
-        """The message with this id; with `rater_id`, only if it is in that rater's conversation."""
+        """The message with this id; with `rater_id`, only if in that rater's conversation."""
         with self._file.read() as db:
-            return to_record(Message, _require_own(db, "messages", message_id, rater_id))
+            return to_record(Message, require_own(db, "messages", message_id, rater_id))
 
     def conversations(self, rater_id: str) -> list[Conversation]:
-        """A rater's conversations, newest first, without those of gold questions."""
+        """A rater's conversations, newest first, without gold questions."""
         sql = f"""SELECT * FROM conversations WHERE rater_id = ?
             AND id NOT IN ({GOLD_CONVERSATIONS} AND candidates.rater_id = ?)
             ORDER BY created_at DESC, id DESC"""
@@ -309,20 +205,20 @@ class Conversations:
         message_id: str | None = None,
         candidates_id: str | None = None,
     ) -> ConversationView:
-        """A rater's conversation as a page shows it: by its id, or by what is in it.
+        """A rater's conversation as a page shows it, found by its id or by what is in it.
 
         Raises:
-            UnknownRecordError: There is none of this rater's, or it is a gold question's.
+            UnknownRecordError: The rater has no such conversation, or it is a gold question.
         """
         about = {"message": message_id, "candidates": candidates_id, "rater": rater_id}
         with self._file.read() as db:
             if conversation_id is None:
                 found = first(db, _CONVERSATION_OF, about)
                 conversation_id = found["conversation_id"] if found else ""
-            row = _require_own(db, "conversations", conversation_id, rater_id)
+            row = require_own(db, "conversations", conversation_id, rater_id)
             if first(db, f"{GOLD_CONVERSATIONS} AND messages.conversation_id = ?", [row["id"]]):
                 about_what = candidates_id or message_id or conversation_id
-                raise UnknownRecordError(  # says nothing of gold: the rater must not know
+                raise UnknownRecordError(  # the rater must not learn that this is a gold question
                     f"{about_what!r} belongs to no conversation; answer it where it is asked."
                 )
             about["conversation"] = row["id"]
@@ -343,19 +239,12 @@ class Conversations:
             return [to_record(Message, row) for row in rows(db, sql, [conversation_id])]
 
     def path(self, message_id: str) -> list[Message]:
-        """The messages from the root of the conversation to this one: what a reply to it sees."""
+        """The messages from the root of the conversation to this one, which a reply to it sees."""
         with self._file.read() as db:
             return path_to(db, message_id)
 
-    def candidates(self, candidates_id: str, *, rater_id: str | None = None) -> list[Message]:
-        """The replies that were shown together, by label; perhaps only if to that rater."""
-        sql = "SELECT * FROM messages WHERE candidates_id = ? ORDER BY label"
-        with self._file.read() as db:
-            _require_own(db, "candidates", candidates_id, rater_id)
-            return [to_record(Message, row) for row in rows(db, sql, [candidates_id])]
-
     def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
-        """The text of each of these messages; of candidates, that of the message they answer."""
+        """The text of each message, and for candidates the text of the message that they answer."""
         with self._file.read() as db:
             found = rows(db, _TEXTS, {"ids": json.dumps(list(ids))})
         return {row["id"]: row["content"] for row in found}
@@ -366,16 +255,6 @@ class Conversations:
             message = require(db, "messages", message_id)
             owner = require(db, "conversations", message["conversation_id"])["rater_id"]
         return str(owner)
-
-
-def _require_own(db: Database, table: str, record_id: str, rater_id: str | None) -> Row:
-    """The row with this id, if it is the rater's; without a rater, whoever's it is."""
-    sql = f"SELECT * FROM {table} WHERE id = :id AND (:rater IS NULL OR {_OWNED[table]})"
-    row = first(db, sql, {"id": record_id, "rater": rater_id})
-    if row is None:
-        whose = "the" if rater_id is None else "your"
-        raise UnknownRecordError(f"there is no {record_id!r} among {whose} {table}; check the id.")
-    return row
 
 
 def _begin(db: Database, rater_id: str, title: str, *, conversation_id: str | None = None) -> Row:
@@ -389,10 +268,3 @@ def _begin(db: Database, rater_id: str, title: str, *, conversation_id: str | No
     }
     insert(db, "conversations", row)
     return row
-
-
-def would_hold_out(db: Database, rater_id: str) -> bool:
-    """Whether a rater who is new now is to be measured on only, which is for ever."""
-    few = FEWEST_RATERS_TO_HOLD_OUT_ONE
-    known = scalar(db, "SELECT count(*) FROM (SELECT 1 FROM raters LIMIT ?)", [few])
-    return bool(known == few and is_held_out_rater(rater_id))

@@ -1,9 +1,9 @@
-"""What raters said: thumbs, choices, rankings and demonstrations, each stored exactly once.
+"""What raters say, as events: each is stored exactly once.
 
-A client that may have to send an event again makes a key for it: the second request then finds the
-row that the first one wrote. Without a key, saying what stands already changes nothing. A rater's
-later event about the same thing supersedes the earlier one, which stays as history. The caller
-checks whether the rater may judge the thing at all.
+A client that may send an event twice gives it a key, and the second request finds the row of the
+first. Without a key, an event that repeats the standing one changes nothing. A rater's later event
+about the same thing supersedes the earlier one, which stays as history. The caller checks whether
+the rater may judge the thing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,17 +12,14 @@ from typing import Any
 from sqlite_utils import Database
 
 from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
-from feedback_store.feedback.messages import path_to, prompt_of, refuse_gold_question
+from feedback_store.feedback.messages import refuse_gold_question
 from feedback_store.records import (
     CHOICES,
-    SPLITS,
     Choice,
-    PromptMessage,
     Ranking,
-    StoredDemonstration,
     Thumb,
 )
-from feedback_store.splits import prompt_hash, split_of, text_hash
+from feedback_store.splits import prompt_hash, text_hash
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import new_id, utc_now
 from feedback_store.sqlite.rows import (
@@ -48,15 +45,16 @@ MAX_KEY_LENGTH = 200
 
 # A person's words are trained on only with their consent; simulated raters and operators need none.
 CONSENTED = "(raters.kind <> 'person' OR raters.consent IS NOT NULL)"
-# Reliability 0 is no quarantine, but whoever has it is not learnt from either, and is told so.
+# Nothing is learnt from a rater of reliability 0 either; their receipts say so.
 HEARD = f"{CONSENTED} AND raters.quarantined_at IS NULL AND raters.reliability > 0"
 
 
 def owners_agree(messages: str) -> str:
-    """SQL: whoever's conversations these messages are in agrees, too, to what is learnt from them.
+    """SQL: the owners of the conversations with these messages consent to learning from them.
 
     Args:
-        messages: SQL for ids of messages, with commas; `raters` in the query is who judged them.
+        messages: SQL for the ids of the messages, with commas. The table `raters` of the query is
+            the rater who judged them.
     """
     return f"""NOT EXISTS (SELECT 1 FROM messages AS theirs
         JOIN conversations ON conversations.id = theirs.conversation_id
@@ -67,16 +65,16 @@ def owners_agree(messages: str) -> str:
 
 _PROMPT_OF_MESSAGE = """SELECT parent.path_hash FROM messages
     LEFT JOIN messages AS parent ON parent.id = messages.parent_id WHERE messages.id = ?"""
-# What is said of a gold question is on no prompt, so that no comparison is derived from it.
+# An answer to a gold question has no prompt, so that no comparison is derived from it.
 _PROMPT_OF_CANDIDATES = """SELECT CASE WHEN gold IS NULL THEN path_hash END FROM candidates
     JOIN messages ON messages.id = prompt_message_id WHERE candidates.id = ?"""
 
-# Not part of the opinion: a retry may well measure another time.
+# Not part of the opinion: a request that is sent again may have measured another time.
 _NOT_CONTENT = {"seconds"}
 
 
 class Events:
-    """The feedback of a store."""
+    """The votes of a store."""
 
     _file: SQLiteFile
 
@@ -92,7 +90,7 @@ class Events:
     ) -> Thumb:
         """Record a thumb up (1), down (-1) or taken back (0) on a response.
 
-        Without a key, tags and a comment that are not given leave those of the same thumb standing.
+        Without a key, the same thumb again keeps its tags and comment, unless others are given.
         """
         one_of(value, (1, -1, 0), "a thumb")
         about = {"message_id": message_id, "rater_id": rater_id}
@@ -101,8 +99,8 @@ class Events:
         given |= {"comment"} if comment is not None else set()
 
         def work(db: Database) -> Row:
-            _require_response(db, message_id)
-            return _record(db, "thumbs", about, content, idempotency_key, given=given)
+            require_response(db, message_id)
+            return record_event(db, "thumbs", about, content, idempotency_key, given=given)
 
         return to_record(Thumb, self._file.run(work))
 
@@ -127,10 +125,10 @@ class Events:
         def work(db: Database) -> Row:
             if len(labels := _labels(db, candidates_id)) != 2:
                 raise InvalidFeedbackError(
-                    f"candidates {candidates_id!r} are {len(labels)}, so a choice between two "
-                    "does not fit; send a ranking."
+                    f"candidates {candidates_id!r} are {len(labels)} replies, but a choice is "
+                    "between two; send a ranking."
                 )
-            return _record(db, "choices", about, content, idempotency_key, given=given)
+            return record_event(db, "choices", about, content, idempotency_key, given=given)
 
         return to_record(Choice, self._file.run(work))
 
@@ -148,95 +146,23 @@ class Events:
 
         def work(db: Database) -> Row:
             check_labels(db, candidates_id, groups)
-            return _record(db, "rankings", about, {"order": groups}, idempotency_key)
+            return record_event(db, "rankings", about, {"order": groups}, idempotency_key)
 
         return to_record(Ranking, self._file.run(work))
 
-    def add_demonstration(
-        self,
-        rater_id: str,
-        content: str,
-        *,
-        message_id: str | None = None,
-        prompt: Sequence[PromptMessage] | None = None,
-        idempotency_key: str | None = None,
-    ) -> StoredDemonstration:
-        """Record a response written by a rater, in place of `message_id` or to `prompt`."""
-        if not content.strip():
-            raise InvalidFeedbackError("a demonstration cannot be empty; write a response.")
-        if (message_id is None) == (prompt is None):
-            raise InvalidFeedbackError(
-                "a demonstration belongs to either a message or a prompt; give exactly one."
-            )
-        about = {"rater_id": rater_id, "message_id": message_id}
-
-        def work(db: Database) -> Row:
-            said = prompt or ()
-            if message_id is not None:
-                _require_response(db, message_id)
-                said = prompt_of(path_to(db, message_id)[:-1])
-            text = {"prompt": checked_prompt(said), "content": content}
-            return _record(db, "demonstrations", about, text, idempotency_key)
-
-        return to_record(StoredDemonstration, self._file.run(work))
-
-    def current_thumb(self, message_id: str, rater_id: str) -> Thumb | None:
-        """A rater's thumb on a response, unless taken back."""
-        about = {"message_id": message_id, "rater_id": rater_id}
-        with self._file.read() as db:
-            row = _current(db, "thumbs", about)
-        return to_record(Thumb, row) if row is not None and row["value"] != 0 else None
-
-    def current_choice(self, candidates_id: str, rater_id: str) -> Choice | None:
-        """A rater's choice between two candidates, if there is one."""
-        about = {"candidates_id": candidates_id, "rater_id": rater_id}
-        with self._file.read() as db:
-            row = _current(db, "choices", about)
-        return to_record(Choice, row) if row is not None else None
-
-    def current_demonstration(self, message_id: str, rater_id: str) -> StoredDemonstration | None:
-        """What a rater wrote in place of a response, if there is something."""
-        about = {"message_id": message_id, "rater_id": rater_id}
-        with self._file.read() as db:
-            row = _current(db, "demonstrations", about)
-        return to_record(StoredDemonstration, row) if row is not None else None
-
     def thumbs(self) -> list[Thumb]:
-        """All thumbs that stand, oldest first."""
+        """All thumbs that stand, oldest first, without those taken back."""
         with self._file.read() as db:
-            return [to_record(Thumb, row) for row in _standing(db, "thumbs", "AND value <> 0")]
+            return [to_record(Thumb, row) for row in standing(db, "thumbs", "AND value <> 0")]
 
     def choices(self) -> list[Choice]:
         """All choices that stand, oldest first."""
         with self._file.read() as db:
-            return [to_record(Choice, row) for row in _standing(db, "choices")]
-
-    def rankings(self) -> list[Ranking]:
-        """All rankings that stand, oldest first."""
-        with self._file.read() as db:
-            return [to_record(Ranking, row) for row in _standing(db, "rankings")]
-
-    def demonstrations(self, *, split: str | None = None) -> list[StoredDemonstration]:
-        """All demonstrations that stand and whose raters are heard, oldest first.
-
-        `split` keeps one of `SPLITS`: those of a held-out question or rater are not for training.
-        """
-        one_of(split, (None, *SPLITS), "the split")
-        with self._file.read() as db:
-            standing = _standing(
-                db, "demonstrations", f"AND {HEARD} AND {owners_agree('demonstrations.message_id')}"
-            )
-            found = [to_record(StoredDemonstration, row) for row in standing]
-            raters = rows(db, "SELECT id FROM raters WHERE held_out")
-        held_out = {row["id"] for row in raters}
-        return [
-            item
-            for item in found
-            if split in (None, split_of(item.prompt, held_out_rater=item.rater_id in held_out))
-        ]
+            return [to_record(Choice, row) for row in standing(db, "choices")]
 
 
-def _standing(db: Database, table: str, condition: str = "") -> list[Row]:
+def standing(db: Database, table: str, condition: str = "") -> list[Row]:
+    """The events of a table that are not superseded, oldest first."""
     sql = (
         f"SELECT {table}.* FROM {table} JOIN raters ON raters.id = {table}.rater_id"
         f" WHERE superseded_at IS NULL {condition} ORDER BY {table}.created_at, {table}.rowid"
@@ -244,7 +170,7 @@ def _standing(db: Database, table: str, condition: str = "") -> list[Row]:
     return rows(db, sql)
 
 
-def _record(
+def record_event(
     db: Database,
     table: str,
     about: Mapping[str, Any],
@@ -255,8 +181,8 @@ def _record(
 ) -> Row:
     """Insert an event and supersede the rater's earlier one about the same thing, once per key.
 
-    `given` names what of the content the rater said, if not all of it: without a key, an event that
-    says no more than the standing one is that one.
+    `about` says who judged what, `content` how, and `given` what of the content the rater named, if
+    not all. Without a key, an event that says no more than the standing one is that one.
     """
     require(db, "raters", about["rater_id"])
     previous = _current(db, table, about)
@@ -264,8 +190,7 @@ def _record(
         if previous and all(previous[name] == encode(content[name]) for name in given or content):
             return previous
         key = new_id()
-    elif (known := _with_key(db, table, about["rater_id"], key)) is not None:
-        _check_same(known, {**about, **content}, key)
+    elif (known := _with_key(db, table, {**about, **content}, key)) is not None:
         return known
     row = {"id": new_id(), **about, **content, "idempotency_key": key, "created_at": utc_now()}
     if previous is not None:
@@ -275,17 +200,27 @@ def _record(
     return row
 
 
-def _with_key(db: Database, table: str, rater_id: str, key: str) -> Row | None:
+def _with_key(db: Database, table: str, content: Mapping[str, Any], key: str) -> Row | None:
+    """The event that the rater sent before with this key, which has to be the same."""
     if not 0 < len(key) <= MAX_KEY_LENGTH:
         raise InvalidFeedbackError(
-            f"an idempotency key of {len(key)} characters; use 1 to {MAX_KEY_LENGTH}, a UUID say."
+            f"an idempotency key of {len(key)} characters; use 1 to {MAX_KEY_LENGTH}, as a UUID."
         )
     sql = f"SELECT * FROM {table} WHERE rater_id = ? AND idempotency_key = ?"
-    return first(db, sql, [rater_id, key])
+    known = first(db, sql, [content["rater_id"], key])
+    if known is None:
+        return None
+    for name, value in content.items():
+        if name not in _NOT_CONTENT and known[name] != encode(value):
+            raise ConflictError(
+                f"idempotency key {key!r} was used before with another {name}; "
+                "use a new key for a new event."
+            )
+    return known
 
 
 def store_event(db: Database, table: str, row: Row) -> None:
-    """Insert an event with the hashes of what it is about, on an open transaction."""
+    """Insert an event with the hashes of what it is about, and mark its prompt as stale."""
     if table == "demonstrations":
         found = prompt_hash(row["prompt"])
         row = row | {"text_hash": text_hash(row["content"])}
@@ -300,7 +235,7 @@ def store_event(db: Database, table: str, row: Row) -> None:
 
 
 def mark_stale(db: Database, table: str, event_id: str) -> None:
-    """Note that comparisons are to be derived again from what a rater said about a prompt."""
+    """Have the comparisons of an event's rater and prompt derived again."""
     db.conn.execute(
         f"INSERT OR IGNORE INTO stale_prompts SELECT rater_id, prompt_hash FROM {table}"
         " WHERE id = ? AND prompt_hash IS NOT NULL",
@@ -315,29 +250,20 @@ def _path_hash(db: Database, sql: str, about: str) -> str | None:
     return None if found[0] is None else str(found[0])
 
 
-def _check_same(known: Row, content: Mapping[str, Any], key: str) -> None:
-    for name, value in content.items():
-        if name not in _NOT_CONTENT and known[name] != encode(value):
-            raise ConflictError(
-                f"idempotency key {key!r} was used before with another {name}; "
-                "use a new key for a new event."
-            )
-
-
 def _current(db: Database, table: str, about: Mapping[str, Any]) -> Row | None:
-    """The rater's standing event about a thing; a NULL is about nothing, so it matches none."""
+    """The rater's standing event about a thing; a NULL in `about` matches nothing."""
     where = " AND ".join(f"{name} = :{name}" for name in about)
     return first(db, f"SELECT * FROM {table} WHERE {where} AND superseded_at IS NULL", about)
 
 
-def _require_response(db: Database, message_id: str) -> Row:
+def require_response(db: Database, message_id: str) -> None:
+    """Refuse a message that is no response, or that belongs to a gold question."""
     message = require(db, "messages", message_id)
     if message["role"] != "assistant":
         raise InvalidFeedbackError(
             f"message {message_id!r} is from the {message['role']}; only responses are judged."
         )
     refuse_gold_question(db, message)
-    return message
 
 
 def _labels(db: Database, candidates_id: str) -> list[str]:
@@ -347,7 +273,11 @@ def _labels(db: Database, candidates_id: str) -> list[str]:
 
 
 def check_labels(db: Database, candidates_id: str, groups: Sequence[Sequence[str]]) -> None:
-    """Refuse groups that do not name each of the candidates exactly once."""
+    """Refuse groups that do not name each of the candidates exactly once.
+
+    Raises:
+        InvalidFeedbackError: They do not.
+    """
     labels = _labels(db, candidates_id)
     named = sorted(label for group in groups for label in group)
     if named != labels or not all(groups):
@@ -355,10 +285,3 @@ def check_labels(db: Database, candidates_id: str, groups: Sequence[Sequence[str
             f"the order {encode(groups)} does not name each of {', '.join(labels)} once; "
             "send every label exactly once, best first."
         )
-
-
-def checked_prompt(prompt: Sequence[PromptMessage]) -> tuple[PromptMessage, ...]:
-    """A prompt with nothing but its roles and texts, at least one."""
-    if not prompt:
-        raise InvalidFeedbackError("a demonstration needs a prompt; give at least one message.")
-    return tuple(PromptMessage(role=item["role"], content=item["content"]) for item in prompt)

@@ -1,11 +1,10 @@
 """Gold questions: comparisons whose better reply is known, given to a rater now and then.
 
-A test has a prompt of its own, so it stands in a conversation of its own, which lists, counts,
-search and exports of prompts leave out (`conversations.GOLD_CONVERSATIONS`). Invariants: a rater
-has at most one open test, which is the same until it is answered, and never takes the same one
-twice, unless the retention sweep deleted it meanwhile; which side the better reply stands on is
-drawn by lot; an answer never becomes a comparison (`derivation` leaves it out), but is counted by
-`evidence`; nothing else can be said of its replies.
+A gold question has its own prompt, so it stands in its own conversation. Lists, counts, search and
+exports of prompts leave that out (`conversations.GOLD_CONVERSATIONS`). Invariants: a rater has at
+most one open gold question, the same until it is answered; nobody gets the same one twice, unless
+the retention sweep has deleted it; the side of the better reply is drawn by lot; an answer is
+counted by `raters/behaviour.py` and never becomes a comparison; a reply takes no other feedback.
 """
 
 import secrets
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from feedback_store.feedback.conversations import Conversations
+from feedback_store.feedback.side_by_side import SideBySide
 from feedback_store.records import CandidateReply, PromptMessage
 from feedback_store.splits import prompt_hash
-from feedback_store.sqlite.rows import Row, first, rows, scalar
+from feedback_store.sqlite.rows import Row, rows, scalar
 
 _ANSWERED = """(EXISTS (SELECT 1 FROM choices WHERE candidates_id = candidates.id)
     OR EXISTS (SELECT 1 FROM rankings WHERE candidates_id = candidates.id))"""
@@ -30,37 +30,31 @@ _JUDGED = f"""SELECT count(*) FROM candidates
 
 @dataclass(frozen=True, slots=True)
 class GoldItem:
-    """A prompt with two replies, of which everybody who reads them will prefer one."""
+    """A prompt with two replies, one of which everybody who reads them prefers."""
 
     prompt: tuple[PromptMessage, ...]
     better: str
     worse: str
 
 
-class GoldQuestions(Conversations):
+class GoldQuestions(Conversations, SideBySide):
     """The gold questions of a store."""
 
     def gold_question(self, rater_id: str, items: Sequence[GoldItem], *, every: int) -> str | None:
-        """The candidates of a rater's open test, of a new one if it is time, or None.
+        """The id of a rater's open gold question, or of a new one if one is due, or None.
 
         Args:
-            rater_id: Whom to test.
-            items: What to choose a new test from, by lot.
-            every: One test is due after so many side-by-sides judged, and the next after as many.
+            rater_id: The rater who answers it.
+            items: A new one is drawn from these by lot.
+            every: One is due each time the rater has judged so many other candidates.
         """
         with self._file.read() as db:
             found, unseen = _state(db, rater_id, items, every)
         if found or not unseen:
             return found
         with self._file.write() as db:
-            found, unseen = _state(db, rater_id, items, every)  # another tab may have been quicker
+            found, unseen = _state(db, rater_id, items, every)  # another tab may have begun one
             return found or (self._begin(rater_id, secrets.choice(unseen)) if unseen else None)
-
-    def is_gold_question(self, candidates_id: str) -> bool:
-        """Whether candidates are a gold question; unknown ones are none."""
-        sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
-        with self._file.read() as db:
-            return first(db, sql, [candidates_id]) is not None
 
     def _begin(self, rater_id: str, item: GoldItem) -> str:
         asked = self.add_dialogue(rater_id, item.prompt)[-1]
@@ -73,7 +67,7 @@ class GoldQuestions(Conversations):
 def _state(
     db: Database, rater_id: str, items: Sequence[GoldItem], every: int
 ) -> tuple[str | None, list[GoldItem]]:
-    """The open test, and what a new one may be chosen from if one is due."""
+    """The id of the open gold question, and the items for a new one if one is due."""
     shown: list[Row] = rows(db, _SHOWN, [rater_id])
     open_one = next((row["id"] for row in shown if not row["answered"]), None)
     if open_one or not (items and scalar(db, _JUDGED, [rater_id]) // every > len(shown)):

@@ -1,17 +1,16 @@
-"""The tree of messages, as functions on an open transaction.
+"""The tree of messages: functions on an open transaction.
 
-Invariants: a message is never changed; its parent is stored before it and in the same conversation,
-so no path can lead round in a circle; each message carries the hashes that comparisons are derived
-from, so that no derivation has to read a text again.
+Invariants: a message never changes; its parent is stored before it and in the same conversation, so
+no path has a cycle; each message carries the hashes that comparisons are derived from, so that no
+derivation reads a text again.
 """
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 from sqlite_utils import Database
 
-from feedback_store.errors import ConflictError, InvalidFeedbackError
+from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
 from feedback_store.records import FINISH_REASONS, ROLES, Message, PromptMessage
 from feedback_store.splits import is_held_out_question, path_hash, path_hashes, text_hash
 from feedback_store.sqlite.ids import new_id, utc_now
@@ -32,6 +31,28 @@ _REPLIES_AT_PATH = """SELECT messages.id FROM messages
 _SAME_BELOW = """SELECT * FROM messages WHERE parent_id = ? AND role = ? AND content = ?
     ORDER BY rowid DESC LIMIT 1"""
 
+# SQL: the record is that rater's.
+_OWNED_BY = {
+    "conversations": "conversations.rater_id = :rater",
+    "candidates": "candidates.rater_id = :rater",
+    "messages": """EXISTS (SELECT 1 FROM conversations
+        WHERE conversations.id = messages.conversation_id AND rater_id = :rater)""",
+}
+
+
+def require_own(db: Database, table: str, record_id: str, rater_id: str | None) -> Row:
+    """The row with this id; with a rater, only if it is that rater's.
+
+    Raises:
+        UnknownRecordError: There is no such row.
+    """
+    sql = f"SELECT * FROM {table} WHERE id = :id AND (:rater IS NULL OR {_OWNED_BY[table]})"
+    row = first(db, sql, {"id": record_id, "rater": rater_id})
+    if row is None:
+        whose = "the" if rater_id is None else "your"
+        raise UnknownRecordError(f"there is no {record_id!r} among {whose} {table}; check the id.")
+    return row
+
 
 def path_to(db: Database, message_id: str) -> list[Message]:
     """The messages from the root of the conversation to this one."""
@@ -40,29 +61,28 @@ def path_to(db: Database, message_id: str) -> list[Message]:
 
 
 def prompt_of(path: Sequence[Message]) -> tuple[PromptMessage, ...]:
-    """What a model would see of a path of messages."""
+    """What a model sees of a path of messages."""
     return tuple(PromptMessage(role=message.role, content=message.content) for message in path)
 
 
-def audit(db: Database, action: str, **detail: Any) -> None:
-    """Note an act that somebody may have to answer for; never the text of a chat."""
-    insert(db, "audit", {"at": utc_now(), "action": action, "detail": detail})
-
-
 def refuse_gold_question(db: Database, message: Row) -> None:
-    """Refuse evidence about a reply that belongs to a gold question."""
+    """Refuse thumbs, retries and rewritten answers of a gold question's reply.
+
+    Raises:
+        InvalidFeedbackError: The message is such a reply.
+    """
     sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
     if message["candidates_id"] is not None and first(db, sql, [message["candidates_id"]]):
         raise InvalidFeedbackError(
             f"message {message['id']!r} belongs to a gold question; "
-            "nothing but a choice or a ranking answers that."
+            "answer it with a choice or a ranking."
         )
 
 
 def add_below(
     db: Database, conversation_id: str, parent_id: str | None, messages: Sequence[PromptMessage]
 ) -> list[Message]:
-    """Insert messages one below the other, on an open transaction."""
+    """Insert messages, each below the one before, and return them."""
     path: list[Message] = []
     for message in messages:
         row = dict.fromkeys(field.name for field in fields(Message)) | {
@@ -78,10 +98,10 @@ def add_below(
 
 
 def stored_path(db: Database, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
-    """What is stored of a dialogue, from its root; empty without a stored reply of a policy.
+    """The part of a dialogue that is stored, from its root; empty if it holds no policy's reply.
 
-    Only replies of a policy are looked for: a first question is asked by many, and the same system
-    prompt stands above all conversations of a client, so neither says which one goes on.
+    Only a policy's reply tells which conversation goes on. Many conversations begin with the same
+    question, and all conversations of one client with the same system prompt.
     """
     texts = [(message["role"], message["content"].strip()) for message in messages]
     for length, path_of in reversed(list(enumerate(path_hashes(messages), 1))):
@@ -89,14 +109,14 @@ def stored_path(db: Database, rater_id: str, messages: Sequence[PromptMessage]) 
             continue
         for row in rows(db, _REPLIES_AT_PATH, [path_of, rater_id]):
             path = path_to(db, row["id"])
-            # the hash ignores case and inner white space, which the model does not
+            # The hash ignores case and white space, but the model does not.
             if [(message.role, message.content.strip()) for message in path] == texts[:length]:
                 return path + _same_below(db, path[-1], messages[length:])
     return []
 
 
 def _same_below(db: Database, reply: Message, messages: Sequence[PromptMessage]) -> list[Message]:
-    """Of the messages after a stored reply those that are stored, too: a request sent again."""
+    """The messages after a reply that are stored already, because a client sent them before."""
     path: list[Message] = []
     for message in messages:
         above = path[-1].id if path else reply.id
@@ -108,9 +128,10 @@ def _same_below(db: Database, reply: Message, messages: Sequence[PromptMessage])
 
 
 def store_message(db: Database, row: Row) -> Row:
-    """Insert a message whose parent is stored, on an open transaction; known ones change nothing.
+    """Insert a message whose parent is stored; the same message again changes nothing.
 
-    That the parent comes first makes the tree a tree: no path can lead round in a circle.
+    Raises:
+        ConflictError: It is stored with another content, or its parent is in another conversation.
     """
     one_of(row["role"], ROLES, "the role of a message")
     one_of(row["finish_reason"], (None, *FINISH_REASONS), "the finish reason of a message")
@@ -132,7 +153,7 @@ def store_message(db: Database, row: Row) -> Row:
 
 
 def _mark_retries_stale(db: Database, message_id: str | None) -> None:
-    """Going on from a new or an old response tells which of them was accepted."""
+    """A message below a new or an old response tells which of the two the rater accepted."""
     db.conn.execute(
         "INSERT OR IGNORE INTO stale_prompts SELECT rater_id, prompt_hash FROM retries"
         " WHERE (message_id = :id OR retry_of = :id) AND prompt_hash IS NOT NULL",
@@ -153,7 +174,7 @@ def _parent_of(db: Database, row: Row) -> Row | None:
 
 
 def _hashes(row: Row, parent: Row | None) -> Row:
-    """What comparisons are derived from, so that no derivation has to read a text again."""
+    """The hashes that comparisons are derived from, and whether the question is held out."""
     if row["role"] == "user":
         held_out = is_held_out_question(row["content"])
     else:
@@ -167,7 +188,7 @@ def _hashes(row: Row, parent: Row | None) -> Row:
 
 
 def note_retry(db: Database, message: Message, retry_of: str) -> None:
-    """Note that the conversation's rater asked for a message in place of `retry_of`."""
+    """Record that the conversation's rater wanted `message` in place of the message `retry_of`."""
     old = require(db, "messages", retry_of)
     if old["parent_id"] != message.parent_id or message.parent_id is None:
         raise ConflictError(

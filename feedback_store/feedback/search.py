@@ -1,8 +1,8 @@
-"""Full-text search over all conversations but those of gold questions, for operators.
+"""Full-text search over all conversations except gold questions, for operators.
 
-Any text is a query: its words are looked for as they are, all of them, whatever the case and the
-accents; there is no syntax to get wrong. The index is kept by triggers (`migration_0003`), so it
-holds what `messages` holds in every transaction.
+Any text is a query, without a syntax: a message matches if it has all words of the query, in any
+case and with or without accents. Triggers keep the index (`migration_0003`), so in every
+transaction it holds what `messages` holds.
 """
 
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ _SEARCH = f"""SELECT messages.conversation_id, messages.id AS message_id, conver
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """A message with the words that were looked for, in brackets in the `snippet`.
+    """A message that matches; its `snippet` shows the words of the query in brackets.
 
-    `rank` is BM25 as SQLite gives it: the lower, the better.
+    `rank` is SQLite's BM25: lower is better.
     """
 
     conversation_id: str
@@ -49,10 +49,10 @@ class Search:
     _file: SQLiteFile
 
     def search(self, query: str, limit: int = 50) -> list[SearchHit]:
-        """Messages with all words of the query, best first, the newer first of equals.
+        """Messages with all words of the query, best first; of equal ones the newer first.
 
         Raises:
-            InvalidFeedbackError: There is no word, there are too many, or the limit is not one.
+            InvalidFeedbackError: The query has no word or too many, or the limit is out of range.
         """
         if not 1 <= limit <= MOST_HITS:
             raise InvalidFeedbackError(f"{limit} hits cannot be given; ask for 1 to {MOST_HITS}.")
@@ -62,7 +62,7 @@ class Search:
 
 
 def _expression(query: str) -> str:
-    """Every word as a quoted string, which FTS5 takes literally; NUL would end the expression."""
+    """Each word in quotes, which FTS5 reads literally; a NUL would end the expression."""
     words = list(dict.fromkeys(query.replace("\0", " ").split()))
     if not 1 <= len(words) <= _MOST_WORDS:
         raise InvalidFeedbackError(

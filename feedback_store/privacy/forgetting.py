@@ -24,12 +24,11 @@ from feedback_store.errors import (
     StoreUnavailableError,
     UnknownRecordError,
 )
-from feedback_store.feedback.messages import audit
 from feedback_store.privacy.erasure import count, erase, taint
 from feedback_store.registry import cycle_in_progress
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import iso_utc, utc_now
-from feedback_store.sqlite.rows import Row, first, require, rows
+from feedback_store.sqlite.rows import Row, audit, first, require, rows
 
 MOST_DAYS = 36_500
 SWEPT_AT_ONCE = 500  # conversations in one write transaction, so that chats can write in between

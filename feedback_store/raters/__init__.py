@@ -1,1 +1,1 @@
-"""How much each rater counts: standing, agreement, behaviour, reliability and caps."""
+"""Who the raters are, and how much each counts."""

@@ -1,9 +1,9 @@
-"""Who agrees with whom, and who is right: statistics over raters who judged the same two texts.
+"""How far raters agree who judged the same two texts: pure functions.
 
-Pure functions. A judgement has no sides: its two texts are put in the order of their hashes, so it
-does not matter where they were shown. Results do not depend on the order of the judgements.
+A judgement has no sides: its two texts are in the order of their hashes, wherever they were shown.
+Results do not depend on the order of the judgements.
 
-Arrays: V judgements, S subjects, R raters; judgement v is of rater `who[v]` on subject `what[v]`.
+Shapes: V judgements, S subjects, R raters. Rater `who[v]` judged subject `what[v]`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,24 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-FEWEST_SUBJECTS = 10  # of fewer, the same verdict on all is no sign of anything
-AT_BEST = 3.0  # log-odds, 95%: no verdict is believed more, however many say so
-CAMP_ROUNDS = 50  # enough to show a camp; in more, rounding would decide between equal ones
-ROUNDS = 100
+_FEWEST_SUBJECTS = 10  # on fewer, equal verdicts may be chance
 
 Array = np.ndarray[Any, Any]
 
 
 class PairVote(NamedTuple):
-    """One rater's opinion of two texts on one prompt, which together are its subject."""
+    """One rater's verdict on a subject: two texts on one prompt."""
 
-    subject: tuple[str, str, str]  # hashes: of the prompt, of the two texts in order
+    subject: tuple[str, str, str]  # hashes of the prompt and of the two texts, these in order
     rater_id: str
     verdict: int  # 1: the first text is better; -1: the second; 0: a tie
 
 
 def judgement(rater_id: str, prompt: str, texts: tuple[str, str], label: str) -> PairVote:
-    """The judgement that a comparison is; `texts` are hashes as shown, `label` is a, b or tie."""
+    """A comparison as a judgement; `texts` are the hashes of A and B, `label` is a, b or tie."""
     verdict = {"a": 1, "b": -1, "tie": 0}[label]
     if texts[0] > texts[1]:
         texts, verdict = (texts[1], texts[0]), -verdict
@@ -37,23 +34,23 @@ def judgement(rater_id: str, prompt: str, texts: tuple[str, str], label: str) ->
 
 
 class VoteArrays(NamedTuple):
-    """Judgements as arrays, each (V,)."""
+    """Judgements as arrays of integers, each (V,)."""
 
     who: Array
     what: Array
     verdict: Array
 
     def others(self, values: Array) -> Array:
-        """The sum of the other raters' values on the same subject, for each judgement."""
+        """For each judgement the sum of the other judgements' values on its subject, (V,)."""
         return np.asarray(np.bincount(self.what, values)[self.what] - values)
 
     def met(self, heard: Array) -> Array:
-        """Whether another rater judged the same subject who is `heard`, for each judgement."""
+        """For each judgement whether another rater who is `heard` judged its subject, (V,)."""
         return self.others(heard[self.who]) > 0
 
 
 def vote_arrays(judgements: Iterable[PairVote], raters: Sequence[str]) -> VoteArrays:
-    """The judgements of these raters, who are numbered as they are listed."""
+    """The judgements of these raters; rater i is `raters[i]`."""
     number, subjects = {rater: i for i, rater in enumerate(raters)}, dict[Any, int]()
     votes = [
         (number[rater], subjects.setdefault(subject, len(subjects)), verdict)
@@ -64,10 +61,10 @@ def vote_arrays(judgements: Iterable[PairVote], raters: Sequence[str]) -> VoteAr
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Krippendorff's alpha with its 95% interval: 1 is perfect, 0 is chance, below is contrary.
+    """Krippendorff's alpha with its 95% interval: 1 is perfect, 0 is chance, below 0 is worse.
 
-    `subjects` (two texts on a prompt) were judged by several of the `raters`. Where alpha cannot be
-    told it is None, and `reason` says why.
+    `subjects` is how many subjects two or more of the `raters` judged. An alpha that is unknown is
+    None, and `reason` says why.
     """
 
     alpha: float | None
@@ -82,8 +79,9 @@ def agreement(judgements: Sequence[PairVote]) -> Agreement:
     """How far raters agree on the labels a, b and tie.
 
     Source:
-        Krippendorff, Content Analysis (2018), chapter 12, for nominal data. The interval is that
-        of a ratio of sums over subjects, with the expected disagreement held fixed, as he does.
+        Krippendorff, Content Analysis (2018), chapter 12, nominal data: alpha = 1 - observed /
+        expected disagreement. The interval is the normal one of a sum over subjects. As in the
+        book, the expected disagreement counts as known.
     """
     raters = sorted({vote.rater_id for vote in judgements})
     votes = vote_arrays(judgements, raters)
@@ -93,10 +91,16 @@ def agreement(judgements: Sequence[PairVote]) -> Agreement:
     subjects, met = said.shape[1], len(np.unique(votes.who))
     if not subjects:
         return Agreement(None, None, None, 0, 0, "no two raters judged the same two responses")
-    times, n = said.sum(axis=0), said.sum()
+    times, n = said.sum(axis=0), said.sum()  # judgements of each subject (S,), and of all
     expected = (n**2 - (said.sum(axis=1) ** 2).sum()) / (n - 1)
     if not expected:
-        return Agreement(None, None, None, subjects, met, _why_unknown(subjects))
+        reason = "all judgements are the same, so agreement cannot be told from a habit"
+        if subjects < _FEWEST_SUBJECTS:
+            reason = (
+                f"two raters or more judged only {subjects} of the pairs of replies, "
+                "too few to tell agreement from chance"
+            )
+        return Agreement(None, None, None, subjects, met, reason)
     differing = (times**2 - (said**2).sum(axis=0)) / (times - 1)  # (S,)
     alpha = 1 - differing.sum() / expected
     error = np.linalg.norm(differing - times * differing.sum() / n) / expected
@@ -104,79 +108,12 @@ def agreement(judgements: Sequence[PairVote]) -> Agreement:
     return Agreement(float(alpha), float(low), float(high), subjects, met)
 
 
-def _why_unknown(subjects: int) -> str:
-    """Why nothing can be said where all verdicts are one."""
-    if subjects < FEWEST_SUBJECTS:
-        return (
-            f"two raters or more judged only {subjects} of the pairs of replies, "
-            "too few to tell agreement from chance"
-        )
-    return "all judgements are the same, so agreement cannot be told from a habit"
-
-
 def shares_agreeing(votes: VoteArrays, raters: int) -> list[float | None]:
-    """Of each rater's meetings with another on the same subject, the share that agrees."""
+    """How often each rater agrees with another rater on a subject; a tie on one side is half."""
     meetings = np.bincount(votes.who, votes.others(np.ones(len(votes.who))), raters)
+    # The product of two verdicts is 1 where they agree, -1 where they do not, 0 with a tie.
     balance = np.bincount(votes.who, votes.verdict * votes.others(votes.verdict), raters)
     return [
         float(1 + agreed / met) / 2 if met else None
         for agreed, met in zip(balance, meetings, strict=True)
     ]
-
-
-def right_and_wrong(votes: VoteArrays, known: Array, heard: Array) -> Array:
-    """How many judgements each rater had right and wrong, the `known` ones included, (R, 2).
-
-    One-coin Dawid-Skene by expectation-maximization: each rater is right with a probability of
-    their own. By turns these say which text is probably better, and that says how often each rater
-    was right. Who judged alone would be right by definition, so such judgements are left out.
-
-    Args:
-        votes: Decided judgements, without ties.
-        known: Judgements right and wrong to begin with: the prior and the gold questions. (R, 2)
-        heard: Who measures others; everybody is measured. (R,)
-
-    Source:
-        Dawid and Skene 1979, https://doi.org/10.2307/2346806, with a Beta prior for each rater.
-    """
-    met = votes.met(heard)
-    doubted = _smaller_camp(votes, known, heard)
-    counts = np.where(doubted[:, None], known[:, ::-1], known)  # to begin with
-    for _ in range(ROUNDS):
-        skill = np.log(counts[:, 0] / counts[:, 1])  # log-odds of being right
-        # Whoever is mostly wrong is not believed the other way round.
-        trust = heard * np.maximum(0, skill)
-        by_others = votes.verdict * votes.others(votes.verdict * trust[votes.who])  # log-odds (V,)
-        right = 1 / (1 + np.exp(-np.clip(by_others, -AT_BEST, AT_BEST) - skill[votes.who]))
-        found = [np.bincount(votes.who, met * chance, len(known)) for chance in (right, 1 - right)]
-        counts = known + np.stack(found, axis=1)
-    return counts
-
-
-def _smaller_camp(votes: VoteArrays, known: Array, heard: Array) -> Array:
-    """Whether each rater is on the smaller of two sides that contradict each other. (R,) of bool.
-
-    Accounts under one hand that repeat each other outvote everybody else on their subjects, so
-    counting votes would begin by believing them. The leading eigenvector of who agrees with whom
-    tells such sides apart. A second pass gives each side's members equal voices, so that whoever
-    agrees with the accounts on their few subjects stays with those whom they mostly agree with.
-
-    Source:
-        Ghosh, Kale and McAfee 2011, https://doi.org/10.1145/1993574.1993599; they ask one good
-        rater which side is right, where numbers and gold questions decide here.
-    """
-    others = np.maximum(1, votes.others(heard[votes.who]))  # (V,)
-    judged = np.maximum(1, np.bincount(votes.who, votes.met(heard), len(heard)))  # (R,)
-
-    def agreeing(leaning: Array) -> Array:
-        mean = votes.others(votes.verdict * leaning[votes.who]) / others
-        return heard * np.bincount(votes.who, votes.verdict * mean, len(heard)) / judged
-
-    leaning = heard.astype(float)
-    for _ in range(CAMP_ROUNDS):
-        leaning = 2 * leaning + agreeing(leaning)
-    leaning = np.sign(leaning)
-    for _ in range(CAMP_ROUNDS):
-        leaning = np.sign(leaning / 100 + agreeing(leaning))  # who agrees with both evenly stays
-    larger = np.sign(round(float(leaning @ np.log(known[:, 0] / known[:, 1])), 6))
-    return np.asarray(leaning * larger < 0)

@@ -1,15 +1,13 @@
-"""What each rater did by themselves, read from the store: gold questions, sides, speed, repetition.
+"""What each rater did alone, read from the store: gold questions, sides, speed, repetition.
 
-Only counts are made here; `reliability` decides what they mean. Where the limits of speed lie is
-said here and nowhere else, because the counting needs them. Whatever came before a rater's last
-release is left out.
+This module only counts, with the limits of speed that the counts need; `reliability` decides what
+they mean. It counts nothing from before a rater's last release.
 
-How long a choice took is what the client says by `seconds`. Where it says nothing (or 0), as the
-page does, or more than has passed since the question, the clock of the store tells: the replies
-were complete when they were stored, and nobody saw any of them before their question was.
-Simulated visitors are not held to that clock, nor to the votes of a minute: they are programs and
-known to be, and say at once what they find. Neither are the judges of imported data sets, whose
-files mostly say one time for all.
+The client says by `seconds` how long a choice took. If it says nothing or 0, as the page does, or
+more than has passed since the question, the store's clock decides: replies were complete when they
+were stored, and nobody saw them before the question was stored. The clock and the limit of votes a
+minute apply to people only. Simulated visitors are programs and answer at once; the files of
+imported data sets mostly give all votes one time.
 """
 
 from typing import NamedTuple
@@ -19,14 +17,14 @@ from sqlite_utils import Database
 from feedback_store.feedback.events import CONSENTED
 from feedback_store.sqlite.rows import Row, rows
 
-FASTEST_S = 2.0  # nobody reads two replies in less ...
-GLANCE_CHARS = 100  # ... unless they are shorter together than this
+FASTEST_S = 2.0  # nobody reads two replies in less time ...
+GLANCE_CHARS = 100  # ... unless both together are shorter than this
 # Silent reading is about 24 characters a second (238 words a minute: Brysbaert 2019,
 # https://doi.org/10.1016/j.jml.2019.104047); three times that is skimming.
 READ_CHARS_PER_S = 75.0
-MOST_VOTES = 60  # of all kinds within ...
-WITHIN_S = 60.0  # ... this long: one a second, for a whole minute, is a burst
-APART_S = 3600.0  # bursts are on occasions of their own if they are so far from the first
+MOST_VOTES = 60  # more votes of all kinds than this ...
+WITHIN_S = 60.0  # ... in less time than this are a burst
+APART_S = 3600.0  # bursts in the same hour, from the first one on, are one occasion
 NO_GOLD = {"gold_right": 0, "gold_total": 0}
 
 RELEASED = """released AS (
@@ -44,8 +42,8 @@ def _seconds(start: str, end: str = "choices.created_at") -> str:
 
 _CHARS = "(SELECT sum(length(content)) FROM messages WHERE candidates_id = candidates.id)"
 _ASKED_AT = "(SELECT created_at FROM messages WHERE messages.id = prompt_message_id)"
-# 1 too fast to have read, 0 not, NULL unknown. Who chose right after the end may have read along
-# while the replies were written, so the time since the question has to be too short as well.
+# 1 if too fast to have read, 0 if not, NULL if unknown. A rater may read while the replies are
+# written and choose at the end, so the time since the question must be too short as well.
 _FAST = f"""CASE
     WHEN seconds > 0 AND (NOT {_BY_CLOCK} OR seconds <= {_seconds(_ASKED_AT)})
         THEN seconds < {FASTEST_S}
@@ -73,8 +71,8 @@ _DID = f"""WITH {RELEASED}, timed AS MATERIALIZED (
     WHERE {ASSESSED} ORDER BY raters.id"""
 _RELEASES = f"""WITH {RELEASED} SELECT raters.id AS rater_id, coalesce(released.at, '') AS at
     FROM raters LEFT JOIN released ON released.rater_id = raters.id WHERE {ASSESSED}"""
-# The first answer counts: afterwards the receipt says that it was a test. Where that one was "both
-# bad" nothing counts, so that nobody gets a second try by it.
+# The first answer counts, because then the receipt says that it was a test. If that was "both bad",
+# none counts, so that "both bad" gives nobody a second try.
 _GOLD = f"""WITH {RELEASED}, answers AS (
         SELECT choices.rater_id, candidates_id, choices.created_at,
             CASE WHEN choice <> 'both_bad' THEN choice = gold END AS right
@@ -115,19 +113,19 @@ _COPIES = f"""WITH {RELEASED}, texts AS (
 
 
 class Behaviour(NamedTuple):
-    """What a rater did, beside judging what others judged too."""
+    """What a rater did alone, as counts."""
 
     rater_id: str
     votes: int
     gold_right: int
     gold_total: int
-    left: int  # choices of the left one ...
-    sided: int  # ... among those of either
-    fast: int  # choices made too fast to have read ...
-    timed: int  # ... among those whose time is known
-    quarantined: bool  # already, so nobody else is measured by this one
-    bursts: int = 0  # occasions of more votes than a person gives in a minute
-    copies: int = 0  # different prompts answered with one and the same text ...
+    left: int  # choices of the left reply ...
+    sided: int  # ... among choices of one reply
+    fast: int  # choices too fast to have read the replies ...
+    timed: int  # ... among choices whose time is known
+    quarantined: bool  # already, so this rater measures nobody else
+    bursts: int = 0  # occasions of more votes in a minute than a person gives
+    copies: int = 0  # different prompts answered with the same text ...
     written: int = 0  # ... among all prompts answered
 
 
@@ -135,12 +133,12 @@ _COUNTED = [name for name in Behaviour._fields if name not in ("rater_id", "quar
 
 
 def releases(db: Database) -> dict[str, str]:
-    """When each rater who may be assessed was released last; "" if never."""
+    """The time of the last release of each rater who may be assessed; "" if there is none."""
     return {rater: row["at"] for rater, row in _by_rater(db, _RELEASES).items()}
 
 
-def evidence(db: Database) -> list[Behaviour]:
-    """What each rater did who may be assessed; it may take seconds, so not while others wait."""
+def behaviours(db: Database) -> list[Behaviour]:
+    """The counts of each rater who may be assessed; reading them may take seconds."""
     measured = [_by_rater(db, sql) for sql in (_GOLD, _BURSTS, _COPIES)]
     found = []
     for row in rows(db, _DID):

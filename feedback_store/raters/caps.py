@@ -1,16 +1,15 @@
-"""Caps: how much of all that is said one rater, or the new accounts together, may be.
+"""Caps: how much of the whole weight one rater, or all new accounts together, may have.
 
-Pure functions over one light fact about each rater. Invariants: a factor is in [0, 1]; the result
-depends on who said how much, not on the order of the raters; applying the caps to capped weights
-changes nothing; fewer than `CapSettings.fewest_raters` raters are never capped, because a service
-for few must learn from them all.
+Pure functions. Invariants: a factor is in [0, 1]; the order of the raters changes nothing; capping
+capped weights changes nothing; fewer than `CapSettings.fewest_raters` raters are never capped,
+because a service for few people must learn from all of them.
 
 1. Nobody counts as more than `most` comparisons.
-2. Nobody counts as more than a share of the whole, the whole being what is left after capping. So
-   the level at which weights are cut is found by water-filling.
-3. New accounts together count as at most a share of the whole, but only beside a real base of older
-   accounts: on a fresh service everybody is new. The share of rule 2 is then one of the base, so
-   that making more accounts moves neither cap.
+2. Nobody counts as more than a share of the whole. The whole is what is left after capping, so
+   water-filling finds the level at which weights are cut.
+3. New accounts together count as at most a share of the whole, if there is a base of older accounts
+   (on a fresh service everybody is new). Rule 2 then takes its share of the base alone, so more
+   accounts move neither cap.
 """
 
 import math
@@ -22,41 +21,41 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class CapSettings:
-    """Where the caps lie.
+    """The caps.
 
     Source:
-        InstructGPT (arXiv 2203.02155) took at most 200 prompts of one user; the other limits are
-        set so that one rater, or a crowd made overnight, cannot turn what is learnt: see
+        InstructGPT (arXiv 2203.02155) took at most 200 prompts of one user. The other limits keep
+        one rater, or a crowd of new accounts, from reversing what is learnt:
         `benchmarks/poison.py`.
     """
 
-    fewest_raters: int = 10  # with usable judgements; below, there are no caps
+    fewest_raters: int = 10  # raters whose judgements are usable; fewer are not capped
     most: float = 200.0  # comparisons that one rater counts as
     share: float = 0.05  # of the whole for one rater ...
-    times_equal: float = 2.0  # ... or this many times an equal share, if that is more
-    new_days: float = 7.0  # an account is new for so long
+    times_equal: float = 2.0  # ... or so many equal shares, if that is more
+    new_days: float = 7.0  # how long an account is new
     new_share: float = 0.2  # of the whole for all new accounts together
-    base_raters: int = 10  # older accounts that make a base ...
-    base_weight: float = 200.0  # ... and the comparisons that they count as, after their caps
+    base_raters: int = 10  # a base has so many older accounts ...
+    base_weight: float = 200.0  # ... that count as so many comparisons after their caps
 
 
 class RaterFacts(NamedTuple):
-    """What the caps need to know of a rater."""
+    """What the caps depend on."""
 
     rater_id: str
-    weight: float  # sum over all that they said, in comparisons; 0 or more
+    weight: float  # the sum of their comparisons, 0 or more
     since: str  # when the account was made, UTC ISO 8601
 
 
 def cap_factors(
     facts: Sequence[RaterFacts], *, now: datetime, settings: CapSettings | None = None
 ) -> dict[str, float]:
-    """The factor on the weight of all that a rater said; one who is not named has 1.
+    """The factor on the weight of all that a rater said; a rater who is not in it has factor 1.
 
     Args:
         facts: Each rater once, in any order.
         now: Decides which accounts are new.
-        settings: Where the caps lie; the defaults if None.
+        settings: The defaults if None.
     """
     settings = settings or CapSettings()
     raw = {fact.rater_id: fact.weight for fact in facts if fact.weight > 0}
@@ -78,16 +77,16 @@ def cap_factors(
 
 
 def _levelled(weights: dict[str, float], settings: CapSettings) -> dict[str, float]:
-    """Nobody above their share of the whole, the whole being the sum of what is returned."""
+    """The weights, cut so that none is above its share of the sum of what is returned."""
     level = _level(weights.values(), settings)
     return {rater: min(weight, level) for rater, weight in weights.items()}
 
 
 def _level(weights: Iterable[float], settings: CapSettings) -> float:
-    """The largest weight allowed: the level L with L = share * sum(min(w, L)), if anyone is above.
+    """The largest weight allowed, L = share * sum(min(w, L)); infinite if no weight is above it.
 
-    With the k heaviest at the level and the rest untouched, L = share * (k L + rest), so
-    L = share * rest / (1 - k share). The smallest k for which nobody else is above L is the one.
+    If the k heaviest weights are cut to L, then L = share * (k L + rest), so
+    L = share * rest / (1 - k share). The smallest k that leaves no other weight above L is right.
     """
     falling = sorted(weights, reverse=True)
     if not falling:
@@ -95,7 +94,7 @@ def _level(weights: Iterable[float], settings: CapSettings) -> float:
     share = _share(len(falling), settings)
     for k, heaviest in enumerate(falling):
         if k * share >= 1:
-            break  # so many at one level are never above their shares
+            break  # k equal weights are never above their shares
         level = share * math.fsum(falling[k:]) / (1 - k * share)
         if heaviest <= level:
             return level if k else math.inf

@@ -1,10 +1,10 @@
-"""How far a rater's word can be relied on, and who is to be quarantined: pure functions.
+"""How reliable each rater is, and who is to be quarantined: pure functions.
 
-A rater says what is right with some probability: 1/2 for a coin, less for someone who says the
-opposite of what they find. What is known of it is counted as judgements right and wrong: a prior,
-gold questions, and judgements of what others judged, too, by `right_and_wrong`. Invariants: nobody
-who shares nothing with others and took no test is doubted; a few judgements move a rater little;
-results do not depend on the order of raters or judgements.
+A rater is right with some probability: 1/2 for a coin, less for a rater who says the opposite of
+what they find. It is estimated from counts of right and wrong: a prior, gold questions, and
+judgements that are shared with other raters (`dawid_skene`). Invariants: a rater without shared
+judgements and gold questions is not doubted; a few judgements change little; the order of raters
+and judgements changes nothing.
 """
 
 import math
@@ -17,42 +17,42 @@ import numpy as np
 from feedback_store.raters.agreement import (
     Array,
     PairVote,
-    right_and_wrong,
     shares_agreeing,
     vote_arrays,
 )
 from feedback_store.raters.behaviour import MOST_VOTES, WITHIN_S, Behaviour
+from feedback_store.raters.dawid_skene import right_and_wrong
 
 
 @dataclass(frozen=True, slots=True)
 class QualitySettings:
-    """What is expected of a rater, and when one is quarantined.
+    """What is expected of a rater, and when a rater is quarantined.
 
     Source:
         The labelers of InstructGPT (arXiv 2203.02155, section 3.4) agreed with each other in 73% of
-        cases, so each was right in about 84%; visitors are no trained labelers, hence 70%.
+        cases, so each was right in about 84%. Visitors are not trained, hence 70%.
     """
 
-    prior_right: float = 7.0  # the prior is Beta(right, wrong): as if so many were seen
+    prior_right: float = 7.0  # the prior is Beta(right, wrong): pseudo-counts
     prior_wrong: float = 3.0
-    fewest_shared: int = 10  # judgements shared with others, before they can speak against one
-    contrary: float = 0.95  # quarantine if it is so probable that one is right less than half
-    fewest_gold: int = 10
-    gold_share: float = 0.6  # quarantine below it
-    one_side: float = 0.9  # quarantine at or above it on one side, if that is no accident ...
-    false_alarms: float = 0.01  # ... the chance that any of all honest raters is so flagged
-    fewest_bursts: int = 2  # occasions of too many votes a minute; of fewer there is a note
-    fewest_copies: int = 10  # prompts answered with one text, before that speaks against one
-    copied_share: float = 0.9  # quarantine at or above it; one text may be the honest answer ...
-    noted_copied_share: float = 0.5  # ... to half of the prompts and more; above it there is a note
-    position_bias: float = 0.2  # in log-odds; above it there is a note
+    fewest_shared: int = 10  # shared judgements before they can quarantine a rater
+    contrary: float = 0.95  # quarantine if p < 1/2 is more probable than this
+    fewest_gold: int = 10  # answers to gold questions before they can
+    gold_share: float = 0.6  # quarantine below this share of right answers
+    one_side: float = 0.9  # quarantine from this share of one side on, if it is not chance ...
+    false_alarms: float = 0.01  # ... by a test that flags any honest rater with this probability
+    fewest_bursts: int = 2  # quarantine from so many bursts of votes on; a note for fewer
+    fewest_copies: int = 10  # prompts answered with the same text before that counts
+    copied_share: float = 0.9  # quarantine from this share of prompts on; to fewer, one text ...
+    noted_copied_share: float = 0.5  # ... may be an honest answer: a note above this share
+    position_bias: float = 0.2  # log-odds; a note above it
 
 
 @dataclass(frozen=True, slots=True)
 class RaterReport:
-    """What an assessment found of one rater; shares are None where nothing is known.
+    """What an assessment found of one rater; an unknown share is None.
 
-    `quarantine` is the reason for one, if there is; `notes` are for a person to look at.
+    `quarantine` is the reason for a quarantine, if there is one; `notes` are for the operator.
     """
 
     rater_id: str
@@ -69,31 +69,32 @@ class RaterReport:
 
 
 def assess(
-    evidence: Sequence[Behaviour],
+    behaviours: Sequence[Behaviour],
     judgements: Iterable[PairVote],
     settings: QualitySettings | None = None,
 ) -> list[RaterReport]:
     """Assess every rater, sorted by id.
 
     Args:
-        evidence: Each rater once.
-        judgements: Of these raters, at most one each of a subject; ties say nothing of skill.
+        behaviours: Each rater once.
+        judgements: By these raters, at most one each of a subject. Ties say nothing of skill.
         settings: The defaults if None.
     """
-    if not evidence:
+    if not behaviours:
         return []
-    s, evidence = settings or QualitySettings(), sorted(evidence)
-    usual, alarm = usual_left(evidence), s.false_alarms / len(evidence)
-    found = [list(_findings(e, usual, alarm, s)) for e in evidence]
+    s, raters = settings or QualitySettings(), sorted(behaviours)
+    # First what each rater did alone. The more raters, the rarer an accident has to be.
+    usual, alarm = _usual_left(raters), s.false_alarms / len(raters)  # Bonferroni's correction
+    found = [list(_findings(e, usual, alarm, s)) for e in raters]
     reasons = [next((words for held, words in each if held), None) for each in found]
-    # Whoever is out for what they did by themselves is measured, but measures nobody.
-    heard = np.array([not (e.quarantined or why) for e, why in zip(evidence, reasons, strict=True)])
-    right = [s.prior_right + e.gold_right for e in evidence]
-    wrong = [s.prior_wrong + e.gold_total - e.gold_right for e in evidence]
+    # Then what others say. A rater to be quarantined is measured, but measures nobody.
+    heard = np.array([not (e.quarantined or why) for e, why in zip(raters, reasons, strict=True)])
+    right = [s.prior_right + e.gold_right for e in raters]
+    wrong = [s.prior_wrong + e.gold_total - e.gold_right for e in raters]
     decided = [vote for vote in judgements if vote.verdict]
-    votes = vote_arrays(decided, [e.rater_id for e in evidence])
-    agreeing = shares_agreeing(votes, len(evidence))
-    shared = np.bincount(votes.who, votes.met(heard), len(evidence)).astype(int).tolist()
+    votes = vote_arrays(decided, [e.rater_id for e in raters])
+    agreeing = shares_agreeing(votes, len(raters))
+    shared = np.bincount(votes.who, votes.met(heard), len(raters)).astype(int).tolist()
     counts = right_and_wrong(votes, np.column_stack([right, wrong]), heard)
     return [
         RaterReport(
@@ -109,12 +110,12 @@ def assess(
             quarantine=reasons[i] or _contrariness(counts[i], shared[i], s),
             notes=tuple(words for held, words in found[i] if not held),
         )
-        for i, e in enumerate(evidence)
+        for i, e in enumerate(raters)
     ]
 
 
 def _reliability(counts: Array, e: Behaviour, s: QualitySettings) -> float:
-    """1 for whoever is right as often as expected, 0 for a coin or worse; fast choices count 0."""
+    """1 if right as often as expected, 0 for a coin or worse; a choice made too fast counts 0."""
     expected = s.prior_right / (s.prior_right + s.prior_wrong)
     skill = (float(counts[0] / counts.sum()) - 0.5) / (expected - 0.5)
     read = 1 - e.fast / (e.timed + s.prior_wrong)
@@ -122,8 +123,8 @@ def _reliability(counts: Array, e: Behaviour, s: QualitySettings) -> float:
 
 
 def _contrariness(counts: Array, shared: int, s: QualitySettings) -> str | None:
-    """Why a rater is quarantined for what the others say, if Beta(right, wrong) is below 1/2."""
-    # P(Beta(a, b) < 1/2) is the chance of a heads or more when a + b - 1 coins are tossed.
+    """Why a rater is quarantined for what others say: Beta(right, wrong) is mostly below 1/2."""
+    # P(Beta(a, b) < 1/2) is the probability of a or more heads in a + b - 1 coin tosses.
     contrary = _at_least(round(counts[0]), round(counts.sum()) - 1, 0.5)
     if shared < s.fewest_shared or contrary <= s.contrary:
         return None
@@ -136,15 +137,15 @@ def _contrariness(counts: Array, shared: int, s: QualitySettings) -> str | None:
 def _findings(
     e: Behaviour, usual: float, alarm: float, s: QualitySettings
 ) -> Iterator[tuple[bool, str]]:
-    """What a rater did by themselves: whether they are to be quarantined for it, and in words.
+    """What a rater did alone: whether they are quarantined for it, and what it was, in words.
 
-    The rest is no accident either, but may be honest, a habit or an upload: the comparisons stay.
+    What only becomes a note may be honest, such as a habit or an upload.
 
     Args:
         e: What the rater did.
-        usual: The left side's share of everybody's choices.
-        alarm: Only what chance does more rarely counts.
-        s: Where the limits are.
+        usual: The left side's share of all choices.
+        alarm: A finding must be less probable than this for an honest rater.
+        s: The limits.
     """
     if e.gold_total >= s.fewest_gold and e.gold_right / e.gold_total < s.gold_share:
         yield True, f"right in only {e.gold_right} of {e.gold_total} gold questions"
@@ -168,9 +169,9 @@ def _findings(
         yield e.bursts >= s.fewest_bursts, words
 
 
-def usual_left(all_of: Sequence[Behaviour]) -> float:
-    """The left side's usual share: 1/2 where sides are drawn by lot, but they may not have been."""
-    shares = [e.left / e.sided for e in all_of if e.sided >= 10]
+def _usual_left(raters: Sequence[Behaviour]) -> float:
+    """The left side's usual share of choices: 1/2, unless sides were not drawn by lot."""
+    shares = [e.left / e.sided for e in raters if e.sided >= 10]
     return min(0.8, max(0.2, statistics.median(shares))) if len(shares) >= 3 else 0.5
 
 
@@ -179,10 +180,10 @@ def _log_odds(share: float) -> float:
 
 
 def _at_least(k: int, n: int, p: float) -> float:
-    """The chance of `k` or more of `n`, each of chance `p`."""
+    """The binomial probability of `k` or more of `n`, each of probability `p`."""
 
-    def chance(i: int) -> float:
+    def probability(i: int) -> float:
         ways = math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1)
         return math.exp(ways + i * math.log(p) + (n - i) * math.log(1 - p))
 
-    return math.fsum(map(chance, range(k, n + 1)))
+    return math.fsum(map(probability, range(k, n + 1)))

@@ -1,13 +1,12 @@
-"""How much each rater's word counts: weights, assessments, quarantine and release.
+"""How much each rater counts: weights, assessments, quarantine and release.
 
-Weights are worked out whenever judgements are read, from `raters.reliability` and the caps of
-`weights`. An assessment measures reliability anew and quarantines; each change is in the audit
-table, with who decided, when and why, in the same transaction.
+Weights are computed whenever judgements are read, from the column `raters.reliability` and from
+`caps`. An assessment measures reliability again, and may quarantine. Each change is recorded in the
+audit table in the same transaction: who decided, when and why.
 
-A release is a clean slate: what a rater did before it never counts against them again, so no
-assessment overrules the person who released them unless something new happened. Only a person
-releases; an assessment never does. Operators are neither capped nor assessed: what they enter is
-their own decision.
+Only a person releases a rater, and what the rater did before never counts against them again. So no
+assessment overrules that person, unless something new happens. Operators are neither capped nor
+assessed.
 """
 
 from dataclasses import dataclass
@@ -15,16 +14,15 @@ from datetime import UTC, datetime
 
 from sqlite_utils import Database
 
-from feedback_store.comparisons import refresh as derivation
+from feedback_store.comparisons.refresh import refresh
 from feedback_store.errors import ConflictError, InvalidFeedbackError
 from feedback_store.feedback.events import CONSENTED
-from feedback_store.feedback.messages import audit
 from feedback_store.raters.agreement import Agreement, PairVote, agreement, judgement
 from feedback_store.raters.behaviour import (
     ASSESSED,
     NO_GOLD,
     RELEASED,
-    evidence,
+    behaviours,
     gold_results,
     releases,
 )
@@ -33,9 +31,9 @@ from feedback_store.raters.reliability import RaterReport, assess
 from feedback_store.records import Rater
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
-from feedback_store.sqlite.rows import Row, require, rows, stream, to_record
+from feedback_store.sqlite.rows import Row, audit, require, rows, stream, to_record
 
-# Summed within each table first, along an index that holds nothing else.
+# Each table is summed first, along an index that has only these columns.
 _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight) AS weight,
         {CONSENTED} AND quarantined_at IS NULL AS heard FROM (
         SELECT rater_id, total(weight) AS weight FROM comparisons
@@ -44,7 +42,7 @@ _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight
     JOIN raters ON raters.id = said.rater_id GROUP BY raters.id"""
 _TEXT = """coalesce((SELECT text_hash FROM messages WHERE id = comparisons.{0}),
     (SELECT text_hash FROM demonstrations WHERE id = comparisons.{0}))"""
-# An edit is better than what its writer replaced by their own word alone, and a retry says little.
+# Edits are left out: their writers judge their own text. So are retries, which say little.
 _JUDGED = f"""WITH {RELEASED} SELECT comparisons.rater_id, prompt_hash, label,
         {_TEXT.format("a")} AS a, {_TEXT.format("b")} AS b
     FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
@@ -59,10 +57,10 @@ _DECIDED = """SELECT action, at, json_extract(detail, '$.rater_id') AS rater_id,
 
 @dataclass(frozen=True, slots=True)
 class RaterStanding:
-    """A rater as they count now: `said` comparisons of weight, times `weight` in [0, 1].
+    """How much a rater counts now: comparisons of the weight `said`, times `weight` in [0, 1].
 
-    `decided_by` and `reason` are those of the last quarantine or release, if there was one, and
-    `gold_right` of `gold_total` gold questions were passed since the last release.
+    `decided_by` and `reason` tell of the last quarantine or release, if there was one. The rater
+    was right in `gold_right` of `gold_total` gold questions since the last release.
     """
 
     id: str
@@ -79,7 +77,7 @@ class RaterStanding:
 
 
 def rater_weights(db: Database, *, now: datetime | None = None) -> dict[str, float]:
-    """The factor on the weight of all that a rater says; one who is not named has 1."""
+    """The factor on the weight of all that a rater says; a rater who is not in it has factor 1."""
     said = [row for row in rows(db, _SAID) if row["heard"]]
     facts = [
         RaterFacts(row["id"], row["weight"] * row["reliability"], row["created_at"])
@@ -92,13 +90,13 @@ def rater_weights(db: Database, *, now: datetime | None = None) -> dict[str, flo
 
 
 class Raters:
-    """Assessment and quarantine of a store's raters."""
+    """The standing of a store's raters."""
 
     _file: SQLiteFile
 
     def raters(self) -> list[RaterStanding]:
-        """All raters as they count now, oldest first."""
-        derivation.refresh(self._file)
+        """How much each rater counts now, oldest first."""
+        refresh(self._file)
         with self._file.read() as db:
             weights = rater_weights(db)
             said = {row["id"]: row for row in rows(db, _SAID)}
@@ -111,30 +109,29 @@ class Raters:
         ]
 
     def agreement(self) -> Agreement:
-        """How far raters agree where several judged the same two responses to the same prompt."""
-        derivation.refresh(self._file)
+        """How far raters agree on the same two responses to the same prompt."""
+        refresh(self._file)
         with self._file.long_read() as db:
             return agreement(_judgements(db))
 
     def assess_raters(self, *, by: str = "assessment") -> list[RaterReport]:
-        """Measure every rater anew, quarantine whom the rules name, and say what was found."""
-        derivation.refresh(self._file)
+        """Measure every rater, quarantine as the rules say, and return what was found."""
+        refresh(self._file)
         with self._file.long_read() as db:
             released = releases(db)
-            did, judgements = evidence(db), _judgements(db)
-        reports = assess(did, judgements)  # may take seconds, so not while others wait
+            did, judgements = behaviours(db), _judgements(db)
+        reports = assess(did, judgements)  # may take seconds, so outside a transaction
         with self._file.write() as db:
             now = releases(db)
-            for report in reports:  # not of who was forgotten or released meanwhile
+            for report in reports:  # unless the rater was forgotten or released meanwhile
                 if now.get(report.rater_id) == released[report.rater_id]:
                     _apply(db, report, by)
         return reports
 
     def quarantine(self, rater_id: str, *, by: str, reason: str) -> Rater:
-        """Have nothing that a rater says learnt from, until they are released.
+        """Keep what a rater says from being learnt from, until they are released.
 
-        One who is quarantined already stays so since then; who decided it anew and why is noted,
-        and is what `raters` tells.
+        A rater who is quarantined already keeps the first date, but gets the new decision.
 
         Raises:
             InvalidFeedbackError: There is no reason.
@@ -147,7 +144,7 @@ class Raters:
             return to_record(Rater, require(db, "raters", rater_id))
 
     def release(self, rater_id: str, *, by: str) -> Rater:
-        """End a quarantine; what the rater did so far will not count against them again.
+        """End a quarantine; what the rater did before will not count against them again.
 
         Raises:
             ConflictError: The rater is not quarantined.

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from sqlite_utils import Database
 
 from feedback_store.errors import InvalidFeedbackError, UnknownRecordError
+from feedback_store.sqlite.ids import utc_now
 
 Row = dict[str, Any]
 Record = TypeVar("Record")
@@ -80,6 +81,11 @@ def insert(db: Database, table: str, row: Mapping[str, Any]) -> None:
     places = ", ".join(f":{name}" for name in row)
     values = {name: encode(value) for name, value in row.items()}
     db.conn.execute(f'INSERT INTO "{table}" ({columns}) VALUES ({places})', values)
+
+
+def audit(db: Database, action: str, **detail: Any) -> None:
+    """Record an act that somebody may have to answer for, but no text of a chat."""
+    insert(db, "audit", {"at": utc_now(), "action": action, "detail": detail})
 
 
 def require(db: Database, table: str, record_id: str | int, *, key: str = "id") -> Row:

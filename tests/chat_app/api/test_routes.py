@@ -159,8 +159,7 @@ def test_a_thumb_is_stored_once_changed_and_withdrawn(served: Running) -> None:
         assert post(client, "feedback", **{**body, "thumb": "down", "tags": []}).status_code == 409
         down = {"message_id": message, "thumb": "down", "idempotency_key": new_key()}
         assert post(client, "feedback", **down).status_code == 200
-        thumb = store.current_thumb(message, rater)
-        assert thumb is not None and thumb.value == -1
+        assert store.conversation_view(rater, message_id=message).thumbs[message].value == -1
         nothing = {"message_id": message, "thumb": None, "idempotency_key": new_key()}
         assert post(client, "feedback", **nothing).status_code == 200
         assert message not in [thumb.message_id for thumb in store.thumbs()]

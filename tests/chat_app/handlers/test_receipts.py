@@ -131,8 +131,8 @@ def test_a_later_cycle_that_was_rejected_does_not_hide_the_adapter_that_answers(
 @pytest.mark.parametrize(
     ("split", "state", "adapter", "says"),
     [
-        ("train", "running", None, "Taken up by cycle 1, which is running."),
-        ("held_out_raters", "running", None, "Taken up by cycle 1, which is running."),
+        ("train", "running", None, "Used by cycle 1, which is running."),
+        ("held_out_raters", "running", None, "Used by cycle 1, which is running."),
         ("train", "refused", None, "Waits for the next training cycle."),
         ("train", "failed", None, "Waits for the next training cycle."),
         ("held_out", "failed", None, "Kept to test new policies; never trained on."),

@@ -173,7 +173,7 @@ def test_a_test_is_no_side_by_side_of_a_conversation(service: ChatService) -> No
         view = votes.choose(ANN, asked.id, "a")
         assert "no conversation" in view.problem and not view.note
         assert (view.messages, view.conversation_id) == ((), None)
-    assert service.store.current_choice(asked.id, ANN) is None
+    assert asked.id not in [choice.candidates_id for choice in service.store.choices()]
 
 
 def test_what_is_answered_last_stands_and_a_doubled_click_is_one_answer(
@@ -185,8 +185,8 @@ def test_what_is_answered_last_stands_and_a_doubled_click_is_one_answer(
     assert asked is not None
     for choice in ("a", "b", "b", "a"):
         assert votes.answer(ANN, asked.id, choice) == ""
-        stands = service.store.current_choice(asked.id, ANN)
-        assert stands is not None and stands.choice == choice
+        found = [vote for vote in service.store.choices() if vote.candidates_id == asked.id]
+        assert [vote.choice for vote in found] == [choice]
     assert len(service.receipts(ANN)) == 2 + 3
 
 

@@ -152,7 +152,7 @@ def test_an_older_export_does_not_bring_a_changed_vote_back(busy, ann):
     shown = busy.choices()[0].candidates_id
     ann.choose(shown, "tie")
     busy.import_events(old)
-    assert busy.current_choice(shown, ann.rater).choice == "tie"
+    assert [choice.choice for choice in busy.choices()] == ["tie"]
 
 
 def test_a_newer_export_supersedes_here_what_it_superseded_there(busy, ann, tmp_path):
@@ -161,7 +161,7 @@ def test_a_newer_export_supersedes_here_what_it_superseded_there(busy, ann, tmp_
         shown = busy.choices()[0].candidates_id
         ann.choose(shown, "tie")
         assert other.import_events(busy.export_events()) == 1
-        assert other.current_choice(shown, ann.rater).choice == "tie"
+        assert [choice.choice for choice in other.choices()] == ["tie"]
 
 
 def test_an_import_that_contradicts_is_refused_whole(busy, tmp_path):

@@ -184,7 +184,7 @@ def test_the_four_outcomes_of_the_arena_are_kept_apart(store, winner, expected):
 def test_a_tree_of_openassistant_becomes_rankings_along_its_branches(store):
     report = take(store, "oasst", oasst())
     assert (report.read, report.new) == (1, 2)
-    assert len(store.rankings()) == 1 and len(store.choices()) == 1
+    assert sorted(event["event"] for event in store.export_events()) == ["choice", "ranking"]
     assert judged(store) == {
         ("Why is the sky blue?", "Light scatters.", "Nobody knows."),
         ("Why is the sky blue?", "Light scatters.", "Because of the sea."),

@@ -9,24 +9,6 @@ from feedback_store import (
 )
 
 
-def test_the_same_rater_id_gives_the_same_row(store):
-    first = store.add_rater("ann", kind="simulated")
-    assert store.add_rater("ann") == first == store.rater("ann")
-    assert store.add_rater().id != store.add_rater().id
-
-
-def test_consent_is_given_kept_and_taken_back(store):
-    assert store.add_rater("ann").consent is None
-    assert store.add_rater("ann", consent="v2").consent == "v2"
-    assert store.add_rater("ann").consent == "v2"
-    assert store.set_consent("ann", None).consent is None
-
-
-def test_a_kind_of_rater_that_does_not_exist_is_refused(store):
-    with pytest.raises(InvalidFeedbackError, match=r"'robot'.*'simulated'"):
-        store.add_rater(kind="robot")
-
-
 def test_messages_make_a_tree_and_a_path_leads_through_it(store, ann):
     question = ann.ask("capital of France?")
     first, second = ann.reply(question, "Lyon"), ann.reply(question, "Paris")
@@ -80,30 +62,6 @@ def test_conversations_are_the_raters_own_and_newest_first(store, ann, bob):
     assert store.add_conversation(ann.rater, conversation_id="c") == later
     with pytest.raises(ConflictError, match="another rater"):
         store.add_conversation(bob.rater, conversation_id="c")
-
-
-def test_candidates_are_labelled_siblings(store, ann):
-    question = ann.ask("hello")
-    replies = [CandidateReply("x", "policy-000001", {"top_p": 1.0}, 3, "stop"), CandidateReply("y")]
-    candidates_id, messages = store.add_candidates(question.id, replies, rater_id=ann.rater)
-    assert store.candidates(candidates_id) == messages
-    assert [(m.label, m.content, m.parent_id) for m in messages] == [
-        ("a", "x", question.id),
-        ("b", "y", question.id),
-    ]
-    assert messages[0].sampling == {"top_p": 1.0}
-    assert store.candidates(candidates_id, rater_id=ann.rater) == messages
-    assert store.owner_of(messages[1].id) == ann.rater
-
-
-def test_candidates_are_stored_all_or_none(store, ann):
-    question = ann.ask("hello")
-    wrong = [CandidateReply("x"), CandidateReply("y", finish_reason="tired")]
-    with pytest.raises(InvalidFeedbackError):
-        store.add_candidates(question.id, wrong, rater_id=ann.rater)
-    with pytest.raises(InvalidFeedbackError, match="between 2 and 26"):
-        store.add_candidates(question.id, wrong[:1], rater_id=ann.rater)
-    assert store.messages(ann.conversation) == [question]
 
 
 def test_ids_that_are_not_there_are_named(store, ann):
