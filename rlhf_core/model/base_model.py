@@ -33,7 +33,7 @@ from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import decode_reply, encode_prompt
 from rlhf_core.records import Prompt
 
-NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would split the name of a module
+NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
 Quantization = Literal["nf4", "int8", "none"]
 STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"  # the shipped default
 
@@ -351,7 +351,7 @@ class Base:
         if isinstance(self.model, PeftModel):
             self.model.add_adapter(name, config)
         else:
-            with warnings.catch_warnings():  # PEFT 0.21 reads a name that transformers deprecates
+            with warnings.catch_warnings():  # PEFT 0.21 reads a name that transformers retires
                 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is depr")
                 self.model = get_peft_model(self.model, config, adapter_name=name).eval()
         if trainable:

@@ -116,7 +116,7 @@ def test_meaningless_rankings_beat_chance_about_once_in_twenty_times(size, ranki
     assert passed / 300 < 0.09
 
 
-def test_no_prompts_are_said_so(base):
+def test_no_prompts_are_an_error(base):
     with pytest.raises(NotEnoughDataError, match="0 prompts"):
         evaluate(base, [], lambda p, r: [1.0] * len(r), candidate=None, served=None)
 
