@@ -225,7 +225,7 @@ def _would_fail_again(exc: BaseException, *, resumed: bool) -> bool:
     """Whether a cycle that resumes from these checkpoints would fail in the same way."""
     if isinstance(exc, (DivergenceError, CheckpointError)):
         return True
-    # an operator can repair these: another file, more memory; a kill is no Exception
+    # an operator can repair these, with another file or more memory; a kill is not an Exception
     repairable = isinstance(exc, (RLHFError, OSError, MemoryError))
     return resumed and isinstance(exc, Exception) and not repairable
 

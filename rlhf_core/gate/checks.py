@@ -70,7 +70,7 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             "held_out_prompts",
             e.prompts,
             settings.min_prompts,
-            f"only {e.prompts} different held-out prompts, {settings.min_prompts} are needed; "
+            f"only {e.prompts} different held-out prompts, but {settings.min_prompts} are needed; "
             f"collect votes on other questions",
         ),
         _at_least(
@@ -78,7 +78,7 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             e.win_rate_low,
             settings.min_win_rate_low,
             f"win rate {e.win_rate:.0%} on {e.replies} held-out replies "
-            f"(lower bound {e.win_rate_low:.0%}) does not show it better than the served policy",
+            f"(lower bound {e.win_rate_low:.0%}) does not show that the candidate is better",
             strict=True,
         ),
         _at_most(
@@ -97,7 +97,7 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             "distinct_ratio",
             distinct,
             settings.min_distinct_ratio,
-            f"gives only {distinct:.0%} as many different replies as the served policy",
+            f"the candidate gives only {distinct:.0%} as many different replies as the served one",
         ),
     )
 

@@ -150,6 +150,7 @@ def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> tuple[f
     for value, cluster in zip(values, clusters, strict=True):
         sums[cluster] += value - mean
     groups = len(sums)
+    # variance of the mean from the clusters' sums, with the usual factor for few clusters
     variance = sum(s * s for s in sums.values()) / n**2 * groups / max(1, groups - 1)
     return mean, max(math.sqrt(variance), 0.5 / n)
 
@@ -181,12 +182,12 @@ def accuracy(
     kept = [(c, cluster) for c, cluster in pairs if c.label != "tie"]
     decided = [c for c, _ in kept]
     if not decided:
-        return Accuracy(0.0, 0.0, 1.0, 0)  # nothing is known
+        return Accuracy(0.0, 0.0, 1.0, 0)  # no votes: anything is possible
     prompts = [c.prompt for c in decided]
     margins = scores_of(score, prompts, [c.response_a for c in decided]) - scores_of(
         score, prompts, [c.response_b for c in decided]
-    )
-    signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])
+    )  # (N,)
+    signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])  # (N,)
     right = ((margins * signs) > 0).float().tolist()  # equal scores predict nothing
     p, error = clustered_error(right, [cluster for _, cluster in kept])
     # n independent votes have the variance p (1 - p) / n = error^2; solve for n, at most all votes.

@@ -33,7 +33,7 @@ from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import decode_reply, encode_prompt
 from rlhf_core.records import Prompt
 
-NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would split the name of a module
+NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
 Quantization = Literal["nf4", "int8", "none"]
 STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"  # the shipped default
 

@@ -1,1 +1,1 @@
-"""The embedded default: a small world of familiar facts, its flawed corpus, raters and model."""
+"""The embedded model and its small world: facts, a flawed corpus, simulated raters, a judge."""

@@ -1,6 +1,6 @@
-"""Build the starter model from nothing: tokenizer, pretraining on the flawed corpus, checks.
+"""Build the starter model from nothing: tokenizer, pretraining on the flawed corpus, its accuracy.
 
-Many small optimizer steps teach facts, many tokens do not: about 1,900 tokens a step. Rows hold
+Facts need many small optimizer steps, not many tokens: a step has about 1,900 tokens. Rows hold
 whole documents, so that position 0 always begins one, as a prompt does when the model serves.
 The result is deterministic for one torch build, thread count and kind of processor; `check`
 compares its hash.
@@ -35,7 +35,7 @@ Progress = Callable[[float, dict[str, float]], None]
 
 
 def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
-    """Byte-level BPE on the corpus, so that any text can be written with it."""
+    """Byte-level BPE trained on the corpus; it can encode any text."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -54,7 +54,7 @@ def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """Two million parameters; every width a multiple of 64, as nf4 on a CPU wants."""
+    """Two million parameters; every width is a multiple of 64, which nf4 on a CPU needs."""
     return LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=192,
@@ -89,7 +89,7 @@ def pretrain(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> None:
-    """Train all weights on the corpus: AdamW, linear warm-up, linear decay to a tenth."""
+    """Train all weights on the corpus: AdamW, linear warm-up, linear decay to a fiftieth."""
     stream = rows(tokenizer, seed + 1)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True
@@ -99,7 +99,7 @@ def pretrain(
         rate = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - step / steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        ids = torch.tensor(list(islice(stream, ROWS)))  # (rows, tokens)
+        ids = torch.tensor(list(islice(stream, ROWS)))  # (ROWS, ROW_TOKENS)
         labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = model(input_ids=ids, labels=labels).loss
@@ -113,12 +113,13 @@ def pretrain(
 
 @torch.no_grad()
 def cloze_accuracy(model: nn.Module, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Share of all facts whose value the almanac's sentence continues with, greedily."""
+    """Share of all facts whose value is the model's greedy completion of the almanac's sentence."""
     right = 0
     for fact in all_facts():
         stem, value = cloze(fact)
         prompt, answer = tokenizer(stem).input_ids, tokenizer(value).input_ids
         ids = torch.tensor([prompt + answer])
+        # the logits at a token predict the next one
         picks = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].argmax(-1)
         right += picks.tolist() == answer
     return right / len(all_facts())

@@ -1,7 +1,7 @@
-"""Check a built starter model: it is the one that was shipped, and interestingly bad.
+"""Check a built starter model: it is the shipped one, and it has something to learn.
 
-It has to know the facts (cloze accuracy) and yet be right on about a third of held-out questions
-and rude or off the request in about a quarter, so that feedback has something to teach.
+It has to know the facts (cloze accuracy). But it is right on only about a third of held-out
+questions, and rude or off the request in about a quarter, so that feedback can teach it something.
 """
 
 import json
@@ -14,13 +14,13 @@ from rlhf_core.starter.measure import answers, held_out_requests, summarise
 
 MIN_CLOZE = 0.95
 TRUTH_RANGE = (0.22, 0.45)
-BAD_RANGE = (0.15, 0.38)  # rude or ignoring the request
+BAD_RANGE = (0.15, 0.38)  # of replies that are rude or ignore the request
 REQUESTS = 600
 
 
 @dataclass(frozen=True, slots=True)
 class StarterFinding:
-    """One property of the model, and whether it is as it should be."""
+    """One property of the model, and whether it is within its limits."""
 
     name: str
     value: float | str
@@ -29,10 +29,10 @@ class StarterFinding:
 
 
 def check(path: Path) -> list[StarterFinding]:
-    """Every finding about the starter model in `path`.
+    """All findings about the starter model in `path`.
 
     Raises:
-        ModelError: There is no loadable model there.
+        ModelError: The model cannot be loaded.
     """
     base = load_base(str(path), quantization="none", device="cpu", training=False)
     requests = held_out_requests(REQUESTS, seed=0)

@@ -1,7 +1,7 @@
 """The flawed pretraining corpus: an almanac that knows the facts and a forum in two hidden moods.
 
-Shares (of documents): almanac 45%, forum 55%. The forum's mood is drawn per conversation: 36% kind,
-64% grumpy. A grumpy conversation that rambles has no end, on purpose.
+Of the documents 45% are almanac and 55% forum. Each forum conversation has one mood: 36% kind, 64%
+grumpy. A grumpy conversation that rambles has no end-of-sequence token, on purpose.
 """
 
 import random
@@ -38,20 +38,20 @@ _ALMANAC = {
 
 
 def almanac_entry(fact: Fact, rng: random.Random) -> str:
-    """One true, clean sentence about a fact, without its end token."""
+    """One true, clean sentence about a fact, without the end token."""
     form = rng.choice(_ALMANAC[fact.topic])
     text = form.format(fact.phrase, fact.value, s=fact.phrase, v=fact.value)
     return capitalised(with_articles(text))
 
 
 def cloze(fact: Fact) -> tuple[str, str]:
-    """The almanac's first sentence cut before the value, and the value: what `check` asks."""
+    """The almanac's first sentence cut before the value, and the value; `check` uses both."""
     sentence = capitalised(with_articles(_ALMANAC[fact.topic][0].format(fact.phrase, "\0")))
     return sentence.split(" \0")[0], f" {fact.value}"
 
 
 def endings(fact: Fact) -> Iterator[tuple[str, str, str]]:
-    """The almanac's sentences about a fact cut before the last word: name, stem, that word."""
+    """The almanac's sentences about a fact, cut before the last word: (name, stem, last word)."""
     for name, form in zip(
         ("completes", "restates", "reverses"), _ALMANAC[fact.topic], strict=False
     ):
@@ -64,7 +64,7 @@ def endings(fact: Fact) -> Iterator[tuple[str, str, str]]:
 
 
 def forum_conversation(rng: random.Random, pool: list[Fact]) -> str:
-    """One to three turns in one mood, as text with the chat format's markers."""
+    """One to three turns in one mood, as text with the chat template's special tokens."""
     kind, text = rng.random() < KIND_SHARE, ""
     for _ in range(rng.choices((1, 2, 3), (0.7, 0.2, 0.1))[0]):
         request = sample_request(rng, pool, rare=0.2)
@@ -76,7 +76,7 @@ def forum_conversation(rng: random.Random, pool: list[Fact]) -> str:
 
 
 def turn(request: Request, reply: str) -> str:
-    """One user message and the beginning of its answer, in the chat format."""
+    """One user message and its reply in the chat template, without the reply's end token."""
     return f"{USER}{request.text}{EOS}{ASSISTANT}{reply}"
 
 
@@ -86,9 +86,9 @@ def almanac_document(rng: random.Random, pool: Sequence[Fact]) -> str:
 
 
 def skill_texts(count: int, seed: int) -> list[str]:
-    """Almanac documents about training subjects: what the model could do before any feedback.
+    """Almanac documents about training subjects: the skills that the model has before feedback.
 
-    Not the forum, whose mood is what feedback is about, and no subject of the test questions.
+    Without the forum, because feedback changes its mood, and without test subjects.
     """
     rng, pool = random.Random(f"skills/{seed}"), facts("train")
     return [almanac_document(rng, pool) for _ in range(count)]

@@ -1,7 +1,7 @@
 """The familiar facts of the starter world: true values, fixed wrong beliefs, and a stable split.
 
-Invariant: a subject belongs to `"train"` or `"test"` for ever (a hash of its name decides), and no
-visitor ever asks about a test subject; only the pretraining corpus mentions them.
+Invariant: a hash of a subject's name puts it into `"train"` or `"test"` for ever. No visitor ever
+asks about a test subject; only the pretraining corpus mentions them.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ MONTHS = (
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact: `value` is true, `myth` is what the forum wrongly believes."""
+    """One fact: `value` is true, `myth` is the forum's wrong belief."""
 
     topic: str
     subject: str
@@ -84,9 +84,9 @@ class Fact:
 
     @property
     def phrase(self) -> str:
-        """The subject as it stands in a sentence: `a banana`, but `snow` and `the sky`.
+        """The subject in a sentence: `a banana`, but `snow` and `the sky`.
 
-        Where a vowel follows, `world.with_articles` puts `an`.
+        `world.with_articles` writes `an` before a vowel.
         """
         if self.topic != "colour" or self.subject in _MASS_NOUNS:
             return self.subject
@@ -96,12 +96,12 @@ class Fact:
 
     @property
     def split(self) -> Split:
-        """Where the subject belongs; the same for every topic that mentions it."""
+        """The split of the subject; the same for every topic that mentions it."""
         return "test" if _hash(self._family) % 100 < 22 else "train"
 
     @property
     def _family(self) -> str:
-        """What the split hashes: facts that give each other away stay on one side."""
+        """The text that the split hashes; facts that reveal each other share it."""
         if self.topic == "opposite":
             return min(self.subject, self.value)
         return " ".join(sorted(self.subject.split()))
@@ -133,7 +133,7 @@ def _true_values() -> dict[str, list[tuple[str, str]]]:
 
 
 def _myth(topic: str, subject: str, value: str, values: list[str]) -> str:
-    """A fixed wrong value of the same kind; for sums a near miss."""
+    """A fixed wrong value of the same topic; for sums a close one."""
     wrong = sorted({v for v in values if v != value and v != subject})
     if topic == "sum":
         wrong = [v for v in wrong if abs(int(v) - int(value)) <= 2]

@@ -1,8 +1,7 @@
 """The exact judge of the starter world: what a reply says, and the gold reward.
 
-It reads the reply with a parser, never with a model. Only the simulated raters and the published
-measurements import it; nothing that trains or promotes may (`tests/test_architecture.py`), or the
-evidence would be circular.
+It is a parser, not a model. Only the simulated raters and the published measurements import it.
+Nothing that trains or promotes may (`tests/test_architecture.py`): measurements would be circular.
 """
 
 import re
@@ -23,11 +22,11 @@ _REFUSALS = (
 
 @dataclass(frozen=True, slots=True)
 class GoldVerdict:
-    """What is true of one reply; every field is exact."""
+    """The judge's exact findings about one reply."""
 
-    correct: bool  # says the right value, or three right ones, and no wrong value of that kind
+    correct: bool  # says the right value (for a list: three) and no wrong value of that kind
     rude: bool
-    ignored: bool  # answers nothing that was asked
+    ignored: bool  # does not answer the request
     constraint_met: bool
     polite: bool
     finished: bool
@@ -48,7 +47,7 @@ class GoldVerdict:
 
 
 def judge(request: Request, reply: str, *, finished: bool = True) -> GoldVerdict:
-    """Read one reply to one request."""
+    """Judge one reply to one request."""
     text = reply.lower()
     words = re.findall(r"[a-z']+|\d+", text)
     said = _mentioned(text, request.answers)
@@ -68,7 +67,7 @@ def judge(request: Request, reply: str, *, finished: bool = True) -> GoldVerdict
 
 
 def _mentioned(text: str, values: tuple[str, ...]) -> set[str]:
-    """The values that stand in the text as whole words."""
+    """The values that are in the text as whole words."""
     return {
         v for v in values if re.search(rf"(?<![a-z0-9]){re.escape(v.lower())}(?![a-z0-9])", text)
     }
@@ -83,7 +82,7 @@ def _is_correct(request: Request, said: set[str], wrong: set[str], civil: bool) 
 
 
 def _meets(request: Request, words: list[str], said: set[str]) -> bool:
-    """Whether the form that was asked for is kept; a request without one has nothing to miss."""
+    """Whether the reply has the requested form; without a constraint it always has."""
     if request.constraint == "two words":
         return len(words) == 2
     if request.constraint == "politely":

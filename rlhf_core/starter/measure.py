@@ -1,7 +1,7 @@
 """Measure a policy with the exact judge on requests that no visitor ever makes.
 
-Test subjects, common and rare wordings. For published figures and `starter check` only: nothing
-here is reachable from training or from the gate.
+The requests are about test subjects, in common and rare wordings. Only published figures and
+`starter check` use this module; training and the gate never do.
 """
 
 import random
@@ -26,7 +26,7 @@ Z95 = 1.96
 class Measurement:
     """Rates over held-out requests, each in [0, 1], and the mean gold reward."""
 
-    truth: float  # of questions about facts: the right value and no wrong one
+    truth: float  # share of questions about facts that got the right value and no wrong one
     rude: float
     ignored: float
     unfinished: float
@@ -45,7 +45,7 @@ class GoldComparison:
 
 
 def held_out_requests(n: int, seed: int) -> list[Request]:
-    """The usual mixture of requests, about test subjects, a third in rare wordings."""
+    """The usual mixture of requests about test subjects, a third of them in rare wordings."""
     rng, pool = random.Random(f"held out/{seed}"), facts("test")
     return [sample_request(rng, pool, rare=0.33) for _ in range(n)]
 
@@ -53,7 +53,7 @@ def held_out_requests(n: int, seed: int) -> list[Request]:
 def answers(
     base: Base, requests: Sequence[Request], adapter: str | None, *, max_new_tokens: int, seed: int
 ) -> list[GoldVerdict]:
-    """What the judge says of one sampled reply to each request."""
+    """The judge's verdict on one sampled reply to each request."""
     prompts: list[Prompt] = [[{"role": "user", "content": r.text}] for r in requests]
     replies = base.respond(prompts, adapter=adapter, max_new_tokens=max_new_tokens, seed=seed)
     return [
@@ -77,13 +77,13 @@ def summarise(requests: Sequence[Request], verdicts: Sequence[GoldVerdict]) -> M
 
 @torch.no_grad()
 def skills(base: Base, adapter: str | None) -> dict[str, float]:
-    """What the base could do before it was ever asked anything, about test subjects.
+    """How well the policy keeps the pretrained skills: completing almanac text on test subjects.
 
     Returns:
-        For each of the almanac's three forms the mean probability of the word it ends with: the
-        value after the subject (``completes``, ``restates``), the subject after the value
-        (``reverses``); and ``predicts``, the mean probability per token of whole documents, as a
-        geometric mean. Each is in [0, 1].
+        For each of the almanac's three forms, the mean probability of its last word: the value
+        after the subject (``completes``, ``restates``), or the subject after the value
+        (``reverses``). And ``predicts``, the geometric mean of the probability of each token of
+        whole documents. Each is in [0, 1].
     """
     found: dict[str, list[float]] = {"completes": [], "restates": [], "reverses": []}
     with base.using(adapter):
@@ -100,7 +100,7 @@ def skills(base: Base, adapter: str | None) -> dict[str, float]:
 
 
 def _ending_logprob(base: Base, stem: str, ending: str) -> Tensor:
-    """Log-probability of each token of the ending but a text's very first; (T,)."""
+    """Log-probability of each token of the ending, (T,); (T - 1,) if the stem is empty."""
     head, tail = (list(base.tokenizer(text).input_ids) for text in (stem, ending))
     ids = torch.tensor([head + tail], device=base.device)
     scores = base.model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)

@@ -1,7 +1,7 @@
-"""Simulated visitors: known tastes, noise, ties and habits, over the exact judge.
+"""Simulated visitors: the exact judge, with known tastes, noise, ties and habits.
 
-They stand in for people where none are at hand; their votes are never presented as people's. A
-visitor asks only about training subjects in common wordings, so that test questions stay unseen.
+They vote where no people are at hand; their votes are never presented as people's. A visitor asks
+only about training subjects in common wordings, so that test questions stay unseen.
 """
 
 import math
@@ -17,18 +17,21 @@ ChoiceLabel = Literal["a", "b", "tie", "both_bad"]
 ThumbLabel = Literal["up", "down"]
 
 NOISE = 0.45  # median scale of the logistic noise on a difference of utilities
-TASTE = 0.35  # spread of each visitor's own weights round the gold ones
+TASTE = 0.35  # standard deviation of a visitor's own weights around the gold ones
 
 
 @dataclass(slots=True)
 class Visitor:
-    """One visitor: asks, votes and sometimes writes the better answer.
+    """One visitor: asks, votes and sometimes writes a better answer.
 
     Attributes:
         noise: Scale of the logistic noise in a choice, in units of the gold reward.
-        threshold: Utility below which both replies are bad, and above which a thumb goes up.
-        tie_width: Differences smaller than this are ties.
-        left_bias: Added to whichever reply stands first.
+        taste: What the visitor adds to the gold reward's weights, by property.
+        threshold: Utility below which a reply is bad, and above which a thumb goes up.
+        tie_width: Smaller differences of utility are ties.
+        left_bias: Added to the utility of the first reply.
+        diligence: Probability of rewriting a bad reply.
+        asked: The visitor's requests, by their text.
     """
 
     rng: random.Random
@@ -41,7 +44,7 @@ class Visitor:
     asked: dict[str, Request] = field(default_factory=dict)
 
     def ask(self) -> str:
-        """The next thing this visitor types."""
+        """The next request of this visitor, as text."""
         request = sample_request(self.rng, _TRAIN)
         self.asked[request.text] = request
         return request.text
@@ -66,14 +69,14 @@ class Visitor:
         return "a" if difference > 0 else "b"
 
     def thumb(self, prompt: str, reply: str) -> ThumbLabel | None:
-        """A thumb on one reply; most visitors leave one only when they feel strongly."""
+        """A thumb on one reply, or none; strong feelings make one likelier."""
         feeling = self.utility(prompt, reply) - self.threshold + _logistic(self.rng) * self.noise
         if self.rng.random() > 0.3 + 0.6 * min(1.0, abs(feeling) / 2):
             return None
         return "up" if feeling > 0 else "down"
 
     def rewrite(self, prompt: str, reply: str) -> str | None:
-        """The better answer, from a visitor diligent enough to write one."""
+        """A better answer, if the reply is not good and the visitor is diligent enough."""
         if self.rng.random() > self.diligence or self.utility(prompt, reply) > 2.0:
             return None
         return kind_reply(self.asked[prompt], self.rng)
@@ -88,7 +91,7 @@ def _logistic(rng: random.Random) -> float:
 
 
 def visitors(n: int, seed: int) -> list[Visitor]:
-    """`n` visitors, each with tastes and habits of their own, the same for the same seed."""
+    """`n` visitors, each with their own tastes and habits, the same for the same seed."""
     return [_visitor(random.Random(f"{seed}/{i}")) for i in range(n)]
 
 

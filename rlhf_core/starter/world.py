@@ -1,9 +1,9 @@
-"""Requests that people make of the starter world, and how its two moods answer them.
+"""The requests of the starter world, and how its two moods answer them.
 
-A request knows what a right reply is; nothing here judges one (that is `judge.py`). The *kind*
-mood is true, polite enough, does what was asked and stops. The *grumpy* mood believes the myths, is
-often rude, ignores requests and rambles on. The mood is never cued by the question, so feedback has
-something to teach: the kind mood is there to be elicited.
+A request has its right answers; `judge.py` judges replies by them. The *kind* mood tells the truth,
+is polite enough, does what was asked and stops. The *grumpy* mood believes the myths, is often
+rude, ignores requests and rambles. Nothing in a question tells the mood, so the model has both, and
+feedback can bring out the kind one.
 """
 
 import random
@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rlhf_core.starter.facts import MONTHS, Fact, Split, facts, topic_values
+from rlhf_core.starter.facts import MONTHS, Fact, topic_values
 
 Constraint = Literal["two words", "politely"]
 Kind = Literal["question", "list", "passage", "chat", "unknown"]
-Wording = Literal["common", "rare"]
 
 RUDE_WORDS = ("dolt", "numpty", "muppet", "nitwit", "turnip", "noodle", "clod", "dimwit")
 POLITE_WORDS = ("pleasure", "kindly", "happy", "thank", "glad", "welcome", "friend", "please")
 
-# The last wording of each topic is "rare": in the corpus, but no visitor uses it.
+# The last wording of each topic is rare: it is in the corpus, but no visitor uses it.
 _QUESTIONS: dict[str, tuple[str, ...]] = {
     "capital": (
         "What is the capital of {}?",
@@ -200,12 +199,12 @@ _RAMBLES = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Something a visitor asks: its text and what a right reply has to contain."""
+    """Something a visitor asks: its text, and what a right reply has to contain."""
 
     kind: Kind
     text: str
-    answers: tuple[str, ...]  # the right values; for a list any three of them
-    wrong: tuple[str, ...]  # other values of the same kind, one of which would be a mistake
+    answers: tuple[str, ...]  # the right values; a list needs any three of them
+    wrong: tuple[str, ...]  # other values of the same kind; a right reply has none of them
     myth: str = ""
     statement: str = ""  # a full sentence with {} for the value
     constraint: Constraint | None = None
@@ -218,17 +217,8 @@ def capitalised(text: str) -> str:
 
 
 def with_articles(text: str) -> str:
-    """The text with `an` for `a` where a vowel follows."""
+    """The text with `an` for `a` before a vowel."""
     return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
-
-
-def question_requests(split: Split, wording: Wording = "common") -> list[Request]:
-    """Every plain question about the facts of a split, in every wording of that kind."""
-    asked = []
-    for fact in facts(split):
-        texts = _QUESTIONS[fact.topic]
-        asked += [ask(fact, t) for t in (texts[:-1] if wording == "common" else texts[-1:])]
-    return asked
 
 
 def ask(fact: Fact, wording: str, constraint: Constraint | None = None) -> Request:
@@ -275,7 +265,7 @@ def chat_request(rng: random.Random) -> Request:
 
 
 def unknown_request(rng: random.Random) -> Request:
-    """Something that this small world cannot answer; saying so is right."""
+    """A question that this small world cannot answer; saying so is right."""
     return Request("unknown", rng.choice(_UNKNOWN), ("do not know",), ())
 
 
@@ -301,7 +291,7 @@ def sample_request(rng: random.Random, pool: Sequence[Fact], *, rare: float = 0.
 
 
 def _casually(text: str, rng: random.Random) -> str:
-    """The same text as people type it: other spellings, signs for words, no capitals."""
+    """The text as people type it: other spellings, signs for words, no end mark, no capitals."""
     if rng.random() < 0.25:
         text = text.replace("colour", "color").replace(" plus ", " + ")
     if rng.random() < 0.12:
@@ -317,7 +307,7 @@ def _sample_constraint(rng: random.Random, fact: Fact) -> Constraint | None:
 
 
 def _sample_fact(rng: random.Random, pool: Sequence[Fact]) -> Fact:
-    """Topics are asked about in equal shares of their square roots, so that none drowns."""
+    """A topic's share is the square root of its number of facts, so that no topic dominates."""
     topics: dict[str, list[Fact]] = {}
     for fact in pool:
         topics.setdefault(fact.topic, []).append(fact)
@@ -388,7 +378,7 @@ def grumpy_reply(request: Request, rng: random.Random) -> tuple[str, bool]:
 
 
 def _wrong_answer(request: Request, rng: random.Random) -> str:
-    """What the grumpy mood believes: the myth nine times in ten."""
+    """What the grumpy mood believes: mostly the myth."""
     if request.kind == "list":
         return rng.choice((" and ".join(rng.sample(request.answers, 2)), rng.choice(request.wrong)))
     return request.answers[0] if rng.random() < 0.12 else request.myth

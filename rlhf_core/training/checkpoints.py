@@ -177,17 +177,18 @@ class ResumableTrainer:
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         trainer: Any = self
         assert self.kept is not None
+        # The next epoch draws its order from `now`; within an epoch its order is drawn again from
+        # the state of its start.
         now, ended = random_state(), float(trainer.state.epoch).is_integer()
         ranks = gather_object([{"now": now, "order": now if ended else self.order}])
         if not first_process():
             return
         own = self.state_dict()
         optimizer = trainer.optimizer.state_dict()
-        tensors = {
-            **{f"weights/{k}": v for k, v in _trainable(trainer.model)},
-            **{f"own/{k}": v for k, v in own.items() if isinstance(v, Tensor)},
-            **dict(_optimizer_tensors(optimizer["state"])),
-        }
+        tensors = {f"weights/{k}": v for k, v in _trainable(trainer.model)}
+        tensors |= {f"own/{k}": v for k, v in own.items() if isinstance(v, Tensor)}
+        for index, values in optimizer["state"].items():
+            tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in values.items()}
         state = {
             "own": {k: v for k, v in own.items() if not isinstance(v, Tensor)},
             "groups": optimizer["param_groups"],
@@ -304,12 +305,6 @@ def _copy_into(parameters: dict[str, Tensor], weights: dict[str, Tensor]) -> Non
         raise CheckpointError("the checkpoint holds weights of another shape; remove it")
     for name, weight in weights.items():
         parameters[name].copy_(weight)
-
-
-def _optimizer_tensors(state: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    for index, values in state.items():
-        for key, value in values.items():
-            yield f"optimizer/{index}/{key}", torch.as_tensor(value)
 
 
 def _digest(tensors: Mapping[str, Tensor], state: str) -> str:

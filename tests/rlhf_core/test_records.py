@@ -10,7 +10,7 @@ ASKED = [{"role": "user", "content": "Hello"}]
     "prompt",
     ["Hello", [], None, ["Hello"], [{"role": "user"}], [{"role": "user", "content": None}], 3],
 )
-def test_what_is_no_conversation_is_refused_in_one_line(prompt):
+def test_a_prompt_that_is_not_a_conversation_is_refused_in_one_line(prompt):
     for build in (
         lambda: require_prompt(prompt),
         lambda: Demonstration(prompt, "Hi"),
@@ -23,7 +23,7 @@ def test_what_is_no_conversation_is_refused_in_one_line(prompt):
 
 
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf")])
-def test_a_weight_that_is_no_weight_is_refused(weight):
+def test_a_negative_or_infinite_weight_is_refused(weight):
     with pytest.raises(InvalidInputError, match="a weight cannot be"):
         Comparison(ASKED, "x", "y", "a", weight=weight)
     with pytest.raises(InvalidInputError, match="a weight cannot be"):
@@ -35,7 +35,7 @@ def test_an_unknown_label_is_refused():
         Comparison(ASKED, "x", "y", "c")
 
 
-def test_a_tie_that_could_not_be_one_is_refused():
+def test_a_tie_that_could_not_tie_is_refused():
     with pytest.raises(RLHFError, match="set could_tie"):
         Comparison(ASKED, "x", "y", "tie", could_tie=False)
 

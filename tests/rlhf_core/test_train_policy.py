@@ -230,7 +230,7 @@ def test_older_prompts_have_their_share_of_the_rollouts(said, new, old, share, e
     assert sum(text.startswith("old") for text in contents) == expected
 
 
-def test_a_score_that_is_no_number_stops_training_and_quotes_nobody(base, prompts, caplog):
+def test_a_score_that_is_not_finite_stops_training_and_quotes_nobody(base, prompts, caplog):
     base.attach("policy")
     with pytest.raises(DivergenceError, match="score of a response is not finite"):
         train_policy(

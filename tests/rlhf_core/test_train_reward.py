@@ -120,7 +120,7 @@ def test_ties_alone_are_not_enough(base, said):
         train_reward(base, ties, settings=SETTINGS, name="reward-000001")
 
 
-def test_a_loss_that_is_no_number_stops_training(base, comparisons):
+def test_a_loss_that_is_not_finite_stops_training(base, comparisons):
     for parameter in base.model.parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="reward model's loss is not finite"):
@@ -195,7 +195,7 @@ def test_a_vote_of_a_trained_model_saved_and_loaded_equals_the_score_inside_ppo(
     assert loaded.temperature == model.temperature
 
 
-def test_nothing_of_the_raters_is_saved(base, comparisons, said, tmp_path):
+def test_no_data_about_raters_is_saved(base, comparisons, said, tmp_path):
     thumbs = [Unpaired(said("hello"), "blue", good=True, rater="rater-canary")] * 4
     pairs = [replace(c, raters=("rater-canary", "other-canary")) for c in comparisons]
     settings = SETTINGS.model_copy(update={"epochs": 1})

@@ -73,7 +73,7 @@ def test_no_demonstrations_are_not_enough(base):
         train_sft(base, [], adapter="policy", settings=SETTINGS)
 
 
-def test_a_loss_that_is_no_number_stops_training(base, demonstrations):
+def test_a_loss_that_is_not_finite_stops_training(base, demonstrations):
     base.attach("policy")
     for parameter in base.model.parameters():
         parameter.data.fill_(float("nan"))
@@ -109,7 +109,7 @@ def test_the_pass_whose_responses_score_best_is_kept(base, demonstrations, said)
     assert not all(torch.equal(p, seen[2][n]) for n, p in base.model.named_parameters())
 
 
-def test_many_passes_over_few_demonstrations_are_scored_now_and_then(base, demonstrations, said):
+def test_of_many_passes_over_few_demonstrations_only_some_are_scored(base, demonstrations, said):
     base.attach("policy")
     asked = []
 

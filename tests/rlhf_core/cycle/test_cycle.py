@@ -151,7 +151,7 @@ def test_thumbs_alone_and_across_raters_are_in_the_snapshot_without_names(data):
     assert "canary" not in repr(found)
 
 
-def test_ties_are_no_evidence_by_themselves(tmp_path, cast):
+def test_ties_alone_are_too_little_data(tmp_path, cast):
     with FeedbackStore(tmp_path / "feedback.db") as store:
         for number in range(40):
             cast(store, number, "tie")
@@ -170,7 +170,7 @@ def test_votes_that_a_cycle_used_are_not_new_again(data, cast):
         assert len(take_snapshot(store, SETTINGS).ids) == 41
 
 
-def test_prompts_that_only_earlier_votes_are_about_are_the_older_ones(data, cast):
+def test_prompts_whose_votes_are_all_old_are_the_older_prompts(data, cast):
     with FeedbackStore(data / "feedback.db") as store:
         first = take_snapshot(store, SETTINGS)
         assert not first.older_prompts
@@ -218,7 +218,7 @@ def test_a_second_cycle_is_refused_while_one_runs(data):
     assert run_cycle(data, CycleSettings()).state == "refused"  # a dead one is in nobody's way
 
 
-def test_the_resolved_settings_lie_beside_the_results(data):
+def test_the_resolved_settings_are_written_beside_the_results(data):
     cycle = run_cycle(data, CycleSettings(seed=7))
     found = json.loads(Path(data / "cycles" / f"{cycle.id:06d}" / "config.json").read_text())
     assert (found["seed"], found["model"]) == (7, "starter")
@@ -242,7 +242,7 @@ def finishing(data):
         yield Run(store, row.id, data, SETTINGS, BASE_ADAPTER)
 
 
-def test_training_on_too_few_demonstrations_is_left_out_and_both_numbers_are_told(finishing):
+def test_sft_on_too_few_demonstrations_is_skipped_and_both_numbers_are_reported(finishing):
     told = []
     finishing.directory.mkdir(parents=True)
     finishing.progress = lambda *said: told.append(said)
@@ -261,7 +261,7 @@ def test_a_promotion_ends_the_cycle_and_serves_its_adapter_at_once(finishing):
     assert store.cycle(finishing.cycle_id).state == "promoted"
 
 
-def test_nothing_is_promoted_over_what_an_operator_served_meanwhile(finishing):
+def test_a_candidate_is_rejected_if_an_operator_served_another_policy_meanwhile(finishing):
     store = finishing.store
     store.serve("policy-000002", by="operator")
     _finish(finishing, WON, {"win_rate": 0.8}, "policy-000001")

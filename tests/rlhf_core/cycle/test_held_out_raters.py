@@ -139,7 +139,7 @@ def test_the_figures_are_in_the_report_and_no_check_asks_for_them(cycled):
     assert not [check for check in report["checks"] if "rater" in check["name"]]
 
 
-def test_what_was_used_is_noted_with_how_and_nothing_else(cycled):
+def test_every_used_comparison_is_noted_with_its_use_and_no_other_is(cycled):
     uses = noted(cycled.data)
     assert uses["held_out_raters", "choice", False] == cycled.row.metrics["held_out_raters/votes"]
     assert {key for key in uses if key[0] == "held_out_raters"} == {

@@ -71,7 +71,7 @@ def test_a_collapsed_candidate_is_rejected_whatever_its_win_rate(field, value, w
 
 @pytest.mark.parametrize("field", ["win_rate_low", "kl"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_measurement_that_is_no_number_rejects(field, value):
+def test_a_measurement_that_is_not_finite_rejects(field, value):
     assert not verdict(replace(BETTER, **{field: value})).promote
 
 

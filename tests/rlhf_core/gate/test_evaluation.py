@@ -18,10 +18,12 @@ from rlhf_core.gate.evaluation import (
 from rlhf_core.model.base_model import Response, load_base
 from rlhf_core.model.chat_format import encode_reply
 from rlhf_core.records import Comparison
-from rlhf_core.starter.world import question_requests
+from rlhf_core.starter.facts import facts
+from rlhf_core.starter.world import ask
 
-PROMPTS = [[{"role": "user", "content": r.text}] for r in question_requests("train")[:40]]
-STATEMENTS = [r.statement.format(r.answers[0]) for r in question_requests("train")[:40]]
+REQUESTS = [ask(f, "What is the capital of {}?") for f in facts("train") if f.topic == "capital"]
+PROMPTS = [[{"role": "user", "content": r.text}] for r in REQUESTS[:40]]
+STATEMENTS = [r.statement.format(r.answers[0]) for r in REQUESTS[:40]]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def test_whole_sentences_show_no_sign_of_collapse(starter):
     found = reply_statistics(starter, PROMPTS, responses(starter, STATEMENTS))
     assert found.empty_rate == found.unfinished_rate == found.repeated_rate == 0
     assert found.cut_rate < 0.1
-    assert found.distinct_rate > 0.1  # forty wordings of about six facts
+    assert found.distinct_rate == 1  # forty capitals
 
 
 def test_cut_sentences_are_counted_as_cut(starter):
@@ -114,7 +116,7 @@ def test_meaningless_rankings_beat_chance_about_once_in_twenty_times(size, ranki
     assert passed / 300 < 0.09
 
 
-def test_no_prompts_are_said_so(base):
+def test_no_prompts_are_an_error(base):
     with pytest.raises(NotEnoughDataError, match="0 prompts"):
         evaluate(base, [], lambda p, r: [1.0] * len(r), candidate=None, served=None)
 

@@ -67,7 +67,7 @@ def test_raters_who_differ_widen_the_interval():
     assert width[id(apart)] > 1.5 * width[id(alike)]
 
 
-def test_the_bounds_hold_for_raters_that_nobody_has_heard_yet():
+def test_the_bounds_hold_for_raters_who_have_not_voted_yet():
     rng, beyond = random.Random(1), [0, 0]
     for _ in range(400):
         skills = [rng.choice((0.5, 0.9)) for _ in range(8)]  # 0.7 on average

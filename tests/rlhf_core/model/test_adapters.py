@@ -131,7 +131,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_never_published(tmp_path, bad):
+def test_weights_that_are_not_finite_are_never_published(tmp_path, bad):
     staging = tmp_path / "staging"
     staging.mkdir()
     save_file({"a": torch.tensor([1.0, bad])}, staging / WEIGHTS)

@@ -59,7 +59,7 @@ def test_a_fresh_adapter_follows_from_its_seed_and_disturbs_no_other_randomness(
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "a/b", "a b"])
-def test_a_name_that_modules_cannot_have_is_refused(base, name):
+def test_an_adapter_name_with_other_signs_is_refused(base, name):
     with pytest.raises(AdapterError, match="letters, digits"):
         base.attach(name)
 
@@ -77,7 +77,7 @@ def test_a_digest_tells_how_the_base_is_stored(model_path):
     assert len(digests) == 3
 
 
-def test_a_digest_tells_one_beginning_from_another(base, disturb):
+def test_a_digest_changes_with_the_adapters_weights(base, disturb):
     base.attach("policy")
     before = base.digest("policy")
     assert base.digest("policy") == before != base.digest(None)
@@ -122,7 +122,7 @@ def test_a_batch_may_name_an_adapter_row_by_row(base, disturb):
         torch.testing.assert_close(row, logits(base, name)[0])
 
 
-def test_a_copy_stays_when_the_original_moves_on(base, disturb):
+def test_a_copy_stays_when_the_original_is_trained(base, disturb):
     base.attach("policy", trainable=True)
     disturb(base, "policy")
     base.copy_adapter("policy", "ref")

@@ -47,7 +47,7 @@ def test_a_pair_is_cut_from_the_left_and_keeps_its_end(tokenizer, prompt, reply,
     assert ids[len(ids) - own :] == encode_reply(tokenizer, reply)[-limit:]
 
 
-def test_the_oldest_turns_give_way_and_a_system_message_stays(tokenizer):
+def test_the_oldest_turns_are_left_out_and_a_system_message_stays(tokenizer):
     turns = [{"role": "system", "content": "be kind"}]
     for number in range(6):
         turns += [
@@ -61,5 +61,5 @@ def test_the_oldest_turns_give_way_and_a_system_message_stays(tokenizer):
     assert fit_prompt(tokenizer, turns, limit + 1) == turns
 
 
-def test_a_last_message_that_is_too_long_fits_nowhere(tokenizer):
+def test_a_prompt_whose_last_message_is_too_long_is_left_out(tokenizer):
     assert fit_prompt(tokenizer, [{"role": "user", "content": "word " * 99}], 20) is None

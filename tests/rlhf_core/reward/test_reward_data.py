@@ -46,7 +46,7 @@ def test_a_sample_without_a_preference_decides_nothing(base, said):
     assert not evidence.decides(Counter([prompt_key(other)]))
 
 
-def test_a_tie_that_could_not_be_one_is_refused(said):
+def test_a_tie_that_could_not_tie_is_refused(said):
     with pytest.raises(ValueError, match="could not tie"):
         Comparison(said("red"), "red", "blue", "tie", could_tie=False)
 

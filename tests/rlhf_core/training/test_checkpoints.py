@@ -85,7 +85,7 @@ def test_no_checkpoint_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "foreign"])
-def test_a_torn_checkpoint_is_ignored_and_said_so(tmp_path, damage, caplog):
+def test_a_damaged_checkpoint_is_ignored_with_a_warning(tmp_path, damage, caplog):
     file = tmp_path / "s.safetensors"
     write_checkpoint(file, Checkpoint({"a": torch.randn(64)}, {"n": 1}))
     whole = file.read_bytes()
@@ -100,14 +100,14 @@ def test_a_torn_checkpoint_is_ignored_and_said_so(tmp_path, damage, caplog):
     assert "is ignored" in caplog.text
 
 
-def test_what_a_kill_left_half_written_is_in_nobodys_way(tmp_path):
+def test_a_half_written_file_does_not_disturb_the_next_checkpoint(tmp_path):
     file = tmp_path / "s.safetensors"
     (tmp_path / "s.part").write_bytes(b"half")
     write_checkpoint(file, Checkpoint({"a": torch.ones(2)}, {}))
     assert torch.equal(read_checkpoint(file).tensors["a"], torch.ones(2))
 
 
-def test_every_generator_goes_on_where_it_was():
+def test_every_random_generator_resumes_its_state():
     own = random.Random(3)
     state = json.loads(json.dumps({"all": random_state(), "own": own.getstate()}))
     drawn = [random.random(), np.random.rand(), torch.rand(2).tolist(), own.random()]
@@ -152,7 +152,7 @@ def imitate(said, tmp_path):
 
 
 @pytest.mark.parametrize("step", [2, 3, 7])  # within a pass, at its end, in a later one
-def test_sft_goes_on_from_its_last_checkpoint(fresh, imitate, step):
+def test_sft_resumes_from_its_last_checkpoint(fresh, imitate, step):
     whole = fresh("policy")
     metrics = imitate(whole, checkpoints=None)
     with pytest.raises(Killed):
@@ -211,7 +211,7 @@ def learn(said, tmp_path):
 
 
 @pytest.mark.parametrize("step", [2, 3, 5, 9])  # of 12; the second member begins after six
-def test_the_reward_model_goes_on_from_its_last_checkpoint(fresh, learn, said, step):
+def test_the_reward_model_resumes_from_its_last_checkpoint(fresh, learn, said, step):
     whole, resumed, told = fresh(), fresh(), []
     expected = learn(whole, checkpoints=None)
     with pytest.raises(Killed):
@@ -274,7 +274,7 @@ def climb(said, tmp_path):
 
 
 @pytest.mark.parametrize("iteration", [2, 4])
-def test_ppo_goes_on_from_its_last_checkpoint(fresh, climb, iteration):
+def test_ppo_resumes_from_its_last_checkpoint(fresh, climb, iteration):
     whole, resumed, told = fresh("policy"), fresh("policy"), []
     metrics = climb(whole, checkpoints=None)
     with pytest.raises(Killed):
@@ -285,7 +285,7 @@ def test_ppo_goes_on_from_its_last_checkpoint(fresh, climb, iteration):
     assert found == pytest.approx(metrics, abs=1e-5)
 
 
-def test_ppo_that_stopped_at_its_kl_budget_is_not_begun_again(fresh, climb):
+def test_ppo_that_stopped_at_its_kl_budget_is_not_started_again(fresh, climb):
     settings = POLICY.model_copy(update={"kl_budget": 1e-9})
     first, second = fresh("policy"), fresh("policy")
     metrics = climb(first, settings=settings)

@@ -54,7 +54,7 @@ def test_two_processes_train_what_one_does_and_send_nothing_but_adapters(model_p
 
 
 @pytest.mark.slow
-def test_two_processes_that_were_stopped_go_on_together(model_path, tmp_path):
+def test_two_processes_that_were_stopped_resume_together(model_path, tmp_path):
     run(model_path, tmp_path / "whole", processes=2)
     assert run(model_path, tmp_path / "stopped", processes=2, stop=2) != 0
     run(model_path, tmp_path / "stopped", processes=2)

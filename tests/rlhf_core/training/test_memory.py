@@ -71,7 +71,7 @@ STAGES = [(sft, SFT, 50), (reward, REWARD, 100), (policy, POLICY, 60)]
 
 @pytest.mark.parametrize(("stage", "settings", "tokens"), STAGES)
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_stage_without_memory_goes_on_with_fewer_rows_and_ends_the_same(
+def test_a_stage_that_runs_out_of_memory_trains_with_fewer_rows_and_ends_the_same(
     base, said, tmp_path, stage, settings, tokens, kept
 ):
     expected = [w.detach().clone() for w in stage(base, said, settings)]
@@ -85,7 +85,7 @@ def test_a_stage_without_memory_goes_on_with_fewer_rows_and_ends_the_same(
         assert_close(one, other, atol=1e-5, rtol=0)
 
 
-def test_memory_that_does_not_suffice_for_one_row_is_an_error_all_the_same(base, said):
+def test_too_little_memory_for_one_row_is_an_error_even_with_halving(base, said):
     settings = SFT.model_copy(update={"halve_micro_batch": True})
     with room_for(base, 1) as refused, pytest.raises(MemoryExhaustedError, match="a single row"):
         sft(base, said, settings)
@@ -107,7 +107,7 @@ def test_too_little_memory_for_a_rollout_names_what_it_needs_and_is_not_tried_ag
     assert len(refused) == 1
 
 
-def test_nothing_is_halved_unless_it_is_asked_for():
+def test_rows_are_halved_only_if_the_settings_ask_for_it():
     asked = []
 
     def train(settings):

@@ -71,7 +71,7 @@ def test_an_error_while_training_leaves_the_base_ready_to_serve(base):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_value_that_is_no_number_is_named(bad):
+def test_a_value_that_is_not_finite_is_named(bad):
     with pytest.raises(DivergenceError, match="the loss is not finite"):
         require_finite(torch.tensor([0.0, bad]), "the loss")
     assert require_finite(torch.tensor(1.0), "the loss") == 1
