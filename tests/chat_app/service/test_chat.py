@@ -1,4 +1,4 @@
-"""The rules of the service around an engine that does as the test says."""
+"""The rules of the service, with an engine that the test controls."""
 
 import asyncio
 import threading
