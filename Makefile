@@ -4,6 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # Tests need no network, and one thread each: spinning worker threads cost more than they give.
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+# Two workers, a file to one of them: what a module shares (a server, a browser) is made once.
+SPREAD := -n 2 --dist loadfile
 BASELINE := .venv/trl112/.installed
 BENCHMARKS = $(filter-out benchmarks.ppo,$(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py)))
 
@@ -21,7 +23,7 @@ demo: install  ## the service on the embedded model; options: make demo ARGS="--
 	$(BIN)/feedback-chat demo $(ARGS)
 
 test: install  ## all but the slow tests; options: make test ARGS="-k store"
-	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow and not gpu" $(ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest $(SPREAD) -m "not slow and not gpu" $(ARGS)
 
 test-slow: install  ## the slow tests
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow $(ARGS)

@@ -55,30 +55,35 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
         yield path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_every_make_target_in_a_page_exists(page: Path) -> None:
-    used = {words[0] for words in commands(page, "make") if words}
+def command_at(path: tuple[str, ...]) -> Any:
+    command = COMMAND
+    for name in path:
+        command = children(command)[name]
+    return command
+
+
+def test_every_make_target_in_a_page_exists() -> None:
+    used = {words[0] for page in PAGES for words in commands(page, "make") if words}
     assert used <= TARGETS
 
 
-@pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_every_command_in_a_page_exists_with_its_options(page: Path) -> None:
-    for words in commands(page, "feedback-chat"):
-        command, rest = COMMAND, list(words)
-        while children(command) and rest and not rest[0].startswith("-"):
-            assert rest[0] in children(command), f"no command {words}"
-            command = children(command)[rest.pop(0)]
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-        assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= known, words
+def test_every_command_in_a_page_exists_with_its_options() -> None:
+    for page in PAGES:
+        for words in commands(page, "feedback-chat"):
+            command, rest = COMMAND, list(words)
+            while children(command) and rest and not rest[0].startswith("-"):
+                assert rest[0] in children(command), f"{relative(page)}: no command {words}"
+                command = children(command)[rest.pop(0)]
+            known = {option for parameter in command.params for option in parameter.opts}
+            used = {word.partition("=")[0] for word in rest if word.startswith("--")}
+            assert used <= known | {"--help"}, f"{relative(page)}: {words}"
 
 
 @pytest.mark.parametrize("path", list(leaves(COMMAND)), ids=" ".join)
 def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "100"})
     assert result.exit_code == 0
-    command = COMMAND
-    for name in path:
-        command = children(command)[name]
+    command = command_at(path)
     assert command.help and command.help.strip().splitlines()[0] in result.output
 
 
@@ -87,15 +92,131 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_every_link_between_pages_resolves(page: Path) -> None:
-    for target in LINK.findall(FENCE.sub("", page.read_text())):
-        if target.startswith(("http://", "https://", "mailto:")):
-            continue
-        file, _, anchor = target.partition("#")
-        goal = (page.parent / file).resolve() if file else page
-        assert goal.exists(), f"{relative(page)} links to {target}"
-        assert not anchor or anchor in anchors(goal), f"{relative(page)} links to {target}"
+def test_every_link_between_pages_resolves() -> None:
+    broken = []
+    for page in PAGES:
+        for target in LINK.findall(FENCE.sub("", page.read_text())):
+            file, _, anchor = target.partition("#")
+            goal = (page.parent / file).resolve() if file else page
+            if target.startswith(("http://", "https://", "mailto:")):
+                continue
+            if not goal.exists() or (anchor and anchor not in anchors(goal)):
+                broken.append(f"{relative(page)} links to {target}")
+    assert not broken
+
+
+# The rules below hold a page to the code as it is. The changelog tells of names that were.
+PRESENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
+CODE = ("chat_app", "feedback_store", "rlhf_core", "benchmarks", "tests")
+SOURCES = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
+QUOTED = re.compile(r"`([^`\n]+)`")
+FILE = re.compile(
+    r"(?<![\w/.-])(?:(?:chat_app|feedback_store|rlhf_core|tests|benchmarks|docs)/[\w./*-]*"
+    r"|[\w*-]+\.(?:py|md|txt)\b)"
+)
+NAME = re.compile(r"(?<![\\\w])[A-Za-z_]\w*")
+METRIC = re.compile(r"(?<![\w/.-])([a-z_]+/)([a-z_]+)(?![\w/.-])")
+OPTION = re.compile(r"(?<!\w)--[a-z][\w-]*")
+# Of other projects: data sets and who made them, a function of PEFT, an option of accelerate.
+OTHERS = {"HuggingFaceH4", "OpenAssistant", "chatbot_arena_conversations", "config_file"}
+OTHERS |= {"hotswap_adapter", "ultrafeedback_binarized"}
+
+
+def documented(tree: ast.AST) -> dict[int, str]:
+    """The docstrings in a tree, by the identity of their nodes."""
+    owners = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return {
+        id(node.body[0].value): ast.get_docstring(node) or ""
+        for node in ast.walk(tree)
+        if isinstance(node, owners) and ast.get_docstring(node) is not None
+        if isinstance(node.body[0], ast.Expr)
+    }
+
+
+def read_sources() -> tuple[set[str], list[tuple[str, str]]]:
+    """Every name and string of the code, and every docstring with its file."""
+    code, docstrings = [], []
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        said = documented(tree)
+        docstrings += [(relative(path), text) for text in said.values()]
+        if path != Path(__file__):
+            for node in (node for node in ast.walk(tree) if id(node) not in said):
+                for _, value in ast.iter_fields(node):
+                    code += value if isinstance(value, list) else [value]
+    code += [(ROOT / name).read_text() for name in ("pyproject.toml", "Makefile", "Dockerfile")]
+    return {text for text in code if isinstance(text, str)}, docstrings
+
+
+STRINGS, DOCSTRINGS = read_sources()
+TEXT = "\n".join(STRINGS)
+WORDS = {*re.findall(r"\w+", TEXT), *OTHERS}
+
+
+def is_there(file: str) -> bool:
+    """Whether a path from the root exists, or a file of that name or with that end anywhere."""
+    name = file.rstrip("/")
+    ends = (f"{folder}/**/{name}" for folder in (*CODE, "docs"))
+    return any(True for pattern in (name, *ends) for _ in ROOT.glob(pattern))
+
+
+def names_in(quoted: str) -> set[str]:
+    """What looks like a name of code: words with an underscore inside, or in CamelCase."""
+    names = NAME.findall(OPTION.sub(" ", FILE.sub(" ", quoted)))
+    return {n for n in names if "_" in n.strip("_") or re.search("[a-z][A-Z]", n)}
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    strays = {
+        f"{relative(page)}: {file}"
+        for page in PRESENT
+        for file in FILE.findall(page.read_text())
+        if not is_there(file)
+    }
+    assert not strays
+
+
+def test_every_name_in_backticks_is_one_of_the_code() -> None:
+    strays = {
+        f"{relative(page)}: {name}"
+        for page in PRESENT
+        for quoted in QUOTED.findall(FENCE.sub("", page.read_text()))
+        for name in names_in(quoted) - WORDS
+    }
+    assert not strays
+
+
+def test_every_metric_in_backticks_is_one_of_the_code() -> None:
+    strays = {
+        f"{relative(page)}: {group}{name}"
+        for page in PRESENT
+        for quoted in QUOTED.findall(FENCE.sub("", page.read_text()))
+        for group, name in METRIC.findall(FILE.sub(" ", quoted))
+        if f"{group}{name}" not in TEXT and not {group, name} <= STRINGS  # f"group/{x}"
+        if name not in OTHERS
+    }
+    assert not strays
+
+
+def test_every_option_in_backticks_is_one_of_the_code() -> None:
+    known = {o for path in leaves(COMMAND) for p in command_at(path).params for o in p.opts}
+    strays = {
+        f"{relative(page)}: {option}"
+        for page in PRESENT
+        for quoted in QUOTED.findall(FENCE.sub("", page.read_text()))
+        for option in OPTION.findall(quoted)
+        if option not in known | {"--help"} and option not in TEXT and option[2:] not in OTHERS
+    }
+    assert not strays
+
+
+def test_every_file_and_name_in_a_docstring_is_there() -> None:
+    strays = set()
+    for place, text in DOCSTRINGS:
+        for quoted in re.findall(r"`+([^`\n]+)`+", text):
+            strays |= {f"{place}: {file}" for file in FILE.findall(quoted) if not is_there(file)}
+            strays |= {f"{place}: {name}" for name in names_in(quoted) - WORDS}
+    assert not strays
 
 
 def test_the_table_of_options_is_the_one_that_the_settings_give() -> None:

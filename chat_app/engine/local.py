@@ -170,8 +170,8 @@ class LocalEngine:
         base = self._base
         if base is None:
             raise StartError("the model is not loaded yet; load adapters once it is ready")
-        if adapter in base.adapters and adapter not in self._retired:
-            return
+        if adapter not in self._retired and adapter in base.adapters:  # in this order: it is
+            return  # retired until it has been dropped, see `_drop_retired`
         await asyncio.to_thread(verify_adapter, path, base=base.fingerprint)
 
         def attach() -> None:
@@ -316,9 +316,11 @@ class LocalEngine:
             waiting = {ticket.request.adapter for ticket in self._waiting}
         used = waiting | {reply.row.adapter for reply in self._replies}
         for adapter in self._retired - used:
-            self._retired.discard(adapter)  # first, so that a failed drop is not repeated for ever
-            if adapter in base.adapters:
-                base.drop(adapter)
+            try:
+                if adapter in base.adapters:
+                    base.drop(adapter)
+            finally:  # what cannot be dropped is not tried for ever
+                self._retired.discard(adapter)
 
     def _end_replies(self, error: Exception) -> None:
         """Send an error to every request, decoded or waiting, and forget them all."""

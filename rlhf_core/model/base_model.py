@@ -70,6 +70,11 @@ def load_base(
     # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes
     dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
     disable_progress_bar()  # type: ignore[no-untyped-call] # transformers shows one for each load
+    # PEFT 0.21 reads a name that transformers deprecates, whenever an adapter is attached. The
+    # filter stays: to set and restore it for each adapter is not safe beside other threads.
+    warnings.filterwarnings(
+        "ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning
+    )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(
@@ -351,9 +356,7 @@ class Base:
         if isinstance(self.model, PeftModel):
             self.model.add_adapter(name, config)
         else:
-            with warnings.catch_warnings():  # PEFT 0.21 reads a name that transformers deprecates
-                warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is depr")
-                self.model = get_peft_model(self.model, config, adapter_name=name).eval()
+            self.model = get_peft_model(self.model, config, adapter_name=name).eval()
         if trainable:
             self._trainable.add(name)
         self._refresh()

@@ -21,8 +21,13 @@ from feedback_store.store import FeedbackStore
 from rlhf_core.model.base_model import Base, load_base
 
 
-def tiny_base(path: Path) -> Base:
-    return load_base(str(path), quantization="none", device="cpu", training=False)
+def tiny_base(path: Path | str) -> Base:
+    """The tiny model in float64: in float32, one reply of sixty tokens in sixty depends on the rows
+    beside it, because their number decides how sums are rounded.
+    """
+    base = load_base(str(path), quantization="none", device="cpu", training=False)
+    base.model.double()
+    return base
 
 
 @dataclass

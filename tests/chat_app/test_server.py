@@ -3,14 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import pytest
 
 from feedback_store.store import FeedbackStore
 from tests.chat_app.serving import Running, running
+
+Answer = dict[str, Any]
 
 
 @pytest.fixture
@@ -37,11 +39,46 @@ def publish(data: Path, adapters: Path, name: str, *, damaged: bool = False) -> 
         store.register_adapter(name, kind="policy", state="published")
 
 
-def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen within {seconds} s"
         time.sleep(0.02)
+
+
+async def visits_during_swaps(fresh: Running, adapters: list[str]) -> list[Answer]:
+    """What visitors are told while one adapter after the other is served."""
+    answers: list[Answer] = []
+    swapped = asyncio.Event()
+
+    async def visit(client: httpx.AsyncClient, number: int) -> None:
+        turn = 0
+        while not swapped.is_set():
+            said = [{"role": "user", "content": f"{number} {turn}"}]
+            body = {"messages": said, "max_tokens": 60, "seed": turn}
+            answer = await client.post("/v1/chat/completions", json=body)
+            assert answer.status_code == 200, answer.text
+            answers.append(answer.json())
+            turn += 1
+
+    async def swap() -> None:
+        """The next adapter comes when visitors have had replies of this, however long it takes."""
+        for name in adapters:
+            before = len(answers)
+            await asyncio.to_thread(fresh.service.promote, name)
+            while [answer["model"] for answer in answers[before:]].count(name) < 12:
+                await asyncio.sleep(0.05)
+                serving = await asyncio.to_thread(fresh.service.store.serving)
+                assert serving.adapter == name, serving.by
+        swapped.set()
+
+    async with (
+        httpx.AsyncClient(base_url=fresh.url, trust_env=False, timeout=60) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for task in (swap(), *(visit(client, number) for number in range(12))):
+            tasks.create_task(task)
+    return answers
 
 
 def test_a_swap_under_load_fails_nobody_and_every_reply_names_its_adapter(
@@ -50,36 +87,8 @@ def test_a_swap_under_load_fails_nobody_and_every_reply_names_its_adapter(
     names = [f"policy-{number:06d}" for number in (1, 2)]
     for name in names:
         publish(fresh.service.settings.data, tiny_adapters, name)
-
-    async def visit(client: httpx.AsyncClient, number: int) -> list[dict[str, Any]]:
-        answers = []
-        for turn in range(6):
-            body = {
-                "messages": [{"role": "user", "content": f"{number} {turn}"}],
-                "max_tokens": 60,
-                "seed": turn,
-            }
-            answer = await client.post("/v1/chat/completions", json=body)
-            assert answer.status_code == 200, answer.text
-            answers.append(answer.json())
-        return answers
-
-    async def swap() -> None:
-        for name in (*names, names[0], "policy-000000"):
-            fresh.service.promote(name)
-            while fresh.service.adapter != name:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)
-
-    async def scenario() -> list[dict[str, Any]]:
-        async with httpx.AsyncClient(base_url=fresh.url, trust_env=False, timeout=30) as client:
-            visits = [visit(client, number) for number in range(12)]
-            told = await asyncio.gather(*visits, swap())
-        return [answer for answers in told[:-1] for answer in answers or []]
-
-    answers = asyncio.run(scenario())
-    assert len(answers) == 72
-    assert len({answer["model"] for answer in answers}) >= 2
+    answers = asyncio.run(visits_during_swaps(fresh, [*names, names[0], "policy-000000"]))
+    assert {answer["model"] for answer in answers} == {*names, "policy-000000"}
     alone = {}
     for answer in answers[::6]:  # each again, alone, on the adapter that its row names
         path = fresh.service.store.path(answer["id"])
@@ -150,60 +159,52 @@ def test_a_start_on_a_damaged_served_adapter_goes_back_to_the_one_before(
 # The command itself, in a process of its own
 
 
-def start(data: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "chat_app", "serve", "--data", str(data), *options]
-    env = {**os.environ, "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false"}
-    return subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as port:
-        return int(port.getsockname()[1])
-
-
-def answers(url: str) -> bool:
+@contextmanager
+def serving(data: Path, *options: str, log: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A service that has said it is ready, and its address; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "chat_app", "serve", "--data", str(data), "--port", "0"]
+    env = {**os.environ, "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false", "PYTHONUNBUFFERED": "1"}
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [*command, *options], env=env, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+        assert process.stdout is not None
+        for line in process.stdout:  # ends with the process, and waits as long as it takes
+            if found := re.search(r"Chat:\s+(http://\S+)", line):
+                assert f"{found[1]}/operator?token=" in next(process.stdout)
+                yield process, found[1]
+                break
+        else:
+            pytest.fail(f"the service ended before it was ready: {log.read_text()}")
+    finally:
+        process.kill()
+        process.communicate()
 
 
+@pytest.mark.slow
 def test_kill_nine_loses_nothing_that_was_acknowledged(tiny_model: Path, tmp_path: Path) -> None:
-    data, port = tmp_path / "data", free_port()
-    options = ("--port", str(port), "--model", str(tiny_model), "--quantization", "none")
-    url = f"http://127.0.0.1:{port}"
-    headers = {"Authorization": "Bearer alice"}
-    first = start(data, *options)
-    try:
-        until(lambda: answers(url), 120)
-        with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=20) as client:
-            body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
-            message = client.post("/v1/chat/completions", json=body).json()["id"]
-            vote = {"message_id": message, "thumb": "up", "idempotency_key": "once"}
-            stored = client.post("/v1/feedback", json=vote).json()
-            cookie = client.get("/", headers={"Accept": "text/html"}).cookies
-    finally:
-        first.kill()
-        first.communicate()
-    second = start(data, *options)
-    try:
-        until(lambda: answers(url), 120)
-        with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=20) as client:
-            assert client.post("/v1/feedback", json=vote).json() == stored
-            events = client.get("/v1/feedback/me").json()["events"]
-            client.cookies.update(cookie)
-            page = client.get("/", headers={"Accept": "text/html"})
-            assert "feedback_chat_rater" not in page.cookies, "the cookie is still known"
+    data, log = tmp_path / "data", tmp_path / "log"
+    options = ("--model", str(tiny_model), "--quantization", "none")
+    client = httpx.Client(headers={"Authorization": "Bearer alice"}, trust_env=False, timeout=60)
+    with client, serving(data, *options, log=log) as (process, url):
+        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+        message = client.post(f"{url}/v1/chat/completions", json=body).json()["id"]
+        vote = {"message_id": message, "thumb": "up", "idempotency_key": "once"}
+        stored = client.post(f"{url}/v1/feedback", json=vote).json()
+        cookie = client.get(url, headers={"Accept": "text/html"}).cookies
+        process.kill()
+    client = httpx.Client(headers=client.headers, cookies=cookie, trust_env=False, timeout=60)
+    with client, serving(data, *options, log=log) as (process, url):
+        assert client.post(f"{url}/v1/feedback", json=vote).json() == stored
+        events = client.get(f"{url}/v1/feedback/me").json()["events"]
+        page = client.get(url, headers={"Accept": "text/html"})
+        assert "feedback_chat_rater" not in page.cookies, "the cookie is still known"
         assert [event["message_id"] for event in events] == [message]
-    finally:
-        second.send_signal(signal.SIGTERM)
-        out, err = second.communicate(timeout=20)
-    assert second.returncode == 0
-    assert f"Chat:     {url}" in out and "/operator?token=" in out
-    assert "Traceback" not in err
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        assert process.returncode == 0
+    assert "Traceback" not in log.read_text()
     with FeedbackStore(data / "feedback.db") as store:
         assert store.verify() == [] and store.counts()["thumbs"] == 1
     assert (data / "secrets" / "key").stat().st_mode & 0o777 == 0o600

@@ -19,6 +19,7 @@ from feedback_store import FeedbackStore
 from rlhf_core.model.base_model import load_base
 from rlhf_core.starter.measure import compare
 
+pytestmark = pytest.mark.slow
 SMALL = {
     "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false",
     "FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS": "60",
@@ -29,6 +30,13 @@ SMALL = {
     "FEEDBACK_CHAT_CYCLE__POLICY__BATCH_SIZE": "32",
     "FEEDBACK_CHAT_CYCLE__POLICY__MINIBATCH_SIZE": "32",
     "FEEDBACK_CHAT_CYCLE__GATE__PROMPTS": "80",
+}
+# What the data directory holds of a cycle that trained, as it is promised; see test_contract.py.
+CYCLE_FILES = {"config.json", "metrics.jsonl", "report.json"}
+ADAPTER_FILES = {
+    "policy": {"adapter_config.json", "adapter_model.safetensors", "manifest.json"},
+    "reward": {"heads.safetensors", "manifest.json", "reward.json"}
+    | {"m0/adapter_config.json", "m0/adapter_model.safetensors"},
 }
 
 
@@ -155,6 +163,11 @@ def test_the_exact_judge_finds_the_new_adapter_better_on_unseen_facts(looped):
 
 def test_everything_of_the_cycle_is_in_its_directory(looped):
     directory = looped["data"] / "cycles" / "000001"
+    assert {path.name for path in directory.iterdir()} == CYCLE_FILES
+    for kind, files in ADAPTER_FILES.items():
+        adapter = looped["data"] / "adapters" / f"{kind}-000001"
+        found = {str(path.relative_to(adapter)) for path in adapter.rglob("*") if path.is_file()}
+        assert found == files
     assert json.loads((directory / "config.json").read_text())["reward"]["members"] == 1
     report = json.loads((directory / "report.json").read_text())
     assert report["promote"] and all(check["passed"] for check in report["checks"])

@@ -1,5 +1,6 @@
 """A tiny random Llama with a byte-level tokenizer, written to disk once per session."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,9 +72,15 @@ def model_path(
     return path
 
 
-@pytest.fixture
-def base(model_path: Path) -> Base:
+@pytest.fixture(scope="session")
+def loaded_base(model_path: Path) -> Base:
     return load_base(str(model_path), quantization="none", device="cpu", training=True)
+
+
+@pytest.fixture
+def base(loaded_base: Base) -> Base:
+    """A base of the test's own: a copy takes a fifth of the time that loading takes."""
+    return copy.deepcopy(loaded_base)
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ def test_every_public_name_is_there_and_nothing_else_is_promised():
         rlhf_core.train_everything  # noqa: B018 - the look-up is the test
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_sft", "train_reward", "train_policy"])
 def test_a_stage_is_a_function_whether_or_not_its_module_was_imported_before(name):
     program = f"from rlhf_core.{name} import {name} as it; from rlhf_core import {name} as other"
@@ -48,6 +49,7 @@ def test_the_guide_has_an_example_of_every_stage():
     assert "evaluate(" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [p for _, p in EXAMPLES], ids=[name for name, _ in EXAMPLES])
 def test_an_example_of_the_guide_runs_as_it_stands(program):
     assert run(program).strip()

@@ -7,9 +7,10 @@ import torch
 
 from chat_app.engine import Sampling
 from chat_app.engine.batch import DecodingBatch, Row, draw
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
 from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.records import ChatMessage
+from tests.chat_app.serving import tiny_base
 
 PROMPTS = ["hi", "a much longer prompt than the others", "what?", "tell me of the sea and the sky"]
 LENGTHS = [24, 5, 40, 16]
@@ -18,7 +19,7 @@ ADAPTERS = ["policy-000001", "policy-000000", "policy-000002", "policy-000001"]
 
 @pytest.fixture(scope="module")
 def base(tiny_model: Path, tiny_adapters: Path) -> Base:
-    base = load_base(str(tiny_model), quantization="none", device="cpu", training=False)
+    base = tiny_base(tiny_model)
     for name in ("policy-000001", "policy-000002"):
         base.attach(name, tiny_adapters / name)
     return base

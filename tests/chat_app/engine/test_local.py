@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import wait
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
 from feedback_store.records import PromptMessage
 from rlhf_core.errors import AdapterError, ModelError
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from tests.chat_app.serving import tiny_base
 
 MakeEngine = Callable[..., LocalEngine]
 
@@ -26,7 +28,7 @@ def make_engine(tiny_model: Path, engine_settings: EngineSettings) -> Iterator[M
 
     def make(model: str = str(tiny_model), reply_seconds: float = 60.0) -> LocalEngine:
         engine = LocalEngine(
-            lambda: load_base(model, quantization="none", device="cpu", training=False),
+            lambda: tiny_base(model),
             engine_settings,
             reply_seconds=reply_seconds,
         )
@@ -122,6 +124,32 @@ def test_an_adapter_is_dropped_only_after_its_last_row(
             await read(engine, wanted)
         await engine.load("policy-000001", tiny_adapters / "policy-000001")
         assert await read(engine, wanted) == quiet
+
+    asyncio.run(scenario())
+
+
+def test_an_adapter_that_is_wanted_again_while_it_is_dropped_is_loaded_again(
+    engine: LocalEngine, tiny_adapters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_adapters / "policy-000001"
+
+    async def scenario() -> None:
+        await ready(engine)
+        await engine.load("policy-000001", path)
+        loop, drop, wanted = asyncio.get_running_loop(), engine._base.drop, []
+
+        def drop_slowly(name: str) -> None:
+            again = asyncio.run_coroutine_threadsafe(engine.load("policy-000001", path), loop)
+            wanted.append(again)
+            wait([again], timeout=0.3)  # it has looked, and ends only after the drop
+            drop(name)
+
+        monkeypatch.setattr(engine._base, "drop", drop_slowly)
+        await engine.unload("policy-000001")
+        await _until(lambda: wanted)
+        await asyncio.wrap_future(wanted[0])
+        assert engine.health()["adapters"] == ["policy-000001"]
+        assert await read(engine, request(adapter="policy-000001", tokens=20))
 
     asyncio.run(scenario())
 

@@ -276,6 +276,7 @@ def test_a_person_chats_votes_chooses_and_finds_it_all_again(
     assert hosts == {"127.0.0.1"}
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_refused_vote_is_not_shown_as_a_vote(visitor: BrowserContext, server: Server) -> None:
     page = open_chat(visitor, server)
@@ -312,6 +313,7 @@ def fetched_elsewhere(visitor: BrowserContext) -> list[str]:
     return fetched
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_messages_are_shown_as_plain_text(visitor: BrowserContext, server: Server) -> None:
     fetched = fetched_elsewhere(visitor)
@@ -336,6 +338,7 @@ def test_messages_are_shown_as_plain_text(visitor: BrowserContext, server: Serve
     assert fetched == []
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_an_operator_may_have_markdown_which_still_fetches_nothing(
     visitor: BrowserContext, tiny_model: Path, tmp_path: Path
@@ -354,6 +357,7 @@ def test_an_operator_may_have_markdown_which_still_fetches_nothing(
         server.stop()
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_no_page_breaks_the_policy_on_its_own_origin(
     visitor: BrowserContext, server: Server
@@ -367,6 +371,7 @@ def test_no_page_breaks_the_policy_on_its_own_origin(
     assert [line for line in complaints if "Content Security Policy" in line] == []
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_the_page_says_at_once_whether_votes_count(visitor: BrowserContext, server: Server) -> None:
     page = open_chat(visitor, server)
@@ -393,6 +398,7 @@ def test_the_page_says_at_once_whether_votes_count(visitor: BrowserContext, serv
     expect(counting).to_have_text("At present your votes count.")
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_phone_opens_the_page_at_its_top(visitor: BrowserContext, server: Server) -> None:
     page = visitor.new_page()
@@ -404,6 +410,7 @@ def test_a_phone_opens_the_page_at_its_top(visitor: BrowserContext, server: Serv
     expect(page.get_by_role("heading", name="feedback-chat")).to_be_in_viewport()
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_only_the_token_opens_the_operator_page(visitor: BrowserContext, server: Server) -> None:
     page = visitor.new_page()

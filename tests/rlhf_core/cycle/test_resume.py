@@ -75,14 +75,9 @@ def published(data):
     return load_file(data / "adapters" / "policy-000001" / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "share"),
-    [
-        ("sft", 0.5),
-        pytest.param("reward", 0.5, marks=pytest.mark.slow),
-        ("policy", 0.6),
-        pytest.param("evaluate", 0.0, marks=pytest.mark.slow),
-    ],
+    ("stage", "share"), [("sft", 0.5), ("reward", 0.5), ("policy", 0.6), ("evaluate", 0.0)]
 )
 def test_a_resumed_cycle_ends_as_the_one_that_died_would_have_ended(
     data, tiny, vote, tmp_path, stage, share
@@ -132,6 +127,7 @@ def died(data, tiny):
         tiny(data, progress=killed_in("reward", 0.0))
 
 
+@pytest.mark.slow
 def test_other_settings_begin_anew_but_settings_of_memory_resume(data, tiny, small_cycle):
     died(data, tiny)
     small = small_cycle.policy.model_copy(update={"micro_batch_size": 2})
@@ -145,6 +141,7 @@ def test_other_settings_begin_anew_but_settings_of_memory_resume(data, tiny, sma
     assert "resumed_cycle" not in tiny(data, small_cycle.model_copy(update={"seed": 5})).metrics
 
 
+@pytest.mark.slow
 def test_a_snapshot_with_withdrawn_votes_is_not_resumed(data, tiny):
     died(data, tiny)
     with FeedbackStore(data / "feedback.db") as store:
@@ -153,6 +150,7 @@ def test_a_snapshot_with_withdrawn_votes_is_not_resumed(data, tiny):
     assert "resumed_cycle" not in cycle.metrics
 
 
+@pytest.mark.slow
 def test_a_cycle_that_diverged_is_not_resumed(data, tiny):
     def explode(stage, _share, _metrics):
         if stage == "policy":
@@ -165,6 +163,7 @@ def test_a_cycle_that_diverged_is_not_resumed(data, tiny):
         assert store.serving().adapter == BASE_ADAPTER
 
 
+@pytest.mark.slow
 def test_the_reward_model_of_one_cycle_chooses_the_best_sft_pass_of_the_next(data, tiny, vote):
     first = tiny(data)
     assert "sft/score" not in first.metrics  # nothing to choose by yet

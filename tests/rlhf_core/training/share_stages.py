@@ -1,4 +1,4 @@
-"""Trains each stage in as many processes as started it; run by ``test_processes.py``.
+"""Trains each stage in as many processes as started it; run by ``test_distributed.py``.
 
 Every process writes what it trained, so that the processes can be compared, too. Processes draw
 different random numbers, as they should; here every draw is the same quantile instead, so that a
