@@ -42,7 +42,7 @@ def main() -> NoReturn:
     except TyperException as exc:
         _fail(f"{exc.format_message().rstrip('.')}; see `feedback-chat --help`", exc.exit_code)
     except typer.Abort:
-        _fail("nothing was done; answer y, or give --yes if there is no one to answer", 1)
+        _fail("nothing was done; answer y, or give --yes", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except Exception as exc:
@@ -256,15 +256,15 @@ def _show_cycle(cycle: Cycle) -> None:
     skipped = skipped_sft(cycle.metrics)
     if skipped is not None:
         typer.echo(f"  - SFT {skipped}")
-    for told in on_held_out_raters(cycle.metrics):
-        typer.echo(f"  - held-out raters: {told}")
+    for fact in on_held_out_raters(cycle.metrics):
+        typer.echo(f"  - held-out raters: {fact}")
     for reason in cycle.reasons:
         typer.echo(f"  - {reason}")
 
 
 def _stop_on_sigterm() -> None:
     def stop(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt("it was told to stop")
+        raise KeyboardInterrupt("a signal stopped it")
 
     signal.signal(signal.SIGTERM, stop)
 

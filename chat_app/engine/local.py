@@ -233,7 +233,7 @@ class LocalEngine:
                 self._failure = end = exc
                 return
             self._decode(base)
-        finally:  # however the thread ends: no request waits for ever, and no new one comes in
+        finally:  # also if the thread dies: no request may wait for ever
             with self._wake:
                 self._closing = True
             self._end_replies(end)

@@ -261,8 +261,8 @@ def _verdict(report: Report) -> str:
     skipped = skipped_sft(report.metrics)
     if skipped is not None:
         verdict += f'<p class="quiet">SFT {_text(skipped)}</p>'
-    for told in on_held_out_raters(report.metrics):
-        verdict += f'<p class="quiet">Held-out raters: {_text(told)}.</p>'
+    for fact in on_held_out_raters(report.metrics):
+        verdict += f'<p class="quiet">Held-out raters: {_text(fact)}.</p>'
     rows = (
         (
             '<span class="good">passed</span>'

@@ -45,11 +45,11 @@ class FakeEngine:
         self.adapters.append(adapter)
 
     async def unload(self, adapter: str) -> None:
-        """Let go of an adapter."""
+        """Drop an adapter."""
         self.adapters.remove(adapter)
 
     def health(self) -> dict[str, Any]:
-        """What the watcher and the service look at."""
+        """The facts that the watcher and the service read."""
         return {"alive": True, "ready": True, "failure": None, "room": self.room}
 
     def close(self) -> None:

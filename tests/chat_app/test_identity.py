@@ -1,4 +1,4 @@
-"""Callers are named by what they cannot forge."""
+"""A caller is named by a token or a signed cookie, which others cannot forge."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from chat_app.errors import NotAllowedError, StartError
 from chat_app.identity import COOKIE, Identity, is_this_machine
 
 
-def test_the_same_token_is_the_same_rater_here_and_another_elsewhere(tmp_path: Path) -> None:
+def test_a_token_is_one_rater_in_this_service_and_another_in_another(tmp_path: Path) -> None:
     here, again = Identity(tmp_path / "a"), Identity(tmp_path / "a")
     elsewhere = Identity(tmp_path / "b")
     ids = [i.caller({"authorization": "Bearer t"}, {}).rater_id for i in (here, again, elsewhere)]
@@ -16,7 +16,7 @@ def test_the_same_token_is_the_same_rater_here_and_another_elsewhere(tmp_path: P
     assert here.caller({"authorization": "bearer u"}, {}).rater_id not in ids
 
 
-def test_only_cookies_signed_here_are_believed(tmp_path: Path) -> None:
+def test_only_cookies_that_this_service_signed_are_accepted(tmp_path: Path) -> None:
     here, elsewhere = Identity(tmp_path / "a"), Identity(tmp_path / "b")
     cookie = here.new_cookie()
     assert here.caller({}, {COOKIE: cookie}).by == "cookie"

@@ -1,4 +1,4 @@
-"""How far a vote and a message travel: transactions of the store, counted."""
+"""The number of store transactions that a vote and a message cost."""
 
 import asyncio
 from collections import Counter
@@ -31,7 +31,7 @@ def service(tmp_path: Path) -> Iterator[ChatService]:
 
 @contextmanager
 def counted(store: FeedbackStore) -> Iterator[Counter[str]]:
-    """Count the transactions that begin meanwhile, by asking SQLite."""
+    """Count the transactions that begin inside the block; SQLite reports them."""
     count: Counter[str] = Counter()
 
     def read(statement: str) -> None:

@@ -1,4 +1,4 @@
-"""Simulated visitors use the service as people would, and every event they count is stored."""
+"""Simulated visitors use the service like people, and every event that they count is stored."""
 
 from collections import Counter
 from dataclasses import replace
@@ -32,14 +32,14 @@ def test_a_mixed_crowd_stores_exactly_the_events_it_reports(served: Running) -> 
     assert store.refresh_comparisons() > 0, "simulated votes may be learnt from"
 
 
-def test_a_crowd_can_be_held_to_one_kind(served: Running) -> None:
+def test_a_crowd_can_make_one_kind_of_event(served: Running) -> None:
     plan = Plan(served.url, visitors=3, events=9, seed=1, kinds=("choices",), at_once=3)
     result = run_simulation(plan, show=False)
     assert dict(result.stored) == {"choices": 9}
     assert result.facts()["events"] == 9
 
 
-def test_replies_that_say_the_same_are_no_event_and_no_failure(
+def test_identical_replies_give_no_event_and_no_failure(
     served: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampling = served.service.default_sampling
@@ -50,6 +50,6 @@ def test_replies_that_say_the_same_are_no_event_and_no_failure(
     assert (result.failed, result.events) == (0, 0)
 
 
-def test_an_address_without_a_service_is_said_at_once() -> None:
+def test_an_address_without_a_service_is_refused_at_once() -> None:
     with pytest.raises(StartError, match="no service answers"):
         run_simulation(Plan("http://127.0.0.1:9"), show=False)

@@ -197,9 +197,7 @@ def test_a_reply_that_was_cut_off_is_no_evidence(served: Running, finish_reason:
         ({"comment": "x" * 2_001}, "2,001 characters"),
     ],
 )
-def test_reasons_that_nobody_offers_are_refused(
-    served: Running, reasons: dict[str, Any], says: str
-) -> None:
+def test_unknown_reasons_are_refused(served: Running, reasons: dict[str, Any], says: str) -> None:
     with served.client() as client:
         about = {"message_id": complete(client)["id"], "idempotency_key": new_key()}
         answer = post(client, "feedback", thumb="up", **about, **reasons)
@@ -221,7 +219,7 @@ def test_a_demonstration_replaces_a_reply_or_answers_a_prompt(served: Running) -
     assert written["Lima!"].message_id is None
 
 
-def test_nobody_reaches_what_is_somebody_elses(served: Running) -> None:
+def test_a_rater_cannot_reach_records_of_another(served: Running) -> None:
     with served.client("alice") as alice, served.client("mallory") as mallory:
         message, shown = complete(alice)["id"], compare(alice)["candidates_id"]
         rater = alice.get("/v1/feedback/me").json()["rater"]
@@ -260,7 +258,7 @@ def test_simulated_raters_are_marked_as_such(served: Running) -> None:
     assert (rater.kind, rater.consent) == ("simulated", None)
 
 
-def test_nobody_on_another_machine_passes_for_simulated(served: Running) -> None:
+def test_a_caller_on_another_machine_cannot_be_simulated(served: Running) -> None:
     forwarded = {"X-Forwarded-For": "203.0.113.9", "X-Feedback-Chat-Simulated": "1"}
     with served.client("stranger", **forwarded) as client:
         answer = post(client, "chat/completions", messages=asked())
@@ -271,7 +269,7 @@ def test_nobody_on_another_machine_passes_for_simulated(served: Running) -> None
     assert (rater.kind, rater.consent) == ("person", "1")
 
 
-def test_a_page_visit_without_a_cookie_gets_one_that_holds(served: Running) -> None:
+def test_a_page_visit_without_a_cookie_gets_a_valid_one(served: Running) -> None:
     with served.client(None, Accept="text/html") as browser:
         first = browser.get("/some/page")
         cookie = first.headers["set-cookie"]
@@ -302,7 +300,7 @@ def test_a_page_visit_without_a_cookie_gets_one_that_holds(served: Running) -> N
          "rater"),
     ],
 )  # fmt: skip
-def test_a_wrong_request_is_told_what_is_wrong(
+def test_the_answer_to_a_wrong_request_names_the_fault(
     served: Running, route: str, body: dict[str, Any], says: str
 ) -> None:
     with served.client() as client:
@@ -377,7 +375,7 @@ def test_a_client_that_goes_away_stops_its_reply(served: Running) -> None:
     until(lambda: served.service.engine.health()["rows"] == 0)
 
 
-def test_many_at_once_all_get_answers_of_their_own(served: Running) -> None:
+def test_many_requests_at_once_get_their_own_answers(served: Running) -> None:
     async def scenario() -> list[str]:
         async with httpx.AsyncClient(base_url=served.url, trust_env=False, timeout=30) as client:
             jobs = [

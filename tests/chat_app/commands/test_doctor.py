@@ -1,4 +1,4 @@
-"""What the doctor finds in data directories to which something has happened."""
+"""What the doctor finds in sound and in damaged data directories."""
 
 import os
 import subprocess
@@ -58,14 +58,14 @@ def found(settings: Settings) -> dict[str, Finding]:
 
 
 def fault(settings: Settings, name: str) -> str:
-    """What the doctor says of the only thing that is wrong."""
+    """The doctor's text about the only fault."""
     bad = [finding for finding in examine(settings) if not finding.good]
     assert [finding.name for finding in bad] == [name], bad
     assert "\n" not in bad[0].text
     return bad[0].text
 
 
-def test_a_sound_directory_is_said_to_be_so_with_its_figures(
+def test_a_sound_directory_is_reported_with_its_figures(
     settings: Settings, store: FeedbackStore
 ) -> None:
     adapter(settings, "policy-000001")
@@ -82,7 +82,7 @@ def test_a_sound_directory_is_said_to_be_so_with_its_figures(
     assert found(settings)["comparisons"].text == "1 to learn from, 1 not used yet"
 
 
-def test_a_directory_that_is_not_there_is_no_good_sign(settings: Settings, tmp_path: Path) -> None:
+def test_a_missing_directory_is_a_fault(settings: Settings, tmp_path: Path) -> None:
     missing = load_settings(data=tmp_path / "dtaa")
     assert f"no data directory {tmp_path / 'dtaa'}; check --data" in fault(missing, "database")
     assert not (tmp_path / "dtaa").exists()
@@ -100,7 +100,7 @@ def test_comparisons_whose_texts_are_missing_are_damage(
     assert "refers to texts that are missing" in said and "restore a backup" in said
 
 
-def test_an_adapter_that_no_row_names_is_told_apart_from_one_being_made(
+def test_an_unregistered_adapter_is_a_fault_unless_a_cycle_runs(
     settings: Settings, store: FeedbackStore
 ) -> None:
     orphan = adapter(settings, "policy-000007")

@@ -1,4 +1,4 @@
-"""The command line: exit codes, one clear line for whatever is wrong, what each command does."""
+"""The command line: exit codes, one clear line for each error, what each command does."""
 
 import io
 import json
@@ -77,7 +77,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def newer(data: Path) -> None:
-    """Make the database one of a version to come."""
+    """Give the database the schema number of a later version."""
     with SQLiteFile(data / "feedback.db", allow_old_sqlite=True).write() as db:
         table = next(name for name in db.table_names() if "migrations" in name)
         row = dict(next(iter(db[table].rows))) | {"name": "9999_from_the_future"}
@@ -340,7 +340,7 @@ def test_a_backup_restores_to_the_same_state(command: Command, data: Path, tmp_p
     assert "no backup" in one_line(command("restore", tmp_path, "--data", tmp_path / "x"), 2)
 
 
-def test_what_the_store_says_of_a_broken_backup_is_said(
+def test_the_stores_error_about_a_broken_backup_is_shown(
     command: Command, data: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
@@ -363,7 +363,7 @@ def test_a_store_that_fails_during_an_export_is_named_and_not_the_file(
     assert said == "feedback-chat: feedback.db did not answer; try again."
 
 
-def test_all_commands_take_the_risk_of_an_old_sqlite_when_told_to(
+def test_all_commands_open_an_old_sqlite_if_it_is_allowed(
     command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy, events, risk = tmp_path / "copy", tmp_path / "e", {"FEEDBACK_CHAT_ALLOW_OLD_SQLITE": "1"}

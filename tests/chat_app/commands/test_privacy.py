@@ -333,7 +333,7 @@ def test_a_sweep_deletes_what_is_old_and_says_how_much(command: Command, tmp_pat
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "nan", "1e9"])
-def test_a_sweep_of_senseless_days_is_wrong_usage(
+def test_a_sweep_of_impossible_days_is_wrong_usage(
     command: Command, tmp_path: Path, days: str
 ) -> None:
     done = command("sweep", f"--older-than={days}", "--data", tmp_path)
@@ -341,7 +341,7 @@ def test_a_sweep_of_senseless_days_is_wrong_usage(
     assert "--older-than takes more than 0" in done.stderr
 
 
-def test_what_is_erased_is_said_in_words_and_not_by_names_of_tables(
+def test_erased_records_are_named_in_words_and_not_by_tables(
     command: Command, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"

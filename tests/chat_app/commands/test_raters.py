@@ -65,7 +65,7 @@ def test_raters_are_assessed_listed_released_and_quarantined(command: Command, d
     assert (kept["weight"], kept["reason"]) == (0, "sells votes")
 
 
-def test_the_words_for_people_say_the_same(command: Command, data: Path) -> None:
+def test_the_text_output_has_the_same_facts(command: Command, data: Path) -> None:
     code, said, _ = command("raters", "assess", "--data", data)
     assert code == 0
     assert "of 7 raters on 15 pairs" in said
@@ -118,7 +118,7 @@ def test_without_shared_judgements_agreement_is_said_to_be_unknown(
         (["quarantine", "rater-1", "--reason", " "], 1, "needs a reason"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_an_impossible_action_gives_one_line(
     command: Command, data: Path, words: list[str], code: int, says: str
 ) -> None:
     ended, _, said = command("raters", *words, "--data", data)

@@ -1,4 +1,4 @@
-"""Cycles start when they are due, one at a time, in a niced process of their own."""
+"""Cycles start when they are due, one at a time, in a separate process with low priority."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Rows decoded together compute what each would alone, whoever joins or leaves."""
+"""A row gives the same reply alone and beside others that join and leave."""
 
 from pathlib import Path
 
@@ -43,9 +43,7 @@ def run(batch: DecodingBatch, arrivals: dict[int, list[Row]]) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_rows_joining_and_leaving_read_as_if_each_were_alone(
-    base: Base, temperature: float
-) -> None:
+def test_a_row_gives_the_same_reply_alone_and_beside_others(base: Base, temperature: float) -> None:
     alone = [row(base, i, temperature=temperature) for i in range(4)]
     for single in alone:
         run(DecodingBatch(base), {0: [single]})

@@ -309,7 +309,7 @@ def test_a_cancelled_check_does_not_stop_the_engine(engine: LocalEngine) -> None
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nobody_waits_for_an_engine_that_has_died(
+def test_no_request_waits_for_an_engine_that_died(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(batch: DecodingBatch) -> None:

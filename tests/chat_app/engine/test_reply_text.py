@@ -1,4 +1,4 @@
-"""Text given out while tokens arrive is never taken back and never broken."""
+"""Text that was given out while tokens arrive never changes and is never broken."""
 
 from hypothesis import given
 from hypothesis import strategies as st

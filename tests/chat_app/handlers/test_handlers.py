@@ -142,7 +142,7 @@ def test_a_message_that_the_model_cannot_read_leaves_the_chat_as_it_was(
     assert talk.opened(ANN).messages == before.messages
 
 
-def test_stopping_keeps_the_part_which_cannot_be_judged(
+def test_a_stopped_reply_is_stored_and_takes_no_vote(
     service: ChatService, talk: Talk, votes: Votes
 ) -> None:
     async def scenario() -> ChatView:
@@ -175,7 +175,7 @@ def test_a_store_that_fails_for_a_moment_does_not_lock_the_tab(
     assert not again.problem and again.messages[-1].role == "assistant"
 
 
-def test_a_reply_goes_on_unseen_when_its_tab_turns_to_another_conversation(
+def test_a_reply_goes_on_when_its_tab_shows_another_conversation(
     talk: Talk, service: ChatService
 ) -> None:
     async def scenario() -> list[ChatView]:
@@ -226,7 +226,7 @@ def test_a_question_without_an_answer_is_replaced_by_the_next(
     assert [m.content for m in after.messages if m.role == "user"] == ["hello", "next"]
 
 
-def test_nobody_reaches_the_conversation_of_another(
+def test_a_rater_cannot_reach_another_raters_conversation(
     talk: Talk, votes: Votes, service: ChatService
 ) -> None:
     view = say(talk, "secret plans")
@@ -284,7 +284,7 @@ def test_a_doubled_click_is_one_vote_and_keeps_the_reasons(
     assert len(service.receipts(ANN)) == 1
 
 
-def test_taking_a_thumb_back_is_no_dislike_and_can_be_undone(
+def test_a_withdrawn_thumb_is_no_thumb_down_and_can_be_given_again(
     talk: Talk, votes: Votes, service: ChatService
 ) -> None:
     reply = str(say(talk, "hello").last_id)
@@ -351,7 +351,7 @@ def test_a_better_answer_is_stored_once(talk: Talk, votes: Votes, service: ChatS
     assert len(service.store.demonstrations()) == 1
 
 
-def test_of_better_answers_the_last_one_stands_even_if_it_was_the_first(
+def test_the_last_better_answer_counts_even_if_it_equals_the_first(
     talk: Talk, votes: Votes, service: ChatService
 ) -> None:
     reply = str(say(talk, "capital of Italy?").last_id)
@@ -361,7 +361,7 @@ def test_of_better_answers_the_last_one_stands_even_if_it_was_the_first(
     assert len(service.receipts(ANN)) == 3
 
 
-def test_a_store_that_fails_gets_no_thanks_and_loses_no_text(
+def test_a_failing_store_gives_no_thanks_and_loses_no_text(
     talk: Talk, votes: Votes, service: ChatService
 ) -> None:
     view = side_by_side(talk)
@@ -475,7 +475,7 @@ def test_a_fresh_service_says_what_a_first_cycle_needs(service: ChatService) -> 
     assert "needs 80" in overview.before_the_first
 
 
-def test_a_killed_cycle_does_not_look_as_if_it_ran(service: ChatService) -> None:
+def test_a_killed_cycle_is_not_shown_as_running(service: ChatService) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     service.store.start_cycle({}, pid=dead.pid)
@@ -504,7 +504,7 @@ def test_a_report_is_read_as_far_as_it_is_well_formed(tmp_path: Path) -> None:
     assert report.scores_served[0] == 1.0 and len(report.scores_served) == 2
 
 
-def test_plots_draw_the_numbers_and_survive_their_absence() -> None:
+def test_plots_draw_the_numbers_and_work_without_them() -> None:
     empty = parse_report({})
     for plot in (score_plot, win_plot, training_plot):
         assert plot(empty).axes[0].texts[0].get_text() == "no numbers in this report"

@@ -194,7 +194,7 @@ def say(page: Page, text: str) -> None:
 
 
 def answer_one_more(page: Page) -> None:
-    """Answer the gold question, rightly."""
+    """Answer the gold question correctly."""
     asked = page.locator("#asked")
     expect(asked.get_by_text(GOLD["prompt"])).to_be_visible()
     right = "A" if "It is Rome." in page.locator("#asked-a").inner_text() else "B"
@@ -304,7 +304,7 @@ def converse(visitor: BrowserContext, server: Server, text: str) -> Page:
 
 
 def fetched_elsewhere(visitor: BrowserContext) -> list[str]:
-    """What browsers are about to ask other hosts for, filled from now on."""
+    """A list that collects the requests of browsers to other hosts."""
     fetched: list[str] = []
     visitor.route(
         lambda url: "127.0.0.1" not in url,
@@ -315,9 +315,7 @@ def fetched_elsewhere(visitor: BrowserContext) -> list[str]:
 
 @pytest.mark.slow
 @needs_chromium
-def test_what_was_said_is_drawn_as_the_text_that_it_is(
-    visitor: BrowserContext, server: Server
-) -> None:
+def test_messages_are_shown_as_plain_text(visitor: BrowserContext, server: Server) -> None:
     fetched = fetched_elsewhere(visitor)
     page = converse(visitor, server, TRICKY)
     for place in ("#chat [data-testid=user] >> nth=0", "#chat [data-testid=bot]", "#pair"):

@@ -1,4 +1,4 @@
-"""The rules of the service around an engine that does as the test says."""
+"""The rules of the service, with an engine that the test controls."""
 
 import asyncio
 import threading
@@ -119,3 +119,17 @@ def test_of_four_replies_the_distinct_ones_are_compared(
     engine.says = ["Rome.", "Milan.", "Rome."]
     contents = [message.content for message in compare(service, n=4).messages]
     assert contents == ["Rome.", "Milan.", "one two"]
+
+
+def test_a_candidate_that_fails_ends_the_others_and_nothing_is_stored(
+    service: ChatService, engine: FakeEngine
+) -> None:
+    def fail_second() -> None:
+        if engine.seeds:
+            raise BusyError("the queue is full")
+
+    engine.starts, engine.waits = fail_second, True
+    with pytest.raises(BusyError, match="the queue is full"):
+        compare(service)
+    [conversation] = service.conversations(ANN)
+    assert len(service.store.messages(conversation.id)) == 1

@@ -46,7 +46,7 @@ def service(tmp_path: Path) -> Iterator[ChatService]:
 
 
 def judge(service: ChatService, times: int, rater: str = ANN) -> None:
-    """Side-by-sides of the rater's own, all judged."""
+    """Let the rater make choices in conversations of their own."""
     store = service.store
     for _ in range(times):
         asked = service.ask(rater, "own question")
@@ -120,7 +120,7 @@ def test_the_options_are_off_by_default(tmp_path: Path) -> None:
 # The service
 
 
-def test_without_a_file_or_with_0_nobody_is_tested(tmp_path: Path) -> None:
+def test_without_a_file_or_with_0_there_are_no_gold_questions(tmp_path: Path) -> None:
     path = gold_file(tmp_path, *LINES)
     for options in ({}, {"gold_items": path, "gold_every": 0}):
         with FeedbackStore(tmp_path / "feedback.db") as store:
@@ -151,7 +151,7 @@ def test_the_page_asks_after_every_nth_vote_and_the_answer_is_only_a_test(
     assert {c.title for c in service.conversations(ANN)} == {"own question"}
 
 
-def test_who_has_not_agreed_or_is_somebody_else_cannot_answer(service: ChatService) -> None:
+def test_a_rater_without_consent_or_another_rater_cannot_answer(service: ChatService) -> None:
     votes = Votes(service)
     judge(service, 2)
     asked = votes.asked(ANN)
@@ -163,7 +163,7 @@ def test_who_has_not_agreed_or_is_somebody_else_cannot_answer(service: ChatServi
     assert len(service.store.choices()) == 2
 
 
-def test_a_test_is_no_side_by_side_of_a_conversation(service: ChatService) -> None:
+def test_a_gold_question_belongs_to_no_conversation_of_the_page(service: ChatService) -> None:
     votes = Votes(service)
     judge(service, 2)
     asked = votes.asked(ANN)
@@ -176,7 +176,7 @@ def test_a_test_is_no_side_by_side_of_a_conversation(service: ChatService) -> No
     assert asked.id not in [choice.candidates_id for choice in service.store.choices()]
 
 
-def test_what_is_answered_last_stands_and_a_doubled_click_is_one_answer(
+def test_the_last_answer_counts_and_a_doubled_click_is_one_answer(
     service: ChatService,
 ) -> None:
     votes = Votes(service)

@@ -1,4 +1,4 @@
-"""The served adapter is followed whatever goes wrong on the way."""
+"""The watcher follows the served adapter, also after errors."""
 
 import asyncio
 from collections.abc import Iterator
@@ -30,13 +30,13 @@ def service(engine: FakeEngine, tmp_path: Path) -> Iterator[ChatService]:
 
 
 async def follow(service: ChatService, name: str) -> None:
-    """Serve an adapter and wait until a watcher has made up its mind."""
+    """Serve an adapter and wait until a watcher has followed it or refused it."""
     service.store.serve(name, by="operator")
     while service.adapter != service.store.serving().adapter:
         await asyncio.sleep(0.01)
 
 
-def test_an_error_that_nobody_expected_ends_one_swap_and_not_all(
+def test_an_unexpected_error_ends_one_swap_but_not_the_watcher(
     service: ChatService, engine: FakeEngine
 ) -> None:
     def fail(adapter: str) -> None:
