@@ -49,20 +49,16 @@ def create_app(
 ) -> FastAPI:
     """The application over one service; its shutdown closes the service's engine.
 
-    Args:
-        service: What the routes and the pages call.
-        identity: Finds the rater of a request.
-        on_ready: Called once, when replies are possible.
-        on_failure: Called once, if the model cannot be loaded.
-        pages: Whether to mount the web pages, which takes seconds.
+    ``on_ready`` is called once, when replies are possible; ``on_failure`` once, if the model cannot
+    be loaded. ``pages`` mounts the web pages, which takes seconds.
     """
-    watcher = Watcher(service, on_ready=on_ready, on_failure=on_failure)
     schedule = service.settings.schedule
     scheduler = Scheduler(service.store, schedule, service.start_cycle)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         """Run the watcher and the scheduler while the application serves requests."""
+        watcher = Watcher(service, on_ready=on_ready, on_failure=on_failure)
         watching = asyncio.create_task(watcher.run())
         if schedule.enabled:
             scheduler.begin()
@@ -82,8 +78,7 @@ def create_app(
         redoc_url=None,
         openapi_url="/v1/openapi.json",
     )
-    app.state.service, app.state.identity = service, identity
-    metrics = Metrics(service)
+    app.state.service, app.state.identity, metrics = service, identity, Metrics(service)
     app.add_middleware(VisitorCookie, identity=identity)
     app.add_middleware(BodyLimit, limits=service.settings.limits)
     app.add_middleware(CountRequests, metrics=metrics)
