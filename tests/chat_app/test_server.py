@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from chat_app.errors import ChatAppError
 from feedback_store.store import FeedbackStore
 from tests.chat_app.serving import Running, running
 
@@ -114,7 +115,9 @@ def test_a_damaged_adapter_is_never_served_and_the_row_says_so(
     publish(fresh.service.settings.data, tiny_adapters, "policy-000002", damaged=True)
     fresh.service.promote("policy-000001")
     until(lambda: fresh.service.adapter == "policy-000001")
-    fresh.service.promote("policy-000002")
+    with pytest.raises(ChatAppError, match="policy-000002"):
+        fresh.service.promote("policy-000002")
+    fresh.service.store.serve("policy-000002", by="another process")  # a row without that check
     until(lambda: fresh.service.store.serving().adapter == "policy-000001")
     assert "policy-000002 does not load" in fresh.service.store.serving().by
     assert fresh.service.adapter == "policy-000001"
