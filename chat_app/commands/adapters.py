@@ -84,6 +84,8 @@ def verify(
     else:
         for name, fault in faults.items():
             typer.echo(f"{'ok  ' if fault is None else 'FAIL'}  {fault or name}")
+        if not faults:
+            typer.echo("there is no adapter to verify but the base")
     bad = [name for name, fault in faults.items() if fault]
     if bad:
         raise ChatAppError(f"{len(bad)} adapters are damaged: {', '.join(bad)}")

@@ -178,7 +178,8 @@ def _lines(file: Path) -> Iterator[Line]:
     except InvalidFeedbackError as exc:
         raise InvalidRequestError(str(exc)) from exc
     except (OSError, UnicodeDecodeError) as exc:
-        raise InvalidRequestError(f"cannot read {file}: {exc}") from exc
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise InvalidRequestError(f"cannot read {file}: {reason}") from exc
 
 
 def _take_in(store: FeedbackStore, lines: Iterator[Line], file: Path, form: str) -> ImportReport:

@@ -1,4 +1,4 @@
-"""The chat page's events about votes: thumbs with reasons, choices, better answers, consent.
+"""The chat page's events about votes: it calls `service/voting.py`, and says how that went.
 
 Invariants: the page says thank you only after the row is stored. A click that the browser or Gradio
 delivers twice is stored once. A vote on the page needs the person's consent; withdrawing a thumb
@@ -11,7 +11,8 @@ from typing import Any
 
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.handlers.views import Asked, ChatView, Panel, error_text, panel_of, view_of
-from chat_app.service.chat import COMMENT_CHARS, REASONS, ChatService
+from chat_app.service.chat import ChatService
+from chat_app.service.voting import COMMENT_CHARS, REASONS
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import Message
 
@@ -113,7 +114,7 @@ class Votes:
             return replace(view, problem=error_text(exc))
         return replace(
             view,
-            note="Saved; see “What became of your votes”. The chat itself stays.",
+            note="Saved; see “What became of your votes”. The reply in the chat does not change.",
         )
 
     def _vote(

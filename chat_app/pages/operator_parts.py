@@ -29,7 +29,7 @@ MARKS = {
     "stopped": "bad",
 }
 NAMES = {
-    "raters": "people",
+    "raters": "raters",
     "messages": "messages",
     "thumbs": "thumbs",
     "choices": "choices",

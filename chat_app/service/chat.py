@@ -2,56 +2,48 @@
 
 `ask` stores a visitor's message, `continue_dialogue` a whole dialogue; `reply` and `candidates`
 answer the path down to a message. A second reply to the same message is a retry; an edit is a new
-`ask` with the parent of the old message. Invariants: raters reach only their own conversations
-(for others: `NotFoundError`), and a reply keeps the adapter it began with, which its row names.
+`ask` with the parent of the old message. Votes on replies are in `voting.py`. Invariants: raters
+reach only their own conversations (for others: `NotFoundError`), and a reply keeps the adapter it
+began with, which its row names.
 
 `reply`, `candidates` and `check_fits` are asynchronous. All other methods are short, thread-safe
 and blocking, so an event loop calls them through a thread. This module does not know HTTP,
 cookies, Gradio or torch.
 """
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.cycles.status import status_of
 from chat_app.engine import Engine, GenerationRequest, Sampling
-from chat_app.errors import BusyError, InvalidRequestError, NotFoundError, RefusedError
+from chat_app.errors import BusyError, InvalidRequestError
 from chat_app.service import promotion
 from chat_app.service.gold_file import read_gold
 from chat_app.service.limits import check_messages, check_sampling, check_text
-from chat_app.service.replies import CandidatePiece, Candidates, Replies, ReplyPiece, new_seed
+from chat_app.service.replies import CandidatePiece, Replies, ReplyPiece, new_seed
+from chat_app.service.voting import Voting, not_found
 from chat_app.settings import Settings
 from feedback_store.errors import UnknownRecordError
 from feedback_store.feedback.messages import prompt_of
 from feedback_store.records import (
     BASE_ADAPTER,
-    Choice,
     Conversation,
     ConversationView,
     Cycle,
     Message,
     PromptMessage,
-    Ranking,
     Rater,
     Serving,
-    StoredDemonstration,
-    Thumb,
 )
 from feedback_store.store import FeedbackStore
 
 TITLE_CHARS = 80
-COMMENT_CHARS = 2_000
-REASONS = {
-    1: ("correct", "friendly", "did what I asked", "well put"),
-    -1: ("wrong", "rude", "ignored my request", "too long"),
-}
 
 
-class ChatService:
-    """The rules of chatting and voting over one store and one engine."""
+class ChatService(Voting):
+    """The rules of chatting over one store and one engine, with those of voting."""
 
     def __init__(
         self, store: FeedbackStore, engine: Engine, settings: Settings, *, cycles: CycleProcess
@@ -103,19 +95,13 @@ class ChatService:
         Raises:
             NotFoundError: The rater has no such conversation.
         """
-        with _not_found():
+        with not_found():
             return self.store.conversation_view(
                 rater_id,
                 conversation_id=conversation_id,
                 message_id=message_id,
                 candidates_id=candidates_id,
             )
-
-    def candidates_of(self, rater_id: str, candidates_id: str) -> Candidates:
-        """Stored candidates, in the order shown."""
-        with _not_found():
-            shown = self.store.candidates(candidates_id, rater_id=rater_id)
-        return Candidates(candidates_id, tuple(shown))
 
     def shows_candidates(self, turn: int) -> bool:
         """Whether the ``turn``-th user message of a conversation (from 1) gets two replies."""
@@ -139,7 +125,7 @@ class ChatService:
             NotFoundError: The conversation or parent is unknown, or another rater's.
         """
         check_text(text, self.settings.limits)
-        with _not_found():
+        with not_found():
             return self.store.add_dialogue(
                 rater_id,
                 [PromptMessage(role="user", content=text)],
@@ -214,122 +200,6 @@ class ChatService:
         requests = [replace(request, seed=new_seed()) for _ in range(n)]
         return self._replies.several(path[-1], requests, rater_id=rater_id)
 
-    def next_comparison(self, rater_id: str) -> tuple[list[Message], Candidates] | None:
-        """The prompt and two replies of a gold question, if one is due for the rater.
-
-        `choose` answers it, like any other comparison. Until then it stays the same.
-        """
-        every = self.settings.gold_every
-        if not (self._gold and every):
-            return None
-        candidates_id = self.store.gold_question(rater_id, self._gold, every=every)
-        if candidates_id is None:
-            return None
-        shown = self.candidates_of(rater_id, candidates_id)
-        return self.store.path(str(shown.messages[0].parent_id)), shown
-
-    # Feedback: the same idempotency key returns the same record
-
-    def thumb(
-        self,
-        rater_id: str,
-        message_id: str,
-        value: int,
-        *,
-        idempotency_key: str | None = None,
-        tags: Sequence[str] | None = None,
-        comment: str | None = None,
-    ) -> Thumb:
-        """Thumb a reply up (1) or down (-1), or withdraw the thumb (0).
-
-        Raises:
-            InvalidRequestError: A tag is not in `REASONS`, or the comment is too long.
-            RefusedError: The reply was cut off.
-        """
-        message = self._own_message(rater_id, message_id)
-        if value:
-            _require_whole(message)
-        _check_reasons(value, tags or (), comment or "")
-        return self.store.add_thumb(
-            message_id,
-            rater_id,
-            value,
-            tags=tags,
-            comment=comment,
-            idempotency_key=idempotency_key,
-        )
-
-    def choose(
-        self,
-        rater_id: str,
-        candidates_id: str,
-        choice: str,
-        *,
-        idempotency_key: str | None = None,
-        strength: float | None = None,
-        seconds: float | None = None,
-    ) -> tuple[Choice, Candidates]:
-        """Choose among candidates: "a", "b", "tie" or "both_bad"; returns them, too."""
-        shown = self.candidates_of(rater_id, candidates_id)
-        choice_made = self.store.add_choice(
-            candidates_id,
-            rater_id,
-            choice,
-            strength=strength,
-            seconds=seconds,
-            idempotency_key=idempotency_key,
-        )
-        return choice_made, shown
-
-    def rank(
-        self,
-        rater_id: str,
-        candidates_id: str,
-        order: Sequence[Sequence[str]],
-        *,
-        idempotency_key: str,
-    ) -> Ranking:
-        """Rank candidates, best first, ties in one group."""
-        self.candidates_of(rater_id, candidates_id)
-        return self.store.add_ranking(
-            candidates_id, rater_id, order, idempotency_key=idempotency_key
-        )
-
-    def demonstrate(
-        self,
-        rater_id: str,
-        content: str,
-        *,
-        idempotency_key: str | None = None,
-        message_id: str | None = None,
-        prompt: Sequence[PromptMessage] | None = None,
-    ) -> StoredDemonstration:
-        """Store the answer that the visitor wrote, to a prompt or instead of a reply.
-
-        Raises:
-            InvalidRequestError: The text or the prompt is unusable; or both a reply and a prompt
-                are given, or neither.
-            RefusedError: The reply was cut off.
-        """
-        check_text(content, self.settings.limits)
-        if (message_id is None) == (prompt is None):
-            raise InvalidRequestError("give either message_id or messages, and not both")
-        if message_id is not None:
-            _require_whole(self._own_message(rater_id, message_id))
-        if prompt is not None:
-            check_messages(prompt, self.settings.limits)
-        return self.store.add_demonstration(
-            rater_id,
-            content,
-            message_id=message_id,
-            prompt=prompt,
-            idempotency_key=idempotency_key,
-        )
-
-    def receipts(self, rater_id: str) -> list[dict[str, Any]]:
-        """Each of the rater's events and what became of it."""
-        return self.store.feedback_of(rater_id)
-
     # For operators; the caller has checked that the request is an operator's
 
     def status(self) -> dict[str, Any]:
@@ -386,37 +256,6 @@ class ChatService:
             new_seed() if seed is None else seed % 2**63,
         )
 
-    def _own_message(self, rater_id: str, message_id: str) -> Message:
-        with _not_found():
-            return self.store.message(message_id, rater_id=rater_id)
-
 
 def _title(text: str) -> str:
     return text.strip().splitlines()[0][:TITLE_CHARS]
-
-
-def _require_whole(reply: Message) -> None:
-    """Refuse a vote on a reply that the visitor has not seen in full: it is no evidence."""
-    if reply.finish_reason in ("cancelled", "error"):
-        raise RefusedError("This reply was cut off, so it cannot be judged; try again first.")
-
-
-def _check_reasons(value: int, tags: Sequence[str], comment: str) -> None:
-    """Refuse reasons that are not offered for this thumb, and a comment that is too long."""
-    offered = REASONS.get(value, ())
-    unknown = sorted(set(tags) - set(offered))
-    if unknown:
-        raise InvalidRequestError(f"unknown reasons {unknown}; choose from {list(offered)}")
-    if len(comment) > COMMENT_CHARS:
-        raise InvalidRequestError(
-            f"the comment has {len(comment):,} characters; at most {COMMENT_CHARS:,} fit"
-        )
-
-
-@contextmanager
-def _not_found() -> Iterator[None]:
-    """Give the same error for a missing record and for another rater's."""
-    try:
-        yield
-    except UnknownRecordError as exc:
-        raise NotFoundError(str(exc)) from exc

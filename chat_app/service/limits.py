@@ -1,6 +1,8 @@
 """Limits of one request, the same for the API and the pages, checked before any work.
 
 Each function raises `InvalidRequestError`, which names the value, unless the request is allowed.
+Nothing here knows the rater or counts requests: a limit of requests in a time belongs into
+`api/middleware.py`, where every request passes.
 """
 
 from collections.abc import Sequence

@@ -66,7 +66,7 @@ class Watcher:
         except Exception as exc:  # any error; the watcher must live to follow the next swap
             await self._fall_back(serving, exc)
             return
-        log.info("replies now come from %s (was %s)", name, self._service.adapter)
+        log.info("new replies come from %s", name)
         self._service.adapter = name
         if not self._service.ready:
             self._service.ready = True

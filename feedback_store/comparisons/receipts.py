@@ -19,7 +19,7 @@ from feedback_store.sqlite.rows import Row, decode, first, require, rows
 
 SUPERSEDED = "changed or taken back later"
 WITHDRAWAL = "it takes an earlier vote back"
-NO_CONSENT = "you have not agreed that the model learns from what you say"
+NO_CONSENT = "you do not agree at present that the model learns from what you say"
 QUARANTINED = "held back until an operator has looked at this account's judgements"
 MUTED = "it contradicts what others say too often"
 OWNER = "the owner of the conversation has not agreed that the model learns from it"

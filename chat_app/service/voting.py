@@ -1,0 +1,191 @@
+"""What a visitor can say about replies: thumbs and their reasons, choices, better answers.
+
+Invariants: raters judge only replies in their own conversations and candidates that were shown to
+them; a reply that was cut off cannot be judged. The same idempotency key returns the same record.
+Whether a vote needs consent is the caller's rule. `chat.py` generates the replies.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from chat_app.errors import InvalidRequestError, NotFoundError, RefusedError
+from chat_app.service.limits import check_messages, check_text
+from chat_app.service.replies import Candidates
+from chat_app.settings import Settings
+from feedback_store.errors import UnknownRecordError
+from feedback_store.feedback.gold_questions import GoldItem
+from feedback_store.records import (
+    Choice,
+    Message,
+    PromptMessage,
+    Ranking,
+    StoredDemonstration,
+    Thumb,
+)
+from feedback_store.store import FeedbackStore
+
+COMMENT_CHARS = 2_000
+REASONS = {
+    1: ("correct", "friendly", "did what I asked", "well put"),
+    -1: ("wrong", "rude", "ignored my request", "too long"),
+}
+
+
+class Voting:
+    """The rules of voting: a part of `ChatService`."""
+
+    store: FeedbackStore
+    settings: Settings
+    _gold: Sequence[GoldItem]
+
+    def candidates_of(self, rater_id: str, candidates_id: str) -> Candidates:
+        """Stored candidates, in the order shown."""
+        with not_found():
+            shown = self.store.candidates(candidates_id, rater_id=rater_id)
+        return Candidates(candidates_id, tuple(shown))
+
+    def next_comparison(self, rater_id: str) -> tuple[list[Message], Candidates] | None:
+        """The prompt and two replies of a gold question, if one is due for the rater.
+
+        `choose` answers it, like any other comparison. Until then it stays the same.
+        """
+        every = self.settings.gold_every
+        if not (self._gold and every):
+            return None
+        candidates_id = self.store.gold_question(rater_id, self._gold, every=every)
+        if candidates_id is None:
+            return None
+        shown = self.candidates_of(rater_id, candidates_id)
+        return self.store.path(str(shown.messages[0].parent_id)), shown
+
+    def thumb(
+        self,
+        rater_id: str,
+        message_id: str,
+        value: int,
+        *,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] | None = None,
+        comment: str | None = None,
+    ) -> Thumb:
+        """Thumb a reply up (1) or down (-1), or withdraw the thumb (0).
+
+        Raises:
+            InvalidRequestError: A tag is not in `REASONS`, or the comment is too long.
+            RefusedError: The reply was cut off.
+        """
+        message = self._own_message(rater_id, message_id)
+        if value:
+            _require_whole(message)
+        _check_reasons(value, tags or (), comment or "")
+        return self.store.add_thumb(
+            message_id,
+            rater_id,
+            value,
+            tags=tags,
+            comment=comment,
+            idempotency_key=idempotency_key,
+        )
+
+    def choose(
+        self,
+        rater_id: str,
+        candidates_id: str,
+        choice: str,
+        *,
+        idempotency_key: str | None = None,
+        strength: float | None = None,
+        seconds: float | None = None,
+    ) -> tuple[Choice, Candidates]:
+        """Choose among candidates: "a", "b", "tie" or "both_bad"; returns them, too."""
+        shown = self.candidates_of(rater_id, candidates_id)
+        choice_made = self.store.add_choice(
+            candidates_id,
+            rater_id,
+            choice,
+            strength=strength,
+            seconds=seconds,
+            idempotency_key=idempotency_key,
+        )
+        return choice_made, shown
+
+    def rank(
+        self,
+        rater_id: str,
+        candidates_id: str,
+        order: Sequence[Sequence[str]],
+        *,
+        idempotency_key: str,
+    ) -> Ranking:
+        """Rank candidates, best first, ties in one group."""
+        self.candidates_of(rater_id, candidates_id)
+        return self.store.add_ranking(
+            candidates_id, rater_id, order, idempotency_key=idempotency_key
+        )
+
+    def demonstrate(
+        self,
+        rater_id: str,
+        content: str,
+        *,
+        idempotency_key: str | None = None,
+        message_id: str | None = None,
+        prompt: Sequence[PromptMessage] | None = None,
+    ) -> StoredDemonstration:
+        """Store the answer that the visitor wrote, to a prompt or instead of a reply.
+
+        Raises:
+            InvalidRequestError: The text or the prompt is unusable; or both a reply and a prompt
+                are given, or neither.
+            RefusedError: The reply was cut off.
+        """
+        check_text(content, self.settings.limits)
+        if (message_id is None) == (prompt is None):
+            raise InvalidRequestError("give either message_id or messages, and not both")
+        if message_id is not None:
+            _require_whole(self._own_message(rater_id, message_id))
+        if prompt is not None:
+            check_messages(prompt, self.settings.limits)
+        return self.store.add_demonstration(
+            rater_id,
+            content,
+            message_id=message_id,
+            prompt=prompt,
+            idempotency_key=idempotency_key,
+        )
+
+    def receipts(self, rater_id: str) -> list[dict[str, Any]]:
+        """Each of the rater's events and what became of it."""
+        return self.store.feedback_of(rater_id)
+
+    def _own_message(self, rater_id: str, message_id: str) -> Message:
+        with not_found():
+            return self.store.message(message_id, rater_id=rater_id)
+
+
+def _require_whole(reply: Message) -> None:
+    """Refuse a vote on a reply that the visitor has not seen in full: it is no evidence."""
+    if reply.finish_reason in ("cancelled", "error"):
+        raise RefusedError("This reply was cut off, so it cannot be judged; try again first.")
+
+
+def _check_reasons(value: int, tags: Sequence[str], comment: str) -> None:
+    """Refuse reasons that are not offered for this thumb, and a comment that is too long."""
+    offered = REASONS.get(value, ())
+    unknown = sorted(set(tags) - set(offered))
+    if unknown:
+        raise InvalidRequestError(f"unknown reasons {unknown}; choose from {list(offered)}")
+    if len(comment) > COMMENT_CHARS:
+        raise InvalidRequestError(
+            f"the comment has {len(comment):,} characters; at most {COMMENT_CHARS:,} fit"
+        )
+
+
+@contextmanager
+def not_found() -> Iterator[None]:
+    """Give the same error for a missing record and for another rater's."""
+    try:
+        yield
+    except UnknownRecordError as exc:
+        raise NotFoundError(str(exc)) from exc
