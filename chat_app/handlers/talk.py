@@ -10,8 +10,8 @@ that the person can stop it.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
@@ -34,6 +34,7 @@ class Talk:
     def __init__(self, service: ChatService) -> None:
         self._service = service
         self._writing: dict[tuple[str, str], asyncio.Task[None]] = {}  # by rater and tab
+        self._asking: set[tuple[str, str]] = set()  # what is being stored, before that
 
     def opened(self, rater_id: str) -> ChatView:
         """The page when it is opened: the newest conversation, and the list of all."""
@@ -59,10 +60,9 @@ class Talk:
     async def send(self, rater_id: str, text: str, *, last_id: str | None, tab: str) -> Views:
         """Store a message after the last one shown, and stream the answer."""
         try:
-            if (rater_id, tab) in self._writing:
-                raise RefusedError(STILL_WRITING)
-            await self._service.check_fits(text)
-            path = await asyncio.to_thread(self._ask_after, rater_id, last_id, text)
+            with self._free((rater_id, tab)):
+                await self._service.check_fits(text)
+                path = await asyncio.to_thread(self._ask_after, rater_id, last_id, text)
         except Exception as exc:
             view = await asyncio.to_thread(self._view_around, rater_id, last_id)
             yield replace(view, problem=error_text(exc), draft=text)
@@ -74,7 +74,8 @@ class Talk:
     async def again(self, rater_id: str, *, last_id: str | None, tab: str) -> Views:
         """Answer the last user message again; the new reply is a sibling of the old one."""
         try:
-            path = await asyncio.to_thread(self._path, rater_id, last_id)
+            with self._free((rater_id, tab)):
+                path = await asyncio.to_thread(self._path, rater_id, last_id)
             old = path[-1].id if path and path[-1].finish_reason in ("stop", "length") else None
             while path and path[-1].role != "user":
                 path.pop()
@@ -94,14 +95,15 @@ class Talk:
             *above, old = await asyncio.to_thread(self._path, rater_id, message_id)
             if old.role == "assistant":
                 raise InvalidRequestError(f"{message_id} is a reply; edit a message of your own")
-            await self._service.check_fits(text)
-            said = await asyncio.to_thread(
-                self._service.ask,
-                rater_id,
-                text,
-                conversation_id=old.conversation_id,
-                parent_id=old.parent_id,
-            )
+            with self._free((rater_id, tab)):
+                await self._service.check_fits(text)
+                said = await asyncio.to_thread(
+                    self._service.ask,
+                    rater_id,
+                    text,
+                    conversation_id=old.conversation_id,
+                    parent_id=old.parent_id,
+                )
         except Exception as exc:
             view = await asyncio.to_thread(self._view_around, rater_id, message_id)
             yield replace(view, problem=error_text(exc))
@@ -117,6 +119,21 @@ class Talk:
             writing.cancel()
 
     # Inside
+
+    @contextmanager
+    def _free(self, key: tuple[str, str]) -> Iterator[None]:
+        """Keep a tab for one message while it is stored: two sent at once would both be answered.
+
+        Raises:
+            RefusedError: A reply for the tab is being written, or a message stored.
+        """
+        if key in self._writing or key in self._asking:
+            raise RefusedError(STILL_WRITING)
+        self._asking.add(key)
+        try:
+            yield
+        finally:
+            self._asking.discard(key)
 
     async def _answer(
         self,

@@ -9,10 +9,11 @@ done that.
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from chat_app.engine import Engine, FinishReason, GenerationRequest, Piece
 from feedback_store.records import CandidateReply, Message
@@ -20,6 +21,8 @@ from feedback_store.sqlite.ids import new_id
 from feedback_store.store import FeedbackStore
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 LABELS = "abcdefgh"
 REDRAWS = 3  # new attempts at a candidate that repeats another
@@ -80,14 +83,10 @@ class Replies:
         except BaseException as exc:
             draft.finish_reason = "error" if isinstance(exc, Exception) else "cancelled"
             if draft.text:
-                # An executor starts at once, and a second cancellation does not stop it. A task
-                # could be cancelled before its first step.
-                loop = asyncio.get_running_loop()
-                store_part = loop.run_in_executor(None, self._store_part, prompt, draft, reply_id)
-                await asyncio.shield(store_part)
+                await _to_the_end(partial(self._store_part, prompt, draft, reply_id))
             raise
-        message = await asyncio.to_thread(
-            self._store_reply, prompt, draft, reply_id, retry_of=retry_of
+        message = await _to_the_end(
+            partial(self._store_reply, prompt, draft, reply_id, retry_of=retry_of)
         )
         last = draft.last
         yield ReplyPiece(
@@ -119,7 +118,7 @@ class Replies:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
         distinct = await self._distinct(drafts)
-        stored = await asyncio.to_thread(self._store_several, prompt, distinct, rater_id)
+        stored = await _to_the_end(partial(self._store_several, prompt, distinct, rater_id))
         yield CandidatePiece(LABELS[len(drafts) - 1], "", stored)
 
     async def _read(
@@ -199,6 +198,20 @@ class _Draft:
             "seed": self.request.seed,
             "finish_reason": self.finish_reason,
         }
+
+
+async def _to_the_end(work: Callable[[], Result]) -> Result:
+    """Run blocking work in a thread; whoever is cancelled meanwhile waits until it has ended.
+
+    So the store says after a stop what it will say later. An executor starts at once; a task could
+    be cancelled before its first step.
+    """
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
 
 
 def new_seed() -> int:

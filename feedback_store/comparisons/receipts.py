@@ -73,9 +73,12 @@ def _comparisons(db: Database, rater_id: str) -> dict[str, list[Row]]:
     sql = """SELECT id, label, source, split, withdrawn_at, event_ids, (
             SELECT json_group_array(json_object(
                 'cycle', cycle_id, 'state', state, 'adapter', adapter, 'used_as', used_as)) FROM (
-                SELECT cycle_id, state, adapter, used_as FROM cycle_comparisons
+                SELECT cycle_comparisons.cycle_id, cycles.state, used_as,
+                    coalesce(adapter, name) AS adapter FROM cycle_comparisons
                 JOIN cycles ON cycles.id = cycle_comparisons.cycle_id
-                WHERE comparison_id = comparisons.id ORDER BY cycle_id)) AS uses
+                LEFT JOIN adapters  -- a cycle that died may have made one before it could say so
+                    ON adapters.cycle_id = cycles.id AND adapters.kind = 'policy'
+                WHERE comparison_id = comparisons.id ORDER BY 1)) AS uses
         FROM comparisons WHERE rater_id = ? ORDER BY id"""
     found: dict[str, list[Row]] = defaultdict(list)
     adapter_is = _adapters_now(db)

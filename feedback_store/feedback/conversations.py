@@ -218,7 +218,7 @@ class Conversations:
             row = require_own(db, "conversations", conversation_id, rater_id)
             if first(db, f"{GOLD_CONVERSATIONS} AND messages.conversation_id = ?", [row["id"]]):
                 about_what = candidates_id or message_id or conversation_id
-                raise UnknownRecordError(  # the rater must not learn that this is a gold question
+                raise UnknownRecordError(
                     f"{about_what!r} belongs to no conversation; answer it where it is asked."
                 )
             about["conversation"] = row["id"]

@@ -90,7 +90,7 @@ class Events:
     ) -> Thumb:
         """Record a thumb up (1), down (-1) or taken back (0) on a response.
 
-        Without a key, the same thumb again keeps its tags and comment, unless others are given.
+        Without a key, a thumb that says no more than the standing one changes nothing.
         """
         one_of(value, (1, -1, 0), "a thumb")
         about = {"message_id": message_id, "rater_id": rater_id}

@@ -27,7 +27,8 @@ _PATH_SQL = """
 """
 _REPLIES_AT_PATH = """SELECT messages.id FROM messages
     JOIN conversations ON conversations.id = messages.conversation_id
-    WHERE path_hash = ? AND adapter IS NOT NULL AND rater_id = ? ORDER BY messages.rowid DESC"""
+    WHERE path_hash = ? AND adapter IS NOT NULL AND rater_id = ? ORDER BY messages.rowid DESC
+    LIMIT 20"""  # one hash may stand for many paths, in other cases and white space
 _SAME_BELOW = """SELECT * FROM messages WHERE parent_id = ? AND role = ? AND content = ?
     ORDER BY rowid DESC LIMIT 1"""
 

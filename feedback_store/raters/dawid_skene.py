@@ -76,4 +76,9 @@ def _smaller_camp(votes: VoteArrays, prior: Array, heard: Array) -> Array:
     for _ in range(_CAMP_ROUNDS):
         leaning = np.sign(leaning / 100 + agreeing(leaning))
     larger = np.sign(round(float(leaning @ np.log(prior[:, 0] / prior[:, 1])), 6))
-    return np.asarray(leaning * larger < 0)
+    # Only raters whom someone of the other side contradicts are a camp. Otherwise raters who all
+    # failed gold and agree with each other would have a negative sum, and would begin as believed.
+    against = [votes.others((heard * (leaning * side < 0))[votes.who]) for side in (1, -1)]  # (V,)
+    met = np.where(leaning[votes.who] > 0, *against) > 0
+    contradicted = np.bincount(votes.who, met, len(heard)) > 0  # (R,)
+    return np.asarray((leaning * larger < 0) & contradicted)

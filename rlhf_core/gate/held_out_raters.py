@@ -65,11 +65,10 @@ def measure_votes(
     drop = on_questions.value - theirs.value
     down = math.hypot(on_questions.value - on_questions.low, theirs.high - theirs.value)
     up = math.hypot(on_questions.high - on_questions.value, theirs.value - theirs.low)
-    return _metrics(
-        counts,
-        reward_accuracy=(theirs.low, theirs.value, theirs.high),
-        reward_accuracy_drop=(drop - down, drop, drop + up),
-    )
+    figures = {"reward_accuracy": (theirs.low, theirs.value, theirs.high)}
+    if on_questions.votes:  # without a vote on a held-out question there is nothing to drop from
+        figures["reward_accuracy_drop"] = (drop - down, drop, drop + up)
+    return _metrics(counts, **figures)
 
 
 def measure_prompts(
@@ -100,7 +99,8 @@ def student_quantile(z: float, freedom: int) -> float:
     """The quantile of Student's t at the level at which the normal quantile is `z`.
 
     Source:
-        Abramowitz and Stegun 1964, 26.7.5, to the second order: within 2% from 4 degrees on.
+        Abramowitz and Stegun 1964, 26.7.5, to the second order: within 2% from 4 degrees on, for z
+        up to 1.96.
     """
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -133,3 +134,46 @@ def test_a_candidate_that_fails_ends_the_others_and_nothing_is_stored(
         compare(service)
     [conversation] = service.conversations(ANN)
     assert len(service.store.messages(conversation.id)) == 1
+
+
+def test_a_stop_while_the_finished_reply_is_stored_waits_until_it_is(
+    service: ChatService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [said] = service.continue_dialogue(ANN, [{"role": "user", "content": "hello"}])
+    started, add_message = threading.Event(), service.store.add_message
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        started.set()
+        time.sleep(0.3)
+        return add_message(*args, **kwargs)
+
+    monkeypatch.setattr(service.store, "add_message", slow)
+
+    async def read() -> None:
+        async for _ in service.reply([said]):
+            pass
+
+    async def scenario() -> list[str | None]:
+        reading = asyncio.create_task(read())
+        await asyncio.to_thread(started.wait, 5)
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+        return [message.finish_reason for message in service.store.messages(said.conversation_id)]
+
+    assert asyncio.run(scenario()) == [None, "stop"]
+
+
+def test_of_two_messages_sent_at_once_in_one_tab_one_is_refused(service: ChatService) -> None:
+    talk = Talk(service)
+
+    async def send(text: str) -> str:
+        views = [view async for view in talk.send(ANN, text, last_id=None, tab="t")]
+        return views[-1].problem
+
+    async def scenario() -> list[str]:
+        return await asyncio.gather(send("one"), send("two"))
+
+    problems = asyncio.run(scenario())
+    assert sorted(map(bool, problems)) == [False, True]
+    assert service.store.counts()["messages"] == 2

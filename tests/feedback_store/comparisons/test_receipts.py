@@ -232,3 +232,18 @@ def test_a_retry_that_opposite_thumbs_tell_more_directly_says_so(store, ann):
     ann.thumb(new, 1)
     assert receipt(ann, "retry")["left_out"] == receipts.OUTRANKED
     assert [pair.source for pair in store.comparisons()] == ["thumbs"]
+
+
+def test_a_cycle_that_died_after_it_made_an_adapter_is_said_to_have_made_it(store, ann):
+    ann.choose(ann.shown(question("train"), "x", "y"), "b")
+    store.refresh_comparisons()
+    cycle = store.start_cycle({}, pid=os.getpid())
+    store.use_comparisons(cycle.id, [item.id for item in store.comparisons()])
+    store.register_adapter("policy-000001", kind="policy", cycle_id=cycle.id)
+    store.finish_cycle(cycle.id, state="failed", reasons=("killed",))
+    [use] = receipt(ann, "choice")["comparisons"][0]["uses"]
+    assert (use["state"], use["adapter"], use["adapter_is"]) == (
+        "failed",
+        "policy-000001",
+        "never_served",
+    )

@@ -262,3 +262,26 @@ def test_limits_can_be_set():
     strict = dataclasses.replace(QualitySettings(), gold_share=0.95)
     [report] = assess([did("ann", gold_right=9, gold_total=10)], [], strict)
     assert report.quarantine is not None
+
+
+@pytest.mark.parametrize("accounts", [2, 4, 8])
+def test_who_fails_gold_is_not_believed_for_agreeing_with_others_who_fail(accounts):
+    """Only accounts that all failed gold judged these, so nobody contradicts them."""
+    said = judged({f"liar-{i}": [1] * 30 for i in range(accounts)})
+    failed = [did(f"liar-{i}", gold_right=0, gold_total=9) for i in range(accounts)]
+    for report in assessed(failed, said).values():
+        assert report.reliability == 0
+        assert "contradicts the others" in report.quarantine or "gold" in report.quarantine
+
+
+def test_a_rater_who_is_mostly_wrong_has_no_say_and_is_not_believed_the_other_way_round():
+    """The contrary rater alone judged what ann judged: their opposite must not support her."""
+    others = {f"honest-{i}": [1] * 40 + [None] * 20 for i in range(6)}
+    said = judged(others | {"contrary": [-1] * 60, "ann": [None] * 40 + [1] * 20})
+    gold = {"gold_right": 30, "gold_total": 30}
+    reports = assessed(
+        [*(did(rater, **gold) for rater in others), did("contrary"), did("ann")], said
+    )
+    alone = assessed([did("ann")], judged({"ann": [1] * 20}))
+    assert reports["contrary"].reliability == 0
+    assert reports["ann"].reliability == alone["ann"].reliability

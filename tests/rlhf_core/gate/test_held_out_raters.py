@@ -105,3 +105,11 @@ def test_the_win_rate_is_that_of_the_comparison_on_these_prompts():
         "held_out_raters/win_rate_low": 0.64,
         "held_out_raters/win_rate_high": 0.76,
     }
+
+
+def test_without_a_vote_on_a_held_out_question_there_is_no_drop():
+    votes, raters = votes_of(*[[True, True, False, True, False]] * 5)
+    nobody = Accuracy(0.0, 0.0, 1.0, 0)
+    found = measure_votes(by_length, votes, raters, on_questions=nobody, z=1.645)
+    assert found["held_out_raters/reward_accuracy"] == 0.6
+    assert not [name for name in found if "drop" in name]
