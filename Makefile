@@ -9,7 +9,7 @@ SPREAD := -n 2 --dist loadfile
 BASELINE := .venv/trl112/.installed
 BENCHMARKS = $(filter-out benchmarks.ppo,$(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py)))
 
-.PHONY: install demo test test-slow test-gpu check fmt bench bench-trl112
+.PHONY: install demo test test-slow test-ci test-gpu check fmt bench bench-trl112
 
 install: $(STAMP)  ## everything, into .venv
 
@@ -27,6 +27,11 @@ test: install  ## all but the slow tests; options: make test ARGS="-k store"
 
 test-slow: install  ## the slow tests
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow $(ARGS)
+
+test-ci: install  ## the slow tests of the service, the pages and whole cycles
+	$(TEST_ENV) $(BIN)/python -m pytest $(SPREAD) -m slow tests/chat_app/pages \
+		tests/chat_app/test_server.py tests/end_to_end tests/rlhf_core/cycle/test_resume.py \
+		tests/rlhf_core/test_library.py $(ARGS)
 
 test-gpu: install  ## the tests that need CUDA; without a device they skip
 	$(TEST_ENV) $(BIN)/python -m pytest -m gpu $(ARGS)
