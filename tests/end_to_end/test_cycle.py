@@ -19,7 +19,8 @@ from feedback_store import FeedbackStore
 from rlhf_core.model.base_model import load_base
 from rlhf_core.starter.measure import compare
 
-pytestmark = pytest.mark.slow
+# the timeout is against hanging for ever; a whole cycle beside a server may take minutes
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SMALL = {
     "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false",
     "FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS": "60",
