@@ -47,6 +47,7 @@ class SideBySide:
         candidates_id = new_id()
 
         def work(db: Database) -> list[Row]:
+            """All rows in one transaction: candidates that are shown in part are no evidence."""
             prompt = require(db, "messages", prompt_message_id)
             require(db, "raters", rater_id)
             row = {
