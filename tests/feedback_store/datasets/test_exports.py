@@ -425,12 +425,19 @@ def test_memory_does_not_grow_with_a_small_export(store, path, tmp_path):
     assert count == 2_000 and megabytes < 200
 
 
+@pytest.fixture(scope="module")
+def two_hundred_thousand(tmp_path_factory):
+    path = tmp_path_factory.mktemp("large") / "feedback.db"
+    with FeedbackStore(path) as store:
+        fill(store, 200_000)
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 @pytest.mark.parametrize("form", ["preference", "prompts"])
-def test_two_hundred_thousand_comparisons_are_exported_within_200_mb(tmp_path, suffix, form):
-    path = tmp_path / "feedback.db"
-    with FeedbackStore(path) as store:
-        fill(store, 200_000)
-    count, megabytes = growth(path, tmp_path / f"data.{suffix}", form)
+def test_two_hundred_thousand_comparisons_are_exported_within_200_mb(
+    two_hundred_thousand, tmp_path, suffix, form
+):
+    count, megabytes = growth(two_hundred_thousand, tmp_path / f"data.{suffix}", form)
     assert count == 200_000 and megabytes < 200
