@@ -1,7 +1,8 @@
 """The commands `backup` and `restore`: copy a whole data directory, and make one from a copy.
 
 A copy has its name only once it is complete, checked and on disk. The store copies and checks its
-own file; the adapters, keys and settings beside it are copied here.
+own file; the adapters, keys and settings beside it are copied here. Nothing here
+schedules backups or deletes old ones.
 """
 
 import json

@@ -12,11 +12,8 @@ from typing import Any
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.handlers.views import Asked, ChatView, Panel, error_text, panel_of, view_of
 from chat_app.service.chat import ChatService
-from chat_app.service.voting import COMMENT_CHARS, REASONS
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import Message
-
-__all__ = ["CHOICES", "COMMENT_CHARS", "REASONS", "Votes"]
 
 CHOICES = {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "both bad"}
 

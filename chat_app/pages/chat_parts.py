@@ -13,9 +13,10 @@ import gradio as gr
 
 from chat_app.handlers.receipts import Receipt
 from chat_app.handlers.views import ChatView, Panel, Shown, short
-from chat_app.handlers.votes import CHOICES, COMMENT_CHARS, REASONS
+from chat_app.handlers.votes import CHOICES
 from chat_app.pages.asked_panel import AskedPanel
 from chat_app.pages.words import Words
+from chat_app.service.voting import COMMENT_CHARS, REASONS
 
 Update = dict[Any, Any]
 

@@ -1,7 +1,8 @@
 """New replies use the adapter that the store names as served.
 
 Only the `Watcher` sets `ChatService.adapter`. Invariant: that adapter is loaded, so no reply fails
-because of a swap. If an adapter cannot be verified or loaded, the watcher sets the store's row back
+because of a swap. The swap waits for no reply: `engine/local.py` drops an old adapter once no
+reply uses it. If an adapter cannot be verified or loaded, the watcher sets the store's row back
 to another one; the log has the reason, the store's audit table has the entry.
 """
 

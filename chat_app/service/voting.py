@@ -2,7 +2,8 @@
 
 Invariants: raters judge only replies in their own conversations and candidates that were shown to
 them; a reply that was cut off cannot be judged. The same idempotency key returns the same record.
-Whether a vote needs consent is the caller's rule. `chat.py` generates the replies.
+Whether a vote needs consent is the caller's rule. `REASONS` are the reasons for a thumb that the
+page offers and the API accepts. `chat.py` generates the replies.
 """
 
 from collections.abc import Iterator, Sequence

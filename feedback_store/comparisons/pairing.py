@@ -1,9 +1,10 @@
 """From what raters said to comparisons: pure functions over light records, no database.
 
-The unit is all that one rater said about one prompt. A text is known by its hash. Invariants: the
-result depends on which opinions stand, never on their order; the same opinion always has the same
-id, so a vote that is taken back and cast again is not a new one; if the two sides of a choice are
-swapped, the sides of its comparison are, and nothing else changes; two texts have at most one
+The unit is all that one rater said about one prompt. A text is known by its hash
+(`splits.text_hash` says when two are the same), and a pair of equal texts is dropped. Invariants:
+the result depends on which opinions stand, never on their order; the same opinion always has the
+same id, so a vote that is taken back and cast again is not a new one; if the two sides of a choice
+are swapped, the sides of its comparison are, and nothing else changes; two texts have at most one
 comparison.
 
 - A choice compares its two responses, as shown.

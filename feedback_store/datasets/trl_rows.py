@@ -3,6 +3,7 @@
 Invariants: nobody without consent, in quarantine or of reliability 0 appears, except in raw events;
 what is held out appears only on request, so a file may be trained on as it is; rows are streamed,
 so memory does not grow with them. The columns are those that TRL reads; `with_metadata` adds more.
+A new format is a row function here, its sources in `exports.py`, and its name in the command.
 
 Source:
     TRL 1.16, "Dataset formats and types": preference, unpaired preference, language modeling,

@@ -1,8 +1,9 @@
 """PPO's metrics, under the names that TRL 1.12's ``PPOTrainer`` gave them; pure functions.
 
-Metrics of a rollout are means over responses (KL and entropy in nats per response), metrics of an
-update are means over real tokens. ``objective/scores`` is without the penalty for responses that do
-not end, ``objective/rlhf_reward`` is with it. Shapes: B responses in the batch, T response tokens.
+Metrics of a rollout are means over responses (entropy, and the KL k1 to the stage's reference, in
+nats per response); metrics of an update are means over real tokens. ``objective/scores`` is without
+the penalty for responses that do not end, ``objective/rlhf_reward`` is with it. Shapes: B responses
+in the batch, T response tokens.
 """
 
 import statistics

@@ -5,7 +5,8 @@ safetensors file, never a pickle, with the trainable weights, the optimizer's st
 header, as JSON, the scheduler, the random states and a trainer's own values.
 
 - The file is written under another name, synced and renamed: a kill leaves the old or the new one.
-- A file that does not match its checksum is ignored.
+- A file that does not match its checksum is ignored: that stage alone begins again. Which stages a
+  cycle keeps is decided in `cycle/resume.py`.
 - A file made from other data or settings is an error.
 - A stage that has ended leaves its weights and metrics, and is not trained again.
 """
