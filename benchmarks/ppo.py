@@ -33,9 +33,9 @@ from transformers import AutoTokenizer
 from benchmarks.trl112.learning import LEARNING_BARS, learn
 from benchmarks.trl112.parity import compare_rollouts, parity_bar
 from benchmarks.trl112.turns import Side
-from rlhf_core.config import LoraSettings, PolicySettings
+from rlhf_core.config import LoraSettings, PolicySettings, ReplySettings
 from rlhf_core.model.base_model import STARTER_MODEL
-from rlhf_core.model.chat_format import encode_prompt
+from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.records import Prompt
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.world import sample_request
@@ -47,7 +47,7 @@ MISSING = (
 )
 BAR = 0.6
 SHAPES: dict[str, dict[str, int]] = {  # many small steps, and the product's own settings
-    "small": {"batch_size": 16, "minibatch_size": 8, "epochs": 4, "max_new_tokens": 32},
+    "small": {"batch_size": 16, "minibatch_size": 8, "epochs": 4},
     "product": {},
 }
 ROWS = {  # shape, quantization
@@ -62,7 +62,8 @@ def make_job(seed: int, shape: dict[str, int], **more: Any) -> dict[str, Any]:
     """What both workers are told."""
     settings = PolicySettings(**shape, **more.pop("policy", {}))
     prompts, model = more.pop("prompts"), more.pop("model", str(STARTER_MODEL))
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    reply = ReplySettings(tokens=more.pop("tokens", 48))
+    chat = ChatFormat(AutoTokenizer.from_pretrained(model), reply)
     return {
         "model": model,
         "device": "cpu",
@@ -71,7 +72,8 @@ def make_job(seed: int, shape: dict[str, int], **more: Any) -> dict[str, Any]:
         "value_learning_rate": 3e-4,
         "lora": LoraSettings().model_dump(),
         "prompts": prompts,
-        "prompt_ids": [encode_prompt(tokenizer, prompt) for prompt in prompts],
+        "prompt_ids": [chat.encode_prompt(prompt) for prompt in prompts],
+        "reply": reply.model_dump(),
         "fixed_length": False,
         "reward": None,
         "save": None,
@@ -100,6 +102,7 @@ def by_turns(
         0,
         sizes,
         prompts=prompts,
+        tokens=32 if shape == "small" else 48,
         quantization=quantization,
         fixed_length=True,
         **where,
@@ -126,10 +129,7 @@ def by_turns(
 
 def _require_full_length(pair: dict[str, Any], job: dict[str, Any]) -> None:
     """The work is the same only if no response ended by itself."""
-    if (
-        pair["ours"]["val/length"] != job["policy"]["max_new_tokens"]
-        or pair["theirs"]["val/num_eos_tokens"]
-    ):
+    if pair["ours"]["val/length"] != job["reply"]["tokens"] or pair["theirs"]["val/num_eos_tokens"]:
         raise SystemExit("a response ended before its last token; the sides did different work")
 
 
@@ -182,8 +182,9 @@ def parity(python: str) -> dict[str, Any]:
     for fixed_length in (True, False):
         job = make_job(
             0,
-            {"batch_size": 32, "minibatch_size": 32, "epochs": 2, "max_new_tokens": 24},
+            {"batch_size": 32, "minibatch_size": 32, "epochs": 2},
             prompts=requests(32, seed=0),
+            tokens=24,
             fixed_length=fixed_length,
             policy={"iterations": 3, "learning_rate": 5e-3, "warmup_iterations": 0},
         )

@@ -188,7 +188,12 @@ def _engine(settings: Settings) -> Any:
     from rlhf_core.model.base_model import Base, load_base
 
     def load() -> Base:
-        return load_base(settings.model, quantization=settings.quantization, training=False)
+        return load_base(
+            settings.model,
+            quantization=settings.quantization,
+            training=False,
+            reply=settings.reply,
+        )
 
     return LocalEngine(load, settings.engine, reply_seconds=settings.limits.reply_seconds)
 

@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from chat_app.errors import InvalidRequestError
-from rlhf_core.config import CycleSettings
+from rlhf_core.config import CycleSettings, ReplySettings
 
 Quantization = Literal["nf4", "int8", "none"]
 PREFIX = "FEEDBACK_CHAT_"
@@ -34,14 +34,6 @@ class Section(BaseModel):
     """Base of the nested settings: frozen, and an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SamplingSettings(Section):
-    """How replies are sampled, unless the request has its own values."""
-
-    temperature: float = Field(1.0, ge=0, le=2, description="0 = always the most likely token")
-    top_p: float = Field(1.0, gt=0, le=1, description="share of probability sampled; 1 = all")
-    max_new_tokens: int = Field(64, ge=1, description="length limit of a reply, in tokens")
 
 
 class LimitSettings(Section):
@@ -105,7 +97,7 @@ class Settings(BaseSettings):
     allow_old_sqlite: bool = Field(
         False, description="open the store with SQLite before 3.51.3, which can corrupt it"
     )
-    sampling: SamplingSettings = SamplingSettings()
+    reply: ReplySettings = ReplySettings()
     limits: LimitSettings = LimitSettings()
     engine: EngineSettings = EngineSettings()
     schedule: ScheduleSettings = ScheduleSettings()

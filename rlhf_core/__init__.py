@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         GateSettings,
         LoraSettings,
         PolicySettings,
+        ReplySettings,
         RewardSettings,
         SFTSettings,
     )
@@ -38,6 +39,7 @@ __all__ = [
     "PolicySettings",
     "Prompt",
     "RLHFError",
+    "ReplySettings",
     "Response",
     "RewardModel",
     "RewardSettings",
@@ -52,7 +54,14 @@ __all__ = [
 
 _HOMES = {
     "model.base_model": ("Base", "Response", "load_base"),
-    "config": ("GateSettings", "LoraSettings", "PolicySettings", "RewardSettings", "SFTSettings"),
+    "config": (
+        "GateSettings",
+        "LoraSettings",
+        "PolicySettings",
+        "ReplySettings",
+        "RewardSettings",
+        "SFTSettings",
+    ),
     "errors": ("RLHFError",),
     "gate.evaluation": ("Evaluation", "evaluate"),
     "records": ("ChatMessage", "Comparison", "Demonstration", "Prompt", "Unpaired"),

@@ -16,6 +16,39 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ReplySettings(Stage):
+    """The contract of one reply: serving, SFT, rollouts, scores and the gate all keep it."""
+
+    prompt_tokens: int = Field(
+        256, ge=8, description="longest prompt; the oldest turns of a longer one are left out"
+    )
+    tokens: int = Field(
+        48,
+        ge=1,
+        description="longest reply; of a longer one that people judged, training reads as much of "
+        "its beginning",
+    )
+    temperature: float = Field(
+        1.0, ge=0, le=2, description="of sampling; 0 = always the most likely token"
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="share of probability sampled when serving; 1 = all"
+    )
+    system_prompt: str | None = Field(
+        None, description="begins every conversation that has no system message of its own"
+    )
+
+    @property
+    def window(self) -> int:
+        """Most tokens of a prompt and its reply, with the end-of-sequence token."""
+        return self.prompt_tokens + self.tokens + 1
+
+    @property
+    def rollout_temperature(self) -> float:
+        """The temperature of rollouts: a policy that never varies would have nothing to learn."""
+        return self.temperature or 1.0
+
+
 class LoraSettings(Stage):
     """Size of an adapter."""
 
@@ -58,7 +91,6 @@ class SFTSettings(TrainingStage):
     )
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(16, ge=1, description="demonstrations per optimizer step")
-    max_tokens: int = Field(256, ge=8, description="longer conversations are cut from the left")
     scored_prompts: int = Field(
         64, ge=1, description="prompts answered after a pass; their scores choose the best pass"
     )
@@ -98,7 +130,6 @@ class RewardSettings(TrainingStage):
     min_demonstrations: int = Field(
         16, ge=1, description="with fewer, compared replies have mean score 0, not demonstrations"
     )
-    max_tokens: int = Field(256, ge=8)
 
 
 class PolicySettings(TrainingStage):
@@ -111,11 +142,6 @@ class PolicySettings(TrainingStage):
     learning_rate: float = Field(7e-4, gt=0, description="policy adapter")
     value_learning_rate: float = Field(1e-3, gt=0, description="value head")
     warmup_iterations: int = Field(5, ge=0)
-    max_new_tokens: int = Field(48, ge=1, description="response length in tokens")
-    max_prompt_tokens: int = Field(
-        256, ge=8, description="oldest turns of longer prompts are left out, as when serving"
-    )
-    temperature: float = Field(1.0, gt=0, description="sampling temperature of rollouts")
     kl_coef: float = Field(0.1, ge=0, description="per-token KL penalty (k1) in the reward")
     kl_budget: float = Field(
         25.0,
@@ -164,7 +190,6 @@ class GateSettings(Stage):
     min_prompts: int = Field(
         12, ge=2, description="fewest different held-out prompts for a comparison"
     )
-    max_new_tokens: int = Field(48, ge=1, description="length limit of the replies compared")
     confidence_z: float = Field(1.645, gt=0, description="one-sided normal quantile of the bounds")
     min_win_rate_low: float = Field(0.5, ge=0, le=1, description="lower bound of the win rate")
     max_kl: float = Field(30.0, gt=0, description="mean KL to the base per response, in nats")

@@ -17,7 +17,6 @@ from trl.trainer.grpo_config import GRPOConfig
 from rlhf_core.config import PolicySettings
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import fit_prompt
 from rlhf_core.ppo.critic import attached_critic
 from rlhf_core.ppo.trainer import GROUP, REFERENCE, KLBudgetSpent, PPOTrainer
 from rlhf_core.records import Demonstration, Prompt
@@ -72,10 +71,10 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         DivergenceError: A loss, score, KL or weight is not finite, or too large.
         MemoryExhaustedError: Memory ran out.
     """
-    prompts, older_prompts = (_fitting(base, asked, settings) for asked in (prompts, older_prompts))
+    prompts, older_prompts = (_fitting(base, asked) for asked in (prompts, older_prompts))
     if not prompts:
         raise NotEnoughDataError(
-            f"there are 0 prompts of at most {settings.max_prompt_tokens} tokens to respond to; "
+            f"there are 0 prompts of at most {base.reply.prompt_tokens} tokens to respond to; "
             "collect conversations first"
         )
     if settings.ptx_coef and not (demonstrations or texts):
@@ -124,9 +123,8 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
     )
 
 
-def _fitting(base: Base, prompts: Sequence[Prompt], settings: PolicySettings) -> list[Prompt]:
-    limit = settings.max_prompt_tokens
-    fitted = (fit_prompt(base.tokenizer, prompt, limit) for prompt in prompts)
+def _fitting(base: Base, prompts: Sequence[Prompt]) -> list[Prompt]:
+    fitted = map(base.chat.fit_prompt, prompts)
     return [prompt for prompt in fitted if prompt is not None]
 
 
@@ -172,8 +170,8 @@ def _config(base: Base, settings: PolicySettings, *, output_dir: str, seed: int)
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         max_grad_norm=settings.max_grad_norm,
-        max_completion_length=settings.max_new_tokens,
-        temperature=settings.temperature,
+        max_completion_length=base.reply.tokens,
+        temperature=base.reply.rollout_temperature,
         top_k=0,
         epsilon=settings.cliprange,
         beta=0.0,  # the KL penalty is in the reward, see PPOTrainer

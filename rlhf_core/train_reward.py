@@ -94,10 +94,8 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
         )
         members.append(member)
         left_out.append(set(data.prompts) - drawn.keys())
-    model = RewardModel(
-        base, members, spread_penalty=settings.spread_penalty, max_tokens=settings.max_tokens
-    )
-    with out_of_memory_in_one_line("reward.max_tokens"):
+    model = RewardModel(base, members, spread_penalty=settings.spread_penalty)
+    with out_of_memory_in_one_line("reply.prompt_tokens or reply.tokens"):
         _normalise(model, comparisons, left_out)
         if len(demonstrations) >= settings.min_demonstrations:
             model.centre([d.prompt for d in demonstrations], [d.response for d in demonstrations])

@@ -22,7 +22,7 @@ from trl.trainer.sft_trainer import SFTTrainer as TRLSFTTrainer
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import Tokenizer, encode_pair
+from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.training.checkpoints import StageFile, file_in
@@ -40,8 +40,6 @@ from rlhf_core.training.stage import (
     require_finite,
     run_stage,
 )
-
-RESPONSE_TOKENS = 64  # length limit of the responses that are scored after a pass
 
 
 def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
@@ -84,7 +82,7 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
         raise NotEnoughDataError("there are 0 demonstrations; collect some, or leave SFT out")
     if score is not None and not prompts:
         raise NotEnoughDataError("there are 0 prompts to score responses to; leave the score out")
-    rows = [sft_row(base.tokenizer, d, settings.max_tokens) for d in demonstrations]
+    rows = [sft_row(base.chat, d) for d in demonstrations]
     asked = random.Random(seed).sample(prompts, min(settings.scored_prompts, len(prompts)))
     n_passes = passes(
         len(rows),
@@ -126,11 +124,14 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
     )
 
 
-def sft_row(tokenizer: Tokenizer, demonstration: Demonstration, max_tokens: int) -> dict[str, Any]:
-    """Token ids and labels of one demonstration; the prompt's labels are -100 (not learned)."""
-    ids, reply = encode_pair(
-        tokenizer, demonstration.prompt, demonstration.response, max_tokens=max_tokens
-    )
+def sft_row(chat: ChatFormat, demonstration: Demonstration) -> dict[str, Any]:
+    """Token ids and labels of one demonstration; the prompt's labels are -100 (not learned).
+
+    A response that is longer than a reply may be is cut, and then has no end to learn.
+    """
+    ids, reply = chat.encode_pair(demonstration.prompt, demonstration.response)
+    if reply > chat.reply.tokens:
+        ids, reply = ids[:-1], reply - 1  # the end token, for want of room
     return {"input_ids": ids, "labels": [-100] * (len(ids) - reply) + ids[len(ids) - reply :]}
 
 
@@ -203,7 +204,7 @@ def _mean_score(
     base: Base, adapter: str, score: Score, prompts: Sequence[Prompt], seed: int
 ) -> float:
     with out_of_memory_in_one_line("sft.scored_prompts"):
-        found = base.respond(prompts, adapter=adapter, max_new_tokens=RESPONSE_TOKENS, seed=seed)
+        found = base.respond(prompts, adapter=adapter, seed=seed)
         scores = scores_of(score, prompts, [response.text for response in found])  # (B,)
     return require_finite(scores, "the score of a response").mean().item()
 

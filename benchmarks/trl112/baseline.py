@@ -58,7 +58,7 @@ def make_trainer(job: dict[str, Any], callback: TrainerCallback | None = None) -
     tokenizer = AutoTokenizer.from_pretrained(job["model"], padding_side="left")
     policy = _load(AutoModelForCausalLM, job, job["model"], job["quantization"])
     if job["fixed_length"]:
-        policy.generation_config.min_new_tokens = job["policy"]["max_new_tokens"]
+        policy.generation_config.min_new_tokens = job["reply"]["tokens"]
     # the value model is trained in full, so it cannot be quantized
     reward, value = _classifier(job, job["quantization"]), _classifier(job, "none")
     prompts = Dataset.from_list([{"input_ids": ids} for ids in job["prompt_ids"]])
@@ -96,9 +96,9 @@ def _config(job: dict[str, Any]) -> PPOConfig:
         num_ppo_epochs=ours["epochs"],
         total_episodes=ours["iterations"] * ours["batch_size"],
         local_rollout_forward_batch_size=ours["batch_size"],
-        response_length=ours["max_new_tokens"],
+        response_length=job["reply"]["tokens"],
         stop_token="eos",
-        temperature=ours["temperature"],
+        temperature=job["reply"]["temperature"],
         missing_eos_penalty=ours["missing_eos_penalty"] or None,
         kl_coef=ours["kl_coef"],
         cliprange=ours["cliprange"],

@@ -25,7 +25,6 @@ from benchmarks.trl112.turns import Side
 from rlhf_core.config import RewardSettings
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base, load_base
-from rlhf_core.model.chat_format import encode_pair
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.starter.judge import judge
@@ -96,8 +95,7 @@ def measure(base: Base, adapter: str | None, job: dict[str, Any]) -> Point:
     """KL to the base and gold reward, of one reply to each of the same held-out requests."""
     requests = held_out_requests(REQUESTS, job["seed"])
     prompts: list[Prompt] = [[{"role": "user", "content": r.text}] for r in requests]
-    tokens = job["policy"]["max_new_tokens"]
-    replies = base.respond(prompts, adapter=adapter, max_new_tokens=tokens, seed=job["seed"])
+    replies = base.respond(prompts, adapter=adapter, seed=job["seed"])
     golds = [
         judge(request, reply.text, finished=reply.finished).gold
         for request, reply in zip(requests, replies, strict=True)
@@ -150,9 +148,7 @@ def _check_alike(
     model = AutoModelForSequenceClassification.from_pretrained(merged, dtype=torch.float32)
     expected = reward.score([c.prompt for c in comparisons], [c.response_a for c in comparisons])
     for comparison, score in zip(comparisons, expected, strict=True):
-        ids, _ = encode_pair(
-            reward.base.tokenizer, comparison.prompt, comparison.response_a, max_tokens=256
-        )
+        ids, _ = reward.base.chat.encode_pair(comparison.prompt, comparison.response_a)
         with torch.no_grad():
             hidden = model.model(torch.tensor([ids])).last_hidden_state[0, -1]
             found = model.score(hidden).item() + bias
@@ -164,9 +160,7 @@ def _comparisons(base: Base, seed: int) -> list[Comparison]:
     asking = list(itertools.islice(itertools.cycle(visitors(40, seed)), COMPARISONS))
     asked = [visitor.ask() for visitor in asking]
     prompts: list[Prompt] = [[{"role": "user", "content": text}] for text in asked]
-    first, second = (
-        base.respond(prompts, adapter=None, max_new_tokens=48, seed=2 * seed + k) for k in (0, 1)
-    )
+    first, second = (base.respond(prompts, adapter=None, seed=2 * seed + k) for k in (0, 1))
     found = []
     for visitor, text, prompt, a, b in zip(asking, asked, prompts, first, second, strict=True):
         choice = visitor.choose(text, a.text, b.text)

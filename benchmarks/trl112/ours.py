@@ -9,7 +9,7 @@ import torch
 from transformers.models.llama import modeling_llama  # noqa: F401 - loading it late is no training
 
 from benchmarks.trl112.turns import Turns
-from rlhf_core.config import LoraSettings, PolicySettings
+from rlhf_core.config import LoraSettings, PolicySettings, ReplySettings
 from rlhf_core.model.base_model import Base, load_base
 from rlhf_core.reward.reward_model import RewardModel, ScoreModel
 from rlhf_core.train_policy import train_policy
@@ -22,10 +22,14 @@ def main(job: dict[str, Any]) -> None:
     torch.manual_seed(job["seed"])
     settings = PolicySettings(**job["policy"])
     base = load_base(
-        job["model"], quantization=job["quantization"], device=job["device"], training=True
+        job["model"],
+        quantization=job["quantization"],
+        device=job["device"],
+        training=True,
+        reply=ReplySettings(**job["reply"]),
     )
     if job["fixed_length"]:
-        base.model.generation_config.min_new_tokens = settings.max_new_tokens
+        base.model.generation_config.min_new_tokens = base.reply.tokens
     lora = LoraSettings(**job["lora"])
     base.attach("policy", lora=lora, trainable=True, seed=job["seed"])
     reward = _reward(base, job, lora)
@@ -58,7 +62,7 @@ def _reward(base: Base, job: dict[str, Any], lora: LoraSettings) -> RewardModel:
     if job["reward"]:
         return RewardModel.load(base, Path(job["reward"]))
     base.attach("reward", lora=lora)
-    return RewardModel(base, [ScoreModel(base, "reward")], spread_penalty=0.0, max_tokens=512)
+    return RewardModel(base, [ScoreModel(base, "reward")], spread_penalty=0.0)
 
 
 if __name__ == "__main__":

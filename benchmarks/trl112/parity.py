@@ -25,7 +25,7 @@ from torch import Tensor
 from trl.trainer.utils import FusedCausalLMOutput
 
 from benchmarks.trl112.turns import Side
-from rlhf_core.config import PolicySettings
+from rlhf_core.config import PolicySettings, ReplySettings
 from rlhf_core.model.base_model import load_base
 from rlhf_core.ppo.advantages import generalized_advantages, token_rewards
 from rlhf_core.ppo.critic import attached_critic
@@ -150,7 +150,8 @@ def _reference(trainer: Replayed, notes: dict[str, Tensor]) -> dict[str, float]:
 
 @contextmanager
 def _trainer(job: dict[str, Any], settings: PolicySettings) -> Iterator[Replayed]:
-    base = load_base(job["model"], quantization="none", device="cpu", training=True)
+    reply = ReplySettings(**job["reply"])
+    base = load_base(job["model"], quantization="none", device="cpu", training=True, reply=reply)
     base.attach("policy", trainable=True)
     with prepared(base, "policy") as scratch, attached_critic(base) as critic:
         trainer = Replayed(

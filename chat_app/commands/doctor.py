@@ -165,5 +165,7 @@ def _report(faults: list[str], remedy: str = "") -> None:
 def _model(settings: Settings) -> str:
     from rlhf_core.model.base_model import load_base
 
-    base = load_base(settings.model, quantization=settings.quantization, training=False)
+    base = load_base(
+        settings.model, quantization=settings.quantization, training=False, reply=settings.reply
+    )
     return f"{settings.model} ({settings.quantization}) loads on {base.device}"

@@ -111,6 +111,7 @@ def cycle(
         help_cycle(
             settings.data,
             settings.cycle,
+            reply=settings.reply,
             model=settings.model,
             quantization=settings.quantization,
         )
@@ -124,6 +125,7 @@ def cycle(
         done = run_cycle(
             settings.data,
             settings.cycle,
+            reply=settings.reply,
             model=settings.model,
             quantization=settings.quantization,
             progress=bar,

@@ -80,7 +80,9 @@ def evaluate(
     from rlhf_core.model.base_model import load_base
     from rlhf_core.starter.measure import compare
 
-    base = load_base(settings.model, quantization=settings.quantization, training=False)
+    base = load_base(
+        settings.model, quantization=settings.quantization, training=False, reply=settings.reply
+    )
     for name in {candidate, against} - {BASE_ADAPTER}:
         base.attach(name, settings.adapters / name)
     sides = {name: None if name == BASE_ADAPTER else name for name in (candidate, against)}

@@ -22,7 +22,7 @@ class Sampling:
 
     temperature: float = 1.0
     top_p: float = 1.0
-    max_new_tokens: int = 64
+    max_new_tokens: int = 48
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from chat_app.settings import EngineSettings
 from feedback_store.records import BASE_ADAPTER
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import decode_reply, encode_prompt, fit_prompt
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ class _Reply:
     def __init__(self, ticket: _Ticket, base: Base) -> None:
         self.row = _row(base, ticket.request)
         self.ticket = ticket
-        self._text = ReplyText(lambda ids: decode_reply(base.tokenizer, ids))
+        self._text = ReplyText(lambda ids: base.chat.decode_reply(ids))
         self._next_update = 0.0
 
     def deliver(self, now: float, *, interval: float) -> bool:
@@ -333,15 +332,19 @@ class LocalEngine:
 
 
 def _row(base: Base, request: GenerationRequest) -> Row:
-    """A request as token ids, without the oldest turns if they do not fit the model's context."""
+    """A request as token ids, without the oldest turns if they do not fit.
+
+    The limit is the contract's, with which every policy was trained, or less if the request wants a
+    longer reply than the model's context leaves room for.
+    """
     if request.adapter != BASE_ADAPTER and request.adapter not in base.adapters:
         raise InvalidRequestError(f"adapter {request.adapter!r} is not loaded; ask for 'policy'")
     context = getattr(base.model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT
-    room = context - request.sampling.max_new_tokens
-    messages = fit_prompt(base.tokenizer, request.prompt, room)
+    room = min(base.reply.prompt_tokens, context - request.sampling.max_new_tokens)
+    messages = base.chat.fit_prompt(request.prompt, room)
     if messages is None:
         raise InvalidRequestError(
             f"the last message does not fit the model, which has room for {room} tokens; shorten it"
         )
-    ids = encode_prompt(base.tokenizer, messages)
+    ids = base.chat.encode_prompt(messages)
     return Row(ids, request.adapter, request.sampling, request.seed)

@@ -60,7 +60,8 @@ class ChatService(Voting):
     @property
     def default_sampling(self) -> Sampling:
         """The sampling settings of a request that names none."""
-        return Sampling(**self.settings.sampling.model_dump())
+        reply = self.settings.reply
+        return Sampling(reply.temperature, reply.top_p, reply.tokens)
 
     # Raters
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import feedback_store
 from feedback_store import FeedbackStore
-from rlhf_core.config import CycleSettings
+from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.cycle.report import flat_metrics, write_report
 from rlhf_core.cycle.resume import (
     FOLDER,
@@ -46,6 +46,7 @@ def run_cycle(
     data: Path,
     settings: CycleSettings,
     *,
+    reply: ReplySettings | None = None,
     model: str = "starter",
     quantization: Quantization = "nf4",
     progress: Progress | None = None,
@@ -58,6 +59,7 @@ def run_cycle(
     Args:
         data: The service's data directory; a running server follows what is published in it.
         settings: Resolved settings; written beside the results.
+        reply: The contract of lengths and sampling, as replies are served.
         model: The base, as `load_base` takes it.
         quantization: How the base's linear layers are stored.
         progress: Called as `(stage, fraction, metrics)`.
@@ -68,9 +70,12 @@ def run_cycle(
         RLHFError: A stage failed; the row says so too, and serving is as it was.
     """
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
-        config = settings.model_dump() | {"model": model, "quantization": quantization}
+        reply = reply or ReplySettings()
+        base = {"model": model, "quantization": quantization, "reply": reply.model_dump()}
+        config = settings.model_dump() | base
         row = store.start_cycle(config, pid=os.getpid())
-        run = Run(store, row.id, data, settings, store.serving().adapter, progress, model)
+        served = store.serving().adapter
+        run = Run(store, row.id, data, settings, served, progress, model, reply)
         try:
             run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
             (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -139,7 +144,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     checks, evaluation = [*trained.checks], None
     if trained.votes_are_informative:  # else no candidate was trained
         run.report("evaluate", 0.0)
-        with run.clock.timed("evaluate"), out_of_memory_in_one_line("gate.max_new_tokens"):
+        with run.clock.timed("evaluate"), out_of_memory_in_one_line("reply.tokens"):
             evaluation = compare_with_served(run, trained, trained.snapshot.held_out_prompts)
             run.notes |= measure_prompts(  # in the report only; no check: decisions/0009
                 trained.snapshot.held_out_rater_prompts,
@@ -234,6 +239,7 @@ def help_cycle(
     data: Path,
     settings: CycleSettings,
     *,
+    reply: ReplySettings | None = None,
     model: str = "starter",
     quantization: Quantization = "nf4",
 ) -> None:
@@ -245,5 +251,6 @@ def help_cycle(
     received: Any = broadcast(None)  # from `_train_and_decide`
     cycle_id, served, snapshot = received
     no_store: Any = None  # only the first process has one
-    run = Run(no_store, cycle_id, data, settings, served, model=model)
+    reply = reply or ReplySettings()
+    run = Run(no_store, cycle_id, data, settings, served, model=model, reply=reply)
     train_stages(run, snapshot, quantization)

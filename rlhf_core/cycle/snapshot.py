@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from feedback_store import (
     FeedbackStore,
@@ -14,8 +14,6 @@ from feedback_store import (
 from rlhf_core.config import CycleSettings
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.held_out_raters import are_enough
-from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import fit_prompt
 from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
 
 
@@ -118,30 +116,6 @@ def _require_enough(
             f"too little evidence: votes on {different} held-out prompts, "
             f"{settings.gate.min_prompts} are needed; collect votes on more different questions"
         )
-
-
-def fit_prompts(snapshot: Snapshot, base: Base, max_tokens: int) -> Snapshot:
-    """The snapshot with prompts cut as the server cuts them: the oldest turns go first.
-
-    A prompt whose last message alone is too long is left out.
-    """
-
-    def fitted(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
-        cut = (fit_prompt(base.tokenizer, prompt, max_tokens) for prompt in prompts)
-        return unique([prompt for prompt in cut if prompt is not None])
-
-    held_out = fitted(snapshot.held_out_prompts)
-    if not held_out:
-        raise NotEnoughDataError("0 held-out prompts to compare policies on; collect more votes")
-    prompts = fitted(snapshot.prompts)
-    return replace(
-        snapshot,
-        prompts=prompts,
-        older_prompts=fitted(snapshot.older_prompts),
-        held_out_prompts=held_out,
-        # two different prompts may be the same after the cut
-        held_out_rater_prompts=without(fitted(snapshot.held_out_rater_prompts), prompts),
-    )
 
 
 def _comparisons(

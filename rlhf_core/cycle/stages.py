@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from feedback_store import FeedbackStore
-from rlhf_core.config import CycleSettings
+from rlhf_core.config import CycleSettings, ReplySettings
+from rlhf_core.cycle.fitting import fit_snapshot
 from rlhf_core.cycle.resume import FOLDER, METRICS
-from rlhf_core.cycle.snapshot import Snapshot, fit_prompts, without
+from rlhf_core.cycle.snapshot import Snapshot, without
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
@@ -46,6 +47,7 @@ class Run:
     served: str
     progress: Progress | None = None
     model: str = "starter"
+    reply: ReplySettings = field(default_factory=ReplySettings)
     curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by fraction
     notes: dict[str, float] = field(default_factory=dict)  # more metrics for the report
     clock: Stopwatch = field(default_factory=Stopwatch)  # seconds of each stage
@@ -111,13 +113,14 @@ class Trained:
 def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Trained:
     """SFT, reward models and PPO; the result is the same in every process."""
     base, settings = _load(run, quantization), run.settings
-    snapshot = fit_prompts(snapshot, base, settings.policy.max_prompt_tokens)
+    snapshot, counts = fit_snapshot(snapshot, base)
+    run.notes |= counts
     with run.clock.timed("sft"):
         reference = _sft(run, base, snapshot)
     with run.clock.timed("reward"):
         reward, held_out_reward = _train_reward_models(run, base, snapshot)
     z = settings.gate.confidence_z
-    with out_of_memory_in_one_line("reward.max_tokens"):
+    with out_of_memory_in_one_line("reply.prompt_tokens or reply.tokens"):
         # Each reward model predicts the votes that only the other one has learned from.
         on_questions = accuracy(reward.score, snapshot.held_out_votes, z=z)
         on_training = accuracy(held_out_reward.score, snapshot.train_votes, z=z)
@@ -140,7 +143,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
 
 def _load(run: Run, quantization: Quantization) -> Base:
     """The base with two copies of the served policy: `served` is frozen, `policy` is trained."""
-    base = load_base(run.model, quantization=quantization, training=True)
+    base = load_base(run.model, quantization=quantization, training=True, reply=run.reply)
     if base.device.type == "cpu" and base.model.num_parameters() < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
     if run.served == BASE_ADAPTER:

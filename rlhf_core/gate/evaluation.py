@@ -86,7 +86,7 @@ def evaluate(
         candidate: Adapter that wants to be served.
         served: Adapter that is being served; `None` is the bare base.
         reference: Adapter whose endings count as natural, as the base's do.
-        settings: Length limit of a response and quantile of the bounds.
+        settings: Quantile of the bounds.
         seed: Seed of the sampling, the same for both policies.
 
     Raises:
@@ -97,12 +97,9 @@ def evaluate(
     if not prompts:
         raise NotEnoughDataError("there are 0 prompts to compare policies on; collect some")
     settings = settings or GateSettings()
-    limit, z = settings.max_new_tokens, settings.confidence_z
-    # 1. Both policies answer with the same prompts, limit and random state: only weights differ.
-    replies = {
-        name: base.respond(prompts, adapter=name, max_new_tokens=limit, seed=seed)
-        for name in (candidate, served)
-    }
+    z = settings.confidence_z
+    # 1. Both policies answer with the same prompts, contract and random state: only weights differ.
+    replies = {name: base.respond(prompts, adapter=name, seed=seed) for name in (candidate, served)}
     new, old = replies[candidate], replies[served]
     scores_new = scores_of(score, prompts, [r.text for r in new])  # (B,)
     scores_old = scores_of(score, prompts, [r.text for r in old])  # (B,)

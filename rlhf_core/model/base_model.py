@@ -27,10 +27,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
-from rlhf_core.config import LoraSettings
+from rlhf_core.config import LoraSettings, ReplySettings
 from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
 from rlhf_core.model.adapters import verify_adapter
-from rlhf_core.model.chat_format import decode_reply, encode_prompt
+from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.records import Prompt
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
@@ -53,6 +53,7 @@ def load_base(
     quantization: Quantization = "nf4",
     device: str = "auto",
     training: bool,
+    reply: ReplySettings | None = None,
 ) -> "Base":
     """Load a causal language model and its tokenizer.
 
@@ -61,9 +62,11 @@ def load_base(
         quantization: Storage of the linear layers.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU if there is one.
         training: Whether this process will compute gradients; see ``_prevent_repacking``.
+        reply: The contract of lengths and sampling; by default the starter's.
 
     Raises:
-        ModelError: The model cannot be loaded or has no chat template.
+        ModelError: The model cannot be loaded, has no chat template, or has no room for the
+            contract's prompt and reply.
     """
     path = str(STARTER_MODEL) if model == "starter" else model
     where = _device(device)
@@ -95,15 +98,19 @@ def load_base(
     _disable_dropout(network)
     if training:
         _prevent_repacking(network)
-    return Base(network.eval(), tokenizer)
+    reply = reply or ReplySettings()
+    _require_room(network.config, reply)
+    return Base(network.eval(), tokenizer, reply)
 
 
 class Base:
-    """One base model with its named adapters."""
+    """One base model with its named adapters, and the contract of its replies."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, reply: ReplySettings | None = None) -> None:
         self.model: Any = model  # a PeftModel from the first attached adapter on
         self.tokenizer = tokenizer
+        self.reply = reply or ReplySettings()
+        self.chat = ChatFormat(tokenizer, self.reply)
         self.device: torch.device = model.device
         self.fingerprint = _fingerprint(model)
         self._stored = str(getattr(model.config, "quantization_config", None))
@@ -254,24 +261,34 @@ class Base:
         prompts: Sequence[Prompt],
         *,
         adapter: str | None,
-        max_new_tokens: int,
-        temperature: float = 1.0,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
         seed: int = 0,
         batch_size: int = 64,
     ) -> list[Response]:
-        """Sample one response to each prompt; ``temperature`` 0 takes the likeliest tokens.
+        """Sample one response to each prompt, as replies are sampled when serving.
+
+        Args:
+            prompts: Conversations.
+            adapter: The policy; ``None`` is the bare base.
+            max_new_tokens: Longest response, if not as the contract says.
+            temperature: The same; 0 takes the likeliest tokens.
+            seed: Of the sampling.
+            batch_size: Responses sampled together; changes no result but by rounding.
 
         Raises:
             InvalidInputError: A prompt is not a conversation, or the temperature is negative.
         """
+        temperature = self.reply.temperature if temperature is None else temperature
         if temperature < 0:
             raise InvalidInputError(f"temperature cannot be {temperature}; use 0 or more")
-        rows = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
+        rows = [self.chat.encode_prompt(prompt) for prompt in prompts]
         sampling: dict[str, Any] = {"do_sample": False}
         if temperature > 0:
-            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0}
+            sampling["top_p"] = self.reply.top_p
         config = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=max_new_tokens or self.reply.tokens,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id,
             **sampling,
@@ -295,8 +312,11 @@ class Base:
         adapter: str | None,
         batch_size: int = 16,
     ) -> list[Tensor]:
-        """Log-probability of every response token, with the end-of-sequence token; (T,) each."""
-        heads = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
+        """Log-probability of every response token, with the end-of-sequence token; (T,) each.
+
+        It is that of the policy as it is sampled: logits are divided by the temperature.
+        """
+        heads = [self.chat.encode_prompt(prompt) for prompt in prompts]
         rows = [[*head, *ids] for head, ids in zip(heads, response_ids, strict=True)]
         found: list[Tensor] = []
         with self._evaluating(adapter):
@@ -304,7 +324,8 @@ class Base:
                 part = slice(start, start + batch_size)
                 ids, mask = self.pad(rows[part], side="right")  # (B, P + T)
                 logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-                scores = logits[:, :-1].float().log_softmax(-1)  # (B, P + T - 1, V)
+                scores = logits[:, :-1].float() / self.reply.rollout_temperature
+                scores = scores.log_softmax(-1)  # (B, P + T - 1, V)
                 taken = scores.gather(-1, ids[:, 1:, None]).squeeze(-1).cpu()  # (B, P + T - 1)
                 for row, head, reply in zip(taken, heads[part], response_ids[part], strict=True):
                     found.append(row[len(head) - 1 : len(head) - 1 + len(reply)])  # (T,)
@@ -345,7 +366,7 @@ class Base:
         eos = self.tokenizer.eos_token_id
         finished = eos in row
         ids = row[: row.index(eos) + 1] if finished else row
-        return Response(decode_reply(self.tokenizer, ids), tuple(ids), finished)
+        return Response(self.chat.decode_reply(ids), tuple(ids), finished)
 
     def _require(self, name: str) -> None:
         if name not in self.adapters:
@@ -399,6 +420,16 @@ def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesC
                 load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
             )
     raise ModelError(f"quantization {quantization!r} is unknown; use nf4, int8 or none")
+
+
+def _require_room(config: Any, reply: ReplySettings) -> None:
+    """Refuse a contract that is longer than the model's context."""
+    context = getattr(config, "max_position_embeddings", None)
+    if context is not None and reply.window > context:
+        raise ModelError(
+            f"reply.prompt_tokens {reply.prompt_tokens} and reply.tokens {reply.tokens} do not fit "
+            f"the model's context of {context} tokens; lower one of them"
+        )
 
 
 def _prevent_repacking(model: torch.nn.Module) -> None:

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import encode_text
 from rlhf_core.records import Demonstration
 from rlhf_core.train_sft import sft_row
 
 Row = dict[str, list[int]]
-MAX_TOKENS = 256  # longer demonstrations are cut from the left, longer texts from the right
 
 
 class PretrainingMix:
@@ -40,7 +38,7 @@ class PretrainingMix:
         seed: int,
     ) -> None:
         self._base = base
-        self._rows = [sft_row(base.tokenizer, d, MAX_TOKENS) for d in demonstrations]
+        self._rows = [sft_row(base.chat, d) for d in demonstrations]
         self._rows += [_text_row(base, text) for text in texts]
         self._rows = [row for row in self._rows if _learned([row])] or self._rows
         self.random = random.Random(seed)
@@ -76,5 +74,5 @@ def _learned(rows: Sequence[Row]) -> int:
 
 
 def _text_row(base: Base, text: str) -> Row:
-    ids = encode_text(base.tokenizer, text)[:MAX_TOKENS]
+    ids = base.chat.encode_text(text)
     return {"input_ids": ids, "labels": list(ids)}

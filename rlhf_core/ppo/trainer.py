@@ -29,7 +29,6 @@ from trl.trainer.utils import FusedCausalLMOutput
 from rlhf_core.config import PolicySettings
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.ppo.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
 from rlhf_core.ppo.critic import Critic, optimizer_of, packed, spread
 from rlhf_core.ppo.losses import clipped_value_loss, require_bounded_kl
@@ -120,7 +119,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's rollout, with the value, return and advantage of each token."""
         self._passes = []
-        lower = "policy.batch_size or policy.max_new_tokens"
+        lower = "policy.batch_size or reply.tokens"
         with self._clock.timed("rollout"), out_of_memory_in_one_line(lower):
             rollout: dict[str, Any] = super()._generate_and_score_completions(inputs)
             if "old_per_token_logps" not in rollout:  # TRL needs none for a single step
@@ -280,7 +279,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         self, prompts: list[Prompt]
     ) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Token ids as they are served; no images, no other inputs."""
-        return [encode_prompt(self._base.tokenizer, prompt) for prompt in prompts], None, {}
+        return [self._base.chat.encode_prompt(prompt) for prompt in prompts], None, {}
 
     def _total(self, local: Tensor) -> Tensor:
         """The sum over all processes."""

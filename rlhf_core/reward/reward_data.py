@@ -23,7 +23,6 @@ from torch import Tensor
 
 from rlhf_core.config import RewardSettings
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import encode_pair
 from rlhf_core.records import Comparison, Prompt, Unpaired
 
 THRESHOLD = -1  # in place of a response: the rater's threshold for a thumb up
@@ -198,10 +197,7 @@ class RewardData:
 
     def _tokens(self, key: str, prompt: Prompt, response: str) -> Tokens:
         if (key, response) not in self._read:
-            ids, _ = encode_pair(
-                self._base.tokenizer, prompt, response, max_tokens=self._settings.max_tokens
-            )
-            self._read[key, response] = tuple(ids)
+            self._read[key, response] = tuple(self._base.chat.encode_pair(prompt, response)[0])
         return self._read[key, response]
 
 

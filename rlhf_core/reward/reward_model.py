@@ -26,7 +26,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import encode_pair
 from rlhf_core.records import Prompt
 
 # What scores responses: a reward model's method, a rule, a service; any function of this shape.
@@ -99,14 +98,12 @@ class RewardModel:
         members: Sequence[ScoreModel],
         *,
         spread_penalty: float,
-        max_tokens: int,
         temperature: float = 1.0,
     ) -> None:
         self.base = base
         self.temperature = temperature  # a difference of scores, divided by this, is log-odds
         self.members = list(members)
         self.spread_penalty = spread_penalty
-        self.max_tokens = max_tokens
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Score of each response, in standard deviations of the compared responses; (B,)."""
@@ -128,9 +125,8 @@ class RewardModel:
         self, prompts: Sequence[Prompt], responses: Sequence[str], *, batch_size: int = 16
     ) -> Tensor:
         """Normalised score of each response by each member; (members, B)."""
-        tokens = self.base.tokenizer
         rows = [
-            tuple(encode_pair(tokens, p, r, max_tokens=self.max_tokens)[0])
+            tuple(self.base.chat.encode_pair(p, r)[0])
             for p, r in zip(prompts, responses, strict=True)
         ]
         unique = sorted(set(rows), key=len)  # a small policy often gives the same response
@@ -180,11 +176,7 @@ class RewardModel:
             "sd": torch.tensor([m.sd for m in self.members], dtype=torch.float64),
         }
         save_file({k: v.detach().cpu().contiguous() for k, v in heads.items()}, directory / HEADS)
-        settings = {
-            "spread_penalty": self.spread_penalty,
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-        }
+        settings = {"spread_penalty": self.spread_penalty, "temperature": self.temperature}
         (directory / SETTINGS).write_text(json.dumps(settings))
 
     @classmethod
@@ -198,6 +190,7 @@ class RewardModel:
         try:
             heads = load_file(directory / HEADS)
             settings = json.loads((directory / SETTINGS).read_text())
+            settings.pop("max_tokens", None)  # in 0.1.0; now the contract of replies says it
             members = []
             for k, (weight, bias) in enumerate(zip(heads["weight"], heads["bias"], strict=True)):
                 name = f"{directory.name}-m{k}"

@@ -77,8 +77,8 @@ def halving(
                 raise
             if at_once == 1:
                 raise MemoryExhaustedError(
-                    "there is too little memory to train on a single row; lower max_tokens or "
-                    "max_new_tokens, or use a smaller model"
+                    "there is too little memory to train on a single row; lower reply.tokens or "
+                    "reply.prompt_tokens, or use a smaller model"
                 ) from exc
             if not allowed:
                 raise

@@ -14,6 +14,7 @@ from rlhf_core.config import (
     CycleSettings,
     GateSettings,
     PolicySettings,
+    ReplySettings,
     RewardSettings,
     SFTSettings,
 )
@@ -60,7 +61,7 @@ def model_path(
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=512,
         tie_word_embeddings=True,
         initializer_range=0.1,  # larger than usual, so that outputs depend on inputs
         pad_token_id=tokenizer.pad_token_id,
@@ -73,8 +74,14 @@ def model_path(
 
 
 @pytest.fixture(scope="session")
-def loaded_base(model_path: Path) -> Base:
-    return load_base(str(model_path), quantization="none", device="cpu", training=True)
+def short() -> ReplySettings:
+    """A contract of short replies, so that tests are quick."""
+    return ReplySettings(prompt_tokens=128, tokens=8)
+
+
+@pytest.fixture(scope="session")
+def loaded_base(model_path: Path, short: ReplySettings) -> Base:
+    return load_base(str(model_path), quantization="none", device="cpu", training=True, reply=short)
 
 
 @pytest.fixture
@@ -152,8 +159,6 @@ def small_cycle() -> CycleSettings:
         min_comparisons=10,
         sft=SFTSettings(min_demonstrations=2, epochs=1, min_steps=4, batch_size=4),
         reward=RewardSettings(members=1, min_steps=12, batch_size=8, learning_rate=1e-2),
-        policy=PolicySettings(
-            iterations=3, batch_size=8, minibatch_size=8, max_new_tokens=8, kl_budget=1e9
-        ),
-        gate=GateSettings(prompts=20, min_prompts=2, max_new_tokens=8),
+        policy=PolicySettings(iterations=3, batch_size=8, minibatch_size=8, kl_budget=1e9),
+        gate=GateSettings(prompts=20, min_prompts=2),
     )

@@ -18,7 +18,6 @@ SETTINGS = PolicySettings(
     epochs=2,
     learning_rate=1e-2,
     warmup_iterations=0,
-    max_new_tokens=6,
 )
 
 

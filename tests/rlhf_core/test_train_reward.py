@@ -16,7 +16,7 @@ from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.reward.trainer import train_score_model
 from rlhf_core.train_reward import RewardTrainer, _draw, train_reward
 
-SETTINGS = RewardSettings(members=2, epochs=4, learning_rate=3e-3, max_tokens=64)
+SETTINGS = RewardSettings(members=2, epochs=4, learning_rate=3e-3)
 COLOURS = ("red", "green", "blue")
 
 

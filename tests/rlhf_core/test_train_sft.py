@@ -8,7 +8,7 @@ from rlhf_core.model.base_model import load_base
 from rlhf_core.records import Demonstration
 from rlhf_core.train_sft import SFTTrainer, sft_row, train_sft
 
-SETTINGS = SFTSettings(epochs=6, min_steps=12, learning_rate=1e-2, batch_size=8, max_tokens=64)
+SETTINGS = SFTSettings(epochs=6, min_steps=12, learning_rate=1e-2, batch_size=8)
 
 
 @pytest.fixture
@@ -60,11 +60,18 @@ def test_only_the_named_adapter_changes(base, demonstrations, disturb):
     assert not any(p.requires_grad for p in base.model.parameters())
 
 
-def test_the_prompt_is_not_learned_and_the_end_is(tokenizer, said):
-    row = sft_row(tokenizer, Demonstration(said("hello"), "yes"), 64)
+def test_the_prompt_is_not_learned_and_the_end_is(base, said):
+    row = sft_row(base.chat, Demonstration(said("hello"), "yes"))
     learned = [label for label in row["labels"] if label != -100]
-    assert tokenizer.decode(learned) == "yes</s>"
+    assert base.tokenizer.decode(learned) == "yes</s>"
     assert len(row["labels"]) == len(row["input_ids"])
+
+
+def test_a_demonstration_longer_than_a_reply_may_be_has_no_end_to_learn(base, said):
+    row = sft_row(base.chat, Demonstration(said("hello"), "yes " * 20))
+    learned = [label for label in row["labels"] if label != -100]
+    assert learned == base.chat.cut_reply("yes " * 20)
+    assert len(learned) == base.reply.tokens
 
 
 def test_no_demonstrations_are_not_enough(base):

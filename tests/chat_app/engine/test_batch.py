@@ -8,7 +8,6 @@ import torch
 from chat_app.engine import Sampling
 from chat_app.engine.batch import DecodingBatch, Row, draw
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.records import ChatMessage
 from tests.chat_app.serving import tiny_base
 
@@ -26,7 +25,7 @@ def base(tiny_model: Path, tiny_adapters: Path) -> Base:
 
 
 def row(base: Base, i: int, *, temperature: float = 0.0) -> Row:
-    prompt = encode_prompt(base.tokenizer, [ChatMessage(role="user", content=PROMPTS[i])])
+    prompt = base.chat.encode_prompt([ChatMessage(role="user", content=PROMPTS[i])])
     sampling = Sampling(temperature, 1.0, LENGTHS[i])
     return Row(prompt, ADAPTERS[i], sampling, seed=i)
 

@@ -23,11 +23,12 @@ from chat_app.handlers.receipts import receipts_of
 from chat_app.handlers.report import parse_report, read_report
 from chat_app.handlers.talk import UPDATE_S, Talk, Views
 from chat_app.handlers.views import ChatView
-from chat_app.handlers.votes import COMMENT_CHARS, Votes
+from chat_app.handlers.votes import Votes
 from chat_app.identity import Identity
 from chat_app.pages.login import add_login
 from chat_app.pages.plots import score_plot, training_plot, win_plot
 from chat_app.service.chat import ChatService
+from chat_app.service.voting import COMMENT_CHARS
 from chat_app.settings import EngineSettings, Settings
 from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import Conversation
@@ -52,7 +53,7 @@ def engine(tiny_model: Path) -> Iterator[LocalEngine]:
 
 @pytest.fixture
 def service(engine: LocalEngine, tmp_path: Path) -> Iterator[ChatService]:
-    settings = Settings.model_validate({"data": tmp_path, "sampling": {"max_new_tokens": 12}})
+    settings = Settings.model_validate({"data": tmp_path, "reply": {"tokens": 12}})
     with FeedbackStore(settings.database) as store:
         cycles = CycleProcess(store, settings)
         service = ChatService(store, engine, settings, cycles=cycles)
@@ -152,8 +153,8 @@ def test_a_stopped_reply_is_stored_and_takes_no_vote(
                 await talk.stop(ANN, tab="t")
         return view
 
-    long = service.settings.sampling.model_copy(update={"max_new_tokens": 400})
-    service.settings = service.settings.model_copy(update={"sampling": long})
+    long = service.settings.reply.model_copy(update={"tokens": 400})
+    service.settings = service.settings.model_copy(update={"reply": long})
     last = asyncio.run(scenario()).messages[-1]
     assert (last.role, last.finish_reason) == ("assistant", "cancelled")
     view, panel = votes.thumb(ANN, last.id, 1)

@@ -112,7 +112,7 @@ class Server:
         self._port = 0
         self._options = {
             "FEEDBACK_CHAT_OPERATOR_TOKEN": TOKEN,
-            "FEEDBACK_CHAT_SAMPLING__MAX_NEW_TOKENS": str(tokens),
+            "FEEDBACK_CHAT_REPLY__TOKENS": str(tokens),
             "FEEDBACK_CHAT_MARKDOWN": str(markdown),
             "GRADIO_SHARE": "True",  # which the pages ignore
         }

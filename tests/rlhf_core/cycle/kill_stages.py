@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlhf_core.config import PolicySettings, RewardSettings, SFTSettings
+from rlhf_core.config import PolicySettings, ReplySettings, RewardSettings, SFTSettings
 from rlhf_core.model.base_model import Base, load_base
 from rlhf_core.records import Comparison, Demonstration, Prompt
 from rlhf_core.train_policy import train_policy
@@ -84,7 +84,6 @@ def policy(base: Base, checkpoints: Path | None) -> None:
             minibatch_size=4,
             epochs=1,
             warmup_iterations=2,
-            max_new_tokens=5,
             learning_rate=1e-2,
             kl_budget=1e9,
             ptx_coef=0.1,
@@ -170,7 +169,8 @@ def trials(base: Base, name: str, out: Path, kills: int) -> Iterator[dict[str, o
 
 
 def main(model: str, out: str, kills: str) -> None:
-    base = load_base(model, quantization="none", device="cpu", training=True)
+    short = ReplySettings(prompt_tokens=128, tokens=8)
+    base = load_base(model, quantization="none", device="cpu", training=True, reply=short)
     for name in STAGES:
         for trial in trials(base, name, Path(out), int(kills)):
             sys.stdout.write(json.dumps(trial) + "\n")

@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,10 @@ from feedback_store import BASE_ADAPTER, CandidateReply, CycleInProgressError, F
 from rlhf_core.config import CycleSettings, GateSettings
 from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.run import _finish
-from rlhf_core.cycle.snapshot import fit_prompts, take_snapshot
+from rlhf_core.cycle.snapshot import take_snapshot
 from rlhf_core.cycle.stages import Run, _pretraining_texts, _sft
 from rlhf_core.errors import ModelError, NotEnoughDataError
 from rlhf_core.gate.checks import Check, Verdict
-from rlhf_core.model.base_model import load_base
 
 SETTINGS = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=2))
 WON = Verdict(True, (Check("win_rate_low", 0.7, 0.5, True, ""),))
@@ -270,19 +268,3 @@ def test_a_candidate_is_rejected_if_an_operator_served_another_policy_meanwhile(
     assert cycle.state == "rejected"
     assert "policy-000002" in cycle.reasons[0]
     assert store.adapter("policy-000001").state == "rejected"
-
-
-def test_prompts_longer_than_the_limit_lose_their_oldest_turns_or_are_left_out(data):
-    with FeedbackStore(data / "feedback.db") as store:
-        snapshot = take_snapshot(store, SETTINGS)
-    base = load_base("starter", quantization="none", device="cpu", training=False)
-    long = "word " * 400
-    turns = [
-        {"role": "user", "content": long},
-        {"role": "assistant", "content": "yes"},
-        {"role": "user", "content": "What is 3 plus 4?"},
-    ]
-    prompts = (turns, [{"role": "user", "content": long}], *snapshot.prompts)
-    fitted = fit_prompts(replace(snapshot, prompts=prompts), base, 64)
-    assert fitted.prompts[0] == turns[2:]
-    assert len(fitted.prompts) == len(snapshot.prompts) + 1

@@ -53,7 +53,7 @@ def noted(data):
 
 
 @pytest.fixture(scope="module")
-def cycled(tmp_path_factory, model_path, small_cycle):
+def cycled(tmp_path_factory, model_path, small_cycle, short):
     """The data directory after a cycle, the evidence before it, and the cycle's row."""
     data = tmp_path_factory.mktemp("held-out-raters")
     with FeedbackStore(data / "feedback.db") as store:
@@ -61,8 +61,8 @@ def cycled(tmp_path_factory, model_path, small_cycle):
         snapshot = take_snapshot(store, small_cycle)
         comparisons = store.comparisons()
     before = shutil.copytree(data, tmp_path_factory.mktemp("before") / "data")
-    row = run_cycle(data, small_cycle, model=str(model_path), quantization="none")
-    base = load_base(str(model_path), quantization="none", training=True)
+    row = run_cycle(data, small_cycle, reply=short, model=str(model_path), quantization="none")
+    base = load_base(str(model_path), quantization="none", training=True, reply=short)
     return SimpleNamespace(
         data=data, before=before, snapshot=snapshot, comparisons=comparisons, row=row, base=base
     )
@@ -117,9 +117,7 @@ def test_the_report_says_how_often_the_candidate_wins_on_what_held_out_raters_as
     prompts = (new * small_cycle.gate.prompts)[: max(small_cycle.gate.prompts, len(new))]
     scores = []
     for adapter in ("candidate", None):
-        replies = cycled.base.respond(
-            prompts, adapter=adapter, max_new_tokens=small_cycle.gate.max_new_tokens, seed=0
-        )
+        replies = cycled.base.respond(prompts, adapter=adapter, seed=0)
         scores.append(held_out_reward.score(prompts, [r.text for r in replies]))
     wins = (scores[0] > scores[1]).float() + 0.5 * (scores[0] == scores[1]).float()
 
@@ -157,7 +155,7 @@ def test_no_vote_of_a_held_out_rater_trains_the_reward_model(cycled):
     assert len(cycled.snapshot.train) == numbers["train"]
 
 
-def test_a_refused_cycle_has_used_no_vote(cycled, small_cycle, model_path, tmp_path):
+def test_a_refused_cycle_has_used_no_vote(cycled, small_cycle, short, model_path, tmp_path):
     data = shutil.copytree(cycled.before, tmp_path / "data")
     too_many = small_cycle.model_copy(update={"min_comparisons": 1000})
     assert run_cycle(data, too_many).state == "refused"
@@ -165,13 +163,13 @@ def test_a_refused_cycle_has_used_no_vote(cycled, small_cycle, model_path, tmp_p
     unreadable = small_cycle.model_copy(update={"pretraining_file": str(tmp_path / "none.txt")})
     ptx = unreadable.policy.model_copy(update={"ptx_coef": 1.0})
     settings = unreadable.model_copy(update={"policy": ptx})
-    refused = run_cycle(data, settings, model=str(model_path), quantization="none")
+    refused = run_cycle(data, settings, reply=short, model=str(model_path), quantization="none")
     assert refused.state == "refused" and "none.txt" in refused.reasons[0]  # after the reward model
     assert not noted(data)
 
 
 def test_a_cycle_that_failed_before_it_made_an_adapter_has_used_no_vote(
-    cycled, small_cycle, model_path, tmp_path
+    cycled, small_cycle, short, model_path, tmp_path
 ):
     data = shutil.copytree(cycled.before, tmp_path / "data")
 
@@ -180,16 +178,18 @@ def test_a_cycle_that_failed_before_it_made_an_adapter_has_used_no_vote(
             raise DivergenceError("the loss is not finite")
 
     with pytest.raises(DivergenceError):
-        run_cycle(data, small_cycle, model=str(model_path), quantization="none", progress=explode)
+        model = {"model": str(model_path), "quantization": "none", "reply": short}
+        run_cycle(data, small_cycle, progress=explode, **model)
     assert not noted(data)
 
 
 def test_too_few_votes_of_held_out_raters_give_no_figure_and_are_not_used(
-    tmp_path, model_path, small_cycle
+    tmp_path, model_path, small_cycle, short
 ):
     with FeedbackStore(tmp_path / "feedback.db") as store:
         fill(store, votes_each=2)
-    row = run_cycle(tmp_path, small_cycle, model=str(model_path), quantization="none")
+    model = {"model": str(model_path), "quantization": "none", "reply": short}
+    row = run_cycle(tmp_path, small_cycle, **model)
     found = {k.split("/")[1]: v for k, v in row.metrics.items() if k.startswith("held_out_raters/")}
     assert found["votes"] < found["votes_needed"] == 20
     assert found["raters_needed"] == 5

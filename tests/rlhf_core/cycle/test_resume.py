@@ -33,11 +33,12 @@ def killed_in(stage, share):
 
 
 @pytest.fixture
-def tiny(model_path, small_cycle):
+def tiny(model_path, small_cycle, short):
     """Runs a cycle of seconds, which has everything: all stages and a verdict."""
 
     def run(where, settings=small_cycle, **more):
-        return run_cycle(where, settings, model=str(model_path), quantization="none", **more)
+        base = {"model": str(model_path), "quantization": "none", "reply": short}
+        return run_cycle(where, settings, **base, **more)
 
     return run
 

@@ -16,7 +16,6 @@ from rlhf_core.gate.evaluation import (
     reply_statistics,
 )
 from rlhf_core.model.base_model import Response, load_base
-from rlhf_core.model.chat_format import encode_reply
 from rlhf_core.records import Comparison
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.world import ask
@@ -32,7 +31,7 @@ def starter():
 
 
 def responses(base, texts, *, finished=True):
-    ids = [tuple(encode_reply(base.tokenizer, t, finished=finished)) for t in texts]
+    ids = [tuple(base.chat.encode_reply(t, finished=finished)) for t in texts]
     return [Response(t, i, finished) for t, i in zip(texts, ids, strict=True)]
 
 

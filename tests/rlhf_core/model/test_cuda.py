@@ -33,9 +33,7 @@ SIZES = {
 BFLOAT16 = 2  # bytes
 SFT = SFTSettings(epochs=1, min_steps=1, batch_size=2)
 REWARD = RewardSettings(members=1, epochs=1, min_steps=1, batch_size=4, learning_rate=1e-4)
-PPO = PolicySettings(
-    iterations=1, batch_size=8, minibatch_size=8, max_new_tokens=32, learning_rate=1e-5
-)
+PPO = PolicySettings(iterations=1, batch_size=8, minibatch_size=8, learning_rate=1e-5)
 
 
 @pytest.fixture(scope="module")

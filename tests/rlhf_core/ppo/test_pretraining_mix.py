@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rlhf_core.ppo.pretraining_mix import MAX_TOKENS, PretrainingMix
+from rlhf_core.ppo.pretraining_mix import PretrainingMix
 from rlhf_core.records import Demonstration
 
 
@@ -32,7 +32,7 @@ def test_texts_are_drawn_by_the_mixs_own_seed(base):
 
 def test_long_texts_are_cut(base):
     base.attach("policy")
-    mix = PretrainingMix(base, [], ["red " * 4 * MAX_TOKENS], seed=0)
+    mix = PretrainingMix(base, [], ["red " * 4 * base.reply.window], seed=0)
     assert mix.loss(base.model, mix.draw(1)) > 0
 
 

@@ -16,7 +16,6 @@ from torch.testing import assert_close
 
 from rlhf_core.config import PolicySettings
 from rlhf_core.errors import DivergenceError
-from rlhf_core.model.chat_format import encode_prompt
 from rlhf_core.ppo import trainer as train_ppo
 from rlhf_core.ppo.advantages import generalized_advantages, token_rewards, whiten
 from rlhf_core.ppo.critic import attached_critic
@@ -32,7 +31,6 @@ SETTINGS = PolicySettings(
     epochs=2,
     learning_rate=1e-2,
     warmup_iterations=0,
-    max_new_tokens=6,
 )
 
 
@@ -258,7 +256,7 @@ def test_prompts_of_several_turns_reach_the_rollout_as_they_are_served(trainer, 
     prompt = [*said("hello"), {"role": "assistant", "content": "yes"}, *said("no</s> thanks")]
     found = rollout(trainer, [prompt] * 4)
     mask = found["prompt_mask"].bool()
-    assert found["prompt_ids"][0][mask[0]].tolist() == encode_prompt(tokenizer, prompt)
+    assert found["prompt_ids"][0][mask[0]].tolist() == trainer._base.chat.encode_prompt(prompt)
 
 
 def test_what_a_run_depends_on_can_be_kept_and_taken_up(trainer):

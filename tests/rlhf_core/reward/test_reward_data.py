@@ -21,7 +21,7 @@ from rlhf_core.reward.reward_data import (
 from rlhf_core.reward.reward_model import ScoreModel
 from rlhf_core.reward.trainer import PreferenceLikelihood
 
-SETTINGS = RewardSettings(corrupted_share=0.0, max_tokens=64)
+SETTINGS = RewardSettings(corrupted_share=0.0)
 
 
 def ranking(prompt, texts, group="r1", **more):

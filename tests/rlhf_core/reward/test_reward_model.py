@@ -24,7 +24,7 @@ def model(base, disturb, prompts) -> RewardModel:
         base.attach(f"reward-000001-m{k}")
         disturb(base, f"reward-000001-m{k}", seed=k)
         members.append(ScoreModel(base, f"reward-000001-m{k}"))
-    model = RewardModel(base, members, spread_penalty=0.5, max_tokens=64)
+    model = RewardModel(base, members, spread_penalty=0.5)
     model.normalise(prompts, RESPONSES)
     return model
 

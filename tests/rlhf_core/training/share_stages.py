@@ -14,7 +14,7 @@ from accelerate import PartialState
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from rlhf_core.config import PolicySettings, RewardSettings, SFTSettings
+from rlhf_core.config import PolicySettings, ReplySettings, RewardSettings, SFTSettings
 from rlhf_core.model.base_model import Base, load_base
 from rlhf_core.records import Comparison, Demonstration, Prompt
 from rlhf_core.train_policy import train_policy
@@ -88,7 +88,6 @@ def train(base: Base, checkpoints: Path, stop: int) -> None:
             minibatch_size=16,
             epochs=2,
             warmup_iterations=0,
-            max_new_tokens=8,
             learning_rate=1e-4,
             kl_budget=1e9,
             checkpoint_seconds=0,
@@ -116,7 +115,8 @@ def main(model: str, out: str, stop: str) -> None:
     PartialState(cpu=True)
     torch.multinomial = same_quantile
     torch.nn.modules.module.register_module_forward_pre_hook(watch)
-    base = load_base(model, quantization="none", device="cpu", training=True)
+    short = ReplySettings(prompt_tokens=128, tokens=8)
+    base = load_base(model, quantization="none", device="cpu", training=True, reply=short)
     train(base, Path(out) / "checkpoints", int(stop))
     names = ("imitated", "reward-m0", "reward-m1", "policy")
     found = {

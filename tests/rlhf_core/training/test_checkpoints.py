@@ -126,9 +126,7 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
 
 # -- SFT ------------------------------------------------------------------------------------
 
-SFT = SFTSettings(
-    epochs=3, min_steps=9, learning_rate=1e-2, batch_size=4, max_tokens=64, checkpoint_seconds=0
-)
+SFT = SFTSettings(epochs=3, min_steps=9, learning_rate=1e-2, batch_size=4, checkpoint_seconds=0)
 
 
 @pytest.fixture
@@ -238,7 +236,6 @@ POLICY = PolicySettings(
     micro_batch_size=2,
     epochs=2,
     warmup_iterations=1,
-    max_new_tokens=5,
     learning_rate=1e-2,
     ptx_coef=0.1,
     kl_budget=1e9,

@@ -14,7 +14,7 @@ from rlhf_core.training.memory import halving
 
 SFT = SFTSettings(epochs=2, min_steps=1, batch_size=8)
 REWARD = RewardSettings(members=1, epochs=1, min_steps=1, batch_size=8)
-POLICY = PolicySettings(iterations=2, batch_size=8, minibatch_size=8, max_new_tokens=6)
+POLICY = PolicySettings(iterations=2, batch_size=8, minibatch_size=8)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def test_too_little_memory_for_a_rollout_names_what_it_needs_and_is_not_tried_ag
     refused: list[int] = []
     hook = base.model.get_decoder().register_forward_pre_hook(refuse, with_kwargs=True)
     settings = POLICY.model_copy(update={"halve_micro_batch": True})
-    with pytest.raises(MemoryExhaustedError, match=r"lower policy\.batch_size or policy\.max_new"):
+    with pytest.raises(MemoryExhaustedError, match=r"lower policy\.batch_size or reply\.tokens"):
         policy(base, said, settings)
     hook.remove()
     assert len(refused) == 1

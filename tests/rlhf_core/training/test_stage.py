@@ -23,9 +23,7 @@ def test_no_trainer_reports_over_the_network(trainer):
 def test_adapters_of_a_quantized_base_are_trained_in_float32(model_path, said, capfd):
     base = load_base(str(model_path), quantization="nf4", device="cpu", training=True)
     base.attach("policy")
-    settings = PolicySettings(
-        iterations=1, batch_size=4, minibatch_size=4, epochs=1, max_new_tokens=3
-    )
+    settings = PolicySettings(iterations=1, batch_size=4, minibatch_size=4, epochs=1)
     train_policy(
         base,
         [said("hello")],
