@@ -190,7 +190,7 @@ def _engine(settings: Settings) -> Any:
     def load() -> Base:
         return load_base(
             settings.model,
-            quantization=settings.quantization,
+            quantization=settings.packing,
             training=False,
             reply=settings.reply,
         )

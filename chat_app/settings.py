@@ -24,7 +24,8 @@ from pydantic_settings import (
 from chat_app.errors import InvalidRequestError
 from rlhf_core.config import CycleSettings, ReplySettings
 
-Quantization = Literal["nf4", "int8", "none"]
+Quantization = Literal["auto", "nf4", "int8", "none"]
+ProfileName = Literal["auto", "starter", "cpu", "gpu"]
 PREFIX = "FEEDBACK_CHAT_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the TOML file; not an option itself
 DEBUG_VARIABLE = f"{PREFIX}DEBUG"  # shows tracebacks; not an option either
@@ -80,7 +81,16 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(7860, ge=0, le=65535, description="0 = any free port")
     model: str = Field("starter", description="`starter`, or a Hugging Face model directory or id")
-    quantization: Quantization = Field("nf4", description="weights of the base in memory")
+    profile: ProfileName = Field(
+        "auto",
+        description="where the values come from that nobody set: `starter` (the defaults below), "
+        "`cpu`, `gpu`, or whichever fits; `feedback-chat plan` shows them",
+    )
+    quantization: Quantization = Field(
+        "auto",
+        description="weights of the base in memory; `auto`: nf4 for the starter and on a GPU, on a "
+        "CPU `none` if they fit",
+    )
     candidates_every: int = Field(
         3, ge=0, description="every n-th turn on the page shows two replies; 0 = never"
     )
@@ -117,6 +127,13 @@ class Settings(BaseSettings):
         return init_settings, env_settings, file
 
     @property
+    def packing(self) -> Literal["nf4", "int8", "none"]:
+        """The quantization, after `with_profile` has replaced `auto`."""
+        if self.quantization == "auto":
+            raise ValueError("the quantization is still 'auto'; apply `with_profile` first")
+        return self.quantization
+
+    @property
     def database(self) -> Path:
         """The store's file."""
         return self.data / "feedback.db"
@@ -149,7 +166,7 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     try:
         settings: Settings = resolved(**given)
     except ValidationError as exc:
-        raise InvalidRequestError(_one_line(exc)) from exc
+        raise error_of(exc) from exc
     except SettingsError as exc:
         raise InvalidRequestError(f"an option cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
@@ -183,7 +200,10 @@ def _data_directory(flags: dict[str, Any]) -> Path:
     return Path(flags.get("data") or os.environ.get("FEEDBACK_CHAT_DATA") or "data")
 
 
-def _one_line(error: ValidationError) -> str:
+def error_of(error: ValidationError) -> InvalidRequestError:
+    """The first fault of settings, in one line."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
-    return f"option {name!r}: {first['msg']}, got {first['input']!r}; see `feedback-chat --help`"
+    return InvalidRequestError(
+        f"option {name!r}: {first['msg']}, got {first['input']!r}; see `feedback-chat --help`"
+    )

@@ -149,7 +149,7 @@ class PolicySettings(TrainingStage):
         description="the stage stops when the mean KL to the bare base is larger, in nats per "
         "response; it adds up over cycles, and gate.max_kl limits the same KL",
     )
-    gamma: float = Field(1.0, ge=0, le=1)
+    gamma: float = Field(1.0, ge=0, le=1, description="discount of a reward per token")
     lam: float = Field(0.95, ge=0, le=1, description="GAE lambda")
     cliprange: float = Field(0.2, gt=0)
     value_cliprange: float = Field(0.2, gt=0)
@@ -193,7 +193,7 @@ class GateSettings(Stage):
     confidence_z: float = Field(1.645, gt=0, description="one-sided normal quantile of the bounds")
     min_win_rate_low: float = Field(0.5, ge=0, le=1, description="lower bound of the win rate")
     max_kl: float = Field(30.0, gt=0, description="mean KL to the base per response, in nats")
-    max_empty_rate: float = Field(0.02, ge=0, le=1)
+    max_empty_rate: float = Field(0.02, ge=0, le=1, description="responses without a word")
     max_unfinished_rate: float = Field(0.05, ge=0, le=1, description="responses without an end")
     max_cut_rate: float = Field(0.1, ge=0, le=1, description="responses that end in mid-sentence")
     max_repeated_rate: float = Field(0.05, ge=0, le=1, description="responses that repeat words")
@@ -216,6 +216,7 @@ class CycleSettings(Stage):
         description="text for the ptx loss, which keeps earlier skills, one document a line; the "
         "starter has its own",
     )
+    threads: int = Field(1, ge=1, description="CPU threads of training")
     seed: int = 0
     lora: LoraSettings = LoraSettings()
     sft: SFTSettings = SFTSettings()

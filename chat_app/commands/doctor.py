@@ -12,6 +12,7 @@ from typing import Any
 
 from chat_app.commands.adapters import open_store
 from chat_app.errors import ChatAppError, StartError
+from chat_app.profile import with_profile
 from chat_app.service.promotion import fault_of
 from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
@@ -165,7 +166,8 @@ def _report(faults: list[str], remedy: str = "") -> None:
 def _model(settings: Settings) -> str:
     from rlhf_core.model.base_model import load_base
 
+    settings = with_profile(settings)
     base = load_base(
-        settings.model, quantization=settings.quantization, training=False, reply=settings.reply
+        settings.model, quantization=settings.packing, training=False, reply=settings.reply
     )
-    return f"{settings.model} ({settings.quantization}) loads on {base.device}"
+    return f"{settings.model} ({settings.packing}) loads on {base.device}"

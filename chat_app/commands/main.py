@@ -17,11 +17,12 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from chat_app.commands import adapters, backup, datasets, privacy, raters, starter
+from chat_app.commands import adapters, backup, datasets, plan, privacy, raters, starter
 from chat_app.commands.find_model import require_model
-from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Quantized
+from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
 from chat_app.cycles.status import cycle_facts, on_held_out_raters, skipped_sft, status_of
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
+from chat_app.profile import with_profile
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
 from feedback_store.errors import ConflictError, CycleInProgressError
 from feedback_store.records import Cycle
@@ -65,12 +66,13 @@ def serve(
     host: Host = None,
     port: Port = None,
     model: Model = None,
+    profile: Profiled = None,
     quantization: Quantized = None,
     config: Config = None,
 ) -> None:
     """Run the service: pages, HTTP API, scheduler."""
-    options = {"host": host, "port": port, "model": model, "quantization": quantization}
-    settings = load_settings(config, data=data, **options)
+    options = {"model": model, "profile": profile, "quantization": quantization}
+    settings = load_settings(config, data=data, host=host, port=port, **options)
     _serve(settings, "feedback-chat is ready.")
 
 
@@ -80,12 +82,13 @@ def demo(
     host: Host = None,
     port: Port = None,
     model: Model = None,
+    profile: Profiled = None,
     quantization: Quantized = None,
     config: Config = None,
 ) -> None:
     """Run the service with the embedded model and print what to try."""
-    options = {"host": host, "port": port, "model": model, "quantization": quantization}
-    settings = load_settings(config, data=data, **options)
+    options = {"model": model, "profile": profile, "quantization": quantization}
+    settings = load_settings(config, data=data, host=host, port=port, **options)
     typer.echo(f"Starting feedback-chat; all data is in {settings.data.resolve()}.")
     # The command as it was called, so that the hint can be pasted.
     name = sys.argv[0] if sys.argv[0].endswith("feedback-chat") else "feedback-chat"
@@ -99,25 +102,29 @@ def demo(
 def cycle(
     data: Data = None,
     model: Model = None,
+    profile: Profiled = None,
     quantization: Quantized = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
-    settings = load_settings(config, data=data, model=model, quantization=quantization)
+    options = {"model": model, "profile": profile, "quantization": quantization}
+    settings = load_settings(config, data=data, **options)
     if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several processes
         from rlhf_core.cycle import help_cycle  # only the main process uses the store and prints
 
+        settings = with_profile(settings)
         help_cycle(
             settings.data,
             settings.cycle,
             reply=settings.reply,
             model=settings.model,
-            quantization=settings.quantization,
+            quantization=settings.packing,
         )
         return
     _require_votes(settings)
     require_model(settings.model)
+    settings = with_profile(settings)
     _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
 
@@ -127,7 +134,7 @@ def cycle(
             settings.cycle,
             reply=settings.reply,
             model=settings.model,
-            quantization=settings.quantization,
+            quantization=settings.packing,
             progress=bar,
             allow_old_sqlite=settings.allow_old_sqlite,
         )
@@ -205,6 +212,7 @@ backup.register(app)
 datasets.register(app)
 privacy.register(app)
 app.command()(starter.evaluate)
+app.command()(plan.plan)
 
 
 def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
@@ -213,6 +221,7 @@ def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
     )
     logging.getLogger("chat_app").setLevel(logging.INFO)
     require_model(settings.model)
+    settings = with_profile(settings)
     _stop_on_sigterm()
     from chat_app.server import serve
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from chat_app.settings import Quantization
+from chat_app.settings import ProfileName, Quantization
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory (default: data).")]
 Config = Annotated[
@@ -18,6 +18,10 @@ Port = Annotated[
 ]
 Model = Annotated[
     str | None, typer.Option(help="`starter`, or a Hugging Face model directory or id.")
+]
+Profiled = Annotated[
+    ProfileName | None,
+    typer.Option("--profile", help="Where values come from that nobody set (default: auto)."),
 ]
 Quantized = Annotated[
     Quantization | None, typer.Option("--quantization", help="Weights of the base in memory.")

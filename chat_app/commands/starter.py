@@ -13,6 +13,7 @@ from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json, Quantized
 from chat_app.cycles.status import skipped_sft
 from chat_app.errors import ChatAppError, InvalidRequestError
+from chat_app.profile import with_profile
 from chat_app.settings import load_settings
 from feedback_store.records import BASE_ADAPTER
 
@@ -70,7 +71,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare two adapters of the starter on unseen requests by the gold judge."""
-    settings = load_settings(config, data=data, quantization=quantization)
+    settings = with_profile(load_settings(config, data=data, quantization=quantization))
     if settings.model != "starter":
         raise InvalidRequestError(
             f"model {settings.model!r} has no gold judge; only the starter has one"
@@ -81,7 +82,7 @@ def evaluate(
     from rlhf_core.starter.measure import compare
 
     base = load_base(
-        settings.model, quantization=settings.quantization, training=False, reply=settings.reply
+        settings.model, quantization=settings.packing, training=False, reply=settings.reply
     )
     for name in {candidate, against} - {BASE_ADAPTER}:
         base.attach(name, settings.adapters / name)

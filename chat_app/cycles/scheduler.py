@@ -1,4 +1,4 @@
-"""Start training cycles: when one is due, and in a separate process with a lower priority.
+"""Start training cycles: when one is due (`ScheduleSettings`), in a process of lower priority.
 
 A crash of the cycle does not affect chats, and a stop of the server does not stop the cycle. This
 module does not train, and the store, not this module, ensures that only one cycle runs.
@@ -68,6 +68,7 @@ class CycleProcess:
         """The server's environment, with the model and the file that its flags named."""
         env = dict(os.environ)
         env["FEEDBACK_CHAT_MODEL"] = self._settings.model
+        env["FEEDBACK_CHAT_PROFILE"] = self._settings.profile
         env["FEEDBACK_CHAT_QUANTIZATION"] = self._settings.quantization
         file = self._settings.toml_file
         if file is not None and file.is_file():

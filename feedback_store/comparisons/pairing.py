@@ -13,10 +13,14 @@ comparison.
 - Thumbs make pairs only within one rater and one prompt. Only there do the rater's habits and the
   prompt's difficulty cancel, which leaves exactly the Bradley-Terry model. N ups and M downs share
   the weight of min(N, M) opinions.
-- A retry that the rater accepted is weakly better than the response that it replaced.
+- A retry that the rater accepted is weakly better (`RETRY_WEIGHT`) than the response that it
+  replaced.
 - Of several judgements of the same two texts the most direct one counts; of equally direct ones,
   the latest.
 - A thumb without an opposite, and "both bad", judge one response alone: they are unpaired.
+
+After a change of these rules raise `_DERIVATION` in `refresh.py`; otherwise stores keep what they
+derived before.
 """
 
 import hashlib

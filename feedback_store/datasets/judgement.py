@@ -4,7 +4,7 @@ A document is one line, row or tree of a file. The function gives a `Judgement` 
 it ("who found which replies to a prompt better"), or a `Skip` with a reason for a part that is in
 the format but says nothing that the store can learn from. A document that is not in the format
 raises `InvalidFeedbackError`. Nothing is guessed. A new format is one module with such a function,
-named in `imports`; the modules share what is below.
+named in `imports` and in the command `import`; the modules share what is below.
 
 Invariant: a `Judgement` that passed `checked` can be stored and compared: no text in it is empty,
 its replies differ, and every one has a place.

@@ -1,7 +1,7 @@
 """What each rater did alone, read from the store: gold questions, sides, speed, repetition.
 
-This module only counts, with the limits of speed that the counts need; `reliability` decides what
-they mean. It counts nothing from before a rater's last release.
+This module only counts, with the limits of speed (`FASTEST_S`) that the counts need; `reliability`
+decides what they mean. It counts nothing from before a rater's last release.
 
 The client says by `seconds` how long a choice took. If it says nothing or 0, as the page does, or
 more than has passed since the question, the store's clock decides: replies were complete when they

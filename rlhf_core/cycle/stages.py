@@ -31,7 +31,6 @@ BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
 _SHARE = dict(zip(STAGES, (0.01, 0.05, 0.48, 0.42, 0.03, 0.01), strict=True))  # of a cycle's time
 STARTER_TEXTS = 2000  # almanac documents for the ptx loss
-SMALL_MODEL_PARAMETERS = 5_000_000  # below this, one thread is faster than two
 
 Progress = Callable[[str, float, dict[str, float]], None]
 
@@ -144,8 +143,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
 def _load(run: Run, quantization: Quantization) -> Base:
     """The base with two copies of the served policy: `served` is frozen, `policy` is trained."""
     base = load_base(run.model, quantization=quantization, training=True, reply=run.reply)
-    if base.device.type == "cpu" and base.model.num_parameters() < SMALL_MODEL_PARAMETERS:
-        torch.set_num_threads(1)
+    torch.set_num_threads(run.settings.threads)
     if run.served == BASE_ADAPTER:
         lora, seed = run.settings.lora, run.settings.seed
         base.attach("policy", lora=lora, trainable=True, seed=seed)

@@ -3,6 +3,7 @@
 Fails closed: a measurement that is missing or not finite fails its check, and one failed check
 rejects. The lower bound of the win rate has to show that the candidate is better; "no worse" is not
 enough. A policy that collapsed to empty, cut or repeated replies is rejected whatever its win rate.
+The limits are `GateSettings` in `rlhf_core/config.py`.
 """
 
 import math

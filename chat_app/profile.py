@@ -1,0 +1,49 @@
+"""The settings with a profile's values: what `serve`, `cycle` and `plan` use is the same.
+
+What an operator set stays; the rest follows from the model's sizes and the machine, so that any
+model works without settings of its own.
+"""
+
+from chat_app.settings import Settings
+
+
+def with_profile(settings: Settings) -> Settings:
+    """The settings as they will be used; loads no weights.
+
+    Raises:
+        ModelError: The model's configuration cannot be read.
+        InvalidInputError: The profile needs another machine.
+        InvalidRequestError: What was set does not fit the profile's values.
+    """
+    if settings.model == "starter" and settings.profile in ("auto", "starter"):
+        quantization = "nf4" if settings.quantization == "auto" else settings.quantization
+        return settings.model_copy(update={"quantization": quantization})
+
+    from pydantic import ValidationError
+
+    from chat_app.settings import error_of
+    from rlhf_core.model.facts import machine_facts, model_facts
+    from rlhf_core.training.profiles import fill, profile_for
+
+    profile = profile_for(settings.profile, model_facts(model_path(settings)), machine_facts())
+    engine = {"threads": profile.threads, "rows": profile.rows}
+    cycle = {"threads": profile.threads, **profile.cycle}
+    auto = settings.quantization == "auto"
+    try:
+        return settings.model_copy(
+            update={
+                "quantization": profile.quantization if auto else settings.quantization,
+                "engine": fill(settings.engine, engine),
+                "reply": fill(settings.reply, profile.reply),
+                "cycle": fill(settings.cycle, cycle),
+            }
+        )
+    except ValidationError as exc:
+        raise error_of(exc) from exc
+
+
+def model_path(settings: Settings) -> str:
+    """What transformers reads the model from: a directory, or its name on a hub."""
+    from rlhf_core.model.base_model import STARTER_MODEL
+
+    return str(STARTER_MODEL) if settings.model == "starter" else settings.model

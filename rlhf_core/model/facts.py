@@ -1,0 +1,106 @@
+"""What a model and a machine are, as far as settings depend on it; no weights are loaded.
+
+The number of parameters comes from the model's class, built without memory from its configuration.
+"""
+
+import os
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any, Literal
+
+import psutil
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from rlhf_core.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The sizes of a causal language model.
+
+    Attributes:
+        parameters: All of them; tied weights count once.
+        linear_parameters: Those of the linear layers within blocks, which quantization packs.
+        layers: Blocks of the decoder.
+        width: Numbers in a hidden state.
+        vocabulary: Different tokens.
+        cache_width: Numbers that one token adds to the key-value cache of one layer.
+        context: Longest sequence in tokens, or None if the configuration does not say.
+    """
+
+    parameters: int
+    linear_parameters: int
+    layers: int
+    width: int
+    vocabulary: int
+    cache_width: int
+    context: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """Where training runs.
+
+    Attributes:
+        device: What computes.
+        memory: All of its memory, in bytes.
+        free: What of it is free now.
+        cores: Of the CPU.
+    """
+
+    device: Literal["cpu", "cuda"]
+    memory: int
+    free: int
+    cores: int
+
+
+def model_facts(path: str) -> ModelFacts:
+    """The facts of a model, from its configuration alone.
+
+    Args:
+        path: A directory, or a name on a model hub.
+
+    Raises:
+        ModelError: The configuration cannot be read.
+    """
+    config = model_config(path)
+    with torch.device("meta"):
+        network: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    head = network.get_output_embeddings()
+    linear = [m for m in network.modules() if isinstance(m, nn.Linear) and m is not head]
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return ModelFacts(
+        parameters=network.num_parameters(),
+        linear_parameters=sum(p.numel() for m in linear for p in m.parameters()),
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        vocabulary=config.vocab_size,
+        cache_width=2 * heads * size,
+        context=getattr(config, "max_position_embeddings", None),
+    )
+
+
+def model_config(path: str) -> Any:
+    """The text model's configuration.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(path).get_text_config()
+    except (OSError, ValueError, KeyError) as exc:
+        reason = shorten(str(exc), 200, placeholder=" ...")
+        raise ModelError(f"the configuration of model {path!r} cannot be read: {reason}") from exc
+
+
+def machine_facts() -> MachineFacts:
+    """The facts of this machine, now."""
+    cores = len(os.sched_getaffinity(0))
+    if torch.cuda.is_available():
+        free, whole = torch.cuda.mem_get_info()
+        return MachineFacts("cuda", whole, free, cores)
+    memory = psutil.virtual_memory()
+    return MachineFacts("cpu", memory.total, memory.available, cores)

@@ -1,0 +1,155 @@
+"""What a cycle will cost: hours and peak memory, from the settings and what one token costs here.
+
+`estimate` is arithmetic alone. `probe.py` measures the costs, and the caller counts the data. A
+stage's seconds are its tokens times what a token costs; nothing is fitted to whole cycles.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+from rlhf_core.config import CycleSettings, ReplySettings
+from rlhf_core.model.facts import ModelFacts
+from rlhf_core.training.probe import Costs
+from rlhf_core.training.stage import passes
+
+BITS = {"nf4": 4.5, "int8": 8.25, "none": 32.0}  # of a packed weight with its scales, on a CPU
+PROCESS_BYTES = 1.0e9  # Python with torch, transformers and TRL, before a model
+ADAM = 4  # numbers for each trained one: itself, its gradient, and Adam's two means
+LOADING = 20.0  # seconds: imports, the base, what is published
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """How much a cycle has to read.
+
+    Attributes:
+        opinions: Training votes, each one opinion.
+        held_out: The same, for the held-out reward model.
+        demonstrations: Rewritten answers.
+        prompt_tokens: Mean length of a prompt.
+        reply_tokens: Mean length of a reply.
+    """
+
+    opinions: int
+    held_out: int
+    demonstrations: int
+    prompt_tokens: float
+    reply_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A planned cycle: seconds of each stage, and the most bytes at once."""
+
+    seconds: dict[str, float]
+    memory: float
+
+    @property
+    def hours(self) -> float:
+        """Of the whole cycle."""
+        return sum(self.seconds.values()) / 3600
+
+
+def estimate(
+    settings: CycleSettings,
+    reply: ReplySettings,
+    costs: Costs,
+    model: ModelFacts,
+    work: Workload,
+    *,
+    quantization: str,
+) -> Estimate:
+    """Plan one cycle.
+
+    Args:
+        settings: Resolved settings.
+        reply: The contract of lengths.
+        costs: What a token costs on this machine.
+        model: The base's sizes.
+        work: The data of the cycle.
+        quantization: Of the base.
+    """
+    pair = work.prompt_tokens + work.reply_tokens + 1  # tokens of a prompt with its reply
+    seconds = {
+        "snapshot": LOADING,
+        "sft": _sft(settings, costs, work, pair),
+        "reward": sum(_reward(settings, costs, n, pair) for n in (work.opinions, work.held_out)),
+        "policy": _policy(settings, costs, work, pair),
+        "evaluate": _evaluate(settings, costs, work, pair),
+    }
+    return Estimate(seconds, _memory(settings, reply, costs, model, quantization))
+
+
+def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
+    sft = settings.sft
+    if not sft.enabled or work.demonstrations < sft.min_demonstrations:
+        return 0.0
+    times = passes(
+        work.demonstrations, batch_size=sft.batch_size, epochs=sft.epochs, min_steps=sft.min_steps
+    )
+    learned = pair * costs.train + work.reply_tokens * 3 * costs.head
+    return times * work.demonstrations * learned
+
+
+def _reward(settings: CycleSettings, costs: Costs, opinions: int, pair: float) -> float:
+    """One ensemble: its training, and the scores that normalise and test it."""
+    reward = settings.reward
+    if not opinions:
+        return 0.0
+    times = passes(
+        opinions, batch_size=reward.batch_size, epochs=reward.epochs, min_steps=reward.min_steps
+    )
+    trained = times * opinions * 2 * pair * costs.train  # two replies
+    scored = 2 * opinions * 2 * pair * costs.read
+    return reward.members * (trained + scored)
+
+
+def _policy(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
+    policy, members = settings.policy, settings.reward.members
+    batch, own = policy.batch_size, work.reply_tokens + 1
+    sampled = batch * work.prompt_tokens * costs.read + _decode(costs, work, batch)
+    read = batch * (2 * (pair * costs.read + own * costs.head) + members * pair * costs.read)
+    learned = policy.epochs * batch * (pair * costs.train + own * 3 * costs.head)
+    return policy.iterations * (sampled + read + learned)
+
+
+def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
+    """Both policies' replies, their scores, and log-probabilities under the base and the policy."""
+    n, members = settings.gate.prompts, settings.reward.members
+    sampled = ceil(n / 64) * _decode(costs, work, min(n, 64)) + n * work.prompt_tokens * costs.read
+    scored = n * members * pair * costs.read
+    known = 3 * n * (pair * costs.read + pair * costs.head)
+    return 2 * (sampled + scored) + known
+
+
+def _decode(costs: Costs, work: Workload, rows: int) -> float:
+    """Seconds to decode replies together; the longest of them ends the batch."""
+    return (work.reply_tokens + 1) * (costs.step + (rows - 1) * costs.row)
+
+
+def _memory(
+    settings: CycleSettings,
+    reply: ReplySettings,
+    costs: Costs,
+    model: ModelFacts,
+    quantization: str,
+) -> float:
+    """The most bytes at once, if every prompt and reply has its full length."""
+    policy, members = settings.policy, settings.reward.members
+    plain = model.parameters - model.linear_parameters
+    weights = 4.0 * plain + BITS[quantization] / 8 * model.linear_parameters
+    frozen = 2 * members + 2  # both ensembles, the reference and the served policy
+    adapters = 4.0 * costs.adapter * (frozen + ADAM)
+    window, logits = reply.window, 4.0 * 3 * model.vocabulary
+    rows = {
+        "sft": settings.sft.micro_batch_size or settings.sft.batch_size,
+        "reward": 2 * (settings.reward.micro_batch_size or settings.reward.batch_size),
+        "policy": policy.micro_batch_size or policy.minibatch_size,
+    }
+    trained = {
+        stage: n * (window * costs.kept + (stage != "reward") * reply.tokens * logits)
+        for stage, n in rows.items()
+    }
+    cache = 4.0 * policy.batch_size * window * model.layers * model.cache_width
+    rollout = cache + policy.batch_size * logits
+    return PROCESS_BYTES + weights + adapters + max(*trained.values(), rollout)

@@ -1,0 +1,166 @@
+"""What one token costs on this machine: seconds and bytes, measured on a few blocks of the model.
+
+Blocks are all alike. So two small models, of one block and of three, tell what a block costs and
+what comes on top; a line through both gives the whole model. Their weights are random, and the code
+that is timed is the service's own: `load_base`, its decoder, and an adapter's backward pass.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from statistics import median
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from rlhf_core.config import LoraSettings, ReplySettings
+from rlhf_core.model.base_model import Base, Quantization, load_base
+from rlhf_core.model.facts import model_config
+
+FEW, MORE = 1, 3  # blocks of the two models
+REPEATS = 3  # of each timing; the median counts
+ROWS, WIDTH = 4, 128  # of the batch that is timed
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Costs of a whole model.
+
+    Attributes:
+        read: Seconds for one token in a pass without gradients, without the head.
+        train: Seconds for one token, forwards and backwards, without the head.
+        head: Seconds for the head's log-probabilities of one token.
+        step: Seconds for one more token of one reply, decoded alone.
+        row: Seconds that each further reply adds to that step.
+        kept: Bytes that a training pass keeps for each token until it goes backwards.
+        adapter: Numbers in an adapter.
+    """
+
+    read: float
+    train: float
+    head: float
+    step: float
+    row: float
+    kept: float
+    adapter: float
+
+
+def measure(
+    path: str, *, quantization: Quantization, lora: LoraSettings, threads: int, rows: int = 16
+) -> Costs:
+    """Measure a model's costs here; takes seconds, and no weights of the model.
+
+    Args:
+        path: The model's directory or its name on a hub.
+        quantization: Of its linear layers.
+        lora: Size of the adapters.
+        threads: CPU threads.
+        rows: Replies decoded together, for the cost of a row.
+    """
+    config = model_config(path)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        few, more = (
+            _measure(path, config, n, quantization=quantization, lora=lora, rows=rows)
+            for n in (FEW, MORE)
+        )
+    finally:
+        torch.set_num_threads(before)
+
+    def whole(name: str) -> float:
+        """The line through both measurements, at the model's own number of blocks."""
+        low, high = getattr(few, name), getattr(more, name)
+        block = max(0.0, high - low) / (MORE - FEW)
+        return float(low + block * (config.num_hidden_layers - FEW))
+
+    return Costs(**{f.name: whole(f.name) for f in fields(Costs)})
+
+
+def _measure(
+    path: str,
+    config: Any,
+    blocks: int,
+    *,
+    quantization: Quantization,
+    lora: LoraSettings,
+    rows: int,
+) -> Costs:
+    with tempfile.TemporaryDirectory() as folder:
+        small = type(config).from_dict(config.to_dict())
+        small.num_hidden_layers = blocks
+        if getattr(small, "layer_types", None):
+            small.layer_types = small.layer_types[:blocks]
+        network: Any = AutoModelForCausalLM.from_config(small)  # type: ignore[no-untyped-call]
+        network.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(path).save_pretrained(folder)
+        reply = ReplySettings(prompt_tokens=8, tokens=8)
+        base = load_base(folder, quantization=quantization, training=True, reply=reply)
+    base.attach("probe", lora=lora, trainable=True)
+    decoder = base.model.get_decoder()
+    ids = torch.randint(config.vocab_size, (ROWS, WIDTH), device=base.device)
+    tokens = ROWS * WIDTH
+    states: list[Any] = []
+
+    def read() -> None:
+        states[:] = [decoder(input_ids=ids, use_cache=False).last_hidden_state]
+
+    def train() -> None:
+        decoder(input_ids=ids, use_cache=False).last_hidden_state.float().mean().backward()
+
+    def head() -> None:
+        base.model.get_output_embeddings()(states[0]).float().log_softmax(-1)
+
+    with base.using("probe"), torch.no_grad():
+        seconds = {"read": _timed(base, read) / tokens, "head": _timed(base, head) / tokens}
+        one, many = (_step(base, n) for n in (1, rows))
+    with base.training("probe"):
+        seconds["train"] = _timed(base, train) / tokens
+        kept = _kept_bytes(lambda: decoder(input_ids=ids, use_cache=False).last_hidden_state)
+    return Costs(
+        **seconds,
+        step=one,
+        row=(many - one) / (rows - 1),
+        kept=kept / tokens,
+        adapter=float(sum(p.numel() for p in base.weights("probe"))),
+    )
+
+
+def _step(base: Base, rows: int) -> float:
+    """Seconds of one decoding step with a cache of `WIDTH` tokens."""
+    vocabulary = base.model.config.get_text_config().vocab_size
+    cache = DynamicCache()
+    prompt = torch.randint(vocabulary, (rows, WIDTH), device=base.device)
+    base.model(input_ids=prompt, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    last = prompt[:, -1:]
+    return _timed(base, lambda: base.model(input_ids=last, past_key_values=cache, use_cache=True))
+
+
+def _timed(base: Base, work: Callable[[], object]) -> float:
+    """Median seconds of a call, after one that does not count."""
+    found = []
+    for _ in range(REPEATS + 1):
+        start = time.perf_counter()
+        work()
+        if base.device.type == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - start)
+    return median(found[1:])
+
+
+def _kept_bytes(forward: Callable[[], Any]) -> float:
+    """Bytes that the graph of a forward pass keeps, beside weights."""
+    kept: dict[int, int] = {}
+
+    def note(tensor: Any) -> Any:
+        if not isinstance(tensor, torch.nn.Parameter):
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = forward()  # held, so that no storage is freed and counted twice
+    del out
+    return float(sum(kept.values()))

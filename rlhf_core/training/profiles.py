@@ -1,0 +1,184 @@
+"""Profiles: the settings that fit a model and a machine, wherever nobody chose a value.
+
+`profile_for` derives them from sizes alone: the same model on the same kind of machine always gets
+the same values. `fill` puts them under what an operator has set. The starter's profile is empty,
+since the defaults in `config.py` are the starter's.
+
+Sources of the values:
+
+- Learning rates fall with the number of parameters to the power 0.4, through two measured points:
+  the starter's (2.1M parameters; docs/results.md) and SmolLM2-135M's (policy 1e-4, reward 2e-4).
+  At 8B this gives 3e-5, within the 1e-5 to 1e-4 that is usual for adapters of that size.
+- Temperature and top_p: Llama 2-Chat sampled at 0.8 to 1.2 (arXiv:2307.09288, section 3.2.3).
+- One pass over the votes: Ouyang et al. 2022, arXiv:2203.02155, appendix C.2; Llama 2, section
+  3.2.2. One inner PPO epoch: arXiv:2203.02155, appendix C.4.
+- KL weight 0.05: Huang et al. 2024, arXiv:2403.17031, table 7.
+- Quantization on a CPU: measured, docs/results.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel
+
+from rlhf_core.errors import InvalidInputError
+from rlhf_core.model.facts import MachineFacts, ModelFacts
+
+ProfileName = Literal["auto", "starter", "cpu", "gpu"]
+Settings = TypeVar("Settings", bound=BaseModel)
+
+STARTER_PARAMETERS = 2.1e6
+RATE_EXPONENT = 0.4
+SMALL = 5_000_000  # parameters; below this, one thread is faster than two
+FLOAT_SHARE = 0.25  # of a CPU's memory: a base that takes more in fp32 is packed to nf4; the
+# server and the cycle each hold one
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Values for one model on one machine.
+
+    Attributes:
+        name: Which profile it is.
+        quantization: Of the base's linear layers.
+        threads: CPU threads of serving and of training.
+        rows: Replies decoded together when serving.
+        reply: Values of `ReplySettings`.
+        cycle: Values of `CycleSettings`, nested.
+    """
+
+    name: Literal["starter", "cpu", "gpu"]
+    quantization: Literal["nf4", "int8", "none"] = "nf4"
+    threads: int = 1
+    rows: int = 32
+    reply: Mapping[str, Any] = field(default_factory=dict)
+    cycle: Mapping[str, Any] = field(default_factory=dict)
+
+
+def profile_for(name: ProfileName, model: ModelFacts, machine: MachineFacts) -> Profile:
+    """The profile of a name; `auto` is `gpu` where there is one, and else `cpu`.
+
+    Raises:
+        InvalidInputError: The name is unknown, or the profile needs a GPU and there is none.
+    """
+    if name not in get_args(ProfileName):
+        raise InvalidInputError(
+            f"profile {name!r} is unknown; use {', '.join(get_args(ProfileName))}"
+        )
+    if name == "gpu" and machine.device != "cuda":
+        raise InvalidInputError("profile 'gpu' needs a CUDA device and there is none; use 'cpu'")
+    if name == "starter":
+        return Profile("starter")
+    on_gpu = machine.device == "cuda" and name != "cpu"
+    return _gpu(model) if on_gpu else _cpu(model, machine)
+
+
+def fill(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with a profile's values wherever nobody set one; nested settings likewise.
+
+    Raises:
+        pydantic.ValidationError: What was set and the profile's values do not fit together.
+    """
+    filled: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        own = getattr(settings, name)
+        if isinstance(own, BaseModel):
+            filled[name] = fill(own, values.get(name, {}))
+        elif name in settings.model_fields_set or name not in values:
+            filled[name] = own
+        else:
+            filled[name] = values[name]
+    return type(settings).model_validate(filled)
+
+
+def learning_rate(starter: float, parameters: int) -> float:
+    """The starter's learning rate, carried over to a model of another size; two digits."""
+    return float(f"{starter * (STARTER_PARAMETERS / parameters) ** RATE_EXPONENT:.1e}")
+
+
+def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
+    """A laptop: a cycle of less than an hour for 100M to 200M parameters on two cores."""
+    weights = 4 * model.parameters
+    context = model.context or 2048
+    return Profile(
+        "cpu",
+        quantization="none" if weights <= FLOAT_SHARE * machine.memory else "nf4",
+        threads=1 if model.parameters < SMALL else machine.cores,
+        rows=16,
+        reply={
+            "prompt_tokens": min(256, context // 2),
+            "tokens": min(64, context // 4),
+            "temperature": 0.8,
+            "top_p": 0.95,
+        },
+        cycle={
+            "sft": {
+                "learning_rate": learning_rate(1e-3, model.parameters),
+                "min_steps": 20,
+                "epochs": 2,
+                "micro_batch_size": 4,
+                "scored_prompts": 24,
+            },
+            "reward": {
+                "members": 2,
+                "epochs": 1,
+                "min_steps": 24,
+                "learning_rate": learning_rate(1e-3, model.parameters),
+                "micro_batch_size": 4,
+                "corrupted_share": 0.0,
+            },
+            "policy": {
+                "iterations": 12,
+                "batch_size": 32,
+                "minibatch_size": 16,
+                "micro_batch_size": 4,
+                "epochs": 1,
+                "learning_rate": learning_rate(7e-4, model.parameters),
+                "warmup_iterations": 1,
+                "kl_coef": 0.05,
+            },
+            "gate": {"prompts": 80},
+        },
+    )
+
+
+def _gpu(model: ModelFacts) -> Profile:
+    """One GPU: longer replies and larger batches, on an nf4 base."""
+    context = model.context or 2048
+    large = model.parameters > 1_000_000_000
+    return Profile(
+        "gpu",
+        quantization="nf4",
+        threads=1,
+        rows=64,
+        reply={
+            "prompt_tokens": min(1024, context // 2),
+            "tokens": min(256, context // 4),
+            "temperature": 0.8,
+            "top_p": 0.95,
+        },
+        cycle={
+            "sft": {
+                "learning_rate": learning_rate(1e-3, model.parameters),
+                "epochs": 2,
+                "micro_batch_size": 4 if large else 16,
+            },
+            "reward": {
+                "epochs": 1,
+                "learning_rate": learning_rate(1e-3, model.parameters),
+                "micro_batch_size": 4 if large else 16,
+                "corrupted_share": 0.0,
+            },
+            "policy": {
+                "iterations": 40,
+                "batch_size": 128,
+                "minibatch_size": 64,
+                "micro_batch_size": 8 if large else 32,
+                "epochs": 1,
+                "learning_rate": learning_rate(7e-4, model.parameters),
+                "warmup_iterations": 2,
+                "kl_coef": 0.05,
+            },
+        },
+    )

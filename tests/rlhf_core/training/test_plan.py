@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+import pytest
+
+from rlhf_core.config import CycleSettings, LoraSettings, ReplySettings
+from rlhf_core.model.facts import model_facts
+from rlhf_core.training.plan import Workload, estimate
+from rlhf_core.training.probe import measure
+
+WORK = Workload(opinions=200, held_out=60, demonstrations=0, prompt_tokens=30, reply_tokens=20)
+
+
+@pytest.fixture(scope="module")
+def costs(model_path):
+    return measure(str(model_path), quantization="none", lora=LoraSettings(rank=4), threads=1)
+
+
+@pytest.fixture(scope="module")
+def planned(model_path, costs):
+    facts = model_facts(str(model_path))
+
+    def plan(settings=None, reply=None, work=WORK, quantization="none"):
+        settings, reply = settings or CycleSettings(), reply or ReplySettings()
+        return estimate(settings, reply, costs, facts, work, quantization=quantization)
+
+    return plan
+
+
+def test_every_cost_is_measured(costs, base):
+    assert all(value > 0 for value in (costs.read, costs.train, costs.head, costs.step))
+    assert costs.train > costs.read
+    base.attach("policy", lora=LoraSettings(rank=4))
+    assert costs.adapter == sum(p.numel() for p in base.weights("policy"))
+
+
+def test_kept_bytes_grow_with_the_blocks_of_the_model(costs, base):
+    width, inner = base.model.config.hidden_size, base.model.config.intermediate_size
+    least = 4 * 2 * (4 * width + 2 * inner)  # two blocks keep at least their products' inputs
+    assert costs.kept > least
+
+
+def test_more_work_takes_longer(planned):
+    few, many = planned(), planned(work=replace(WORK, opinions=400))
+    assert many.seconds["reward"] > few.seconds["reward"]
+    assert many.seconds["policy"] == few.seconds["policy"]
+    assert many.hours > few.hours
+
+
+def test_sft_costs_nothing_with_too_few_demonstrations(planned):
+    assert planned().seconds["sft"] == 0
+    assert planned(work=replace(WORK, demonstrations=50)).seconds["sft"] > 0
+
+
+def test_memory_is_planned_for_rows_of_full_length_and_a_packed_base_needs_less(planned):
+    short, long = planned(), planned(reply=ReplySettings(prompt_tokens=400, tokens=100))
+    assert long.memory > short.memory
+    assert planned(quantization="nf4").memory < short.memory
