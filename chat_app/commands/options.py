@@ -1,11 +1,16 @@
 """Options that several commands share; None means not given, then the settings decide."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from chat_app.errors import InvalidRequestError
 from chat_app.settings import Quantization
+from rlhf_core.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from rlhf_core.checkable.world import CheckableWorld
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory (default: data).")]
 Config = Annotated[
@@ -22,3 +27,36 @@ Model = Annotated[
 Quantized = Annotated[
     Quantization | None, typer.Option("--quantization", help="Weights of the base in memory.")
 ]
+WorldName = Annotated[
+    Literal["starter", "checkable"], typer.Option(help="Where requests and tastes come from.")
+]
+Tastes = Annotated[
+    list[str] | None,
+    typer.Option("--taste", help="Checkable: such as `at-most-words:20`; several may be given."),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(help="Checkable: a file of prompts (IFEval, MT-bench, JSON, or one a line)."),
+]
+
+
+def checkable_world(
+    tastes: list[str] | None, prompts: Path | None, *, say: bool
+) -> "CheckableWorld":
+    """The checkable world of these options; what it cannot check is said on stderr.
+
+    Raises:
+        InvalidRequestError: A taste is unknown, or the file is not one of prompts.
+    """
+    from rlhf_core.checkable.world import CheckableWorld
+
+    try:
+        world = CheckableWorld.of(tastes or (), prompts)
+    except InvalidInputError as exc:
+        raise InvalidRequestError(str(exc)) from exc
+    if say:
+        wished = ", ".join(taste.text for taste in world.tastes) or "what the prompts ask for"
+        typer.echo(f"{len(world.prompts)} prompts, {len(world.kept)} kept; {wished}", err=True)
+        for name, count in world.unchecked.items():
+            typer.echo(f"not checked, in {count} prompts: {name}", err=True)
+    return world

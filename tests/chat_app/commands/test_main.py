@@ -95,6 +95,13 @@ def newer(data: Path) -> None:
         (["simulate", "--url", "http://example.org"], "another machine"),
         (["simulate", "--url", "http://[::1"], "not an http address"),
         (["simulate", "--kinds", "likes"], "likes"),
+        (["simulate", "--world", "checkable", "--taste", "short"], "at-most-words:N"),
+        (["simulate", "--world", "checkable", "--prompts", "/none.txt"], "/none.txt"),
+        (["simulate", "--world", "checkable", "--topic", "capital"], "--topic"),
+        (["simulate", "--taste", "json"], "--world checkable"),
+        (["simulate", "--topic", "rivers"], "capital"),
+        (["simulate", "--topic", "capital", "--subjects", "60"], "1 to 45"),
+        (["simulate", "--topic", "sum", "--wordings", "9"], "1 to 4"),
         (["import", "/none.jsonl"], "/none.jsonl"),
     ],
 )

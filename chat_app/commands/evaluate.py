@@ -1,0 +1,97 @@
+"""The command `evaluate`: two adapters compared by the exact judge of a world."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from chat_app.commands.adapters import open_store
+from chat_app.commands.find_model import require_model
+from chat_app.commands.options import (
+    Config,
+    Data,
+    Json,
+    Model,
+    Prompts,
+    Quantized,
+    Tastes,
+    WorldName,
+    checkable_world,
+)
+from chat_app.errors import InvalidRequestError
+from chat_app.settings import Settings, load_settings
+from feedback_store.records import BASE_ADAPTER
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(evaluate)
+
+
+def evaluate(  # noqa: PLR0913 - one argument for each option
+    adapter: Annotated[str | None, typer.Option(help="Default: the served adapter.")] = None,
+    against: Annotated[str, typer.Option(help="The adapter to compare with.")] = BASE_ADAPTER,
+    requests: Annotated[int, typer.Option(min=20, help="Held-out requests.")] = 600,
+    seed: Annotated[int, typer.Option(help="Seed of the requests and the replies.")] = 0,
+    world: WorldName = "starter",
+    taste: Tastes = None,
+    prompts: Prompts = None,
+    data: Data = None,
+    model: Model = None,
+    quantization: Quantized = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two adapters on requests that no visitor makes, by the exact judge of a world.
+
+    The starter's world judges the starter alone; the checkable world judges any model.
+    """
+    settings = load_settings(config, data=data, model=model, quantization=quantization)
+    if world == "starter" and settings.model != "starter":
+        raise InvalidRequestError(
+            f"model {settings.model!r} has no gold judge; only the starter has one; "
+            "give --world checkable"
+        )
+    with open_store(settings) as store:
+        names = (adapter or store.serving().adapter, against)
+    judged = None if world == "starter" else checkable_world(taste, prompts, say=not as_json)
+    require_model(settings.model)
+    base, sides = _attached(settings, names)
+    facts: dict[str, Any] = {"adapter": names[0], "against": names[1]}
+    if judged is None:
+        from rlhf_core.starter.measure import compare
+
+        gold = compare(base, candidate=sides[0], served=sides[1], n=requests, seed=seed)
+        facts |= asdict(gold)
+        lines = [f"{names[0]} wins {gold.win_rate:.3f} ({gold.low:.3f}-{gold.high:.3f}) {against}"]
+        lines += [
+            f"{name:>12}  {new:7.3f}  (was {asdict(gold.served)[name]:.3f})"
+            for name, new in asdict(gold.candidate).items()
+        ]
+    else:
+        from rlhf_core.checkable.measure import compare_satisfaction
+
+        found = compare_satisfaction(
+            base,
+            judged,
+            candidate=sides[0],
+            served=sides[1],
+            n=requests,
+            max_new_tokens=settings.sampling.max_new_tokens,
+            temperature=settings.sampling.temperature,
+            seed=seed,
+        )
+        facts |= asdict(found)
+        lines = [f"{names[0]} against {against}", *found.lines()]
+    typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
+
+
+def _attached(settings: Settings, names: tuple[str, str]) -> tuple[Any, list[str | None]]:
+    """The base with the adapters that are not the base, and what the base calls each of them."""
+    from rlhf_core.model.base_model import load_base
+
+    base = load_base(settings.model, quantization=settings.quantization, training=False)
+    for name in set(names) - {BASE_ADAPTER}:
+        base.attach(name, settings.adapters / name)
+    return base, [None if name == BASE_ADAPTER else name for name in names]
