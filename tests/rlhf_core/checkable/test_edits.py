@@ -7,7 +7,7 @@ from rlhf_core.checkable.ifeval import INSTRUCTIONS, read_instructions
 from rlhf_core.checkable.tastes import COUNTED, PLAIN, WORDED, parse_tastes
 
 WORD = st.sampled_from(
-    "sure this is what people say if they ask, however, It rains; (a lot) **x** Dr. NO".split()
+    ["sure", "this", "however,", "However", "ask,", "It", "rains;", "(a", "lot)", "**x**", "Dr."]
 )
 PROSE = st.lists(
     st.tuples(st.lists(WORD, min_size=1, max_size=12), st.sampled_from(["!", "?", ".", ""])),

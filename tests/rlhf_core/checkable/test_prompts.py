@@ -44,7 +44,7 @@ def test_every_form_of_file_is_read(tmp_path: Path) -> None:
         {"question_id": 81, "turns": ["Write a blog post.", "Now shorter."]},
         {
             "messages": [
-                {"role": "system", "content": "Be nice."},
+                {"role": "system", "content": "Sh."},
                 {"role": "user", "content": "Hi!"},
             ]
         },
