@@ -149,9 +149,7 @@ def summary(outcomes: list[Outcome], world: CheckableWorld, model: str) -> dict[
     return {
         "name": "checkable",
         "model": model,
-        "tastes": [taste.text for taste in world.tastes],
-        "unchecked": dict(world.unchecked),
-        "kept_prompts": len(world.kept),
+        **world.facts(),
         "states": [outcome.state for outcome in outcomes],
         "satisfied": [[one.served.joint.value, one.candidate.joint.value] for one in found],
         "gain": [asdict(gain) for gain in gains],

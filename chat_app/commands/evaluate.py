@@ -17,6 +17,7 @@ from chat_app.commands.options import (
     Quantized,
     Tastes,
     WorldName,
+    about,
     checkable_world,
 )
 from chat_app.errors import InvalidRequestError
@@ -53,9 +54,9 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
             f"model {settings.model!r} has no gold judge; only the starter has one; "
             "give --world checkable"
         )
+    judged = checkable_world(world, taste, prompts)
     with open_store(settings) as store:
         names = (adapter or store.serving().adapter, against)
-    judged = None if world == "starter" else checkable_world(taste, prompts, say=not as_json)
     require_model(settings.model)
     base, sides = _attached(settings, names)
     facts: dict[str, Any] = {"adapter": names[0], "against": names[1]}
@@ -82,8 +83,8 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
             temperature=settings.sampling.temperature,
             seed=seed,
         )
-        facts |= asdict(found)
-        lines = [f"{names[0]} against {against}", *found.lines()]
+        facts |= {"world": judged.facts(), **asdict(found)}
+        lines = [f"{names[0]} against {against}", about(judged), *found.lines()]
     typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
 
 

@@ -41,22 +41,31 @@ Prompts = Annotated[
 
 
 def checkable_world(
-    tastes: list[str] | None, prompts: Path | None, *, say: bool
-) -> "CheckableWorld":
-    """The checkable world of these options; what it cannot check is said on stderr.
+    world: str, tastes: list[str] | None, prompts: Path | None
+) -> "CheckableWorld | None":
+    """The checkable world of these options; None if another one is named.
 
     Raises:
-        InvalidRequestError: A taste is unknown, or the file is not one of prompts.
+        InvalidRequestError: A taste is unknown, the file is not one of prompts, or the named world
+            has neither.
     """
+    if world != "checkable":
+        if tastes or prompts:
+            raise InvalidRequestError(
+                "--taste and --prompts are of the checkable world; give --world checkable, too"
+            )
+        return None
     from rlhf_core.checkable.world import CheckableWorld
 
     try:
-        world = CheckableWorld.of(tastes or (), prompts)
+        return CheckableWorld.of(tastes or (), prompts)
     except InvalidInputError as exc:
         raise InvalidRequestError(str(exc)) from exc
-    if say:
-        wished = ", ".join(taste.text for taste in world.tastes) or "what the prompts ask for"
-        typer.echo(f"{len(world.prompts)} prompts, {len(world.kept)} kept; {wished}", err=True)
-        for name, count in world.unchecked.items():
-            typer.echo(f"not checked, in {count} prompts: {name}", err=True)
-    return world
+
+
+def about(world: "CheckableWorld") -> str:
+    """What is asked and wished in a world, and what cannot be checked, in a line each."""
+    wished = ", ".join(taste.text for taste in world.tastes) or "what the prompts ask for"
+    lines = [f"{len(world.prompts)} prompts, {len(world.kept)} of them kept; tastes: {wished}"]
+    lines += [f"not checked, in {n} prompts: {name}" for name, n in world.unchecked.items()]
+    return "\n".join(lines)

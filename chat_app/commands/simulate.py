@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chat_app.commands.options import Json, Prompts, Tastes, WorldName, checkable_world
+from chat_app.commands.options import Json, Prompts, Tastes, WorldName, about, checkable_world
 from chat_app.errors import ChatAppError, InvalidRequestError
 from rlhf_core.errors import InvalidInputError
 
@@ -50,18 +50,18 @@ def simulate(  # noqa: PLR0913 - one argument for each option
 
     if topic is not None and world != "starter":
         raise InvalidRequestError(f"--topic is of the starter's world, not of {world!r}; leave it")
-    people: World
-    if world == "checkable":
-        people = checkable_world(taste, prompts, say=not as_json).visitors
-    elif taste or prompts:
-        raise InvalidRequestError(
-            "--taste and --prompts are of the checkable world; give --world checkable, too"
-        )
-    else:
-        people = starter_visitors if topic is None else _narrow(topic, subjects, wordings)
+    checkable = checkable_world(world, taste, prompts)
+    people: World = starter_visitors
+    if checkable is not None:
+        people = checkable.visitors
+    elif topic is not None:
+        people = _narrow(topic, subjects, wordings)
+    if checkable is not None and not as_json:
+        typer.echo(about(checkable), err=True)
     plan = Plan(url, visitors, events, seed, tuple(kinds.split(",")), at_once, remote, people)
     result = run_simulation(plan, show=not as_json)
-    typer.echo(json.dumps(result.facts()) if as_json else result.summary())
+    facts = result.facts() | ({"world": checkable.facts()} if checkable is not None else {})
+    typer.echo(json.dumps(facts) if as_json else result.summary())
     if result.failed:
         raise ChatAppError(f"{result.failed} requests failed; the first: {result.first_failure}")
 

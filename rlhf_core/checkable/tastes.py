@@ -18,7 +18,7 @@ DEFAULT_TASTES = ("at-most-words:40", "ends-as-a-sentence")
 
 MARKDOWN = re.compile(r"[*`]|^[ \t]*(?:#+|[-•>]|\d+[.)])[ \t]+", re.M)
 REFUSAL = re.compile(
-    r"\b(?:(?:i|we) (?:can't|cannot|can not|could not|couldn't|won't|will not|must decline)"
+    r"\b(?:(?:i|we) (?:can't|cannot|can not|won't|will not|must decline)(?! (?:wait|help but)\b)"
     r"|(?:i am|i'm|we are|we're) (?:not able|unable)|(?:i am|i'm) sorry,? but|as an ai"
     r"|(?:unable|not able) to (?:help|assist|answer|provide))\b",
     re.IGNORECASE,

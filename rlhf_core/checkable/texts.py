@@ -85,7 +85,7 @@ def json_of(text: str) -> Any:
 
 def at_most(count: float, limit: float) -> float:
     """1.0 up to the limit, then the less the further above it."""
-    return 1.0 if count <= limit else NEAR * limit / count
+    return 1.0 if count <= limit else NEAR * max(0.0, limit) / max(1, count)
 
 
 def at_least(count: float, wished: float) -> float:
@@ -95,7 +95,7 @@ def at_least(count: float, wished: float) -> float:
 
 def exactly(count: int, wished: int) -> float:
     """1.0 for this number and no other."""
-    return 1.0 if count == wished else NEAR * min(count, wished) / max(count, wished)
+    return 1.0 if count == wished else NEAR * max(0, min(count, wished)) / max(1, count, wished)
 
 
 def none_of(count: int) -> float:

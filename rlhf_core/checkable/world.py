@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlhf_core.checkable.judge import in_force
 from rlhf_core.checkable.prompts import CheckablePrompt, read_prompts
@@ -58,6 +59,15 @@ class CheckableWorld:
     def unchecked(self) -> Counter[str]:
         """How many prompts carry each kind of instruction that is not checked."""
         return Counter(name for prompt in self.prompts for name in prompt.unchecked)
+
+    def facts(self) -> dict[str, Any]:
+        """The world as plain values."""
+        return {
+            "tastes": [taste.text for taste in self.tastes],
+            "prompts": len(self.prompts),
+            "kept": len(self.kept),
+            "unchecked": dict(self.unchecked),
+        }
 
     def visitors(self, n: int, seed: int) -> list[TasteVisitor]:
         """`n` visitors, the same for the same seed."""

@@ -24,6 +24,7 @@ def test_the_checkable_world_measures_satisfaction_on_kept_prompts(data: Path) -
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["adapter"] == found["against"] == "policy-000000"
+    assert found["world"]["tastes"] == ["at-most-words:5", "json"]
     new = found["candidate"]
     assert (new["replies"], new["prompts"]) == (20, 20)
     assert new["tastes"].keys() == {"at-most-words:5", "json"}

@@ -99,6 +99,7 @@ def newer(data: Path) -> None:
         (["simulate", "--world", "checkable", "--prompts", "/none.txt"], "/none.txt"),
         (["simulate", "--world", "checkable", "--topic", "capital"], "--topic"),
         (["simulate", "--taste", "json"], "--world checkable"),
+        (["evaluate", "--prompts", "p.txt"], "--world checkable"),
         (["simulate", "--topic", "rivers"], "capital"),
         (["simulate", "--topic", "capital", "--subjects", "60"], "1 to 45"),
         (["simulate", "--topic", "sum", "--wordings", "9"], "1 to 4"),

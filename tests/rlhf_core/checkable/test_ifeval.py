@@ -125,6 +125,7 @@ def test_the_language_of_a_reply_is_named_and_not_guessed() -> None:
         ("length_constraints:number_words", {"relation": "at least", "num_words": "3"}),
         ("length_constraints:number_words", {}),
         ("keywords:frequency", {"relation": "at least", "keyword": "(", "frequency": 1}),
+        ("detectable_format:number_bullet_lists", {"num_bullets": "3"}),
         ("startend:end_checker", {"end_phrase": 3}),
     ],
 )

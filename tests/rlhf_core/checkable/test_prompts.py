@@ -106,7 +106,7 @@ def test_prompts_with_instructions_bring_their_own_tastes(tmp_path: Path) -> Non
     file = written(tmp_path / "p.jsonl", "\n".join(map(json.dumps, [*rows, alone])))
     world = CheckableWorld.of(file=file)
     assert (world.tastes, len(world.prompts)) == ((), 30)  # nothing of the last can be checked
-    assert world.unchecked == {"language:response_language": 30}
+    assert world.facts()["unchecked"] == {"language:response_language": 30}
     world = CheckableWorld.of(["json"], file)
     assert ([t.text for t in world.tastes], len(world.prompts)) == (["json"], 31)
 

@@ -21,7 +21,7 @@ EXAMPLES = {
     "json": ('```json\n{"a": [1]}\n```', '"a text"'),
     "lower-case": ("all of it, 3 times", "All of it"),
     "no-commas": ("One and two.", "One, two."),
-    "no-refusal": ("You can do it.", "I\u2019m unable to say."),
+    "no-refusal": ("I can't wait, you can do it.", "I\u2019m unable to say."),
     "one-paragraph": ("One. Two.\n", "One.\nTwo."),
     "plain-text": ("2 - 1 is 1. That is all.", "# Title\nText"),
     "starts-with:Sure": (" Sure, here it is.", "I am Sure"),

@@ -141,6 +141,10 @@ def test_a_seed_gives_the_visitors_that_it_always_gave():
         )
         return asked, also, votes, round(visitor.rng.random(), 6)
 
+    one = visitors(3, 5)[0]
+    habits = (one.habits.noise, one.habits.tie_width, one.habits.left_bias, one.habits.diligence)
+    drawn = [round(number, 4) for number in (one.threshold, *one.taste.values(), *habits)]
+    assert drawn == [0.3024, -0.2014, 0.1309, -0.6875, 0.12, 0.3624, 0.2855, 0.1871, 0.3922]
     assert [does(visitor) for visitor in visitors(3, 5)] == [
         (
             "Tell me the sum 1 plus 4",
