@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,8 +21,11 @@ from chat_app.commands.options import (
     checkable_world,
 )
 from chat_app.errors import InvalidRequestError
-from chat_app.settings import Settings, load_settings
+from chat_app.settings import SamplingSettings, Settings, load_settings
 from feedback_store.records import BASE_ADAPTER
+
+if TYPE_CHECKING:
+    from rlhf_core.checkable.world import CheckableWorld
 
 
 def register(app: typer.Typer) -> None:
@@ -59,33 +62,40 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
         names = (adapter or store.serving().adapter, against)
     require_model(settings.model)
     base, sides = _attached(settings, names)
-    facts: dict[str, Any] = {"adapter": names[0], "against": names[1]}
+    options: dict[str, Any] = {"candidate": sides[0], "served": sides[1], "n": requests}
+    options["seed"] = seed
     if judged is None:
-        from rlhf_core.starter.measure import compare
-
-        gold = compare(base, candidate=sides[0], served=sides[1], n=requests, seed=seed)
-        facts |= asdict(gold)
-        lines = [f"{names[0]} wins {gold.win_rate:.3f} ({gold.low:.3f}-{gold.high:.3f}) {against}"]
-        lines += [
-            f"{name:>12}  {new:7.3f}  (was {asdict(gold.served)[name]:.3f})"
-            for name, new in asdict(gold.candidate).items()
-        ]
+        found, lines = _by_the_starters_judge(base, options)
     else:
-        from rlhf_core.checkable.measure import compare_satisfaction
+        found, lines = _by_tastes(base, judged, settings.sampling, options)
+    facts = {"adapter": names[0], "against": against, **found}
+    text = "\n".join([f"{names[0]} against {against}", *lines])
+    typer.echo(json.dumps(facts) if as_json else text)
 
-        found = compare_satisfaction(
-            base,
-            judged,
-            candidate=sides[0],
-            served=sides[1],
-            n=requests,
-            max_new_tokens=settings.sampling.max_new_tokens,
-            temperature=settings.sampling.temperature,
-            seed=seed,
-        )
-        facts |= {"world": judged.facts(), **asdict(found)}
-        lines = [f"{names[0]} against {against}", about(judged), *found.lines()]
-    typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
+
+def _by_the_starters_judge(base: Any, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    from rlhf_core.starter.measure import compare
+
+    found = compare(base, **options)
+    was, now = asdict(found.served), asdict(found.candidate)
+    lines = [f"{found.win_rate:7.3f}  win rate ({found.low:.3f} to {found.high:.3f})"]
+    lines += [f"{now[name]:7.3f}  {name} (was {was[name]:.3f})" for name in now]
+    return asdict(found), lines
+
+
+def _by_tastes(
+    base: Any, world: "CheckableWorld", sampling: SamplingSettings, options: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    from rlhf_core.checkable.measure import compare_satisfaction
+
+    found = compare_satisfaction(
+        base,
+        world,
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        **options,
+    )
+    return {"world": world.facts(), **asdict(found)}, [about(world), *found.lines()]
 
 
 def _attached(settings: Settings, names: tuple[str, str]) -> tuple[Any, list[str | None]]:

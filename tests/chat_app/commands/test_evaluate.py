@@ -20,7 +20,8 @@ def data(tmp_path: Path) -> Path:
 def test_the_checkable_world_measures_satisfaction_on_kept_prompts(data: Path) -> None:
     words = ["evaluate", "--world", "checkable", "--taste", "at-most-words:5", "--taste", "json"]
     words += ["--requests", "20", "--data", str(data)]
-    done = CliRunner().invoke(app, [*words, "--json"])
+    short = {"FEEDBACK_CHAT_SAMPLING__MAX_NEW_TOKENS": "16"}
+    done = CliRunner().invoke(app, [*words, "--json"], env=short)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["adapter"] == found["against"] == "policy-000000"
@@ -30,8 +31,15 @@ def test_the_checkable_world_measures_satisfaction_on_kept_prompts(data: Path) -
     assert new["tastes"].keys() == {"at-most-words:5", "json"}
     assert 0 < new["tastes"]["at-most-words:5"]["value"] < 1 and new["joint"]["value"] == 0
     assert found["gain"].keys() == {"at-most-words:5", "json", "joint"}
-    told = CliRunner().invoke(app, words)
-    assert told.exit_code == 0 and "20 replies to 20 prompts that nobody votes on" in told.stdout
+
+
+def test_an_adapter_draws_with_itself_by_the_starters_judge(data: Path) -> None:
+    words = ["evaluate", "--requests", "20", "--data", str(data)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    first, win_rate, *rates = done.stdout.splitlines()
+    assert first == "policy-000000 against policy-000000" and "win rate" in win_rate
+    assert [line.split()[1] for line in rates] == ["truth", "rude", "ignored", "unfinished", "gold"]
 
 
 def test_the_starters_world_judges_the_starter_alone(data: Path) -> None:

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from rlhf_core.checkable.ifeval import read_instructions
-from rlhf_core.checkable.measure import Satisfaction, gain, satisfaction
+from rlhf_core.checkable.measure import Satisfaction, SatisfactionComparison, gain, satisfaction
 from rlhf_core.checkable.prompts import CheckablePrompt
 from rlhf_core.checkable.tastes import parse_tastes
 from rlhf_core.errors import InvalidInputError
@@ -70,6 +70,18 @@ def test_a_gain_is_paired_and_its_interval_is_the_same_for_the_same_seed() -> No
     assert joint.value == pytest.approx(now - was) and 0 < joint.low < joint.value < joint.high
     same = gain(PROMPTS, before, before, TASTES)["joint"]
     assert (same.low, same.value, same.high) == (0, 0, 0)
+
+
+def test_a_comparison_says_each_figure_before_and_after() -> None:
+    before, after = replies("Well, yes.", "One, two"), replies("Yes.", "One, two")
+    was, now = (satisfaction(PROMPTS[:2], side, TASTES) for side in (before, after))
+    more = gain(PROMPTS[:2], before, after, TASTES)
+    first, *lines = SatisfactionComparison(candidate=now, served=was, gain=more).lines()
+    assert first == "2 replies to 2 prompts that nobody votes on"
+    assert lines[1].strip().startswith("0.500  no-commas (was 0.000; gain +0.500,")
+    assert [line.split()[1] for line in lines] == [
+        *("at-most-words:3", "no-commas", "joint", "mean_words", "repeated", "ended")
+    ]
 
 
 def test_replies_must_be_there_one_for_each_prompt() -> None:
