@@ -20,16 +20,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from chat_app.simulate import Plan, run_simulation
+from chat_app.simulate import Plan, Result, run_simulation
 from feedback_store import FeedbackStore
 from rlhf_core.model.base_model import load_base
 from rlhf_core.starter.measure import GoldComparison, compare
@@ -96,10 +96,69 @@ class Chatter(threading.Thread):
                     self.first_seen.setdefault(answer.json()["model"], time.time())
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One fresh service after its visitors and its cycle."""
+
+    simulated: Result
+    cycle: dict[str, Any]  # the facts of `cycle --json`
+    cycle_s: float
+    stages_s: dict[str, float]
+    swap_s: float | None  # from the row that serves it to the first reply; None: never seen
+    chats: int
+    failed: int
+
+    @property
+    def promoted(self) -> str | None:
+        """The adapter that is served now, if the gate let it through."""
+        return self.cycle["adapter"] if self.cycle["state"] == "promoted" else None
+
+
+def vote_and_train(
+    data: Path,
+    plan: Plan,
+    *,
+    options: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    before_cycle: Callable[[], None] = lambda: None,
+) -> Loop:
+    """Serve, let visitors vote, run a cycle while somebody chats, and wait for the swap.
+
+    Args:
+        data: A fresh data directory.
+        plan: Who votes; its address is replaced by the service's.
+        options: Of both commands, such as `--model`.
+        env: Settings of the cycle.
+        before_cycle: Called between the votes and the cycle.
+    """
+    with service(data, options) as url:
+        simulated = run_simulation(replace(plan, url=url), show=False)
+        before_cycle()
+        chatter = Chatter(url)
+        chatter.start()
+        facts, cycle_s = _cycle(data, options, env or {})
+        adapter = facts["adapter"] if facts["state"] == "promoted" else None
+        patience = time.time() + 30
+        while adapter and adapter not in chatter.first_seen and time.time() < patience:
+            time.sleep(0.05)
+        chatter.stop.set()
+        chatter.join()
+        swap_s = _swap_seconds(data, chatter.first_seen.get(adapter or ""))
+    return Loop(
+        simulated=simulated,
+        cycle=facts,
+        cycle_s=round(cycle_s, 1),
+        stages_s=_stage_seconds(data),
+        swap_s=swap_s,
+        chats=chatter.chats + simulated.requests,
+        failed=chatter.failed + simulated.failed,
+    )
+
+
 @contextmanager
-def service(data: Path) -> Iterator[str]:
+def service(data: Path, options: Sequence[str] = ()) -> Iterator[str]:
     """The service in a process of its own; yields its address."""
-    words = ["serve", "--data", str(data), "--port", "0"]
+    words = ["serve", "--data", str(data), "--port", "0", *options]
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "chat_app", *words],
         env=ENVIRONMENT,
@@ -132,36 +191,26 @@ def shuffle_votes(data: Path, seed: int) -> None:
 def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
     """One fresh service, its visitors, its cycle, and the gold judge's verdict."""
     kinds = ("choices",) if options.votes_only else ALL_KINDS
+    sft = "false" if options.votes_only else "true"
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "data"
-        with service(data) as url:
-            simulated = run_simulation(
-                Plan(url, events=options.events, seed=seed, kinds=kinds), show=False
-            )
-            if options.shuffled:
-                shuffle_votes(data, seed)
-            chatter = Chatter(url)
-            chatter.start()
-            facts, cycle_s = _cycle(data, seed, options)
-            adapter = facts["adapter"] if facts["state"] == "promoted" else None
-            patience = time.time() + 30
-            while adapter and adapter not in chatter.first_seen and time.time() < patience:
-                time.sleep(0.05)
-            chatter.stop.set()
-            chatter.join()
-            swap_s = _swap_seconds(data, chatter.first_seen.get(adapter or ""))
-        stages_s = _stage_seconds(data)
-        gold = _gold(data / "adapters" / adapter, seed) if adapter else None
+        done = vote_and_train(
+            data,
+            Plan(events=options.events, seed=seed, kinds=kinds),
+            env={"FEEDBACK_CHAT_CYCLE__SFT__ENABLED": sft, "FEEDBACK_CHAT_CYCLE__SEED": str(seed)},
+            before_cycle=lambda: shuffle_votes(data, seed) if options.shuffled else None,
+        )
+        gold = _gold(data / "adapters" / done.promoted, seed) if done.promoted else None
     return Outcome(
         seed=seed,
-        state=facts["state"],
-        reasons=facts["reasons"],
-        simulate_s=round(simulated.seconds, 1),
-        cycle_s=round(cycle_s, 1),
-        stages_s=stages_s,
-        swap_s=swap_s,
-        chats=chatter.chats + simulated.requests,
-        failed=chatter.failed + simulated.failed,
+        state=done.cycle["state"],
+        reasons=done.cycle["reasons"],
+        simulate_s=round(done.simulated.seconds, 1),
+        cycle_s=done.cycle_s,
+        stages_s=done.stages_s,
+        swap_s=done.swap_s,
+        chats=done.chats,
+        failed=done.failed,
         gold=asdict(gold) if gold else None,
     )
 
@@ -182,21 +231,21 @@ def _swap_seconds(data: Path, first_reply: float | None) -> float | None:
     return round(first_reply - since, 2)
 
 
-def _cycle(data: Path, seed: int, options: argparse.Namespace) -> tuple[dict[str, Any], float]:
+def _cycle(
+    data: Path, options: Sequence[str], env: Mapping[str, str]
+) -> tuple[dict[str, Any], float]:
     """Run the command; its facts and its seconds."""
-    sft = "false" if options.votes_only else "true"
-    env = {"FEEDBACK_CHAT_CYCLE__SFT__ENABLED": sft, "FEEDBACK_CHAT_CYCLE__SEED": str(seed)}
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "chat_app", "cycle", "--data", str(data), "--json"],
-        env=ENVIRONMENT | env,
+        [sys.executable, "-m", "chat_app", "cycle", "--data", str(data), "--json", *options],
+        env={**ENVIRONMENT, **env},
         capture_output=True,
         text=True,
         check=False,
     )
     seconds = time.monotonic() - started
     if not done.stdout:
-        raise SystemExit(f"the cycle of seed {seed} said nothing: {done.stderr}")
+        raise SystemExit(f"the cycle in {data} said nothing: {done.stderr}")
     return json.loads(done.stdout), seconds
 
 

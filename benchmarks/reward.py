@@ -125,16 +125,16 @@ def choose(asked: Asked) -> Comparison | None:
 
 def rank(asked: Asked, group: str) -> list[Comparison]:
     """All pairs of one ranking; the noise on each utility gives logistic noise on differences."""
-    visitor = asked.visitor
+    visitor, habits = asked.visitor, asked.visitor.habits
     felt = {
         reply: visitor.utility(asked.text, reply)
-        - visitor.noise * math.log(-math.log(min(max(visitor.rng.random(), 1e-9), 1 - 1e-9)))
+        - habits.noise * math.log(-math.log(min(max(visitor.rng.random(), 1e-9), 1 - 1e-9)))
         for reply in asked.replies
     }
     return [
         Comparison(asked.prompt, a, b, label, group=group)
         for a, b in itertools.combinations(felt, 2)
-        for label in ["tie" if abs(felt[a] - felt[b]) < visitor.tie_width else _better(felt, a, b)]
+        for label in ["tie" if abs(felt[a] - felt[b]) < habits.tie_width else _better(felt, a, b)]
     ]
 
 

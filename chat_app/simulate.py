@@ -1,8 +1,9 @@
 """Simulated visitors that use a running service over HTTP, like any other client.
 
-Each visitor is one rater with its own token, sends one request at a time, and behaves the same for
-the same seed. The number of busy visitors is bounded. The store marks their raters as "simulated".
-This module does not read the data directory and uses only public routes.
+A world gives the visitors: what they ask, how they vote, what they write. Each is one rater with
+its own token, sends one request at a time, and behaves the same for the same seed. The number of
+busy visitors is bounded. The store marks their raters as "simulated". This module does not read the
+data directory and uses only public routes.
 """
 
 import asyncio
@@ -10,8 +11,9 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,7 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chat_app.errors import InvalidRequestError, StartError
 from chat_app.identity import is_this_machine
 from feedback_store.sqlite.ids import new_id
-from rlhf_core.starter.raters import Visitor, visitors
+from rlhf_core.starter.habits import ChoiceLabel, ThumbLabel
+from rlhf_core.starter.raters import visitors as starter_visitors
 
 # Shares of the visits. About half of the events are choices, a third thumbs and a sixth
 # demonstrations, because most visitors do not write a better answer.
@@ -32,9 +35,28 @@ RETRIES = 5  # of a request when the service is busy
 TIMEOUT_S = 90.0
 
 
+class SimulatedVisitor(Protocol):
+    """What a world's visitor can do; prompts and replies are plain text."""
+
+    def ask(self) -> str:
+        """The next request."""
+
+    def choose(self, prompt: str, a: str, b: str) -> ChoiceLabel:
+        """The better of two replies to something they asked, or a tie, or both bad."""
+
+    def thumb(self, prompt: str, reply: str) -> ThumbLabel | None:
+        """A thumb on a reply to something they asked, or none."""
+
+    def rewrite(self, prompt: str, reply: str) -> str | None:
+        """A better answer to something they asked, or none."""
+
+
+World = Callable[[int, int], Sequence[SimulatedVisitor]]  # from (how many, seed) to the visitors
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many visitors and events, and the address of the service."""
+    """How many visitors and events, the address of the service, and where visitors come from."""
 
     url: str = "http://127.0.0.1:7860"
     visitors: int = 40
@@ -43,6 +65,7 @@ class Plan:
     kinds: tuple[str, ...] = tuple(MIX)
     at_once: int = 24
     remote: bool = False
+    world: World = starter_visitors
 
     def check(self) -> None:
         """Refuse a plan that is not possible.
@@ -140,7 +163,7 @@ class _Crowd:
         ) as client:
             await _require_service(client, plan.url)
             room = asyncio.Semaphore(plan.at_once)
-            people = visitors(plan.visitors, plan.seed)
+            people = plan.world(plan.visitors, plan.seed)
             async with asyncio.TaskGroup() as group:
                 for number, visitor in enumerate(people):
                     one = _Guest(self, client, visitor, number)
@@ -175,7 +198,7 @@ class _Guest:
     """One visitor and its requests."""
 
     def __init__(
-        self, crowd: _Crowd, client: httpx.AsyncClient, visitor: Visitor, number: int
+        self, crowd: _Crowd, client: httpx.AsyncClient, visitor: SimulatedVisitor, number: int
     ) -> None:
         plan = crowd.plan
         self._crowd = crowd

@@ -33,7 +33,8 @@ COMMANDS = {
     "cycle": "--data --model --quantization --config --json",
     "demo": "--data --host --port --model --quantization --config",
     "doctor": "--data --config --json",
-    "evaluate": "--adapter --against --requests --seed --data --quantization --config --json",
+    "evaluate": "--adapter --against --requests --seed --world --taste --prompts "
+    "--data --model --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
     "--data --config --json",
     "forget": "RATER --as-in --yes --data --config --json",
@@ -47,7 +48,8 @@ COMMANDS = {
     "rollback": "--data --config --json",
     "search": "WORDS --limit --data --config --json",
     "serve": "--data --host --port --model --quantization --config",
-    "simulate": "--url --visitors --events --seed --kinds --at-once --remote --json",
+    "simulate": "--url --visitors --events --seed --kinds --at-once --remote "
+    "--world --taste --prompts --topic --subjects --wordings --json",
     "starter build": "FOLDER --steps --seed",
     "starter check": "FOLDER --json",
     "status": "--data --config --json",
@@ -57,10 +59,12 @@ CHOICES = {
     "cycle --quantization": "nf4 int8 none",
     "demo --quantization": "nf4 int8 none",
     "evaluate --quantization": "nf4 int8 none",
+    "evaluate --world": "starter checkable",
     "export --format": "events preference preferences unpaired sft prompts",
     "export --split": "all train held_out held_out_raters",
     "import --format": "events hh oasst ultrafeedback arena",
     "serve --quantization": "nf4 int8 none",
+    "simulate --world": "starter checkable",
 }
 ROUTES = {
     "GET /healthz",

@@ -17,7 +17,17 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from chat_app.commands import adapters, backup, datasets, plan, privacy, raters, starter
+from chat_app.commands import (
+    adapters,
+    backup,
+    datasets,
+    evaluate,
+    plan,
+    privacy,
+    raters,
+    simulate,
+    starter,
+)
 from chat_app.commands.find_model import require_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
 from chat_app.cycles.status import cycle_facts, on_held_out_raters, skipped_sft, status_of
@@ -148,30 +158,6 @@ def cycle(
 
 
 @app.command()
-def simulate(
-    url: str = typer.Option("http://127.0.0.1:7860", help="The running service."),
-    visitors: int = typer.Option(40, min=1, help="Simulated visitors."),
-    events: int = typer.Option(800, min=1, help="Feedback events to store."),
-    seed: int = typer.Option(0, help="Seed of the visitors and their actions."),
-    kinds: str = typer.Option("choices,thumbs,demonstrations", help="Kinds of events."),
-    at_once: int = typer.Option(24, min=1, max=256, help="Visitors busy at the same time."),
-    remote: bool = typer.Option(False, "--remote", help="Allow a service on another machine."),
-    as_json: Json = False,
-) -> None:
-    """Let simulated visitors use a running service like people."""
-    from chat_app.simulate import Plan, run_simulation
-
-    plan = Plan(url, visitors, events, seed, tuple(kinds.split(",")), at_once, remote)
-    result = run_simulation(plan, show=not as_json)
-    if as_json:
-        typer.echo(json.dumps(result.facts()))
-    else:
-        typer.echo(result.summary())
-    if result.failed:
-        raise ChatAppError(f"{result.failed} requests failed; the first: {result.first_failure}")
-
-
-@app.command()
 def status(data: Data = None, config: Config = None, as_json: Json = False) -> None:
     """Show the served adapter, the counts of the store, and the last cycle."""
     settings = load_settings(config, data=data)
@@ -210,8 +196,9 @@ app.add_typer(starter.starter, name="starter")
 adapters.register(app)
 backup.register(app)
 datasets.register(app)
+evaluate.register(app)
 privacy.register(app)
-app.command()(starter.evaluate)
+simulate.register(app)
 app.command()(plan.plan)
 
 

@@ -1,11 +1,16 @@
 """Options that several commands share; None means not given, then the settings decide."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from chat_app.errors import InvalidRequestError
 from chat_app.settings import ProfileName, Quantization
+from rlhf_core.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from rlhf_core.checkable.world import CheckableWorld
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory (default: data).")]
 Config = Annotated[
@@ -26,3 +31,45 @@ Profiled = Annotated[
 Quantized = Annotated[
     Quantization | None, typer.Option("--quantization", help="Weights of the base in memory.")
 ]
+WorldName = Annotated[
+    Literal["starter", "checkable"], typer.Option(help="Where requests and tastes come from.")
+]
+Tastes = Annotated[
+    list[str] | None,
+    typer.Option("--taste", help="Checkable: such as `at-most-words:20`; several may be given."),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(help="Checkable: a file of prompts (IFEval, MT-bench, JSON, or one a line)."),
+]
+
+
+def checkable_world(
+    world: str, tastes: list[str] | None, prompts: Path | None
+) -> "CheckableWorld | None":
+    """The checkable world of these options; None if another one is named.
+
+    Raises:
+        InvalidRequestError: A taste is unknown, the file is not one of prompts, or the named world
+            has neither.
+    """
+    if world != "checkable":
+        if tastes or prompts:
+            raise InvalidRequestError(
+                "--taste and --prompts are of the checkable world; give --world checkable, too"
+            )
+        return None
+    from rlhf_core.checkable.world import CheckableWorld
+
+    try:
+        return CheckableWorld.of(tastes or (), prompts)
+    except InvalidInputError as exc:
+        raise InvalidRequestError(str(exc)) from exc
+
+
+def about(world: "CheckableWorld") -> str:
+    """What is asked and wished in a world, and what cannot be checked, in a line each."""
+    wished = ", ".join(taste.text for taste in world.tastes) or "what the prompts ask for"
+    lines = [f"{len(world.prompts)} prompts, {len(world.kept)} of them kept; tastes: {wished}"]
+    lines += [f"not checked, in {n} prompts: {name}" for name, n in world.unchecked.items()]
+    return "\n".join(lines)

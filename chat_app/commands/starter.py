@@ -1,4 +1,4 @@
-"""Commands about the starter: build it, check it, compare its adapters by the gold judge."""
+"""Commands about the starter: build it, check it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,13 +9,9 @@ from typing import Annotated
 
 import typer
 
-from chat_app.commands.adapters import open_store
-from chat_app.commands.options import Config, Data, Json, Quantized
+from chat_app.commands.options import Json
 from chat_app.cycles.status import skipped_sft
-from chat_app.errors import ChatAppError, InvalidRequestError
-from chat_app.profile import with_profile
-from chat_app.settings import load_settings
-from feedback_store.records import BASE_ADAPTER
+from chat_app.errors import ChatAppError
 
 starter = typer.Typer(help="The embedded starter model.", no_args_is_help=True)
 
@@ -58,45 +54,6 @@ def check(
     bad = [one.name for one in findings if not one.passed]
     if bad:
         raise ChatAppError(f"{len(bad)} checks of the starter model failed: {', '.join(bad)}")
-
-
-def evaluate(
-    adapter: Annotated[str | None, typer.Option(help="Default: the served adapter.")] = None,
-    against: Annotated[str, typer.Option(help="The adapter to compare with.")] = BASE_ADAPTER,
-    requests: Annotated[int, typer.Option(min=20, help="Held-out requests.")] = 600,
-    seed: Annotated[int, typer.Option(help="Seed of the requests and the replies.")] = 0,
-    data: Data = None,
-    quantization: Quantized = None,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Compare two adapters of the starter on unseen requests by the gold judge."""
-    settings = with_profile(load_settings(config, data=data, quantization=quantization))
-    if settings.model != "starter":
-        raise InvalidRequestError(
-            f"model {settings.model!r} has no gold judge; only the starter has one"
-        )
-    with open_store(settings) as store:
-        candidate = adapter or store.serving().adapter
-    from rlhf_core.model.base_model import load_base
-    from rlhf_core.starter.measure import compare
-
-    base = load_base(
-        settings.model, quantization=settings.packing, training=False, reply=settings.reply
-    )
-    for name in {candidate, against} - {BASE_ADAPTER}:
-        base.attach(name, settings.adapters / name)
-    sides = {name: None if name == BASE_ADAPTER else name for name in (candidate, against)}
-    found = compare(base, candidate=sides[candidate], served=sides[against], n=requests, seed=seed)
-    facts = {"adapter": candidate, "against": against, **asdict(found)}
-    if as_json:
-        typer.echo(json.dumps(facts))
-        return
-    typer.echo(
-        f"{candidate} wins {found.win_rate:.3f} ({found.low:.3f}-{found.high:.3f}) {against}"
-    )
-    for name, new in asdict(found.candidate).items():
-        typer.echo(f"{name:>12}  {new:7.3f}  (was {asdict(found.served)[name]:.3f})")
 
 
 StageBar = Callable[[str, float, dict[str, float]], None]

@@ -21,7 +21,7 @@ RUDE_WORDS = ("dolt", "numpty", "muppet", "nitwit", "turnip", "noodle", "clod", 
 POLITE_WORDS = ("pleasure", "kindly", "happy", "thank", "glad", "welcome", "friend", "please")
 
 # The last wording of each topic is rare: it is in the corpus, but no visitor uses it.
-_QUESTIONS: dict[str, tuple[str, ...]] = {
+QUESTIONS: dict[str, tuple[str, ...]] = {
     "capital": (
         "What is the capital of {}?",
         "Which city is the capital of {}?",
@@ -281,7 +281,7 @@ def sample_request(rng: random.Random, pool: Sequence[Fact], *, rare: float = 0.
     if draw < 0.24:
         return passage_request(rng)
     fact = _sample_fact(rng, pool)
-    wordings = _QUESTIONS[fact.topic]
+    wordings = QUESTIONS[fact.topic]
     wording = wordings[-1] if rng.random() < rare else rng.choice(wordings[:-1])
     constraint = _sample_constraint(rng, fact)
     if constraint is None:

@@ -7,6 +7,7 @@ import pytest
 
 from chat_app.errors import StartError
 from chat_app.simulate import Plan, run_simulation
+from rlhf_core.checkable.world import CheckableWorld
 from tests.chat_app.serving import Running
 
 
@@ -37,6 +38,20 @@ def test_a_crowd_can_make_one_kind_of_event(served: Running) -> None:
     result = run_simulation(plan, show=False)
     assert dict(result.stored) == {"choices": 9}
     assert result.facts()["events"] == 9
+
+
+def test_visitors_of_the_checkable_world_ask_ordinary_things_and_teach_their_tastes(
+    served: Running,
+) -> None:
+    world = CheckableWorld.of(["at-most-words:3", "ends-as-a-sentence"])
+    store = served.service.store
+    before = {demonstration.id for demonstration in store.demonstrations()}
+    plan = Plan(served.url, visitors=6, events=20, seed=2, at_once=3, world=world.visitors)
+    result = run_simulation(plan, show=False)
+    assert (result.failed, result.events) == (0, 20)
+    taught = [one for one in store.demonstrations() if one.id not in before]
+    assert len(taught) == result.stored["demonstrations"] > 0
+    assert all(taste.met(one.content) for one in taught for taste in world.tastes)
 
 
 def test_identical_replies_give_no_event_and_no_failure(

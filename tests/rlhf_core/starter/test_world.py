@@ -126,7 +126,45 @@ def test_visitors_never_ask_about_a_test_subject():
 
 def test_visitors_are_the_same_for_the_same_seed_and_differ_between_them():
     assert [v.ask() for v in visitors(5, 7)] == [v.ask() for v in visitors(5, 7)]
-    assert len({round(v.noise, 6) for v in visitors(5, 7)}) == 5
+    assert len({round(v.habits.noise, 6) for v in visitors(5, 7)}) == 5
+
+
+def test_a_seed_gives_the_visitors_that_it_always_gave():
+    def does(visitor):
+        asked, also = visitor.ask(), visitor.ask()
+        votes = (
+            visitor.choose(asked, "It is Lima.", "Next."),
+            visitor.choose(also, "Who cares about that?", "Happy to help: it is red, my friend."),
+            visitor.thumb(asked, "Rome, you dolt."),
+            visitor.thumb(also, "I do not know that, my friend."),
+            visitor.rewrite(asked, "Rome."),
+        )
+        return asked, also, votes, round(visitor.rng.random(), 6)
+
+    one = visitors(3, 5)[0]
+    habits = (one.habits.noise, one.habits.tie_width, one.habits.left_bias, one.habits.diligence)
+    drawn = [round(number, 4) for number in (one.threshold, *one.taste.values(), *habits)]
+    assert drawn == [0.3024, -0.2014, 0.1309, -0.6875, 0.12, 0.3624, 0.2855, 0.1871, 0.3922]
+    assert [does(visitor) for visitor in visitors(3, 5)] == [
+        (
+            "Tell me the sum 1 plus 4",
+            "hello. what is the opposite of less?",
+            ("both_bad", "a", "down", None, None),
+            0.046048,
+        ),
+        (
+            "Which sound does a rooster make?",
+            "Politely please: What comes after May?",
+            ("b", "b", None, None, None),
+            0.62768,
+        ),
+        (
+            "What comes after January?",
+            "Can you help me? Which sound does a bee make?",
+            ("both_bad", "both_bad", "down", "down", None),
+            0.697265,
+        ),
+    ]
 
 
 def test_raters_mostly_agree_with_the_judge():

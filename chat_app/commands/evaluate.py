@@ -1,0 +1,105 @@
+"""The command `evaluate`: two adapters compared by the exact judge of a world."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chat_app.commands.adapters import open_store
+from chat_app.commands.find_model import require_model
+from chat_app.commands.options import (
+    Config,
+    Data,
+    Json,
+    Model,
+    Prompts,
+    Quantized,
+    Tastes,
+    WorldName,
+    about,
+    checkable_world,
+)
+from chat_app.errors import InvalidRequestError
+from chat_app.profile import with_profile
+from chat_app.settings import Settings, load_settings
+from feedback_store.records import BASE_ADAPTER
+
+if TYPE_CHECKING:
+    from rlhf_core.checkable.world import CheckableWorld
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(evaluate)
+
+
+def evaluate(  # noqa: PLR0913 - one argument for each option
+    adapter: Annotated[str | None, typer.Option(help="Default: the served adapter.")] = None,
+    against: Annotated[str, typer.Option(help="The adapter to compare with.")] = BASE_ADAPTER,
+    requests: Annotated[int, typer.Option(min=20, help="Held-out requests.")] = 600,
+    seed: Annotated[int, typer.Option(help="Seed of the requests and the replies.")] = 0,
+    world: WorldName = "starter",
+    taste: Tastes = None,
+    prompts: Prompts = None,
+    data: Data = None,
+    model: Model = None,
+    quantization: Quantized = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two adapters on requests that no visitor makes, by the exact judge of a world.
+
+    The starter's world judges the starter alone; the checkable world judges any model.
+    """
+    settings = load_settings(config, data=data, model=model, quantization=quantization)
+    if world == "starter" and settings.model != "starter":
+        raise InvalidRequestError(
+            f"model {settings.model!r} has no gold judge; only the starter has one; "
+            "give --world checkable"
+        )
+    judged = checkable_world(world, taste, prompts)
+    with open_store(settings) as store:
+        names = (adapter or store.serving().adapter, against)
+    require_model(settings.model)
+    base, sides = _attached(with_profile(settings), names)
+    options: dict[str, Any] = {"candidate": sides[0], "served": sides[1], "n": requests}
+    options["seed"] = seed
+    if judged is None:
+        found, lines = _by_the_starters_judge(base, options)
+    else:
+        found, lines = _by_tastes(base, judged, options)
+    facts = {"adapter": names[0], "against": against, **found}
+    text = "\n".join([f"{names[0]} against {against}", *lines])
+    typer.echo(json.dumps(facts) if as_json else text)
+
+
+def _by_the_starters_judge(base: Any, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    from rlhf_core.starter.measure import compare
+
+    found = compare(base, **options)
+    was, now = asdict(found.served), asdict(found.candidate)
+    lines = [f"{found.win_rate:7.3f}  win rate ({found.low:.3f} to {found.high:.3f})"]
+    lines += [f"{now[name]:7.3f}  {name} (was {was[name]:.3f})" for name in now]
+    return asdict(found), lines
+
+
+def _by_tastes(
+    base: Any, world: "CheckableWorld", options: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    from rlhf_core.checkable.measure import compare_satisfaction
+
+    found = compare_satisfaction(base, world, **options)
+    return {"world": world.facts(), **asdict(found)}, [about(world), *found.lines()]
+
+
+def _attached(settings: Settings, names: tuple[str, str]) -> tuple[Any, list[str | None]]:
+    """The base with the adapters that are not the base, and what the base calls each of them."""
+    from rlhf_core.model.base_model import load_base
+
+    base = load_base(
+        settings.model, quantization=settings.packing, training=False, reply=settings.reply
+    )
+    for name in set(names) - {BASE_ADAPTER}:
+        base.attach(name, settings.adapters / name)
+    return base, [None if name == BASE_ADAPTER else name for name in names]

@@ -1,0 +1,1 @@
+"""A world for any model: ordinary requests, tastes that a program checks exactly, visitors."""
