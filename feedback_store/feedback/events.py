@@ -19,9 +19,10 @@ from feedback_store.records import (
     Ranking,
     Thumb,
 )
-from feedback_store.splits import prompt_hash, text_hash
+from feedback_store.splits import prompt_hash, split_of, text_hash
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import new_id, utc_now
+from feedback_store.sqlite.numbers import take_numbers
 from feedback_store.sqlite.rows import (
     Row,
     encode,
@@ -223,7 +224,10 @@ def store_event(db: Database, table: str, row: Row) -> None:
     """Insert an event with the hashes of what it is about, and mark its prompt as stale."""
     if table == "demonstrations":
         found = prompt_hash(row["prompt"])
+        [number] = take_numbers(db, table, 1)
+        held_out = split_of(row["prompt"]) == "held_out"
         row = row | {"text_hash": text_hash(row["content"])}
+        row |= {"number": number, "held_out": held_out}
     elif "message_id" in row:
         found = _path_hash(db, _PROMPT_OF_MESSAGE, row["message_id"])
     else:

@@ -31,7 +31,7 @@ def contents(path):
     found = {}
     for table in SAID:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        new = {"path_hash", "text_hash", "prompt_hash", "held_out"}
+        new = {"path_hash", "text_hash", "prompt_hash", "held_out", "number"}
         kept = ", ".join(f'"{name}"' for name in columns if name not in new)
         rows = connection.execute(f"SELECT {kept} FROM {table} ORDER BY id").fetchall()
         found[table] = (len(rows), hashlib.sha256(repr(rows).encode()).hexdigest())
