@@ -162,13 +162,15 @@ class Events:
             return [to_record(Choice, row) for row in standing(db, "choices")]
 
 
-def standing(db: Database, table: str, condition: str = "") -> list[Row]:
+def standing(
+    db: Database, table: str, condition: str = "", bound: Mapping[str, Any] | None = None
+) -> list[Row]:
     """The events of a table that are not superseded, oldest first."""
     sql = (
         f"SELECT {table}.* FROM {table} JOIN raters ON raters.id = {table}.rater_id"
         f" WHERE superseded_at IS NULL {condition} ORDER BY {table}.created_at, {table}.rowid"
     )
-    return rows(db, sql)
+    return rows(db, sql, bound or {})
 
 
 def record_event(

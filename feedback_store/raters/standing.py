@@ -9,6 +9,8 @@ assessment overrules that person, unless something new happens. Operators are ne
 assessed.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -40,6 +42,8 @@ _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight
         WHERE withdrawn_at IS NULL GROUP BY rater_id
         UNION ALL SELECT rater_id, total(weight) AS weight FROM unpaired GROUP BY rater_id) AS said
     JOIN raters ON raters.id = said.rater_id GROUP BY raters.id"""
+_KNOWN = """SELECT id, kind, created_at, reliability FROM json_each(:raters) AS wanted
+    CROSS JOIN raters ON raters.id = wanted.value"""
 _TEXT = """coalesce((SELECT text_hash FROM messages WHERE id = comparisons.{0}),
     (SELECT text_hash FROM demonstrations WHERE id = comparisons.{0}))"""
 # Edits are left out: their writers judge their own text. So are retries, which say little.
@@ -76,9 +80,21 @@ class RaterStanding:
     gold_total: int
 
 
-def rater_weights(db: Database, *, now: datetime | None = None) -> dict[str, float]:
-    """The factor on the weight of all that a rater says; a rater who is not in it has factor 1."""
-    said = [row for row in rows(db, _SAID) if row["heard"]]
+def rater_weights(
+    db: Database, *, of: Mapping[str, float] | None = None, now: datetime | None = None
+) -> dict[str, float]:
+    """The factor on the weight of all that a rater says; a rater who is not in it has factor 1.
+
+    Args:
+        db: An open transaction.
+        of: The weight of what each rater said, if it is not all that the store holds.
+        now: Decides which accounts are new.
+    """
+    if of is None:
+        said = [row for row in rows(db, _SAID) if row["heard"]]
+    else:
+        known = rows(db, _KNOWN, {"raters": json.dumps([*of])})
+        said = [row | {"weight": of[row["id"]]} for row in known]
     facts = [
         RaterFacts(row["id"], row["weight"] * row["reliability"], row["created_at"])
         for row in said
