@@ -143,7 +143,7 @@ class TrainingData:
         with self._file.read() as db:
             return unvoted_prompts(db, most)
 
-    def prompts(self, message_ids: Iterable[str]) -> dict[str, Prompt]:
+    def prompts_of(self, message_ids: Iterable[str]) -> dict[str, Prompt]:
         """The prompts that end with these messages, as far as they may be learnt from."""
         with self._file.read() as db:
             prompt, bound = _prompts(db), {"ids": json.dumps(list(message_ids))}

@@ -42,7 +42,7 @@ _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight
         WHERE withdrawn_at IS NULL GROUP BY rater_id
         UNION ALL SELECT rater_id, total(weight) AS weight FROM unpaired GROUP BY rater_id) AS said
     JOIN raters ON raters.id = said.rater_id GROUP BY raters.id"""
-_KNOWN = """SELECT id, kind, created_at, reliability FROM json_each(:raters) AS wanted
+_KNOWN = """SELECT raters.id, kind, created_at, reliability FROM json_each(:raters) AS wanted
     CROSS JOIN raters ON raters.id = wanted.value"""
 _TEXT = """coalesce((SELECT text_hash FROM messages WHERE id = comparisons.{0}),
     (SELECT text_hash FROM demonstrations WHERE id = comparisons.{0}))"""

@@ -9,8 +9,8 @@ import json
 
 from sqlite_utils import Database
 
-from feedback_store.sqlite.numbers import NUMBERED
 from feedback_store.splits import split_of
+from feedback_store.sqlite.numbers import NUMBERED
 
 _COLUMNS = (
     *(f"ALTER TABLE {table} ADD COLUMN number INTEGER NOT NULL DEFAULT 0" for table in NUMBERED),
