@@ -1,0 +1,310 @@
+"""Does the start of a cycle cost the same with a million votes as with a hundred thousand?
+
+    python -m benchmarks.cycle_data --json                         # 1k, 10k, 100k and 1M votes
+    python -m benchmarks.cycle_data --votes 1000 10000 100000 --json
+
+Each store is filled straight into the tables: 7 choices : 3 thumbs, a demonstration for every 50
+votes and a prompt without a vote for every 10, over a year and twelve policies. The last tenth of
+the votes is new. A process of its own then does what a cycle does before it trains, several
+times: choose the evidence, read the snapshot, write `evidence.json`, note what is used, and prepare
+the rows of both reward models. It also measures the assessment of raters, and how long each write
+transaction holds the lock.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from feedback_store import FeedbackStore
+from feedback_store.splits import is_held_out_question, split, text_hash
+from feedback_store.sqlite.numbers import take_numbers
+from rlhf_core.config import CycleSettings
+
+VOTES = (1_000, 10_000, 100_000, 1_000_000)
+VOTES_EACH = 500  # of a rater, on average
+YEAR = timedelta(days=365)
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+POLICIES = 12
+WORDS = " ".join(["word"] * 12)
+BATCH = 20_000
+BARS = {"seconds_1M_over_100k": 1.2, "memory_1M_over_100k": 1.2, "longest_lock_ms": 100.0}
+Values = tuple[Any, ...]
+
+
+def main() -> None:
+    """Fill, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--votes", type=int, nargs="+", default=VOTES)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for votes in args.votes:
+            started = time.perf_counter()
+            fill(Path(folder) / str(votes) / "feedback.db", votes)
+            print(f"{votes} votes written in {time.perf_counter() - started:.0f} s", flush=True)
+        found = {votes: in_a_child(Path(folder) / str(votes), args.rounds) for votes in args.votes}
+    for votes, figures in found.items():
+        print(f"{votes:>9} votes: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+    if args.json:
+        load = os.getloadavg()[0]
+        ratios = compared(found)
+        print(json.dumps({"name": "cycle_data", "figures": found, "ratios": ratios, "load": load}))
+
+
+def compared(found: dict[int, dict[str, float]]) -> dict[str, Any]:
+    """Each size over the one before, and the longest lock."""
+    sizes = sorted(found)
+    ratios: dict[str, Any] = {
+        f"{name}_{short(large)}_over_{short(small)}": found[large][name] / found[small][name]
+        for name in ("seconds", "memory")
+        for small, large in zip(sizes, sizes[1:], strict=False)
+    }
+    ratios["longest_lock_ms"] = max(figures["longest_lock_ms"] for figures in found.values())
+    return {k: {"value": round(v, 3), "bar": BARS.get(k)} for k, v in ratios.items()}
+
+
+def short(votes: int) -> str:
+    """1k, 10k, 1M."""
+    return f"{votes // 10**6}M" if votes >= 10**6 else f"{votes // 1000}k"
+
+
+def fill(path: Path, votes: int) -> None:
+    """A store with so many votes."""
+    path.parent.mkdir(parents=True)
+    raters = max(20, votes // VOTES_EACH)
+    with FeedbackStore(path) as store:
+        with store._file.write() as db:
+            for number in range(1, POLICIES):
+                at, name = moment(number / POLICIES), f"policy-{number:06d}"
+                insert(db, "adapters", "name, kind, parent, state, metrics, created_at",
+                    [(name, "policy", f"policy-{number - 1:06d}", "published", "{}", at)])  # fmt: skip
+                insert(db, "serving", 'adapter, since, "by"', [(name, at, "benchmark")])
+            insert(db, "raters", "id, kind, consent, created_at, held_out",
+                ((f"r{i}", "person", "1", moment(0), i % 10 == 0) for i in range(raters)))  # fmt: skip
+            insert(db, "conversations", "id, rater_id, title, created_at",
+                ((f"c{i}", f"r{i}", "", moment(0)) for i in range(raters)))  # fmt: skip
+        with store._file.maintenance() as db:
+            db.conn.execute("PRAGMA cache_size = -1000000")
+        with store._file.write() as db:
+            # Indexing three million texts for search takes longer than all else, and is not used.
+            trigger = db.conn.execute(
+                "SELECT sql FROM sqlite_master WHERE name = 'message_is_searchable'"
+            ).fetchone()[0]
+            db.conn.execute("DROP TRIGGER message_is_searchable")
+        for start in range(0, votes, BATCH):
+            write_votes(store, range(start, min(start + BATCH, votes)), votes, raters)
+        with store._file.write() as db:
+            db.conn.execute(
+                "INSERT INTO searchable (message_id) SELECT id FROM messages ORDER BY rowid"
+            )
+            db.conn.execute(trigger)
+            db.conn.execute("INSERT OR REPLACE INTO bookkeeping VALUES ('derivation', 3)")
+        note_a_cycle(store)
+
+
+def note_a_cycle(store: FeedbackStore) -> None:
+    """A cycle that has seen nine tenths."""
+    cycle = store.start_cycle({}, pid=os.getpid())
+    seen = {table: number * 9 // 10 for table, number in store.last_numbers().items()}
+    store.use_comparisons(cycle.id, (), seen=seen)
+    store.finish_cycle(cycle.id, state="promoted", metrics={"sft": 1.0}, adapter="policy-000011")
+
+
+def write_votes(store: FeedbackStore, numbers: range, votes: int, raters: int) -> None:
+    """Events and what is derived from them."""
+    rows: dict[str, list[Values]] = {name: [] for name in TABLES}
+    for n in numbers:
+        add_vote(rows, n, f"r{n * 7919 % raters}", moment(n / votes))
+    with store._file.write() as db:
+        for table in ("comparisons", "unpaired", "demonstrations"):
+            given = take_numbers(db, table, len(rows[table]))
+            rows[table] = [(*row, n) for row, n in zip(rows[table], given, strict=True)]
+        db.conn.execute("PRAGMA defer_foreign_keys = ON")
+        for table, columns in TABLES.items():
+            insert(db, table, columns, rows[table])
+
+
+TABLES = {
+    "candidates": "id, prompt_message_id, rater_id, created_at",
+    "messages": "id, conversation_id, parent_id, role, content, adapter, candidates_id, label,"
+    " created_at, path_hash, text_hash, held_out",
+    "choices": "id, candidates_id, rater_id, choice, idempotency_key, created_at, prompt_hash",
+    "thumbs": "id, message_id, rater_id, value, tags, comment, idempotency_key, created_at,"
+    " prompt_hash",
+    "comparisons": "id, rater_id, prompt_hash, prompt_id, a, b, label, source, weight, split,"
+    " event_ids, created_at, number",
+    "unpaired": "id, rater_id, prompt_hash, prompt_id, message_id, good, source, weight, split,"
+    " event_id, created_at, number",
+    "demonstrations": "id, rater_id, prompt, content, idempotency_key, created_at, prompt_hash,"
+    " text_hash, held_out, number",
+}
+
+
+def add_vote(rows: dict[str, list[Values]], n: int, rater: str, at: str) -> None:
+    """The rows of vote `n`."""
+    adapter = f"policy-{policy_at(at):06d}"
+    question = f"question {n}?"
+    held_out = is_held_out_question(question)
+    in_split = split(held_out, int(rater[1:]) % 10 == 0)
+    prompt, conversation = digest(f"prompt {n}"), f"c{rater[1:]}"
+    choice = n % 10 < 7
+    shown = f"s{n}" if choice else None
+    rows["messages"].append(
+        (f"q{n}", conversation, None, "user", f"{question} {WORDS}", None, None, None, at)
+        + (prompt, text_hash(question), held_out)
+    )
+    for side in "ab" if choice else "a":
+        text = f"{side} {n} {WORDS}"
+        rows["messages"].append(
+            (f"{side}{n}", conversation, f"q{n}", "assistant", text, adapter, shown)
+            + (side if choice else None, at, digest(f"path {side} {n}"), text_hash(text), held_out)
+        )
+    if choice:
+        rows["candidates"].append((shown, f"q{n}", rater, at))
+        picked = "ab"[n // 3 % 2]
+        rows["choices"].append((f"e{n}", shown, rater, picked, f"k{n}", at, prompt))
+        rows["comparisons"].append(
+            (digest(f"id {n}"), rater, prompt, f"q{n}", f"a{n}", f"b{n}", picked, "choice", 1.0)
+            + (in_split, f'["e{n}"]', at)
+        )
+    else:
+        value = 1 if n // 10 % 3 else -1
+        rows["thumbs"].append((f"e{n}", f"a{n}", rater, value, "[]", "", f"k{n}", at, prompt))
+        rows["unpaired"].append(
+            (digest(f"id {n}"), rater, prompt, f"q{n}", f"a{n}", value > 0, "thumb", 1.0)
+            + (in_split, f"e{n}", at)
+        )
+    if n % 50 == 0:
+        asked = f'[{{"role": "user", "content": "write {n} {WORDS}"}}]'
+        rows["demonstrations"].append(
+            (f"d{n}", rater, asked, f"line {n} {WORDS}", f"kd{n}", at, digest(f"write {n}"))
+            + (text_hash(f"line {n}"), is_held_out_question(f"write {n} {WORDS}"))
+        )
+    if n % 10 == 0:
+        rows["messages"].append(
+            (f"u{n}", conversation, None, "user", f"unvoted {n} {WORDS}", None, None, None, at)
+            + (digest(f"unvoted {n}"), text_hash(f"unvoted {n}"), 0)
+        )
+
+
+def moment(share: float) -> str:
+    """A time in the year, as the store writes it."""
+    return (BEGIN + YEAR * share).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def policy_at(at: str) -> int:
+    """Which policy was served."""
+    return int((datetime.fromisoformat(at) - BEGIN) / YEAR * POLICIES)
+
+
+def digest(text: str) -> str:
+    """A hash as the store's."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def insert(db: Any, table: str, columns: str, rows: Any) -> None:
+    """Bare `executemany`."""
+    places = ", ".join("?" * len(columns.split(",")))
+    db.conn.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", rows)
+
+
+def in_a_child(data: Path, rounds: int) -> dict[str, float]:
+    """The median of each figure over several processes, one after the other."""
+    command = [sys.executable, "-m", "benchmarks.cycle_data", "--measure", str(data)]
+    found = [
+        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        for _ in range(rounds)
+    ]
+    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+
+
+def measure(data: Path) -> dict[str, float]:
+    """What a cycle does before it trains, and its end; seconds of each part, and memory in MB."""
+    from rlhf_core.cycle.evidence import choose_evidence
+    from rlhf_core.cycle.resume import save_evidence
+    from rlhf_core.cycle.snapshot import fit_prompts, read_snapshot
+    from rlhf_core.model.base_model import load_base
+    from rlhf_core.reward.reward_data import RewardData
+
+    settings = CycleSettings()
+    base = load_base("starter", quantization="none", device="cpu", training=True)
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, act: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        result = act()
+        seconds[name] = time.perf_counter() - started
+        return result
+
+    with FeedbackStore(data / "feedback.db") as store, watched_locks(store) as locks:
+        cycle = store.start_cycle({}, pid=os.getpid())
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = memory("VmRSS")
+        evidence = timed("choose", lambda: choose_evidence(store, settings))
+        snapshot = timed("read", lambda: read_snapshot(store, evidence, settings))
+        folder = data / "checkpoints"
+        timed("save", lambda: save_evidence(folder, evidence, snapshot, config={}, served=""))
+        ids, prompts = snapshot.ids, evidence.unvoted
+        timed("note", lambda: store.use_comparisons(cycle.id, ids, prompts=prompts, seen={}))
+        fitted = timed("fit", lambda: fit_prompts(snapshot, base, 256))
+        sides = (fitted.train, fitted.train_thumbs), (fitted.held_out, fitted.held_out_thumbs)
+        timed("prepare", lambda: [RewardData(base, *side, settings.reward) for side in sides])
+        total = sum(seconds.values())
+        grown = memory("VmHWM") - before
+        new = timed("count_new", store.new_comparisons)
+        timed("assess", lambda: store.assess_raters(by="benchmark"))
+        store.finish_cycle(cycle.id, state="failed")  # so that the next round finds the same
+    return {
+        "seconds": total,
+        "memory": grown,
+        "longest_lock_ms": 1000 * max(locks),
+        **seconds,
+        "opinions": len(snapshot.ids),
+        "new": new,
+    }
+
+
+@contextmanager
+def watched_locks(store: FeedbackStore) -> Iterator[list[float]]:
+    """How long each write transaction held the lock, in seconds."""
+    held: list[float] = []
+    original = store._file.write
+
+    @contextmanager
+    def write() -> Iterator[Any]:
+        started = time.perf_counter()
+        with original() as db:
+            yield db
+        held.append(time.perf_counter() - started)
+
+    store._file.write = write  # type: ignore[method-assign]
+    yield held
+
+
+def memory(name: str) -> float:
+    """The peak (VmHWM) or the present (VmRSS) of this process, in MB; getrusage knows no reset."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(rf"{name}:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
