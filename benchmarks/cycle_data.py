@@ -24,9 +24,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.store_scale import insert
 from feedback_store import FeedbackStore
 from feedback_store.splits import is_held_out_question, split, text_hash
 from feedback_store.sqlite.numbers import take_numbers
@@ -40,7 +42,7 @@ POLICIES = 12
 WORDS = " ".join(["word"] * 12)
 BATCH = 20_000
 BARS = {"seconds_1M_over_100k": 1.2, "memory_1M_over_100k": 1.2, "longest_lock_ms": 100.0}
-Values = tuple[Any, ...]
+Row = dict[str, Any]
 
 
 def main() -> None:
@@ -74,7 +76,7 @@ def compared(found: dict[int, dict[str, float]]) -> dict[str, Any]:
     ratios: dict[str, Any] = {
         f"{name}_{short(large)}_over_{short(small)}": found[large][name] / found[small][name]
         for name in ("seconds", "memory")
-        for small, large in zip(sizes, sizes[1:], strict=False)
+        for small, large in pairwise(sizes)
     }
     ratios["longest_lock_ms"] = max(figures["longest_lock_ms"] for figures in found.values())
     return {k: {"value": round(v, 3), "bar": BARS.get(k)} for k, v in ratios.items()}
@@ -93,13 +95,14 @@ def fill(path: Path, votes: int) -> None:
         with store._file.write() as db:
             for number in range(1, POLICIES):
                 at, name = moment(number / POLICIES), f"policy-{number:06d}"
-                insert(db, "adapters", "name, kind, parent, state, metrics, created_at",
-                    [(name, "policy", f"policy-{number - 1:06d}", "published", "{}", at)])  # fmt: skip
-                insert(db, "serving", 'adapter, since, "by"', [(name, at, "benchmark")])
-            insert(db, "raters", "id, kind, consent, created_at, held_out",
-                ((f"r{i}", "person", "1", moment(0), i % 10 == 0) for i in range(raters)))  # fmt: skip
-            insert(db, "conversations", "id, rater_id, title, created_at",
-                ((f"c{i}", f"r{i}", "", moment(0)) for i in range(raters)))  # fmt: skip
+                kind = {"kind": "policy", "state": "published", "metrics": "{}", "created_at": at}
+                insert(db, "adapters", iter([{"name": name, **kind}]))
+                insert(db, "serving", iter([{"adapter": name, "since": at, "by": "benchmark"}]))
+            for i in range(raters):
+                who = {"kind": "person", "consent": "1", "held_out": i % 10 == 0}
+                insert(db, "raters", iter([{"id": f"r{i}", **who, "created_at": moment(0)}]))
+                chat = {"rater_id": f"r{i}", "title": "", "created_at": moment(0)}
+                insert(db, "conversations", iter([{"id": f"c{i}", **chat}]))
         with store._file.maintenance() as db:
             db.conn.execute("PRAGMA cache_size = -1000000")
         with store._file.write() as db:
@@ -129,79 +132,87 @@ def note_a_cycle(store: FeedbackStore) -> None:
 
 def write_votes(store: FeedbackStore, numbers: range, votes: int, raters: int) -> None:
     """Events and what is derived from them."""
-    rows: dict[str, list[Values]] = {name: [] for name in TABLES}
+    rows: dict[str, list[Row]] = {name: [] for name in TABLES}
     for n in numbers:
-        add_vote(rows, n, f"r{n * 7919 % raters}", moment(n / votes))
+        add_vote(rows, n, n * 7919 % raters, moment(n / votes))
     with store._file.write() as db:
         for table in ("comparisons", "unpaired", "demonstrations"):
             given = take_numbers(db, table, len(rows[table]))
-            rows[table] = [(*row, n) for row, n in zip(rows[table], given, strict=True)]
+            for row, number in zip(rows[table], given, strict=True):
+                row["number"] = number
         db.conn.execute("PRAGMA defer_foreign_keys = ON")
-        for table, columns in TABLES.items():
-            insert(db, table, columns, rows[table])
+        for table in TABLES:
+            insert(db, table, iter(rows[table]))
 
 
-TABLES = {
-    "candidates": "id, prompt_message_id, rater_id, created_at",
-    "messages": "id, conversation_id, parent_id, role, content, adapter, candidates_id, label,"
-    " created_at, path_hash, text_hash, held_out",
-    "choices": "id, candidates_id, rater_id, choice, idempotency_key, created_at, prompt_hash",
-    "thumbs": "id, message_id, rater_id, value, tags, comment, idempotency_key, created_at,"
-    " prompt_hash",
-    "comparisons": "id, rater_id, prompt_hash, prompt_id, a, b, label, source, weight, split,"
-    " event_ids, created_at, number",
-    "unpaired": "id, rater_id, prompt_hash, prompt_id, message_id, good, source, weight, split,"
-    " event_id, created_at, number",
-    "demonstrations": "id, rater_id, prompt, content, idempotency_key, created_at, prompt_hash,"
-    " text_hash, held_out, number",
-}
+TABLES = (
+    "candidates",
+    "messages",
+    "choices",
+    "thumbs",
+    "comparisons",
+    "unpaired",
+    "demonstrations",
+)
 
 
-def add_vote(rows: dict[str, list[Values]], n: int, rater: str, at: str) -> None:
-    """The rows of vote `n`."""
-    adapter = f"policy-{policy_at(at):06d}"
+def add_vote(rows: dict[str, list[Row]], n: int, rater: int, at: str) -> None:
+    """The rows of vote `n`, and at times of a demonstration and a prompt without a vote."""
+    chat = {"conversation_id": f"c{rater}", "created_at": at}
     question = f"question {n}?"
-    held_out = is_held_out_question(question)
-    in_split = split(held_out, int(rater[1:]) % 10 == 0)
-    prompt, conversation = digest(f"prompt {n}"), f"c{rater[1:]}"
-    choice = n % 10 < 7
-    shown = f"s{n}" if choice else None
-    rows["messages"].append(
-        (f"q{n}", conversation, None, "user", f"{question} {WORDS}", None, None, None, at)
-        + (prompt, text_hash(question), held_out)
-    )
-    for side in "ab" if choice else "a":
-        text = f"{side} {n} {WORDS}"
-        rows["messages"].append(
-            (f"{side}{n}", conversation, f"q{n}", "assistant", text, adapter, shown)
-            + (side if choice else None, at, digest(f"path {side} {n}"), text_hash(text), held_out)
-        )
-    if choice:
-        rows["candidates"].append((shown, f"q{n}", rater, at))
-        picked = "ab"[n // 3 % 2]
-        rows["choices"].append((f"e{n}", shown, rater, picked, f"k{n}", at, prompt))
-        rows["comparisons"].append(
-            (digest(f"id {n}"), rater, prompt, f"q{n}", f"a{n}", f"b{n}", picked, "choice", 1.0)
-            + (in_split, f'["e{n}"]', at)
-        )
+    chat["held_out"] = is_held_out_question(question)
+    prompt = digest(f"prompt {n}")
+    shown = f"s{n}" if n % 10 < 7 else None
+    add_message(rows, f"q{n}", f"{question} {WORDS}", **chat, path_hash=prompt)
+    for side in "ab" if shown else "a":
+        label = {"candidates_id": shown, "label": side if shown else None}
+        reply = {"role": "assistant", "adapter": f"policy-{policy_at(at):06d}", **label, **chat}
+        add_message(rows, f"{side}{n}", f"{side} {n} {WORDS}", parent_id=f"q{n}", **reply)
+    said = {"rater_id": f"r{rater}", "prompt_hash": prompt, "created_at": at}
+    event = {"id": f"e{n}", "idempotency_key": f"k{n}", **said}
+    became = {"id": digest(f"vote {n}"), "prompt_id": f"q{n}", "weight": 1.0, **said}
+    became["split"] = split(bool(chat["held_out"]), rater % 10 == 0)
+    if shown:
+        picked, about = "ab"[n // 3 % 2], {"prompt_message_id": f"q{n}", "rater_id": f"r{rater}"}
+        rows["candidates"].append({"id": shown, **about, "created_at": at})
+        rows["choices"].append({"candidates_id": shown, "choice": picked, **event})
+        pair = {"a": f"a{n}", "b": f"b{n}", "label": picked, "event_ids": f'["e{n}"]'}
+        rows["comparisons"].append({**pair, "source": "choice", **became})
     else:
-        value = 1 if n // 10 % 3 else -1
-        rows["thumbs"].append((f"e{n}", f"a{n}", rater, value, "[]", "", f"k{n}", at, prompt))
-        rows["unpaired"].append(
-            (digest(f"id {n}"), rater, prompt, f"q{n}", f"a{n}", value > 0, "thumb", 1.0)
-            + (in_split, f"e{n}", at)
-        )
+        good, about = n // 10 % 3 > 0, {"message_id": f"a{n}"}
+        thumb = {"value": 1 if good else -1, "tags": "[]", "comment": ""}
+        rows["thumbs"].append({**about, **thumb, **event})
+        alone = {"good": good, "source": "thumb", "event_id": f"e{n}"}
+        rows["unpaired"].append({**about, **alone, **became})
     if n % 50 == 0:
-        asked = f'[{{"role": "user", "content": "write {n} {WORDS}"}}]'
-        rows["demonstrations"].append(
-            (f"d{n}", rater, asked, f"line {n} {WORDS}", f"kd{n}", at, digest(f"write {n}"))
-            + (text_hash(f"line {n}"), is_held_out_question(f"write {n} {WORDS}"))
-        )
+        add_demonstration(rows, n, {"rater_id": f"r{rater}", "created_at": at})
     if n % 10 == 0:
-        rows["messages"].append(
-            (f"u{n}", conversation, None, "user", f"unvoted {n} {WORDS}", None, None, None, at)
-            + (digest(f"unvoted {n}"), text_hash(f"unvoted {n}"), 0)
-        )
+        chat["held_out"] = False
+        add_message(rows, f"u{n}", f"unvoted {n} {WORDS}", **chat)
+
+
+def add_message(rows: dict[str, list[Row]], name: str, content: str, **values: Any) -> None:
+    """A message; of a user, unless `values` name the role."""
+    row = dict.fromkeys(("parent_id", "adapter", "candidates_id", "label")) | {"role": "user"}
+    row |= {"id": name, "content": content, "text_hash": text_hash(content)}
+    rows["messages"].append(row | {"path_hash": digest(f"path {name}")} | values)
+
+
+def add_demonstration(rows: dict[str, list[Row]], n: int, by: Row) -> None:
+    """An answer to a prompt of its own."""
+    asked, answer = f"write {n} {WORDS}", f"line {n} {WORDS}"
+    rows["demonstrations"].append(
+        {
+            "id": f"d{n}",
+            "prompt": json.dumps([{"role": "user", "content": asked}]),
+            "content": answer,
+            "idempotency_key": f"d{n}",
+            "prompt_hash": digest(asked),
+            "text_hash": text_hash(answer),
+            "held_out": is_held_out_question(asked),
+            **by,
+        }
+    )
 
 
 def moment(share: float) -> str:
@@ -217,12 +228,6 @@ def policy_at(at: str) -> int:
 def digest(text: str) -> str:
     """A hash as the store's."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def insert(db: Any, table: str, columns: str, rows: Any) -> None:
-    """Bare `executemany`."""
-    places = ", ".join("?" * len(columns.split(",")))
-    db.conn.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", rows)
 
 
 def in_a_child(data: Path, rounds: int) -> dict[str, float]:

@@ -71,7 +71,7 @@ def _ranked(
         days = (latest - max(map(_time, rows))) / 86_400
         lag = min((lags[a] for row in rows for a in row.adapters if a in lags), default=len(lags))
         halvings = days / settings.half_life_days + lag / settings.half_life_versions
-        weight = max(settings.floor, 0.5**halvings)
+        weight = max(settings.floor, math.pow(0.5, halvings))
         weight *= sum(doubts[row.subject] for row in rows) / len(rows)
         if number < pool.lowest:
             weight /= pool.drawn_share
