@@ -5,10 +5,10 @@
 
 Each store is filled straight into the tables: 7 choices : 3 thumbs, a demonstration for every 50
 votes and a prompt without a vote for every 10, over a year and twelve policies. The last tenth of
-the votes is new. A process of its own then does what a cycle does before it trains, several
-times: choose the evidence, read the snapshot, write `evidence.json`, note what is used, and prepare
-the rows of both reward models. It also measures the assessment of raters, and how long each write
-transaction holds the lock.
+the votes is new. Several times a process of its own then does what a cycle does before it trains:
+choose the evidence, read the snapshot, write `evidence.json`, note what is used, cut the prompts
+and prepare the rows of both reward models. It measures the processor's seconds and the memory that
+this takes, the assessment of raters apart from it, and how long each write transaction lasts.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from typing import Any
 from benchmarks.store_scale import insert
 from feedback_store import FeedbackStore
 from feedback_store.splits import is_held_out_question, split, text_hash
+from feedback_store.sqlite.ids import iso_utc
 from feedback_store.sqlite.numbers import take_numbers
 from rlhf_core.config import CycleSettings
 
@@ -51,17 +52,25 @@ def main() -> None:
     parser.add_argument("--votes", type=int, nargs="+", default=VOTES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--stores", type=Path, help="keep the stores in this folder")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure)))
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.stores or Path(temporary)
         for votes in args.votes:
+            if (folder / str(votes)).exists():
+                continue
             started = time.perf_counter()
-            fill(Path(folder) / str(votes) / "feedback.db", votes)
+            fill(folder / str(votes) / "feedback.db", votes)
             print(f"{votes} votes written in {time.perf_counter() - started:.0f} s", flush=True)
-        found = {votes: in_a_child(Path(folder) / str(votes), args.rounds) for votes in args.votes}
+        rounds = [
+            {votes: in_a_child(folder / str(votes)) for votes in args.votes}
+            for _ in range(args.rounds)  # in turn, so that other work on the machine hits all alike
+        ]
+    found = {votes: medians([one[votes] for one in rounds]) for votes in args.votes}
     for votes, figures in found.items():
         print(f"{votes:>9} votes: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
     if args.json:
@@ -169,7 +178,8 @@ def add_vote(rows: dict[str, list[Row]], n: int, rater: int, at: str) -> None:
         reply = {"role": "assistant", "adapter": f"policy-{policy_at(at):06d}", **label, **chat}
         add_message(rows, f"{side}{n}", f"{side} {n} {WORDS}", parent_id=f"q{n}", **reply)
     said = {"rater_id": f"r{rater}", "prompt_hash": prompt, "created_at": at}
-    event = {"id": f"e{n}", "idempotency_key": f"k{n}", **said}
+    # A minute later: else the raters would be found to vote without reading.
+    event = {"id": f"e{n}", "idempotency_key": f"k{n}", **said, "created_at": later(at)}
     became = {"id": digest(f"vote {n}"), "prompt_id": f"q{n}", "weight": 1.0, **said}
     became["split"] = split(bool(chat["held_out"]), rater % 10 == 0)
     if shown:
@@ -217,7 +227,12 @@ def add_demonstration(rows: dict[str, list[Row]], n: int, by: Row) -> None:
 
 def moment(share: float) -> str:
     """A time in the year, as the store writes it."""
-    return (BEGIN + YEAR * share).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return iso_utc(BEGIN + YEAR * share)
+
+
+def later(at: str) -> str:
+    """A minute after a time."""
+    return iso_utc(datetime.fromisoformat(at) + timedelta(minutes=1))
 
 
 def policy_at(at: str) -> int:
@@ -230,18 +245,21 @@ def digest(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def in_a_child(data: Path, rounds: int) -> dict[str, float]:
-    """The median of each figure over several processes, one after the other."""
+def in_a_child(data: Path) -> dict[str, float]:
+    """The figures of a process of its own."""
     command = [sys.executable, "-m", "benchmarks.cycle_data", "--measure", str(data)]
-    found = [
-        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        for _ in range(rounds)
-    ]
-    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure."""
+    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
 def measure(data: Path) -> dict[str, float]:
-    """What a cycle does before it trains, and its end; seconds of each part, and memory in MB."""
+    """What a cycle does before it trains, and its end: processor's seconds of each part, and MB."""
     from rlhf_core.cycle.evidence import choose_evidence
     from rlhf_core.cycle.resume import save_evidence
     from rlhf_core.cycle.snapshot import fit_prompts, read_snapshot
@@ -250,18 +268,18 @@ def measure(data: Path) -> dict[str, float]:
 
     settings = CycleSettings()
     base = load_base("starter", quantization="none", device="cpu", training=True)
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = {}  # of the processor: others may use it, too
 
     def timed(name: str, act: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
+        started = time.process_time()
         result = act()
-        seconds[name] = time.perf_counter() - started
+        seconds[name] = time.process_time() - started
         return result
 
     with FeedbackStore(data / "feedback.db") as store, watched_locks(store) as locks:
         cycle = store.start_cycle({}, pid=os.getpid())
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = memory("VmRSS")
+        before, started = memory("VmRSS"), time.perf_counter()
         evidence = timed("choose", lambda: choose_evidence(store, settings))
         snapshot = timed("read", lambda: read_snapshot(store, evidence, settings))
         folder = data / "checkpoints"
@@ -271,13 +289,14 @@ def measure(data: Path) -> dict[str, float]:
         fitted = timed("fit", lambda: fit_prompts(snapshot, base, 256))
         sides = (fitted.train, fitted.train_thumbs), (fitted.held_out, fitted.held_out_thumbs)
         timed("prepare", lambda: [RewardData(base, *side, settings.reward) for side in sides])
-        total = sum(seconds.values())
+        total, wall = sum(seconds.values()), time.perf_counter() - started
         grown = memory("VmHWM") - before
         new = timed("count_new", store.new_comparisons)
         timed("assess", lambda: store.assess_raters(by="benchmark"))
         store.finish_cycle(cycle.id, state="failed")  # so that the next round finds the same
     return {
         "seconds": total,
+        "wall_seconds": wall,
         "memory": grown,
         "longest_lock_ms": 1000 * max(locks),
         **seconds,

@@ -13,7 +13,7 @@ from functools import lru_cache
 from sqlite_utils import Database
 
 from feedback_store.comparisons import refresh
-from feedback_store.comparisons.opinions import opinion_pool, unvoted_prompts
+from feedback_store.comparisons.opinions import opinion_pool, seen_numbers, unvoted_prompts
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
 from feedback_store.feedback.events import HEARD, owners_agree
 from feedback_store.feedback.messages import path_to, prompt_of
@@ -29,14 +29,7 @@ from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.numbers import last_numbers
 from feedback_store.sqlite.rows import Row, one_of, rows, scalar, stream, to_record
 
-# What came after the last cycle looked that reached a verdict. A vote in `held_out_raters` teaches
-# nothing, so it is never new evidence; what a failed or refused cycle looked at has taught nothing,
-# so it still is.
-_SEEN = """SELECT coalesce(max(seen ->> '$.comparisons'), 0) AS comparisons,
-    coalesce(max(seen ->> '$.unpaired'), 0) AS unpaired,
-    coalesce(max(iif(state = 'promoted' AND metrics ->> '$.sft' = 1, seen, '{}')
-        ->> '$.demonstrations'), 0) AS demonstrations
-    FROM cycles WHERE state IN ('running', 'promoted', 'rejected')"""
+# A vote in `held_out_raters` teaches nothing, so it is never new evidence.
 _NEW = f"""SELECT count(*) FROM (
     SELECT 1 FROM comparisons INDEXED BY comparisons_by_number
     CROSS JOIN raters ON raters.id = comparisons.rater_id
@@ -124,7 +117,7 @@ class TrainingData:
         policy that was promoted.
         """
         with self._file.read() as db:
-            return rows(db, _SEEN)[0]
+            return seen_numbers(db)
 
     def opinion_pool(
         self, table: str, split: str, *, numbers: range, most: int, seed: str
@@ -166,7 +159,7 @@ def counts_of(db: Database) -> dict[str, int]:
 
 
 def _count_new(db: Database, *, at_most: int = -1) -> int:
-    seen = rows(db, _SEEN)[0]["comparisons"]
+    seen = seen_numbers(db)["comparisons"]
     return int(scalar(db, _NEW, [seen, at_most]))
 
 

@@ -66,6 +66,13 @@ _TABLES = {
         " '' AS adapter_b",
     ),
 }
+# What a failed or refused cycle looked at has taught nothing, so it is as new as before. Policies
+# imitate demonstrations, so those count as seen only if the policy was kept.
+_SEEN = """SELECT coalesce(max(seen ->> '$.comparisons'), 0) AS comparisons,
+    coalesce(max(seen ->> '$.unpaired'), 0) AS unpaired,
+    coalesce(max(iif(state = 'promoted' AND metrics ->> '$.sft' = 1, seen, '{}')
+        ->> '$.demonstrations'), 0) AS demonstrations
+    FROM cycles WHERE state IN ('running', 'promoted', 'rejected')"""
 # CROSS JOIN keeps the order: from numbers to rows to their raters.
 _SAID = "{name} AS said INDEXED BY {name}_by_number"
 _NEWEST = f"""SELECT DISTINCT number FROM {_SAID} CROSS JOIN raters ON raters.id = said.rater_id
@@ -94,6 +101,11 @@ _UNVOTED = f"""SELECT messages.id FROM (
     AND NOT EXISTS (SELECT 1 FROM unpaired WHERE unpaired.rater_id = raters.id
         AND unpaired.prompt_hash = messages.path_hash)
     ORDER BY newest.number DESC LIMIT :most"""
+
+
+def seen_numbers(db: Database) -> dict[str, int]:
+    """By table, the number up to which cycles that reached a verdict have seen opinions."""
+    return rows(db, _SEEN)[0]
 
 
 def opinion_pool(

@@ -30,7 +30,12 @@ def cast(store, numbers):
     """A choice each, the first rater's more than the others'."""
     with store._file.write():  # one transaction, to be quick about it
         for number in numbers:
-            vote(store, f"rater-{0 if number % 3 else number // 3 % RATERS}", number, "ab"[number % 2])
+            vote(
+                store,
+                f"rater-{0 if number % 3 else number // 3 % RATERS}",
+                number,
+                "ab"[number % 2],
+            )
     store.refresh_comparisons()
 
 
