@@ -13,7 +13,7 @@ from sqlite_utils import Database
 
 from feedback_store.comparisons.opinions import seen_numbers
 from feedback_store.comparisons.refresh import RETRY_ACCEPTED
-from feedback_store.feedback.events import EVENT_TABLES, owners_agree
+from feedback_store.feedback.events import EVENT_TABLES, STORES_OWN, owners_agree
 from feedback_store.splits import split_of
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import Row, decode, first, require, rows
@@ -58,7 +58,8 @@ class Receipts:
                 for row in rows(db, f"SELECT * FROM {table} WHERE rater_id = ?", [rater_id]):
                     comparisons, alone = became[row["id"]], row["id"] in unpaired
                     counts = alone or any(c["withdrawn_at"] is None for c in comparisons)
-                    receipt = {"event": name, **decode(row)}
+                    said = {k: v for k, v in decode(row).items() if k not in STORES_OWN}
+                    receipt = {"event": name, **said}
                     receipt |= {"comparisons": comparisons, "unpaired": alone}
                     receipt["left_out"] = _why_left_out(db, rater, name, row, counts=counts)
                     if alone:

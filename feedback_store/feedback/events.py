@@ -42,6 +42,7 @@ EVENT_TABLES = {
     "demonstration": "demonstrations",
     "retry": "retries",
 }
+STORES_OWN = {"number", "held_out"}  # columns that are nobody's business outside the store
 MAX_KEY_LENGTH = 200
 
 # A person's words are trained on only with their consent; simulated raters and operators need none.
