@@ -289,16 +289,17 @@ def measure(data: Path) -> dict[str, float]:
         fitted = timed("fit", lambda: fit_prompts(snapshot, base, 256))
         sides = (fitted.train, fitted.train_thumbs), (fitted.held_out, fitted.held_out_thumbs)
         timed("prepare", lambda: [RewardData(base, *side, settings.reward) for side in sides])
-        total, wall = sum(seconds.values()), time.perf_counter() - started
+        total, elapsed = sum(seconds.values()), time.perf_counter() - started
         grown = memory("VmHWM") - before
         new = timed("count_new", store.new_comparisons)
         timed("assess", lambda: store.assess_raters(by="benchmark"))
         store.finish_cycle(cycle.id, state="failed")  # so that the next round finds the same
     return {
         "seconds": total,
-        "wall_seconds": wall,
+        "wall_seconds": elapsed,
         "memory": grown,
-        "longest_lock_ms": 1000 * max(locks),
+        "longest_lock_ms": 1000 * max(wall for wall, _ in locks),
+        "longest_lock_cpu_ms": 1000 * max(cpu for _, cpu in locks),
         **seconds,
         "opinions": len(snapshot.ids),
         "new": new,
@@ -306,17 +307,20 @@ def measure(data: Path) -> dict[str, float]:
 
 
 @contextmanager
-def watched_locks(store: FeedbackStore) -> Iterator[list[float]]:
-    """How long each write transaction held the lock, in seconds."""
-    held: list[float] = []
+def watched_locks(store: FeedbackStore) -> Iterator[list[tuple[float, float]]]:
+    """How long each write transaction took: (wall, processor) seconds.
+
+    On a machine with other work a process waits for its turn in the midst of a transaction.
+    """
+    held: list[tuple[float, float]] = []
     original = store._file.write
 
     @contextmanager
     def write() -> Iterator[Any]:
-        started = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         with original() as db:
             yield db
-        held.append(time.perf_counter() - started)
+        held.append((time.perf_counter() - wall, time.process_time() - cpu))
 
     store._file.write = write  # type: ignore[method-assign]
     yield held

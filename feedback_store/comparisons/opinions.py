@@ -17,7 +17,7 @@ from sqlite_utils import Database
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
 from feedback_store.feedback.events import HEARD, owners_agree
 from feedback_store.records import OpinionPool, OpinionRow
-from feedback_store.sqlite.rows import Row, one_of, rows
+from feedback_store.sqlite.rows import Row, one_of, rows, stream
 
 DRAWN = 2  # times `most`: so many are drawn from the older ones, if there are so many ...
 TRIED = 16  # ... among so many numbers: those of other splits and of deleted rows are misses
@@ -133,7 +133,7 @@ def opinion_pool(
         drawn, share = _drawn(db, said, split, range(oldest, newest[-1]), most=most, lots=lots)
     wanted = {"split": split, "numbers": json.dumps([*drawn, *newest])}
     return OpinionPool(
-        rows=tuple(_opinion_row(row) for row in rows(db, _sql(_ROWS, said), wanted)),
+        rows=tuple(_opinion_row(row) for row in stream(db, _sql(_ROWS, said), wanted)),
         lowest=newest[-1] if newest else numbers.stop,
         drawn_share=share,
     )
