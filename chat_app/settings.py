@@ -63,7 +63,7 @@ class ScheduleSettings(Section):
     """When the server starts a cycle by itself."""
 
     enabled: bool = Field(True, description="false: only an operator starts cycles")
-    new_comparisons: int = Field(1000, ge=1, description="start after this many unused comparisons")
+    new_comparisons: int = Field(1000, ge=1, description="start after this many new comparisons")
     every_hours: float = Field(24.0, ge=0, description="or after this time, if any; 0 = never")
     poll_seconds: float = Field(10.0, gt=0, description="time between checks of the two conditions")
     niceness: int = Field(10, ge=0, le=19, description="niceness of the cycle's process")

@@ -233,6 +233,39 @@ class StoredUnpaired:
 
 
 @dataclass(frozen=True, slots=True)
+class OpinionRow:
+    """A comparison, an unpaired judgement or a demonstration without its texts.
+
+    `number` is the opinion's place in the order of arrival; the rows of one opinion share it.
+    `weight` is the row's own, before the rater's. `adapters` made the judged replies, as far as
+    they are known. Rows with one `subject` judge the same texts; `verdict` is 1 for the one, -1 for
+    the other and 0 for a tie.
+    """
+
+    number: int
+    id: str
+    rater_id: str
+    created_at: str
+    weight: float
+    adapters: tuple[str, ...]
+    subject: str
+    verdict: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpinionPool:
+    """Rows to draw opinions from, by number and id.
+
+    An opinion whose number is `lowest` or higher is in it for its age. Each one below was drawn by
+    lot, with the probability `drawn_share` to be in it.
+    """
+
+    rows: tuple[OpinionRow, ...]
+    lowest: int
+    drawn_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """A named set of LoRA weights, which are files in the data directory.
 

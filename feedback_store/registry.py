@@ -7,7 +7,8 @@ Weights and reports are files elsewhere.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from sqlite_utils import Database
@@ -24,6 +25,7 @@ from feedback_store.records import (
 )
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
+from feedback_store.sqlite.numbers import last_numbers
 from feedback_store.sqlite.process_identity import identity
 from feedback_store.sqlite.rows import (
     Row,
@@ -41,8 +43,11 @@ from feedback_store.sqlite.rows import (
 _SERVING = 'SELECT adapter, previous, since, "by" FROM serving ORDER BY id DESC LIMIT 1'
 _END_STATES = tuple(state for state in CYCLE_STATES if state != "running")
 # Only an adapter lasts of a failed cycle; if there is one, it may have learnt from the comparisons.
-_FORGET_USES = """DELETE FROM cycle_comparisons WHERE cycle_id = :cycle
+_FORGET_USES = """DELETE FROM {table} WHERE cycle_id = :cycle
     AND NOT EXISTS (SELECT 1 FROM adapters WHERE adapters.cycle_id = :cycle)"""
+_USE = """INSERT INTO cycle_comparisons (cycle_id, comparison_id, used_as) VALUES (?, ?, ?)
+    ON CONFLICT DO NOTHING"""
+_AT_ONCE = 500  # uses in one write transaction: about ten milliseconds
 
 
 class Registry:
@@ -213,24 +218,40 @@ class Registry:
             _end_cycle(db, cycle_id, state=state, reasons=reasons, metrics=finite, adapter=adapter)
             return _cycle(db, cycle_id)
 
-    def use_comparisons(self, cycle_id: int, ids: Iterable[str]) -> None:
+    def use_comparisons(
+        self,
+        cycle_id: int,
+        ids: Iterable[str],
+        *,
+        prompts: Iterable[str] = (),
+        seen: Mapping[str, int] | None = None,
+    ) -> None:
         """Record which comparisons a cycle uses, and how, so that receipts can say it.
 
         How follows from the comparison's present split: the cycle trains its adapters on `train`
         and only measures them on `held_out` (a held-out question) and `held_out_raters`.
 
         If the cycle is refused, or fails before it makes an adapter, its end deletes these records:
-        nothing of the cycle lasts.
+        nothing of the cycle lasts. There are several transactions, so that nobody waits for long.
+
+        Args:
+            cycle_id: The cycle.
+            ids: The comparisons.
+            prompts: Messages of users that nobody judged, which the policy answers in training.
+            seen: `last_numbers` when the cycle looked; now, if None. What comes later is new.
         """
         with self._file.write() as db:
             require(db, "cycles", cycle_id)
-            for comparison_id in ids:
-                used_as = require(db, "comparisons", comparison_id)["split"]
-                db.execute(
-                    "INSERT INTO cycle_comparisons (cycle_id, comparison_id, used_as)"
-                    " VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    [cycle_id, comparison_id, used_as],
-                )
+            seen = last_numbers(db) if seen is None else seen
+            db.execute("UPDATE cycles SET seen = ? WHERE id = ?", [encode(dict(seen)), cycle_id])
+        for some in _batches(ids):
+            with self._file.write() as db:
+                uses = [(cycle_id, i, require(db, "comparisons", i)["split"]) for i in some]
+                db.conn.executemany(_USE, uses)
+        for some in _batches(prompts):
+            with self._file.write() as db:
+                sql = "INSERT OR IGNORE INTO cycle_prompts (cycle_id, message_id) VALUES (?, ?)"
+                db.conn.executemany(sql, [(cycle_id, message_id) for message_id in some])
 
     def cycle(self, cycle_id: int) -> Cycle:
         """The cycle with this number."""
@@ -251,6 +272,12 @@ class Registry:
     def last_cycle(self) -> Cycle | None:
         """The latest cycle, running or not, if there is one."""
         return next(iter(self.cycles(limit=1)), None)
+
+
+def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some
 
 
 def cycle_in_progress(db: Database) -> Cycle | None:
@@ -330,7 +357,8 @@ def _end_cycle(
         end |= {"stage": "done", "progress": 1.0}
     db.table("cycles").update(cycle_id, end)
     if state in ("refused", "failed"):
-        db.execute(_FORGET_USES, {"cycle": cycle_id})
+        for table in ("cycle_comparisons", "cycle_prompts"):
+            db.execute(_FORGET_USES.format(table=table), {"cycle": cycle_id})
 
 
 def _split_metrics(metrics: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:

@@ -202,6 +202,53 @@ class GateSettings(Stage):
     )
 
 
+class DataSettings(Stage):
+    """How much of what people said one cycle looks at; below these caps it looks at all of it.
+
+    An opinion is a comparison, a ranking, or a rater's opposite thumbs on one prompt. How likely it
+    is to be drawn falls with its age and with the versions of the policy that came since, but never
+    below the floor. It is higher where raters disagree.
+
+    Source:
+        Noukhovitch et al. 2024, arXiv:2410.18252: preferences about replies of earlier policies go
+        on teaching, less and less. The default numbers are the project's.
+    """
+
+    most_opinions: int = Field(4000, ge=1, description="opinions to train on")
+    most_thumbs: int = Field(
+        2000, ge=1, description="thumbs without an opposite, and replies found bad, to train on"
+    )
+    most_held_out: int = Field(
+        1000,
+        ge=1,
+        description="opinions to measure by, as many of held-out raters, as many thumbs",
+    )
+    most_gate_prompts: int = Field(
+        500, ge=2, description="different prompts on which policies are compared"
+    )
+    most_unvoted_prompts: int = Field(
+        1000, ge=0, description="newest training prompts that nobody voted on"
+    )
+    most_demonstrations: int = Field(1000, ge=1, description="demonstrations to train on")
+    fewest_demonstrations: int = Field(
+        128, ge=0, description="above the cap, old ones fill up to this many"
+    )
+    demonstration_mix: float = Field(
+        1.0, ge=0, description="above the cap, old demonstrations for each new one"
+    )
+    old_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of a cap that is kept for old opinions",
+    )
+    half_life_days: float = Field(30.0, gt=0, description="an opinion's chance halves in this time")
+    half_life_versions: float = Field(
+        4.0, gt=0, description="and whenever so many newer policies were served"
+    )
+    floor: float = Field(0.2, gt=0, le=1, description="smallest chance beside a new opinion's")
+
+
 class CycleSettings(Stage):
     """One cycle, from votes to a published or rejected adapter."""
 
@@ -218,8 +265,25 @@ class CycleSettings(Stage):
     )
     threads: int = Field(1, ge=1, description="CPU threads of training")
     seed: int = 0
+    data: DataSettings = DataSettings()
     lora: LoraSettings = LoraSettings()
     sft: SFTSettings = SFTSettings()
     reward: RewardSettings = RewardSettings()
     policy: PolicySettings = PolicySettings()
     gate: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _caps_leave_enough(self) -> "CycleSettings":
+        """A cycle that may not look at what it needs would always be refused."""
+        for needed, cap in (
+            ("min_comparisons", "most_opinions"),
+            ("gate.min_prompts", "most_gate_prompts"),
+            ("gate.min_prompts", "most_held_out"),
+        ):
+            owner = self.gate if needed.startswith("gate.") else self
+            least, most = getattr(owner, needed.rpartition(".")[2]), getattr(self.data, cap)
+            if least > most:
+                raise ValueError(
+                    f"{needed} {least} is above data.{cap} {most}; lower the one or raise the other"
+                )
+        return self

@@ -86,7 +86,7 @@ class Scheduler:
         self._settings = settings
         self._start = start
         self._since = datetime.now(UTC)
-        self._left_unused = 0  # comparisons that the last attempt did not use
+        self._left = 0  # comparisons that were new before the last attempt, and still are
         self._jobs = BackgroundScheduler(timezone=UTC)
 
     def begin(self) -> None:
@@ -105,12 +105,12 @@ class Scheduler:
         """Start a cycle if one is due; returns whether it did."""
         self._store.refresh_comparisons()
         running = self._store.running_cycle()
-        unused = self._store.counts()["unused_comparisons"]
+        new = self._store.new_comparisons()
         if running is None:  # a running one may still be refused, and release its comparisons
-            self._left_unused = min(self._left_unused, unused)
+            self._left = min(self._left, new)
         reason = due(
             self._settings,
-            new=unused - min(self._left_unused, unused),
+            new=new - min(self._left, new),
             hours=self._hours_since(self._store.last_cycle()),
         )
         if reason is None:
@@ -120,7 +120,7 @@ class Scheduler:
         except ChatAppError as exc:
             log.debug("cycle due (%s) but not started: %s", reason, exc)
             return False
-        self._left_unused = unused
+        self._left = new
         log.info("cycle started: %s", reason)
         return True
 
@@ -135,7 +135,7 @@ def due(settings: ScheduleSettings, *, new: int, hours: float) -> str | None:
 
     Args:
         settings: The two conditions.
-        new: Comparisons that no cycle used and no refused cycle had.
+        new: Comparisons since the last cycle that reached a verdict, and that no refused one had.
         hours: Since the last cycle began; without one, since the server began.
     """
     if new >= settings.new_comparisons:

@@ -98,6 +98,7 @@ def _use(use: Mapping[str, Any]) -> str:
     return _USED[use["used_as"]].format(use["adapter"], _ADAPTER_IS[use["adapter_is"]])
 
 
+_PASSED_OVER = "Not among those that the last cycle drew; a later one may draw it."
 _VOTE_WAITS = {
     "train": "Waits for the next training cycle.",
     "held_out": "Kept to test new policies; never trained on.",
@@ -139,4 +140,6 @@ def _waits(event: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]) -
     else:
         kind = "both_bad" if event["unpaired"] else "vote"
     split = comparisons[0]["split"] if comparisons else event.get("split", "train")
-    return _WAITS.get((kind, split)) or _VOTE_WAITS[split]
+    passed_over = split != "held_out_raters" and any(item["passed_over"] for item in comparisons)
+    waits = _WAITS.get((kind, split)) or _VOTE_WAITS[split]
+    return f"{_PASSED_OVER} {waits}" if passed_over else waits

@@ -36,7 +36,7 @@ NAMES = {
     "rankings": "rankings",
     "demonstrations": "better answers",
     "comparisons": "comparisons",
-    "unused_comparisons": "not yet used",
+    "new_comparisons": "new since the last cycle",
 }
 NO_REPORT = "This cycle has no report: it was not evaluated."
 NOTHING_CHOSEN = "There is no report yet."

@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from feedback_store.comparisons.opinions import seen_numbers
 from feedback_store.comparisons.refresh import RETRY_ACCEPTED
-from feedback_store.feedback.events import EVENT_TABLES, owners_agree
+from feedback_store.feedback.events import EVENT_TABLES, STORES_OWN, owners_agree
 from feedback_store.splits import split_of
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import Row, decode, first, require, rows
@@ -39,7 +40,8 @@ class Receipts:
         """A rater's receipts, oldest first: each event with what became of it.
 
         Returns:
-            The event's columns; `comparisons`, each with its `cycles`, `adapters` and `uses`;
+            The event's columns; `comparisons`, each with its `cycles`, `adapters` and `uses`, and
+            `passed_over`: a cycle looked at more than it takes, and has not drawn it so far;
             `unpaired`, whether it judges one response by itself; `left_out`, why it counts for
             nothing, or None. An unpaired event and a demonstration have a `split`.
             A use has the `cycle`, its `state`, its `adapter` or None, `used_as` (see
@@ -56,7 +58,8 @@ class Receipts:
                 for row in rows(db, f"SELECT * FROM {table} WHERE rater_id = ?", [rater_id]):
                     comparisons, alone = became[row["id"]], row["id"] in unpaired
                     counts = alone or any(c["withdrawn_at"] is None for c in comparisons)
-                    receipt = {"event": name, **decode(row)}
+                    said = {k: v for k, v in decode(row).items() if k not in STORES_OWN}
+                    receipt = {"event": name, **said}
                     receipt |= {"comparisons": comparisons, "unpaired": alone}
                     receipt["left_out"] = _why_left_out(db, rater, name, row, counts=counts)
                     if alone:
@@ -70,7 +73,7 @@ class Receipts:
 
 def _comparisons(db: Database, rater_id: str) -> dict[str, list[Row]]:
     """The comparisons that each of a rater's events became, by the event's id."""
-    sql = """SELECT id, label, source, split, withdrawn_at, event_ids, (
+    sql = """SELECT id, label, source, split, withdrawn_at, event_ids, number, (
             SELECT json_group_array(json_object(
                 'cycle', cycle_id, 'state', state, 'adapter', adapter, 'used_as', used_as)) FROM (
                 SELECT cycle_comparisons.cycle_id, cycles.state, used_as,
@@ -81,10 +84,11 @@ def _comparisons(db: Database, rater_id: str) -> dict[str, list[Row]]:
                 WHERE comparison_id = comparisons.id ORDER BY 1)) AS uses
         FROM comparisons WHERE rater_id = ? ORDER BY id"""
     found: dict[str, list[Row]] = defaultdict(list)
-    adapter_is = _adapters_now(db)
+    adapter_is, seen = _adapters_now(db), seen_numbers(db)["comparisons"]
     for row in rows(db, sql, [rater_id]):
         uses = json.loads(row["uses"])
         row["uses"] = [use | {"adapter_is": adapter_is.get(use["adapter"])} for use in uses]
+        row["passed_over"] = row.pop("number") <= seen and not uses
         row["cycles"] = [use["cycle"] for use in uses]
         row["adapters"] = [use["adapter"] for use in uses if use["adapter"] is not None]
         for event_id in json.loads(row.pop("event_ids")):

@@ -28,6 +28,7 @@ from feedback_store.feedback.events import EVENT_TABLES
 from feedback_store.splits import split
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
+from feedback_store.sqlite.numbers import take_numbers
 from feedback_store.sqlite.rows import scalar
 
 _DERIVATION = 3  # raise it when pairing.py changes, so that stores derive everything again
@@ -200,8 +201,15 @@ def _replace(
         return 0
     _remove(db, table, [row for name, row in stored.items() if name not in implied])
     new = sorted(row for name, row in implied.items() if name not in stored)
+    numbers = _numbers(db, table, new)
     db.conn.executemany(  # an upsert would take three times as long
-        f"INSERT INTO {table} ({named}) VALUES ({', '.join('?' * len(columns))})", new
+        f"INSERT INTO {table} ({named}, number) VALUES ({', '.join('?' * len(columns))}, ?)",
+        [(*row, numbers[_opinion(row)]) for row in new],
+    )
+    # With a new row the whole opinion is new: its other rows weigh less now.
+    joined = ((numbers.get(_opinion(row)), row[0]) for row in implied.values() if row[0] in stored)
+    db.conn.executemany(
+        f"UPDATE {table} SET number = ? WHERE id = ?", [pair for pair in joined if pair[0]]
     )
     changed = [row for name, row in implied.items() if stored.get(name, row) != row]
     sets = ", ".join(f"{name} = ?" for name in columns[1:])
@@ -209,6 +217,24 @@ def _replace(
         f"UPDATE {table} SET {sets} WHERE id = ?", [(*row[1:], row[0]) for row in changed]
     )
     return len(new)
+
+
+def _numbers(db: Database, table: str, new: Iterable[Values]) -> dict[tuple[Any, ...], int]:
+    """The next number for each opinion that has a new row."""
+    opinions = dict.fromkeys(_opinion(row) for row in new)
+    return dict(zip(opinions, take_numbers(db, table, len(opinions)), strict=True))
+
+
+def _opinion(row: Values) -> tuple[Any, ...]:
+    """The same for the rows of one opinion: the pairs of a ranking, a rater's thumbs on a prompt.
+
+    `row` has the values of `_PAIR` or of `_SINGLE`.
+    """
+    if len(row) == len(_SINGLE):
+        return (*row[1:3], row[_SINGLE.index("event_id")])
+    source = row[_PAIR.index("source")]
+    one = {"ranking": row[_PAIR.index("event_ids")], "thumbs": source}.get(source, row[0])
+    return (*row[1:3], one)
 
 
 def _remove(db: Database, table: str, gone: Sequence[Values]) -> None:

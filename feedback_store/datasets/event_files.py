@@ -18,7 +18,13 @@ from feedback_store.errors import (
     InvalidFeedbackError,
 )
 from feedback_store.feedback.demonstrations import checked_prompt
-from feedback_store.feedback.events import EVENT_TABLES, check_labels, mark_stale, store_event
+from feedback_store.feedback.events import (
+    EVENT_TABLES,
+    STORES_OWN,
+    check_labels,
+    mark_stale,
+    store_event,
+)
 from feedback_store.feedback.messages import store_message
 from feedback_store.privacy.forgetting import is_forgotten
 from feedback_store.raters.accounts import would_hold_out
@@ -56,7 +62,8 @@ class EventFiles:
         with self._file.long_read() as db:
             for name, table in EVENT_TABLES.items():
                 for row in stream(db, f"SELECT * FROM {table} ORDER BY created_at, rowid"):
-                    yield {"event": name, **decode(row), **_context(db, row)}
+                    said = {k: v for k, v in decode(row).items() if k not in STORES_OWN}
+                    yield {"event": name, **said, **_context(db, row)}
 
     def import_events(
         self, events: Iterable[Mapping[str, Any]], *, left_out: Counter[str] | None = None

@@ -1,6 +1,7 @@
 """Demonstrations: answers that raters write, from scratch or in place of a response."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 
 from sqlite_utils import Database
 
@@ -52,16 +53,24 @@ class Demonstrations:
 
         return to_record(StoredDemonstration, self._file.run(work))
 
-    def demonstrations(self, *, split: str | None = None) -> list[StoredDemonstration]:
+    def demonstrations(
+        self, *, split: str | None = None, ids: Iterable[str] | None = None
+    ) -> list[StoredDemonstration]:
         """All demonstrations that stand and may be learnt from, oldest first.
 
-        With `split`, one of `SPLITS`, only those of that split.
+        Args:
+            split: Only one of `SPLITS`.
+            ids: Only these.
         """
         one_of(split, (None, *SPLITS), "the split")
+        may = f"AND {HEARD} AND {owners_agree('demonstrations.message_id')}"
+        bound = {"ids": json.dumps([*(ids or ())])}
+        if ids is not None:
+            may += " AND demonstrations.id IN (SELECT value FROM json_each(:ids))"
         with self._file.read() as db:
-            may = f"AND {HEARD} AND {owners_agree('demonstrations.message_id')}"
             found = [
-                to_record(StoredDemonstration, row) for row in standing(db, "demonstrations", may)
+                to_record(StoredDemonstration, row)
+                for row in standing(db, "demonstrations", may, bound)
             ]
             raters = rows(db, "SELECT id FROM raters WHERE held_out")
         held_out = {row["id"] for row in raters}

@@ -19,9 +19,10 @@ from feedback_store.records import (
     Ranking,
     Thumb,
 )
-from feedback_store.splits import prompt_hash, text_hash
+from feedback_store.splits import prompt_hash, split_of, text_hash
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import new_id, utc_now
+from feedback_store.sqlite.numbers import take_numbers
 from feedback_store.sqlite.rows import (
     Row,
     encode,
@@ -41,6 +42,7 @@ EVENT_TABLES = {
     "demonstration": "demonstrations",
     "retry": "retries",
 }
+STORES_OWN = {"number", "held_out"}  # columns that are nobody's business outside the store
 MAX_KEY_LENGTH = 200
 
 # A person's words are trained on only with their consent; simulated raters and operators need none.
@@ -161,13 +163,15 @@ class Events:
             return [to_record(Choice, row) for row in standing(db, "choices")]
 
 
-def standing(db: Database, table: str, condition: str = "") -> list[Row]:
+def standing(
+    db: Database, table: str, condition: str = "", bound: Mapping[str, Any] | None = None
+) -> list[Row]:
     """The events of a table that are not superseded, oldest first."""
     sql = (
         f"SELECT {table}.* FROM {table} JOIN raters ON raters.id = {table}.rater_id"
         f" WHERE superseded_at IS NULL {condition} ORDER BY {table}.created_at, {table}.rowid"
     )
-    return rows(db, sql)
+    return rows(db, sql, bound or {})
 
 
 def record_event(
@@ -223,7 +227,10 @@ def store_event(db: Database, table: str, row: Row) -> None:
     """Insert an event with the hashes of what it is about, and mark its prompt as stale."""
     if table == "demonstrations":
         found = prompt_hash(row["prompt"])
+        [number] = take_numbers(db, table, 1)
+        held_out = split_of(row["prompt"]) == "held_out"
         row = row | {"text_hash": text_hash(row["content"])}
+        row |= {"number": number, "held_out": held_out}
     elif "message_id" in row:
         found = _path_hash(db, _PROMPT_OF_MESSAGE, row["message_id"])
     else:

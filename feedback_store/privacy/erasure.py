@@ -76,7 +76,11 @@ _NOTE_TAUGHT = f"""WITH spoken (rater_id, message_id, comparison_id, created_at,
     teachers (rater_id, cycle_id) AS (
         SELECT rater_id, cycle_id FROM said
             JOIN cycle_comparisons ON cycle_comparisons.comparison_id = said.comparison_id
-        UNION SELECT rater_id, cycles.id FROM said JOIN cycles ON {_WHILE_IT_STOOD})
+        UNION SELECT rater_id, cycles.id FROM said JOIN cycles ON {_WHILE_IT_STOOD}
+        UNION SELECT conversations.rater_id, cycle_id FROM cycle_prompts
+            JOIN messages ON messages.id = cycle_prompts.message_id
+            JOIN conversations ON conversations.id = messages.conversation_id
+            WHERE messages.conversation_id IN {_CONVERSATIONS})
     INSERT OR IGNORE INTO taught SELECT rater_id, adapters.name
         FROM teachers JOIN adapters ON adapters.cycle_id = teachers.cycle_id"""
 # A policy is trained from its parent's weights, a reward model is not.
@@ -132,10 +136,10 @@ def count(db: Database, conversations: Sequence[str]) -> dict[str, int]:
 def taint(db: Database, rater_id: str) -> list[str]:
     """Mark the adapters that learnt, or may have learnt, from an erased rater; return their names.
 
-    These are the adapters that a cycle trained on the rater's comparisons or words, those that it
-    may have trained on the rater's demonstrations, thumbs or "both bad", and the policies that
-    descend from one of them. An adapter that was marked before keeps its time. What was noted about
-    the rater is deleted.
+    These are the adapters that a cycle trained on the rater's comparisons, words or prompts, those
+    that it may have trained on the rater's demonstrations, thumbs or "both bad", and the policies
+    that descend from one of them. An adapter that was marked before keeps its time. What was noted
+    about the rater is deleted.
     """
     names = [row["name"] for row in rows(db, _TAUGHT, [rater_id])]
     sql = "UPDATE adapters SET tainted_at = coalesce(tainted_at, ?) WHERE name = ?"

@@ -9,6 +9,8 @@ assessment overrules that person, unless something new happens. Operators are ne
 assessed.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -40,6 +42,8 @@ _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight
         WHERE withdrawn_at IS NULL GROUP BY rater_id
         UNION ALL SELECT rater_id, total(weight) AS weight FROM unpaired GROUP BY rater_id) AS said
     JOIN raters ON raters.id = said.rater_id GROUP BY raters.id"""
+_KNOWN = """SELECT raters.id, kind, created_at, reliability FROM json_each(:raters) AS wanted
+    CROSS JOIN raters ON raters.id = wanted.value"""
 _TEXT = """coalesce((SELECT text_hash FROM messages WHERE id = comparisons.{0}),
     (SELECT text_hash FROM demonstrations WHERE id = comparisons.{0}))"""
 # Edits are left out: their writers judge their own text. So are retries, which say little.
@@ -50,6 +54,8 @@ _JUDGED = f"""WITH {RELEASED} SELECT comparisons.rater_id, prompt_hash, label,
     WHERE withdrawn_at IS NULL AND source IN ('choice', 'ranking', 'thumbs') AND {ASSESSED}
     AND comparisons.created_at > coalesce(released.at, '') AND prompt_hash IN (
         SELECT prompt_hash FROM comparisons GROUP BY 1 HAVING min(rater_id) < max(rater_id))"""
+_RELIABILITIES = "SELECT id, reliability FROM raters"
+_AT_ONCE = 500  # raters in one write transaction: about thirty milliseconds
 _DECIDED = """SELECT action, at, json_extract(detail, '$.rater_id') AS rater_id,
         json_extract(detail, '$.by') AS "by", json_extract(detail, '$.reason') AS reason
     FROM audit WHERE action IN ('quarantine', 'release') ORDER BY id"""
@@ -76,9 +82,21 @@ class RaterStanding:
     gold_total: int
 
 
-def rater_weights(db: Database, *, now: datetime | None = None) -> dict[str, float]:
-    """The factor on the weight of all that a rater says; a rater who is not in it has factor 1."""
-    said = [row for row in rows(db, _SAID) if row["heard"]]
+def rater_weights(
+    db: Database, *, of: Mapping[str, float] | None = None, now: datetime | None = None
+) -> dict[str, float]:
+    """The factor on the weight of all that a rater says; a rater who is not in it has factor 1.
+
+    Args:
+        db: An open transaction.
+        of: The weight of what each rater said, if it is not all that the store holds.
+        now: Decides which accounts are new.
+    """
+    if of is None:
+        said = [row for row in rows(db, _SAID) if row["heard"]]
+    else:
+        known = rows(db, _KNOWN, {"raters": json.dumps([*of])})
+        said = [row | {"weight": of[row["id"]]} for row in known]
     facts = [
         RaterFacts(row["id"], row["weight"] * row["reliability"], row["created_at"])
         for row in said
@@ -120,12 +138,16 @@ class Raters:
         with self._file.long_read() as db:
             released = releases(db)
             did, judgements = behaviours(db), _judgements(db)
+            was = {row["id"]: row["reliability"] for row in rows(db, _RELIABILITIES)}
         reports = assess(did, judgements)  # may take seconds, so outside a transaction
-        with self._file.write() as db:
-            now = releases(db)
-            for report in reports:  # unless the rater was forgotten or released meanwhile
-                if now.get(report.rater_id) == released[report.rater_id]:
-                    _apply(db, report, by)
+        changed = [r for r in reports if r.quarantine or r.reliability != was[r.rater_id]]
+        for start in range(0, len(changed), _AT_ONCE):  # so that nobody waits for long
+            with self._file.write() as db:
+                now = releases(db)
+                for report in changed[start : start + _AT_ONCE]:
+                    # unless the rater was forgotten or released meanwhile
+                    if now.get(report.rater_id) == released[report.rater_id]:
+                        _apply(db, report, by)
         return reports
 
     def quarantine(self, rater_id: str, *, by: str, reason: str) -> Rater:

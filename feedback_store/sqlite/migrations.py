@@ -12,6 +12,7 @@ from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.migration_0002 import SCHEMA as _SECOND_SCHEMA
 from feedback_store.sqlite.migration_0002 import carry_over
 from feedback_store.sqlite.migration_0003 import add_search
+from feedback_store.sqlite.migration_0009 import add_numbers
 
 APPLICATION_ID = 0x66646263  # "fdbc": tells our files from any other SQLite database
 
@@ -261,6 +262,11 @@ def _used_as(db: Database) -> None:
 def _replies_by_path(db: Database) -> None:
     # A client of the API sends the whole dialogue with every turn: this finds where it goes on.
     db.execute("CREATE INDEX messages_of_path ON messages (path_hash) WHERE adapter IS NOT NULL")
+
+
+@MIGRATIONS(name="0009_numbers")
+def _numbers(db: Database) -> None:
+    add_numbers(db)
 
 
 def known_migrations() -> set[str]:

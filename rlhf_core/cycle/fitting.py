@@ -50,6 +50,7 @@ def fit_snapshot(snapshot: Snapshot, base: Base) -> tuple[Snapshot, dict[str, fl
         held_out_thumbs=fit.records(snapshot.held_out_thumbs),
         demonstrations=fit.records(snapshot.demonstrations),
         prompts=prompts,
+        unvoted_prompts=without(fit.prompts(snapshot.unvoted_prompts), prompts),
         older_prompts=fit.prompts(snapshot.older_prompts),
         held_out_prompts=held_out,
         # two different prompts may be the same after the cut

@@ -1,17 +1,19 @@
-"""What a cycle that died leaves for the next one: its snapshot and its stages' checkpoints.
+"""What a cycle that died leaves for the next one: its evidence and its stages' checkpoints.
 
-They are in `checkpoints/` of the cycle's directory until the cycle ends. The next cycle takes the
-folder over if settings and served policy are the same and all data in the snapshot may still train.
-Otherwise it deletes the folder, because the snapshot quotes people.
+They are in `checkpoints/` of the cycle's directory until the cycle ends. The evidence is ids, and a
+hash of the snapshot that was made from it. The next cycle takes the folder over if settings and
+served policy are the same, and if the snapshot that the ids give now has the same hash: nobody has
+changed or withdrawn what is in it. Otherwise it deletes the folder.
 """
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
 from rlhf_core.config import TrainingStage
 
@@ -19,60 +21,58 @@ FOLDER, EVIDENCE, METRICS = "checkpoints", "evidence.json", "metrics.jsonl"
 T = TypeVar("T")
 
 
-def save_snapshot(
-    folder: Path, snapshot: T, *, config: Mapping[str, Any], served: str, ids: Iterable[str]
-) -> T:
-    """Write a cycle's snapshot to disk.
+def save_evidence(
+    folder: Path, evidence: Any, snapshot: Any, *, config: Mapping[str, Any], served: str
+) -> None:
+    """Write to disk what a cycle's snapshot was made from, but not what it quotes.
 
     Args:
         folder: The cycle's `checkpoints/`.
-        snapshot: A dataclass whose fields are tuples of plain values or records.
+        evidence: A dataclass of plain values.
+        snapshot: A dataclass of plain values and records.
         config: The cycle's resolved settings.
         served: The policy that the candidate will be compared with.
-        ids: The ids of everything that the snapshot was made from.
-
-    Returns:
-        The snapshot after a round trip through JSON, so that a resumed cycle sees the same one.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    whole = {"decisive": _decisive(config, served), "ids": list(ids), "snapshot": asdict(snapshot)}  # type: ignore[call-overload]
+    whole = {
+        "decisive": _decisive(config, served),
+        "evidence": asdict(evidence),
+        "snapshot": _hash(snapshot),
+    }
     part = folder / "evidence.part"
     part.write_text(json.dumps(whole))
     part.replace(folder / EVIDENCE)  # a kill leaves no file or a whole one
-    return _records(type(snapshot), json.loads(json.dumps(whole["snapshot"])))
 
 
 def take_over(
     failed: Path,
     own: Path,
-    kind: type[T],
+    read: Callable[[Mapping[str, Any]], T],
     *,
     config: Mapping[str, Any],
     served: str,
-    usable: Callable[[], Collection[str]],
 ) -> T | None:
     """Move the checkpoints and metrics of a failed cycle to the cycle that resumes it.
 
     Args:
         failed: The directory of the failed cycle.
         own: The directory of the new cycle.
-        kind: The snapshot's class.
+        read: Makes the snapshot from the fields of the evidence.
         config: The settings of the new cycle.
         served: The policy being served now.
-        usable: Returns the ids of everything that may be learnt from now.
 
     Returns:
-        The snapshot; ``None`` if there is nothing to resume.
+        The snapshot, the same as the failed cycle had; ``None`` if there is nothing to resume.
     """
     try:
         found = json.loads((failed / FOLDER / EVIDENCE).read_text())
-        same = found["decisive"] == json.loads(json.dumps(_decisive(config, served)))
-        allowed = same and set(found["ids"]) <= set(usable())
-        snapshot = _records(kind, found["snapshot"])
+        if found["decisive"] != json.loads(json.dumps(_decisive(config, served))):
+            return None
+        snapshot = read(found["evidence"])
+        if found["snapshot"] != _hash(snapshot):
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # the cycle was killed before it was written, or another version wrote it
-    if not allowed:
-        return None
     (failed / FOLDER).replace(own / FOLDER)
     (own / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics_of(failed)))
     return snapshot
@@ -107,16 +107,5 @@ def _decisive(config: Mapping[str, Any], served: str) -> dict[str, Any]:
     return {"config": decisive(config), "served": served}
 
 
-def _records(kind: type[T], found: Mapping[str, Any]) -> T:
-    """A snapshot from JSON: each field is a tuple of records or of plain values."""
-    hints, values = get_type_hints(kind), {}
-    for field in fields(kind):  # type: ignore[arg-type]
-        record: Any = get_args(hints[field.name])[0]
-        plain, rows = not is_dataclass(record), found[field.name]
-        values[field.name] = tuple(row if plain else record(**_tuples(row)) for row in rows)
-    return kind(**values)
-
-
-def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples: every list in a record was one, except the prompt."""
-    return {k: tuple(v) if isinstance(v, list) and k != "prompt" else v for k, v in row.items()}
+def _hash(snapshot: Any) -> str:
+    return hashlib.sha256(json.dumps(asdict(snapshot)).encode()).hexdigest()

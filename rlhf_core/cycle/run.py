@@ -15,6 +15,7 @@ cycle learns from is chosen in `snapshot.py`; the stages are in `stages.py`.
 import json
 import os
 import time
+from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -22,15 +23,16 @@ from typing import Any, Literal
 import feedback_store
 from feedback_store import FeedbackStore
 from rlhf_core.config import CycleSettings, ReplySettings
+from rlhf_core.cycle.evidence import Evidence
 from rlhf_core.cycle.report import flat_metrics, write_report
 from rlhf_core.cycle.resume import (
     FOLDER,
     delete_checkpoints,
     metrics_of,
-    save_snapshot,
+    save_evidence,
     take_over,
 )
-from rlhf_core.cycle.snapshot import Snapshot, take_snapshot
+from rlhf_core.cycle.snapshot import Snapshot, read_snapshot, take_snapshot
 from rlhf_core.cycle.stages import Progress, Run, compare_with_served, train_stages
 from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
 from rlhf_core.gate.checks import Verdict, check_policy, decide
@@ -96,12 +98,13 @@ def run_cycle(
 def _resume_or_begin(run: Run, config: dict[str, Any]) -> Snapshot:
     """The snapshot of a failed cycle that this one resumes, or else a new one."""
     snapshot = _resume(run, config)
-    # No later cycle can resume the other checkpoints, and they quote people.
+    # No later cycle can resume the other checkpoints.
     delete_checkpoints(run.data / "cycles", keep=run.directory)
     if snapshot is None:
         snapshot = take_snapshot(run.store, run.settings)
-        ids = (*snapshot.ids, *snapshot.other_ids)
-        return save_snapshot(run.checkpoints, snapshot, config=config, served=run.served, ids=ids)
+        evidence = snapshot.evidence
+        save_evidence(run.checkpoints, evidence, snapshot, config=config, served=run.served)
+        return snapshot
     # The report's curves begin where those of the failed cycle began.
     for line in metrics_of(run.directory):
         run.add_to_curves(line["fraction"], line)
@@ -117,15 +120,12 @@ def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
     if last is None:
         return None
 
-    def usable() -> set[str]:
-        """The ids of all that may be learnt from now; raters may have withdrawn some since."""
-        run.store.assess_raters(by="cycle")
-        ids = {c.id for c in run.store.comparisons()} | {t.id for t in run.store.unpaired()}
-        return ids | {d.id for d in run.store.demonstrations(split="train")}
+    def read(found: Mapping[str, Any]) -> Snapshot:
+        run.store.assess_raters(by="cycle")  # some may be in quarantine by now
+        return read_snapshot(run.store, Evidence(**found), run.settings)
 
-    snapshot = take_over(
-        folders[last], run.directory, Snapshot, config=config, served=run.served, usable=usable
-    )
+    where = folders[last], run.directory
+    snapshot = take_over(*where, read, config=config, served=run.served)
     if snapshot is not None:
         run.notes["resumed_cycle"] = float(last)
     return snapshot
@@ -137,7 +137,10 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     run.report("snapshot", 1.0)
     # Noted before use: a vote that is withdrawn from now on is kept, marked as withdrawn, so that
     # `forget` knows later from whom the adapters have learnt.
-    run.store.use_comparisons(run.cycle_id, snapshot.ids)
+    evidence = snapshot.evidence
+    run.store.use_comparisons(
+        run.cycle_id, snapshot.ids, prompts=evidence.unvoted, seen=evidence.seen
+    )
     broadcast((run.cycle_id, run.served, snapshot))  # to `help_cycle`
 
     trained = train_stages(run, snapshot, quantization)

@@ -1,5 +1,6 @@
 """What one cycle learns from: the store's rows as the plain records that training takes."""
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from feedback_store import (
     pair_across_raters,
 )
 from rlhf_core.config import CycleSettings
+from rlhf_core.cycle.evidence import Evidence, choose_evidence
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.held_out_raters import are_enough
 from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
@@ -21,10 +23,8 @@ from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
 class Snapshot:
     """All data of one cycle, fixed at its start."""
 
+    evidence: Evidence  # all that it was made from
     ids: tuple[str, ...]  # of the comparisons that the cycle will use
-    other_ids: tuple[
-        str, ...
-    ]  # of all else it read: thumbs, demonstrations, held-out raters' votes
     train: tuple[Comparison, ...]
     held_out: tuple[Comparison, ...]
     train_votes: tuple[Comparison, ...]  # without edits: raters saw both replies
@@ -34,32 +34,53 @@ class Snapshot:
     train_thumbs: tuple[Unpaired, ...]  # thumbs without an opposite
     held_out_thumbs: tuple[Unpaired, ...]
     demonstrations: tuple[Demonstration, ...]
-    prompts: tuple[Prompt, ...]  # training prompts, each once
-    older_prompts: tuple[Prompt, ...]  # those of them whose votes were all used before
+    prompts: tuple[Prompt, ...]  # training prompts with votes or demonstrations, each once
+    unvoted_prompts: tuple[Prompt, ...]  # asked by people who may be learnt from; not in `prompts`
+    older_prompts: tuple[Prompt, ...]  # those of `prompts` whose votes are all old
     held_out_prompts: tuple[Prompt, ...]
     held_out_rater_prompts: tuple[Prompt, ...]  # asked by held-out raters, and not in `prompts`
 
 
 def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
-    """Weigh the raters, derive comparisons from all events, and fix what this cycle will use.
+    """Weigh the raters, derive comparisons from new events, and fix what this cycle will use.
 
     Raises:
         NotEnoughDataError: There are too few decided comparisons, too few new ones, or votes on too
             few held-out prompts.
     """
     store.assess_raters(by="cycle")
-    rows = store.comparisons()
-    new = {c.id for c in store.comparisons(unused=True)}
+    evidence = choose_evidence(store, settings)
+    rows = store.comparisons(weights=evidence.comparisons)
+    new = store.new_comparisons(at_most=settings.min_new_comparisons)
+    _require_enough(rows, new, settings)
+    return _snapshot(store, evidence, rows, settings)
+
+
+def read_snapshot(store: FeedbackStore, evidence: Evidence, settings: CycleSettings) -> Snapshot:
+    """The snapshot that was made from this evidence, or another one if people changed their votes.
+
+    Nothing is weighed or chosen again. What may no longer be learnt from is missing.
+    """
+    rows = store.comparisons(weights=evidence.comparisons)
+    return _snapshot(store, evidence, rows, settings)
+
+
+def _snapshot(
+    store: FeedbackStore,
+    evidence: Evidence,
+    rows: Sequence[StoredComparison],
+    settings: CycleSettings,
+) -> Snapshot:
     train, held_out, by_held_out_raters = (
         [c for c in rows if c.split == split] for split in ("train", "held_out", "held_out_raters")
     )
-    _require_enough(rows, len(new), held_out, settings)
-
-    written, thumbs = store.demonstrations(split="train"), store.unpaired()
+    written = store.demonstrations(split="train", ids=evidence.demonstrations)
     demonstrations = tuple(Demonstration(d.prompt, d.content) for d in written)
+    thumbs = store.unpaired(weights=evidence.unpaired)
     train_pairs, train_alone = pair_across_raters([t for t in thumbs if t.split == "train"])
     test_pairs, test_alone = pair_across_raters([t for t in thumbs if t.split == "held_out"])
     prompts = unique([*(c.prompt for c in train), *(d.prompt for d in demonstrations)])
+    old = set(evidence.old_comparisons)
 
     # Training needs to tell raters apart, not to know them: each name becomes a number.
     raters: defaultdict[str, str] = defaultdict(lambda: str(len(raters)))
@@ -67,13 +88,10 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
     cast_by = tuple(raters[c.rater_id] for c in tests)
     if not are_enough(cast_by):
         tests = []  # nothing is measured on them, so none of them is noted as used
+    most = settings.data.most_gate_prompts
     return Snapshot(
+        evidence=evidence,
         ids=tuple(c.id for c in (*train, *held_out, *tests)),
-        other_ids=(
-            *(d.id for d in written),
-            *(thumb.id for thumb in thumbs),
-            *(c.id for c in by_held_out_raters),
-        ),
         train=_comparisons([*train, *train_pairs], raters),
         held_out=_comparisons([*held_out, *test_pairs], raters),
         train_votes=_comparisons([c for c in train if c.source != "edit"], raters),
@@ -84,20 +102,18 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
         held_out_thumbs=_thumbs(test_alone, raters),
         demonstrations=demonstrations,
         prompts=prompts,
+        unvoted_prompts=without([*store.prompts_of(evidence.unvoted).values()], prompts),
         older_prompts=without(
-            [c.prompt for c in train if c.id not in new], [c.prompt for c in train if c.id in new]
+            [c.prompt for c in train if c.id in old], [c.prompt for c in train if c.id not in old]
         ),
-        held_out_prompts=unique([c.prompt for c in held_out]),
-        held_out_rater_prompts=without([c.prompt for c in by_held_out_raters], prompts),
+        held_out_prompts=fixed_sample(unique([c.prompt for c in held_out]), most),
+        held_out_rater_prompts=fixed_sample(
+            without([c.prompt for c in by_held_out_raters], prompts), most
+        ),
     )
 
 
-def _require_enough(
-    rows: Sequence[StoredComparison],
-    new: int,
-    held_out: Sequence[StoredComparison],
-    settings: CycleSettings,
-) -> None:
+def _require_enough(rows: Sequence[StoredComparison], new: int, settings: CycleSettings) -> None:
     """Refuse a cycle whose data cannot lead to a promotion."""
     decided = sum(c.label != "tie" for c in rows)
     if decided < settings.min_comparisons:
@@ -107,10 +123,11 @@ def _require_enough(
         )
     if new < settings.min_new_comparisons:
         raise NotEnoughDataError(
-            f"nothing new: {new} comparisons that no cycle has used, "
+            f"nothing new: {new} comparisons since the last cycle, "
             f"{settings.min_new_comparisons} are needed; collect more votes"
         )
-    different = len({json.dumps(c.prompt) for c in held_out if c.label != "tie"})
+    held_out = [c for c in rows if c.split == "held_out" and c.label != "tie"]
+    different = len({json.dumps(c.prompt) for c in held_out})
     if different < settings.gate.min_prompts:
         raise NotEnoughDataError(
             f"too little evidence: votes on {different} held-out prompts, "
@@ -165,3 +182,13 @@ def without(prompts: Sequence[Prompt], others: Sequence[Prompt]) -> tuple[Prompt
     """Each prompt once, without those among ``others``."""
     known = {json.dumps(p) for p in others}
     return tuple(p for p in unique(prompts) if json.dumps(p) not in known)
+
+
+def fixed_sample(prompts: Sequence[Prompt], most: int) -> tuple[Prompt, ...]:
+    """At most ``most`` of the prompts in their order; of the same prompts always the same.
+
+    So that two cycles measure by the same questions, as far as both have them.
+    """
+    lots = {json.dumps(p): hashlib.sha256(json.dumps(p).encode()).digest() for p in prompts}
+    kept = set(sorted(lots, key=lots.__getitem__)[:most])
+    return tuple(p for p in prompts if json.dumps(p) in kept)

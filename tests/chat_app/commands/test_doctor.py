@@ -79,7 +79,7 @@ def test_a_sound_directory_is_reported_with_its_figures(
         "votes of 1 pairs of rater and prompt are not derived yet" in findings["comparisons"].text
     )
     store.refresh_comparisons()
-    assert found(settings)["comparisons"].text == "1 to learn from, 1 not used yet"
+    assert found(settings)["comparisons"].text == "1 to learn from, 1 new"
 
 
 def test_a_missing_directory_is_a_fault(settings: Settings, tmp_path: Path) -> None:

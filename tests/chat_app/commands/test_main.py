@@ -219,7 +219,7 @@ def test_status_gives_the_documented_document(command: Command, data: Path) -> N
         "choices",
         "demonstrations",
         "comparisons",
-        "unused_comparisons",
+        "new_comparisons",
     }
     assert facts["counts"]["comparisons"] == 1
     last: dict[str, Any] = facts["last_cycle"]

@@ -91,6 +91,15 @@ def test_a_used_vote_trained_or_tested_the_adapter_that_answers(
     assert became(service) == says
 
 
+def test_a_vote_that_a_cycle_did_not_draw_is_not_said_to_be_used(service: ChatService) -> None:
+    choose(service, "train")
+    service.store.refresh_comparisons()
+    cycle = service.store.start_cycle({}, pid=os.getpid())
+    service.store.use_comparisons(cycle.id, [])
+    service.store.finish_cycle(cycle.id, state="rejected")
+    assert became(service).startswith("Not among those that the last cycle drew; a later one may")
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_roll_back_and_a_promotion_back_change_the_receipt(
     service: ChatService, split: str

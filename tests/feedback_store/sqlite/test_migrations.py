@@ -11,6 +11,7 @@ from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3
 
 from feedback_store import FeedbackStore
+from feedback_store.splits import is_held_out_question
 from feedback_store.sqlite.migrations import MIGRATIONS, known_migrations
 
 RELEASED = sorted((Path(__file__).parents[1] / "released").glob("*.sql"))
@@ -31,7 +32,7 @@ def contents(path):
     found = {}
     for table in SAID:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        new = {"path_hash", "text_hash", "prompt_hash", "held_out"}
+        new = {"path_hash", "text_hash", "prompt_hash", "held_out", "number"}
         kept = ", ".join(f'"{name}"' for name in columns if name not in new)
         rows = connection.execute(f"SELECT {kept} FROM {table} ORDER BY id").fetchall()
         found[table] = (len(rows), hashlib.sha256(repr(rows).encode()).hexdigest())
@@ -52,7 +53,7 @@ def test_what_cycles_learnt_from_is_still_known_and_not_new(old):
         store.refresh_comparisons()
         found = store.comparisons()
         assert {item.source for item in found} == {"choice", "ranking", "edit", "thumbs"}
-        assert store.counts()["unused_comparisons"] == 0
+        assert store.counts()["new_comparisons"] == 0
         used = [use for event in store.feedback_of("ann") for use in event["comparisons"]]
         assert used
         assert all(use["cycles"] == [1] for use in used)
@@ -108,6 +109,74 @@ def test_notes_of_use_say_how_and_those_of_what_was_not_used_go(before_0007):
     connection.close()
     assert noted == [(1, "measured", "held_out"), (1, "taught", "train")]
     assert comparisons == [("measured",), ("taught",), ("unused",)]
+
+
+# (comparison, rater, split, source, event ids, cycles that used it) before 0009
+KNOWN_BEFORE_0009 = [
+    ("taught", "ann", "train", "choice", '["1"]', (1,)),
+    ("ranked 1", "ann", "train", "ranking", '["2"]', (1,)),
+    ("ranked 2", "ann", "train", "ranking", '["2"]', (1,)),
+    ("ranked 3", "ann", "train", "ranking", '["2"]', ()),  # another pair outranked it until now
+    ("measured", "bob", "held_out", "choice", '["3"]', (1, 2)),
+    ("never", "bob", "held_out_raters", "choice", '["4"]', ()),
+    ("failed", "ann", "train", "choice", '["5"]', (2,)),
+    ("waits", "ann", "held_out", "choice", '["6"]', ()),
+]
+
+
+@pytest.fixture
+def before_0009(path):
+    """A store as it was before 0009, in which cycle 1 was rejected and 2 failed with an adapter."""
+    with Database(path) as db:
+        MIGRATIONS.apply(db, stop_before="0009_numbers")
+        for rater in ("ann", "bob"):
+            db.execute(
+                "INSERT INTO raters (id, kind, created_at) VALUES (?, 'simulated', 'then')", [rater]
+            )
+        db["cycles"].insert_all(
+            {"id": number, "state": state, "stage": "done", "progress": 1.0, "pid": 1}
+            | {"reasons": "[]", "metrics": "{}", "config": "{}", "started_at": "2026-03"}
+            for number, state in enumerate(("rejected", "failed"), start=1)
+        )
+        for name, rater, split, source, events, cycles in KNOWN_BEFORE_0009:
+            db.execute(
+                "INSERT INTO comparisons (id, rater_id, prompt_hash, prompt_id, a, b, label,"
+                " source, weight, split, event_ids, created_at)"
+                " VALUES (?, ?, 'p', 'm', 'x', 'y', 'a', ?, 1, ?, ?, '2026-02')",
+                [name, rater, source, split, events],
+            )
+            for cycle in cycles:
+                db.execute("INSERT INTO cycle_comparisons VALUES (?, ?, 'train')", [cycle, name])
+        for number, at in enumerate(("2026-01", "2026-05"), start=1):
+            db.execute(
+                "INSERT INTO unpaired VALUES (?, 'ann', 'p', 'm', 'x', 1, 'thumb', 1, 'train',"
+                " ?, ?)",
+                [f"thumb {number}", f"event {number}", at],
+            )
+            db.execute(
+                "INSERT INTO demonstrations (id, rater_id, prompt, content, idempotency_key,"
+                " created_at) VALUES (?, 'ann', ?, 'so', ?, ?)",
+                [f"own {number}", f'[{{"role": "user", "content": "{number}?"}}]', str(number), at],
+            )
+    return path
+
+
+def test_what_was_new_before_there_were_numbers_still_is_and_nothing_else(before_0009):
+    with FeedbackStore(before_0009) as store:
+        assert store.new_comparisons() == 3  # "ranked 3", "failed" and "waits"
+        last, seen = store.last_numbers(), store.seen_numbers()
+        assert (last["unpaired"], seen["unpaired"]) == (2, 1)
+        assert (last["demonstrations"], seen["demonstrations"]) == (2, 0)  # none was promoted
+        with store._file.read() as db:
+            numbers = dict(db.execute("SELECT id, number FROM comparisons").fetchall())
+            held_out = [row[0] for row in db.execute("SELECT held_out FROM demonstrations")]
+        assert set(held_out) <= {0, 1} and held_out == [
+            is_held_out_question(f"{number}?") for number in (1, 2)
+        ]
+    new = {name for name, number in numbers.items() if number > seen["comparisons"]}
+    assert new == {"ranked 3", "failed", "waits"}
+    assert numbers["ranked 1"] == numbers["ranked 2"] and len(set(numbers.values())) == 7
+    assert max(numbers.values()) == last["comparisons"]
 
 
 def test_migrations_are_numbered_in_order_without_gaps():

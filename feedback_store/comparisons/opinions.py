@@ -1,0 +1,187 @@
+"""What a cycle may draw from: the rows of opinions without their texts, a bounded number of them.
+
+An opinion is all rows with one number: a comparison, the pairs of a ranking, a rater's thumbs on a
+prompt, a demonstration. A pool holds the newest opinions of a range of numbers, and of the older
+ones those whose numbers were drawn by lot. Each older one is in it with the same probability. So
+the work depends on the size of the pool, never on that of the store.
+
+Rows that may not be learnt from are not in it (see `training_data`).
+"""
+
+import json
+import random
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
+from feedback_store.feedback.events import HEARD, owners_agree
+from feedback_store.records import OpinionPool, OpinionRow
+from feedback_store.sqlite.rows import Row, one_of, rows, stream
+
+DRAWN = 2  # times `most`: so many are drawn from the older ones, if there are so many ...
+TRIED = 16  # ... among so many numbers: those of other splits and of deleted rows are misses
+_LOOKED_AT = 16  # times `most`: messages among which prompts without a vote are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """How the rows of one table become those of a pool."""
+
+    name: str
+    standing: str  # what the table's index by number asks for
+    may: str  # what its rows and raters must be
+    owners: str  # SQL for the messages whose owners must agree
+    columns: str
+    joins: str = ""
+
+
+_TABLES = {
+    "comparisons": _Table(
+        "comparisons",
+        standing="said.split = :split AND said.withdrawn_at IS NULL",
+        may=HEARD,
+        owners="said.a, said.b, said.prompt_id",
+        columns="""said.weight, said.label, coalesce(one.text_hash, said.a) AS a,
+            coalesce(other.text_hash, said.b) AS b, one.adapter AS adapter_a,
+            other.adapter AS adapter_b""",
+        joins="""LEFT JOIN messages AS one ON one.id = said.a
+            LEFT JOIN messages AS other ON other.id = said.b""",
+    ),
+    "unpaired": _Table(
+        "unpaired",
+        standing="said.split = :split",
+        may=HEARD,
+        owners="said.message_id, said.prompt_id",
+        columns="""said.weight, iif(good, 'a', 'b') AS label, '' AS a, '' AS b,
+            one.adapter AS adapter_a, NULL AS adapter_b""",
+        joins="JOIN messages AS one ON one.id = said.message_id",
+    ),
+    "demonstrations": _Table(
+        "demonstrations",
+        standing="said.held_out = (:split = 'held_out') AND said.superseded_at IS NULL",
+        may=f"{HEARD} AND raters.held_out = (:split = 'held_out_raters')",
+        owners="said.message_id",
+        columns="1.0 AS weight, 'a' AS label, said.id AS a, '' AS b, '' AS adapter_a,"
+        " '' AS adapter_b",
+    ),
+}
+# What a failed or refused cycle looked at has taught nothing, so it is as new as before. Policies
+# imitate demonstrations, so those count as seen only if the policy was kept.
+_SEEN = """SELECT coalesce(max(seen ->> '$.comparisons'), 0) AS comparisons,
+    coalesce(max(seen ->> '$.unpaired'), 0) AS unpaired,
+    coalesce(max(iif(state = 'promoted' AND metrics ->> '$.sft' = 1, seen, '{}')
+        ->> '$.demonstrations'), 0) AS demonstrations
+    FROM cycles WHERE state IN ('running', 'promoted', 'rejected')"""
+# CROSS JOIN keeps the order: from numbers to rows to their raters.
+_SAID = "{name} AS said INDEXED BY {name}_by_number"
+_NEWEST = f"""SELECT DISTINCT number FROM {_SAID} CROSS JOIN raters ON raters.id = said.rater_id
+    WHERE {{standing}} AND number > :above AND number <= :up_to AND {{may}}
+    ORDER BY number DESC LIMIT :most"""
+_OLDEST = f"SELECT min(number) AS oldest FROM {_SAID} WHERE {{standing}} AND number > :above"
+_DRAWN = f"""SELECT DISTINCT number FROM json_each(:numbers) AS drawn CROSS JOIN {_SAID}
+    CROSS JOIN raters ON raters.id = said.rater_id
+    WHERE {{standing}} AND number = drawn.value AND {{may}}"""
+_ROWS = f"""SELECT number, said.id, said.rater_id, said.prompt_hash, said.created_at, {{columns}}
+    FROM json_each(:numbers) AS drawn CROSS JOIN {_SAID}
+    CROSS JOIN raters ON raters.id = said.rater_id {{joins}}
+    WHERE {{standing}} AND number = drawn.value AND {{may}} AND {{agreed}}
+    ORDER BY number, said.id"""
+# Only a vote of the rater who asked is looked for: the same question of somebody else is known by
+# its text, to whoever reads it.
+_UNVOTED = f"""SELECT messages.id FROM (
+        SELECT number, message_id FROM searchable ORDER BY number DESC LIMIT :looked_at) AS newest
+    CROSS JOIN messages ON messages.id = newest.message_id
+    CROSS JOIN conversations ON conversations.id = messages.conversation_id
+    CROSS JOIN raters ON raters.id = conversations.rater_id
+    WHERE messages.role = 'user' AND NOT messages.held_out AND NOT raters.held_out AND {HEARD}
+    AND conversations.id NOT IN ({GOLD_CONVERSATIONS})
+    AND NOT EXISTS (SELECT 1 FROM comparisons WHERE comparisons.rater_id = raters.id
+        AND comparisons.prompt_hash = messages.path_hash AND withdrawn_at IS NULL)
+    AND NOT EXISTS (SELECT 1 FROM unpaired WHERE unpaired.rater_id = raters.id
+        AND unpaired.prompt_hash = messages.path_hash)
+    ORDER BY newest.number DESC LIMIT :most"""
+
+
+def seen_numbers(db: Database) -> dict[str, int]:
+    """By table, the number up to which cycles that reached a verdict have seen opinions."""
+    return rows(db, _SEEN)[0]
+
+
+def opinion_pool(
+    db: Database, table: str, split: str, *, numbers: range, most: int, seed: str
+) -> OpinionPool:
+    """The pool of one table and split.
+
+    Args:
+        db: An open transaction.
+        table: "comparisons", "unpaired" or "demonstrations".
+        split: One of `SPLITS`.
+        numbers: The range of numbers.
+        most: How many of the newest are in it; if there are no more, all are.
+        seed: What is drawn by lot depends on this alone.
+    """
+    one_of(table, _TABLES, "the kind of opinions")
+    said = _TABLES[table]
+    bound = {"split": split, "above": numbers.start - 1, "up_to": numbers.stop - 1}
+    sql = _sql(_NEWEST, said)
+    newest = [row["number"] for row in rows(db, sql, bound | {"most": most})]
+    drawn, share = list[int](), 1.0
+    if len(newest) == most:
+        oldest = rows(db, _sql(_OLDEST, said), bound)[0]["oldest"]
+        lots = random.Random(seed)
+        drawn, share = _drawn(db, said, split, range(oldest, newest[-1]), most=most, lots=lots)
+    wanted = {"split": split, "numbers": json.dumps([*drawn, *newest])}
+    return OpinionPool(
+        rows=tuple(_opinion_row(row) for row in stream(db, _sql(_ROWS, said), wanted)),
+        lowest=newest[-1] if newest else numbers.stop,
+        drawn_share=share,
+    )
+
+
+def _sql(text: str, said: _Table) -> str:
+    return text.format(
+        name=said.name,
+        standing=said.standing,
+        may=said.may,
+        agreed=owners_agree(said.owners),
+        columns=said.columns,
+        joins=said.joins,
+    )
+
+
+def _drawn(
+    db: Database, said: _Table, split: str, older: range, *, most: int, lots: random.Random
+) -> tuple[list[int], float]:
+    """Numbers drawn by lot that are there, and the share of all numbers that were tried."""
+    places = lots.sample(older, min(len(older), TRIED * most))
+    found: list[int] = []
+    tried = 0
+    while tried < len(places) and len(found) < DRAWN * most:
+        some = places[tried : tried + DRAWN * most]
+        bound = {"split": split, "numbers": json.dumps(some)}
+        found += [row["number"] for row in rows(db, _sql(_DRAWN, said), bound)]
+        tried += len(some)
+    return found, tried / len(older) if older else 1.0
+
+
+def _opinion_row(row: Row) -> OpinionRow:
+    """The verdict is on the texts in their own order, whichever stood on the left."""
+    a, b = sorted((row["a"], row["b"]))
+    first_won = row["label"] == ("a" if a == row["a"] else "b")
+    return OpinionRow(
+        number=row["number"],
+        id=row["id"],
+        rater_id=row["rater_id"],
+        created_at=row["created_at"],
+        weight=row["weight"],
+        adapters=tuple(name for name in (row["adapter_a"], row["adapter_b"]) if name),
+        subject=f"{row['prompt_hash']}\n{a}\n{b}",
+        verdict=0 if row["label"] == "tie" else 1 if first_won else -1,
+    )
+
+
+def unvoted_prompts(db: Database, most: int) -> list[str]:
+    """The newest training prompts that their raters asked and did not vote on: ids of messages."""
+    bound = {"most": most, "looked_at": _LOOKED_AT * most}
+    return [row["id"] for row in rows(db, _UNVOTED, bound)]

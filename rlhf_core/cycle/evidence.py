@@ -1,0 +1,80 @@
+"""The evidence of one cycle, by id: what it may look at, and how much each counts.
+
+It is all that a cycle keeps on disk of what people said. No text is read to choose it, and what
+is read does not grow with the store.
+"""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+
+from feedback_store import BASE_ADAPTER, FeedbackStore, OpinionRow
+from rlhf_core.config import CycleSettings
+from rlhf_core.cycle.sampling import Chances, Opinions, draw
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Ids, and the weights of comparisons and thumbs at the time when they were chosen."""
+
+    comparisons: dict[str, float]
+    old_comparisons: list[str]  # those of them that were there for the last cycle
+    unpaired: dict[str, float]
+    demonstrations: list[str]
+    unvoted: list[str]  # messages of users
+    seen: dict[str, int]  # the last number of each table: what comes later is new
+
+
+def choose_evidence(store: FeedbackStore, settings: CycleSettings) -> Evidence:
+    """Choose what a cycle learns from and is measured by, within the caps of ``settings.data``."""
+    data, seen, before = settings.data, store.last_numbers(), store.seen_numbers()
+    versions = _versions(store)
+
+    def drawn(table: str, split: str, most: int) -> tuple[Opinions, Opinions]:
+        seed = f"{settings.seed}/{table}/{split}/{seen[table]}"
+        ranges = range(before[table] + 1, seen[table] + 1), range(1, before[table] + 1)
+        new, old = (
+            store.opinion_pool(table, split, numbers=numbers, most=most, seed=seed)
+            for numbers in ranges
+        )
+        return draw(new, old, most, Chances(data, versions, seed))
+
+    comparisons, old_comparisons, unpaired = list[OpinionRow](), list[str](), list[OpinionRow]()
+    for split in ("train", "held_out", "held_out_raters"):
+        most = data.most_opinions if split == "train" else data.most_held_out
+        new, old = drawn("comparisons", split, most)
+        comparisons += [row for opinion in (*new, *old) for row in opinion]
+        old_comparisons += [row.id for opinion in old for row in opinion]
+        most = data.most_thumbs if split == "train" else data.most_held_out
+        thumbs = drawn("unpaired", split, most)
+        unpaired += [row for opinions in thumbs for opinion in opinions for row in opinion]
+
+    new, old = drawn("demonstrations", "train", data.most_demonstrations)
+    if len(new) + len(old) == data.most_demonstrations:  # else they are all that there are
+        few = data.fewest_demonstrations - len(new)
+        old = old[: max(few, round(data.demonstration_mix * len(new)))]
+    # Nobody counts for more than a share of what this cycle learns from: so the caps on raters'
+    # weights are computed on it alone.
+    said: defaultdict[str, list[float]] = defaultdict(list)
+    for row in (*comparisons, *unpaired):
+        said[row.rater_id].append(row.weight)
+    factors = store.rater_weights({rater: math.fsum(weights) for rater, weights in said.items()})
+
+    def weights(rows: list[OpinionRow]) -> dict[str, float]:
+        return {row.id: row.weight * factors.get(row.rater_id, 1.0) for row in rows}
+
+    return Evidence(
+        comparisons=weights(comparisons),
+        old_comparisons=old_comparisons,
+        unpaired=weights(unpaired),
+        demonstrations=[row.id for opinion in (*new, *old) for row in opinion],
+        unvoted=store.unvoted_prompts(data.most_unvoted_prompts),
+        seen=seen,
+    )
+
+
+def _versions(store: FeedbackStore) -> list[str]:
+    """The published policies up to the one being served, oldest first."""
+    names = [a.name for a in store.adapters("policy") if a.state == "published"]
+    served = store.serving().adapter
+    return names[: names.index(served) + 1] if served in names else [BASE_ADAPTER]
