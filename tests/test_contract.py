@@ -30,8 +30,8 @@ COMMANDS = {
     "adapters rollback": "--data --config --json",
     "adapters verify": "NAMES --data --config --json",
     "backup": "FOLDER --data --config --json",
-    "cycle": "--data --model --quantization --config --json",
-    "demo": "--data --host --port --model --quantization --config",
+    "cycle": "--data --model --profile --quantization --config --json",
+    "demo": "--data --host --port --model --profile --quantization --config",
     "doctor": "--data --config --json",
     "evaluate": "--adapter --against --requests --seed --world --taste --prompts "
     "--data --model --quantization --config --json",
@@ -39,6 +39,7 @@ COMMANDS = {
     "--data --config --json",
     "forget": "RATER --as-in --yes --data --config --json",
     "import": "FILE --format --create --data --config --json",
+    "plan": "--data --model --profile --quantization --config --json",
     "promote": "NAME --data --config --json",
     "raters assess": "--data --config --json",
     "raters list": "--data --config --json",
@@ -47,7 +48,7 @@ COMMANDS = {
     "restore": "FOLDER --data --json",
     "rollback": "--data --config --json",
     "search": "WORDS --limit --data --config --json",
-    "serve": "--data --host --port --model --quantization --config",
+    "serve": "--data --host --port --model --profile --quantization --config",
     "simulate": "--url --visitors --events --seed --kinds --at-once --remote "
     "--world --taste --prompts --topic --subjects --wordings --json",
     "starter build": "FOLDER --steps --seed",
@@ -56,14 +57,19 @@ COMMANDS = {
     "sweep": "--older-than --dry-run --data --config --json",
 }
 CHOICES = {
-    "cycle --quantization": "nf4 int8 none",
-    "demo --quantization": "nf4 int8 none",
-    "evaluate --quantization": "nf4 int8 none",
+    "cycle --profile": "auto starter cpu gpu",
+    "cycle --quantization": "auto nf4 int8 none",
+    "demo --profile": "auto starter cpu gpu",
+    "demo --quantization": "auto nf4 int8 none",
+    "evaluate --quantization": "auto nf4 int8 none",
     "evaluate --world": "starter checkable",
     "export --format": "events preference preferences unpaired sft prompts",
     "export --split": "all train held_out held_out_raters",
     "import --format": "events hh oasst ultrafeedback arena",
-    "serve --quantization": "nf4 int8 none",
+    "plan --profile": "auto starter cpu gpu",
+    "plan --quantization": "auto nf4 int8 none",
+    "serve --profile": "auto starter cpu gpu",
+    "serve --quantization": "auto nf4 int8 none",
     "simulate --world": "starter checkable",
 }
 ROUTES = {
