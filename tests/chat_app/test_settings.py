@@ -24,7 +24,7 @@ def test_flags_beat_the_environment_which_beats_the_file(
     settings = load_settings(data=tmp_path, port=3, host=None)
     assert (settings.port, settings.model, settings.host) == (3, "environment", "0.0.0.0")
     assert (settings.cycle.min_comparisons, settings.cycle.gate.prompts) == (7, 50)
-    assert settings.quantization == "nf4"
+    assert settings.quantization == "auto"
 
 
 def test_every_command_opens_the_store_on_an_old_sqlite_only_if_it_is_told_to(
