@@ -102,7 +102,9 @@ def test_what_the_template_refuses_is_an_error_with_its_words_in_one_line():
         CHATS["mistral"].encode_prompt(says(("assistant", "a")))
 
 
-@pytest.mark.parametrize("template", ["", "{{ messages[7].content }}", "{{ raise_exception('x') }}"])
+@pytest.mark.parametrize(
+    "template", ["", "{{ messages[7].content }}", "{{ raise_exception('x') }}"]
+)
 def test_a_template_that_cannot_ask_a_question_is_refused(template):
     broken = tokenizer_of(KINDS["zephyr"])
     broken.chat_template = template
