@@ -1,4 +1,4 @@
-"""A real server on a model whose chat template is strict, and what a system prompt leaves behind."""
+"""A real server on a model with a strict chat template, and what a system prompt leaves behind."""
 
 import hashlib
 import shutil
@@ -16,7 +16,8 @@ STRICT = (
     "{% endif %}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
     "{% if 'secret' in m['content'] %}{{ raise_exception('No secrets,\n please') }}{% endif %}"
-    "<{{ m['role'][0] }}>{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+    "<{{ m['role'][0] }}>{{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<a>{% endif %}"
 )
 REFUSED = "the model's chat template refuses this conversation: No secrets, please"
 

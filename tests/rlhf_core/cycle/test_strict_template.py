@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from feedback_store import BASE_ADAPTER, CandidateReply, FeedbackStore
 from feedback_store.records import PromptMessage
 from rlhf_core.cycle import run_cycle
@@ -44,10 +42,13 @@ def test_rows_that_the_template_would_refuse_train_and_what_it_still_refuses_is_
             rater = store.add_rater(f"rater-{number % 5}", kind="simulated").id
             vote_on(store, rater, DIALOGUES[number % 5], number)
     path = save_tiny_model(tmp_path / "strict", tokenizer_of(STRICT), repetition_penalty=3.0)
-    ppo = small_cycle.policy.model_copy(update={"iterations": 1})
+    quick = {
+        "reward": small_cycle.reward.model_copy(update={"min_steps": 6, "epochs": 1}),
+        "policy": small_cycle.policy.model_copy(update={"iterations": 1, "epochs": 1}),
+    }
     row = run_cycle(
         data,
-        small_cycle.model_copy(update={"policy": ppo}),
+        small_cycle.model_copy(update=quick),
         reply=short.model_copy(update={"system_prompt": "be kind"}),
         model=str(path),
         quantization="none",

@@ -98,7 +98,7 @@ def test_a_greeting_below_a_folded_system_message_is_kept():
 def test_what_the_template_refuses_is_an_error_with_its_words_in_one_line():
     with pytest.raises(InvalidInputError, match=r"refuses this conversation: .* must alternate us"):
         CHATS["gemma"].encode_prompt(says(("tool", "a"), ("user", "b")))
-    with pytest.raises(InvalidInputError, match="refuses this conversation: .*empty conversation"):
+    with pytest.raises(InvalidInputError, match=r"refuses this conversation: .*empty conversation"):
         CHATS["mistral"].encode_prompt(says(("assistant", "a")))
 
 
