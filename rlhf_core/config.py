@@ -5,9 +5,12 @@ defaults fit the embedded starter model (about 2M parameters on a CPU). For a la
 lower the learning rates.
 """
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rlhf_core.records import Prompt
 
 
 class Stage(BaseModel):
@@ -40,8 +43,18 @@ class ReplySettings(Stage):
 
     @property
     def window(self) -> int:
-        """Most tokens of a prompt and its reply, with the end-of-sequence token."""
+        """Most tokens of a prompt and its reply, with the end token."""
         return self.prompt_tokens + self.tokens + 1
+
+    def system_text(self, prompt: Prompt) -> str | None:
+        """What begins a conversation: the system prompt, or None if it has a message of its own."""
+        own = any(m["role"] == "system" and m["content"].strip() for m in prompt)
+        return None if own else self.system_prompt
+
+    def system_name(self, prompt: Prompt) -> str | None:
+        """The name of that system prompt: 12 digits of its SHA-256; None if there is none."""
+        text = self.system_text(prompt)
+        return hashlib.sha256(text.encode()).hexdigest()[:12] if text else None
 
     @property
     def rollout_temperature(self) -> float:

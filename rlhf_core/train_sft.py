@@ -1,6 +1,6 @@
 """Supervised fine-tuning of an adapter on demonstrations, on TRL's ``SFTTrainer``.
 
-Only the assistant's tokens are learned, with the end-of-sequence token. If there is a score, the
+Only the assistant's tokens are learned, with the end token. If there is a score, the
 pass whose responses score best is kept: the loss on demonstrations says little about what people
 prefer.
 

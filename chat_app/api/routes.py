@@ -24,6 +24,7 @@ from chat_app.api.requests import (
     PromoteIn,
     RankingIn,
 )
+from chat_app.engine import Sampling
 from chat_app.errors import ChatAppError, InvalidRequestError, NotAllowedError, NotFoundError
 from chat_app.identity import Identity, bearer_token, is_this_machine
 from chat_app.service.chat import ChatService
@@ -85,8 +86,9 @@ async def complete(
     """Answer a dialogue; ``id`` is the stored message, ``model`` the exact adapter."""
     if body.model not in ("policy", service.adapter):
         raise NotFoundError(f"no model {body.model!r} is served; ask for 'policy'")
-    path = await asyncio.to_thread(service.continue_dialogue, rater_id, _plain(body.messages))
-    pieces = service.reply(path, sampling=body.over(service.default_sampling), seed=body.seed)
+    sampling = body.over(service.default_sampling)
+    path = await _stored(body.messages, sampling, rater_id, service)
+    pieces = service.reply(path, sampling=sampling, seed=body.seed)
     if not body.stream:
         return _completion(await _last_piece(pieces, request))
     first = await anext(pieces)  # an error of the request shows here, before the headers
@@ -100,14 +102,23 @@ async def complete(
 @router.post("/candidates")
 async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
     """Two or more blind replies to one dialogue."""
-    path = await asyncio.to_thread(service.continue_dialogue, rater_id, _plain(body.messages))
     sampling = body.over(service.default_sampling)
+    path = await _stored(body.messages, sampling, rater_id, service)
     stored = None
     async with aclosing(service.candidates(rater_id, path, n=body.n, sampling=sampling)) as pieces:
         async for piece in pieces:
             stored = piece.candidates
     assert stored is not None, "the last piece has the candidates"
     return _shown(stored)
+
+
+async def _stored(
+    messages: Sequence[MessageIn], sampling: Sampling, rater_id: str, service: ChatService
+) -> list[Message]:
+    """Store a dialogue, if the model can answer it; returns its path."""
+    plain = _plain(messages)
+    await service.check_dialogue(plain, sampling)
+    return await asyncio.to_thread(service.continue_dialogue, rater_id, plain)
 
 
 @router.get("/comparisons/next")

@@ -33,6 +33,7 @@ class GenerationRequest:
     adapter: str
     sampling: Sampling
     seed: int
+    system_prompt: str | None = None  # its name, for the reply's row; the engine knows the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Engine(Protocol):
 
         Raises:
             BusyError: The queue is full.
-            InvalidRequestError: The prompt does not fit the model, or the adapter is not loaded.
+            InvalidRequestError: The prompt does not fit the model, its chat template refuses it, or
+                the adapter is not loaded.
         """
         ...
 

@@ -50,7 +50,6 @@ class DecodingBatch:
     def __init__(self, base: Base) -> None:
         self.rows: list[Row] = []
         self._base = base
-        self._ends = _end_tokens(base)
         self._cache: Any = DynamicCache()  # `Any`: its layers have many types
         self._mask = torch.zeros((0, 0), dtype=torch.long)  # (B, L)
         self._logits = torch.zeros((0, 0))  # (B, V), for each row's next token
@@ -86,7 +85,7 @@ class DecodingBatch:
         uniforms = torch.stack(draws).to(self._logits.device)
         tokens = draw(self._logits, temperature=temperature, top_p=top_p, uniforms=uniforms)
         for row, token in zip(self.rows, tokens.tolist(), strict=True):
-            if token in self._ends:
+            if token in self._base.ends:
                 row.finish_reason = "stop"
                 continue
             row.ids.append(token)
@@ -172,13 +171,6 @@ def draw(logits: Tensor, *, temperature: Tensor, top_p: Tensor, uniforms: Tensor
     tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
     tokens = tokens.clamp_max(logits.shape[-1] - 1)
     return torch.where(temperature > 0, tokens, logits.argmax(-1))
-
-
-def _end_tokens(base: Base) -> set[int]:
-    """Tokens that end a reply: those of the tokenizer and of the model's generation config."""
-    declared = base.model.generation_config.eos_token_id
-    listed = declared if isinstance(declared, list) else [declared]
-    return {token for token in [*listed, base.tokenizer.eos_token_id] if token is not None}
 
 
 def _widen(mask: Tensor, width: int) -> Tensor:

@@ -25,6 +25,7 @@ from chat_app.engine.batch import DecodingBatch, Row
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
 from feedback_store.records import BASE_ADAPTER
+from rlhf_core.errors import InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 
@@ -341,7 +342,10 @@ def _row(base: Base, request: GenerationRequest) -> Row:
         raise InvalidRequestError(f"adapter {request.adapter!r} is not loaded; ask for 'policy'")
     context = getattr(base.model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT
     room = min(base.reply.prompt_tokens, context - request.sampling.max_new_tokens)
-    messages = base.chat.fit_prompt(request.prompt, room)
+    try:
+        messages = base.chat.fit_prompt(request.prompt, room)
+    except InvalidInputError as exc:
+        raise InvalidRequestError(str(exc)) from exc
     if messages is None:
         raise InvalidRequestError(
             f"the last message does not fit the model, which has room for {room} tokens; shorten it"

@@ -61,13 +61,20 @@ class Talk:
         """Store a message after the last one shown, and stream the answer."""
         try:
             with self._free((rater_id, tab)):
-                await self._service.check_fits(text)
-                path = await asyncio.to_thread(self._ask_after, rater_id, last_id, text)
+                conversation_id, above = await asyncio.to_thread(self._above, rater_id, last_id)
+                await self._service.check_message(text, above)
+                said = await asyncio.to_thread(
+                    self._service.ask,
+                    rater_id,
+                    text,
+                    conversation_id=conversation_id,
+                    parent_id=above[-1].id if above else None,
+                )
         except Exception as exc:
             view = await asyncio.to_thread(self._view_around, rater_id, last_id)
             yield replace(view, problem=error_text(exc), draft=text)
             return
-        async with aclosing(self._answer(rater_id, path, tab=tab)) as views:
+        async with aclosing(self._answer(rater_id, [*above, said], tab=tab)) as views:
             async for view in views:
                 yield view
 
@@ -96,7 +103,7 @@ class Talk:
             if old.role == "assistant":
                 raise InvalidRequestError(f"{message_id} is a reply; edit a message of your own")
             with self._free((rater_id, tab)):
-                await self._service.check_fits(text)
+                await self._service.check_message(text, above)
                 said = await asyncio.to_thread(
                     self._service.ask,
                     rater_id,
@@ -215,17 +222,16 @@ class Talk:
         turn = sum(message.role == "user" for message in view.messages)
         return self._service.shows_candidates(turn) and self._service.consented(rater_id)
 
-    def _ask_after(self, rater_id: str, last_id: str | None, text: str) -> list[Message]:
-        """Store a message; it replaces a user message that got no reply."""
+    def _above(self, rater_id: str, last_id: str | None) -> tuple[str | None, list[Message]]:
+        """The conversation that goes on, and what a new message follows in it.
+
+        The new message replaces a user message that got no reply.
+        """
         path = self._path(rater_id, last_id)
         conversation_id = path[-1].conversation_id if path else None
         while path and path[-1].role == "user":
             path.pop()
-        parent_id = path[-1].id if path else None
-        said = self._service.ask(
-            rater_id, text, conversation_id=conversation_id, parent_id=parent_id
-        )
-        return [*path, said]
+        return conversation_id, path
 
     def _path(self, rater_id: str, message_id: str | None) -> list[Message]:
         if message_id is None:

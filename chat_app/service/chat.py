@@ -6,7 +6,7 @@ answer the path down to a message. A second reply to the same message is a retry
 reach only their own conversations (for others: `NotFoundError`), and a reply keeps the adapter it
 began with, which its row names.
 
-`reply`, `candidates` and `check_fits` are asynchronous. All other methods are short, thread-safe
+`reply`, `candidates` and the checks are asynchronous. All other methods are short, thread-safe
 and blocking, so an event loop calls them through a thread. This module does not know HTTP,
 cookies, Gradio or torch.
 """
@@ -135,17 +135,29 @@ class ChatService(Voting):
                 parent_id=parent_id,
             )[0]
 
-    async def check_fits(self, text: str) -> None:
-        """Check that the model can read a message, before it is stored.
+    async def check_message(self, text: str, above: Sequence[Message] = ()) -> None:
+        """Check that the model can read a message after those above it, before it is stored.
 
         Raises:
-            InvalidRequestError: The text is empty or too long.
+            InvalidRequestError: The text is empty or too long, or the chat template refuses it.
         """
         check_text(text, self.settings.limits)
-        said = PromptMessage(role="user", content=text)
-        await self.engine.check(
-            GenerationRequest((said,), self.adapter, self.default_sampling, seed=0)
+        await self._check(
+            [*prompt_of(above), PromptMessage(role="user", content=text)], self.default_sampling
         )
+
+    async def check_dialogue(
+        self, messages: Sequence[PromptMessage], sampling: Sampling | None = None
+    ) -> None:
+        """Check that the model can answer a dialogue, before it is stored.
+
+        Raises:
+            InvalidRequestError: As for `continue_dialogue`; or it does not fit the model, the chat
+                template refuses it, or a sampling setting is out of range.
+        """
+        check_messages(messages, self.settings.limits)
+        wanted = check_sampling(sampling or self.default_sampling, self.settings.limits)
+        await self._check(messages, wanted)
 
     def continue_dialogue(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
         """Store the new messages of a dialogue that the caller sends; returns its whole path.
@@ -233,6 +245,9 @@ class ChatService(Voting):
 
     # Inside
 
+    async def _check(self, prompt: Sequence[PromptMessage], sampling: Sampling) -> None:
+        await self.engine.check(GenerationRequest(prompt, self.adapter, sampling, seed=0))
+
     def _require_room(self) -> None:
         """Refuse a request that cannot be answered now, before it is stored."""
         if not self.ready:
@@ -250,11 +265,13 @@ class ChatService(Voting):
         self._require_room()
         if path[-1].role != "user":
             raise InvalidRequestError(f"message {path[-1].id} is a reply; answer a user's message")
+        prompt = prompt_of(path)
         return GenerationRequest(
-            prompt_of(path),
+            prompt,
             self.adapter,
             check_sampling(sampling or self.default_sampling, self.settings.limits),
             new_seed() if seed is None else seed % 2**63,
+            self.settings.reply.system_name(prompt),
         )
 
 

@@ -194,7 +194,8 @@ class _Draft:
         """How the reply was generated, by the names of the store's columns."""
         return {
             "adapter": self.request.adapter,
-            "sampling": asdict(self.request.sampling),
+            "sampling": asdict(self.request.sampling)
+            | {"system_prompt": self.request.system_prompt},
             "seed": self.request.seed,
             "finish_reason": self.finish_reason,
         }

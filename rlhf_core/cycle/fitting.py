@@ -1,8 +1,8 @@
 """A snapshot cut to the contract of lengths, as the server cuts prompts; what was cut is counted.
 
 A prompt loses its oldest turns. A record whose prompt cannot be cut, because the last message alone
-is too long, is left out. So is a comparison of two replies that are the same as far as training
-reads them: nothing tells them apart.
+is too long, is left out. So is one whose prompt the chat template refuses. So is a comparison of
+two replies that are the same as far as training reads them: nothing tells them apart.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from itertools import compress
 from typing import TypeVar
 
 from rlhf_core.cycle.snapshot import Snapshot, unique, without
-from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.errors import InvalidInputError, NotEnoughDataError
 from rlhf_core.model.base_model import Base
 from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
 from rlhf_core.reward.reward_data import prompt_key
@@ -24,8 +24,9 @@ def fit_snapshot(snapshot: Snapshot, base: Base) -> tuple[Snapshot, dict[str, fl
 
     Returns:
         The snapshot, and by name how many different texts were longer than the contract
-        (`data/prompts_cut`, `data/replies_cut`), how many prompts do not fit (`data/left_out`), and
-        how many comparisons were of the same replies (`data/same`).
+        (`data/prompts_cut`, `data/replies_cut`), how many prompts do not fit (`data/left_out`),
+        how many the chat template refuses (`data/refused`), and how many comparisons were of the
+        same replies (`data/same`).
 
     Raises:
         NotEnoughDataError: No held-out prompt fits.
@@ -34,8 +35,9 @@ def fit_snapshot(snapshot: Snapshot, base: Base) -> tuple[Snapshot, dict[str, fl
     held_out = fit.prompts(snapshot.held_out_prompts)
     if not held_out:
         raise NotEnoughDataError(
-            f"0 of {len(snapshot.held_out_prompts)} held-out prompts fit the model, to compare "
-            "policies on; collect more votes, or raise reply.prompt_tokens"
+            f"0 of {len(snapshot.held_out_prompts)} held-out prompts fit the model and its "
+            "chat template, to compare policies on; collect more votes, or raise "
+            "reply.prompt_tokens"
         )
     prompts = fit.prompts(snapshot.prompts)
     rater_votes = [fit.record(vote) for vote in snapshot.held_out_rater_votes]
@@ -69,13 +71,18 @@ class _Fitting:
         self._chat = base.chat
         self._prompts: dict[str, Prompt | None] = {}
         self._replies: dict[str, tuple[list[int], bool]] = {}  # token ids, and whether cut
+        self._refused: set[str] = set()
         self._same: set[tuple[str, str, str]] = set()
 
     def prompt(self, prompt: Prompt) -> Prompt | None:
-        """The prompt without its oldest turns, or None if it does not fit."""
+        """The prompt without its oldest turns, or None if it is left out."""
         key = prompt_key(prompt)
         if key not in self._prompts:
-            self._prompts[key] = self._chat.fit_prompt(prompt)
+            try:
+                self._prompts[key] = self._chat.fit_prompt(prompt)
+            except InvalidInputError:  # one row of one visitor never stops a cycle
+                self._prompts[key] = None
+                self._refused.add(key)
         return self._prompts[key]
 
     def prompts(self, prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
@@ -108,10 +115,12 @@ class _Fitting:
             fitted is not None and prompt_key(fitted) != key
             for key, fitted in self._prompts.items()
         )
+        left_out = sum(fitted is None for fitted in self._prompts.values()) - len(self._refused)
         return {
             "data/prompts_cut": float(cut),
             "data/replies_cut": float(sum(was_cut for _, was_cut in self._replies.values())),
-            "data/left_out": float(sum(fitted is None for fitted in self._prompts.values())),
+            "data/left_out": float(left_out),
+            "data/refused": float(len(self._refused)),
             "data/same": float(len(self._same)),
         }
 

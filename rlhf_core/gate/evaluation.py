@@ -10,6 +10,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class ReplyStatistics:
     """What a set of replies looks like; every rate is in [0, 1]."""
 
     empty_rate: float
-    unfinished_rate: float  # no end-of-sequence token within the length limit
+    unfinished_rate: float  # no end token within the length limit
     cut_rate: float  # end in mid-sentence
     repeated_rate: float  # say the same words again and again
     distinct_rate: float  # distinct replies over distinct prompts
@@ -261,9 +262,10 @@ def _cut(
 ) -> list[bool]:
     """For each response: whether it is finished, not empty, and ends where no `natural` would."""
     ids = [r.token_ids for r in responses]
-    ends = torch.full((len(ids),), -math.inf)  # the likeliest end token's log-probability, (B,)
-    for adapter in dict.fromkeys(natural):
-        last = [lp[-1].item() for lp in base.logprobs(prompts, ids, adapter=adapter)]
+    ends = torch.full((len(ids),), -math.inf)  # the likeliest end's log-probability, (B,)
+    for adapter, end in product(dict.fromkeys(natural), base.ends):
+        ended = [(*row[:-1], end) for row in ids]  # any end is as good as the one it has
+        last = [lp[-1].item() for lp in base.logprobs(prompts, ended, adapter=adapter)]
         ends = torch.maximum(ends, torch.tensor(last))
     implausible = (ends < math.log(CUT_PROBABILITY)).tolist()
     return [

@@ -31,7 +31,7 @@ from rlhf_core.config import LoraSettings, ReplySettings
 from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import ChatFormat
-from rlhf_core.records import Prompt
+from rlhf_core.records import ChatMessage, Prompt
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
 Quantization = Literal["nf4", "int8", "none"]
@@ -43,7 +43,7 @@ class Response:
     """One sampled response; ``finished`` means that the model ended it."""
 
     text: str
-    token_ids: tuple[int, ...]  # ends with the end-of-sequence token if finished
+    token_ids: tuple[int, ...]  # ends with an end token if finished
     finished: bool
 
 
@@ -65,8 +65,8 @@ def load_base(
         reply: The contract of lengths and sampling; by default the starter's.
 
     Raises:
-        ModelError: The model cannot be loaded, has no chat template, or has no room for the
-            contract's prompt and reply.
+        ModelError: The model cannot be loaded, has no chat template or no end-of-sequence token,
+            or has no room for the contract's prompt and reply.
     """
     path = str(STARTER_MODEL) if model == "starter" else model
     where = _device(device)
@@ -91,6 +91,11 @@ def load_base(
         raise ModelError(f"model {model!r} cannot be loaded: {reason}") from exc
     if tokenizer.chat_template is None:
         raise ModelError(f"model {model!r} has no chat template; use an instruction-tuned model")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer of model {model!r} has no end-of-sequence token; name it as eos_token "
+            "in the model's tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     network.config.pad_token_id = tokenizer.pad_token_id
@@ -98,19 +103,35 @@ def load_base(
     _disable_dropout(network)
     if training:
         _prevent_repacking(network)
-    reply = reply or ReplySettings()
-    _require_room(network.config, reply)
-    return Base(network.eval(), tokenizer, reply)
+    base = Base(network.eval(), tokenizer, reply)
+    _require_room(base)
+    return base
 
 
 class Base:
-    """One base model with its named adapters, and the contract of its replies."""
+    """One base model with its named adapters, and the contract of its replies.
+
+    Attributes:
+        ends: Ids of the tokens that end a reply, in serving, rollouts and the gate: all that the
+            tokenizer, the model's generation config and the chat template declare.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, reply: ReplySettings | None = None) -> None:
         self.model: Any = model  # a PeftModel from the first attached adapter on
         self.tokenizer = tokenizer
         self.reply = reply or ReplySettings()
         self.chat = ChatFormat(tokenizer, self.reply)
+        declared = model.generation_config.eos_token_id
+        listed = declared if isinstance(declared, list) else [declared]
+        every = (*listed, tokenizer.eos_token_id, self.chat.end)
+        self.ends = frozenset(token for token in every if token is not None)
+        # `generate` fills what it is not told from here: a model's repetition penalty or top_k
+        # would sample replies from another distribution than the one that training computes.
+        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=sorted(self.ends),
+            pad_token_id=tokenizer.pad_token_id,
+        )
         self.device: torch.device = model.device
         self.fingerprint = _fingerprint(model)
         self._stored = str(getattr(model.config, "quantization_config", None))
@@ -277,7 +298,8 @@ class Base:
             batch_size: Responses sampled together; changes no result but by rounding.
 
         Raises:
-            InvalidInputError: A prompt is not a conversation, or the temperature is negative.
+            InvalidInputError: A prompt is not a conversation, the chat template refuses it, or the
+                temperature is negative.
         """
         temperature = self.reply.temperature if temperature is None else temperature
         if temperature < 0:
@@ -290,7 +312,7 @@ class Base:
         config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=max_new_tokens or self.reply.tokens,
             pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=self.tokenizer.eos_token_id,
+            eos_token_id=sorted(self.ends),
             **sampling,
         )
         responses: list[Response] = []
@@ -312,7 +334,7 @@ class Base:
         adapter: str | None,
         batch_size: int = 16,
     ) -> list[Tensor]:
-        """Log-probability of every response token, with the end-of-sequence token; (T,) each.
+        """Log-probability of every response token, with the end token; (T,) each.
 
         It is that of the policy as it is sampled: logits are divided by the temperature.
         """
@@ -363,10 +385,9 @@ class Base:
             self.model.train(was_training)
 
     def _response(self, row: list[int]) -> Response:
-        eos = self.tokenizer.eos_token_id
-        finished = eos in row
-        ids = row[: row.index(eos) + 1] if finished else row
-        return Response(self.chat.decode_reply(ids), tuple(ids), finished)
+        end = next((i for i, token in enumerate(row) if token in self.ends), None)
+        ids = row if end is None else row[: end + 1]
+        return Response(self.chat.decode_reply(row[:end]), tuple(ids), end is not None)
 
     def _require(self, name: str) -> None:
         if name not in self.adapters:
@@ -422,13 +443,21 @@ def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesC
     raise ModelError(f"quantization {quantization!r} is unknown; use nf4, int8 or none")
 
 
-def _require_room(config: Any, reply: ReplySettings) -> None:
-    """Refuse a contract that is longer than the model's context."""
-    context = getattr(config, "max_position_embeddings", None)
+def _require_room(base: Base) -> None:
+    """Refuse a contract that is longer than the model's context, or has no room for a question."""
+    reply = base.reply
+    context = getattr(base.model.config, "max_position_embeddings", None)
     if context is not None and reply.window > context:
         raise ModelError(
             f"reply.prompt_tokens {reply.prompt_tokens} and reply.tokens {reply.tokens} do not fit "
             f"the model's context of {context} tokens; lower one of them"
+        )
+    shortest = len(base.chat.encode_prompt([ChatMessage(role="user", content="?")]))
+    if shortest > reply.prompt_tokens:
+        raise ModelError(
+            f"the shortest question has {shortest} tokens with the chat template and "
+            f"reply.system_prompt, more than reply.prompt_tokens {reply.prompt_tokens}; raise it, "
+            "or shorten the system prompt"
         )
 
 

@@ -3,18 +3,18 @@
 Invariants: text typed by people never turns into control tokens. The names of special tokens are
 removed from every message before the template is applied, so nobody can forge a turn. Serving, SFT,
 the reward model, PPO and the gate read the same prompt as the same tokens, cut in the same way: a
-prompt loses its oldest turns, a reply keeps its beginning.
+prompt loses its oldest turns, a reply keeps its beginning. What a template cannot take, such as
+a system message, `chat_template.py` puts into a form that it can.
 """
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from itertools import takewhile
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import InvalidInputError
-from rlhf_core.records import Prompt, require_prompt
-
-Tokenizer = Any  # transformers has no typed tokenizer interface
+from rlhf_core.model.chat_template import ChatTemplate, Tokenizer
+from rlhf_core.records import ChatMessage, Prompt, require_prompt
 
 
 class ChatFormat:
@@ -23,48 +23,67 @@ class ChatFormat:
     Args:
         tokenizer: A tokenizer of transformers, with a chat template.
         reply: The contract.
+
+    Attributes:
+        end: Id of the token that ends a reply in training data: the template's own end of a turn,
+            or else the tokenizer's end of a sequence.
+
+    Raises:
+        ModelError: The template cannot render a question.
     """
 
     def __init__(self, tokenizer: Tokenizer, reply: ReplySettings) -> None:
         self.tokenizer, self.reply = tokenizer, reply
-        names = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
+        self._template = ChatTemplate(tokenizer)
+        own = self._template.end
+        self.end: int = tokenizer.eos_token_id if own is None else own
+        names = self._template.names
         self._special = re.compile("|".join(map(re.escape, names))) if names else None
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Token ids of a conversation, up to where the assistant's reply begins.
 
+        The contract's system prompt begins it, unless it has a system message of its own.
+
         Raises:
-            InvalidInputError: The prompt is not a conversation.
+            InvalidInputError: The prompt is not a conversation, or the template refuses it.
         """
         require_prompt(prompt)
-        messages = [{"role": m["role"], "content": self._plain(m["content"])} for m in prompt]
-        encoded = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
-        return list(encoded["input_ids"])
+        begin = self.reply.system_text(prompt)
+        said = [("system", begin)] if begin else []
+        said += [(message["role"], message["content"]) for message in prompt]
+        messages = [
+            ChatMessage(role=self._plain(role), content=self._plain(text)) for role, text in said
+        ]
+        return self._template.encode(self._template.form(messages))
 
     def fit_prompt(self, prompt: Prompt, max_tokens: int | None = None) -> Prompt | None:
         """The prompt without as many of its oldest turns as needed; `None` if the last is too long.
 
-        A turn is a question and its answer. A system message at the start always stays.
+        A turn is a question and its answer. System messages at the start always stay.
 
         Args:
             prompt: A conversation.
             max_tokens: The limit, if it is not the contract's.
+
+        Raises:
+            InvalidInputError: The prompt is not a conversation, or the template refuses it.
         """
         limit = self.reply.prompt_tokens if max_tokens is None else max_tokens
-        messages = list(prompt)
-        while len(self.encode_prompt(messages)) > limit:
-            first = 1 if messages[0]["role"] == "system" else 0
-            if len(messages) - first < 2:
-                return None
-            del messages[first : first + 2]
-        return messages if len(messages) < len(prompt) else prompt
+        if len(self.encode_prompt(prompt)) <= limit:
+            return prompt
+        head = list(takewhile(lambda message: message["role"] == "system", prompt))
+        for start in range(len(head) + 1, len(prompt)):
+            if prompt[start]["role"] != "assistant":  # else an answer would lose its question
+                shorter = [*head, *prompt[start:]]
+                if len(self.encode_prompt(shorter)) <= limit:
+                    return shorter
+        return None
 
     def encode_reply(self, text: str, *, finished: bool = True) -> list[int]:
-        """Token ids of a whole reply, with the end-of-sequence token if it is ``finished``."""
+        """Token ids of a whole reply, with the end token if it is ``finished``."""
         ids = list(self.tokenizer(self._plain(text), add_special_tokens=False)["input_ids"])
-        return [*ids, self.tokenizer.eos_token_id] if finished else ids
+        return [*ids, self.end] if finished else ids
 
     def cut_reply(self, text: str) -> list[int]:
         """Token ids of a reply's beginning, at most as many as a reply may have; no end token."""
@@ -77,7 +96,8 @@ class ChatFormat:
             The token ids, and how many of them (at the end) belong to the reply.
 
         Raises:
-            InvalidInputError: The prompt is not a conversation, or its last message is too long.
+            InvalidInputError: The prompt is not a conversation, the template refuses it, or its
+                last message is too long.
         """
         head = self.encode_prompt(prompt)
         if len(head) > self.reply.prompt_tokens:  # rare: it is encoded again, turn by turn
@@ -88,7 +108,7 @@ class ChatFormat:
                     "tokens; leave it out, or raise reply.prompt_tokens"
                 )
             head = self.encode_prompt(fitted)
-        own = [*self.cut_reply(reply), self.tokenizer.eos_token_id]
+        own = [*self.cut_reply(reply), self.end]
         return head + own, len(own)
 
     def encode_text(self, text: str) -> list[int]:

@@ -63,7 +63,7 @@ def value_clip_share(values: Tensor, old_values: Tensor, mask: Tensor, cliprange
 
 
 def finished(ids: Tensor, mask: Tensor, eos_ids: list[int]) -> Tensor:
-    """Whether each response ends by itself, with an end-of-sequence token; (B,) from (B, T)."""
+    """Whether each response ends by itself, with an end token; (B,) from (B, T)."""
     last = mask.sum(1, keepdim=True).sub(1).clamp(min=0)  # (B, 1)
     return torch.isin(ids.gather(1, last).squeeze(1), torch.tensor(eos_ids, device=ids.device))
 

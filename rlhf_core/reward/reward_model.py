@@ -1,13 +1,13 @@
 """Scores for whole responses: an ensemble of adapters, each with a score head, on the shared base.
 
-A member is a LoRA adapter and a linear head that reads the hidden state at the end-of-sequence
-token. Members have different scales, so each is normalised: standard deviation 1 on the responses
+A member is a LoRA adapter and a linear head that reads the hidden state at the end token.
+Members have different scales, so each is normalised: standard deviation 1 on the responses
 that were compared, and mean 0 on demonstrations or, without enough of them, on the same responses.
 The ensemble's score is ``mean - spread_penalty * standard deviation`` over the members, because
 where they disagree the score is uncertain, and PPO would find and use its errors. Training is in
 ``train_reward.py``.
 
-Every response gets an end-of-sequence token before it is scored, because only there the head was
+Every response gets an end token before it is scored, because only there the head was
 trained. PPO itself punishes a response that does not end.
 
 Shapes: B responses, P + T tokens of the longest prompt and response, d numbers in a hidden state.

@@ -3,10 +3,10 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from feedback_store import BASE_ADAPTER, CandidateReply, FeedbackStore
@@ -20,39 +20,16 @@ from rlhf_core.config import (
 )
 from rlhf_core.model.base_model import Base, load_base
 from rlhf_core.records import ChatMessage
-
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-WORDS = "red green blue kind rude yes no please thanks hello what is the colour of sky grass"
-
-
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    special = ["<pad>", "</s>", "<|user|>", "<|assistant|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    bpe.train_from_iterator([WORDS] * 4, trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="</s>")
-    tokenizer.chat_template = TEMPLATE
-    return tokenizer
+from tests.rlhf_core.templates import TINY, Kind, tokenizer_of
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return tiny_tokenizer()
+    return tokenizer_of(TINY)
 
 
-@pytest.fixture(scope="session")
-def model_path(
-    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
-) -> Path:
-    path = tmp_path_factory.mktemp("tiny")
+def save_tiny_model(path: Path, tokenizer: PreTrainedTokenizerFast, **declared: Any) -> Path:
+    """A random model with a tokenizer; ``declared`` goes into its generation config."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -66,11 +43,34 @@ def model_path(
         initializer_range=0.1,  # larger than usual, so that outputs depend on inputs
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
+        bos_token_id=tokenizer.bos_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(path)
+    model = LlamaForCausalLM(config)
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        with torch.no_grad():  # a fresh model's padding is all zeros, and could never be predicted
+            model.get_input_embeddings().weight[tokenizer.pad_token_id].normal_(std=0.1)
+    model.generation_config.update(**declared)
+    model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def model_path(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
+) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"), tokenizer)
+
+
+@pytest.fixture
+def load_tiny(tmp_path: Path, short: ReplySettings) -> Callable[..., Base]:
+    """Loads a random model of a kind, with what its generation config declares."""
+
+    def load(kind: Kind, reply: ReplySettings = short, **declared: Any) -> Base:
+        path = save_tiny_model(tmp_path / "model", tokenizer_of(kind), **declared)
+        return load_base(str(path), quantization="none", device="cpu", training=True, reply=reply)
+
+    return load
 
 
 @pytest.fixture(scope="session")

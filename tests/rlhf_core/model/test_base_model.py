@@ -1,12 +1,17 @@
+import json
+import shutil
+
 import bitsandbytes.functional as bnb
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 
+from rlhf_core.config import ReplySettings
 from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base, load_base
+from tests.rlhf_core.templates import GEMMA, SMOLLM, TINY
 
 IDS = torch.arange(5, 21).reshape(2, 8)
 
@@ -220,6 +225,60 @@ def test_sampling_repeats_with_its_seed_and_leaves_other_randomness_alone(base, 
     assert torch.equal(torch.rand(1), expected)
     assert first == base.respond([said("hello")] * 4, adapter=None, max_new_tokens=8, seed=3)
     assert first != base.respond([said("hello")] * 4, adapter=None, max_new_tokens=8, seed=4)
+
+
+LEAKS = {"repetition_penalty": 5.0, "top_k": 1, "no_repeat_ngram_size": 1, "min_new_tokens": 6}
+
+
+def test_a_models_own_settings_of_sampling_never_leak_in(load_tiny, base, said):
+    prompts = [said(text) for text in ("hello", "no no no", "yes")] * 4
+    found = load_tiny(TINY, do_sample=True, suppress_tokens=[40], **LEAKS)
+    for temperature in (1.0, 0.0):
+        expected = base.respond(prompts, adapter=None, temperature=temperature)
+        assert found.respond(prompts, adapter=None, temperature=temperature) == expected
+
+
+def test_a_reply_ends_at_any_end_that_tokenizer_template_or_model_declare(load_tiny, said):
+    declared = list(range(100, 240))
+    base = load_tiny(GEMMA, eos_token_id=declared)
+    own = [base.tokenizer.convert_tokens_to_ids(name) for name in ("<eos>", "<end_of_turn>")]
+    assert base.ends == {*declared, *own}
+    found = base.respond([said("hello")] * 40, adapter=None)
+    for reply in found:
+        *inside, last = reply.token_ids
+        assert base.ends.isdisjoint(inside)
+        assert reply.finished is (last in base.ends)
+        assert reply.text == base.chat.decode_reply(inside if reply.finished else reply.token_ids)
+    assert {len(reply.token_ids) for reply in found} >= {1, 2, 3}
+    assert any(reply.token_ids[-1] in declared for reply in found)
+
+
+def test_padding_with_the_end_token_changes_nothing(load_tiny, said):
+    base = load_tiny(SMOLLM)
+    assert base.tokenizer.pad_token_id == base.tokenizer.eos_token_id
+    prompts = [said(text) for text in ("hello", "what is the colour of the sky and grass", "no")]
+    together = base.respond(prompts, adapter=None, max_new_tokens=8, temperature=0)
+    alone = [base.respond([p], adapter=None, max_new_tokens=8, temperature=0)[0] for p in prompts]
+    assert together == alone
+    ids = [reply.token_ids for reply in together]
+    for prompt, row, found in zip(
+        prompts, ids, base.logprobs(prompts, ids, adapter=None), strict=True
+    ):
+        torch.testing.assert_close(found, base.logprobs([prompt], [row], adapter=None)[0])
+
+
+def test_a_system_prompt_without_room_for_a_question_is_refused(load_tiny):
+    reply = ReplySettings(prompt_tokens=40, tokens=8, system_prompt="be kind " * 20)
+    with pytest.raises(ModelError, match=r"shortest question has \d+ tokens.*prompt_tokens 40"):
+        load_tiny(SMOLLM, reply)
+
+
+def test_a_tokenizer_without_an_end_is_refused(model_path, tmp_path):
+    shutil.copytree(model_path, tmp_path / "model")
+    file = tmp_path / "model" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": None}))
+    with pytest.raises(ModelError, match="no end-of-sequence token; name it"):
+        load_base(str(tmp_path / "model"), quantization="none", device="cpu", training=True)
 
 
 def test_logprobs_are_those_of_the_whole_conversation_alone(base, said):
