@@ -2,9 +2,9 @@
 
 Fails closed: a measurement that is missing or not finite fails its check, and one failed check
 rejects. The lower bound of the win rate has to show that the candidate is better; "no worse" is not
-enough. A policy that collapsed to empty, endless, cut, repeated or stock replies is rejected whatever
-its win rate. How long replies are, how often they reach the limit, and how they end differ between
-models and topics, so those signs are measured against the served policy on the same prompts.
+enough. A policy that collapsed to empty, endless, cut, repeated or stock replies is rejected
+whatever its win rate. How often replies reach the longest length, and how they end, differs between
+models and topics, so these signs are measured against the served policy on the same prompts.
 """
 
 import math
@@ -95,7 +95,9 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             settings.max_empty_rate,
             f"{_both(e, 'empty')} are empty, above {settings.max_empty_rate:.0%}",
         ),
-        _increase(e, "unfinished", settings.max_unfinished_increase, "do not end within reply.tokens"),
+        _increase(
+            e, "unfinished", settings.max_unfinished_increase, "do not end within reply.tokens"
+        ),
         _increase(e, "cut", settings.max_cut_increase, "end in mid-sentence"),
         _increase(e, "repeated", settings.max_repeated_increase, "repeat themselves"),
         _variety(e, settings.max_same_rate),

@@ -56,8 +56,10 @@ class Evaluation:
     kl: float  # mean KL(candidate || base) per response, nats
     candidate: ReplyStatistics
     served: ReplyStatistics
-    increases: Mapping[str, float]  # by sign: lower bound of the candidate's rate - the served one's
-    fit: float  # how often a shared reply fits its own question better than another; NaN: not asked
+    increases: Mapping[
+        str, float
+    ]  # by sign: lower bound of the candidate's rate - the served one's
+    fit: float  # how often shared replies fit their own questions best; NaN: few are shared
     fit_low: float  # its lower bound
     scores_candidate: tuple[float, ...]
     scores_served: tuple[float, ...]
@@ -111,7 +113,7 @@ def evaluate(
     signs_new = reply_signs(base, prompts, new, natural=natural)
     signs_old = reply_signs(base, prompts, old, natural=natural)
     statistics_new = reply_statistics(prompts, new, signs_new)
-    # 4. Questions may share a right reply ("Yes."), but then the replies have to fit their questions.
+    # 4. Questions may share a right reply ("Yes."), but then it has to fit its questions best.
     fit_low, fit = math.nan, math.nan
     if statistics_new.same_rate > settings.max_same_rate:
         fit_low, fit = fit_of_shared_replies(score, prompts, [r.text for r in new], z=z, seed=seed)

@@ -22,10 +22,9 @@ Signs = Mapping[str, Sequence[bool]]  # by sign: whether each reply shows it
 CUT_PROBABILITY = 0.02  # base and reference both find an end that is less likely improbable
 LOOP_SHARE = 0.2  # of a reply's words, as much in loops is too much; a chorus in a song is less
 LONGEST_LOOP = 30  # words
-# The end of a sentence, a quotation, a bracket, a code block or a table's row; or an emoji.
-WHOLE_END = re.compile(
-    r"""[.!?…。！？؟।)\]}"'”’»`|][\s"'”’»)\]}*_`~]*$|[^\w\s,:;(\[{<=+&/@#$%^~*-]\s*$"""
-)
+# Any sign but one that begins or joins: a full stop in any script, a bracket or quotation that is
+# closed, the end of a code block or of a table's row, an emoji; perhaps in bold or italics.
+WHOLE_END = re.compile(r"[^\w\s,:;(\[{<=+&/@#$^*~\u2013\u2014-][\s*_~]*$")
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\w+")  # kana and Han have no spaces between words
 
 
@@ -97,6 +96,7 @@ def same_rate(questions: Sequence[str], texts: Sequence[str]) -> float:
     Source:
         Simpson 1949, Nature 163:688, the probability that two draws are of one kind.
     """
+
     def squares(found: Iterable[object]) -> int:
         """Ordered pairs of one kind, each with itself too."""
         return sum(n * n for n in Counter(found).values())

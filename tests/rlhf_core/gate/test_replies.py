@@ -74,7 +74,9 @@ def test_cut_sentences_are_counted_as_cut(starter, letters):
     assert measured(starter, cut, prompts=PROMPTS).cut_rate > 0.8
 
 
-@pytest.mark.parametrize("text", [LONG, TABLE, CODE, "Sure! 😀", "是的。", 'She said "yes."', "(No.)"])
+@pytest.mark.parametrize(
+    "text", [LONG, TABLE, CODE, "Sure! 😀", "是的。", 'She said "yes."', "(No.)", "**Yes!**", "5%"]
+)
 def test_an_end_that_reads_well_is_not_cut_however_improbable_the_base_finds_it(starter, text):
     assert measured(starter, [text] * 2).cut_rate == 0
 
@@ -250,7 +252,7 @@ def test_the_right_capital_every_time_is_as_varied_as_the_capitals(starter):
 
 
 def mixed(base, share, one, other, n=80):
-    """`share` of the replies are `one`, evenly spread; each is a text and whether it is finished."""
+    """Replies of two kinds, `share` of the first; a kind is how it begins, ends, and whether."""
     chosen = [one if (i * 37) % n < share * n else other for i in range(n)]
     return [
         responses(base, [f"{text} {i} {end}".strip()], finished=finished)[0]
