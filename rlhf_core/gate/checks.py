@@ -96,10 +96,13 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             f"{_both(e, 'empty')} are empty, above {settings.max_empty_rate:.0%}",
         ),
         _increase(
-            e, "unfinished", settings.max_unfinished_increase, "do not end within reply.tokens"
+            e,
+            "unfinished_increase",
+            settings.max_unfinished_increase,
+            "do not end within reply.tokens",
         ),
-        _increase(e, "cut", settings.max_cut_increase, "end in mid-sentence"),
-        _increase(e, "repeated", settings.max_repeated_increase, "repeat themselves"),
+        _increase(e, "cut_increase", settings.max_cut_increase, "end in mid-sentence"),
+        _increase(e, "repeated_increase", settings.max_repeated_increase, "repeat themselves"),
         _variety(e, settings.max_same_rate),
     )
 
@@ -109,11 +112,12 @@ def decide(checks: Sequence[Check]) -> Verdict:
     return Verdict(bool(checks) and all(c.passed for c in checks), tuple(checks))
 
 
-def _increase(e: Evaluation, sign: str, limit: float, what: str) -> Check:
+def _increase(e: Evaluation, name: str, limit: float, what: str) -> Check:
     """Whether the candidate shows a sign clearly more often than the served policy."""
+    sign = name.removesuffix("_increase")
     low = e.increases.get(sign, math.nan)
     return _at_most(
-        f"{sign}_increase",
+        name,
         low,
         limit,
         f"{_both(e, sign)} {what}: at least {100 * low:.3g} points more, above {100 * limit:g}",
