@@ -125,10 +125,18 @@ class Registry:
         with self._file.read() as db:
             return _serving(db)
 
-    def serve(self, name: str, *, by: str) -> Serving:
-        """Serve a published policy adapter to new replies; promotion and rollback both do this."""
+    def serve(self, name: str, *, by: str, force: bool = False) -> Serving:
+        """Serve a published policy adapter to new replies; promotion and rollback both do this.
+
+        With `force` a rejected one is published first. The audit log then has the gate's reasons.
+        """
         with self._file.write() as db:
-            return _serve(db, name, by=by)
+            return _serve(db, name, by=by, force=force)
+
+    def rejection(self, name: str) -> tuple[str, ...] | None:
+        """Why a policy adapter was rejected; None if it was not, empty if no reason was kept."""
+        with self._file.read() as db:
+            return _rejection(db, require(db, "adapters", name, key="name"))
 
     def start_cycle(self, config: Mapping[str, Any], *, pid: int) -> Cycle:
         """Begin a cycle run by process `pid`.
@@ -305,8 +313,21 @@ def _publish_candidate(db: Database, name: str) -> None:
         audit(db, "adapter_state", adapter=name, before="candidate", after="published")
 
 
-def _serve(db: Database, name: str, *, by: str) -> Serving:
-    adapter = to_record(Adapter, require(db, "adapters", name, key="name"))
+def _rejection(db: Database, adapter: Row) -> tuple[str, ...] | None:
+    if (adapter["kind"], adapter["state"]) != ("policy", "rejected"):
+        return None
+    return () if adapter["cycle_id"] is None else tuple(_cycle(db, adapter["cycle_id"]).reasons)
+
+
+def _serve(db: Database, name: str, *, by: str, force: bool = False) -> Serving:
+    row = require(db, "adapters", name, key="name")
+    reasons, detail = _rejection(db, row), dict[str, Any]()
+    if force and reasons is not None:  # from now on it is published, so a rollback can serve it
+        row |= {"state": "published"}
+        detail = {"forced": True, "reasons": reasons}
+        db.table("adapters").update(name, {"state": "published"})
+        audit(db, "adapter_state", adapter=name, before="rejected", after="published", by=by)
+    adapter = to_record(Adapter, row)
     if (adapter.kind, adapter.state) != ("policy", "published"):
         raise ConflictError(
             f"adapter {name!r} is a {adapter.state} {adapter.kind} adapter; "
@@ -315,10 +336,10 @@ def _serve(db: Database, name: str, *, by: str) -> Serving:
     now = _serving(db)
     if now.adapter == name:
         return now
-    row = {"adapter": name, "previous": now.adapter, "since": utc_now(), "by": by}
-    insert(db, "serving", row)
-    audit(db, "serve", **row)
-    return to_record(Serving, row)
+    new = {"adapter": name, "previous": now.adapter, "since": utc_now(), "by": by}
+    insert(db, "serving", new)
+    audit(db, "serve", **new, **detail)
+    return to_record(Serving, new)
 
 
 def _cycle(db: Database, cycle_id: int) -> Cycle:

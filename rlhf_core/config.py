@@ -206,12 +206,26 @@ class GateSettings(Stage):
     confidence_z: float = Field(1.645, gt=0, description="one-sided normal quantile of the bounds")
     min_win_rate_low: float = Field(0.5, ge=0, le=1, description="lower bound of the win rate")
     max_kl: float = Field(30.0, gt=0, description="mean KL to the base per response, in nats")
-    max_empty_rate: float = Field(0.02, ge=0, le=1, description="responses without a word")
-    max_unfinished_rate: float = Field(0.05, ge=0, le=1, description="responses without an end")
-    max_cut_rate: float = Field(0.1, ge=0, le=1, description="responses that end in mid-sentence")
-    max_repeated_rate: float = Field(0.05, ge=0, le=1, description="responses that repeat words")
-    min_distinct_ratio: float = Field(
-        0.5, ge=0, le=1, description="distinct responses of the candidate over the served policy's"
+    max_empty_rate: float = Field(0.02, ge=0, le=1, description="responses without text")
+    max_unfinished_increase: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="share of responses without an end within `reply.tokens`, beyond the served "
+        "policy's share and sampling noise",
+    )
+    max_cut_increase: float = Field(
+        0.05, ge=0, le=1, description="the same of responses that end in mid-sentence"
+    )
+    max_repeated_increase: float = Field(
+        0.05, ge=0, le=1, description="the same of responses that repeat words"
+    )
+    max_same_rate: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="share of pairs of different questions with the same response; above it, these "
+        "responses have to fit their questions",
     )
 
 

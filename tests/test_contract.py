@@ -26,7 +26,7 @@ from tests.chat_app.fakes import FakeEngine, fake_service
 # Arguments in capitals, as the help shows them; --help goes without saying.
 COMMANDS = {
     "adapters list": "--data --config --json",
-    "adapters promote": "NAME --data --config --json",
+    "adapters promote": "NAME --data --config --force --json",
     "adapters rollback": "--data --config --json",
     "adapters verify": "NAMES --data --config --json",
     "backup": "FOLDER --data --config --json",
@@ -40,7 +40,7 @@ COMMANDS = {
     "forget": "RATER --as-in --yes --data --config --json",
     "import": "FILE --format --create --data --config --json",
     "plan": "--data --model --profile --quantization --config --json",
-    "promote": "NAME --data --config --json",
+    "promote": "NAME --data --config --force --json",
     "raters assess": "--data --config --json",
     "raters list": "--data --config --json",
     "raters quarantine": "RATER --reason --data --config --json",
@@ -97,7 +97,7 @@ BODIES = {
     "CompletionIn": f"model messages stream stream_options seed n {SAMPLING}",
     "DemonstrationIn": "content message_id messages idempotency_key",
     "FeedbackIn": "message_id thumb tags comment idempotency_key",
-    "PromoteIn": "adapter",
+    "PromoteIn": "adapter force",
     "RankingIn": "candidates_id order idempotency_key",
 }
 # 0 is done; whatever is not named here is 1, failed

@@ -118,3 +118,4 @@ class PromoteIn(BaseModel):
 
     model_config = {"extra": "forbid"}
     adapter: str
+    force: bool = False

@@ -226,8 +226,8 @@ def start_cycle(service: Service) -> dict[str, Any]:
 
 @operate.post("/promote")
 def promote(body: PromoteIn, service: Service) -> dict[str, Any]:
-    """Serve a published adapter."""
-    serving = service.promote(body.adapter)
+    """Serve a published adapter; with ``force`` also one that the gate rejected."""
+    serving = service.promote(body.adapter, force=body.force)
     return {"serving": serving.adapter, "previous": serving.previous}
 
 

@@ -96,12 +96,18 @@ def promote(
     name: Annotated[str, typer.Argument(help="A published policy adapter.")],
     data: Data = None,
     config: Config = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Serve it even if the gate rejected it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Serve a published adapter; a running server follows within a second."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        serving = promotion.promote(store, settings.adapters, name)
+        warning = promotion.warning_of(store, name)
+        serving = promotion.promote(store, settings.adapters, name, force=force)
+        if warning is not None:
+            typer.echo(f"warning: {warning}", err=True)
         _show_serving(serving, as_json)
 
 

@@ -15,6 +15,7 @@ from chat_app.errors import NotAllowedError
 from chat_app.handlers.report import Report, read_report
 from chat_app.identity import Identity, bearer_token
 from chat_app.service.chat import ChatService
+from chat_app.service.promotion import warning_of
 from feedback_store.records import Adapter, Cycle
 
 COOKIE = "feedback_chat_operator"
@@ -56,6 +57,11 @@ class Overview:
             for adapter in self.adapters
             if adapter.state == "published" and adapter.name != self.serving
         )
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        """The adapters that can be served only against the gate's verdict."""
+        return tuple(adapter.name for adapter in self.adapters if adapter.state == "rejected")
 
 
 class OperatorDoor:
@@ -124,10 +130,15 @@ class Operator:
         pid = self._service.start_cycle()
         return f"Cycle started as process {pid}."
 
-    def promote(self, name: str, *, allowed: bool) -> str:
-        """Serve another published adapter."""
+    def warning(self, name: str, *, allowed: bool) -> str | None:
+        """Why the gate rejected an adapter; None for one that it did not reject."""
         _require(allowed)
-        serving = self._service.promote(name)
+        return warning_of(self._service.store, name)
+
+    def promote(self, name: str, *, allowed: bool, force: bool = False) -> str:
+        """Serve another published adapter, or with ``force`` a rejected one."""
+        _require(allowed)
+        serving = self._service.promote(name, force=force)
         return f"{serving.adapter} is served now. “Roll back” serves {serving.previous} again."
 
     def roll_back(self, *, allowed: bool) -> str:

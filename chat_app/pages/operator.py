@@ -38,15 +38,20 @@ class OperatorPage:
         parts.timer.tick(self._on_look, parts.seen, parts.live, queue=False, **EVENT)
         parts.cycle.change(self._on_report, parts.cycle, parts.report, **EVENT)
         parts.run.click(self._on_run, parts.seen, parts.live, **EVENT)
-        self._confirmed(parts.promote, parts.promote_sure, self._on_promote)
-        self._confirmed(parts.back, parts.back_sure, self._on_back)
+        asked, sure = parts.promote_sure.parts, parts.promote_sure
+        parts.promote.click(self._on_ask_promote, parts.target, asked, **EVENT)
+        # another adapter than the one that was warned of: ask again
+        parts.target.change(sure.close, None, asked, **EVENT)
+        parts.back.click(parts.back_sure.ask, None, parts.back_sure.parts, **EVENT)
+        self._confirmed(parts.promote_sure, self._on_promote)
+        self._confirmed(parts.back_sure, self._on_back)
 
-    def _confirmed(self, ask: gr.Button, sure: Confirm, act: Callable[..., Update]) -> None:
-        """Ask for confirmation before the action."""
+    def _confirmed(self, sure: Confirm, act: Callable[..., Update]) -> None:
+        """Do the action once it is confirmed."""
         parts = self._parts
-        ask.click(lambda: gr.update(visible=True), None, sure.row, **EVENT)
-        sure.no.click(lambda: gr.update(visible=False), None, sure.row, **EVENT)
-        sure.yes.click(act, [parts.seen, parts.target], [*parts.live, sure.row], **EVENT)
+        sure.no.click(sure.close, None, sure.parts, **EVENT)
+        known = [parts.seen, parts.target, sure.force]
+        sure.yes.click(act, known, [*parts.live, *sure.parts], **EVENT)
 
     # Events
 
@@ -64,13 +69,23 @@ class OperatorPage:
     def _on_run(self, seen: str, request: gr.Request) -> Update:
         return self._act(lambda ok: self._operator.run_cycle(allowed=ok), seen, request)
 
-    def _on_promote(self, seen: str, name: str | None, request: gr.Request) -> Update:
-        update = self._act(lambda ok: self._operator.promote(name or "", allowed=ok), seen, request)
-        return {**update, self._parts.promote_sure.row: gr.update(visible=False)}
+    def _on_ask_promote(self, name: str | None, request: gr.Request) -> Update:
+        try:
+            warning = self._operator.warning(name or "", allowed=self._allowed(request))
+        except Exception as exc:
+            gr.Warning(html.escape(error_text(exc)))
+            return self._parts.promote_sure.close()
+        return self._parts.promote_sure.ask(warning)
 
-    def _on_back(self, seen: str, _name: str | None, request: gr.Request) -> Update:
+    def _on_promote(self, seen: str, name: str | None, force: bool, request: gr.Request) -> Update:
+        update = self._act(
+            lambda ok: self._operator.promote(name or "", allowed=ok, force=force), seen, request
+        )
+        return {**update, **self._parts.promote_sure.close()}
+
+    def _on_back(self, seen: str, _name: str | None, _force: bool, request: gr.Request) -> Update:
         update = self._act(lambda ok: self._operator.roll_back(allowed=ok), seen, request)
-        return {**update, self._parts.back_sure.row: gr.update(visible=False)}
+        return {**update, **self._parts.back_sure.close()}
 
     # Helpers
 

@@ -38,18 +38,52 @@ NAMES = {
     "comparisons": "comparisons",
     "new_comparisons": "new since the last cycle",
 }
+LOOKS = {
+    "mean_tokens": "mean length in tokens",
+    "mean_words": "mean length in words",
+    "unfinished_rate": "share that does not end within the longest length",
+    "cut_rate": "share that ends in mid-sentence",
+    "repeated_rate": "share that repeats itself",
+    "empty_rate": "share without text",
+    "same_rate": "share of pairs of different questions with the same reply",
+}
 NO_REPORT = "This cycle has no report: it was not evaluated."
 NOTHING_CHOSEN = "There is no report yet."
 
 
 class Confirm:
-    """A confirmation before an action that all visitors notice."""
+    """A confirmation before an action that all visitors notice.
+
+    With a `warning` to show, the action also needs the tick at `force`.
+    """
 
     def __init__(self, question: str, yes: str, name: str) -> None:
         with gr.Row(visible=False, elem_classes="card", elem_id=f"confirm-{name}") as self.row:
             gr.Markdown(question)
+            self.warning = gr.HTML(visible=False)
+            self.force = gr.Checkbox(label="Serve it all the same", visible=False)
             self.yes = gr.Button(yes, variant="stop", size="sm", min_width=140)
             self.no = gr.Button("Cancel", size="sm", min_width=100)
+
+    @property
+    def parts(self) -> list[Any]:
+        """The components that change."""
+        return [self.row, self.warning, self.force]
+
+    def ask(self, warning: str | None = None) -> Update:
+        """Show the question, with the warning if there is one."""
+        warned = warning is not None
+        return {
+            self.row: gr.update(visible=True),
+            self.warning: gr.update(
+                value=f'<p class="bad" role="alert">{_text(warning)}</p>', visible=warned
+            ),
+            self.force: gr.update(value=False, visible=warned),
+        }
+
+    def close(self) -> Update:
+        """Hide it, and take the tick back."""
+        return {self.row: gr.update(visible=False), self.force: gr.update(value=False)}
 
 
 class OperatorParts:
@@ -146,18 +180,20 @@ class OperatorParts:
             self.back: gr.update(interactive=overview.previous is not None),
         }
         finished = [cycle for cycle in overview.cycles if cycle.state != "running"]
-        now_seen = f"{[cycle.id for cycle in finished]}{overview.promotable}"
+        now_seen = f"{[cycle.id for cycle in finished]}{overview.promotable}{overview.rejected}"
         if now_seen != seen:
             update[self.seen] = now_seen
-            update |= self._lists(finished, overview.promotable)
+            update |= self._lists(finished, overview)
         return update
 
-    def _lists(self, finished: Sequence[Cycle], promotable: Sequence[str]) -> Update:
+    def _lists(self, finished: Sequence[Cycle], overview: Overview) -> Update:
+        targets = [(name, name) for name in overview.promotable]
+        refused = [(f"{name} (rejected)", name) for name in overview.rejected]
         choices = [(f"Cycle {cycle.id}: {cycle.state}", str(cycle.id)) for cycle in finished]
         return {
             self.cycle: gr.update(choices=choices, value=choices[0][1] if choices else None),
             self.target: gr.update(
-                choices=list(promotable), value=promotable[-1] if promotable else None
+                choices=targets + refused, value=targets[-1][1] if targets else None
             ),
         }
 
@@ -263,6 +299,7 @@ def _verdict(report: Report) -> str:
         verdict += f'<p class="quiet">SFT {_text(skipped)}</p>'
     for fact in on_held_out_raters(report.metrics):
         verdict += f'<p class="quiet">Held-out raters: {_text(fact)}.</p>'
+    verdict += _replies(report)
     rows = (
         (
             '<span class="good">passed</span>'
@@ -276,6 +313,16 @@ def _verdict(report: Report) -> str:
         for check in report.checks
     )
     return verdict + _table(("", "check", "value", "limit", "what it says"), rows)
+
+
+def _replies(report: Report) -> str:
+    """How long the replies of both policies are, and what else they look like."""
+    rows = []
+    for name, what in LOOKS.items():
+        served, candidate = (report.metrics.get(f"{who}/{name}") for who in ("served", "candidate"))
+        if served is not None and candidate is not None:
+            rows.append((what, _number(served), _number(candidate)))
+    return _table(("replies", "served", "candidate"), rows) if rows else ""
 
 
 def _samples(report: Report) -> str:

@@ -231,9 +231,9 @@ class ChatService(Voting):
         """
         return self.cycles.start()
 
-    def promote(self, name: str) -> Serving:
-        """Serve a published policy adapter; new replies use it within a second."""
-        return promotion.promote(self.store, self.settings.adapters, name)
+    def promote(self, name: str, *, force: bool = False) -> Serving:
+        """Serve a policy adapter, a rejected one by force; new replies use it within a second."""
+        return promotion.promote(self.store, self.settings.adapters, name, force=force)
 
     def rollback(self) -> Serving:
         """Serve the adapter that was served before this one.

@@ -1,7 +1,9 @@
 """Promote an adapter or roll back: one rule for the page, the API and the commands.
 
-Invariant: only an adapter whose files are complete and undamaged is served. These functions write
-the store's row; a running server follows it within a second (`served_adapter.py`).
+Invariants: only an adapter whose files are complete and undamaged is served; one that the gate
+rejected is served only if the operator insists, and the audit log keeps that with the reasons.
+These functions write the store's row; a running server follows it within a second
+(`served_adapter.py`).
 """
 
 from pathlib import Path
@@ -11,18 +13,39 @@ from feedback_store.records import BASE_ADAPTER, Serving
 from feedback_store.store import FeedbackStore
 
 
-def promote(store: FeedbackStore, adapters: Path, name: str) -> Serving:
-    """Serve a published policy adapter; `adapters` is the folder of their directories.
+def promote(store: FeedbackStore, adapters: Path, name: str, *, force: bool = False) -> Serving:
+    """Serve a policy adapter to new replies.
+
+    Args:
+        store: The store that names the served adapter.
+        adapters: The folder of the adapters' directories.
+        name: A published adapter.
+        force: Serve it even if the gate rejected it; it is published from then on.
 
     Raises:
         UnknownRecordError: There is no such adapter.
+        RefusedError: The gate rejected it, and `force` is not set.
         ChatAppError: Its files are damaged; the served adapter stays.
     """
-    store.adapter(name)
+    rejected = warning_of(store, name)
+    if rejected is not None and not force:
+        raise RefusedError(
+            f'{rejected}; use --force to serve it all the same (in the API "force": true)'
+        )
     fault = None if name == BASE_ADAPTER else fault_of(adapters / name)
     if fault is not None:
         raise ChatAppError(fault)
-    return store.serve(name, by="operator")
+    return store.serve(name, by="operator", force=force)
+
+
+def warning_of(store: FeedbackStore, name: str) -> str | None:
+    """One line for who wants to serve a rejected adapter: the gate's reasons; else None."""
+    reasons = store.rejection(name)
+    if reasons is None:
+        return None
+    cycle = store.adapter(name).cycle_id
+    by = "" if cycle is None else f" by cycle {cycle}"
+    return f"adapter {name!r} was rejected{by}: {'; '.join(reasons) or 'no reason was noted'}"
 
 
 def roll_back(store: FeedbackStore, adapters: Path) -> Serving:

@@ -4,6 +4,7 @@ Nothing here measures or decides.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,8 @@ def flat_metrics(
         }
         for name in ("candidate", "served"):
             metrics |= {f"{name}/{k}": v for k, v in asdict(getattr(evaluation, name)).items()}
+        if math.isfinite(evaluation.fit):  # asked only if many questions got the same reply
+            metrics |= {"fit": evaluation.fit, "fit_low": evaluation.fit_low}
     return {k: round(v, 4) for k, v in metrics.items()}
 
 

@@ -2,7 +2,9 @@
 
 Fails closed: a measurement that is missing or not finite fails its check, and one failed check
 rejects. The lower bound of the win rate has to show that the candidate is better; "no worse" is not
-enough. A policy that collapsed to empty, cut or repeated replies is rejected whatever its win rate.
+enough. A policy that collapsed to empty, endless, cut, repeated or stock replies is rejected
+whatever its win rate. How often replies reach the longest length, and how they end, differs between
+models and topics, so these signs are measured against the served policy on the same prompts.
 The limits are `GateSettings` in `rlhf_core/config.py`.
 """
 
@@ -64,8 +66,7 @@ def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...
 
 def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check, ...]:
     """Whether the candidate wins, stays near the base, and has not collapsed."""
-    e, new, old = evaluation, evaluation.candidate, evaluation.served
-    distinct = new.distinct_rate / old.distinct_rate if old.distinct_rate else math.nan
+    e, new = evaluation, evaluation.candidate
     return (
         _at_least(
             "held_out_prompts",
@@ -89,17 +90,21 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             f"KL to the base is {e.kl:.1f} nats a response, above {settings.max_kl:g}; roll back "
             f"to an earlier adapter, or raise cycle.gate.max_kl if the replies read well",
         ),
-        _rate("empty", new.empty_rate, settings.max_empty_rate, "are empty"),
-        # absolute limits: a bad served policy must not make them easier to meet
-        _rate("unfinished", new.unfinished_rate, settings.max_unfinished_rate, "never end"),
-        _rate("cut", new.cut_rate, settings.max_cut_rate, "end in mid-sentence"),
-        _rate("repeated", new.repeated_rate, settings.max_repeated_rate, "repeat themselves"),
-        _at_least(
-            "distinct_ratio",
-            distinct,
-            settings.min_distinct_ratio,
-            f"the candidate gives only {distinct:.0%} as many different replies as the served one",
+        _at_most(
+            "empty_rate",  # an empty reply is never right, whatever the served policy does
+            new.empty_rate,
+            settings.max_empty_rate,
+            f"{_both(e, 'empty')} are empty, above {settings.max_empty_rate:.0%}",
         ),
+        _increase(
+            e,
+            "unfinished_increase",
+            settings.max_unfinished_increase,
+            "do not end within reply.tokens",
+        ),
+        _increase(e, "cut_increase", settings.max_cut_increase, "end in mid-sentence"),
+        _increase(e, "repeated_increase", settings.max_repeated_increase, "repeat themselves"),
+        _variety(e, settings.max_same_rate),
     )
 
 
@@ -108,10 +113,41 @@ def decide(checks: Sequence[Check]) -> Verdict:
     return Verdict(bool(checks) and all(c.passed for c in checks), tuple(checks))
 
 
-def _rate(name: str, value: float, limit: float, what: str) -> Check:
+def _increase(e: Evaluation, name: str, limit: float, what: str) -> Check:
+    """Whether the candidate shows a sign clearly more often than the served policy."""
+    sign = name.removesuffix("_increase")
+    low = e.increases.get(sign, math.nan)
     return _at_most(
-        f"{name}_rate", value, limit, f"{value:.0%} of replies {what}, above {limit:.0%}"
+        name,
+        low,
+        limit,
+        f"{_both(e, sign)} {what}: at least {100 * low:.3g} points more, above {100 * limit:g}",
+        f"{_both(e, sign)} {what}",
     )
+
+
+def _variety(e: Evaluation, limit: float) -> Check:
+    """Whether different questions get different replies, or shared ones that fit each question."""
+    said = f"{_both(e, 'same', 'of pairs of different questions')} got the same reply"
+    if math.isfinite(e.fit_low):
+        said += (
+            f"; it fits its own question better than another one's reply in {e.fit:.0%} of cases "
+            f"(lower bound {e.fit_low:.0%}, chance 50%)"
+        )
+    return _at_most(
+        "same_rate",
+        e.candidate.same_rate,
+        limit,
+        f"{said}; above {limit:.0%} the replies have to heed the question, and these do not",
+        said,
+        excused=e.fit_low > 0.5,
+    )
+
+
+def _both(e: Evaluation, sign: str, of: str = "of replies") -> str:
+    """The candidate's rate and the served policy's, in words."""
+    new, old = (getattr(policy, f"{sign}_rate") for policy in (e.candidate, e.served))
+    return f"{new:.0%} {of} (served policy: {old:.0%})"
 
 
 def _at_least(name: str, value: float, limit: float, failed: str, *, strict: bool = False) -> Check:
@@ -119,16 +155,29 @@ def _at_least(name: str, value: float, limit: float, failed: str, *, strict: boo
     return _check(name, value, limit, passed, ">" if strict else ">=", failed)
 
 
-def _at_most(name: str, value: float, limit: float, failed: str) -> Check:
-    return _check(name, value, limit, math.isfinite(value) and value <= limit, "<=", failed)
+def _at_most(
+    name: str,
+    value: float,
+    limit: float,
+    failed: str,
+    passed_text: str | None = None,
+    *,
+    excused: bool = False,
+) -> Check:
+    passed = math.isfinite(value) and (value <= limit or excused)
+    return _check(name, value, limit, passed, "<=", failed, passed_text)
 
 
 def _check(
-    name: str, value: float, limit: float, passed: bool, sign: Literal[">", ">=", "<="], failed: str
+    name: str,
+    value: float,
+    limit: float,
+    passed: bool,
+    sign: Literal[">", ">=", "<="],
+    failed: str,
+    passed_text: str | None = None,
 ) -> Check:
     if not math.isfinite(value):
         failed = f"{name} could not be measured"
-    words = name.replace("_", " ")
-    return Check(
-        name, value, limit, passed, f"{words} {value:.3g} {sign} {limit:g}" if passed else failed
-    )
+    said = passed_text or f"{name.replace('_', ' ')} {value:.3g} {sign} {limit:g}"
+    return Check(name, value, limit, passed, said if passed else failed)

@@ -2,21 +2,27 @@
 
 Both answer the same held-out prompts. The held-out reward model says which reply is better; it
 learned from held-out votes alone, and no policy was optimised against it. Other measurements need
-no score: empty, unfinished, cut and repeating replies, variety, length and KL. Nothing here
-decides; `checks.py` does.
+no score: the signs of collapse (`replies.py`), length and KL. Nothing here decides; `checks.py`
+does.
 """
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
 
 from rlhf_core.config import GateSettings
 from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.gate.replies import (
+    ReplyStatistics,
+    reply_signs,
+    reply_statistics,
+    shared_replies,
+)
 from rlhf_core.model.base_model import Base, Response
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.calibration import expected_calibration_error
@@ -25,19 +31,7 @@ from rlhf_core.reward.reward_model import Score, scores_of
 
 Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
 
-CUT_PROBABILITY = 0.02  # a reply is cut if base and reference both find its end less likely
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyStatistics:
-    """What a set of replies looks like; every rate is in [0, 1]."""
-
-    empty_rate: float
-    unfinished_rate: float  # no end token within the length limit
-    cut_rate: float  # end in mid-sentence
-    repeated_rate: float  # say the same words again and again
-    distinct_rate: float  # distinct replies over distinct prompts
-    mean_words: float
+DEALS = 4  # how often shared replies are dealt anew among their questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +56,11 @@ class Evaluation:
     kl: float  # mean KL(candidate || base) per response, nats
     candidate: ReplyStatistics
     served: ReplyStatistics
+    increases: Mapping[
+        str, float
+    ]  # by sign: lower bound of the candidate's rate - the served one's
+    fit: float  # how often shared replies fit their own questions best; NaN: few are shared
+    fit_low: float  # its lower bound
     scores_candidate: tuple[float, ...]
     scores_served: tuple[float, ...]
     samples: tuple[dict[str, str], ...]
@@ -106,18 +105,33 @@ def evaluate(
     scores_old = scores_of(score, prompts, [r.text for r in old])  # (B,)
     # 2. The win rate. Small policies often give the same reply: a tie is half a win for each.
     wins = ((scores_new > scores_old).float() + 0.5 * (scores_new == scores_old).float()).tolist()
-    low, mean, high = clustered_interval(wins, [prompt_key(p) for p in prompts], z=z)
-    # 3. All else. Base and reference (trained on demonstrations) end their sentences well.
+    keys = [prompt_key(p) for p in prompts]
+    low, mean, high = clustered_interval(wins, keys, z=z)
+    # 3. The signs of collapse, prompt by prompt. What one policy does more often than the other is
+    # as uncertain as the win rate. Base and reference (trained on demonstrations) end replies well.
     natural = (None, reference)
+    signs_new = reply_signs(base, prompts, new, natural=natural)
+    signs_old = reply_signs(base, prompts, old, natural=natural)
+    statistics_new = reply_statistics(prompts, new, signs_new)
+    # 4. Questions may share a right reply ("Yes."), but then it has to fit its questions best.
+    fit_low, fit = math.nan, math.nan
+    if statistics_new.same_rate > settings.max_same_rate:
+        fit_low, fit = fit_of_shared_replies(score, prompts, [r.text for r in new], z=z, seed=seed)
     return Evaluation(
         win_rate=mean,
         win_rate_low=low,
         win_rate_high=high,
         replies=len(prompts),
-        prompts=len({prompt_key(p) for p in prompts}),
+        prompts=len(set(keys)),
         kl=mean_kl(base, prompts, new, adapter=candidate),
-        candidate=reply_statistics(base, prompts, new, natural=natural),
-        served=reply_statistics(base, prompts, old, natural=natural),
+        candidate=statistics_new,
+        served=reply_statistics(prompts, old, signs_old),
+        increases={
+            sign: increase_low(shown, signs_old[sign], keys, z=z)
+            for sign, shown in signs_new.items()
+        },
+        fit=fit,
+        fit_low=fit_low,
         scores_candidate=tuple(scores_new.tolist()),
         scores_served=tuple(scores_old.tolist()),
         samples=tuple(
@@ -151,6 +165,36 @@ def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> tuple[f
     # variance of the mean from the clusters' sums, with the usual factor for few clusters
     variance = sum(s * s for s in sums.values()) / n**2 * groups / max(1, groups - 1)
     return mean, max(math.sqrt(variance), 0.5 / n)
+
+
+def increase_low(
+    new: Sequence[bool], old: Sequence[bool], clusters: Sequence[str], *, z: float
+) -> float:
+    """Lower bound of how much more often `new` is true than `old`; both answer the same prompts."""
+    differences = [float(n) - float(o) for n, o in zip(new, old, strict=True)]
+    mean, error = clustered_error(differences, clusters)
+    return mean - z * error
+
+
+def fit_of_shared_replies(
+    score: Score, prompts: Sequence[Prompt], texts: Sequence[str], *, z: float, seed: int
+) -> tuple[float, float]:
+    """How often replies that questions share fit their own question: a lower bound and the mean.
+
+    The shared replies are dealt anew among the questions that got them, and each question's own
+    reply is compared with the one dealt to it; equal scores are half a win. As every reply is dealt
+    as often as it was given, one that pleases everywhere wins as often as it loses. So policies
+    that do not heed the question come to 1/2: one reply to all, or three stock replies. "Yes" and
+    "No" in their right places come to more.
+    """
+    keys = [prompt_key(p) for p in prompts]
+    shared, rng = shared_replies(keys, texts), random.Random(seed)
+    own, dealt = shared * DEALS, [j for _ in range(DEALS) for j in rng.sample(shared, len(shared))]
+    mine = scores_of(score, [prompts[i] for i in own], [texts[i] for i in own])  # (N,)
+    other = scores_of(score, [prompts[i] for i in own], [texts[j] for j in dealt])  # (N,)
+    wins = ((mine > other).float() + 0.5 * (mine == other).float()).tolist()
+    low, mean, _ = clustered_interval(wins, [keys[i] for i in own], z=z)
+    return low, mean
 
 
 def accuracy(
@@ -221,54 +265,3 @@ def mean_kl(
     own = base.logprobs(prompts, ids, adapter=adapter)  # (T,) for each response
     bare = base.logprobs(prompts, ids, adapter=None)
     return sum((a - b).sum().item() for a, b in zip(own, bare, strict=True)) / len(ids)
-
-
-def reply_statistics(
-    base: Base,
-    prompts: Sequence[Prompt],
-    responses: Sequence[Response],
-    *,
-    natural: Sequence[str | None] = (None,),
-) -> ReplyStatistics:
-    """Rates of the signs of collapse; `natural` are adapters whose endings count as natural."""
-    n = len(responses)
-    texts = [r.text.strip() for r in responses]
-    return ReplyStatistics(
-        empty_rate=sum(not t for t in texts) / n,
-        unfinished_rate=sum(not r.finished for r in responses) / n,
-        cut_rate=sum(_cut(base, prompts, responses, natural)) / n,
-        repeated_rate=sum(repeats(t) for t in texts) / n,
-        distinct_rate=len(set(texts)) / len({prompt_key(p) for p in prompts}),
-        mean_words=sum(len(t.split()) for t in texts) / n,
-    )
-
-
-def repeats(text: str) -> bool:
-    """Whether one to four words come three times in a row, or one word is more than half."""
-    words = text.lower().split()
-    for size in range(1, 5):
-        for i in range(len(words) - 3 * size + 1):
-            first = words[i : i + size]
-            if first == words[i + size : i + 2 * size] == words[i + 2 * size : i + 3 * size]:
-                return True
-    return len(words) >= 8 and Counter(words).most_common(1)[0][1] > len(words) / 2
-
-
-def _cut(
-    base: Base,
-    prompts: Sequence[Prompt],
-    responses: Sequence[Response],
-    natural: Sequence[str | None],
-) -> list[bool]:
-    """For each response: whether it is finished, not empty, and ends where no `natural` would."""
-    ids = [r.token_ids for r in responses]
-    ends = torch.full((len(ids),), -math.inf)  # the likeliest end's log-probability, (B,)
-    for adapter, end in product(dict.fromkeys(natural), base.ends):
-        ended = [(*row[:-1], end) for row in ids]  # any end is as good as the one it has
-        last = [lp[-1].item() for lp in base.logprobs(prompts, ended, adapter=adapter)]
-        ends = torch.maximum(ends, torch.tensor(last))
-    implausible = (ends < math.log(CUT_PROBABILITY)).tolist()
-    return [
-        r.finished and bool(r.text.strip()) and bad
-        for r, bad in zip(responses, implausible, strict=True)
-    ]

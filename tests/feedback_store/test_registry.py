@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,48 @@ def test_only_published_policy_adapters_are_served(store):
             store.serve(name, by="ann")
     with pytest.raises(UnknownRecordError):
         store.serve("policy-000077", by="ann")
+    assert store.serving().adapter == BASE_ADAPTER
+
+
+def rejected(store, reasons):
+    store.start_cycle({}, pid=ME)
+    store.register_adapter("policy-000001", kind="policy", cycle_id=1, state="rejected")
+    store.finish_cycle(1, state="rejected", reasons=reasons, adapter="policy-000001")
+
+
+def audited(store, action):
+    with store._file.read() as db:
+        sql = "SELECT detail FROM audit WHERE action = ? ORDER BY id"
+        return [json.loads(row["detail"]) for row in db.query(sql, [action])]
+
+
+def test_a_rejected_adapter_is_served_only_by_force_and_the_audit_log_says_why_not(store):
+    rejected(store, ["18% end in mid-sentence", "KL is 40"])
+    assert store.rejection("policy-000001") == ("18% end in mid-sentence", "KL is 40")
+    with pytest.raises(ConflictError, match="only published policy adapters"):
+        store.serve("policy-000001", by="operator")
+    store.serve("policy-000001", by="operator", force=True)
+    (row,) = audited(store, "serve")
+    assert (row["by"], row["forced"], row["reasons"]) == (
+        "operator",
+        True,
+        ["18% end in mid-sentence", "KL is 40"],
+    )
+    (change,) = audited(store, "adapter_state")
+    assert (change["before"], change["after"]) == ("rejected", "published")
+    assert store.rejection("policy-000001") is None
+    store.serve(BASE_ADAPTER, by="ann")  # and back again, without force
+    assert store.serve("policy-000001", by="ann").previous == BASE_ADAPTER
+    assert not any("forced" in row for row in audited(store, "serve")[1:])
+
+
+def test_force_serves_no_candidate_and_no_reward_model(store):
+    store.register_adapter("policy-000001", kind="policy")
+    store.register_adapter("reward-000001", kind="reward", state="rejected")
+    for name in ("policy-000001", "reward-000001"):
+        assert store.rejection(name) is None
+        with pytest.raises(ConflictError, match="only published policy adapters"):
+            store.serve(name, by="ann", force=True)
     assert store.serving().adapter == BASE_ADAPTER
 
 

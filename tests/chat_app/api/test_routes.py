@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -393,6 +396,25 @@ def test_operators_only(served: Running) -> None:
         bad = operator.post("/v1/operate/promote", json={"adapter": "policy-000099"})
     assert facts["serving"] == "policy-000000" and facts["counts"]["messages"] > 0
     assert bad.status_code == 404 and "policy-000099" in bad.json()["error"]["message"]
+
+
+def test_a_rejected_adapter_is_promoted_only_by_force(served: Running, tiny_adapters: Path) -> None:
+    store, adapters = served.service.store, served.service.settings.adapters
+    shutil.copytree(tiny_adapters, adapters, dirs_exist_ok=True)
+    cycle = store.start_cycle({}, pid=os.getpid()).id
+    store.register_adapter("policy-000002", kind="policy", state="rejected", cycle_id=cycle)
+    store.finish_cycle(cycle, state="rejected", reasons=("KL is 40",), adapter="policy-000002")
+    with served.client(served.identity.operator_token) as operator:
+        refused = operator.post("/v1/operate/promote", json={"adapter": "policy-000002"})
+        assert refused.status_code == 409
+        assert f"rejected by cycle {cycle}: KL is 40" in refused.json()["error"]["message"]
+        body = {"adapter": "policy-000002", "force": True}
+        assert operator.post("/v1/operate/promote", json=body).json() == {
+            "serving": "policy-000002",
+            "previous": "policy-000000",
+        }
+        back = operator.post("/v1/operate/rollback").json()
+    assert back == {"serving": "policy-000000", "previous": "policy-000002"}
 
 
 def test_health_routes_and_metrics_tell_the_state(served: Running) -> None:

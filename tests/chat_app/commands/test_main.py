@@ -257,6 +257,48 @@ def test_adapters_are_promoted_and_rolled_back(
     assert "serving policy-000000" in command("adapters", "rollback", "--data", data).stdout
 
 
+@pytest.fixture
+def rejected(data: Path, tiny_adapters: Path) -> Path:
+    """The service's directory with policy-000002, which cycle 1 rejected for two reasons."""
+    shutil.copytree(tiny_adapters, data / "adapters")
+    with FeedbackStore(data / "feedback.db") as store:
+        cycle = store.start_cycle({}, pid=os.getpid())
+        store.register_adapter("policy-000002", kind="policy", state="rejected", cycle_id=cycle.id)
+        store.finish_cycle(
+            cycle.id,
+            state="rejected",
+            reasons=("win rate 49%", "18% of replies end in mid-sentence"),
+            adapter="policy-000002",
+        )
+    return data
+
+
+@pytest.mark.parametrize("group", [[], ["adapters"]])
+def test_a_rejected_adapter_is_promoted_only_by_force(
+    command: Command, rejected: Path, group: list[str]
+) -> None:
+    words = [*group, "promote", "policy-000002", "--data", rejected]
+    said = one_line(command(*words), 3)
+    assert "rejected by cycle 1: win rate 49%; 18% of replies end in mid-sentence" in said
+    assert "use --force to serve it all the same" in said
+    assert "rollback is not possible" in one_line(command("rollback", "--data", rejected), 3)
+    done = command(*words, "--force", "--json")
+    assert json.loads(done.stdout) == {"serving": "policy-000002", "previous": "policy-000000"}
+    assert done.stderr.startswith("warning: adapter 'policy-000002' was rejected by cycle 1: win")
+    assert "serving policy-000000" in command("rollback", "--data", rejected).stdout
+    assert "serving policy-000002" in command("rollback", "--data", rejected).stdout  # and again
+
+
+def test_force_serves_no_damaged_and_no_unknown_adapter(command: Command, rejected: Path) -> None:
+    (rejected / "adapters" / "policy-000002" / "extra.json").write_text("{}")
+    words = ["promote", "--force", "--data", rejected]
+    assert "extra.json" in one_line(command(*words, "policy-000002"), 1)
+    assert "policy-000009" in one_line(command(*words, "policy-000009"), 1)
+    with FeedbackStore(rejected / "feedback.db") as store:
+        assert store.serving().adapter == "policy-000000"
+        assert store.adapter("policy-000002").state == "rejected"
+
+
 def test_a_damaged_adapter_is_found_and_not_promoted(
     command: Command, data: Path, tiny_adapters: Path
 ) -> None:

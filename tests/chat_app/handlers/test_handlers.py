@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine.local import LocalEngine
-from chat_app.errors import ChatAppError, NotAllowedError
+from chat_app.errors import ChatAppError, NotAllowedError, RefusedError
 from chat_app.handlers.operator import COOKIE, Operator, OperatorDoor
 from chat_app.handlers.receipts import receipts_of
 from chat_app.handlers.report import parse_report, read_report
@@ -467,6 +468,31 @@ def test_the_operator_promotes_and_rolls_back(service: ChatService, tiny_adapter
     with pytest.raises(ChatAppError, match="no manifest"):
         operator.promote("policy-000001", allowed=True)
     assert operator.overview(allowed=True).serving == "policy-000000"
+
+
+def test_the_operator_serves_a_rejected_adapter_after_a_warning(
+    service: ChatService, tiny_adapters: Path
+) -> None:
+    shutil.copytree(tiny_adapters, service.settings.adapters)
+    operator, store = Operator(service), service.store
+    store.start_cycle({}, pid=os.getpid())
+    store.register_adapter("policy-000001", kind="policy", state="rejected", cycle_id=1)
+    store.finish_cycle(1, state="rejected", reasons=("KL <b>",), adapter="policy-000001")
+    overview = operator.overview(allowed=True)
+    assert (overview.promotable, overview.rejected) == ((), ("policy-000001",))
+    warning = operator.warning("policy-000001", allowed=True)
+    assert warning == "adapter 'policy-000001' was rejected by cycle 1: KL <b>"
+    assert operator.warning("policy-000000", allowed=True) is None
+    with pytest.raises(NotAllowedError):
+        operator.warning("policy-000001", allowed=False)
+    with pytest.raises(NotAllowedError):
+        operator.promote("policy-000001", allowed=False, force=True)
+    with pytest.raises(RefusedError, match="rejected by cycle 1"):
+        operator.promote("policy-000001", allowed=True)
+    assert operator.overview(allowed=True).serving == "policy-000000"
+    assert "policy-000001 is served" in operator.promote("policy-000001", allowed=True, force=True)
+    assert operator.overview(allowed=True).rejected == ()
+    assert "policy-000000 is served" in operator.roll_back(allowed=True)
 
 
 def test_a_fresh_service_says_what_a_first_cycle_needs(service: ChatService) -> None:

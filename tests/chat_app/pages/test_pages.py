@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,19 @@ def test_the_report_says_what_was_found_on_held_out_raters_or_how_much_is_missin
     assert "no reward accuracy: 4 decided votes of 1 raters, 20 of 5 are needed" in page
     assert "wins 60% (50% to 70%) on 40 prompts of theirs" in page
     assert "Held-out raters" not in _verdict(parse_report({"metrics": {"win_rate": 0.5}}))
+
+
+def test_the_report_says_how_long_the_replies_of_both_policies_are() -> None:
+    looks = {"mean_tokens": (17.5, 41.25), "mean_words": (12.0, 30.0), "repeated_rate": (0.0, 0.02)}
+    metrics = {
+        f"{who}/{name}": values[n]
+        for name, values in looks.items()
+        for n, who in enumerate(("served", "candidate"))
+    }
+    page = _verdict(parse_report({"metrics": metrics}))
+    assert "<td>mean length in tokens</td><td>17.5</td><td>41.2</td>" in page
+    assert "<td>share that repeats itself</td><td>0</td><td>0.02</td>" in page
+    assert "mean length" not in _verdict(parse_report({"metrics": {}}))
 
 
 class Server:
@@ -492,3 +506,34 @@ def test_the_switches_of_gradio_are_as_reviewed(monkeypatch: pytest.MonkeyPatch)
         "sessions": 1000,
         "event": "private",
     }
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_rejected_adapter_is_served_only_after_the_warning_is_ticked(
+    visitor: BrowserContext, server: Server, tiny_adapters: Path
+) -> None:
+    shutil.copytree(tiny_adapters, server.data / "adapters", dirs_exist_ok=True)
+    with FeedbackStore(server.data / "feedback.db") as store:
+        cycle = store.start_cycle({}, pid=os.getpid()).id
+        store.register_adapter("policy-000002", kind="policy", state="rejected", cycle_id=cycle)
+        why = "18% of replies end in <mid>-sentence"
+        store.finish_cycle(cycle, state="rejected", reasons=[why], adapter="policy-000002")
+    page = visitor.new_page()
+    page.goto(f"{server.url}/operator?token={TOKEN}")
+    page.get_by_label("Adapter to serve").click()
+    page.get_by_role("option", name="policy-000002 (rejected)").click()
+    for ticked in (False, True):
+        page.get_by_role("button", name="Promote", exact=True).click()
+        asked = page.locator("#confirm-promote")
+        expect(asked).to_contain_text(f"was rejected by cycle {cycle}: {why}")
+        expect(asked.get_by_role("checkbox")).not_to_be_checked()
+        if ticked:
+            asked.get_by_label("Serve it all the same").check()
+        asked.get_by_role("button", name="Yes, promote").click()
+        expect(asked).to_be_hidden()
+        served = "policy-000002" if ticked else "policy-000000"
+        expect(page.get_by_text(f"serving: {served}")).to_be_visible()
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("button", name="Yes, roll back").click()
+    expect(page.get_by_text("serving: policy-000000")).to_be_visible()

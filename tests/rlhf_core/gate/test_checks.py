@@ -12,8 +12,10 @@ HEALTHY = ReplyStatistics(
     unfinished_rate=0.01,
     cut_rate=0.02,
     repeated_rate=0.0,
+    same_rate=0.01,
     distinct_rate=0.9,
     mean_words=6.0,
+    mean_tokens=9.0,
 )
 BETTER = Evaluation(
     win_rate=0.7,
@@ -24,6 +26,9 @@ BETTER = Evaluation(
     kl=5.0,
     candidate=HEALTHY,
     served=replace(HEALTHY, unfinished_rate=0.2),
+    increases={"empty": 0.0, "unfinished": -0.24, "cut": -0.01, "repeated": 0.0},
+    fit=math.nan,
+    fit_low=math.nan,
     scores_candidate=(),
     scores_served=(),
     samples=(),
@@ -52,13 +57,7 @@ def test_an_exact_draw_is_not_better():
 
 @pytest.mark.parametrize(
     ("field", "value", "word"),
-    [
-        ("empty_rate", 0.3, "empty"),
-        ("unfinished_rate", 0.3, "never end"),
-        ("cut_rate", 0.5, "mid-sentence"),
-        ("repeated_rate", 0.4, "repeat"),
-        ("distinct_rate", 0.02, "different replies"),
-    ],
+    [("empty_rate", 0.3, "empty"), ("same_rate", 0.4, "heed the question, and these do not")],
 )
 def test_a_collapsed_candidate_is_rejected_whatever_its_win_rate(field, value, word):
     collapsed = replace(
@@ -67,6 +66,26 @@ def test_a_collapsed_candidate_is_rejected_whatever_its_win_rate(field, value, w
     answer = verdict(collapsed)
     assert not answer.promote
     assert len(answer.reasons) == 1 and word in answer.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("sign", "word"),
+    [("unfinished", "do not end"), ("cut", "mid-sentence"), ("repeated", "repeat")],
+)
+@pytest.mark.parametrize("low", [0.06, math.nan])
+def test_a_sign_that_the_candidate_shows_clearly_more_often_rejects(sign, word, low):
+    answer = verdict(replace(BETTER, increases=BETTER.increases | {sign: low}))
+    assert not answer.promote
+    assert len(answer.reasons) == 1
+    assert word in answer.reasons[0] or f"{sign}_increase could not be measured" in answer.reasons
+
+
+@pytest.mark.parametrize("low", [0.51, 0.5, math.nan])
+def test_shared_replies_pass_only_if_they_fit_their_questions(low):
+    narrow = replace(HEALTHY, same_rate=0.5)
+    answer = verdict(replace(BETTER, candidate=narrow, fit=0.7, fit_low=low))
+    assert answer.promote is (low == 0.51)
+    assert "50% of pairs of different questions (served policy: 1%)" in answer.checks[-1].text
 
 
 @pytest.mark.parametrize("field", ["win_rate_low", "kl"])

@@ -1,8 +1,5 @@
 import itertools
-import json
 import random
-import shutil
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,56 +12,19 @@ from rlhf_core.gate.evaluation import (
     clustered_interval,
     evaluate,
     mean_kl,
-    repeats,
-    reply_statistics,
 )
-from rlhf_core.model.base_model import STARTER_MODEL, Response, load_base
+from rlhf_core.model.base_model import load_base
 from rlhf_core.records import Comparison
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.world import ask
 
 REQUESTS = [ask(f, "What is the capital of {}?") for f in facts("train") if f.topic == "capital"]
 PROMPTS = [[{"role": "user", "content": r.text}] for r in REQUESTS[:40]]
-STATEMENTS = [r.statement.format(r.answers[0]) for r in REQUESTS[:40]]
 
 
 @pytest.fixture(scope="module")
 def starter():
     return load_base("starter", quantization="nf4", training=False)
-
-
-def responses(base, texts, *, finished=True):
-    ids = [tuple(base.chat.encode_reply(t, finished=finished)) for t in texts]
-    return [Response(t, i, finished) for t, i in zip(texts, ids, strict=True)]
-
-
-def test_whole_sentences_show_no_sign_of_collapse(starter):
-    found = reply_statistics(starter, PROMPTS, responses(starter, STATEMENTS))
-    assert found.empty_rate == found.unfinished_rate == found.repeated_rate == 0
-    assert found.cut_rate < 0.1
-    assert found.distinct_rate == 1  # forty capitals
-
-
-def test_cut_sentences_are_counted_as_cut(starter):
-    cut = [" ".join(s.split()[:-1]) for s in STATEMENTS]
-    assert reply_statistics(starter, PROMPTS, responses(starter, cut)).cut_rate > 0.8
-
-
-def test_a_whole_sentence_may_end_with_any_end_that_the_model_declares(tmp_path):
-    shutil.copytree(STARTER_MODEL, tmp_path / "model")
-    file = tmp_path / "model" / "generation_config.json"
-    rare = 40  # a token that the starter would never write after a sentence
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": [1, rare]}))
-    base = load_base(str(tmp_path / "model"), quantization="none", training=False)
-    ended = [replace(r, token_ids=(*r.token_ids[:-1], rare)) for r in responses(base, STATEMENTS)]
-    assert reply_statistics(base, PROMPTS, ended).cut_rate < 0.1
-
-
-def test_empty_and_endless_replies_are_counted(starter):
-    half = ["", *["Paris."] * (len(PROMPTS) - 1)]
-    assert reply_statistics(starter, PROMPTS, responses(starter, half)).empty_rate == 1 / 40
-    endless = responses(starter, STATEMENTS, finished=False)
-    assert reply_statistics(starter, PROMPTS, endless).unfinished_rate == 1.0
 
 
 def test_the_base_has_no_kl_to_itself(starter):
@@ -79,21 +39,8 @@ def test_a_policy_compared_with_itself_neither_wins_nor_loses(starter):
     found = evaluate(starter, PROMPTS, by_length, candidate=None, served=None)
     assert found.win_rate == 0.5
     assert found.win_rate_low < 0.5 < found.win_rate_high
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Happy Happy Happy to help", True),
-        ("it is so it is so it is so", True),
-        ("very good very good", False),
-        ("The capital of France is Paris.", False),
-        ("", False),
-        ("no a no b no c no no d", True),
-    ],
-)
-def test_repetition_is_seen(text, expected):
-    assert repeats(text) is expected
+    assert found.candidate == found.served
+    assert all(low <= 0 for low in found.increases.values())
 
 
 def test_accuracy_counts_decided_comparisons_and_bounds_them():
