@@ -1,5 +1,7 @@
 """Adapters, which one is served, and cycles: training writes them and the server follows.
 
+The anchor is the adapter that the KL budget of cycles counts from; only an operator moves it.
+
 Invariants: an adapter's name is never used twice; the served adapter is one row, so promotion and
 rollback are the same atomic write; a promoted cycle ends in the transaction that serves its
 adapter; at most one cycle runs, and the next cycle marks a cycle whose process has died as failed.
@@ -16,6 +18,7 @@ from feedback_store.errors import ConflictError, CycleInProgressError, InvalidFe
 from feedback_store.records import (
     ADAPTER_KINDS,
     ADAPTER_STATES,
+    BASE_ADAPTER,
     CYCLE_STAGES,
     CYCLE_STATES,
     Adapter,
@@ -91,7 +94,7 @@ class Registry:
         return to_record(Adapter, row)
 
     def set_adapter_state(self, name: str, state: str) -> Adapter:
-        """Publish or reject an adapter; the served adapter stays published."""
+        """Publish or reject an adapter; the served adapter and the anchor stay published."""
         one_of(state, ADAPTER_STATES, "the state of an adapter")
         with self._file.write() as db:
             before = require(db, "adapters", name, key="name")["state"]
@@ -99,6 +102,11 @@ class Registry:
                 raise ConflictError(
                     f"adapter {name!r} is being served, so it cannot become {state}; "
                     "roll back to another adapter first."
+                )
+            if state != "published" and _anchor(db) == name:
+                raise ConflictError(
+                    f"adapter {name!r} is the anchor, so it cannot become {state}; "
+                    "name another anchor first."
                 )
             db.table("adapters").update(name, {"state": state})
             audit(db, "adapter_state", adapter=name, before=before, after=state)
@@ -124,6 +132,21 @@ class Registry:
         """Serve a published policy adapter to new replies; promotion and rollback both do this."""
         with self._file.write() as db:
             return _serve(db, name, by=by)
+
+    def anchor(self) -> str:
+        """The policy adapter that the KL budget of cycles counts from; at first the bare base."""
+        with self._file.read() as db:
+            return _anchor(db)
+
+    def set_anchor(self, name: str, *, by: str) -> str:
+        """Let the KL budget of the cycles from now on count from a published policy adapter."""
+        with self._file.write() as db:
+            _require_published_policy(db, name, "the anchor")
+            before = _anchor(db)
+            if before != name:
+                db.table("bookkeeping").upsert({"name": "anchor", "value": name}, pk="name")
+                audit(db, "anchor", before=before, after=name, by=by)
+        return name
 
     def start_cycle(self, config: Mapping[str, Any], *, pid: int) -> Cycle:
         """Begin a cycle run by process `pid`.
@@ -278,13 +301,22 @@ def _publish_candidate(db: Database, name: str) -> None:
         audit(db, "adapter_state", adapter=name, before="candidate", after="published")
 
 
-def _serve(db: Database, name: str, *, by: str) -> Serving:
+def _anchor(db: Database) -> str:
+    found = first(db, "SELECT value FROM bookkeeping WHERE name = 'anchor'")
+    return BASE_ADAPTER if found is None else str(found["value"])
+
+
+def _require_published_policy(db: Database, name: str, use: str) -> None:
     adapter = to_record(Adapter, require(db, "adapters", name, key="name"))
     if (adapter.kind, adapter.state) != ("policy", "published"):
         raise ConflictError(
             f"adapter {name!r} is a {adapter.state} {adapter.kind} adapter; "
-            "only published policy adapters can be served."
+            f"only published policy adapters can be {use}."
         )
+
+
+def _serve(db: Database, name: str, *, by: str) -> Serving:
+    _require_published_policy(db, name, "served")
     now = _serving(db)
     if now.adapter == name:
         return now

@@ -1,7 +1,8 @@
-"""Promote an adapter or roll back: one rule for the page, the API and the commands.
+"""Promote an adapter, roll back, or move the anchor: one rule for page, API and commands.
 
-Invariant: only an adapter whose files are complete and undamaged is served. These functions write
-the store's row; a running server follows it within a second (`served_adapter.py`).
+Invariant: only an adapter whose files are complete and undamaged is served, or is the anchor. These
+functions write the store's row; a running server follows it within a second (`served_adapter.py`),
+and cycles read it when they begin.
 """
 
 from pathlib import Path
@@ -18,11 +19,19 @@ def promote(store: FeedbackStore, adapters: Path, name: str) -> Serving:
         UnknownRecordError: There is no such adapter.
         ChatAppError: Its files are damaged; the served adapter stays.
     """
-    store.adapter(name)
-    fault = None if name == BASE_ADAPTER else fault_of(adapters / name)
-    if fault is not None:
-        raise ChatAppError(fault)
+    _require_undamaged(store, adapters, name)
     return store.serve(name, by="operator")
+
+
+def anchor(store: FeedbackStore, adapters: Path, name: str) -> str:
+    """Let the KL budget of later cycles count from a published policy adapter.
+
+    Raises:
+        UnknownRecordError: There is no such adapter.
+        ChatAppError: Its files are damaged; the anchor stays.
+    """
+    _require_undamaged(store, adapters, name)
+    return store.set_anchor(name, by="operator")
 
 
 def roll_back(store: FeedbackStore, adapters: Path) -> Serving:
@@ -36,6 +45,13 @@ def roll_back(store: FeedbackStore, adapters: Path) -> Serving:
     if previous is None:
         raise RefusedError("no adapter was served before this one; a rollback is not possible")
     return promote(store, adapters, previous)
+
+
+def _require_undamaged(store: FeedbackStore, adapters: Path, name: str) -> None:
+    store.adapter(name)
+    fault = None if name == BASE_ADAPTER else fault_of(adapters / name)
+    if fault is not None:
+        raise ChatAppError(fault)
 
 
 def fault_of(adapter: Path) -> str | None:

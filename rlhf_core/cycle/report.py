@@ -40,6 +40,7 @@ def write_report(
     verdict: Verdict,
     *,
     served: str,
+    remarks: Sequence[str],
     metrics: Mapping[str, float],
     evaluation: Evaluation | None,
     curves: Mapping[str, Sequence[float]],
@@ -51,6 +52,7 @@ def write_report(
         "served": served,
         "metrics": dict(metrics),
         "reasons": list(verdict.reasons),
+        "remarks": list(remarks),
         "checks": [asdict(c) for c in verdict.checks],
         "samples": list(e.samples) if e else [],
         "plots": {

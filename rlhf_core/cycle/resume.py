@@ -20,7 +20,13 @@ T = TypeVar("T")
 
 
 def save_snapshot(
-    folder: Path, snapshot: T, *, config: Mapping[str, Any], served: str, ids: Iterable[str]
+    folder: Path,
+    snapshot: T,
+    *,
+    config: Mapping[str, Any],
+    served: str,
+    seed: int,
+    ids: Iterable[str],
 ) -> T:
     """Write a cycle's snapshot to disk.
 
@@ -29,13 +35,19 @@ def save_snapshot(
         snapshot: A dataclass whose fields are tuples of plain values or records.
         config: The cycle's resolved settings.
         served: The policy that the candidate will be compared with.
+        seed: The cycle's seed, which the cycle that resumes it takes over.
         ids: The ids of everything that the snapshot was made from.
 
     Returns:
         The snapshot after a round trip through JSON, so that a resumed cycle sees the same one.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    whole = {"decisive": _decisive(config, served), "ids": list(ids), "snapshot": asdict(snapshot)}  # type: ignore[call-overload]
+    whole = {
+        "decisive": _decisive(config, served),
+        "seed": seed,
+        "ids": list(ids),
+        "snapshot": asdict(snapshot),  # type: ignore[call-overload]
+    }
     part = folder / "evidence.part"
     part.write_text(json.dumps(whole))
     part.replace(folder / EVIDENCE)  # a kill leaves no file or a whole one
@@ -50,7 +62,7 @@ def take_over(
     config: Mapping[str, Any],
     served: str,
     usable: Callable[[], Collection[str]],
-) -> T | None:
+) -> tuple[T, int] | None:
     """Move the checkpoints and metrics of a failed cycle to the cycle that resumes it.
 
     Args:
@@ -62,20 +74,20 @@ def take_over(
         usable: Returns the ids of everything that may be learnt from now.
 
     Returns:
-        The snapshot; ``None`` if there is nothing to resume.
+        The snapshot and the seed of the cycle; ``None`` if there is nothing to resume.
     """
     try:
         found = json.loads((failed / FOLDER / EVIDENCE).read_text())
         same = found["decisive"] == json.loads(json.dumps(_decisive(config, served)))
         allowed = same and set(found["ids"]) <= set(usable())
-        snapshot = _records(kind, found["snapshot"])
+        snapshot, seed = _records(kind, found["snapshot"]), int(found["seed"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # the cycle was killed before it was written, or another version wrote it
     if not allowed:
         return None
     (failed / FOLDER).replace(own / FOLDER)
     (own / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics_of(failed)))
-    return snapshot
+    return snapshot, seed
 
 
 def metrics_of(cycle: Path) -> list[dict[str, Any]]:

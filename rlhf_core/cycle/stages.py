@@ -48,10 +48,24 @@ class Run:
     progress: Progress | None = None
     model: str = "starter"
     reply: ReplySettings = field(default_factory=ReplySettings)
+    anchor: str = BASE_ADAPTER  # KL budget and the gate's KL count from this adapter
+    seed: int = field(init=False)  # of everything random; of a resumed cycle, as when it began
+    remarks: list[str] = field(default_factory=list)  # in words, beside the verdict's reasons
     curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by fraction
     notes: dict[str, float] = field(default_factory=dict)  # more metrics for the report
     clock: Stopwatch = field(default_factory=Stopwatch)  # seconds of each stage
     _stored_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        """No two cycles use the same random numbers."""
+        self.seed = self.settings.seed + self.cycle_id
+
+    @property
+    def attached_anchor(self) -> str | None:
+        """The name under which the anchor is attached; ``None`` is the bare base."""
+        if self.anchor == BASE_ADAPTER:
+            return None
+        return "served" if self.anchor == self.served else "anchor"
 
     @property
     def directory(self) -> Path:
@@ -142,17 +156,21 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
 
 
 def _load(run: Run, quantization: Quantization) -> Base:
-    """The base with two copies of the served policy: `served` is frozen, `policy` is trained."""
+    """The base with two copies of the served policy: `served` is frozen, `policy` is trained.
+
+    The anchor is attached, too, if it is neither the base nor the served policy.
+    """
     base = load_base(run.model, quantization=quantization, training=True, reply=run.reply)
     if base.device.type == "cpu" and base.model.num_parameters() < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
     if run.served == BASE_ADAPTER:
-        lora, seed = run.settings.lora, run.settings.seed
-        base.attach("policy", lora=lora, trainable=True, seed=seed)
+        base.attach("policy", lora=run.settings.lora, trainable=True, seed=run.seed)
     else:
         path = run.data / "adapters" / run.served
         base.attach("policy", path, trainable=True)
         base.attach("served", path)
+    if run.attached_anchor == "anchor":
+        base.attach("anchor", run.data / "adapters" / run.anchor)
     return base
 
 
@@ -174,7 +192,7 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
             score=last_reward.score if last_reward and prompts else None,
             prompts=prompts,
             progress=run.reporter("sft"),
-            seed=run.settings.seed,
+            seed=run.seed,
             checkpoints=run.checkpoints,
         )
         run.notes |= {"sft": 1.0} | {k: v for k, v in done.items() if k.startswith("sft/")}
@@ -203,7 +221,7 @@ def _train_reward_models(
     The first learns from training votes, the second from held-out votes alone. One is not enough: a
     policy always wins by the score that it was optimised against.
     """
-    settings, seed = run.settings.reward, run.settings.seed
+    settings, seed = run.settings.reward, run.seed
     run.report("reward", 0.0)
     reward = train_reward(
         base,
@@ -241,6 +259,7 @@ def _train_reward_models(
 def _ppo(
     run: Run, base: Base, snapshot: Snapshot, reward: RewardModel, reference: str | None
 ) -> None:
+    """PPO on new prompts, older ones and such that nobody voted on; says if the budget ended it."""
     run.report("policy", 0.0)
     settings, older = run.settings, snapshot.older_prompts
     recent = without(snapshot.prompts, older)
@@ -251,14 +270,32 @@ def _ppo(
         adapter="policy",
         reference=reference,
         settings=settings.policy,
+        anchor=run.attached_anchor,
         demonstrations=snapshot.demonstrations,
         texts=_pretraining_texts(settings, run.model) if settings.policy.ptx_coef else (),
         older_prompts=older if recent else (),
+        unvoted_prompts=(),
         progress=run.reporter("policy"),
-        seed=settings.seed,
+        seed=run.seed,
         checkpoints=run.checkpoints,
     )
     run.notes |= {name: done[name] for name in ("iterations", "kl_stopped")}
+    if done["kl_stopped"]:
+        run.remarks.append(_budget_spent(run, int(done["iterations"])))
+
+
+def _budget_spent(run: Run, iterations: int) -> str:
+    """Why the policy stage ended early, and what an operator can do."""
+    policy, limit = run.settings.policy, run.settings.policy.kl_limit(run.reply.tokens)
+    anchored = "the base" if run.anchor == BASE_ADAPTER else run.anchor
+    allowed = "raise cycle.policy.kl_budget"
+    if run.served != run.anchor:
+        allowed = f"count from it by `feedback-chat adapters anchor {run.served}`, or {allowed}"
+    return (
+        f"the KL budget of {limit:g} nats a reply is spent after {iterations} of "
+        f"{policy.iterations} iterations: the policy may not move further from {anchored}; "
+        f"if the replies of the served adapter read well, {allowed}"
+    )
 
 
 def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:
@@ -294,6 +331,7 @@ def compare_with_served(run: Run, trained: Trained, prompts: Sequence[Prompt]) -
         candidate="policy",
         served=None if run.served == BASE_ADAPTER else "served",
         reference=trained.reference,
+        anchor=run.attached_anchor,
         settings=run.settings.gate,
-        seed=run.settings.seed,
+        seed=run.seed,
     )

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ def test_each_row_is_in_one_batch_and_no_batch_has_more_tokens_than_allowed(leng
 @given(lengths=lengths_of_rows)
 def test_no_batch_could_take_the_row_after_it(lengths):
     batches = token_batches(lengths, tokens=100)
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in pairwise(batches):
         assert (len(batch) + 1) * lengths[following[0]] > 100
 
 

@@ -177,6 +177,25 @@ def test_logprobs_are_the_policys_and_the_references(trainer, base, prompts):
     assert not torch.equal(found["old_per_token_logps"], found["ref_per_token_logps"])
 
 
+def test_logprobs_are_float32_where_the_network_computes_in_bfloat16(base, prompts):
+    base.model.to(torch.bfloat16)
+    base.attach("policy")
+    with trainer_of(base, prompts) as trainer:
+        found = rollout(trainer, prompts)
+        trainer._passes, trainer._kept_of_states = [], lambda states: states
+        trainer._logprobs(found)
+        logprobs, states = trainer._passes[0]  # (B, T), (B, T, d)
+    mask = found["completion_mask"].bool()
+    head = base.model.get_output_embeddings().weight
+    assert head.dtype == torch.bfloat16
+    logits = states[mask].double() @ head.double().T  # (N, V)
+    exact = logits.log_softmax(-1).gather(1, found["completion_ids"][mask][:, None])[:, 0]
+    assert_close(logprobs[mask].double(), exact, atol=1e-4, rtol=0)
+    rounded = logits.bfloat16().double().log_softmax(-1)
+    rounded = rounded.gather(1, found["completion_ids"][mask][:, None])[:, 0]
+    assert (rounded - exact).abs().max() > 1e-3  # in bfloat16 it would be farther off
+
+
 def test_advantages_come_from_scores_kl_and_values(trainer, prompts, tokenizer):
     found = rollout(trainer, prompts)
     mask = found["completion_mask"].bool()
@@ -277,8 +296,7 @@ def test_the_ends_of_long_replies_begin_with_a_mean_advantage_near_zero(
     long = Base(base.model, base.tokenizer, ReplySettings(prompt_tokens=128, tokens=200))
     long.attach("policy")
     settings = PolicySettings(batch_size=32, minibatch_size=32, estimator=estimator)
-    asked = [said(f"{word} sky") for word in "red green blue kind rude yes no please".split()]
-    asked = asked if estimator == "rloo" else asked * 2
+    asked = [said(f"{n} sky") for n in range(32 // settings.group_size)]
     torch.manual_seed(0)
     with trainer_of(long, asked, settings, score=centred) as trainer:
         found = rollout(trainer, asked)

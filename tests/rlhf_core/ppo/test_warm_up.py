@@ -9,7 +9,7 @@ REPLIES, TOKENS, WIDTH = 64, 20, 16
 
 
 def rollout(noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """States, returns and prompts of a rollout in which half of a return may follow from a state."""
+    """States, returns and prompts of a rollout whose returns follow from its states, or do not."""
     generator = torch.Generator().manual_seed(1)
     states = torch.randn(REPLIES, TOKENS, WIDTH, generator=generator)
     states += 3 * torch.randn(REPLIES, 1, WIDTH, generator=generator)  # replies are unlike

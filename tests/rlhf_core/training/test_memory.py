@@ -1,3 +1,4 @@
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
@@ -89,20 +90,23 @@ def test_a_stage_that_runs_out_of_memory_trains_with_fewer_rows_and_ends_the_sam
 def test_states_that_are_computed_again_change_no_stages_result(
     base, said, stage, settings, tokens
 ):
-    expected = [w.detach().clone() for w in stage(base, said, settings)]
-    for name in base.adapters:
-        base.drop(name)
-    ran = []
-    hook = (
-        base.model.get_decoder()
-        .layers[0]
-        .mlp.register_forward_pre_hook(lambda *_: ran.append(torch.is_grad_enabled()))
-    )
-    found = stage(base, said, settings.model_copy(update={"gradient_checkpointing": True}))
-    hook.remove()
-    for one, other in zip(found, expected, strict=True):
+    ran: Counter[tuple[bool, bool]] = Counter()
+    layer = base.model.get_decoder().layers[0].mlp
+    results = []
+    for recompute in (False, True):
+        hook = layer.register_forward_pre_hook(
+            lambda *_, recompute=recompute: ran.update([(recompute, torch.is_grad_enabled())])
+        )
+        changed = settings.model_copy(update={"gradient_checkpointing": recompute})
+        results.append([w.detach().clone() for w in stage(base, said, changed)])
+        hook.remove()
+        for name in base.adapters:
+            base.drop(name)
+    assert ran[True, True] == 2 * ran[False, True] > 0  # once more for the gradients
+    assert ran[True, False] == ran[False, False]  # generating and scoring are as before
+    for one, other in zip(*results, strict=True):
         assert_close(one, other, atol=1e-5, rtol=0)
-    assert not base.model.get_base_model().is_activation_checkpointing
+    assert not base.model.is_activation_checkpointing
 
 
 def test_too_little_memory_for_one_row_is_an_error_even_with_halving(base, said):
