@@ -329,18 +329,9 @@ class Base:
             row, column = replied.nonzero(as_tuple=True)  # (N,) response tokens, row by row
             with self._evaluating(adapter), self._states_at(row, column - 1):
                 logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
-            taken = [
-                (some.float() / self.reply.rollout_temperature)  # float32 for a few at once only
-                .log_softmax(-1)
-                .gather(1, wanted[:, None])[:, 0]
-                for some, wanted in zip(
-                    logits.split(LOGITS_AT_ONCE),
-                    ids[row, column].split(LOGITS_AT_ONCE),
-                    strict=True,
-                )
-            ]
+            taken = _logprobs_of(ids[row, column], logits, self.reply.rollout_temperature)
             sizes = [len(response_ids[i]) for i in part]
-            found |= dict(zip(part, torch.cat(taken).cpu().split(sizes), strict=True))
+            found |= dict(zip(part, torch.split(taken.cpu(), sizes), strict=True))
         return [found[i] for i in range(len(rows))]
 
     @contextmanager
@@ -430,6 +421,16 @@ class Base:
             module.set_requires_grad(tuple(self._trainable), True)
         self.model.base_model.active_adapter = chosen
         self.model.active_adapter = name or min(self.adapters)
+
+
+def _logprobs_of(ids: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """Log-probability of each token, in float32 for a few at once only; (N,) from (N, V)."""
+    parts = zip(torch.split(ids, LOGITS_AT_ONCE), torch.split(logits, LOGITS_AT_ONCE), strict=True)
+    found = [
+        (some.float() / temperature).log_softmax(-1).gather(1, taken[:, None])
+        for taken, some in parts
+    ]
+    return torch.cat(found)[:, 0]  # (N,)
 
 
 def _device(device: str) -> torch.device:

@@ -61,7 +61,8 @@ def _solve(products: Tensor, penalty: float) -> Tensor:
     left = products[:-1, :-1].clone()  # (d + 1, d + 1)
     left.diagonal().add_(1e-6)  # else nothing could be solved where a fold holds all prompts
     left.diagonal()[:-1].add_(penalty * left.diagonal()[:-1].mean().item())
-    return torch.linalg.solve(left, products[:-1, -1])
+    found: Tensor = torch.linalg.solve(left, products[:-1, -1])
+    return found
 
 
 def _squared_error(found: Tensor, products: Tensor) -> float:

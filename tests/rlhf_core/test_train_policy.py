@@ -76,7 +76,12 @@ def test_the_score_rises_on_a_planted_preference(base, prompts, estimator):
         adapter="policy",
         reference=None,
         settings=changed(
-            iterations=12, batch_size=32, minibatch_size=32, kl_coef=0.01, estimator=estimator
+            iterations=12,
+            batch_size=32,
+            minibatch_size=32,
+            kl_coef=0.01,
+            kl_budget=25,
+            estimator=estimator,
         ),
         progress=lambda _, latest: history.append(latest),
     )
@@ -129,7 +134,7 @@ def test_the_reference_is_the_named_adapter_and_stays_put(base, prompts, disturb
         letters,
         adapter="policy",
         reference="sft",
-        settings=SETTINGS,
+        settings=changed(kl_budget=1e3),
         progress=lambda _, latest: kls.append(latest["objective/kl"]),
     )
     assert kls[0] == pytest.approx(0, abs=1e-4)  # against the bare base it would be large
