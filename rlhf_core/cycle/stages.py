@@ -11,6 +11,7 @@ import torch
 from feedback_store import FeedbackStore
 from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.cycle.fitting import fit_snapshot
+from rlhf_core.cycle.report import budget_spent
 from rlhf_core.cycle.resume import FOLDER, METRICS
 from rlhf_core.cycle.snapshot import Snapshot, without
 from rlhf_core.errors import NotEnoughDataError
@@ -281,21 +282,9 @@ def _ppo(
     )
     run.notes |= {name: done[name] for name in ("iterations", "kl_stopped")}
     if done["kl_stopped"]:
-        run.remarks.append(_budget_spent(run, int(done["iterations"])))
-
-
-def _budget_spent(run: Run, iterations: int) -> str:
-    """Why the policy stage ended early, and what an operator can do."""
-    policy, limit = run.settings.policy, run.settings.policy.kl_limit(run.reply.tokens)
-    anchored = "the base" if run.anchor == BASE_ADAPTER else run.anchor
-    allowed = "raise cycle.policy.kl_budget"
-    if run.served != run.anchor:
-        allowed = f"count from it by `feedback-chat adapters anchor {run.served}`, or {allowed}"
-    return (
-        f"the KL budget of {limit:g} nats a reply is spent after {iterations} of "
-        f"{policy.iterations} iterations: the policy may not move further from {anchored}; "
-        f"if the replies of the served adapter read well, {allowed}"
-    )
+        budget = settings.policy.kl_limit(run.reply.tokens)
+        ended = f"after {done['iterations']:.0f} of {settings.policy.iterations} iterations"
+        run.remarks.append(budget_spent(budget, ended, served=run.served, anchor=run.anchor))
 
 
 def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:

@@ -42,7 +42,7 @@ from rlhf_core.ppo.metrics import (
     value_clip_share,
 )
 from rlhf_core.ppo.pretraining_mix import PretrainingMix, Row
-from rlhf_core.ppo.warm_up import fit_value_head
+from rlhf_core.ppo.warm_up import warm_up
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.training.checkpoints import generator_state
@@ -173,17 +173,15 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             states = self._passes[0][1]  # (B, T, d)
         finally:
             self._kept_of_states = self._critic.values
-        # with lambda 1 and no critic, a return is the sum of the rewards from a token on
-        gamma, nothing = self.settings.gamma, torch.zeros_like(rewards)
-        returns, _ = generalized_advantages(rewards, nothing, mask, gamma=gamma, lam=1.0)  # (B, T)
-        prompt = torch.arange(len(mask), device=mask.device) // self.settings.group_size  # (B,)
-        weight, bias = fit_value_head(
-            states[mask], returns[mask], prompt.repeat_interleave(mask.sum(1)), total=self._total
+        return warm_up(
+            self._critic,
+            states,
+            rewards,
+            mask,
+            gamma=self.settings.gamma,
+            group=self.settings.group_size,
+            total=self._total,
         )
-        self._critic.head.weight.data.copy_(weight[None])
-        self._critic.head.bias.data.copy_(bias)
-        with torch.no_grad():
-            return self._critic.values(states).masked_fill(~mask, 0.0)
 
     def _require_budget(self, rollout: dict[str, Any], kl: Tensor, mask: Tensor) -> None:
         """Stop if the policy has moved too far from the anchor.

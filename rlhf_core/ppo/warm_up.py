@@ -7,7 +7,8 @@ better. The value head is linear, so its best weights for a rollout have a close
 rate, no steps. How strongly they are drawn towards 0 is chosen by how well they predict replies to
 prompts that they were not fitted to.
 
-Shapes: N response tokens of this process, d numbers in a hidden state, F folds of prompts.
+Shapes: B responses of this process, T response tokens, N of them real; d numbers in a hidden state,
+F folds of prompts.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,45 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rlhf_core.ppo.advantages import generalized_advantages
+from rlhf_core.ppo.critic import Critic
+
 FOLDS = 4
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)  # times the mean square of a state's numbers
+
+
+def warm_up(
+    critic: Critic,
+    states: Tensor,
+    rewards: Tensor,
+    mask: Tensor,
+    *,
+    gamma: float,
+    group: int,
+    total: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Fit the critic to a rollout; returns its values then, zero on padding, (B, T).
+
+    Args:
+        critic: Gets the weights.
+        states: The state before each response token. (B, T, d)
+        rewards: Reward of each token. (B, T)
+        mask: True on response tokens. (B, T)
+        gamma: Discount per token.
+        group: Responses per prompt; responses to one prompt are neighbours.
+        total: Sum over all processes that share the batch.
+    """
+    # with lambda 1 and no critic, a return is the sum of the rewards from a token on
+    nothing = torch.zeros_like(rewards)
+    returns, _ = generalized_advantages(rewards, nothing, mask, gamma=gamma, lam=1.0)  # (B, T)
+    prompts = torch.arange(len(mask), device=mask.device) // group  # (B,)
+    weight, bias = fit_value_head(
+        states[mask], returns[mask], prompts.repeat_interleave(mask.sum(1)), total=total
+    )
+    with torch.no_grad():
+        critic.head.weight.copy_(weight[None])
+        critic.head.bias.copy_(bias)
+        return critic.values(states).masked_fill(~mask, 0.0)
 
 
 def fit_value_head(
@@ -41,9 +79,9 @@ def fit_value_head(
         Hoerl and Kennard 1970, "Ridge regression"; the penalty by cross-validation.
     """
     ones = torch.ones_like(returns)[:, None]
-    rows = torch.cat([states, ones, returns[:, None]], 1).double()  # (N, d + 2)
+    rows = torch.cat([states, ones, returns[:, None]], 1)  # (N, d + 2)
     # sums of products hold all that least squares needs, and processes can add them up
-    folds = [rows[prompts % FOLDS == k] for k in range(FOLDS)]
+    folds = (rows[prompts % FOLDS == k].double() for k in range(FOLDS))
     products = total(torch.stack([fold.T @ fold for fold in folds]))  # (F, d + 2, d + 2)
     whole = products.sum(0)  # (d + 2, d + 2)
 

@@ -10,9 +10,10 @@ import pytest
 from feedback_store import BASE_ADAPTER, CandidateReply, CycleInProgressError, FeedbackStore
 from rlhf_core.config import CycleSettings, GateSettings
 from rlhf_core.cycle import run_cycle
+from rlhf_core.cycle.report import budget_spent
 from rlhf_core.cycle.run import _finish
 from rlhf_core.cycle.snapshot import take_snapshot
-from rlhf_core.cycle.stages import Run, _budget_spent, _pretraining_texts, _sft
+from rlhf_core.cycle.stages import Run, _pretraining_texts, _sft
 from rlhf_core.errors import ModelError, NotEnoughDataError
 from rlhf_core.gate.checks import Check, Verdict
 
@@ -272,14 +273,13 @@ def test_the_anchor_is_attached_once(data, served, anchor, attached):
     assert run.attached_anchor == attached
 
 
-def test_a_spent_budget_says_from_where_and_what_to_do(data):
-    run = Run(None, 4, data, CycleSettings(), "policy-000003", anchor="policy-000001")
-    said = _budget_spent(run, 7)
-    assert said.startswith("the KL budget of 24 nats a reply is spent after 7 of 30 iterations")
+def test_a_spent_budget_says_from_where_and_what_to_do():
+    said = budget_spent(24.0, "after 7 of 30", served="policy-000003", anchor="policy-000001")
+    assert said.startswith("the KL budget of 24 nats a reply is spent after 7 of 30")
     assert "further from policy-000001" in said
     assert "`feedback-chat adapters anchor policy-000003`, or raise cycle.policy.kl_budget" in said
-    from_base = _budget_spent(Run(None, 1, data, CycleSettings(), BASE_ADAPTER), 0)
-    assert "further from the base" in from_base and "adapters anchor" not in from_base
+    from_base = budget_spent(24.0, "after 0 of 30", served=BASE_ADAPTER, anchor=BASE_ADAPTER)
+    assert "adapters anchor" not in from_base and "raise cycle.policy.kl_budget" in from_base
 
 
 @pytest.mark.parametrize("verdict", [WON, Verdict(False, ())])
