@@ -1,5 +1,7 @@
 """Adapters, which one is served, and cycles: training writes them and the server follows.
 
+The anchor is the adapter that the KL budget of cycles counts from; only an operator moves it.
+
 Invariants: an adapter's name is never used twice; the served adapter is one row, so promotion and
 rollback are the same atomic write; a promoted cycle ends in the transaction that serves its
 adapter; at most one cycle runs, and the next cycle marks a cycle whose process has died as failed.
@@ -17,6 +19,7 @@ from feedback_store.errors import ConflictError, CycleInProgressError, InvalidFe
 from feedback_store.records import (
     ADAPTER_KINDS,
     ADAPTER_STATES,
+    BASE_ADAPTER,
     CYCLE_STAGES,
     CYCLE_STATES,
     Adapter,
@@ -96,7 +99,7 @@ class Registry:
         return to_record(Adapter, row)
 
     def set_adapter_state(self, name: str, state: str) -> Adapter:
-        """Publish or reject an adapter; the served adapter stays published."""
+        """Publish or reject an adapter; the served adapter and the anchor stay published."""
         one_of(state, ADAPTER_STATES, "the state of an adapter")
         with self._file.write() as db:
             before = require(db, "adapters", name, key="name")["state"]
@@ -104,6 +107,11 @@ class Registry:
                 raise ConflictError(
                     f"adapter {name!r} is being served, so it cannot become {state}; "
                     "roll back to another adapter first."
+                )
+            if state != "published" and _anchor(db) == name:
+                raise ConflictError(
+                    f"adapter {name!r} is the anchor, so it cannot become {state}; "
+                    "name another anchor first."
                 )
             db.table("adapters").update(name, {"state": state})
             audit(db, "adapter_state", adapter=name, before=before, after=state)
@@ -137,6 +145,21 @@ class Registry:
         """Why a policy adapter was rejected; None if it was not, empty if no reason was kept."""
         with self._file.read() as db:
             return _rejection(db, require(db, "adapters", name, key="name"))
+
+    def anchor(self) -> str:
+        """The policy adapter that the KL budget of cycles counts from; at first the bare base."""
+        with self._file.read() as db:
+            return _anchor(db)
+
+    def set_anchor(self, name: str, *, by: str) -> str:
+        """Let the KL budget of the cycles from now on count from a published policy adapter."""
+        with self._file.write() as db:
+            _require_published_policy(db, name, "the anchor")
+            before = _anchor(db)
+            if before != name:
+                db.table("bookkeeping").upsert({"name": "anchor", "value": name}, pk="name")
+                audit(db, "anchor", before=before, after=name, by=by)
+        return name
 
     def start_cycle(self, config: Mapping[str, Any], *, pid: int) -> Cycle:
         """Begin a cycle run by process `pid`.
@@ -319,20 +342,28 @@ def _rejection(db: Database, adapter: Row) -> tuple[str, ...] | None:
     return () if adapter["cycle_id"] is None else tuple(_cycle(db, adapter["cycle_id"]).reasons)
 
 
+def _anchor(db: Database) -> str:
+    found = first(db, "SELECT value FROM bookkeeping WHERE name = 'anchor'")
+    return BASE_ADAPTER if found is None else str(found["value"])
+
+
+def _require_published_policy(db: Database, name: str, use: str) -> None:
+    adapter = to_record(Adapter, require(db, "adapters", name, key="name"))
+    if (adapter.kind, adapter.state) != ("policy", "published"):
+        raise ConflictError(
+            f"adapter {name!r} is a {adapter.state} {adapter.kind} adapter; "
+            f"only published policy adapters can be {use}."
+        )
+
+
 def _serve(db: Database, name: str, *, by: str, force: bool = False) -> Serving:
     row = require(db, "adapters", name, key="name")
     reasons, detail = _rejection(db, row), dict[str, Any]()
     if force and reasons is not None:  # from now on it is published, so a rollback can serve it
-        row |= {"state": "published"}
         detail = {"forced": True, "reasons": reasons}
         db.table("adapters").update(name, {"state": "published"})
         audit(db, "adapter_state", adapter=name, before="rejected", after="published", by=by)
-    adapter = to_record(Adapter, row)
-    if (adapter.kind, adapter.state) != ("policy", "published"):
-        raise ConflictError(
-            f"adapter {name!r} is a {adapter.state} {adapter.kind} adapter; "
-            "only published policy adapters can be served."
-        )
+    _require_published_policy(db, name, "served")
     now = _serving(db)
     if now.adapter == name:
         return now

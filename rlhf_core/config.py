@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlhf_core.records import Prompt
 
+# A policy that changes its style moves a little with every token, so limits grow with the length.
+BUDGET_PER_TOKEN, GATE_KL_PER_TOKEN = 0.5, 0.6  # nats
+
 
 class Stage(BaseModel):
     """Base of all settings: immutable, and an unknown name is an error."""
@@ -80,9 +83,14 @@ class TrainingStage(Stage):
         "0 = all rows of an optimizer step",
     )
     halve_micro_batch: bool = Field(
-        False,
+        True,
         description="if training runs out of memory, halve the rows at once and try again, instead "
         "of failing; one process only",
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="keep fewer states of a pass in memory, and compute them again for its "
+        "gradients: about a third slower",
     )
     checkpoint_seconds: float = Field(
         30.0, ge=0, description="shortest time between two checkpoints; 0 = one after every step"
@@ -150,25 +158,40 @@ class PolicySettings(TrainingStage):
 
     iterations: int = Field(30, ge=1, description="rollout + update rounds")
     batch_size: int = Field(64, ge=2, description="episodes per iteration")
-    minibatch_size: int = Field(64, ge=2, description="episodes per optimizer step")
+    minibatch_size: int = Field(64, ge=1, description="episodes per optimizer step")
     epochs: int = Field(2, ge=1, description="passes over one rollout")
     learning_rate: float = Field(7e-4, gt=0, description="policy adapter")
     value_learning_rate: float = Field(1e-3, gt=0, description="value head")
     warmup_iterations: int = Field(5, ge=0)
     kl_coef: float = Field(0.1, ge=0, description="per-token KL penalty (k1) in the reward")
-    kl_budget: float = Field(
-        25.0,
+    kl_budget: float | None = Field(
+        None,
         gt=0,
-        description="the stage stops when the mean KL to the bare base is larger, in nats per "
-        "response; it adds up over cycles, and gate.max_kl limits the same KL",
+        description="the stage stops when the mean KL to the anchor is larger, in nats per "
+        "response; none = 0.5 for each of reply.tokens. It adds up over cycles, and gate.max_kl "
+        "limits the same KL. The anchor is the base, until `adapters anchor` names another",
     )
     gamma: float = Field(1.0, ge=0, le=1, description="discount of a reward per token")
-    lam: float = Field(0.95, ge=0, le=1, description="GAE lambda")
+    lam: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="GAE lambda; below 1, the score reaches a token t places before the end "
+        "weakened by lambda to the power t",
+    )
     cliprange: float = Field(0.2, gt=0)
     value_cliprange: float = Field(0.2, gt=0)
     vf_coef: float = Field(0.1, ge=0)
     replay_share: float = Field(
         0.25, ge=0, le=1, description="smallest share of rollout prompts from earlier cycles"
+    )
+    most_replay_share: float = Field(0.5, ge=0, le=1, description="largest share of the same")
+    most_unvoted_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="largest share of prompts that nobody voted on, among the rollout prompts that "
+        "are not from earlier cycles",
     )
     ptx_coef: float = Field(
         0.0,
@@ -178,7 +201,13 @@ class PolicySettings(TrainingStage):
     missing_eos_penalty: float = Field(
         1.0, ge=0, description="subtracted from the score of an unfinished response"
     )
-    estimator: Literal["gae", "rloo"] = "gae"
+    estimator: Literal["gae", "rloo"] = Field(
+        "gae",
+        description="of advantages: gae has a critic, rloo compares the replies to one prompt",
+    )
+    group: int | None = Field(
+        None, ge=2, description="replies to one prompt in a rollout; none = 2, and 4 with rloo"
+    )
     max_grad_norm: float = Field(1.0, gt=0)
 
     @property
@@ -186,12 +215,26 @@ class PolicySettings(TrainingStage):
         """Optimizer steps on one rollout."""
         return self.batch_size // self.minibatch_size * self.epochs
 
+    @property
+    def group_size(self) -> int:
+        """Replies to one prompt in a rollout. RLOO has no other baseline, so it needs more."""
+        return self.group or (4 if self.estimator == "rloo" else 2)
+
+    def kl_limit(self, tokens: int) -> float:
+        """The KL budget in nats per response, where a reply has at most ``tokens`` tokens."""
+        return self.kl_budget or BUDGET_PER_TOKEN * tokens
+
     @model_validator(mode="after")
-    def _batches_divide(self) -> "PolicySettings":
-        if self.batch_size % self.minibatch_size or self.minibatch_size % 2:
+    def _shares_and_batches_fit(self) -> "PolicySettings":
+        if self.batch_size % self.minibatch_size or self.batch_size % self.group_size:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of minibatch_size "
-                f"{self.minibatch_size}, and that must be even"
+                f"{self.minibatch_size} and of group {self.group_size}; change one of them"
+            )
+        if self.replay_share > self.most_replay_share:
+            raise ValueError(
+                f"replay_share {self.replay_share} is above most_replay_share "
+                f"{self.most_replay_share}; lower it, or raise the other"
             )
         return self
 
@@ -205,7 +248,12 @@ class GateSettings(Stage):
     )
     confidence_z: float = Field(1.645, gt=0, description="one-sided normal quantile of the bounds")
     min_win_rate_low: float = Field(0.5, ge=0, le=1, description="lower bound of the win rate")
-    max_kl: float = Field(30.0, gt=0, description="mean KL to the base per response, in nats")
+    max_kl: float | None = Field(
+        None,
+        gt=0,
+        description="mean KL to the anchor per response, in nats; none = 0.6 for each of "
+        "reply.tokens",
+    )
     max_empty_rate: float = Field(0.02, ge=0, le=1, description="responses without text")
     max_unfinished_increase: float = Field(
         0.05,
@@ -227,6 +275,10 @@ class GateSettings(Stage):
         description="share of pairs of different questions with the same response; above it, these "
         "responses have to fit their questions",
     )
+
+    def kl_limit(self, tokens: int) -> float:
+        """The largest KL in nats per response, where a reply has at most ``tokens`` tokens."""
+        return self.max_kl or GATE_KL_PER_TOKEN * tokens
 
 
 class DataSettings(Stage):
@@ -291,7 +343,7 @@ class CycleSettings(Stage):
         "starter has its own",
     )
     threads: int = Field(1, ge=1, description="CPU threads of training")
-    seed: int = 0
+    seed: int = Field(0, description="each cycle adds its number, so no two are alike")
     data: DataSettings = DataSettings()
     lora: LoraSettings = LoraSettings()
     sft: SFTSettings = SFTSettings()

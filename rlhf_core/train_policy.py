@@ -15,13 +15,14 @@ from transformers import TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 
 from rlhf_core.config import PolicySettings
-from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.errors import LaunchError, NotEnoughDataError
 from rlhf_core.model.base_model import Base
 from rlhf_core.ppo.critic import attached_critic
-from rlhf_core.ppo.trainer import GROUP, REFERENCE, KLBudgetSpent, PPOTrainer
+from rlhf_core.ppo.trainer import REFERENCE, KLBudgetSpent, PPOTrainer
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.reward.reward_model import Score
 from rlhf_core.training.checkpoints import StageFile, file_in
+from rlhf_core.training.distributed import processes
 from rlhf_core.training.stage import Metrics, Progress, arguments, batches, prepared, run_stage
 
 __all__ = ["PPOTrainer", "Score", "train_policy"]
@@ -35,9 +36,11 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
     adapter: str,
     reference: str | None,
     settings: PolicySettings,
+    anchor: str | None = None,
     demonstrations: Sequence[Demonstration] = (),
     texts: Sequence[str] = (),
     older_prompts: Sequence[Prompt] = (),
+    unvoted_prompts: Sequence[Prompt] = (),
     progress: Progress | None = None,
     seed: int = 0,
     checkpoints: Path | str | None = None,
@@ -49,12 +52,13 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         prompts: Conversations to respond to, of one turn or more; used again and again.
         score: Scores whole responses, for instance ``RewardModel.score``.
         adapter: The policy's adapter.
-        reference: Adapter that the KL is measured against; ``None`` is the bare base.
+        reference: Adapter that the KL penalty is measured against; ``None`` is the bare base.
         settings: PPO's settings.
+        anchor: Adapter from which the KL budget counts; ``None`` is the bare base.
         demonstrations: For the ptx loss; unused if ``settings.ptx_coef`` is 0.
         texts: Plain text for the ptx loss, beside the demonstrations.
-        older_prompts: Prompts of earlier cycles, so that they are not forgotten. Their share of all
-            prompts is their natural one, and at least ``settings.replay_share``.
+        older_prompts: Prompts of earlier cycles, so that they are not forgotten.
+        unvoted_prompts: Prompts that nobody voted on.
         progress: Called after every iteration.
         seed: Seed of everything random here.
         checkpoints: Directory of the checkpoint from which a killed run resumes; it is written
@@ -71,7 +75,9 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         DivergenceError: A loss, score, KL or weight is not finite, or too large.
         MemoryExhaustedError: Memory ran out.
     """
-    prompts, older_prompts = (_fitting(base, asked) for asked in (prompts, older_prompts))
+    prompts, older_prompts, unvoted_prompts = (
+        _fitting(base, asked) for asked in (prompts, older_prompts, unvoted_prompts)
+    )
     if not prompts:
         raise NotEnoughDataError(
             f"there are 0 prompts of at most {base.reply.prompt_tokens} tokens to respond to; "
@@ -82,15 +88,20 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
             "ptx_coef needs demonstrations or texts and there are 0; set it to 0, or in a cycle "
             "name a pretraining_file"
         )
-    data = (prompts, older_prompts, demonstrations, texts)
-    dataset = _dataset(prompts, settings, older=older_prompts, seed=seed)
+    data = (prompts, older_prompts, unvoted_prompts, demonstrations, texts)
+    dataset = _dataset(prompts, settings, older=older_prompts, unvoted=unvoted_prompts, seed=seed)
 
     def train(settings: PolicySettings, kept: StageFile) -> Metrics:
         """One attempt, with these settings."""
         with (
             _reference(base, reference),
-            prepared(base, adapter, lower="policy.micro_batch_size") as scratch,
-            attached_critic(base) as critic,
+            prepared(
+                base,
+                adapter,
+                lower="policy.micro_batch_size",
+                recompute=settings.gradient_checkpointing,
+            ) as scratch,
+            attached_critic(base, trained=settings.estimator == "gae") as critic,
         ):
             trainer = PPOTrainer(
                 base,
@@ -100,6 +111,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
                 demonstrations=demonstrations,
                 texts=texts,
                 reference=reference,
+                anchor=anchor,
                 args=_config(base, settings, output_dir=scratch, seed=seed),
                 train_dataset=dataset,
             )
@@ -119,7 +131,7 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         weights=base.weights(adapter),
         rows=settings.minibatch_size,
         file=file_in(checkpoints, "policy"),
-        made_of=(base.digest(adapter), base.digest(reference), data, seed),
+        made_of=(base.digest(adapter), base.digest(reference), base.digest(anchor), data, seed),
     )
 
 
@@ -158,12 +170,17 @@ def _reference(base: Base, reference: str | None) -> Iterator[None]:
 
 
 def _config(base: Base, settings: PolicySettings, *, output_dir: str, seed: int) -> GRPOConfig:
-    steps = settings.steps_per_iteration
+    steps, n = settings.steps_per_iteration, processes()
+    if settings.batch_size // n % settings.group_size:  # a process compares replies by itself
+        raise LaunchError(
+            f"the {settings.batch_size // n} episodes of each of {n} processes cannot be divided "
+            f"into groups of {settings.group_size}; use another policy.batch_size"
+        )
     return GRPOConfig(
         **arguments(base, output_dir=output_dir, seed=seed),
         **batches(settings.minibatch_size, settings.micro_batch_size),
         generation_batch_size=settings.batch_size,
-        num_generations=GROUP,
+        num_generations=settings.group_size,
         num_iterations=settings.epochs,
         max_steps=settings.iterations * steps,
         warmup_steps=settings.warmup_iterations * steps,
@@ -185,19 +202,29 @@ def _dataset(
     settings: PolicySettings,
     *,
     older: Sequence[Prompt] = (),
+    unvoted: Sequence[Prompt] = (),
     seed: int = 0,
 ) -> Dataset:
     """As many prompts as all iterations need; TRL shuffles them.
 
-    Older prompts get their natural share, but at least ``replay_share``. As an upper limit it would
-    let a few new prompts fill most of the rollouts.
+    Each kind gets its natural share, as many as there are of it, within limits:
+
+    - older prompts, of all: at least ``replay_share``, so that they are not forgotten, and at most
+      ``most_replay_share``, so that after many cycles the new ones still count;
+    - unvoted prompts, of the rest: at most ``most_unvoted_share``, because the reward model knows
+      least about them;
+    - prompts with new votes: what is left.
     """
-    needed = settings.iterations * settings.batch_size // GROUP
-    share = max(settings.replay_share, len(older) / (len(older) + len(prompts))) if older else 0.0
-    replayed = round(needed * share)
+    needed = settings.iterations * settings.batch_size // settings.group_size
+    natural = len(older) / (len(older) + len(unvoted) + len(prompts))
+    replayed = min(max(settings.replay_share, natural), settings.most_replay_share) if older else 0
+    share = min(settings.most_unvoted_share, len(unvoted) / (len(unvoted) + len(prompts)))
+    n_older = round(needed * replayed)
+    n_unvoted = round((needed - n_older) * share)
     chosen = [
-        *_repeated(older, replayed, seed=seed),
-        *_repeated(prompts, needed - replayed, seed=seed + 1),
+        *_repeated(older, n_older, seed=seed),
+        *_repeated(prompts, needed - n_older - n_unvoted, seed=seed + 1),
+        *_repeated(unvoted, n_unvoted, seed=seed + 2),
     ]
     return Dataset.from_list([{"prompt": [dict(m) for m in prompt]} for prompt in chosen])
 

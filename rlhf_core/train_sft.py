@@ -93,7 +93,12 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
 
     def train(settings: SFTSettings, kept: StageFile) -> Metrics:
         """One attempt, with these settings."""
-        with prepared(base, adapter, lower="sft.micro_batch_size") as scratch:
+        with prepared(
+            base,
+            adapter,
+            lower="sft.micro_batch_size",
+            recompute=settings.gradient_checkpointing,
+        ) as scratch:
             trainer = SFTTrainer(
                 model=base.model,
                 args=_config(base, settings, n_passes=n_passes, output_dir=scratch, seed=seed),

@@ -25,6 +25,7 @@ from tests.chat_app.fakes import FakeEngine, fake_service
 
 # Arguments in capitals, as the help shows them; --help goes without saying.
 COMMANDS = {
+    "adapters anchor": "NAME --data --config --json",
     "adapters list": "--data --config --json",
     "adapters promote": "NAME --data --config --force --json",
     "adapters rollback": "--data --config --json",

@@ -164,6 +164,7 @@ def _trainer(job: dict[str, Any], settings: PolicySettings) -> Iterator[Replayed
             train_dataset=_dataset(job["prompts"], settings),
         )
         trainer.current_gradient_accumulation_steps = 1
+        trainer.state.global_step = 1  # the values are given, so no critic is to be fitted
         yield trainer
 
 

@@ -12,7 +12,9 @@ from chat_app.settings import Settings, load_settings
 from feedback_store.records import BASE_ADAPTER, Serving
 from feedback_store.store import FeedbackStore
 
-adapters = typer.Typer(help="List, verify, promote and roll back adapters.", no_args_is_help=True)
+adapters = typer.Typer(
+    help="List, verify, anchor, promote and roll back adapters.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -89,6 +91,20 @@ def verify(
     bad = [name for name, fault in faults.items() if fault]
     if bad:
         raise ChatAppError(f"{len(bad)} adapters are damaged: {', '.join(bad)}")
+
+
+@adapters.command()
+def anchor(
+    name: Annotated[str, typer.Argument(help="A published policy adapter.")],
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Let the KL budget of later cycles count from this adapter, instead of from the base."""
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
+        found = promotion.anchor(store, settings.adapters, name)
+    typer.echo(json.dumps({"anchor": found}) if as_json else f"KL counts from {found}")
 
 
 @adapters.command()

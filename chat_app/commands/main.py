@@ -168,6 +168,7 @@ def status(data: Data = None, config: Config = None, as_json: Json = False) -> N
         typer.echo(json.dumps(facts))
         return
     typer.echo(f"serving   {facts['serving']}  (before: {facts['previous'] or 'nothing'})")
+    typer.echo(f"anchor    {facts['anchor']}")
     for name, count in facts["counts"].items():
         typer.echo(f"{count:>8}  {name.replace('_', ' ')}")
     if last is not None:

@@ -16,6 +16,7 @@ def status_of(store: FeedbackStore) -> dict[str, Any]:
     return {
         "serving": serving.adapter,
         "previous": serving.previous,
+        "anchor": store.anchor(),
         "counts": store.counts(),
         "last_cycle": None if cycle is None else cycle_facts(cycle),
     }

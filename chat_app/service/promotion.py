@@ -1,9 +1,9 @@
-"""Promote an adapter or roll back: one rule for the page, the API and the commands.
+"""Promote an adapter, roll back, or move the anchor: one rule for page, API and commands.
 
-Invariants: only an adapter whose files are complete and undamaged is served; one that the gate
-rejected is served only if the operator insists, and the audit log keeps that with the reasons.
-These functions write the store's row; a running server follows it within a second
-(`served_adapter.py`).
+Invariants: only an adapter whose files are complete and undamaged is served, or is the anchor; one
+that the gate rejected is served only if the operator insists, and the audit log keeps that with the
+reasons. These functions write the store's row; a running server follows it within a second
+(`served_adapter.py`), and cycles read it when they begin.
 """
 
 from pathlib import Path
@@ -32,9 +32,7 @@ def promote(store: FeedbackStore, adapters: Path, name: str, *, force: bool = Fa
         raise RefusedError(
             f'{rejected}; use --force to serve it all the same (in the API "force": true)'
         )
-    fault = None if name == BASE_ADAPTER else fault_of(adapters / name)
-    if fault is not None:
-        raise ChatAppError(fault)
+    _require_undamaged(store, adapters, name)
     return store.serve(name, by="operator", force=force)
 
 
@@ -48,6 +46,17 @@ def warning_of(store: FeedbackStore, name: str) -> str | None:
     return f"adapter {name!r} was rejected{by}: {'; '.join(reasons) or 'no reason was noted'}"
 
 
+def anchor(store: FeedbackStore, adapters: Path, name: str) -> str:
+    """Let the KL budget of later cycles count from a published policy adapter.
+
+    Raises:
+        UnknownRecordError: There is no such adapter.
+        ChatAppError: Its files are damaged; the anchor stays.
+    """
+    _require_undamaged(store, adapters, name)
+    return store.set_anchor(name, by="operator")
+
+
 def roll_back(store: FeedbackStore, adapters: Path) -> Serving:
     """Serve the adapter that was served before this one.
 
@@ -59,6 +68,13 @@ def roll_back(store: FeedbackStore, adapters: Path) -> Serving:
     if previous is None:
         raise RefusedError("no adapter was served before this one; a rollback is not possible")
     return promote(store, adapters, previous)
+
+
+def _require_undamaged(store: FeedbackStore, adapters: Path, name: str) -> None:
+    store.adapter(name)
+    fault = None if name == BASE_ADAPTER else fault_of(adapters / name)
+    if fault is not None:
+        raise ChatAppError(fault)
 
 
 def fault_of(adapter: Path) -> str | None:

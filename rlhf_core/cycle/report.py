@@ -38,11 +38,30 @@ def flat_metrics(
     return {k: round(v, 4) for k, v in metrics.items()}
 
 
+def budget_spent(budget: float, ended: str, *, served: str, anchor: str) -> str:
+    """Why PPO ended early, and what an operator can do: one sentence.
+
+    Args:
+        budget: The KL budget in nats a reply.
+        ended: When PPO ended, in words.
+        served: The served policy.
+        anchor: The policy that the budget counts from.
+    """
+    mend = "raise cycle.policy.kl_budget"
+    if served != anchor:
+        mend = f"count from it by `feedback-chat adapters anchor {served}`, or {mend}"
+    return (
+        f"the KL budget of {budget:g} nats a reply is spent {ended}: the policy may not move "
+        f"further from {anchor}; if the replies of {served} read well, {mend}"
+    )
+
+
 def write_report(
     path: Path,
     verdict: Verdict,
     *,
     served: str,
+    remarks: Sequence[str],
     metrics: Mapping[str, float],
     evaluation: Evaluation | None,
     curves: Mapping[str, Sequence[float]],
@@ -54,6 +73,7 @@ def write_report(
         "served": served,
         "metrics": dict(metrics),
         "reasons": list(verdict.reasons),
+        "remarks": list(remarks),
         "checks": [asdict(c) for c in verdict.checks],
         "samples": list(e.samples) if e else [],
         "plots": {

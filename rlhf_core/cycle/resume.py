@@ -22,7 +22,13 @@ T = TypeVar("T")
 
 
 def save_evidence(
-    folder: Path, evidence: Any, snapshot: Any, *, config: Mapping[str, Any], served: str
+    folder: Path,
+    evidence: Any,
+    snapshot: Any,
+    *,
+    config: Mapping[str, Any],
+    served: str,
+    seed: int,
 ) -> None:
     """Write to disk what a cycle's snapshot was made from, but not what it quotes.
 
@@ -32,10 +38,12 @@ def save_evidence(
         snapshot: A dataclass of plain values and records.
         config: The cycle's resolved settings.
         served: The policy that the candidate will be compared with.
+        seed: The cycle's seed, which the cycle that resumes it takes over.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     whole = {
         "decisive": _decisive(config, served),
+        "seed": seed,
         "evidence": asdict(evidence),
         "snapshot": _hash(snapshot),
     }
@@ -51,7 +59,7 @@ def take_over(
     *,
     config: Mapping[str, Any],
     served: str,
-) -> T | None:
+) -> tuple[T, int] | None:
     """Move the checkpoints and metrics of a failed cycle to the cycle that resumes it.
 
     Args:
@@ -62,20 +70,21 @@ def take_over(
         served: The policy being served now.
 
     Returns:
-        The snapshot, the same as the failed cycle had; ``None`` if there is nothing to resume.
+        The snapshot, the same as the failed cycle had, and the cycle's seed; ``None`` if there is
+        nothing to resume.
     """
     try:
         found = json.loads((failed / FOLDER / EVIDENCE).read_text())
         if found["decisive"] != json.loads(json.dumps(_decisive(config, served))):
             return None
-        snapshot = read(found["evidence"])
+        snapshot, seed = read(found["evidence"]), int(found["seed"])
         if found["snapshot"] != _hash(snapshot):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # the cycle was killed before it was written, or another version wrote it
     (failed / FOLDER).replace(own / FOLDER)
     (own / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics_of(failed)))
-    return snapshot
+    return snapshot, seed
 
 
 def metrics_of(cycle: Path) -> list[dict[str, Any]]:

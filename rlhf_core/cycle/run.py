@@ -74,10 +74,10 @@ def run_cycle(
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
         reply = reply or ReplySettings()
         base = {"model": model, "quantization": quantization, "reply": reply.model_dump()}
-        config = settings.model_dump() | base
+        config = settings.model_dump() | base | {"anchor": store.anchor()}
         row = store.start_cycle(config, pid=os.getpid())
-        served = store.serving().adapter
-        run = Run(store, row.id, data, settings, served, progress, model, reply)
+        served, anchor = store.serving().adapter, store.anchor()
+        run = Run(store, row.id, data, settings, served, progress, model, reply, anchor)
         try:
             run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
             (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -98,12 +98,19 @@ def run_cycle(
 def _resume_or_begin(run: Run, config: dict[str, Any]) -> Snapshot:
     """The snapshot of a failed cycle that this one resumes, or else a new one."""
     snapshot = _resume(run, config)
+    run.notes["seed"] = float(run.seed)
     # No later cycle can resume the other checkpoints.
     delete_checkpoints(run.data / "cycles", keep=run.directory)
     if snapshot is None:
         snapshot = take_snapshot(run.store, run.settings)
-        evidence = snapshot.evidence
-        save_evidence(run.checkpoints, evidence, snapshot, config=config, served=run.served)
+        save_evidence(
+            run.checkpoints,
+            snapshot.evidence,
+            snapshot,
+            config=config,
+            served=run.served,
+            seed=run.seed,
+        )
         return snapshot
     # The report's curves begin where those of the failed cycle began.
     for line in metrics_of(run.directory):
@@ -125,9 +132,11 @@ def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
         return read_snapshot(run.store, Evidence(**found), run.settings)
 
     where = folders[last], run.directory
-    snapshot = take_over(*where, read, config=config, served=run.served)
-    if snapshot is not None:
-        run.notes["resumed_cycle"] = float(last)
+    found = take_over(*where, read, config=config, served=run.served)
+    if found is None:
+        return None
+    snapshot, run.seed = found
+    run.notes["resumed_cycle"] = float(last)
     return snapshot
 
 
@@ -141,7 +150,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     run.store.use_comparisons(
         run.cycle_id, snapshot.ids, prompts=evidence.unvoted, seen=evidence.seen
     )
-    broadcast((run.cycle_id, run.served, snapshot))  # to `help_cycle`
+    broadcast((run.cycle_id, run.served, run.anchor, run.seed, snapshot))  # to `help_cycle`
 
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
@@ -165,6 +174,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
         run.directory / "report.json",
         verdict,
         served=run.served,
+        remarks=run.remarks,
         metrics=metrics,
         evaluation=evaluation,
         curves={name: list(curve.values()) for name, curve in run.curves.items()},
@@ -212,6 +222,7 @@ def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str 
             run.store.finish_cycle(
                 run.cycle_id,
                 state="promoted",
+                reasons=run.remarks,
                 metrics=metrics,
                 adapter=adapter,
                 serve=True,
@@ -225,7 +236,11 @@ def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str 
     if adapter is not None:
         run.store.set_adapter_state(adapter, "rejected")
     run.store.finish_cycle(
-        run.cycle_id, state="rejected", reasons=reasons, metrics=metrics, adapter=adapter
+        run.cycle_id,
+        state="rejected",
+        reasons=(*reasons, *run.remarks),
+        metrics=metrics,
+        adapter=adapter,
     )
 
 
@@ -252,8 +267,9 @@ def help_cycle(
     those of `run_cycle`. If the first process fails, the launcher ends this one.
     """
     received: Any = broadcast(None)  # from `_train_and_decide`
-    cycle_id, served, snapshot = received
+    cycle_id, served, anchor, seed, snapshot = received
     no_store: Any = None  # only the first process has one
     reply = reply or ReplySettings()
-    run = Run(no_store, cycle_id, data, settings, served, model=model, reply=reply)
+    run = Run(no_store, cycle_id, data, settings, served, model=model, reply=reply, anchor=anchor)
+    run.seed = seed
     train_stages(run, snapshot, quantization)

@@ -11,6 +11,7 @@ import torch
 from feedback_store import FeedbackStore
 from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.cycle.fitting import fit_snapshot
+from rlhf_core.cycle.report import budget_spent
 from rlhf_core.cycle.resume import FOLDER, METRICS
 from rlhf_core.cycle.snapshot import Snapshot, without
 from rlhf_core.errors import NotEnoughDataError
@@ -47,10 +48,24 @@ class Run:
     progress: Progress | None = None
     model: str = "starter"
     reply: ReplySettings = field(default_factory=ReplySettings)
+    anchor: str = BASE_ADAPTER  # KL budget and the gate's KL count from this adapter
+    seed: int = field(init=False)  # of everything random; of a resumed cycle, as when it began
+    remarks: list[str] = field(default_factory=list)  # in words, beside the verdict's reasons
     curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by fraction
     notes: dict[str, float] = field(default_factory=dict)  # more metrics for the report
     clock: Stopwatch = field(default_factory=Stopwatch)  # seconds of each stage
     _stored_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        """No two cycles use the same random numbers."""
+        self.seed = self.settings.seed + self.cycle_id
+
+    @property
+    def attached_anchor(self) -> str | None:
+        """The name under which the anchor is attached; ``None`` is the bare base."""
+        if self.anchor == BASE_ADAPTER:
+            return None
+        return "served" if self.anchor == self.served else "anchor"
 
     @property
     def directory(self) -> Path:
@@ -141,16 +156,20 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
 
 
 def _load(run: Run, quantization: Quantization) -> Base:
-    """The base with two copies of the served policy: `served` is frozen, `policy` is trained."""
+    """The base with two copies of the served policy: `served` is frozen, `policy` is trained.
+
+    The anchor is attached, too, if it is neither the base nor the served policy.
+    """
     base = load_base(run.model, quantization=quantization, training=True, reply=run.reply)
     torch.set_num_threads(run.settings.threads)
     if run.served == BASE_ADAPTER:
-        lora, seed = run.settings.lora, run.settings.seed
-        base.attach("policy", lora=lora, trainable=True, seed=seed)
+        base.attach("policy", lora=run.settings.lora, trainable=True, seed=run.seed)
     else:
         path = run.data / "adapters" / run.served
         base.attach("policy", path, trainable=True)
         base.attach("served", path)
+    if run.attached_anchor == "anchor":
+        base.attach("anchor", run.data / "adapters" / run.anchor)
     return base
 
 
@@ -172,7 +191,7 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
             score=last_reward.score if last_reward and prompts else None,
             prompts=prompts,
             progress=run.reporter("sft"),
-            seed=run.settings.seed,
+            seed=run.seed,
             checkpoints=run.checkpoints,
         )
         run.notes |= {"sft": 1.0} | {k: v for k, v in done.items() if k.startswith("sft/")}
@@ -201,7 +220,7 @@ def _train_reward_models(
     The first learns from training votes, the second from held-out votes alone. One is not enough: a
     policy always wins by the score that it was optimised against.
     """
-    settings, seed = run.settings.reward, run.settings.seed
+    settings, seed = run.settings.reward, run.seed
     run.report("reward", 0.0)
     reward = train_reward(
         base,
@@ -239,6 +258,7 @@ def _train_reward_models(
 def _ppo(
     run: Run, base: Base, snapshot: Snapshot, reward: RewardModel, reference: str | None
 ) -> None:
+    """PPO on new prompts, older ones and such that nobody voted on; says if the budget ended it."""
     run.report("policy", 0.0)
     settings, older = run.settings, snapshot.older_prompts
     recent = without(snapshot.prompts, older)
@@ -249,14 +269,20 @@ def _ppo(
         adapter="policy",
         reference=reference,
         settings=settings.policy,
+        anchor=run.attached_anchor,
         demonstrations=snapshot.demonstrations,
         texts=_pretraining_texts(settings, run.model) if settings.policy.ptx_coef else (),
         older_prompts=older if recent else (),
+        unvoted_prompts=(),
         progress=run.reporter("policy"),
-        seed=settings.seed,
+        seed=run.seed,
         checkpoints=run.checkpoints,
     )
     run.notes |= {name: done[name] for name in ("iterations", "kl_stopped")}
+    if done["kl_stopped"]:
+        budget = settings.policy.kl_limit(run.reply.tokens)
+        ended = f"after {done['iterations']:.0f} of {settings.policy.iterations} iterations"
+        run.remarks.append(budget_spent(budget, ended, served=run.served, anchor=run.anchor))
 
 
 def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:
@@ -292,6 +318,7 @@ def compare_with_served(run: Run, trained: Trained, prompts: Sequence[Prompt]) -
         candidate="policy",
         served=None if run.served == BASE_ADAPTER else "served",
         reference=trained.reference,
+        anchor=run.attached_anchor,
         settings=run.settings.gate,
-        seed=run.settings.seed,
+        seed=run.seed,
     )

@@ -67,6 +67,7 @@ def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...
 def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check, ...]:
     """Whether the candidate wins, stays near the base, and has not collapsed."""
     e, new = evaluation, evaluation.candidate
+    max_kl = settings.kl_limit(e.tokens)
     return (
         _at_least(
             "held_out_prompts",
@@ -86,9 +87,10 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
         _at_most(
             "kl",
             e.kl,
-            settings.max_kl,
-            f"KL to the base is {e.kl:.1f} nats a response, above {settings.max_kl:g}; roll back "
-            f"to an earlier adapter, or raise cycle.gate.max_kl if the replies read well",
+            max_kl,
+            f"KL to the anchor is {e.kl:.1f} nats a response, above {max_kl:g}; roll back to an "
+            f"earlier adapter, or, if the replies read well, name the served adapter as the anchor "
+            f"(`feedback-chat adapters anchor`) or raise cycle.gate.max_kl",
         ),
         _at_most(
             "empty_rate",  # an empty reply is never right, whatever the served policy does

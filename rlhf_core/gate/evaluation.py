@@ -53,7 +53,8 @@ class Evaluation:
     win_rate_high: float
     replies: int  # of each policy
     prompts: int  # different prompts among them
-    kl: float  # mean KL(candidate || base) per response, nats
+    kl: float  # mean KL(candidate || anchor) per response, nats
+    tokens: int  # of the longest reply that the contract allows
     candidate: ReplyStatistics
     served: ReplyStatistics
     increases: Mapping[
@@ -66,7 +67,7 @@ class Evaluation:
     samples: tuple[dict[str, str], ...]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - everything by name
     base: Base,
     prompts: Sequence[Prompt],
     score: Score,
@@ -74,6 +75,7 @@ def evaluate(
     candidate: str | None,
     served: str | None,
     reference: str | None = None,
+    anchor: str | None = None,
     settings: GateSettings | None = None,
     seed: int = 0,
 ) -> Evaluation:
@@ -86,6 +88,7 @@ def evaluate(
         candidate: Adapter that wants to be served.
         served: Adapter that is being served; `None` is the bare base.
         reference: Adapter whose endings count as natural, as the base's do.
+        anchor: Adapter that the KL counts from; `None` is the bare base.
         settings: Quantile of the bounds.
         seed: Seed of the sampling, the same for both policies.
 
@@ -123,7 +126,8 @@ def evaluate(
         win_rate_high=high,
         replies=len(prompts),
         prompts=len(set(keys)),
-        kl=mean_kl(base, prompts, new, adapter=candidate),
+        kl=mean_kl(base, prompts, new, adapter=candidate, anchor=anchor),
+        tokens=base.reply.tokens,
         candidate=statistics_new,
         served=reply_statistics(prompts, old, signs_old),
         increases={
@@ -258,10 +262,15 @@ def calibration_error(preference: Preference, comparisons: Sequence[Comparison])
 
 
 def mean_kl(
-    base: Base, prompts: Sequence[Prompt], responses: Sequence[Response], *, adapter: str | None
+    base: Base,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Response],
+    *,
+    adapter: str | None,
+    anchor: str | None = None,
 ) -> float:
-    """KL(adapter || bare base) in nats: k1 summed over a response's tokens, mean over responses."""
+    """KL(adapter || anchor) in nats: k1 summed over a response's tokens, mean over responses."""
     ids = [r.token_ids for r in responses]
     own = base.logprobs(prompts, ids, adapter=adapter)  # (T,) for each response
-    bare = base.logprobs(prompts, ids, adapter=None)
-    return sum((a - b).sum().item() for a, b in zip(own, bare, strict=True)) / len(ids)
+    theirs = base.logprobs(prompts, ids, adapter=anchor)
+    return sum((a - b).sum().item() for a, b in zip(own, theirs, strict=True)) / len(ids)

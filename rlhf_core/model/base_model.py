@@ -31,9 +31,11 @@ from rlhf_core.config import LoraSettings, ReplySettings
 from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import ChatFormat
+from rlhf_core.model.token_batches import token_batches
 from rlhf_core.records import ChatMessage, Prompt
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
+LOGITS_AT_ONCE = 512  # tokens whose logits are turned into float32 together
 Quantization = Literal["nf4", "int8", "none"]
 STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"  # the shipped default
 
@@ -332,26 +334,46 @@ class Base:
         response_ids: Sequence[Sequence[int]],
         *,
         adapter: str | None,
-        batch_size: int = 16,
     ) -> list[Tensor]:
         """Log-probability of every response token, with the end token; (T,) each.
 
-        It is that of the policy as it is sampled: logits are divided by the temperature.
+        It is that of the policy as it is sampled: logits are divided by the temperature. Logits
+        are computed before response tokens only, since a vocabulary is large.
         """
         heads = [self.chat.encode_prompt(prompt) for prompt in prompts]
         rows = [[*head, *ids] for head, ids in zip(heads, response_ids, strict=True)]
-        found: list[Tensor] = []
-        with self._evaluating(adapter):
-            for start in range(0, len(rows), batch_size):
-                part = slice(start, start + batch_size)
-                ids, mask = self.pad(rows[part], side="right")  # (B, P + T)
-                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-                scores = logits[:, :-1].float() / self.reply.rollout_temperature
-                scores = scores.log_softmax(-1)  # (B, P + T - 1, V)
-                taken = scores.gather(-1, ids[:, 1:, None]).squeeze(-1).cpu()  # (B, P + T - 1)
-                for row, head, reply in zip(taken, heads[part], response_ids[part], strict=True):
-                    found.append(row[len(head) - 1 : len(head) - 1 + len(reply)])  # (T,)
-        return found
+        found: dict[int, Tensor] = {}
+        for part in token_batches([len(row) for row in rows]):
+            ids, mask = self.pad([rows[i] for i in part], side="right")  # (B, P + T)
+            replied = torch.zeros_like(ids, dtype=torch.bool)
+            for k, i in enumerate(part):
+                replied[k, len(heads[i]) : len(rows[i])] = True
+            row, column = replied.nonzero(as_tuple=True)  # (N,) response tokens, row by row
+            with self._evaluating(adapter), self._states_at(row, column - 1):
+                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
+            taken = _logprobs_of(ids[row, column], logits, self.reply.rollout_temperature)
+            sizes = [len(response_ids[i]) for i in part]
+            found |= dict(zip(part, torch.split(taken.cpu(), sizes), strict=True))
+        return [found[i] for i in range(len(rows))]
+
+    @contextmanager
+    def _states_at(self, rows: Tensor, positions: Tensor) -> Iterator[None]:
+        """In the block the decoder returns the states at these places only, so the head sees N.
+
+        Args:
+            rows: Row of each state. (N,)
+            positions: Its position within the row. (N,)
+        """
+
+        def leave(_module: Any, _inputs: Any, output: Any) -> Any:
+            output.last_hidden_state = output.last_hidden_state[rows, positions][None]  # (1, N, d)
+            return output
+
+        hook = self.model.get_decoder().register_forward_hook(leave)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def pad(
         self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"]
@@ -420,6 +442,16 @@ class Base:
             module.set_requires_grad(tuple(self._trainable), True)
         self.model.base_model.active_adapter = chosen
         self.model.active_adapter = name or min(self.adapters)
+
+
+def _logprobs_of(ids: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """Log-probability of each token, in float32 for a few at once only; (N,) from (N, V)."""
+    parts = zip(torch.split(ids, LOGITS_AT_ONCE), torch.split(logits, LOGITS_AT_ONCE), strict=True)
+    found = [
+        (some.float() / temperature).log_softmax(-1).gather(1, taken[:, None])
+        for taken, some in parts
+    ]
+    return torch.cat(found)[:, 0]  # (N,)
 
 
 def _device(device: str) -> torch.device:

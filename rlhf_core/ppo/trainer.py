@@ -29,6 +29,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 from rlhf_core.config import PolicySettings
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.token_batches import FORWARD_TOKENS
 from rlhf_core.ppo.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
 from rlhf_core.ppo.critic import Critic, optimizer_of, packed, spread
 from rlhf_core.ppo.losses import clipped_value_loss, require_bounded_kl
@@ -41,21 +42,22 @@ from rlhf_core.ppo.metrics import (
     value_clip_share,
 )
 from rlhf_core.ppo.pretraining_mix import PretrainingMix, Row
+from rlhf_core.ppo.warm_up import warm_up
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.training.checkpoints import generator_state
 from rlhf_core.training.memory import out_of_memory_in_one_line
 from rlhf_core.training.stage import QuietTrainer, Stopwatch, require_finite
 
-GROUP = 2  # responses per prompt in a rollout; TRL demands at least two
-FORWARD_ROWS = 16  # of similar length, in one forward pass
+FEWEST_MEASURED = 8  # replies of a rollout that the KL to the anchor is measured on
 IGNORED = -100  # the label of a token that is not scored
 MAX_POLICY_LOSS = 100.0  # advantages have variance 1, so only exploded ratios give more
 REFERENCE = "ref"  # the adapter name under which TRL looks for the reference
+READ = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")  # of a rollout, by a pass
 
 
 class KLBudgetSpent(Exception):  # noqa: N818 - a signal to stop, no error
-    """The policy has moved as far from the bare base as it may."""
+    """The policy has moved as far from the anchor as it may."""
 
 
 class PPOTrainer(QuietTrainer, GRPOTrainer):
@@ -77,11 +79,15 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         train_dataset: Dataset,
         texts: Sequence[str] = (),
         reference: str | None = None,
+        anchor: str | None = None,
     ) -> None:
         self.settings, self._base, self._critic = settings, base, critic
-        self._reference = reference
+        self._anchor = anchor
+        self._anchor_is_reference = base.digest(anchor) == base.digest(reference)
+        self._kept_of_states: Callable[[Tensor], Tensor] = critic.values  # (N, ...) from (N, d)
         self.latest: dict[str, float] = {"iterations": 0.0, "kl_stopped": 0.0}
-        self._passes: list[tuple[Tensor, Tensor]] = []  # log-probabilities and values, (B, T)
+        # of each pass: log-probabilities, (B, T), and what is kept of the states, (B, T, ...)
+        self._passes: list[tuple[Tensor, Tensor]] = []
         self._noted: defaultdict[str, list[float]] = defaultdict(list)
         self._clock = Stopwatch()
         self._mix = PretrainingMix(base, demonstrations, texts, seed=args.seed)
@@ -117,7 +123,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     # -- the rollout --------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's rollout, with the value, return and advantage of each token."""
+        """TRL's rollout, with the advantage and, for the critic, value and return of each token."""
         self._passes = []
         lower = "policy.batch_size or reply.tokens"
         with self._clock.timed("rollout"), out_of_memory_in_one_line(lower):
@@ -127,10 +133,10 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
                 rollout["old_per_token_logps"] = self._logprobs(rollout)
             # the policy's pass comes first, in parts of a micro-batch, and then the reference's
             values = torch.cat([values for _, values in self._passes])[: len(inputs)]  # (B, T)
-            return rollout | {"values": values} | self._shape(rollout, values)
+            return rollout | self._shape(rollout, values)
 
     def _shape(self, rollout: dict[str, Any], values: Tensor) -> dict[str, Tensor]:
-        """Advantages and returns of a rollout, (B, T) each; stops where the budget is spent."""
+        """Advantages, values and returns, (B, T) each; stops where the budget is spent."""
         s, mask = self.settings, rollout["completion_mask"].bool()
         logprobs, reference = rollout["old_per_token_logps"], rollout["ref_per_token_logps"]
         ended = finished(rollout["completion_ids"], mask, self.eos_token_ids)  # (B,)
@@ -141,28 +147,62 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         self._note({"val/num_eos_tokens": ended.sum(), "val/finished": ended.float().mean()})
         self._require_budget(rollout, kl, mask)
         if s.estimator == "rloo":
-            advantages, returns = leave_one_out(rewards.sum(1), mask, group=GROUP), values
-        else:
-            advantages, returns = generalized_advantages(
-                rewards, values, mask, gamma=s.gamma, lam=s.lam
-            )
-        return {"advantages": whiten(advantages, mask, total=self._total), "returns": returns}
+            advantages = leave_one_out(rewards.sum(1), mask, group=s.group_size)
+            return {"advantages": self._whitened(advantages, mask)}
+        if self.state.global_step == 0:
+            values = self._warm_up(rollout, rewards, mask)
+        advantages, returns = generalized_advantages(
+            rewards, values, mask, gamma=s.gamma, lam=s.lam
+        )
+        advantages = self._whitened(advantages, mask)
+        return {"advantages": advantages, "values": values, "returns": returns}
+
+    def _whitened(self, advantages: Tensor, mask: Tensor) -> Tensor:
+        """Whitened advantages, (B, T); notes their mean at the replies' ends."""
+        advantages = whiten(advantages, mask, total=self._total)
+        ends = mask.sum(1, keepdim=True).sub(1).clamp(min=0)  # (B, 1)
+        self._note({"val/end_advantage": advantages.gather(1, ends).mean()})
+        return advantages
+
+    def _warm_up(self, rollout: dict[str, Any], rewards: Tensor, mask: Tensor) -> Tensor:
+        """Fit the critic to the first rollout; its values then, (B, T)."""
+        self._kept_of_states = lambda states: states  # read the rollout once more
+        try:
+            self._passes = []
+            self._logprobs(rollout)
+            states = self._passes[0][1]  # (B, T, d)
+        finally:
+            self._kept_of_states = self._critic.values
+        return warm_up(
+            self._critic,
+            states,
+            rewards,
+            mask,
+            gamma=self.settings.gamma,
+            group=self.settings.group_size,
+            total=self._total,
+        )
 
     def _require_budget(self, rollout: dict[str, Any], kl: Tensor, mask: Tensor) -> None:
-        """Stop if the policy has moved too far from the bare base.
+        """Stop if the policy has moved too far from the anchor.
 
         The KL penalty pulls towards this stage's reference, and every cycle has another reference.
-        The budget counts from the base, so that many cycles together cannot move without end.
+        The budget counts from the anchor, the same for many cycles, so that together they cannot
+        move without end. If the anchor is not the reference, it reads a quarter of the replies.
         """
-        if self._reference is not None:  # else the base is the reference
-            with self._base.using(None):
-                kl = (rollout["old_per_token_logps"] - self._logprobs(rollout)) * mask  # (B, T)
+        if not self._anchor_is_reference:
+            every = max(1, len(mask) // max(FEWEST_MEASURED, len(mask) // 4))
+            sample = {name: rollout[name][::every] for name in READ}
+            mask = mask[::every]  # (b, T)
+            with self._base.using(self._anchor):
+                kl = rollout["old_per_token_logps"][::every] - self._logprobs(sample)
+            kl = kl.masked_fill(~mask, 0.0)  # (b, T)
         episodes = len(mask) * self.accelerator.num_processes
         spent, length = (self._total(torch.stack([kl.sum(), mask.sum()])) / episodes).tolist()
         require_finite(torch.tensor(spent), "the KL of the policy")
         require_bounded_kl(spent, length)
-        self._note({"objective/kl_base": torch.tensor(spent)})
-        if spent > self.settings.kl_budget:
+        self._note({"objective/kl_anchor": torch.tensor(spent)})
+        if spent > self.settings.kl_limit(self._base.reply.tokens):
             raise KLBudgetSpent
 
     # -- the loss -----------------------------------------------------------------------------
@@ -239,7 +279,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     def _read(
         self, fused: Callable[..., Any], input_ids: Tensor, labels: Tensor, **more: Any
     ) -> FusedCausalLMOutput:
-        """Log-probability and entropy of each response token, (B, T); notes them with the values.
+        """Log-probability and entropy of each response token, (B, T); notes what it keeps.
 
         Args:
             fused: TRL's forward; returns log-probabilities and entropies of its targets, (1, N).
@@ -250,17 +290,18 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         # every response has a first token, so the first column with a label is where they begin
         n_prompt = int((labels != IGNORED).any(0).int().argmax())  # P
         shape = (len(labels), labels.shape[1] - n_prompt)
-        parts = list(packed(input_ids, more.pop("attention_mask"), shape[1], rows=FORWARD_ROWS))
+        parts = list(packed(input_ids, more.pop("attention_mask"), shape[1], tokens=FORWARD_TOKENS))
         found, aux = [], []
         for part in parts:
             # the critic leaves one state for each target, so nothing is to be shifted any more
             inputs = {"input_ids": part.ids, "attention_mask": part.attention}
             with self._critic.reading(*part.states):
                 out = fused(**inputs, shift_labels=part.targets[None], **more)
-            found.append((out.log_probs[0], out.entropy[0], self._critic.values()))  # (N,) each
+            kept = self._kept_of_states(self._critic.states())  # (N, ...)
+            found.append((out.log_probs[0], out.entropy[0], kept))  # (N,) each
             aux += [] if out.aux_loss is None else [out.aux_loss]
-        logprobs, entropy, values = (spread(one, parts, shape) for one in zip(*found, strict=True))
-        self._passes.append((logprobs, values))
+        logprobs, entropy, kept = (spread(one, parts, shape) for one in zip(*found, strict=True))
+        self._passes.append((logprobs, kept))
         aux_loss = torch.stack(aux).mean() if aux else None
         return FusedCausalLMOutput(log_probs=logprobs, entropy=entropy, aux_loss=aux_loss)
 

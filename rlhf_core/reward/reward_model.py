@@ -26,6 +26,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.token_batches import token_batches
 from rlhf_core.records import Prompt
 
 # What scores responses: a reward model's method, a rule, a service; any function of this shape.
@@ -121,19 +122,16 @@ class RewardModel:
         return ((scores[:n] - scores[n:]) / self.temperature).sigmoid()
 
     @torch.no_grad()
-    def member_scores(
-        self, prompts: Sequence[Prompt], responses: Sequence[str], *, batch_size: int = 16
-    ) -> Tensor:
+    def member_scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Normalised score of each response by each member; (members, B)."""
         rows = [
             tuple(self.base.chat.encode_pair(p, r)[0])
             for p, r in zip(prompts, responses, strict=True)
         ]
-        unique = sorted(set(rows), key=len)  # a small policy often gives the same response
+        unique = list(dict.fromkeys(rows))  # a small policy often gives the same response
         found = torch.empty(len(self.members), len(unique))
-        for start in range(0, len(unique), batch_size):
-            part = slice(start, start + batch_size)
-            ids, mask = self.base.pad(unique[part], side="right")
+        for part in token_batches([len(row) for row in unique]):
+            ids, mask = self.base.pad([unique[i] for i in part], side="right")
             for k, member in enumerate(self.members):
                 with self.base.using(member.adapter):
                     raw = member(ids, mask).logits[:, 0].cpu()

@@ -81,7 +81,12 @@ def train_score_model(
 
     def train(settings: RewardSettings, kept: StageFile) -> Metrics:
         """One attempt, with these settings."""
-        with prepared(base, adapter, lower="reward.micro_batch_size") as scratch:
+        with prepared(
+            base,
+            adapter,
+            lower="reward.micro_batch_size",
+            recompute=settings.gradient_checkpointing,
+        ) as scratch:
             args = arguments(base, output_dir=scratch, seed=seed)
             kept.train(_trainer(base, likelihood, opinions, settings, report=report, args=args))
         return {}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback, TrainerCallback
 
-from rlhf_core.errors import DivergenceError, LaunchError
+from rlhf_core.errors import DivergenceError, LaunchError, ModelError
 from rlhf_core.model.base_model import Base
 from rlhf_core.training.checkpoints import ResumableTrainer, StageFile
 from rlhf_core.training.distributed import processes
@@ -68,7 +68,7 @@ def arguments(base: Base, **more: Any) -> dict[str, Any]:
     return {
         "use_cpu": base.device.type == "cpu",
         "bf16": False,  # the base computes in its own precision, adapters and heads in float32
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": False,  # `prepared` sees to it, in the same way for all stages
         "disable_tqdm": True,
         "logging_strategy": "no",
         "save_strategy": "no",
@@ -157,7 +157,9 @@ def run_stage(
 
 
 @contextmanager
-def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator[str]:
+def prepared(
+    base: Base, adapter: str, *, lower: str = "batch_size", recompute: bool = False
+) -> Iterator[str]:
     """Make ``adapter`` the active and only trainable one; afterwards the base is as before.
 
     TRL patches the model's forward pass; this removes the patch.
@@ -166,11 +168,14 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
         base: The shared base.
         adapter: The adapter to train.
         lower: The setting to lower if memory runs out.
+        recompute: Gradient checkpointing: keep one state of each layer for a pass's gradients, and
+            compute the others again.
 
     Yields:
         A directory for the trainer's files, removed at the end.
 
     Raises:
+        ModelError: The model cannot recompute its states.
         MemoryExhaustedError: Memory ran out.
         DivergenceError: A trained weight is not finite.
     """
@@ -181,8 +186,15 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
         tempfile.TemporaryDirectory() as scratch,
         warnings.catch_warnings(),
     ):
-        # TRL's default for gradient checkpointing uses a name that transformers deprecates
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing. is deprecated.*")
+        # TRL calls gradient checkpointing by names that transformers deprecates
+        warnings.filterwarnings("ignore", message=r".*gradient_checkpointing\w*. is deprecated.*")
+        if recompute:
+            if not network.supports_gradient_checkpointing:
+                raise ModelError(
+                    f"a {network.config.model_type} model cannot recompute its states; "
+                    "set gradient_checkpointing to false"
+                )
+            network.activation_checkpointing_enable()
         try:
             yield scratch
             for parameter in base.model.parameters():
@@ -190,6 +202,8 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
                     require_finite(parameter.data, "a trained weight")
         finally:
             network.__dict__.pop("forward", None)
+            if recompute:
+                network.activation_checkpointing_disable()
 
 
 def _synchronise_only_what_is_trained(model: Any) -> None:

@@ -118,6 +118,32 @@ def test_force_serves_no_candidate_and_no_reward_model(store):
     assert store.serving().adapter == BASE_ADAPTER
 
 
+def test_the_anchor_is_the_base_until_an_operator_moves_it_and_the_audit_says_so(store):
+    assert store.anchor() == BASE_ADAPTER
+    name = publish(store, 3)
+    for _ in range(2):  # the second changes nothing
+        assert store.set_anchor(name, by="operator") == name
+    assert store.anchor() == name
+    with store._file.read() as db:
+        sql = "SELECT detail FROM audit WHERE action = 'anchor'"
+        told = [json.loads(row[0]) for row in db.execute(sql)]
+    assert told == [{"before": BASE_ADAPTER, "after": name, "by": "operator"}]
+    with pytest.raises(ConflictError, match="is the anchor, so it cannot become rejected"):
+        store.set_adapter_state(name, "rejected")
+    store.set_anchor(BASE_ADAPTER, by="operator")
+    assert store.anchor() == BASE_ADAPTER
+
+
+def test_only_published_policy_adapters_can_be_the_anchor(store):
+    store.register_adapter("policy-000001", kind="policy")
+    for name in ("policy-000001", publish(store, 2, kind="reward")):
+        with pytest.raises(ConflictError, match="can be the anchor"):
+            store.set_anchor(name, by="operator")
+    with pytest.raises(UnknownRecordError):
+        store.set_anchor("policy-000009", by="operator")
+    assert store.anchor() == BASE_ADAPTER
+
+
 def test_what_is_being_served_cannot_be_rejected(store):
     name = publish(store, 1)
     store.serve(name, by="ann")

@@ -1,11 +1,13 @@
 """The stage: what a policy learns, and when it stops."""
 
+from collections import Counter
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from rlhf_core.config import PolicySettings
-from rlhf_core.errors import DivergenceError, NotEnoughDataError
+from rlhf_core.config import GateSettings, PolicySettings
+from rlhf_core.errors import DivergenceError, LaunchError, NotEnoughDataError
 from rlhf_core.ppo.critic import attached_critic
 from rlhf_core.records import Demonstration
 from rlhf_core.train_policy import PPOTrainer, _config, _dataset, train_policy
@@ -74,7 +76,12 @@ def test_the_score_rises_on_a_planted_preference(base, prompts, estimator):
         adapter="policy",
         reference=None,
         settings=changed(
-            iterations=12, batch_size=32, minibatch_size=32, kl_coef=0.01, estimator=estimator
+            iterations=12,
+            batch_size=32,
+            minibatch_size=32,
+            kl_coef=0.01,
+            kl_budget=25,
+            estimator=estimator,
         ),
         progress=lambda _, latest: history.append(latest),
     )
@@ -94,7 +101,7 @@ def test_metrics_have_their_usual_names_and_time_shares_add_up(base, prompts):
         "eps",
         "lr",
         "objective/kl",
-        "objective/kl_base",
+        "objective/kl_anchor",
         "objective/kl_coef",
         "objective/entropy",
         "objective/non_score_reward",
@@ -127,7 +134,7 @@ def test_the_reference_is_the_named_adapter_and_stays_put(base, prompts, disturb
         letters,
         adapter="policy",
         reference="sft",
-        settings=SETTINGS,
+        settings=changed(kl_budget=1e3),
         progress=lambda _, latest: kls.append(latest["objective/kl"]),
     )
     assert kls[0] == pytest.approx(0, abs=1e-4)  # against the bare base it would be large
@@ -194,11 +201,26 @@ def test_a_spent_kl_budget_stops_before_another_step(base, prompts):
     assert base.active is None
 
 
-def test_the_budget_counts_from_the_bare_base_whatever_the_reference(base, prompts, disturb):
+def test_the_budget_counts_from_the_anchor_whatever_the_reference(base, prompts, disturb):
     base.attach("sft")
     disturb(base, "sft", size=0.05)
     base.copy_adapter("sft", "policy")
     told = {}
+    settings = changed(iterations=1, kl_budget=0.1, learning_rate=1e-6)
+    near = train_policy(
+        base,
+        prompts,
+        letters,
+        adapter="policy",
+        reference=None,
+        anchor="sft",
+        settings=settings,
+    )
+    assert near["objective/kl"] > 0.3
+    assert near["objective/kl_anchor"] == pytest.approx(0, abs=1e-3)
+    assert (near["kl_stopped"], near["iterations"]) == (0, 1)
+    base.drop("policy")
+    base.copy_adapter("sft", "policy")
     for budget in (1e3, 0.1):
         told[budget] = train_policy(
             base,
@@ -210,23 +232,31 @@ def test_the_budget_counts_from_the_bare_base_whatever_the_reference(base, promp
         )
     assert told[1e3]["kl_stopped"] == 0
     assert told[1e3]["objective/kl"] == pytest.approx(0, abs=1e-3)
-    assert told[1e3]["objective/kl_base"] > 0.3
+    assert told[1e3]["objective/kl_anchor"] > 0.3
     assert (told[0.1]["kl_stopped"], told[0.1]["iterations"]) == (1, 0)
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "share", "expected"),
-    [(10, 0, 0.25, 0), (90, 10, 0.25, 25), (10, 90, 0.25, 90), (50, 50, 0.0, 50)],
+    ("given", "found"),  # new, older and unvoted prompts
+    [
+        ((10, 0, 0), (100, 0, 0)),
+        ((90, 10, 0), (75, 25, 0)),  # at least replay_share
+        ((65, 35, 0), (65, 35, 0)),  # as many as there are
+        ((10, 90, 0), (50, 50, 0)),  # at most most_replay_share
+        ((75, 0, 25), (75, 0, 25)),
+        ((10, 0, 90), (50, 0, 50)),  # at most most_unvoted_share
+        ((10, 900, 90), (25, 50, 25)),  # of what older prompts leave
+    ],
 )
-def test_older_prompts_have_their_share_of_the_rollouts(said, new, old, share, expected):
-    rows = _dataset(
-        [said(f"new {i}") for i in range(new)],
-        changed(iterations=25, batch_size=8, replay_share=share),
-        older=[said(f"old {i}") for i in range(old)],
+def test_each_kind_of_prompt_has_its_share_of_the_rollouts(said, given, found):
+    new, older, unvoted = (
+        [said(f"{kind} {i}") for i in range(n)]
+        for kind, n in zip(("new", "older", "unvoted"), given, strict=True)
     )
-    contents = [row["prompt"][0]["content"] for row in rows]
-    assert len(contents) == 100
-    assert sum(text.startswith("old") for text in contents) == expected
+    settings = changed(iterations=25, batch_size=8)
+    rows = _dataset(new, settings, older=older, unvoted=unvoted)
+    kinds = Counter(row["prompt"][0]["content"].split()[0] for row in rows)
+    assert tuple(kinds[kind] for kind in ("new", "older", "unvoted")) == found
 
 
 def test_a_score_that_is_not_finite_stops_training_and_quotes_nobody(base, prompts, caplog):
@@ -290,7 +320,38 @@ def test_missing_inputs_are_named(base, prompts):
         )
 
 
-@pytest.mark.parametrize("changes", [{"minibatch_size": 3}, {"minibatch_size": 6}])
-def test_batches_that_do_not_divide_are_refused_early(changes):
-    with pytest.raises(ValueError, match="multiple of minibatch_size"):
+@pytest.mark.parametrize(
+    ("changes", "said_why"),
+    [
+        ({"minibatch_size": 3}, "multiple of minibatch_size 3"),
+        ({"minibatch_size": 6}, "multiple of minibatch_size 6"),
+        ({"batch_size": 6, "minibatch_size": 6, "estimator": "rloo"}, "and of group 4"),
+        ({"group": 3}, "and of group 3"),
+        ({"replay_share": 0.6}, r"replay_share 0\.6 is above most_replay_share 0\.5"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused_early(changes, said_why):
+    with pytest.raises(ValueError, match=said_why):
         changed(**changes)
+
+
+def test_a_prompt_gets_two_replies_or_four_without_a_critic_or_as_many_as_the_settings_say():
+    assert PolicySettings().group_size == 2
+    assert PolicySettings(estimator="rloo").group_size == 4
+    assert PolicySettings(estimator="rloo", group=8).group_size == 8
+
+
+def test_groups_that_processes_cannot_share_are_refused_early(base, prompts, monkeypatch):
+    base.attach("policy")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    settings = changed(batch_size=12, minibatch_size=12, group=4)
+    with pytest.raises(LaunchError, match="6 episodes of each of 2 processes"):
+        _config(base, settings, output_dir=".", seed=0)
+
+
+def test_the_kl_budget_grows_with_the_longest_reply_unless_it_is_set():
+    assert PolicySettings().kl_limit(48) == 24
+    assert PolicySettings().kl_limit(200) == 100
+    assert PolicySettings(kl_budget=7).kl_limit(200) == 7
+    assert GateSettings().kl_limit(200) == 120
+    assert GateSettings(max_kl=8).kl_limit(200) == 8

@@ -210,8 +210,9 @@ def test_status_gives_the_documented_document(command: Command, data: Path) -> N
         cycle = store.start_cycle({}, pid=os.getpid())
         store.finish_cycle(cycle.id, state="rejected", reasons=["too few"], metrics={"kl": 3.5})
     facts = json.loads(command("status", "--data", data, "--json").stdout)
-    assert set(facts) == {"serving", "previous", "counts", "last_cycle"}
+    assert set(facts) == {"serving", "previous", "anchor", "counts", "last_cycle"}
     assert (facts["serving"], facts["previous"]) == ("policy-000000", None)
+    assert facts["anchor"] == "policy-000000"
     assert set(facts["counts"]) == {
         "raters",
         "messages",
@@ -297,6 +298,23 @@ def test_force_serves_no_damaged_and_no_unknown_adapter(command: Command, reject
     with FeedbackStore(rejected / "feedback.db") as store:
         assert store.serving().adapter == "policy-000000"
         assert store.adapter("policy-000002").state == "rejected"
+
+
+def test_the_anchor_is_moved_by_an_operator_and_status_shows_it(
+    command: Command, data: Path, tiny_adapters: Path
+) -> None:
+    shutil.copytree(tiny_adapters, data / "adapters")
+    with FeedbackStore(data / "feedback.db") as store:
+        store.register_adapter("policy-000001", kind="policy", state="published")
+    words = ["adapters", "anchor", "--data", data]
+    assert "KL counts from policy-000001" in command(*words, "policy-000001").stdout
+    assert "anchor    policy-000001" in command("status", "--data", data).stdout
+    assert "policy-000009" in one_line(command(*words, "policy-000009"), 1)
+    weights = data / "adapters" / "policy-000001" / "adapter_model.safetensors"
+    weights.write_bytes(b"broken")
+    one_line(command(*words, "policy-000001"), 1)
+    back = command(*words, "policy-000000", "--json")
+    assert json.loads(back.stdout) == {"anchor": "policy-000000"}
 
 
 def test_a_damaged_adapter_is_found_and_not_promoted(

@@ -10,6 +10,7 @@ import pytest
 from feedback_store import BASE_ADAPTER, CandidateReply, CycleInProgressError, FeedbackStore
 from rlhf_core.config import CycleSettings, GateSettings
 from rlhf_core.cycle import run_cycle
+from rlhf_core.cycle.report import budget_spent
 from rlhf_core.cycle.run import _finish
 from rlhf_core.cycle.snapshot import take_snapshot
 from rlhf_core.cycle.stages import Run, _pretraining_texts, _sft
@@ -249,6 +250,43 @@ def test_sft_on_too_few_demonstrations_is_skipped_and_both_numbers_are_reported(
     counted = {"sft": 0.0, "demonstrations": 0, "demonstrations_needed": 16}
     assert told[-1] == ("sft", 1.0, counted)
     assert finishing.notes == counted
+
+
+def test_no_two_cycles_use_the_same_random_numbers(data):
+    settings = SETTINGS.model_copy(update={"seed": 10})
+    seeds = [Run(None, number, data, settings, BASE_ADAPTER).seed for number in (1, 2, 3)]
+    assert seeds == [11, 12, 13]
+
+
+@pytest.mark.parametrize(
+    ("served", "anchor", "attached"),
+    [
+        (BASE_ADAPTER, BASE_ADAPTER, None),
+        ("policy-000002", BASE_ADAPTER, None),
+        ("policy-000002", "policy-000002", "served"),
+        ("policy-000002", "policy-000001", "anchor"),
+        (BASE_ADAPTER, "policy-000001", "anchor"),
+    ],
+)
+def test_the_anchor_is_attached_once(data, served, anchor, attached):
+    run = Run(None, 1, data, SETTINGS, served, anchor=anchor)
+    assert run.attached_anchor == attached
+
+
+def test_a_spent_budget_says_from_where_and_what_to_do():
+    said = budget_spent(24.0, "after 7 of 30", served="policy-000003", anchor="policy-000001")
+    assert said.startswith("the KL budget of 24 nats a reply is spent after 7 of 30")
+    assert "further from policy-000001" in said
+    assert "`feedback-chat adapters anchor policy-000003`, or raise cycle.policy.kl_budget" in said
+    from_base = budget_spent(24.0, "after 0 of 30", served=BASE_ADAPTER, anchor=BASE_ADAPTER)
+    assert "adapters anchor" not in from_base and "raise cycle.policy.kl_budget" in from_base
+
+
+@pytest.mark.parametrize("verdict", [WON, Verdict(False, ())])
+def test_what_is_remarked_is_among_the_cycles_reasons_however_it_ends(finishing, verdict):
+    finishing.remarks.append("the KL budget is spent")
+    _finish(finishing, verdict, {}, "policy-000001")
+    assert finishing.store.cycle(finishing.cycle_id).reasons == ("the KL budget is spent",)
 
 
 def test_a_promotion_ends_the_cycle_and_serves_its_adapter_at_once(finishing):

@@ -95,6 +95,7 @@ def test_a_resumed_cycle_ends_as_the_one_that_died_would_have_ended(
     resumed = tiny(data, progress=lambda stage, _share, metrics: stages.append((stage, metrics)))
     assert (resumed.id, resumed.state, resumed.reasons) == (2, whole.state, whole.reasons)
     assert resumed.metrics["resumed_cycle"] == 1
+    assert resumed.metrics["seed"] == whole.metrics["seed"] == 1  # of the cycle that died
     assert whole.metrics["seconds"] and resumed.metrics["seconds"]
     measured = [
         {k: c.metrics[k] for k in whole.metrics if not k.startswith("seconds")}

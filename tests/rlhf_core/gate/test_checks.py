@@ -24,6 +24,7 @@ BETTER = Evaluation(
     replies=200,
     prompts=60,
     kl=5.0,
+    tokens=48,
     candidate=HEALTHY,
     served=replace(HEALTHY, unfinished_rate=0.2),
     increases={"empty": 0.0, "unfinished": -0.24, "cut": -0.01, "repeated": 0.0},
@@ -95,7 +96,7 @@ def test_a_measurement_that_is_not_finite_rejects(field, value):
 
 
 def test_a_candidate_too_far_from_the_base_is_rejected():
-    assert not verdict(replace(BETTER, kl=SETTINGS.max_kl + 1)).promote
+    assert not verdict(replace(BETTER, kl=SETTINGS.kl_limit(48) + 1)).promote
 
 
 def test_no_checks_promote_nothing():

@@ -4,7 +4,7 @@ import copy
 import functools
 import inspect
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
@@ -15,12 +15,14 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from rlhf_core.config import PolicySettings
+from rlhf_core.config import PolicySettings, ReplySettings
 from rlhf_core.errors import DivergenceError
+from rlhf_core.model.base_model import Base
 from rlhf_core.ppo import trainer as train_ppo
 from rlhf_core.ppo.advantages import generalized_advantages, token_rewards, whiten
 from rlhf_core.ppo.critic import attached_critic
 from rlhf_core.ppo.losses import clipped_value_loss, masked_mean
+from rlhf_core.ppo.metrics import finished
 from rlhf_core.train_policy import PPOTrainer, _config, _dataset
 from rlhf_core.training.checkpoints import ResumableTrainer
 from rlhf_core.training.stage import QuietTrainer, prepared
@@ -46,28 +48,35 @@ def prompts(said):
     return [said(text) for text in ("hello", "what is the colour of grass", "yes please", "no")]
 
 
+@contextmanager
+def trainer_of(base, prompts, settings=SETTINGS, *, score=letters, recompute=False, **more):
+    """A trainer before its first step."""
+    with ExitStack() as stack:
+        scratch = stack.enter_context(prepared(base, "policy", recompute=recompute))
+        critic = stack.enter_context(attached_critic(base, trained=settings.estimator == "gae"))
+        trainer = PPOTrainer(
+            base,
+            score,
+            critic=critic,
+            settings=settings,
+            demonstrations=[],
+            args=_config(base, settings, output_dir=scratch, seed=0),
+            train_dataset=_dataset(prompts, settings),
+            **more,
+        )
+        trainer.current_gradient_accumulation_steps = 1
+        yield trainer
+
+
 @pytest.fixture
 def training(prompts, disturb):
-    """Makes a trainer before its first step, with a policy that differs from the bare base."""
+    """Makes a trainer of a base; its policy differs from the bare base."""
     with ExitStack() as stack:
 
         def train(base):
             base.attach("policy")
             disturb(base, "policy", size=0.05)
-            scratch = stack.enter_context(prepared(base, "policy"))
-            critic = stack.enter_context(attached_critic(base))
-            critic.head.weight.data.normal_(std=0.1)
-            trainer = PPOTrainer(
-                base,
-                letters,
-                critic=critic,
-                settings=SETTINGS,
-                demonstrations=[],
-                args=_config(base, SETTINGS, output_dir=scratch, seed=0),
-                train_dataset=_dataset(prompts, SETTINGS),
-            )
-            trainer.current_gradient_accumulation_steps = 1
-            return trainer
+            return stack.enter_context(trainer_of(base, prompts))
 
         yield train
 
@@ -78,7 +87,7 @@ def trainer(base, training):
 
 
 def rollout(trainer, prompts):
-    rows = [{"prompt": prompt} for prompt in prompts for _ in range(2)]
+    rows = [{"prompt": prompt} for prompt in prompts for _ in range(trainer.settings.group_size)]
     return trainer._generate_and_score_completions(rows)
 
 
@@ -138,7 +147,8 @@ def test_the_network_is_asked_for_what_the_wrapped_forward_gives(trainer, base, 
     network.forward = listening
     trainer._compute_loss(trainer.model, rollout(trainer, prompts))
     keys = {"input_ids", "attention_mask", "labels", "fused_lm_head"}
-    assert asked == [keys] * 3  # the policy's pass, the reference's, the loss's
+    # the policy's pass, the reference's, one for the critic's first weights, the loss's
+    assert asked == [keys] * 4
 
 
 def test_what_is_read_of_trls_state_is_there(trainer, prompts):
@@ -178,6 +188,25 @@ def test_logprobs_are_the_policys_and_the_references(trainer, base, prompts):
     assert not torch.equal(found["old_per_token_logps"], found["ref_per_token_logps"])
 
 
+def test_logprobs_are_float32_where_the_network_computes_in_bfloat16(base, prompts):
+    base.model.to(torch.bfloat16)
+    base.attach("policy")
+    with trainer_of(base, prompts) as trainer:
+        found = rollout(trainer, prompts)
+        trainer._passes, trainer._kept_of_states = [], lambda states: states
+        trainer._logprobs(found)
+        logprobs, states = trainer._passes[0]  # (B, T), (B, T, d)
+    mask = found["completion_mask"].bool()
+    head = base.model.get_output_embeddings().weight
+    assert head.dtype == torch.bfloat16
+    logits = states[mask].double() @ head.double().T  # (N, V)
+    exact = logits.log_softmax(-1).gather(1, found["completion_ids"][mask][:, None])[:, 0]
+    assert_close(logprobs[mask].double(), exact, atol=1e-4, rtol=0)
+    rounded = logits.bfloat16().double().log_softmax(-1)
+    rounded = rounded.gather(1, found["completion_ids"][mask][:, None])[:, 0]
+    assert (rounded - exact).abs().max() > 1e-3  # in bfloat16 it would be farther off
+
+
 def test_advantages_come_from_scores_kl_and_values(trainer, prompts, tokenizer):
     found = rollout(trainer, prompts)
     mask = found["completion_mask"].bool()
@@ -193,9 +222,7 @@ def test_advantages_come_from_scores_kl_and_values(trainer, prompts, tokenizer):
         mask,
         kl_coef=0.1,
     )
-    advantages, returns = generalized_advantages(
-        rewards, found["values"], mask, gamma=1.0, lam=0.95
-    )
+    advantages, returns = generalized_advantages(rewards, found["values"], mask, gamma=1.0, lam=1.0)
     assert_close(found["advantages"], whiten(advantages, mask))
     assert_close(found["returns"], returns)
 
@@ -265,6 +292,138 @@ def test_the_loss_is_ppos_clipped_objective_and_nothing_else(trainer, base, prom
     assert_close(loss, ppo_loss(found, logprobs, values))
 
 
+def gradients(trainer) -> dict[str, torch.Tensor]:
+    found = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    trainer.model.zero_grad()
+    return found
+
+
+def assert_same_gradients(found, expected):
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert_close(found[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_parts_of_unequal_length_give_the_gradients_of_the_undivided_minibatch(trainer, prompts):
+    found = rollout(trainer, prompts)
+    found["completion_mask"][:2, 2:] = 0  # so the first of the parts has the fewest tokens
+    assert len(set(found["completion_mask"].view(4, -1).sum(1).tolist())) > 1
+    trainer._compute_loss(trainer.model, found).backward()
+    expected = gradients(trainer)
+    parts = [{k: v[2 * i : 2 * i + 2] if v.ndim else v for k, v in found.items()} for i in range(4)]
+    trainer.current_gradient_accumulation_steps = trainer.args.steps_per_generation = 4
+    trainer._buffered_inputs = parts
+    for trainer._step, part in enumerate(parts):
+        trainer._compute_loss(trainer.model, part).backward()
+    assert_same_gradients(gradients(trainer), expected)
+
+
+def test_states_that_are_computed_again_give_the_same_gradients(base, prompts, disturb):
+    base.attach("policy")
+    disturb(base, "policy", size=0.05)
+    found = {}
+    for recompute in (False, True):
+        torch.manual_seed(3)  # of the rollout
+        with trainer_of(base, prompts, recompute=recompute) as trainer:
+            again = []
+            layer = base.model.get_decoder().layers[0].mlp
+            hook = layer.register_forward_pre_hook(lambda *_, again=again: again.append(1))
+            batch = rollout(trainer, prompts)
+            again.clear()
+            trainer._compute_loss(trainer.model, batch).backward()
+            hook.remove()
+            assert len(again) == (2 if recompute else 1)  # once more for the gradients
+            found[recompute] = gradients(trainer)
+    assert_same_gradients(found[True], found[False])
+    assert not base.model.get_base_model().is_activation_checkpointing
+
+
+def centred(prompts, responses) -> torch.Tensor:
+    """Mean 0 and standard deviation 1, as a reward model's scores are."""
+    found = torch.tensor([sum(c in "aeiou" for c in r) / max(1, len(r)) for r in responses])
+    return (found - found.mean()) / found.std()
+
+
+@pytest.mark.parametrize("estimator", ["gae", "rloo"])
+def test_the_ends_of_long_replies_begin_with_a_mean_advantage_near_zero(
+    base, prompts, said, estimator
+):
+    long = Base(base.model, base.tokenizer, ReplySettings(prompt_tokens=128, tokens=200))
+    long.attach("policy")
+    settings = PolicySettings(batch_size=32, minibatch_size=32, estimator=estimator)
+    asked = [said(f"{n} sky") for n in range(32 // settings.group_size)]
+    torch.manual_seed(0)
+    with trainer_of(long, asked, settings, score=centred) as trainer:
+        found = rollout(trainer, asked)
+        mask = found["completion_mask"].bool()
+        ended = finished(found["completion_ids"], mask, trainer.eos_token_ids)
+    assert mask.sum(1).float().mean() > 100 and ended.float().mean() < 0.6
+    rows, ends = torch.arange(len(mask)), mask.sum(1) - 1
+    assert abs(found["advantages"][rows, ends].mean()) < 0.2
+    assert abs(found["advantages"][:, 0].mean()) < 0.2
+    rewards = trainer._scores - 1.0 * ~ended
+    credit = torch.corrcoef(torch.stack([found["advantages"][:, 0], rewards]))[0, 1]
+    assert credit > 0.8  # the first token answers for the whole reply
+    # with a critic that expects nothing, and lambda below 1
+    rewards = token_rewards(rewards, mask * 0.0, mask * 0.0, mask, kl_coef=0.0)
+    cold, _ = generalized_advantages(rewards, mask * 0.0, mask, gamma=1.0, lam=0.95)
+    assert whiten(cold, mask)[rows, ends].mean() < -1.5
+
+
+def test_without_a_critic_there_are_no_values_and_nothing_learns_them(base, prompts):
+    base.attach("policy")
+    settings = PolicySettings(batch_size=8, minibatch_size=8, estimator="rloo")
+    with trainer_of(base, prompts[:2], settings) as trainer:
+        found = rollout(trainer, prompts[:2])
+        assert found["advantages"].shape == found["completion_ids"].shape
+        assert not {"values", "returns"} & found.keys()
+        trainer._compute_loss(trainer.model, found).backward()
+        assert not [name for name in gradients(trainer) if "critic" in name]
+
+
+def test_the_critic_is_fitted_once_and_then_learns(trainer, prompts):
+    first = rollout(trainer, prompts)
+    head = trainer._critic.head.weight.detach().clone()
+    mask = first["completion_mask"].bool()
+    assert abs(first["values"][mask].mean() - first["returns"][mask].mean()) < 0.1
+    trainer.state.global_step = 1
+    rollout(trainer, prompts)
+    assert torch.equal(trainer._critic.head.weight, head)
+
+
+def test_the_budget_is_measured_on_some_replies_if_the_anchor_is_not_the_reference(
+    base, prompts, disturb
+):
+    base.attach("policy")
+    disturb(base, "policy", size=0.05)
+    base.attach("anchor")
+    disturb(base, "anchor", seed=1, size=0.05)
+    settings = PolicySettings(batch_size=64, minibatch_size=64, kl_budget=1e6)
+    with trainer_of(base, prompts, settings, anchor="anchor") as trainer:
+        trainer.state.global_step = 1  # the critic has been fitted
+        found = rollout(trainer, prompts * 8)
+        read = trainer._passes[-1][0]
+        assert len(read) == 16
+        mask = found["completion_mask"].bool()[::4]
+        kl = ((found["old_per_token_logps"][::4] - read) * mask).sum(1).mean().item()
+        assert trainer._noted["objective/kl_anchor"] == [pytest.approx(kl, rel=1e-4)]
+        assert kl > 0.1
+
+
+def test_an_anchor_that_is_the_reference_costs_no_pass(base, prompts, disturb):
+    base.attach("sft")
+    disturb(base, "sft", size=0.05)
+    base.copy_adapter("sft", "policy")
+    base.copy_adapter("sft", "ref")
+    base.copy_adapter("sft", "served")
+    with trainer_of(base, prompts, reference="ref", anchor="served") as trainer:
+        trainer.state.global_step = 1  # the critic has been fitted
+        found = rollout(trainer, prompts)
+        assert len(trainer._passes) == 2  # the policy's and the reference's
+        assert trainer._noted["objective/kl_anchor"] == [pytest.approx(0, abs=1e-3)]
+        assert_close(found["ref_per_token_logps"], found["old_per_token_logps"])
+
+
 def test_the_loss_trains_the_policy_and_the_critic_alone(trainer, prompts):
     trainer._compute_loss(trainer.model, rollout(trainer, prompts)).backward()
     touched = {n for n, p in trainer.model.named_parameters() if p.grad is not None}
@@ -273,7 +432,7 @@ def test_the_loss_trains_the_policy_and_the_critic_alone(trainer, prompts):
     assert any(".policy." in name for name in touched)
 
 
-def test_padding_order_and_rows_per_pass_never_change_a_loss(
+def test_padding_order_and_tokens_per_pass_never_change_a_loss(
     trainer, base, prompts, disturb, monkeypatch
 ):
     found = rollout(trainer, prompts)
@@ -289,9 +448,9 @@ def test_padding_order_and_rows_per_pass_never_change_a_loss(
         return torch.cat([extra, value] if left else [value, extra], 1)[order]
 
     @examples(max_examples=20, deadline=None)
-    @given(more=st.integers(0, 5), order=st.permutations(range(8)), rows=st.integers(1, 9))
-    def check(more: int, order: list[int], rows: int) -> None:
-        monkeypatch.setattr(train_ppo, "FORWARD_ROWS", rows)
+    @given(more=st.integers(0, 5), order=st.permutations(range(8)), tokens=st.integers(1, 400))
+    def check(more: int, order: list[int], tokens: int) -> None:
+        monkeypatch.setattr(train_ppo, "FORWARD_TOKENS", tokens)
         other = {key: changed(key, value, more, order) for key, value in found.items()}
         assert_close(trainer._compute_loss(trainer.model, other), loss, atol=1e-5, rtol=1e-4)
         for name in ("loss/policy_avg", "loss/value_avg", "policy/approxkl_avg", "val/ratio"):

@@ -1,3 +1,4 @@
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_stage_that_runs_out_of_memory_trains_with_fewer_rows_and_ends_the_sam
     expected = [w.detach().clone() for w in stage(base, said, settings)]
     for name in base.adapters:
         base.drop(name)
-    smaller = settings.model_copy(update={"halve_micro_batch": True, "checkpoint_seconds": 0})
+    smaller = settings.model_copy(update={"checkpoint_seconds": 0})
     with room_for(base, tokens) as refused:
         found = stage(base, said, smaller, checkpoints=tmp_path if kept else None)
     assert refused
@@ -85,10 +86,32 @@ def test_a_stage_that_runs_out_of_memory_trains_with_fewer_rows_and_ends_the_sam
         assert_close(one, other, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("stage", "settings", "tokens"), STAGES)
+def test_states_that_are_computed_again_change_no_stages_result(
+    base, said, stage, settings, tokens
+):
+    ran: Counter[tuple[bool, bool]] = Counter()
+    layer = base.model.get_decoder().layers[0].mlp
+    results = []
+    for recompute in (False, True):
+        hook = layer.register_forward_pre_hook(
+            lambda *_, recompute=recompute: ran.update([(recompute, torch.is_grad_enabled())])
+        )
+        changed = settings.model_copy(update={"gradient_checkpointing": recompute})
+        results.append([w.detach().clone() for w in stage(base, said, changed)])
+        hook.remove()
+        for name in base.adapters:
+            base.drop(name)
+    assert ran[True, True] == 2 * ran[False, True] > 0  # once more for the gradients
+    assert ran[True, False] == ran[False, False]  # generating and scoring are as before
+    for one, other in zip(*results, strict=True):
+        assert_close(one, other, atol=1e-5, rtol=0)
+    assert not base.model.is_activation_checkpointing
+
+
 def test_too_little_memory_for_one_row_is_an_error_even_with_halving(base, said):
-    settings = SFT.model_copy(update={"halve_micro_batch": True})
     with room_for(base, 1) as refused, pytest.raises(MemoryExhaustedError, match="a single row"):
-        sft(base, said, settings)
+        sft(base, said, SFT)
     assert len(refused) == 4  # 8, 4, 2 and 1 row
 
 
@@ -100,14 +123,13 @@ def test_too_little_memory_for_a_rollout_names_what_it_needs_and_is_not_tried_ag
 
     refused: list[int] = []
     hook = base.model.get_decoder().register_forward_pre_hook(refuse, with_kwargs=True)
-    settings = POLICY.model_copy(update={"halve_micro_batch": True})
     with pytest.raises(MemoryExhaustedError, match=r"lower policy\.batch_size or reply\.tokens"):
-        policy(base, said, settings)
+        policy(base, said, POLICY)
     hook.remove()
     assert len(refused) == 1
 
 
-def test_rows_are_halved_only_if_the_settings_ask_for_it():
+def test_rows_are_halved_unless_the_settings_forbid_it():
     asked = []
 
     def train(settings):
@@ -115,10 +137,11 @@ def test_rows_are_halved_only_if_the_settings_ask_for_it():
         raise MemoryExhaustedError("there is too little memory", by_rows=True)
 
     with pytest.raises(MemoryExhaustedError):
-        halving(SFT, train, rows=8, weights=[])
+        off = SFT.model_copy(update={"halve_micro_batch": False})
+        halving(off, train, rows=8, weights=[])
     assert asked == [0]
     with pytest.raises(MemoryExhaustedError):
-        on = SFT.model_copy(update={"halve_micro_batch": True, "micro_batch_size": 5})
+        on = SFT.model_copy(update={"micro_batch_size": 5})
         halving(on, train, rows=8, weights=[])
     assert asked[1:] == [5, 2, 1]
     with pytest.raises(MemoryExhaustedError):

@@ -1,0 +1,28 @@
+"""Which rows go through the network together: as many as a number of tokens allows.
+
+A pass needs memory for each of its tokens, also for padding. So long rows go in small batches, and
+rows of like length go together. None of this changes a number beyond rounding.
+"""
+
+from collections.abc import Sequence
+
+FORWARD_TOKENS = 4096  # of one pass without gradients: rows times the longest of them
+
+
+def token_batches(lengths: Sequence[int], *, tokens: int = FORWARD_TOKENS) -> list[list[int]]:
+    """Cut rows into batches of at most ``tokens`` tokens, with their padding.
+
+    Args:
+        lengths: Tokens of each row.
+        tokens: Most tokens of a batch; a longer row is a batch of its own.
+
+    Returns:
+        The places of each batch's rows, from the shortest row to the longest.
+    """
+    batches: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        # rows come by length, so this one is the longest of the batch that it would join
+        if not batches or (len(batches[-1]) + 1) * lengths[place] > tokens:
+            batches.append([])
+        batches[-1].append(place)
+    return batches
