@@ -1,8 +1,8 @@
 """A snapshot cut to the contract of lengths, as the server cuts prompts; what was cut is counted.
 
 A prompt loses its oldest turns. A record whose prompt cannot be cut, because the last message alone
-is too long, is left out. So is one whose prompt the chat template refuses, and a comparison of two replies that are the same as far as training
-reads them: nothing tells them apart.
+is too long, is left out. So is one whose prompt the chat template refuses. So is a comparison of
+two replies that are the same as far as training reads them: nothing tells them apart.
 """
 
 from collections.abc import Sequence

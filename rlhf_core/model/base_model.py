@@ -93,8 +93,8 @@ def load_base(
         raise ModelError(f"model {model!r} has no chat template; use an instruction-tuned model")
     if tokenizer.eos_token_id is None:
         raise ModelError(
-            f"the tokenizer of model {model!r} has no end-of-sequence token; name it in the model's "
-            "tokenizer_config.json as eos_token"
+            f"the tokenizer of model {model!r} has no end-of-sequence token; name it as eos_token "
+            "in the model's tokenizer_config.json"
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -128,7 +128,9 @@ class Base:
         # `generate` fills what it is not told from here: a model's repetition penalty or top_k
         # would sample replies from another distribution than the one that training computes.
         model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-            pad_token_id=tokenizer.pad_token_id, eos_token_id=sorted(self.ends)
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=sorted(self.ends),
+            pad_token_id=tokenizer.pad_token_id,
         )
         self.device: torch.device = model.device
         self.fingerprint = _fingerprint(model)

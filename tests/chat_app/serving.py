@@ -18,14 +18,15 @@ from chat_app.server import create_app, prepare_data
 from chat_app.service.chat import ChatService
 from chat_app.settings import load_settings
 from feedback_store.store import FeedbackStore
+from rlhf_core.config import ReplySettings
 from rlhf_core.model.base_model import Base, load_base
 
 
-def tiny_base(path: Path | str) -> Base:
+def tiny_base(path: Path | str, reply: ReplySettings | None = None) -> Base:
     """The tiny model in float64: in float32, one reply of sixty tokens in sixty depends on the rows
     beside it, because their number decides how sums are rounded.
     """
-    base = load_base(str(path), quantization="none", device="cpu", training=False)
+    base = load_base(str(path), quantization="none", device="cpu", training=False, reply=reply)
     base.model.double()
     return base
 
@@ -58,7 +59,7 @@ def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
     prepare_data(data)
     identity = Identity(settings.secrets)
     with FeedbackStore(settings.database) as store, socket.create_server(("127.0.0.1", 0)) as port:
-        engine = LocalEngine(lambda: tiny_base(model), settings.engine)
+        engine = LocalEngine(lambda: tiny_base(model, settings.reply), settings.engine)
         service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
         ready = threading.Event()
         app = create_app(service, identity, on_ready=ready.set, pages=False)

@@ -43,7 +43,7 @@ def save_tiny_model(path: Path, tokenizer: PreTrainedTokenizerFast, **declared: 
         initializer_range=0.1,  # larger than usual, so that outputs depend on inputs
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
+        bos_token_id=tokenizer.bos_token_id,
     )
     model = LlamaForCausalLM(config)
     model.generation_config.update(**declared)

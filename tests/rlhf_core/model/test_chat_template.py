@@ -98,11 +98,13 @@ def test_a_greeting_below_a_folded_system_message_is_kept():
 def test_what_the_template_refuses_is_an_error_with_its_words_in_one_line():
     with pytest.raises(InvalidInputError, match=r"refuses this conversation: .* must alternate us"):
         CHATS["gemma"].encode_prompt(says(("tool", "a"), ("user", "b")))
-    with pytest.raises(InvalidInputError, match="refuses this conversation: .*empty conversation"):
+    with pytest.raises(InvalidInputError, match=r"refuses this conversation: .*empty conversation"):
         CHATS["mistral"].encode_prompt(says(("assistant", "a")))
 
 
-@pytest.mark.parametrize("template", ["", "{{ messages[7].content }}", "{{ raise_exception('x') }}"])
+@pytest.mark.parametrize(
+    "template", ["", "{{ messages[7].content }}", "{{ raise_exception('x') }}"]
+)
 def test_a_template_that_cannot_ask_a_question_is_refused(template):
     broken = tokenizer_of(KINDS["zephyr"])
     broken.chat_template = template

@@ -1,5 +1,6 @@
 """The trainer: its contract with TRL, and its numbers."""
 
+import copy
 import functools
 import inspect
 import json
@@ -23,6 +24,7 @@ from rlhf_core.ppo.losses import clipped_value_loss, masked_mean
 from rlhf_core.train_policy import PPOTrainer, _config, _dataset
 from rlhf_core.training.checkpoints import ResumableTrainer
 from rlhf_core.training.stage import QuietTrainer, prepared
+from tests.rlhf_core.templates import GEMMA, SMOLLM, TINY
 
 SETTINGS = PolicySettings(
     iterations=2,
@@ -45,25 +47,34 @@ def prompts(said):
 
 
 @pytest.fixture
-def trainer(base, prompts, disturb):
-    """A trainer before its first step, with a policy that differs from the bare base."""
-    base.attach("policy")
-    disturb(base, "policy", size=0.05)
+def training(prompts, disturb):
+    """Makes a trainer before its first step, with a policy that differs from the bare base."""
     with ExitStack() as stack:
-        scratch = stack.enter_context(prepared(base, "policy"))
-        critic = stack.enter_context(attached_critic(base))
-        critic.head.weight.data.normal_(std=0.1)
-        trainer = PPOTrainer(
-            base,
-            letters,
-            critic=critic,
-            settings=SETTINGS,
-            demonstrations=[],
-            args=_config(base, SETTINGS, output_dir=scratch, seed=0),
-            train_dataset=_dataset(prompts, SETTINGS),
-        )
-        trainer.current_gradient_accumulation_steps = 1
-        yield trainer
+
+        def train(base):
+            base.attach("policy")
+            disturb(base, "policy", size=0.05)
+            scratch = stack.enter_context(prepared(base, "policy"))
+            critic = stack.enter_context(attached_critic(base))
+            critic.head.weight.data.normal_(std=0.1)
+            trainer = PPOTrainer(
+                base,
+                letters,
+                critic=critic,
+                settings=SETTINGS,
+                demonstrations=[],
+                args=_config(base, SETTINGS, output_dir=scratch, seed=0),
+                train_dataset=_dataset(prompts, SETTINGS),
+            )
+            trainer.current_gradient_accumulation_steps = 1
+            return trainer
+
+        yield train
+
+
+@pytest.fixture
+def trainer(base, training):
+    return training(base)
 
 
 def rollout(trainer, prompts):
@@ -132,7 +143,7 @@ def test_the_network_is_asked_for_what_the_wrapped_forward_gives(trainer, base, 
 
 def test_what_is_read_of_trls_state_is_there(trainer, prompts):
     assert (trainer._step, trainer._buffered_inputs) == (0, None)
-    assert trainer.eos_token_ids == [trainer.processing_class.eos_token_id]
+    assert set(trainer.eos_token_ids) == trainer._base.ends
     trainer._compute_loss(trainer.model, rollout(trainer, prompts))
     assert len(trainer._metrics["train"]["entropy"]) == 1
 
@@ -187,6 +198,50 @@ def test_advantages_come_from_scores_kl_and_values(trainer, prompts, tokenizer):
     )
     assert_close(found["advantages"], whiten(advantages, mask))
     assert_close(found["returns"], returns)
+
+
+def test_rollouts_are_sampled_from_the_distribution_whose_logprobs_they_have(
+    load_tiny, training, prompts
+):
+    """Nothing that the model's own generation config says may change what is sampled."""
+    leaks = {"repetition_penalty": 5.0, "top_k": 1, "no_repeat_ngram_size": 1}
+    trainer = training(load_tiny(TINY, do_sample=True, suppress_tokens=[40], **leaks))
+    found = rollout(trainer, prompts)
+    config = copy.deepcopy(trainer.generation_config)
+    config.update(output_scores=True, return_dict_in_generate=True)
+    base, ids = trainer._base, found["prompt_ids"]
+    out = base.model.generate(
+        input_ids=ids, attention_mask=found["prompt_mask"], generation_config=config
+    )
+    sampled = out.sequences[:, ids.shape[1] :]  # (B, T)
+    scores = torch.stack(out.scores, 1).log_softmax(-1)  # (B, T, V), of the processed logits
+    taken = scores.gather(-1, sampled[..., None]).squeeze(-1)  # (B, T)
+    doubled = [prompt for prompt in prompts for _ in range(2)]
+    expected = base.logprobs(doubled, sampled.tolist(), adapter="policy")
+    for row, tokens, wanted in zip(taken, sampled.tolist(), expected, strict=True):
+        ends = [i + 1 for i, token in enumerate(tokens) if token in base.ends]
+        length = min([*ends, len(tokens)])  # what follows an end is padding
+        assert_close(row[:length], wanted[:length], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [GEMMA, SMOLLM], ids=["own end of turn", "padded with the end"])
+def test_a_rollout_stops_at_any_end_and_padding_is_no_part_of_it(
+    load_tiny, training, prompts, kind
+):
+    trainer = training(load_tiny(kind, eos_token_id=list(range(100, 240))))
+    ends = trainer._base.ends
+    found = rollout(trainer, prompts)
+    mask = found["completion_mask"].bool()
+    rows = [row[m].tolist() for row, m in zip(found["completion_ids"], mask, strict=True)]
+    assert all(ends.isdisjoint(row[:-1]) for row in rows)
+    finished = [row[-1] in ends for row in rows]
+    assert trainer._noted["val/num_eos_tokens"] == [sum(finished)]
+    assert {len(row) for row, done in zip(rows, finished, strict=True) if not done} <= {8}
+    assert len({len(row) for row in rows}) > 1  # else nothing was padded
+    doubled = [prompt for prompt in prompts for _ in range(2)]
+    expected = torch.cat(trainer._base.logprobs(doubled, rows, adapter="policy"))
+    assert_close(found["old_per_token_logps"][mask], expected, atol=1e-4, rtol=1e-4)
+    assert_close(found["old_per_token_logps"][~mask], torch.zeros((~mask).sum()))
 
 
 def ppo_loss(found, logprobs, values) -> torch.Tensor:
