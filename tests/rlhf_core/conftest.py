@@ -46,6 +46,9 @@ def save_tiny_model(path: Path, tokenizer: PreTrainedTokenizerFast, **declared: 
         bos_token_id=tokenizer.bos_token_id,
     )
     model = LlamaForCausalLM(config)
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        with torch.no_grad():  # a fresh model's padding is all zeros, and could never be predicted
+            model.get_input_embeddings().weight[tokenizer.pad_token_id].normal_(std=0.1)
     model.generation_config.update(**declared)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

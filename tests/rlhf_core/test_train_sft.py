@@ -7,6 +7,7 @@ from rlhf_core.errors import DivergenceError, MemoryExhaustedError, NotEnoughDat
 from rlhf_core.model.base_model import load_base
 from rlhf_core.records import Demonstration
 from rlhf_core.train_sft import SFTTrainer, sft_row, train_sft
+from tests.rlhf_core.templates import GEMMA, SMOLLM
 
 SETTINGS = SFTSettings(epochs=6, min_steps=12, learning_rate=1e-2, batch_size=8)
 
@@ -37,6 +38,20 @@ def test_the_adapter_learns_to_imitate(base, demonstrations, said):
     )
     assert replies[0].text == "yes please"
     assert replies[0].finished
+
+
+@pytest.mark.parametrize("kind", [GEMMA, SMOLLM], ids=["own end of turn", "padded with the end"])
+def test_the_end_of_a_turn_is_learnt(load_tiny, demonstrations, kind):
+    base = load_tiny(kind)
+    base.attach("policy")
+    strict = [
+        Demonstration([*d.prompt, *d.prompt], d.response)  # two turns of one speaker
+        for d in demonstrations
+    ]
+    train_sft(base, strict, adapter="policy", settings=SETTINGS)
+    [reply] = base.respond([strict[0].prompt], adapter="policy", temperature=0)
+    assert (reply.text, reply.finished) == ("yes please", True)
+    assert reply.token_ids[-1] == base.chat.end
 
 
 def test_only_the_named_adapter_changes(base, demonstrations, disturb):

@@ -8,6 +8,7 @@ from rlhf_core.cycle.fitting import fit_snapshot
 from rlhf_core.cycle.snapshot import take_snapshot
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.records import Comparison, Demonstration, Unpaired
+from tests.rlhf_core.templates import GEMMA
 
 LONG = "word " * 400
 SETTINGS = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=2))
@@ -49,6 +50,26 @@ def test_every_record_with_a_prompt_that_does_not_fit_is_left_out(base, snapshot
     assert len(fitted.train_thumbs) == 1
     assert fitted.demonstrations == snapshot.demonstrations
     assert counts["data/left_out"] == 1  # one prompt, three records
+
+
+def test_what_the_template_refuses_is_left_out_and_counted_by_itself(load_tiny, snapshot, said):
+    refuses = "{% if 'secret' in m['content'] %}{{ raise_exception('No secrets') }}{% endif %}"
+    base = load_tiny(
+        replace(GEMMA, template=GEMMA.template.replace("{{ '<start", refuses + "{{ '<start", 1))
+    )
+    system, twice = {"role": "system", "content": "be kind"}, [*said("hi"), *said("what is 1")]
+    fine = tuple(Comparison(prompt, "yes", "no", "a") for prompt in ([system, *said("hi")], twice))
+    more = replace(
+        snapshot,
+        train=(*fine, Comparison(said("a secret"), "yes", "no", "a"), *snapshot.train),
+        demonstrations=(Demonstration(said("a secret"), "yes"), *snapshot.demonstrations),
+        prompts=(said("another secret"), said(LONG), *snapshot.prompts),
+    )
+    fitted, counts = fit_snapshot(more, base)
+    assert fitted.train == (*fine, *snapshot.train)
+    assert fitted.demonstrations == snapshot.demonstrations
+    assert fitted.prompts == snapshot.prompts
+    assert (counts["data/refused"], counts["data/left_out"]) == (2, 1)
 
 
 def test_replies_that_are_the_same_as_far_as_training_reads_are_dropped(base, snapshot, said):

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from feedback_store import BASE_ADAPTER, CandidateReply, FeedbackStore
 from feedback_store.records import PromptMessage
 from rlhf_core.cycle import run_cycle
@@ -34,6 +36,7 @@ def vote_on(store, rater, roles, number):
     store.add_choice(shown, rater, "a", idempotency_key=f"{roles} {number}")
 
 
+@pytest.mark.slow
 def test_rows_that_the_template_would_refuse_train_and_what_it_still_refuses_is_counted(
     data, small_cycle, short, tmp_path
 ):

@@ -1,5 +1,8 @@
 import itertools
+import json
 import random
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from rlhf_core.gate.evaluation import (
     repeats,
     reply_statistics,
 )
-from rlhf_core.model.base_model import Response, load_base
+from rlhf_core.model.base_model import STARTER_MODEL, Response, load_base
 from rlhf_core.records import Comparison
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.world import ask
@@ -45,6 +48,16 @@ def test_whole_sentences_show_no_sign_of_collapse(starter):
 def test_cut_sentences_are_counted_as_cut(starter):
     cut = [" ".join(s.split()[:-1]) for s in STATEMENTS]
     assert reply_statistics(starter, PROMPTS, responses(starter, cut)).cut_rate > 0.8
+
+
+def test_a_whole_sentence_may_end_with_any_end_that_the_model_declares(tmp_path):
+    shutil.copytree(STARTER_MODEL, tmp_path / "model")
+    file = tmp_path / "model" / "generation_config.json"
+    rare = 40  # a token that the starter would never write after a sentence
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": [1, rare]}))
+    base = load_base(str(tmp_path / "model"), quantization="none", training=False)
+    ended = [replace(r, token_ids=(*r.token_ids[:-1], rare)) for r in responses(base, STATEMENTS)]
+    assert reply_statistics(base, PROMPTS, ended).cut_rate < 0.1
 
 
 def test_empty_and_endless_replies_are_counted(starter):

@@ -7,6 +7,7 @@ from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base, load_base
 from rlhf_core.reward.reward_model import RewardModel, ScoreModel, scores_of
+from tests.rlhf_core.templates import SMOLLM
 
 ASKED = [[{"role": "user", "content": "Hello"}]] * 2
 RESPONSES = ["yes", "no thanks", "", "the sky is blue", "kind kind kind"]
@@ -39,6 +40,17 @@ def test_scores_are_normalised_on_the_compared_responses(model, prompts):
 def test_normalising_returns_the_scores_as_they_are_from_then_on(model, prompts):
     scores = model.normalise(prompts[:3], RESPONSES[:3])
     assert_close(scores, model.member_scores(prompts[:3], RESPONSES[:3]))
+
+
+def test_padding_with_the_end_token_changes_no_score(load_tiny, prompts, disturb):
+    base = load_tiny(SMOLLM)
+    base.attach("reward")
+    disturb(base, "reward")
+    model = RewardModel(base, [ScoreModel(base, "reward")], spread_penalty=0.0)
+    together = model.score(prompts, RESPONSES)
+    alone = [model.score([p], [r]) for p, r in zip(prompts, RESPONSES, strict=True)]
+    assert_close(together, torch.cat(alone))
+    assert together.std() > 0.01  # else anything would be equal
 
 
 def test_centring_moves_the_zero_of_the_score_and_nothing_else(model, prompts):
