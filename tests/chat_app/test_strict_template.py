@@ -1,5 +1,6 @@
 """A real server on a model with a strict chat template, and what a system prompt leaves behind."""
 
+import asyncio
 import hashlib
 import shutil
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from chat_app.handlers.talk import Talk
+from chat_app.handlers.views import ChatView
 from feedback_store.records import Conversation
 from tests.chat_app.serving import Running, running
 
@@ -70,6 +73,23 @@ def test_what_the_template_refuses_is_a_400_with_its_words_and_nothing_is_stored
     answer = post(strict, route, said("user", text="a secret"), **more)
     assert (answer.status_code, answer.json()["error"]["message"]) == (400, REFUSED)
     assert conversations(strict) == before
+
+
+def test_the_page_says_what_the_template_refuses_and_stores_nothing(strict: Running) -> None:
+    talk = Talk(strict.service)
+
+    async def send(text: str, last_id: str | None) -> ChatView:
+        views = [view async for view in talk.send("browser-ann", text, last_id=last_id, tab="t")]
+        return views[-1]
+
+    talk.opened("browser-ann")
+    refused = asyncio.run(send("a secret", None))
+    assert (refused.problem, refused.draft, refused.messages) == (REFUSED, "a secret", ())
+    assert strict.service.conversations("browser-ann") == []
+    answered = asyncio.run(send("hello", None))
+    assert answered.problem == "" and len(answered.messages) == 2
+    refused = asyncio.run(send("a secret", answered.last_id))
+    assert (refused.problem, len(refused.messages)) == (REFUSED, 2)
 
 
 def test_a_wrong_sampling_setting_leaves_nothing_stored_either(strict: Running) -> None:

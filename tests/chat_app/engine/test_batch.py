@@ -1,5 +1,7 @@
 """A row gives the same reply alone and beside others that join and leave."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,27 @@ def test_greedy_rows_equal_the_models_own_generate(base: Base) -> None:
         )[0]
         ids = list(theirs.token_ids[:-1] if theirs.finished else theirs.token_ids)
         assert mine.ids == ids
+
+
+def test_rows_stop_at_every_end_that_the_model_declares(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    file = tmp_path / "model" / "generation_config.json"
+    declared = list(range(20, 60))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": declared}))
+    base = tiny_base(tmp_path / "model")
+    assert base.ends == {base.tokenizer.eos_token_id, *declared}
+    reasons = []
+    for i in range(4):
+        mine = row(base, i)
+        mine.adapter = "policy-000000"
+        run(DecodingBatch(base), {0: [mine]})
+        asked = [ChatMessage(role="user", content=PROMPTS[i])]
+        [theirs] = base.respond([asked], adapter=None, max_new_tokens=LENGTHS[i], temperature=0.0)
+        assert base.ends.isdisjoint(mine.ids)
+        assert mine.ids == [token for token in theirs.token_ids if token not in base.ends]
+        assert (mine.finish_reason == "stop") is theirs.finished
+        reasons.append(mine.finish_reason)
+    assert "stop" in reasons
 
 
 def test_adapters_and_seeds_change_the_reply(base: Base) -> None:
