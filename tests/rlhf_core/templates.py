@@ -20,6 +20,7 @@ class Kind:
     bos: str | None = None
     takes_system: bool = True
     alternates: bool = False
+    borders: tuple[str, ...] = ()  # of turns, if they are plain text to the tokenizer
 
 
 ALTERNATES = (
@@ -60,6 +61,7 @@ MISTRAL = Kind(  # `[INST]` is plain text to its tokenizer
     pad="</s>",
     bos="<s>",
     alternates=True,
+    borders=("[INST]", "[/INST]"),
 )
 SMOLLM = Kind(
     template=(
@@ -99,6 +101,7 @@ ZEPHYR = Kind(  # `<|user|>` is plain text to its tokenizer
     special=("<s>", "</s>"),
     eos="</s>",
     pad="</s>",
+    borders=("<|system|>", "<|user|>", "<|assistant|>"),
 )
 QWEN = Kind(
     template=(
