@@ -140,7 +140,7 @@ def _variety(e: Evaluation, limit: float) -> Check:
         "same_rate",
         e.candidate.same_rate,
         limit,
-        f"{said}; above {limit:.0%} the replies have to heed the question, and these do not",
+        f"{said}; above {limit:.0%} replies have to heed the question, and these are not shown to",
         said,
         excused=e.fit_low > 0.5,
     )
