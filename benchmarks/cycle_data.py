@@ -5,10 +5,11 @@
 
 Each store is filled straight into the tables: 7 choices : 3 thumbs, a demonstration for every 50
 votes and a prompt without a vote for every 10, over a year and twelve policies. The last tenth of
-the votes is new. Several times a process of its own then does what a cycle does before it trains:
-choose the evidence, read the snapshot, write `evidence.json`, note what is used, cut the prompts
-and prepare the rows of both reward models. It measures the processor's seconds and the memory that
-this takes, the assessment of raters apart from it, and how long each write transaction lasts.
+the votes is new, but at most ten thousand: what comes between two cycles does not grow with the
+store. Several times a process of its own then does what a cycle does before it trains: choose the
+evidence, read the snapshot, write `evidence.json`, note what is used, cut the prompts and prepare
+the rows of both reward models. It measures the processor's seconds and the memory that this takes,
+the assessment of raters apart from it, and how long each write transaction lasts.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from feedback_store.sqlite.numbers import take_numbers
 from rlhf_core.config import CycleSettings
 
 VOTES = (1_000, 10_000, 100_000, 1_000_000)
+NEW = 10_000  # votes at most; what comes between two cycles does not grow with the store
 VOTES_EACH = 500  # of a rater, on average
 YEAR = timedelta(days=365)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -128,13 +130,14 @@ def fill(path: Path, votes: int) -> None:
             )
             db.conn.execute(trigger)
             db.conn.execute("INSERT OR REPLACE INTO bookkeeping VALUES ('derivation', 3)")
-        note_a_cycle(store)
+        note_a_cycle(store, votes)
 
 
-def note_a_cycle(store: FeedbackStore) -> None:
-    """A cycle that has seen nine tenths."""
+def note_a_cycle(store: FeedbackStore, votes: int) -> None:
+    """A cycle that has seen nine tenths, or all but what `NEW` votes became."""
     cycle = store.start_cycle({}, pid=os.getpid())
-    seen = {table: number * 9 // 10 for table, number in store.last_numbers().items()}
+    share = min(0.1, NEW / votes)
+    seen = {t: number - round(number * share) for t, number in store.last_numbers().items()}
     store.use_comparisons(cycle.id, (), seen=seen)
     store.finish_cycle(cycle.id, state="promoted", metrics={"sft": 1.0}, adapter="policy-000011")
 

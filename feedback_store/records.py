@@ -253,19 +253,6 @@ class OpinionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class OpinionPool:
-    """Rows to draw opinions from, by number and id.
-
-    An opinion whose number is `lowest` or higher is in it for its age. Each one below was drawn by
-    lot, with the probability `drawn_share` to be in it.
-    """
-
-    rows: tuple[OpinionRow, ...]
-    lowest: int
-    drawn_share: float
-
-
-@dataclass(frozen=True, slots=True)
 class Adapter:
     """A named set of LoRA weights, which are files in the data directory.
 

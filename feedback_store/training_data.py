@@ -20,7 +20,7 @@ from feedback_store.feedback.messages import path_to, prompt_of
 from feedback_store.raters.standing import rater_weights
 from feedback_store.records import (
     SPLITS,
-    OpinionPool,
+    OpinionRow,
     Prompt,
     StoredComparison,
     StoredUnpaired,
@@ -121,7 +121,7 @@ class TrainingData:
 
     def opinion_pool(
         self, table: str, split: str, *, numbers: range, most: int, seed: str
-    ) -> OpinionPool:
+    ) -> tuple[OpinionRow, ...]:
         """Opinions to draw from; see `opinions.opinion_pool` for the arguments."""
         with self._file.read() as db:
             return opinion_pool(db, table, split, numbers=numbers, most=most, seed=seed)

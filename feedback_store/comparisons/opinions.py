@@ -1,9 +1,9 @@
 """What a cycle may draw from: the rows of opinions without their texts, a bounded number of them.
 
 An opinion is all rows with one number: a comparison, the pairs of a ranking, a rater's thumbs on a
-prompt, a demonstration. A pool holds the newest opinions of a range of numbers, and of the older
-ones those whose numbers were drawn by lot. Each older one is in it with the same probability. So
-the work depends on the size of the pool, never on that of the store.
+prompt, a demonstration. A pool holds all opinions of a range of numbers, or if there are too many,
+those whose numbers were drawn by lot, each with the same probability. So the work depends on the
+size of the pool, never on that of the store.
 
 Rows that may not be learnt from are not in it (see `training_data`).
 """
@@ -16,10 +16,10 @@ from sqlite_utils import Database
 
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
 from feedback_store.feedback.events import HEARD, owners_agree
-from feedback_store.records import OpinionPool, OpinionRow
+from feedback_store.records import OpinionRow
 from feedback_store.sqlite.rows import Row, one_of, rows, stream
 
-DRAWN = 2  # times `most`: so many are drawn from the older ones, if there are so many ...
+DRAWN = 2  # times `most`: so many are drawn by lot if there are more than `most` ...
 TRIED = 16  # ... among so many numbers: those of other splits and of deleted rows are misses
 _LOOKED_AT = 16  # times `most`: messages among which prompts without a vote are looked for
 
@@ -110,7 +110,7 @@ def seen_numbers(db: Database) -> dict[str, int]:
 
 def opinion_pool(
     db: Database, table: str, split: str, *, numbers: range, most: int, seed: str
-) -> OpinionPool:
+) -> tuple[OpinionRow, ...]:
     """The pool of one table and split.
 
     Args:
@@ -118,25 +118,24 @@ def opinion_pool(
         table: "comparisons", "unpaired" or "demonstrations".
         split: One of `SPLITS`.
         numbers: The range of numbers.
-        most: How many of the newest are in it; if there are no more, all are.
+        most: If there are no more, all are in it.
         seed: What is drawn by lot depends on this alone.
+
+    Returns:
+        The rows by number and id, at least of ``most`` opinions if there are so many.
     """
     one_of(table, _TABLES, "the kind of opinions")
     said = _TABLES[table]
     bound = {"split": split, "above": numbers.start - 1, "up_to": numbers.stop - 1}
     sql = _sql(_NEWEST, said)
-    newest = [row["number"] for row in rows(db, sql, bound | {"most": most})]
-    drawn, share = list[int](), 1.0
-    if len(newest) == most:
+    found = {row["number"] for row in rows(db, sql, bound | {"most": most + 1})}
+    if len(found) > most:
         oldest = rows(db, _sql(_OLDEST, said), bound)[0]["oldest"]
-        lots = random.Random(seed)
-        drawn, share = _drawn(db, said, split, range(oldest, newest[-1]), most=most, lots=lots)
-    wanted = {"split": split, "numbers": json.dumps([*drawn, *newest])}
-    return OpinionPool(
-        rows=tuple(_opinion_row(row) for row in stream(db, _sql(_ROWS, said), wanted)),
-        lowest=newest[-1] if newest else numbers.stop,
-        drawn_share=share,
-    )
+        drawn = _drawn(db, said, split, range(oldest, max(found) + 1), most, random.Random(seed))
+        # Where most numbers are gone, lots find few: the newest fill up.
+        found = drawn if len(drawn) >= most else drawn | found
+    wanted = {"split": split, "numbers": json.dumps(sorted(found))}
+    return tuple(_opinion_row(row) for row in stream(db, _sql(_ROWS, said), wanted))
 
 
 def _sql(text: str, said: _Table) -> str:
@@ -151,18 +150,18 @@ def _sql(text: str, said: _Table) -> str:
 
 
 def _drawn(
-    db: Database, said: _Table, split: str, older: range, *, most: int, lots: random.Random
-) -> tuple[list[int], float]:
-    """Numbers drawn by lot that are there, and the share of all numbers that were tried."""
-    places = lots.sample(older, min(len(older), TRIED * most))
-    found: list[int] = []
-    tried = 0
-    while tried < len(places) and len(found) < DRAWN * most:
-        some = places[tried : tried + DRAWN * most]
-        bound = {"split": split, "numbers": json.dumps(some)}
-        found += [row["number"] for row in rows(db, _sql(_DRAWN, said), bound)]
-        tried += len(some)
-    return found, tried / len(older) if older else 1.0
+    db: Database, said: _Table, split: str, numbers: range, most: int, lots: random.Random
+) -> set[int]:
+    """Numbers drawn by lot, of opinions that are there."""
+    places = lots.sample(numbers, min(len(numbers), TRIED * most))
+    found: set[int] = set()
+    for start in range(0, len(places), DRAWN * most):
+        some = json.dumps(places[start : start + DRAWN * most])
+        bound = {"split": split, "numbers": some}
+        found |= {row["number"] for row in rows(db, _sql(_DRAWN, said), bound)}
+        if len(found) >= DRAWN * most:
+            break
+    return found
 
 
 def _opinion_row(row: Row) -> OpinionRow:

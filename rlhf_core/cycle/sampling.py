@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from feedback_store import OpinionPool, OpinionRow
+from feedback_store import OpinionRow
 from rlhf_core.config import DataSettings
 
 Opinions = list[list[OpinionRow]]  # each opinion with all its rows
@@ -31,13 +31,13 @@ class Chances:
 
 
 def draw(
-    new: OpinionPool, old: OpinionPool, most: int, chances: Chances
+    new: Sequence[OpinionRow], old: Sequence[OpinionRow], most: int, chances: Chances
 ) -> tuple[Opinions, Opinions]:
     """At most ``most`` opinions, the new and the old ones apart.
 
     New ones come first: old ones fill what is left, and push new ones out only up to ``old_share``.
     """
-    known = [*new.rows, *old.rows]
+    known = [*new, *old]
     latest = max((_time(row) for row in known), default=0.0)
     doubts = _doubts(known)
     fresh, aged = (_ranked(pool, chances, latest, doubts) for pool in (new, old))
@@ -47,15 +47,14 @@ def draw(
 
 
 def _ranked(
-    pool: OpinionPool, chances: Chances, latest: float, doubts: Mapping[str, float]
+    pool: Sequence[OpinionRow], chances: Chances, latest: float, doubts: Mapping[str, float]
 ) -> Opinions:
     """The opinions of a pool in the order in which a weighted draw takes them.
 
     Each gets the key log(u) / w, where u is uniform in (0, 1) and w its weight; the largest keys
-    are a weighted sample without replacement, of any size. An opinion of which only the share p of
-    its kind is in the pool stands for 1 / p of them.
+    are a weighted sample without replacement, of any size.
 
-        w = max(floor, 0.5 ** (age / half-life + lag / half-life in versions)) * doubt / p
+        w = max(floor, 0.5 ** (age / half-life + lag / half-life in versions)) * doubt
 
     Source:
         Efraimidis and Spirakis 2006, Information Processing Letters 97:181, algorithm A (its keys
@@ -63,7 +62,7 @@ def _ranked(
     """
     settings, lags = chances.settings, _lags(chances.versions)
     opinions: defaultdict[int, list[OpinionRow]] = defaultdict(list)
-    for row in pool.rows:
+    for row in pool:
         opinions[row.number].append(row)
 
     def key(number: int) -> float:
@@ -73,8 +72,6 @@ def _ranked(
         halvings = days / settings.half_life_days + lag / settings.half_life_versions
         weight = max(settings.floor, math.pow(0.5, halvings))
         weight *= sum(doubts[row.subject] for row in rows) / len(rows)
-        if number < pool.lowest:
-            weight /= pool.drawn_share
         return math.log(_uniform(f"{chances.seed}\n{number}")) / weight
 
     return [opinions[number] for number in sorted(opinions, key=key, reverse=True)]

@@ -70,27 +70,35 @@ def test_a_small_range_is_in_the_pool_as_a_whole(store, ann):
     vote(ann, 30)
     train = {item.id for item in store.comparisons(split="train")}
     found = pool_of(store)
-    assert {row.id for row in found.rows} == train and found.drawn_share == 1
-    assert {row.adapters for row in found.rows} == {("policy-000000", "policy-000000")}
+    assert {row.id for row in found} == train
+    assert {row.adapters for row in found} == {("policy-000000", "policy-000000")}
     upper = pool_of(store, numbers=range(16, 31))
-    assert {row.number for row in upper.rows} == {r.number for r in found.rows if r.number > 15}
-    assert pool_of(store, numbers=range(31, 31)).rows == ()
+    assert {row.number for row in upper} == {r.number for r in found if r.number > 15}
+    assert pool_of(store, numbers=range(31, 31)) == ()
     with pytest.raises(InvalidFeedbackError, match="'messages'"):
         pool_of(store, "messages", numbers=range(1, 2))
 
 
-def test_of_a_large_range_the_pool_has_the_newest_and_others_drawn_by_lot(store, ann):
+def test_of_a_large_range_the_pool_has_some_drawn_by_lot(store, ann):
     vote(ann, 60)
-    everything = sorted(row.number for row in pool_of(store, most=1000).rows)
+    everything = {row.number for row in pool_of(store, most=1000)}
     seen = Counter()
     for seed in range(60):
         found = pool_of(store, most=3, seed=str(seed))
-        numbers = [row.number for row in found.rows]
-        assert numbers[-3:] == everything[-3:] and found.lowest == everything[-3]
-        assert 3 < len(numbers) <= 3 + 6 + 6 and 0 < found.drawn_share < 1
-        assert found == pool_of(store, most=3, seed=str(seed))
-        seen.update(numbers)
-    assert set(seen) == set(everything), "every one has a chance"
+        assert 3 <= len(found) <= 6 + 6 and found == pool_of(store, most=3, seed=str(seed))
+        seen.update(row.number for row in found)
+    assert set(seen) == everything, "every one has a chance"
+    assert max(seen.values()) < 6 * min(seen.values()), "and none a much better one"
+
+
+def test_where_most_numbers_are_gone_the_newest_fill_a_pool_up(store, ann):
+    vote(ann, 10)
+    with store._file.write() as db:
+        db.execute("UPDATE comparisons SET number = number * 1000")
+        db.execute("UPDATE bookkeeping SET value = 10000 WHERE name = 'last_number_of_comparisons'")
+    everything = [row.number for row in pool_of(store)]
+    found = [row.number for row in pool_of(store, most=3)]
+    assert set(everything[-3:]) <= set(found) and len(found) < len(everything)
 
 
 def test_nobody_is_in_a_pool_who_may_not_be_learnt_from(store, ann, bob):
@@ -106,7 +114,7 @@ def test_nobody_is_in_a_pool_who_may_not_be_learnt_from(store, ann, bob):
         tables = ("comparisons", "unpaired", "demonstrations")
         splits = ("train", "held_out", "held_out_raters")
         found = [pool_of(store, table, split) for table in tables for split in splits]
-        return {row.rater_id for one in found for row in one.rows}
+        return {row.rater_id for one in found for row in one}
 
     assert raters() == {"ann", "bob"}
     store.set_consent("bob", None)
@@ -120,9 +128,9 @@ def test_a_judgement_of_somebody_elses_reply_needs_the_owners_consent(store, ann
     store.add_thumb(reply.id, "ann", 1)
     store.refresh_comparisons()
     split = store.unpaired()[0].split
-    assert [row.rater_id for row in pool_of(store, "unpaired", split).rows] == ["ann"]
+    assert [row.rater_id for row in pool_of(store, "unpaired", split)] == ["ann"]
     store.set_consent("bob", None)
-    assert pool_of(store, "unpaired", split).rows == ()
+    assert pool_of(store, "unpaired", split) == ()
 
 
 def test_a_verdict_is_on_the_texts_whichever_stood_on_the_left(store, ann, bob):
@@ -130,7 +138,7 @@ def test_a_verdict_is_on_the_texts_whichever_stood_on_the_left(store, ann, bob):
     bob.choose(bob.shown("which?", "y", "x"), "b")
     store.refresh_comparisons()
     split = store.comparisons()[0].split
-    one, other = pool_of(store, split=split).rows
+    one, other = pool_of(store, split=split)
     assert one.subject == other.subject and one.verdict == other.verdict != 0
 
 
@@ -140,12 +148,12 @@ def test_demonstrations_are_in_the_split_of_their_question(store, ann):
             "ann", "line", prompt=[{"role": "user", "content": f"write {number}"}]
         )
     for split in ("train", "held_out", "held_out_raters"):
-        found = {row.id for row in pool_of(store, "demonstrations", split).rows}
+        found = {row.id for row in pool_of(store, "demonstrations", split)}
         assert found == {item.id for item in store.demonstrations(split=split)}
     with store._file.write() as db:
         db.execute("UPDATE raters SET held_out = 1")
     for split in ("train", "held_out_raters"):
-        found = {row.id for row in pool_of(store, "demonstrations", split).rows}
+        found = {row.id for row in pool_of(store, "demonstrations", split)}
         assert found == {item.id for item in store.demonstrations(split=split)}
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback_store import OpinionPool, OpinionRow
+from feedback_store import OpinionRow
 from rlhf_core.config import DataSettings
 from rlhf_core.cycle.sampling import Chances, draw
 
@@ -26,8 +26,8 @@ def row(number, *, day=1, adapter=VERSIONS[-1], subject=None, verdict=1, name=No
     )
 
 
-def pool(*rows, lowest=0, drawn_share=1.0):
-    return OpinionPool(rows, lowest, drawn_share)
+def pool(*rows):
+    return rows
 
 
 def drawn(new, old, most, *, seed="0", **chosen):
@@ -58,7 +58,7 @@ def from_values(values, *, above):
             name=f"{above} {place}")
         for place, (number, day, adapter, subject, verdict) in enumerate(values)
     ]  # fmt: skip
-    return pool(*rows, lowest=above + 20, drawn_share=0.3)
+    return pool(*rows)
 
 
 @settings(max_examples=200, deadline=None)
@@ -66,14 +66,13 @@ def from_values(values, *, above):
 def test_never_more_than_the_cap_and_below_it_all_and_always_the_same(news, olds, most, seed):
     new, old = from_values(news, above=100), from_values(olds, above=0)
     fresh, aged = drawn(new, old, most, seed=str(seed))
-    there = {r.number for r in new.rows}, {r.number for r in old.rows}
+    there = {r.number for r in new}, {r.number for r in old}
     assert len(fresh) + len(aged) == min(most, len(there[0]) + len(there[1]))
     assert len(set(fresh)) == len(fresh) and len(set(aged)) == len(aged)
     assert set(fresh) <= there[0] and set(aged) <= there[1]
     if len(there[0]) + len(there[1]) <= most:
         assert (set(fresh), set(aged)) == there
-    shuffled = pool(*new.rows[::-1], lowest=new.lowest, drawn_share=new.drawn_share)
-    assert drawn(shuffled, old, most, seed=str(seed)) == (fresh, aged)
+    assert drawn(new[::-1], old, most, seed=str(seed)) == (fresh, aged)
 
 
 @settings(max_examples=200, deadline=None)
@@ -114,11 +113,6 @@ def test_opinions_are_drawn_more_where_raters_disagree_than_where_many_agree():
     counts = often(pool(*agreed, *split), draws=2000)
     share = sum(counts[n] for n in range(10, 18)) / sum(counts[n] for n in range(8))
     assert share == pytest.approx(1 / 0.36, rel=0.15)  # p = 9/10, so 4 p (1 - p) = .36
-
-
-def test_an_opinion_that_a_lot_brought_into_the_pool_stands_for_those_left_out():
-    counts = often(pool(row(1), row(20), lowest=20, drawn_share=0.25), draws=4000)
-    assert counts[1] / counts[20] == pytest.approx(4, rel=0.15)
 
 
 def test_a_time_that_nobody_can_read_is_old():
