@@ -36,6 +36,7 @@ COMMANDS = {
     "evaluate": "--adapter --against --requests --seed --data --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
     "--data --config --json",
+    "fetch": "NAME --data --config",
     "forget": "RATER --as-in --yes --data --config --json",
     "import": "FILE --format --create --data --config --json",
     "promote": "NAME --data --config --json",

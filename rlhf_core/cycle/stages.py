@@ -59,6 +59,11 @@ class Run:
         return self.data / "cycles" / f"{self.cycle_id:06d}"
 
     @property
+    def models(self) -> Path:
+        """Where converted models are kept; the server uses the same ones."""
+        return self.data / "models"
+
+    @property
     def checkpoints(self) -> Path:
         """The directory of the stages' checkpoints, which the next cycle resumes after a kill."""
         return self.directory / FOLDER
@@ -143,7 +148,9 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
 
 def _load(run: Run, quantization: Quantization) -> Base:
     """The base with two copies of the served policy: `served` is frozen, `policy` is trained."""
-    base = load_base(run.model, quantization=quantization, training=True, reply=run.reply)
+    base = load_base(
+        run.model, quantization=quantization, training=True, reply=run.reply, cache=run.models
+    )
     if base.device.type == "cpu" and base.model.num_parameters() < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
     if run.served == BASE_ADAPTER:
