@@ -2,8 +2,9 @@
 
 Sources, the strongest first: flags of the command line, ``FEEDBACK_CHAT_*`` environment variables
 with ``__`` between levels (``FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS=100``), ``config.toml`` in the
-data directory or the file given by ``--config``, then the defaults below. An unknown name or a
-value out of range is an error. `docs/configuration.py` prints the options as a page.
+data directory or the file given by ``--config``, then what suits the model (`SUITED`), then the
+defaults below. An unknown name or a value out of range is an error. `docs/configuration.py` prints
+the options as a page.
 """
 
 import difflib
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -28,6 +30,14 @@ Quantization = Literal["nf4", "int8", "none"]
 PREFIX = "FEEDBACK_CHAT_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the TOML file; not an option itself
 DEBUG_VARIABLE = f"{PREFIX}DEBUG"  # shows tracebacks; not an option either
+# The defaults fit the starter. A model that is fetched by its name brings what fits it instead:
+# SmolLM2's weights have 4 bits already, and at temperature 1 it answers next to nothing right.
+SUITED: dict[str, dict[str, Any]] = {
+    "smollm2": {
+        "quantization": "none",
+        "reply": {"prompt_tokens": 1024, "tokens": 200, "temperature": 0.5, "top_p": 0.9},
+    }
+}
 
 
 class Section(BaseModel):
@@ -81,8 +91,8 @@ class Settings(BaseSettings):
     port: int = Field(7860, ge=0, le=65535, description="0 = any free port")
     model: str = Field(
         "starter",
-        description="`starter`, `smollm2` once it is fetched, a GGUF file, a directory with a model "
-        "or a PEFT adapter, or an id on the Hugging Face hub",
+        description="`starter`, `smollm2` once it is fetched, a GGUF file, a directory with a "
+        "model or a PEFT adapter, or an id on the Hugging Face hub",
     )
     quantization: Quantization = Field("nf4", description="weights of the base in memory")
     candidates_every: int = Field(
@@ -118,9 +128,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment, then the file; no dotenv, no secrets directory."""
+        """Flags, environment, file, model; no dotenv, no secrets directory."""
         file = TomlConfigSettingsSource(settings_cls, cls.toml_file)
-        return init_settings, env_settings, file
+        return init_settings, env_settings, file, _SuitedToModel(settings_cls)
 
     @property
     def database(self) -> Path:
@@ -151,6 +161,18 @@ class Settings(BaseSettings):
     def secrets(self) -> Path:
         """The folder of keys; only this user can read it."""
         return self.data / "secrets"
+
+
+class _SuitedToModel(PydanticBaseSettingsSource):
+    """The weakest source: what suits the model that the other sources have named."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Not used, because the options of a model come as a whole."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The options, without those of other models."""
+        return SUITED.get(str(self.current_state.get("model")), {})
 
 
 def load_settings(config: Path | None = None, **flags: Any) -> Settings:

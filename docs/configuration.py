@@ -11,15 +11,17 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from chat_app.settings import Settings
+from chat_app.settings import SUITED, Settings
 
 INTRODUCTION = """\
 # Configuration
 
 All options; `docs/configuration.py` makes this page from the settings. Set an option by a flag of a
 command (where there is one), by an environment variable, or in a TOML file; the first one wins.
-The file is the one that `FEEDBACK_CHAT_CONFIG` names, or `config.toml` in the data directory. An
-unknown name or a value out of range is refused with one line. `FEEDBACK_CHAT_DEBUG=1` is not an
+The file is the one that `FEEDBACK_CHAT_CONFIG` names, or `config.toml` in the data directory. The
+defaults fit the starter; `smollm2` has some of its own:
+{suited}.
+An unknown name or a value out of range is refused with one line. `FEEDBACK_CHAT_DEBUG=1` is not an
 option; it shows the tracebacks of unexpected errors. The same options in both spellings:
 
 ```text
@@ -73,11 +75,19 @@ def table(name: str, model: type[BaseModel]) -> str:
     return "\n".join([*head, "| option | default | values | meaning |", "|---|---|---|---|", *rows])
 
 
+def flat(options: dict[str, Any], name: str = "") -> Iterator[str]:
+    """Nested options, each as one assignment with a dotted name."""
+    for key, value in options.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{name}{key}.")
+        else:
+            yield f"`{name}{key} = {default(value).strip('`')}`"
+
+
 def render() -> str:
     """The whole page."""
-    return (
-        "\n\n".join([INTRODUCTION.strip(), *(table(*part) for part in sections(Settings))]) + "\n"
-    )
+    introduction = INTRODUCTION.strip().format(suited=", ".join(flat(SUITED["smollm2"])))
+    return "\n\n".join([introduction, *(table(*part) for part in sections(Settings))]) + "\n"
 
 
 if __name__ == "__main__":

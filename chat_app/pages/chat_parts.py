@@ -229,12 +229,7 @@ class ChatParts:
     def show_opened(self, view: ChatView) -> Update:
         """Show the first view, with the examples; before it the page says only that it loads."""
         update = self.show(view)
-        kind, examples = ("small", STARTER_EXAMPLES) if self._starter else ("language", EXAMPLES)
-        empty = {
-            "placeholder": EMPTY.format(kind=kind),
-            "examples": [{"text": example} for example in examples],
-        }
-        update[self.chat] = {**update.get(self.chat, gr.update()), **empty}
+        update[self.chat] = {**update.get(self.chat, gr.update()), **invitation(self._starter)}
         return update
 
     def show_consent(self, given: bool) -> Update:
@@ -277,6 +272,15 @@ class ChatParts:
             self.comment: panel.comment,
             self.better: panel.content,
         }
+
+
+def invitation(starter: bool) -> dict[str, Any]:
+    """What an empty conversation shows: only the starter is asked about its own small world."""
+    kind, examples = ("small", STARTER_EXAMPLES) if starter else ("language", EXAMPLES)
+    return {
+        "placeholder": EMPTY.format(kind=kind),
+        "examples": [{"text": example} for example in examples],
+    }
 
 
 def show_header(adapter: str) -> str:

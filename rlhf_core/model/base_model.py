@@ -69,8 +69,8 @@ def load_base(
         cache: Where a GGUF file or an adapter is kept once it is converted.
 
     Raises:
-        ModelError: The model cannot be loaded or converted, has no chat template, or has no room for the
-            contract's prompt and reply.
+        ModelError: The model cannot be loaded or converted, has no chat template, or has no room
+            for the contract's prompt and reply.
     """
     where = _device(device)
     # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes

@@ -1,8 +1,8 @@
 """GGUF files and PEFT adapters become directories that transformers reads: once, into a cache.
 
 transformers takes long to read a GGUF file, so that happens once. An adapter is merged into its
-base before that is quantized: 4-bit weights would round the adapter away. The merged model then *is*
-the base, of the reference and of every KL, and no policy needs two adapters at once.
+base before that is quantized: 4-bit weights would round the adapter away. The merged model then
+*is* the base, of the reference and of every KL, and no policy needs two adapters at once.
 
 Invariant: a directory has its name only once all of it is on disk. The name holds a hash of what
 the weights were made from, so a changed file is converted anew. The cache can be deleted.
@@ -11,7 +11,6 @@ the weights were made from, so a changed file is converted anew. The cache can b
 import hashlib
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,8 +21,14 @@ from typing import Any
 import torch
 from filelock import FileLock
 from gguf import GGMLQuantizationType, GGUFReader
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from peft import (
+    LoraConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from rlhf_core.errors import ModelError
@@ -138,8 +143,9 @@ def _convert_gguf(file: Path, folder: Path) -> None:
         kinds = frozenset(tensor.tensor_type for tensor in GGUFReader(file).tensors)
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=link.name)
     _require_template(tokenizer, file)
+    loader: Any = AutoModelForCausalLM  # its type knows no loading report
     with _in_one_line(f"the GGUF file {file}"):
-        network, report = AutoModelForCausalLM.from_pretrained(
+        network, report = loader.from_pretrained(
             folder,
             gguf_file=link.name,
             dtype=DTYPES.get(kinds, torch.float16),
@@ -162,15 +168,24 @@ def _merge(adapter: Path, base: str, folder: Path) -> None:
             raise ValueError(f"it is stored quantized; name the original in {ADAPTER_CONFIG}")
         network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     with _in_one_line(f"the adapter {adapter}"):
-        # Weights that are missing are a warning of PEFT's; they are an error below.
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            tuned = PeftModel.from_pretrained(network, adapter, torch_device="cpu")
-        with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as weights:
-            found = {name for name in weights.keys() if "lora_" in name}  # noqa: SIM118
-        fresh = {name for name in get_peft_model_state_dict(tuned) if "lora_" in name}
-        if fresh != found:
-            raise ValueError(f"{len(fresh ^ found)} of its weights do not fit the base")
-        merged = tuned.merge_and_unload(safe_merge=True)  # refuses a NaN
+        lora = LoraConfig.from_pretrained(str(adapter))
+        lora.base_model_name_or_path = base  # PEFT warns if it is another one
+        tuned = get_peft_model(network, lora).eval()
+        fresh = get_peft_model_state_dict(tuned, save_embedding_layers=False)
+        weights = load_file(adapter / ADAPTER_WEIGHTS)
+        # PEFT adds a copy of the base's weights where embeddings are adapted.
+        wanted, found = (
+            {name: tensor.shape for name, tensor in part.items() if ".base_layer." not in name}
+            for part in (fresh, weights)
+        )
+        if strays := dict(wanted.items() ^ found.items()):  # PEFT would only warn
+            raise ValueError(f"{len(strays)} of its weights do not fit the base: {min(strays)}")
+        set_peft_model_state_dict(tuned, weights)
+        before = _answer(tuned)
+        merged = tuned.merge_and_unload()
+        # It differs if two layers share the weights that one of them had adapted, or by a NaN.
+        if not torch.allclose(_answer(merged), before, rtol=0.01, atol=0.01):
+            raise ValueError("merged into its base it would answer differently")
         own = adapter if (adapter / "tokenizer.json").is_file() else base
         tokenizer = AutoTokenizer.from_pretrained(own)
     _require_template(tokenizer, adapter)
@@ -179,6 +194,13 @@ def _merge(adapter: Path, base: str, folder: Path) -> None:
     setattr(merged.config, MERGED, digest.hexdigest())
     merged.to(config.dtype or torch.float32).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def _answer(network: Any) -> torch.Tensor:
+    """The logits after a few tokens, (1, T, V)."""
+    logits: torch.Tensor = network(input_ids=torch.arange(1, 17)[None]).logits
+    return logits
 
 
 def _require_template(tokenizer: Any, origin: Path) -> None:

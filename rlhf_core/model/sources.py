@@ -118,9 +118,9 @@ def _adapter(path: Path, cache: Path | None) -> Source:
     correct = f"correct base_model_name_or_path in its {ADAPTER_CONFIG}"
     if not isinstance(name, str) or not name:
         raise ModelError(f"the adapter {path} does not name its base model; {correct}")
-    base = resolve(name, cache)
-    if base.kind == "adapter":
+    if (Path(name) / ADAPTER_CONFIG).is_file():  # it might even be the same one
         raise ModelError(f"the base of the adapter {path} is an adapter, too: {name}; {correct}")
+    base = resolve(name, cache)
     if base.kind == "hub" and not HUB_ID.fullmatch(name):
         raise ModelError(f"the base of the adapter {path} is not here: {name}; {correct}")
     return Source("adapter", str(path), base)

@@ -27,6 +27,36 @@ def test_flags_beat_the_environment_which_beats_the_file(
     assert settings.quantization == "nf4"
 
 
+def test_what_suits_a_fetched_model_is_weaker_than_all_that_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suited = load_settings(data=tmp_path, model="smollm2")
+    assert (suited.quantization, suited.reply.tokens, suited.reply.temperature) == (
+        "none",
+        200,
+        0.5,
+    )
+    (tmp_path / "config.toml").write_text("model = 'smollm2'\n[reply]\ntokens = 30\n")
+    monkeypatch.setenv("FEEDBACK_CHAT_REPLY__TOP_P", "0.7")
+    settings = load_settings(data=tmp_path, quantization="nf4")
+    assert (settings.quantization, settings.reply.tokens, settings.reply.top_p) == ("nf4", 30, 0.7)
+    assert settings.reply.temperature == 0.5
+    assert load_settings(data=tmp_path, model="other").reply.temperature == 1.0
+
+
+def test_messages_are_markdown_unless_the_starter_writes_them_or_the_operator_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(model: str) -> bool:
+        return load_settings(data=tmp_path, model=model).shows_markdown
+
+    assert not shown("starter") and shown("smollm2") and shown("someone/model")
+    monkeypatch.setenv("FEEDBACK_CHAT_MARKDOWN", "true")
+    assert shown("starter")
+    monkeypatch.setenv("FEEDBACK_CHAT_MARKDOWN", "false")
+    assert not shown("smollm2")
+
+
 def test_every_command_opens_the_store_on_an_old_sqlite_only_if_it_is_told_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
