@@ -35,7 +35,7 @@ DEBUG_VARIABLE = f"{PREFIX}DEBUG"  # shows tracebacks; not an option either
 SUITED: dict[str, dict[str, Any]] = {
     "smollm2": {
         "quantization": "none",
-        "reply": {"prompt_tokens": 1024, "tokens": 200, "temperature": 0.5, "top_p": 0.9},
+        "reply": {"prompt_tokens": 1024, "tokens": 200, "temperature": 0.3, "top_p": 0.9},
     }
 }
 
