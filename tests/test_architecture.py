@@ -30,6 +30,7 @@ ONLY_FROM = {
         "rlhf_core/train_sft.py",
     ),
     "bitsandbytes": ("rlhf_core/model/base_model.py",),
+    "gguf": ("rlhf_core/model/conversions.py",),
     "gradio": ("chat_app/pages/",),
 }
 GOLD_JUDGE = "rlhf_core.starter.judge"

@@ -31,16 +31,13 @@ def test_what_suits_a_fetched_model_is_weaker_than_all_that_was_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suited = load_settings(data=tmp_path, model="smollm2")
-    assert (suited.quantization, suited.reply.tokens, suited.reply.temperature) == (
-        "none",
-        200,
-        0.5,
-    )
+    assert (suited.quantization, suited.reply.tokens) == ("none", 200)
+    assert suited.reply.temperature == 0.3
     (tmp_path / "config.toml").write_text("model = 'smollm2'\n[reply]\ntokens = 30\n")
     monkeypatch.setenv("FEEDBACK_CHAT_REPLY__TOP_P", "0.7")
     settings = load_settings(data=tmp_path, quantization="nf4")
     assert (settings.quantization, settings.reply.tokens, settings.reply.top_p) == ("nf4", 30, 0.7)
-    assert settings.reply.temperature == 0.5
+    assert settings.reply.temperature == 0.3
     assert load_settings(data=tmp_path, model="other").reply.temperature == 1.0
 
 
