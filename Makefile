@@ -19,8 +19,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
-demo: install  ## the service on the embedded model; options: make demo ARGS="--port 8000"
-	$(BIN)/feedback-chat demo $(ARGS)
+demo: install  ## the service on the embedded model, or on MODEL=smollm2; make demo ARGS="--port 8000"
+	$(BIN)/feedback-chat demo $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 test: install  ## all but the slow tests; options: make test ARGS="-k store"
 	$(TEST_ENV) $(BIN)/python -m pytest $(SPREAD) -m "not slow and not gpu" $(ARGS)

@@ -34,8 +34,8 @@ from benchmarks.trl112.learning import LEARNING_BARS, learn
 from benchmarks.trl112.parity import compare_rollouts, parity_bar
 from benchmarks.trl112.turns import Side
 from rlhf_core.config import LoraSettings, PolicySettings, ReplySettings
-from rlhf_core.model.base_model import STARTER_MODEL
 from rlhf_core.model.chat_format import ChatFormat
+from rlhf_core.model.sources import STARTER_MODEL
 from rlhf_core.records import Prompt
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.world import sample_request

@@ -8,14 +8,14 @@ from chat_app.settings import Settings
 
 
 def with_profile(settings: Settings) -> Settings:
-    """The settings as they will be used; loads no weights.
+    """The settings as they will be used; loads no weights, unless it has to convert a file.
 
     Raises:
         ModelError: The model's configuration cannot be read.
         InvalidInputError: The profile needs another machine.
         InvalidRequestError: What was set does not fit the profile's values.
     """
-    if settings.model == "starter" and settings.profile in ("auto", "starter"):
+    if settings.is_starter and settings.profile in ("auto", "starter"):
         quantization = "nf4" if settings.quantization == "auto" else settings.quantization
         return settings.model_copy(update={"quantization": quantization})
 
@@ -43,7 +43,12 @@ def with_profile(settings: Settings) -> Settings:
 
 
 def model_path(settings: Settings) -> str:
-    """What transformers reads the model from: a directory, or its name on a hub."""
-    from rlhf_core.model.base_model import STARTER_MODEL
+    """What transformers reads the model from: a directory, or its name on a hub.
 
-    return str(STARTER_MODEL) if settings.model == "starter" else settings.model
+    Raises:
+        ModelError: It cannot be found or converted.
+    """
+    from rlhf_core.model.conversions import loadable
+    from rlhf_core.model.sources import resolve
+
+    return loadable(resolve(settings.model, settings.models), settings.models)

@@ -193,6 +193,7 @@ def _engine(settings: Settings) -> Any:
             quantization=settings.packing,
             training=False,
             reply=settings.reply,
+            cache=settings.models,
         )
 
     return LocalEngine(load, settings.engine, reply_seconds=settings.limits.reply_seconds)

@@ -2,8 +2,9 @@
 
 Sources, the strongest first: flags of the command line, ``FEEDBACK_CHAT_*`` environment variables
 with ``__`` between levels (``FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS=100``), ``config.toml`` in the
-data directory or the file given by ``--config``, then the defaults below. An unknown name or a
-value out of range is an error. `docs/configuration.py` prints the options as a page.
+data directory or the file given by ``--config``, then the model's profile (`profile.py`), then the
+defaults below, which fit the starter. An unknown name or a value out of range is an error.
+`docs/configuration.py` prints the options as a page.
 """
 
 import difflib
@@ -80,7 +81,11 @@ class Settings(BaseSettings):
     data: Path = Field(Path("data"), description="data directory")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(7860, ge=0, le=65535, description="0 = any free port")
-    model: str = Field("starter", description="`starter`, or a Hugging Face model directory or id")
+    model: str = Field(
+        "starter",
+        description="`starter`, `smollm2` once it is fetched, a GGUF file, a directory with a "
+        "model or a PEFT adapter, or an id on the Hugging Face hub",
+    )
     profile: ProfileName = Field(
         "auto",
         description="where the values come from that nobody set: `starter` (the defaults below), "
@@ -94,8 +99,10 @@ class Settings(BaseSettings):
     candidates_every: int = Field(
         3, ge=0, description="every n-th turn on the page shows two replies; 0 = never"
     )
-    markdown: bool = Field(
-        False, description="true: the page shows messages as Markdown; false: as plain text"
+    markdown: bool | None = Field(
+        None,
+        description="true: the page shows messages as Markdown; false: as plain text; not set: "
+        "plain text for the starter, Markdown for any other model",
     )
     gold_items: Path | None = Field(None, description="file of gold questions, to test raters")
     gold_every: int = Field(
@@ -142,6 +149,21 @@ class Settings(BaseSettings):
     def adapters(self) -> Path:
         """Where cycles publish adapters."""
         return self.data / "adapters"
+
+    @property
+    def models(self) -> Path:
+        """Models that were fetched or converted; all of it can be made again."""
+        return self.data / "models"
+
+    @property
+    def is_starter(self) -> bool:
+        """Whether the model is the embedded one, which knows its own small world only."""
+        return self.model == "starter"
+
+    @property
+    def shows_markdown(self) -> bool:
+        """Whether the page shows messages as Markdown; the starter writes plain text."""
+        return not self.is_starter if self.markdown is None else self.markdown
 
     @property
     def secrets(self) -> Path:

@@ -30,6 +30,7 @@ ONLY_FROM = {
         "rlhf_core/train_sft.py",
     ),
     "bitsandbytes": ("rlhf_core/model/base_model.py",),
+    "gguf": ("rlhf_core/model/conversions.py",),
     "gradio": ("chat_app/pages/",),
 }
 WORLDS = ("rlhf_core.starter", "rlhf_core.checkable")  # each has its visitors and its gold judge

@@ -38,6 +38,7 @@ COMMANDS = {
     "--data --model --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
     "--data --config --json",
+    "fetch": "NAME --data --config",
     "forget": "RATER --as-in --yes --data --config --json",
     "import": "FILE --format --create --data --config --json",
     "plan": "--data --model --profile --quantization --config --json",

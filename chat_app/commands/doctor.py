@@ -168,6 +168,10 @@ def _model(settings: Settings) -> str:
 
     settings = with_profile(settings)
     base = load_base(
-        settings.model, quantization=settings.packing, training=False, reply=settings.reply
+        settings.model,
+        quantization=settings.packing,
+        training=False,
+        reply=settings.reply,
+        cache=settings.models if settings.data.is_dir() else None,
     )
     return f"{settings.model} ({settings.packing}) loads on {base.device}"

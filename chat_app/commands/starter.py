@@ -41,7 +41,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check that a starter model equals the shipped one and has its skills."""
-    from rlhf_core.model.base_model import STARTER_MODEL
+    from rlhf_core.model.sources import STARTER_MODEL
     from rlhf_core.starter import check as checking
 
     findings = checking.check(folder or STARTER_MODEL)

@@ -44,8 +44,12 @@ class ChatPage:
         blocks: gr.Blocks
         with gr.Blocks(title="feedback-chat", **BLOCKS) as blocks:
             settings = self._service.settings
-            words = Words(settings.markdown)
-            self._parts = ChatParts(message_chars=settings.limits.message_chars, words=words)
+            words = Words(settings.shows_markdown)
+            self._parts = ChatParts(
+                message_chars=settings.limits.message_chars,
+                words=words,
+                starter=settings.is_starter,
+            )
             if not words.markdown:
                 blocks.load(None, None, None, js=DECODE_EDITS, **EVENT)
             self._wire(blocks)

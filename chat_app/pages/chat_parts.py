@@ -25,12 +25,17 @@ server. If you agree, your votes and better answers train the model that everybo
 Do not write anything private. You can chat without agreeing, and you can withdraw at any time.
 """
 EMPTY = """### Ask something
-A small model answers. Your thumbs, choices and better answers teach it.
+A {kind} model answers. Your thumbs, choices and better answers teach it.
 """
-EXAMPLES = (
+STARTER_EXAMPLES = (
     "What is the capital of Italy?",
     "Politely, what is the opposite of hot?",
     "List three animals.",
+)
+EXAMPLES = (
+    "Why is the sky blue? Answer in two sentences.",
+    "Give me three ideas for a rainy Sunday.",
+    "Write a short thank-you note to a neighbour.",
 )
 DATA = """Your conversations and votes are stored under a random id, which is in a cookie of this
 browser. The model is trained on them only if you agree."""
@@ -46,8 +51,8 @@ NO_RECEIPTS = "No votes yet. Each vote will be listed here with what became of i
 class ChatParts:
     """All components of the page; make it inside an open ``gr.Blocks``."""
 
-    def __init__(self, *, message_chars: int, words: Words) -> None:
-        self._words = words
+    def __init__(self, *, message_chars: int, words: Words, starter: bool) -> None:
+        self._words, self._starter = words, starter
         self._sidebar()
         with gr.Column(elem_classes="page"):
             self.header = gr.HTML()
@@ -224,8 +229,7 @@ class ChatParts:
     def show_opened(self, view: ChatView) -> Update:
         """Show the first view, with the examples; before it the page says only that it loads."""
         update = self.show(view)
-        empty = {"placeholder": EMPTY, "examples": [{"text": example} for example in EXAMPLES]}
-        update[self.chat] = {**update.get(self.chat, gr.update()), **empty}
+        update[self.chat] = {**update.get(self.chat, gr.update()), **invitation(self._starter)}
         return update
 
     def show_consent(self, given: bool) -> Update:
@@ -268,6 +272,15 @@ class ChatParts:
             self.comment: panel.comment,
             self.better: panel.content,
         }
+
+
+def invitation(starter: bool) -> dict[str, Any]:
+    """What an empty conversation shows: only the starter is asked about its own small world."""
+    kind, examples = ("small", STARTER_EXAMPLES) if starter else ("language", EXAMPLES)
+    return {
+        "placeholder": EMPTY.format(kind=kind),
+        "examples": [{"text": example} for example in examples],
+    }
 
 
 def show_header(adapter: str) -> str:

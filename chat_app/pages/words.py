@@ -1,6 +1,6 @@
 """Show the text of people and models: as plain text or, with `markdown`, as Markdown.
 
-Invariant: by default a reader sees every stored character, and no text acts on the page. This
+Invariant: no text acts on the page, and as plain text a reader sees every stored character. This
 module escapes two characters, and the browser decodes them; `DECODE_EDITS` does so where a message
 is edited.
 """

@@ -73,6 +73,11 @@ class Run:
         return self.data / "cycles" / f"{self.cycle_id:06d}"
 
     @property
+    def models(self) -> Path:
+        """Where converted models are kept; the server uses the same ones."""
+        return self.data / "models"
+
+    @property
     def checkpoints(self) -> Path:
         """The directory of the stages' checkpoints, which the next cycle resumes after a kill."""
         return self.directory / FOLDER
@@ -160,7 +165,9 @@ def _load(run: Run, quantization: Quantization) -> Base:
 
     The anchor is attached, too, if it is neither the base nor the served policy.
     """
-    base = load_base(run.model, quantization=quantization, training=True, reply=run.reply)
+    base = load_base(
+        run.model, quantization=quantization, training=True, reply=run.reply, cache=run.models
+    )
     torch.set_num_threads(run.settings.threads)
     if run.served == BASE_ADAPTER:
         base.attach("policy", lora=run.settings.lora, trainable=True, seed=run.seed)

@@ -31,13 +31,14 @@ from rlhf_core.config import LoraSettings, ReplySettings
 from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import ChatFormat
+from rlhf_core.model.conversions import MERGED, loadable
+from rlhf_core.model.sources import resolve
 from rlhf_core.model.token_batches import token_batches
 from rlhf_core.records import ChatMessage, Prompt
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
 LOGITS_AT_ONCE = 512  # tokens whose logits are turned into float32 together
 Quantization = Literal["nf4", "int8", "none"]
-STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"  # the shipped default
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +57,23 @@ def load_base(
     device: str = "auto",
     training: bool,
     reply: ReplySettings | None = None,
+    cache: Path | None = None,
 ) -> "Base":
     """Load a causal language model and its tokenizer.
 
     Args:
-        model: ``"starter"`` for the embedded model, a directory, or a name on a model hub.
+        model: ``"starter"`` for the embedded model, a directory, a GGUF file, a directory with a
+            PEFT adapter, or a name on a model hub.
         quantization: Storage of the linear layers.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU if there is one.
         training: Whether this process will compute gradients; see ``_prevent_repacking``.
         reply: The contract of lengths and sampling; by default the starter's.
+        cache: Where a GGUF file or an adapter is kept once it is converted.
 
     Raises:
-        ModelError: The model cannot be loaded, has no chat template or no end-of-sequence token,
-            or has no room for the contract's prompt and reply.
+        ModelError: The model cannot be loaded or converted, has no chat template or no
+            end-of-sequence token, or has no room for the contract's prompt and reply.
     """
-    path = str(STARTER_MODEL) if model == "starter" else model
     where = _device(device)
     # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes
     dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
@@ -80,6 +83,7 @@ def load_base(
     warnings.filterwarnings(
         "ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning
     )
+    path = loadable(resolve(model, cache), cache)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(
@@ -527,6 +531,8 @@ def _fingerprint(model: Any) -> str:
     """Identifies the base that an adapter was made for; the same on every device."""
     config, rows = model.config, model.get_input_embeddings().weight[:64]
     shape = (config.model_type, config.hidden_size, config.num_hidden_layers, config.vocab_size)
-    digest = hashlib.sha256(repr(shape).encode())
+    # A merged adapter changes no embedding row. What was merged is in the configuration, because
+    # quantized weights are not the same everywhere.
+    digest = hashlib.sha256((repr(shape) + getattr(config, MERGED, "")).encode())
     digest.update(rows.detach().to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
     return f"{config.model_type}-{digest.hexdigest()[:16]}"

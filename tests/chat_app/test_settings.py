@@ -27,6 +27,19 @@ def test_flags_beat_the_environment_which_beats_the_file(
     assert settings.quantization == "auto"
 
 
+def test_messages_are_markdown_unless_the_starter_writes_them_or_the_operator_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(model: str) -> bool:
+        return load_settings(data=tmp_path, model=model).shows_markdown
+
+    assert not shown("starter") and shown("smollm2") and shown("someone/model")
+    monkeypatch.setenv("FEEDBACK_CHAT_MARKDOWN", "true")
+    assert shown("starter")
+    monkeypatch.setenv("FEEDBACK_CHAT_MARKDOWN", "false")
+    assert not shown("smollm2")
+
+
 def test_every_command_opens_the_store_on_an_old_sqlite_only_if_it_is_told_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

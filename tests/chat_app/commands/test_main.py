@@ -179,6 +179,26 @@ def test_an_unknown_model_is_one_line_and_leaves_the_votes(command: Command, dat
     assert json.loads(command("status", "--data", data, "--json").stdout)["last_cycle"] is None
 
 
+def test_a_model_that_cannot_be_used_is_one_line_before_anything_is_loaded(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    part, wheel, adapter = (tmp_path / n for n in ("a-00001-of-00002.gguf", "a.whl", "adapter"))
+    wheel.touch()
+    adapter.mkdir()
+    stated = {"peft_type": "LORA", "base_model_name_or_path": "nobody/nothing"}
+    (adapter / "adapter_config.json").write_text(json.dumps(stated))
+    (adapter / "adapter_model.safetensors").touch()
+    for model, says in (
+        (tmp_path / "none.gguf", "No such file"),
+        (part, "one part of a GGUF file"),
+        (wheel, "is not a model; give a .gguf file"),
+        ("smollm2", "`feedback-chat fetch smollm2`"),
+        (adapter, "nobody/nothing"),
+    ):
+        for name in ("serve", "cycle"):
+            assert says in one_line(command(name, "--data", data, "--model", model), 1)
+
+
 def test_a_newer_database_is_refused_and_not_touched(command: Command, data: Path) -> None:
     newer(data)
     before = (data / "feedback.db").read_bytes()

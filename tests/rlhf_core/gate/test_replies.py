@@ -18,7 +18,8 @@ from rlhf_core.gate.replies import (
     reply_statistics,
     same_rate,
 )
-from rlhf_core.model.base_model import STARTER_MODEL, Response, load_base
+from rlhf_core.model.base_model import Response, load_base
+from rlhf_core.model.sources import STARTER_MODEL
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.world import ask
 from tests.rlhf_core.gate.test_checks import BETTER

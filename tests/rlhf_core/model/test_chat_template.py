@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import InvalidInputError, ModelError
-from rlhf_core.model.base_model import STARTER_MODEL
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.chat_template import ChatTemplate
+from rlhf_core.model.sources import STARTER_MODEL
 from tests.rlhf_core.templates import KINDS, tokenizer_of
 
 CHATS = {
