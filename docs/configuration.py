@@ -20,8 +20,9 @@ All options; `docs/configuration.py` makes this page from the settings. Set an o
 command (where there is one), by an environment variable, or in a TOML file; the first one wins.
 The file is the one that `FEEDBACK_CHAT_CONFIG` names, or `config.toml` in the data directory. The
 defaults fit the starter; for another model its profile has values for what nobody set
-(`feedback-chat plan --model MODEL` shows them). An unknown name or a value out of range is refused with one line. `FEEDBACK_CHAT_DEBUG=1` is not an
-option; it shows the tracebacks of unexpected errors. The same options in both spellings:
+(`feedback-chat plan --model MODEL` shows them). An unknown name or a value out of range is refused
+with one line. `FEEDBACK_CHAT_DEBUG=1` is not an option; it shows the tracebacks of unexpected
+errors. The same options in both spellings:
 
 ```text
 FEEDBACK_CHAT_PORT=8000                            port = 8000

@@ -104,20 +104,21 @@ def test_the_report_says_how_often_the_candidate_wins_on_what_held_out_raters_as
     of_raters = [c for c in cycled.comparisons if c.split == "held_out_raters"]
     asked = list({json.dumps(c.prompt): c.prompt for c in of_raters}.values())
     new = [p for p in asked if json.dumps(p) not in known]
+    seed = int(cycled.row.metrics["seed"])
     held_out_reward = train_reward(
         cycled.base,
         cycled.snapshot.held_out,
         settings=small_cycle.reward,
         name="again",
         lora=small_cycle.lora,
-        seed=small_cycle.seed + 1,
+        seed=seed + 1,
         unpaired=cycled.snapshot.held_out_thumbs,
     )
     cycled.base.attach("candidate", cycled.data / "adapters" / "policy-000001")
     prompts = (new * small_cycle.gate.prompts)[: max(small_cycle.gate.prompts, len(new))]
     scores = []
     for adapter in ("candidate", None):
-        replies = cycled.base.respond(prompts, adapter=adapter, seed=0)
+        replies = cycled.base.respond(prompts, adapter=adapter, seed=seed)
         scores.append(held_out_reward.score(prompts, [r.text for r in replies]))
     wins = (scores[0] > scores[1]).float() + 0.5 * (scores[0] == scores[1]).float()
 

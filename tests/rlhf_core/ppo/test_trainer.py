@@ -359,8 +359,8 @@ def test_the_ends_of_long_replies_begin_with_a_mean_advantage_near_zero(
         ended = finished(found["completion_ids"], mask, trainer.eos_token_ids)
     assert mask.sum(1).float().mean() > 100 and ended.float().mean() < 0.6
     rows, ends = torch.arange(len(mask)), mask.sum(1) - 1
-    assert abs(found["advantages"][rows, ends].mean()) < 0.2
-    assert abs(found["advantages"][:, 0].mean()) < 0.2
+    assert abs(found["advantages"][rows, ends].mean()) < 0.4  # 32 replies of variance near 1
+    assert abs(found["advantages"][:, 0].mean()) < 0.4
     rewards = trainer._scores - 1.0 * ~ended
     credit = torch.corrcoef(torch.stack([found["advantages"][:, 0], rewards]))[0, 1]
     assert credit > 0.8  # the first token answers for the whole reply
