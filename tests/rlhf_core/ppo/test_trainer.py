@@ -350,8 +350,8 @@ def test_the_ends_of_long_replies_begin_with_a_mean_advantage_near_zero(
 ):
     long = Base(base.model, base.tokenizer, ReplySettings(prompt_tokens=128, tokens=200))
     long.attach("policy")
-    settings = PolicySettings(batch_size=32, minibatch_size=32, estimator=estimator)
-    asked = [said(f"{n} sky") for n in range(32 // settings.group_size)]
+    settings = PolicySettings(batch_size=64, minibatch_size=64, estimator=estimator)
+    asked = [said(f"{n} sky") for n in range(64 // settings.group_size)]
     torch.manual_seed(0)
     with trainer_of(long, asked, settings, score=centred) as trainer:
         found = rollout(trainer, asked)
