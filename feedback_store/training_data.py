@@ -31,6 +31,7 @@ _USABLE = f"""FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
 _OWNERS_AGREE = owners_agree("comparisons.a, comparisons.b, comparisons.prompt_id")
 _TEXT = """coalesce((SELECT content FROM messages WHERE id = comparisons.{0}),
     (SELECT content FROM demonstrations WHERE id = comparisons.{0})) AS response_{0}"""
+_WRITER = "(SELECT adapter FROM messages WHERE id = comparisons.{0}) AS adapter_{0}"
 # Nothing of gold questions is counted: their messages are not the raters', choices on no prompt.
 _COUNTS = f"""SELECT
     (SELECT count(*) FROM raters) AS raters,
@@ -102,7 +103,8 @@ def read_comparisons(
     """Comparisons that may be learnt from with their effective weights, one at a time."""
     one_of(split, (None, *SPLITS), "the split")
     weights, prompts = rater_weights(db), _prompts(db)
-    sql = f"""SELECT comparisons.*, {_TEXT.format("a")}, {_TEXT.format("b")}
+    sql = f"""SELECT comparisons.*, {_TEXT.format("a")}, {_TEXT.format("b")},
+            {_WRITER.format("a")}, {_WRITER.format("b")}
         {_USABLE} AND {_OWNERS_AGREE} AND (:split IS NULL OR split = :split)
         {"AND " + _UNUSED if unused else ""} ORDER BY comparisons.id"""
     for row in stream(db, sql, {"split": split}):

@@ -157,7 +157,9 @@ def run_stage(
 
 
 @contextmanager
-def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator[str]:
+def prepared(
+    base: Base, adapter: str, *, lower: str = "batch_size", above: int = 0
+) -> Iterator[str]:
     """Make ``adapter`` the active and only trainable one; afterwards the base is as before.
 
     TRL patches the model's forward pass; this removes the patch.
@@ -166,6 +168,7 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
         base: The shared base.
         adapter: The adapter to train.
         lower: The setting to lower if memory runs out.
+        above: How many of the lowest layers do not train.
 
     Yields:
         A directory for the trainer's files, removed at the end.
@@ -177,7 +180,7 @@ def prepared(base: Base, adapter: str, *, lower: str = "batch_size") -> Iterator
     network = base.model.get_base_model()
     with (
         out_of_memory_in_one_line(lower, by_rows=True),
-        base.training(adapter),
+        base.training(adapter, above=above),
         tempfile.TemporaryDirectory() as scratch,
         warnings.catch_warnings(),
     ):
