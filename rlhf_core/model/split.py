@@ -78,6 +78,7 @@ def splits(base: Base, depth: int) -> bool:
     try:
         # what stands at padding must not matter
         states = lower_part(base, depth, ids, mask) * mask[:, :, None]
+        whole_pass(base, ids.flip(1), mask)  # what a layer leaves elsewhere is now of other rows
         found = upper_part(base, depth, states, ids, mask)[mask.bool()]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError):
         return False  # its layers take or give something else
@@ -88,10 +89,14 @@ def splits(base: Base, depth: int) -> bool:
 @contextmanager
 def _replaced(forward: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """In the block these layers have another forward pass; afterwards their own."""
+    # some libraries give a layer a `forward` of its own beside that of its class
+    before = {layer: layer.__dict__.get("forward") for layer in forward}
     for layer, function in forward.items():
         layer.__dict__["forward"] = function
     try:
         yield
     finally:
-        for layer in forward:
+        for layer, own in before.items():
             layer.__dict__.pop("forward")
+            if own is not None:
+                layer.__dict__["forward"] = own

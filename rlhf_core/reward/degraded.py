@@ -25,7 +25,7 @@ def degrade(response: str, rng: random.Random, kind: Kind | None = None) -> str 
         response: The response.
         rng: Source of random numbers.
         kind: What to do to it; by default drawn by `SHARES`. A response too short for it (of one
-            word, or of one word again and again) is emptied or repeated, with equal chance.
+            word, or of one word again and again) is emptied or repeated.
 
     Returns:
         A copy with other words than the response, or None if that has no words.
@@ -35,17 +35,14 @@ def degrade(response: str, rng: random.Random, kind: Kind | None = None) -> str 
     if not n:
         return None
     kind = kind or rng.choices(get_args(Kind), weights=[SHARES[k] for k in get_args(Kind)])[0]
-    if (kind == "cut" and n == 1) or (kind == "shuffled" and different == 1):
-        kind = rng.choice(("emptied", "repeated"))
-    match kind:
-        case "cut":  # after any word but the last
-            return response[: words[rng.randrange(n - 1)].end()]
-        case "emptied":
-            return ""
-        case "shuffled":
-            return _shuffled(response, words, rng)
-        case "repeated":
-            return _repeated(response, words, rng)
+    if kind == "cut" and n > 1:  # after any word but the last
+        return response[: words[rng.randrange(n - 1)].end()]
+    if kind == "shuffled" and different > 1:
+        return _shuffled(response, words, rng)
+    # What cannot be cut is emptied. What cannot be shuffled is as often emptied as repeated, but
+    # that of one word repeated, to make up for the cuts.
+    emptied = kind in ("cut", "emptied") or (kind == "shuffled" and n > 1 and rng.random() < 0.5)
+    return "" if emptied else _repeated(response, words, rng)
 
 
 def _shuffled(response: str, words: list[re.Match[str]], rng: random.Random) -> str:
