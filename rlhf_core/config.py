@@ -104,7 +104,7 @@ class RewardSettings(TrainingStage):
     min_steps: int = Field(
         60, ge=1, description="fewest optimizer steps of a member; few comparisons get more passes"
     )
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     batch_size: int = Field(
         16, ge=1, description="opinions per optimizer step: comparisons, rankings, thumbs"
     )

@@ -261,8 +261,8 @@ class Base:
         self._require(name)
         before, self._trainable = (self._trainable, self._frozen), {name}
         if above:
-            upper = {module for layer in self.layers[above:] for module in layer.modules()}
-            self._frozen = {module for module in self._layers if module not in upper}
+            upper = {id(module) for layer in self.layers[above:] for module in layer.modules()}
+            self._frozen = {module for module in self._layers if id(module) not in upper}
         try:
             with self.using(name):
                 self.model.train()

@@ -230,8 +230,10 @@ class Collator:
 
         terms = [(opinion, term) for opinion in chosen for term in opinion.terms]
         ids, mask = self.base.pad(list(places), side="right")  # (R, longest)
-        states = self.trunk.states(list(places)) if self.trunk else None  # (R, longest, d)
-        known = {} if states is None else {"states": states.cpu(), "depth": self.trunk.depth}
+        known: dict[str, Any] = {}
+        if self.trunk is not None and self.trunk.depth:
+            states = self.trunk.states(list(places))  # (R, longest, d)
+            known = {"states": states.cpu(), "depth": self.trunk.depth}
         return known | {
             "input_ids": ids.cpu(),
             "attention_mask": mask.cpu(),

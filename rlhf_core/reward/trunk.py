@@ -9,6 +9,7 @@ Shapes: R responses, T tokens of the longest, d numbers in a hidden state.
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -35,13 +36,13 @@ def common_layers(base: Base, adapters: Sequence[str]) -> int:
     outside = [module for module in base.model.modules() if module not in inside]
     parts: list[Collection[nn.Module]] = [outside, *(list(layer.modules()) for layer in layers)]
     for number, part in enumerate(parts):
-        tuned = [module for module in part if isinstance(module, BaseTunerLayer)]
+        tuned: list[Any] = [module for module in part if isinstance(module, BaseTunerLayer)]
         if not all(_same(module, adapters[0], other) for module in tuned for other in adapters[1:]):
             return max(0, number - 1)
     return max(0, len(layers) - 1)  # one has to be left to run for each member
 
 
-def _same(module: BaseTunerLayer, one: str, other: str) -> bool:
+def _same(module: Any, one: str, other: str) -> bool:
     """Whether two adapters change a module's output in the same way."""
     (a, b, scale), (other_a, other_b, other_scale) = (
         (module.lora_A[name].weight, module.lora_B[name].weight, module.scaling[name])
@@ -92,10 +93,8 @@ class Trunk:
             if done is not None:
                 done(len(part))
 
-    def states(self, rows: Sequence[Tokens]) -> Tensor | None:
-        """Hidden states of responses, 0 at padding; (R, T, d), or None for a trunk of no layers."""
-        if not self.depth:
-            return None
+    def states(self, rows: Sequence[Tokens]) -> Tensor:
+        """Hidden states of responses, 0 at padding; (R, T, d). There are none without a layer."""
         missing = [row for row in dict.fromkeys(rows) if row not in self._kept]
         found = dict(zip(missing, self._compute(missing), strict=True)) if missing else {}
         some = next(iter(found.values())) if found else self._kept[rows[0]]

@@ -59,11 +59,6 @@ def test_it_runs_its_own_adapter_whichever_is_active(base, disturb):
     assert_close(found, wanted)
 
 
-def test_a_trunk_of_no_layers_has_no_states(base):
-    base.attach("m0")
-    assert Trunk(base, "m0", 0).states(ROWS) is None
-
-
 @pytest.mark.parametrize(("share", "first"), [(1.0, 0), (0.5, 1), (0.01, 1)])
 def test_at_least_one_layer_trains(base, share, first):
     assert first_trained_layer(base, share) == first
