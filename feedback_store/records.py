@@ -193,7 +193,8 @@ class StoredComparison:
 
     Derived from events. The same opinion always has the same id. `strength` is how much better the
     rater said it is. If `other_rater_id` is set, `rater_id` judged A alone and the other judged B
-    alone, so their habits do not cancel (see `across_raters`).
+    alone, so their habits do not cancel (see `across_raters`). `adapter_a` wrote A, `adapter_b` B;
+    None if a person did.
     """
 
     id: str
@@ -209,11 +210,20 @@ class StoredComparison:
     event_ids: tuple[str, ...] = ()
     strength: float | None = None
     other_rater_id: str | None = None
+    adapter_a: str | None = None
+    adapter_b: str | None = None
 
     def swap(self) -> "StoredComparison":
         """The same judgement with the sides exchanged."""
         label: Label = "tie" if self.label == "tie" else "b" if self.label == "a" else "a"
-        return replace(self, response_a=self.response_b, response_b=self.response_a, label=label)
+        return replace(
+            self,
+            response_a=self.response_b,
+            response_b=self.response_a,
+            label=label,
+            adapter_a=self.adapter_b,
+            adapter_b=self.adapter_a,
+        )
 
 
 @dataclass(frozen=True, slots=True)

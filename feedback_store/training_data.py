@@ -46,6 +46,7 @@ _ASKED = f"""SELECT messages.id FROM json_each(:ids) AS wanted
     CROSS JOIN conversations ON conversations.id = messages.conversation_id
     CROSS JOIN raters ON raters.id = conversations.rater_id
     WHERE {HEARD} AND NOT raters.held_out"""
+_WRITER = "(SELECT adapter FROM messages WHERE id = comparisons.{0}) AS adapter_{0}"
 # Nothing of gold questions is counted: their messages are not the raters', choices on no prompt.
 _COUNTS = f"""SELECT
     (SELECT count(*) FROM raters) AS raters,
@@ -172,7 +173,8 @@ def read_comparisons(
     """
     one_of(split, (None, *SPLITS), "the split")
     weigh, prompts = _weigh(db, weights), _prompts(db)
-    sql = f"""SELECT comparisons.*, {_TEXT.format("a")}, {_TEXT.format("b")}
+    sql = f"""SELECT comparisons.*, {_TEXT.format("a")}, {_TEXT.format("b")},
+            {_WRITER.format("a")}, {_WRITER.format("b")}
         {_USABLE} AND {_OWNERS_AGREE} AND (:split IS NULL OR split = :split)
         {"" if weights is None else _AMONG.format("comparisons")} ORDER BY comparisons.id"""
     for row in stream(db, sql, {"split": split, "ids": json.dumps([*(weights or ())])}):

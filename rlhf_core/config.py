@@ -125,7 +125,7 @@ class RewardSettings(TrainingStage):
     min_steps: int = Field(
         60, ge=1, description="fewest optimizer steps of a member; few comparisons get more passes"
     )
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     batch_size: int = Field(
         16, ge=1, description="opinions per optimizer step: comparisons, rankings, thumbs"
     )
@@ -148,8 +148,29 @@ class RewardSettings(TrainingStage):
     spread_penalty: float = Field(
         0.5, ge=0, description="score = mean - penalty * standard deviation over the members"
     )
-    min_demonstrations: int = Field(
-        16, ge=1, description="with fewer, compared replies have mean score 0, not demonstrations"
+    layers: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the layers that train, from the top; what lies below is the same for "
+        "all members, and runs once for each reply",
+    )
+    start: Literal["sft", "last", "base"] = Field(
+        "sft",
+        description="what members begin as: PPO's reference, as in InstructGPT; the last cycle's "
+        "reward model, if there is one, else PPO's reference; or the bare base",
+    )
+    reference_samples: int = Field(
+        128,
+        ge=2,
+        description="replies of PPO's reference on which the score gets mean 0 and standard "
+        "deviation 1",
+    )
+    kept_bytes: int = Field(
+        1 << 30,
+        ge=0,
+        description="most memory for what the layers that do not train made of each reply; what "
+        "does not fit is computed again",
     )
 
 

@@ -78,6 +78,7 @@ class Comparison:
             cancel. Training tells raters apart, and the reward model does not keep them.
         could_tie: Whether the rater could have called it a tie; false for comparisons from thumbs,
             edits and retries.
+        versions: Which policies wrote A and B, if that is known; training does not read it.
     """
 
     prompt: Prompt
@@ -89,6 +90,7 @@ class Comparison:
     group: str | None = None
     raters: tuple[str, str] | None = None
     could_tie: bool = True
+    versions: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         require_prompt(self.prompt)
@@ -109,6 +111,7 @@ class Comparison:
             response_b=self.response_a,
             label=label,
             raters=self.raters and (self.raters[1], self.raters[0]),
+            versions=self.versions and (self.versions[1], self.versions[0]),
         )
 
 

@@ -157,6 +157,7 @@ def _comparisons(
             group=numbers[group] if group else None,
             raters=(raters[c.rater_id], raters[c.other_rater_id]) if c.other_rater_id else None,
             could_tie=c.source in ("choice", "ranking"),
+            versions=(c.adapter_a, c.adapter_b) if c.adapter_a and c.adapter_b else None,
         )
         for c, group in zip(rows, groups, strict=True)
     )

@@ -1,9 +1,11 @@
 """The stages of a cycle between its snapshot and its verdict; every process runs them."""
 
 import json
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
@@ -18,11 +20,12 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.gate.held_out_raters import measure_votes
+from rlhf_core.gate.score_habits import measure_habits
 from rlhf_core.model.base_model import Base, Quantization, load_base
 from rlhf_core.records import Prompt
-from rlhf_core.reward.reward_model import RewardModel
+from rlhf_core.reward.reward_model import RewardModel, scores_of
 from rlhf_core.train_policy import train_policy
-from rlhf_core.train_reward import train_reward
+from rlhf_core.train_reward import Samples, expected_steps, train_reward
 from rlhf_core.train_sft import train_sft
 from rlhf_core.training.distributed import broadcast, first_process
 from rlhf_core.training.memory import out_of_memory_in_one_line
@@ -120,6 +123,7 @@ class Trained:
     reward: RewardModel
     held_out_reward: RewardModel
     reference: str | None
+    samples: Samples  # of the reference, on training prompts
     accuracies: tuple[Accuracy, Accuracy]  # of the two, each on votes that it did not learn from
     checks: tuple[Check, ...]
 
@@ -137,7 +141,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     with run.clock.timed("sft"):
         reference = _sft(run, base, snapshot)
     with run.clock.timed("reward"):
-        reward, held_out_reward = _train_reward_models(run, base, snapshot)
+        reward, held_out_reward, samples = _train_reward_models(run, base, snapshot, reference)
     z = settings.gate.confidence_z
     with out_of_memory_in_one_line("reply.prompt_tokens or reply.tokens"):
         # Each reward model predicts the votes that only the other one has learned from.
@@ -153,7 +157,9 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     # Rounding differs between processes, but all must take the same branch below.
     accuracies = broadcast((on_questions, on_training))
     checks = check_votes(*accuracies)
-    trained = Trained(base, snapshot, reward, held_out_reward, reference, accuracies, checks)
+    trained = Trained(
+        base, snapshot, reward, held_out_reward, reference, samples, accuracies, checks
+    )
     if trained.votes_are_informative:
         with run.clock.timed("policy"):
             _ppo(run, base, snapshot, reward, reference)
@@ -220,34 +226,52 @@ def _last_reward(run: Run, base: Base) -> RewardModel | None:
 
 
 def _train_reward_models(
-    run: Run, base: Base, snapshot: Snapshot
-) -> tuple[RewardModel, RewardModel]:
-    """The reward model for PPO, and the held-out reward model for the gate.
+    run: Run, base: Base, snapshot: Snapshot, reference: str | None
+) -> tuple[RewardModel, RewardModel, Samples]:
+    """The reward model for PPO, the held-out reward model for the gate, and what they score 0.
 
     The first learns from training votes, the second from held-out votes alone. One is not enough: a
-    policy always wins by the score that it was optimised against.
+    policy always wins by the score that it was optimised against. For the same reason the second
+    never begins as a reward model of an earlier cycle.
     """
     settings, seed = run.settings.reward, run.seed
     run.report("reward", 0.0)
+    with out_of_memory_in_one_line("reward.reference_samples"):
+        samples = _samples(base, reference, snapshot.prompts, settings.reference_samples, seed=seed)
+    own = None if settings.start == "base" else reference
+    last = _last_reward(run, base) if settings.start == "last" else None
+    # Each model's share of the stage is that of its optimizer steps.
+    steps = expected_steps(len(snapshot.train), len(snapshot.train_thumbs), settings)
+    others = expected_steps(len(snapshot.held_out), len(snapshot.held_out_thumbs), settings)
+    first = steps / (steps + others)
     reward = train_reward(
         base,
         snapshot.train,
         settings=settings,
         name="reward",
         lora=run.settings.lora,
-        progress=lambda f, m: run.report("reward", 0.75 * f, m),
+        start=last or own,
+        samples=samples,
+        progress=lambda f, m: run.report("reward", first * f, m),
         seed=seed,
         unpaired=snapshot.train_thumbs,
-        demonstrations=snapshot.demonstrations,
         checkpoints=run.checkpoints,
     )
+    if last is not None:
+        last.drop()
     held_out_reward = train_reward(
         base,
         snapshot.held_out,
         settings=settings,
         name="held_out_reward",
         lora=run.settings.lora,
-        progress=lambda f, _: run.report("reward", 0.75 + 0.25 * f),
+        start=own,
+        samples=samples,
+        progress=lambda f, m: run.report(
+            "reward",
+            first + (1 - first) * f,
+            {f"held_out/{name}": value for name, value in m.items()},
+        ),
         seed=seed + 1,
         unpaired=snapshot.held_out_thumbs,
         checkpoints=run.checkpoints,
@@ -258,8 +282,27 @@ def _train_reward_models(
         "held_out_reward_ece": round(
             calibration_error(held_out_reward.preference, snapshot.train_votes), 4
         ),
+        "reward/shared_layers": float(reward.trunk.depth),
     }
-    return reward, held_out_reward
+    run.notes |= measure_habits(
+        base.chat, reward.score, snapshot.train_votes, snapshot.held_out_votes
+    )
+    if snapshot.demonstrations:
+        shown = [(d.prompt, d.response) for d in snapshot.demonstrations]
+        scores = scores_of(reward.score, *zip(*shown, strict=True))
+        run.notes["reward/demonstrations"] = round(scores.mean().item(), 4)
+    return reward, held_out_reward, samples
+
+
+def _samples(
+    base: Base, reference: str | None, prompts: Sequence[Prompt], n: int, *, seed: int
+) -> Samples:
+    """Replies of PPO's reference to training prompts, the same in every process."""
+    asked = random.Random(seed).sample(prompts, min(n, len(prompts)))
+    asked = [*islice(cycle(asked), n)]  # few prompts are asked several times
+    replies = base.respond(asked, adapter=reference, seed=seed)
+    # rounding differs between processes, and may change a reply
+    return broadcast(Samples(tuple(asked), tuple(reply.text for reply in replies)))
 
 
 def _ppo(

@@ -142,6 +142,7 @@ class Base:
         self.fingerprint = _fingerprint(model)
         self._stored = str(getattr(model.config, "quantization_config", None))
         self._trainable: set[str] = set()
+        self._frozen: set[BaseTunerLayer] = set()  # modules whose adapters never train
         self._active: str | None = None
         self._layers: list[BaseTunerLayer] = []
 
@@ -154,6 +155,14 @@ class Base:
     def active(self) -> str | None:
         """Name of the adapter that forward passes go through; ``None`` is the bare base."""
         return self._active
+
+    @property
+    def layers(self) -> Sequence[torch.nn.Module]:
+        """The decoder's layers, the lowest first; empty for a model that has no list of them."""
+        decoder = self.model.get_decoder()
+        wanted = self.model.config.get_text_config().num_hidden_layers
+        lists = (m for m in decoder.modules() if isinstance(m, torch.nn.ModuleList))
+        return next((list(found) for found in lists if len(found) == wanted), [])
 
     def attach(
         self,
@@ -269,16 +278,24 @@ class Base:
             self._activate(before)
 
     @contextmanager
-    def training(self, name: str) -> Iterator[None]:
-        """Like ``using``, in training mode and with ``name`` as the only trainable adapter."""
+    def training(self, name: str, *, above: int = 0) -> Iterator[None]:
+        """Like ``using``, in training mode and with ``name`` as the only trainable adapter.
+
+        Args:
+            name: The adapter.
+            above: How many of the lowest layers do not train.
+        """
         self._require(name)
-        before, self._trainable = self._trainable, {name}
+        before, self._trainable = (self._trainable, self._frozen), {name}
+        if above:
+            upper = {id(module) for layer in self.layers[above:] for module in layer.modules()}
+            self._frozen = {module for module in self._layers if id(module) not in upper}
         try:
             with self.using(name):
                 self.model.train()
                 yield
         finally:
-            self._trainable = before
+            self._trainable, self._frozen = before
             self._activate(self._active)
             self.model.eval()
 
@@ -443,7 +460,8 @@ class Base:
         chosen = [] if name is None else [name]
         for module in self._layers:
             module.set_adapter(chosen, inference_mode=True)  # this freezes every adapter
-            module.set_requires_grad(tuple(self._trainable), True)
+            if module not in self._frozen:
+                module.set_requires_grad(tuple(self._trainable), True)
         self.model.base_model.active_adapter = chosen
         self.model.active_adapter = name or min(self.adapters)
 

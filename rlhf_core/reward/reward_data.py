@@ -2,9 +2,8 @@
 
 An element of a batch is one *opinion*: all pairs of one ranking, all pairs of one rater's thumbs on
 one prompt, one comparison, or one thumb. The network reads each distinct response of a batch once,
-however many pairs it is in. Corrupted copies of preferred responses (cut, emptied, repeated,
-shuffled) are added as rejected ones: people rarely see such responses, but a policy soon finds out
-that an untrained reward model likes them.
+however many pairs it is in. Corrupted copies of preferred responses (`degraded.py`) are added as
+rejected ones.
 
 A thumb compares a response with its rater's threshold, which has the score 0. So pairs and thumbs
 share one formula. Raters are numbers here, from 1; 0 is a rater whose habits do not matter, because
@@ -17,16 +16,17 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from rlhf_core.config import RewardSettings
 from rlhf_core.model.base_model import Base
 from rlhf_core.records import Comparison, Prompt, Unpaired
+from rlhf_core.reward.degraded import degrade
+from rlhf_core.reward.trunk import Tokens, Trunk
 
 THRESHOLD = -1  # in place of a response: the rater's threshold for a thumb up
-Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,8 @@ class RewardData:
         if decided and rng.random() < self._settings.corrupted_share:
             better, _ = rng.choice(decided)
             worse = degrade(better, rng)
-            if worse is not None:
+            # a copy that differs only beyond the longest reply is the same to the network
+            if worse is not None and self._differ(key, group[0].prompt, better, worse):
                 weight = sum(term.weight for _, term in decided)
                 terms.append((better, worse, Term(0, 0, weight)))
         return self._opinion(key, group[0].prompt, terms)
@@ -195,6 +196,9 @@ class RewardData:
             placed.append(replace(term, first=first, second=second))
         return TokenizedOpinion(key, tuple(places), tuple(placed))
 
+    def _differ(self, key: str, prompt: Prompt, one: str, other: str) -> bool:
+        return self._tokens(key, prompt, one) != self._tokens(key, prompt, other)
+
     def _tokens(self, key: str, prompt: Prompt, response: str) -> Tokens:
         if (key, response) not in self._read:
             self._read[key, response] = tuple(self._base.chat.encode_pair(prompt, response)[0])
@@ -210,8 +214,9 @@ class Collator:
 
     base: Base
     opinions: Sequence[TokenizedOpinion]
+    trunk: Trunk | None = None  # gives what the lowest layers make of the responses
 
-    def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, Any]:
         """The batch of the opinions that the rows give the numbers of."""
         chosen = [self.opinions[row["opinion"]] for row in rows]
         places: dict[Tokens, int] = {}  # the row of each response
@@ -225,7 +230,11 @@ class Collator:
 
         terms = [(opinion, term) for opinion in chosen for term in opinion.terms]
         ids, mask = self.base.pad(list(places), side="right")  # (R, longest)
-        return {
+        known: dict[str, Any] = {}
+        if self.trunk is not None and self.trunk.depth:
+            states = self.trunk.states(list(places))  # (R, longest, d)
+            known = {"states": states.cpu(), "depth": self.trunk.depth}
+        return known | {
             "input_ids": ids.cpu(),
             "attention_mask": mask.cpu(),
             "first": torch.tensor([place(o, t.first) for o, t in terms]),  # (P,), R = threshold
@@ -238,27 +247,6 @@ class Collator:
             "smoothing": torch.tensor([t.smoothing for _, t in terms]),  # (P,)
             "raters": torch.tensor([t.raters for _, t in terms]),  # (P, 2)
         }
-
-
-def degrade(response: str, rng: random.Random) -> str | None:
-    """A worse copy of a response; ``None`` if it is empty and cannot get worse.
-
-    Cut is the most frequent kind, because a response without its end is the easiest mistake.
-    """
-    words = response.split()
-    if not words:
-        return None
-    kind = rng.choices(("cut", "emptied", "repeated", "shuffled"), weights=(4, 2, 2, 2))[0]
-    if kind == "repeated":
-        return " ".join(words + [rng.choice(words)] * 3)
-    if kind == "shuffled" and len(set(words)) > 2:
-        shuffled = words
-        while shuffled == words:
-            shuffled = rng.sample(words, len(words))
-        return " ".join(shuffled)
-    if kind == "emptied" or len(words) == 1:
-        return ""
-    return " ".join(words[: rng.randrange(1, len(words))])
 
 
 def _scaled(opinion: TokenizedOpinion, factor: float) -> TokenizedOpinion:

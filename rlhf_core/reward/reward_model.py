@@ -1,11 +1,13 @@
 """Scores for whole responses: an ensemble of adapters, each with a score head, on the shared base.
 
-A member is a LoRA adapter and a linear head that reads the hidden state at the end token.
-Members have different scales, so each is normalised: standard deviation 1 on the responses
-that were compared, and mean 0 on demonstrations or, without enough of them, on the same responses.
+A member is a LoRA adapter and a linear head that reads the hidden state at the end token. Members
+have different scales, so each is normalised: mean 0 and standard deviation 1 on samples of the
+policy that PPO starts from (``train_reward.py`` trains and normalises).
 The ensemble's score is ``mean - spread_penalty * standard deviation`` over the members, because
-where they disagree the score is uncertain, and PPO would find and use its errors. Training is in
-``train_reward.py``.
+where they disagree the score is uncertain, and PPO would find and use its errors.
+
+Layers that the members have in common run once for all of them (``trunk.py``), and a response that
+was scored before is not scored again.
 
 Every response gets an end token before it is scored, because only there the head was
 trained. PPO itself punishes a response that does not end.
@@ -15,6 +17,7 @@ Shapes: B responses, P + T tokens of the longest prompt and response, d numbers 
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,16 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.split import ends_alone, reads_ends, upper_part, whole_pass
 from rlhf_core.model.token_batches import token_batches
 from rlhf_core.records import Prompt
+from rlhf_core.reward.trunk import Tokens, Trunk, common_layers
 
 # What scores responses: a reward model's method, a rule, a service; any function of this shape.
 Score = Callable[[Sequence[Prompt], Sequence[str]], Tensor | Sequence[float]]  # (B,)
 
 HEADS, SETTINGS = "heads.safetensors", "reward.json"
+MOST_KNOWN = 4096  # responses whose scores are remembered
 
 
 def scores_of(score: Score, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
@@ -65,26 +71,41 @@ class ScoreModel(nn.Module):
     def __init__(self, base: Base, adapter: str) -> None:
         super().__init__()
         self.adapter = adapter
-        self.network = base.model
+        self.base = base
+        self.network = base.model  # its trainable weights are this module's
         self.config = type(base.model.config).from_dict(base.model.config.to_dict())
         self.config.num_labels = 1
         width = self.config.hidden_size
         self.head = nn.Linear(width, 1).to(base.device)
         nn.init.normal_(self.head.weight, std=(width + 1) ** -0.5)  # arXiv:1909.08593
         nn.init.zeros_(self.head.bias)
+        self._reads_ends = reads_ends(base)
         self.mean, self.sd = 0.0, 1.0  # of the raw scores on the responses that normalise it
 
     def add_model_tags(self, tags: object) -> None:
         """TRL tags models for their model cards; this one has no card."""
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, **_: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        states: Tensor | None = None,
+        depth: int = 0,
+        **_: Any,
     ) -> SequenceClassifierOutput:
-        """Raw scores, read at the last real token of rows that are padded on the right; (B, 1)."""
-        decoder = self.network.get_decoder()
-        hidden = decoder(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state  # (B, P + T, d)
+        """Raw scores, read at the last real token of rows that are padded on the right; (B, 1).
+
+        Args:
+            input_ids: (B, P + T)
+            attention_mask: (B, P + T)
+            states: What the lowest layers made of the rows, if that is known. (B, P + T, d)
+            depth: How many layers that was.
+        """
+        with ends_alone(self.base, attention_mask) if self._reads_ends else nullcontext():
+            if states is None:
+                hidden = whole_pass(self.base, input_ids, attention_mask)  # (B, P + T, d)
+            else:
+                hidden = upper_part(self.base, depth, states, input_ids, attention_mask)
         last = attention_mask.sum(1) - 1  # (B,)
         ends = hidden[torch.arange(len(hidden), device=hidden.device), last]  # (B, d)
         return SequenceClassifierOutput(logits=self.head(ends.float()))
@@ -100,14 +121,28 @@ class RewardModel:
         *,
         spread_penalty: float,
         temperature: float = 1.0,
+        trunk: Trunk | None = None,
     ) -> None:
+        """An ensemble.
+
+        Args:
+            base: The shared base.
+            members: Attached members, whose weights do not change any more.
+            spread_penalty: How much disagreement lowers the score.
+            temperature: A difference of scores, divided by it, is log-odds.
+            trunk: What the members have in common, if that is known; else it is found.
+        """
+        names = [member.adapter for member in members]
+        shared = common_layers(base, names) if trunk is None and len(names) > 1 else 0
+        self.trunk = trunk or Trunk(base, names[0], shared)
+        self._known: dict[Tokens, Tensor] = {}  # raw scores by all members
         self.base = base
-        self.temperature = temperature  # a difference of scores, divided by this, is log-odds
+        self.temperature = temperature
         self.members = list(members)
         self.spread_penalty = spread_penalty
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        """Score of each response, in standard deviations of the compared responses; (B,)."""
+        """Score of each response, in standard deviations of what it is normalised on; (B,)."""
         scores = self.member_scores(prompts, responses)  # (members, B)
         if len(self.members) == 1:
             return scores[0]
@@ -121,47 +156,54 @@ class RewardModel:
         n = len(first)
         return ((scores[:n] - scores[n:]) / self.temperature).sigmoid()
 
-    @torch.no_grad()
     def member_scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Normalised score of each response by each member; (members, B)."""
         rows = [
             tuple(self.base.chat.encode_pair(p, r)[0])
             for p, r in zip(prompts, responses, strict=True)
         ]
-        unique = list(dict.fromkeys(rows))  # a small policy often gives the same response
-        found = torch.empty(len(self.members), len(unique))
-        for part in token_batches([len(row) for row in unique]):
-            ids, mask = self.base.pad([unique[i] for i in part], side="right")
-            for k, member in enumerate(self.members):
-                with self.base.using(member.adapter):
-                    raw = member(ids, mask).logits[:, 0].cpu()
-                found[k, part] = (raw - member.mean) / member.sd
-        place = {row: i for i, row in enumerate(unique)}
-        return found[:, [place[row] for row in rows]]
+        new = {row for row in rows if row not in self._known}
+        if len(self._known) + len(new) > MOST_KNOWN:
+            self._known, new = {}, set(rows)
+        ordered = sorted(
+            new
+        )  # else the order, and with it rounding, would differ between processes
+        for places in token_batches([len(row) for row in ordered]):
+            part = [ordered[place] for place in places]
+            self._known |= zip(part, self._raw_scores(part).T, strict=True)
+        raw = torch.stack([self._known[row] for row in rows], dim=1)  # (members, B)
+        mean, sd = (
+            torch.tensor([getattr(member, name) for member in self.members])
+            for name in ("mean", "sd")
+        )
+        return (raw - mean[:, None]) / sd[:, None]
 
-    def normalise(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+    @torch.no_grad()
+    def _raw_scores(self, rows: Sequence[Tokens]) -> Tensor:
+        """Scores before normalisation; (members, rows)."""
+        ids, mask = self.base.pad(rows, side="right")
+        states, found = None, []
+        if self.trunk.depth:
+            states = self.trunk.states(rows).to(self.base.device)
+        for member in self.members:
+            with self.base.using(member.adapter):
+                found.append(member(ids, mask, states, self.trunk.depth).logits[:, 0].cpu())
+        return torch.stack(found)
+
+    def normalise(
+        self, prompts: Sequence[Prompt], responses: Sequence[str], *, least: float = 1e-6
+    ) -> None:
         """Give every member mean 0 and standard deviation 1 on these responses.
 
-        Returns:
-            Their scores as they are from now on; (members, B).
+        Args:
+            prompts: What the responses answer.
+            responses: The responses. (B,)
+            least: Smallest standard deviation to divide by, in the score's present units.
         """
         scores = self.member_scores(prompts, responses)
-        for k, member in enumerate(self.members):
-            mean, sd = scores[k].mean().item(), max(scores[k].std(correction=0).item(), 1e-6)
-            member.mean += member.sd * mean
-            member.sd *= sd
-            scores[k] = (scores[k] - mean) / sd
-        return scores
-
-    def centre(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
-        """Move the zero of the score to its mean on these responses.
-
-        Source:
-            Ouyang et al. 2022, arXiv:2203.02155, section 3.5: demonstrations score 0 on average.
-        """
-        offset = self.score(prompts, responses).mean().item()
-        for member in self.members:
-            member.mean += member.sd * offset
+        for member, own in zip(self.members, scores, strict=True):
+            member.mean += member.sd * own.mean().item()
+            member.sd *= max(own.std(correction=0).item(), least)
 
     def save(self, directory: Path) -> None:
         """Write adapters, heads and settings; publish the directory with ``publish_adapter``."""
@@ -207,3 +249,4 @@ class RewardModel:
         for member in self.members:
             self.base.drop(member.adapter)
         self.members = []
+        self.trunk.forget()

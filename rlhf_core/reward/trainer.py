@@ -25,10 +25,10 @@ from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer as TRLRewardTrainer
 
 from rlhf_core.config import RewardSettings
-from rlhf_core.model.base_model import Base
 from rlhf_core.reward.losses import preference_losses
 from rlhf_core.reward.reward_data import Collator, TokenizedOpinion
 from rlhf_core.reward.reward_model import ScoreModel
+from rlhf_core.reward.trunk import Trunk
 from rlhf_core.training.checkpoints import StageFile
 from rlhf_core.training.distributed import processes
 from rlhf_core.training.stage import (
@@ -48,23 +48,25 @@ from rlhf_core.training.stage import (
 HABIT_RATE = 30.0  # times the learning rate, for single numbers that must move as far as scores
 
 
-def train_score_model(
-    base: Base,
+def train_score_model(  # noqa: PLR0913  # each by name, but for the first two
+    member: ScoreModel,
     opinions: Sequence[TokenizedOpinion],
     *,
-    adapter: str,
+    trunk: Trunk,
+    above: int,
     raters: int,
     settings: RewardSettings,
     report: Progress,
     seed: int,
     file: Path | None,
-) -> ScoreModel:
-    """Train the attached ``adapter`` in place, and a new score head, on opinions.
+) -> None:
+    """Train a member in place, its attached adapter and its score head, on opinions.
 
     Args:
-        base: The shared base.
+        member: The member.
         opinions: What raters said; an opinion that was drawn twice is there twice.
-        adapter: The adapter to train.
+        trunk: What the lowest layers make of the responses.
+        above: How many of the lowest layers do not train; at least the trunk's.
         raters: How many raters get an offset; their numbers begin at 1.
         settings: Settings of the training.
         report: Called after every optimizer step.
@@ -76,8 +78,9 @@ def train_score_model(
         DivergenceError: The loss is no finite number.
         MemoryExhaustedError: Memory did not suffice.
     """
-    member = ScoreModel(base, adapter)
+    base, adapter = member.base, member.adapter
     likelihood = PreferenceLikelihood(member, raters, opinions, settings)
+    start = (base.digest(adapter), member.head.weight.tolist(), member.head.bias.tolist())
 
     def train(settings: RewardSettings, kept: StageFile) -> Metrics:
         """One attempt, with these settings."""
@@ -85,10 +88,12 @@ def train_score_model(
             base,
             adapter,
             lower="reward.micro_batch_size",
+            above=above,
             recompute=settings.gradient_checkpointing,
         ) as scratch:
             args = arguments(base, output_dir=scratch, seed=seed)
-            kept.train(_trainer(base, likelihood, opinions, settings, report=report, args=args))
+            collator = Collator(base, opinions, trunk)
+            kept.train(_trainer(likelihood, collator, settings, report=report, args=args))
         return {}
 
     run_stage(
@@ -99,9 +104,8 @@ def train_score_model(
         weights=[*base.weights(adapter), *likelihood.own_weights()],
         rows=settings.batch_size,
         file=file,
-        made_of=(base.digest(adapter), opinions, seed),
+        made_of=(*start, opinions, seed),
     )
-    return member
 
 
 class PreferenceLikelihood(nn.Module):
@@ -150,10 +154,10 @@ class PreferenceLikelihood(nn.Module):
         return softplus(self.raw_tie_width) * float(self.any_ties)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, **_: Any
+        self, input_ids: Tensor, attention_mask: Tensor, **more: Any
     ) -> SequenceClassifierOutput:
         """The member's raw scores; (R, 1)."""
-        found: SequenceClassifierOutput = self.member(input_ids, attention_mask)
+        found: SequenceClassifierOutput = self.member(input_ids, attention_mask, **more)
         return found
 
     def losses(self, scores: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -201,7 +205,8 @@ class RewardTrainer(QuietTrainer, TRLRewardTrainer):
         In training a batch counts by how many of the optimizer step's opinions it has.
         """
         likelihood: PreferenceLikelihood = self.accelerator.unwrap_model(model)
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        read = ("input_ids", "attention_mask", "states", "depth")
+        outputs = model(**{name: inputs[name] for name in read if name in inputs})
         losses, margins = likelihood.losses(outputs.logits.squeeze(-1), inputs)  # (P,) each
         loss = losses.sum()
         decided = margins[~inputs["tied"]]
@@ -240,14 +245,14 @@ class RewardTrainer(QuietTrainer, TRLRewardTrainer):
 
 
 def _trainer(
-    base: Base,
     likelihood: PreferenceLikelihood,
-    opinions: Sequence[TokenizedOpinion],
+    collator: Collator,
     settings: RewardSettings,
     *,
     report: Progress,
     args: dict[str, Any],
 ) -> RewardTrainer:
+    opinions = collator.opinions
     lengths = [max(map(len, opinion.responses)) for opinion in opinions]
     rows = Dataset.from_dict({"opinion": list(range(len(opinions))), "length": lengths})
     trainer = RewardTrainer(
@@ -267,8 +272,8 @@ def _trainer(
             max_length=None,
         ),
         train_dataset=rows,
-        data_collator=Collator(base, opinions),
-        processing_class=base.tokenizer,
+        data_collator=collator,
+        processing_class=collator.base.tokenizer,
         callbacks=[ReportProgress(lambda share: report(share, trainer.latest))],
         optimizers=(_optimizer(likelihood, settings.learning_rate), None),
     )

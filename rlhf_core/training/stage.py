@@ -158,7 +158,12 @@ def run_stage(
 
 @contextmanager
 def prepared(
-    base: Base, adapter: str, *, lower: str = "batch_size", recompute: bool = False
+    base: Base,
+    adapter: str,
+    *,
+    lower: str = "batch_size",
+    above: int = 0,
+    recompute: bool = False,
 ) -> Iterator[str]:
     """Make ``adapter`` the active and only trainable one; afterwards the base is as before.
 
@@ -168,6 +173,7 @@ def prepared(
         base: The shared base.
         adapter: The adapter to train.
         lower: The setting to lower if memory runs out.
+        above: How many of the lowest layers do not train.
         recompute: Gradient checkpointing: keep one state of each layer for a pass's gradients, and
             compute the others again.
 
@@ -182,7 +188,7 @@ def prepared(
     network = base.model.get_base_model()
     with (
         out_of_memory_in_one_line(lower, by_rows=True),
-        base.training(adapter),
+        base.training(adapter, above=above),
         tempfile.TemporaryDirectory() as scratch,
         warnings.catch_warnings(),
     ):

@@ -11,10 +11,10 @@ from rlhf_core.config import RewardSettings
 from rlhf_core.errors import DivergenceError, NotEnoughDataError
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import load_base
-from rlhf_core.records import Comparison, Demonstration, Unpaired
+from rlhf_core.records import Comparison, Unpaired
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.reward.trainer import train_score_model
-from rlhf_core.train_reward import RewardTrainer, _draw, train_reward
+from rlhf_core.train_reward import LEAST_SD, RewardTrainer, Samples, _draw, train_reward
 
 SETTINGS = RewardSettings(members=2, epochs=4, learning_rate=3e-3)
 COLOURS = ("red", "green", "blue")
@@ -127,19 +127,76 @@ def test_a_loss_that_is_not_finite_stops_training(base, comparisons):
         train_reward(base, comparisons, settings=SETTINGS, name="reward-000001")
 
 
-def test_the_mean_score_of_demonstrations_is_zero_if_there_are_enough(base, comparisons, said):
-    demonstrations = [Demonstration(said(f"what is {i}"), "blue please") for i in range(16)]
-    prompts, responses = zip(*((d.prompt, d.response) for d in demonstrations), strict=True)
+def test_the_score_is_measured_in_standard_deviations_of_the_samples(base, comparisons, said):
+    rng = random.Random(5)
+    prompts = tuple(said(f"what is {i}") for i in range(24))
+    responses = tuple(f"{rng.choice(COLOURS)} {rng.choice(('rude', 'thanks'))}" for _ in prompts)
+    samples = Samples(prompts, responses)
     settings = SETTINGS.model_copy(update={"epochs": 1})
-    for enough in (True, False):
-        model = train_reward(
-            base,
-            comparisons,
-            settings=settings,
-            name=f"reward-{enough}",
-            demonstrations=demonstrations[: 16 if enough else 15],
-        )
-        assert (abs(model.score(prompts, responses).mean().item()) < 1e-4) == enough
+    model = train_reward(base, comparisons, settings=settings, name="reward", samples=samples)
+    scores = model.member_scores(prompts, responses)
+    assert_close(scores.mean(1), torch.zeros(2), atol=1e-4, rtol=0)
+    assert_close(scores.std(1, correction=0), torch.ones(2), atol=1e-4, rtol=0)
+
+
+def test_samples_that_are_all_alike_make_no_difference_look_huge(base, comparisons, said):
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    responses = [c.response_a for c in comparisons] + [c.response_b for c in comparisons]
+    prompts = [c.prompt for c in comparisons] * 2
+    samples = Samples((said("what is red"),) * 8, ("blue",) * 8)
+    model = train_reward(base, comparisons, settings=settings, name="reward", samples=samples)
+    spread = model.member_scores(prompts, responses).std(1, correction=0)
+    assert_close(spread, torch.full((2,), 1 / LEAST_SD), atol=1e-3, rtol=0)
+
+
+def test_only_the_upper_share_of_the_layers_trains_and_the_rest_is_what_members_began_as(
+    base, comparisons, disturb
+):
+    base.attach("sft", seed=7)
+    disturb(base, "sft", size=0.01)
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    model = train_reward(base, comparisons, settings=settings, name="reward", start="sft")
+    weights = {n: p for n, p in base.model.named_parameters() if "lora_" in n}
+    for name, own in weights.items():
+        if ".reward-m0." in name:
+            begun = weights[name.replace(".reward-m0.", ".sft.")]
+            assert torch.equal(own, begun) == (".layers.0." in name), name
+    assert model.trunk.depth == 1
+
+
+def test_members_of_a_new_model_begin_as_those_of_the_last_with_their_heads(base, comparisons):
+    settings = SETTINGS.model_copy(update={"epochs": 1, "min_steps": 1})
+    last = train_reward(base, comparisons, settings=settings, name="last")
+    still = settings.model_copy(update={"learning_rate": 1e-12})
+    model = train_reward(base, comparisons, settings=still, name="reward", start=last, seed=9)
+    prompts, responses = zip(*((c.prompt, c.response_a) for c in comparisons), strict=True)
+    assert_close(
+        model.member_scores(prompts, responses),
+        last.member_scores(prompts, responses),
+        atol=1e-3,
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1 << 30])
+def test_keeping_hidden_states_changes_nothing_but_the_time(
+    base, comparisons, monkeypatch, kept_bytes
+):
+    """Against whole passes, with the same layers trained."""
+    monkeypatch.setitem(train_score_model.__globals__, "_optimizer", plain_descent)
+    update = {"epochs": 1, "learning_rate": 0.1, "kept_bytes": kept_bytes, "members": 2}
+    settings = SETTINGS.model_copy(update=update)
+    found = []
+    for split in (True, False):
+        with monkeypatch.context() as patched:
+            if not split:
+                patched.setattr("rlhf_core.reward.trunk.splits", lambda *_: False)
+            model = train_reward(base, comparisons[:20], settings=settings, name="reward")
+        assert model.trunk.depth == int(split)
+        weights = [p for n, p in base.model.named_parameters() if ".reward-m1." in n]
+        found.append(torch.cat([p.detach().flatten() for p in weights]))
+        model.drop()
+    assert_close(*found, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("members", [1, 2])

@@ -150,6 +150,12 @@ def test_thumbs_alone_and_across_raters_are_in_the_snapshot_without_names(data):
     assert "canary" not in repr(found)
 
 
+def test_the_snapshot_says_which_policies_wrote_the_replies_of_a_vote(data):
+    with FeedbackStore(data / "feedback.db") as store:
+        found = take_snapshot(store, SETTINGS)
+    assert {c.versions for c in found.train_votes} == {(BASE_ADAPTER, BASE_ADAPTER)}
+
+
 def test_ties_alone_are_too_little_data(tmp_path, cast):
     with FeedbackStore(tmp_path / "feedback.db") as store:
         for number in range(40):

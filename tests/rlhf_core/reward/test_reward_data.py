@@ -15,7 +15,6 @@ from rlhf_core.reward.reward_data import (
     RewardData,
     Term,
     TokenizedOpinion,
-    degrade,
     prompt_key,
 )
 from rlhf_core.reward.reward_model import ScoreModel
@@ -215,9 +214,3 @@ def test_a_sample_holds_opinions_as_often_as_their_prompts_were_drawn(base, said
     evidence = RewardData(base, comparisons, [], SETTINGS)
     found = evidence.opinions(Counter({prompt_key(said("what")): 3}), random.Random(0))
     assert [one.prompt for one in found] == [prompt_key(said("what"))] * 3
-
-
-@given(text=st.text(alphabet="ab ", max_size=30), seed=st.integers(0, 10_000))
-def test_a_corrupted_copy_is_never_the_original(text, seed):
-    worse = degrade(text, random.Random(seed))
-    assert worse is None if not text.split() else worse != " ".join(text.split())

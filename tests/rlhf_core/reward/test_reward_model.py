@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -37,11 +39,6 @@ def test_scores_are_normalised_on_the_compared_responses(model, prompts):
     assert_close(scores.std(1, correction=0), torch.ones(3))
 
 
-def test_normalising_returns_the_scores_as_they_are_from_then_on(model, prompts):
-    scores = model.normalise(prompts[:3], RESPONSES[:3])
-    assert_close(scores, model.member_scores(prompts[:3], RESPONSES[:3]))
-
-
 def test_padding_with_the_end_token_changes_no_score(load_tiny, prompts, disturb):
     base = load_tiny(SMOLLM)
     base.attach("reward")
@@ -53,13 +50,10 @@ def test_padding_with_the_end_token_changes_no_score(load_tiny, prompts, disturb
     assert together.std() > 0.01  # else anything would be equal
 
 
-def test_centring_moves_the_zero_of_the_score_and_nothing_else(model, prompts):
+def test_a_scale_has_a_smallest_standard_deviation(model, prompts):
     before = model.member_scores(prompts, RESPONSES)
-    model.centre(prompts[:2], RESPONSES[:2])
-    after = model.member_scores(prompts, RESPONSES)
-    scores = model.score(prompts[:2], RESPONSES[:2])
-    assert_close(scores.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
-    assert_close(after.diff(dim=1), before.diff(dim=1))
+    model.normalise(prompts[:1] * 3, RESPONSES[:1] * 3, least=0.25)  # these do not vary
+    assert_close(model.member_scores(prompts, RESPONSES), (before - before[:, :1]) / 0.25)
 
 
 def test_a_preference_is_the_mean_margin_over_the_temperature_as_log_odds(model, prompts):
@@ -77,9 +71,37 @@ def test_disagreement_between_members_lowers_the_score(model, prompts):
     assert (model.score(prompts, RESPONSES) < scores.mean(0)).all()
 
 
-def test_one_member_alone_is_not_penalised(model, prompts):
-    model.members = model.members[:1]
-    assert_close(model.score(prompts, RESPONSES), model.member_scores(prompts, RESPONSES)[0])
+def test_one_member_alone_is_not_penalised(model, base, prompts):
+    alone = RewardModel(base, model.members[:1], spread_penalty=0.5)
+    assert_close(alone.score(prompts, RESPONSES), model.member_scores(prompts, RESPONSES)[0])
+
+
+def test_a_response_is_scored_once(model, base, prompts):
+    rows = []
+    base.layers[1].register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    first = model.score(prompts, RESPONSES)  # when the model was normalised, they were scored
+    assert rows == [] and torch.equal(model.score(prompts, RESPONSES), first)
+    model.score([*prompts, prompts[0]], [*RESPONSES, "blue"])
+    assert rows == [1] * 3  # by three members
+
+
+def test_members_that_differ_above_only_run_the_lower_layers_once(base, disturb, prompts):
+    base.attach("reference")
+    disturb(base, "reference")
+    for k in range(3):
+        base.copy_adapter("reference", f"m{k}")
+    for name, parameter in base.model.named_parameters():
+        if ".layers.1." in name and (found := re.search(r"lora_B\.m(\d)", name)):
+            parameter.data += 0.1 * (int(found[1]) + 1)
+    members = [ScoreModel(base, f"m{k}") for k in range(3)]
+    model = RewardModel(base, members, spread_penalty=0.5)
+    whole = [RewardModel(base, [member], spread_penalty=0.5) for member in members]
+    alone = torch.cat([one.member_scores(prompts, RESPONSES) for one in whole])
+    assert model.trunk.depth == 1 and [one.trunk.depth for one in whole] == [0] * 3
+    lower = []
+    base.layers[0].mlp.register_forward_pre_hook(lambda _, given: lower.append(len(given[0])))
+    assert_close(model.member_scores(prompts, RESPONSES), alone)
+    assert lower == [len(RESPONSES)]
 
 
 def test_a_score_depends_neither_on_order_nor_on_neighbours(model, prompts):

@@ -214,11 +214,12 @@ def test_the_reward_model_resumes_from_its_last_checkpoint(fresh, learn, said, s
     expected = learn(whole, checkpoints=None)
     with pytest.raises(Killed):
         learn(fresh(), progress=killed_at(step, 12))
-    found = learn(resumed, progress=lambda share, _: told.append(round(share * 12)))
+    found = learn(resumed, progress=lambda *progress: told.append(progress))
     assert_same(
         weights(resumed, "reward-m0", "reward-m1"), weights(whole, "reward-m0", "reward-m1")
     )
-    assert told == list(range(step, 13))
+    steps = [share for share, metrics in told if metrics]  # the shared layers have no metrics
+    assert len(steps) == len(range(step, 13)) and steps[-1] == 1
     asked = [said("what is red")] * 2
     torch.testing.assert_close(
         found.member_scores(asked, ["kind", "rude"]),
