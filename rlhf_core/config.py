@@ -194,7 +194,7 @@ class PolicySettings(TrainingStage):
     )
     gamma: float = Field(1.0, ge=0, le=1, description="discount of a reward per token")
     lam: float = Field(
-        1.0,
+        0.95,
         ge=0,
         le=1,
         description="GAE lambda; below 1, the score reaches a token t places before the end "

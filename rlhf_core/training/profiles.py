@@ -7,11 +7,14 @@ since the defaults in `config.py` are the starter's.
 Sources of the values:
 
 - Learning rates fall with the number of parameters to the power 0.4, through two measured points:
-  the starter's (2.1M parameters; docs/results.md) and SmolLM2-135M's (policy 1e-4, reward 2e-4).
+  the starter's (2.1M parameters; docs/results.md) and SmolLM2-135M's (policy 1e-4, reward 4e-4 on
+  the upper half of the layers).
   At 8B this gives 3e-5, within the 1e-5 to 1e-4 that is usual for adapters of that size.
 - Temperature and top_p: Llama 2-Chat sampled at 0.8 to 1.2 (arXiv:2307.09288, section 3.2.3).
 - One pass over the votes: Ouyang et al. 2022, arXiv:2203.02155, appendix C.2; Llama 2, section
   3.2.2. One inner PPO epoch: arXiv:2203.02155, appendix C.4.
+- Lambda 1: the first token of a long reply answers for all of it, and its last one too
+  (docs/decisions/0014-*.md).
 - KL weight 0.05: Huang et al. 2024, arXiv:2403.17031, table 7.
 - Quantization on a CPU: measured, docs/results.md.
 """
@@ -124,7 +127,7 @@ def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
                 "members": 2,
                 "epochs": 1,
                 "min_steps": 24,
-                "learning_rate": learning_rate(1e-3, model.parameters),
+                "learning_rate": learning_rate(2e-3, model.parameters),
                 "micro_batch_size": 4,
                 "corrupted_share": 0.0,
             },
@@ -137,6 +140,7 @@ def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
                 "learning_rate": learning_rate(7e-4, model.parameters),
                 "warmup_iterations": 1,
                 "kl_coef": 0.05,
+                "lam": 1.0,
             },
             "gate": {"prompts": 80},
         },
@@ -166,7 +170,7 @@ def _gpu(model: ModelFacts) -> Profile:
             },
             "reward": {
                 "epochs": 1,
-                "learning_rate": learning_rate(1e-3, model.parameters),
+                "learning_rate": learning_rate(2e-3, model.parameters),
                 "micro_batch_size": 4 if large else 16,
                 "corrupted_share": 0.0,
             },
@@ -179,6 +183,7 @@ def _gpu(model: ModelFacts) -> Profile:
                 "learning_rate": learning_rate(7e-4, model.parameters),
                 "warmup_iterations": 2,
                 "kl_coef": 0.05,
+                "lam": 1.0,
             },
         },
     )
