@@ -20,7 +20,7 @@ from feedback_store.records import OpinionRow
 from feedback_store.sqlite.rows import Row, one_of, rows, stream
 
 DRAWN = 2  # times `most`: so many are drawn by lot if there are more than `most` ...
-TRIED = 16  # ... among so many numbers: those of other splits and of deleted rows are misses
+ROUNDS = 16  # ... in so many rounds of `most` numbers: many are of other splits, or gone
 _LOOKED_AT = 16  # times `most`: messages among which prompts without a vote are looked for
 
 
@@ -152,12 +152,12 @@ def _sql(text: str, said: _Table) -> str:
 def _drawn(
     db: Database, said: _Table, split: str, numbers: range, most: int, lots: random.Random
 ) -> set[int]:
-    """Numbers drawn by lot, of opinions that are there."""
-    places = lots.sample(numbers, min(len(numbers), TRIED * most))
+    """Numbers of opinions that are there: all of a short range, else drawn by lot in rounds."""
+    short = len(numbers) <= DRAWN * most
     found: set[int] = set()
-    for start in range(0, len(places), DRAWN * most):
-        some = json.dumps(places[start : start + DRAWN * most])
-        bound = {"split": split, "numbers": some}
+    for _ in range(1 if short else ROUNDS):
+        some = lots.sample(numbers, len(numbers) if short else most)
+        bound = {"split": split, "numbers": json.dumps(some)}
         found |= {row["number"] for row in rows(db, _sql(_DRAWN, said), bound)}
         if len(found) >= DRAWN * most:
             break

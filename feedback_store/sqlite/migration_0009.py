@@ -63,6 +63,7 @@ _INDEXES = (
     "CREATE INDEX unpaired_by_number ON unpaired (split, number)",
     "CREATE INDEX demonstrations_by_number ON demonstrations (held_out, number)"
     " WHERE superseded_at IS NULL",
+    "CREATE INDEX cycles_by_state ON cycles (state)",
 )
 
 
