@@ -156,7 +156,7 @@ class TrainingData:
 
 def counts_of(db: Database) -> dict[str, int]:
     """See `TrainingData.counts`."""
-    return rows(db, _COUNTS)[0] | {"new_comparisons": _count_new(db)}
+    return rows(db, _COUNTS)[0] | {"unused_comparisons": _count_new(db)}
 
 
 def _count_new(db: Database, *, at_most: int = -1) -> int:

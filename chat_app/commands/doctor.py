@@ -92,7 +92,7 @@ def _comparisons(settings: Settings) -> str:
         return "none"
     with open_store(settings) as store:
         stale, counts = store.condition()["stale"], store.counts()
-    text = f"{counts['comparisons']} to learn from, {counts['new_comparisons']} new"
+    text = f"{counts['comparisons']} to learn from, {counts['unused_comparisons']} new"
     waiting = f"; votes of {stale} pairs of rater and prompt are not derived yet" if stale else ""
     return text + waiting
 

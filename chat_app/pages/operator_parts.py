@@ -36,7 +36,7 @@ NAMES = {
     "rankings": "rankings",
     "demonstrations": "better answers",
     "comparisons": "comparisons",
-    "new_comparisons": "new since the last cycle",
+    "unused_comparisons": "new since the last cycle",
 }
 LOOKS = {
     "mean_tokens": "mean length in tokens",

@@ -323,7 +323,7 @@ def _ppo(
         demonstrations=snapshot.demonstrations,
         texts=_pretraining_texts(settings, run.model) if settings.policy.ptx_coef else (),
         older_prompts=older if recent else (),
-        unvoted_prompts=(),
+        unvoted_prompts=snapshot.unvoted_prompts,
         progress=run.reporter("policy"),
         seed=run.seed,
         checkpoints=run.checkpoints,

@@ -1,14 +1,9 @@
-"""Forward passes that leave out what is known already, or what nobody reads.
-
-A pass in two parts: the lower layers, whose result can be kept, and the upper layers.
+"""A forward pass in two parts: the lower layers, whose result can be kept, and the upper layers.
 
 It is the model's own forward pass: masks, positions and the last norm are made by its own code. For
 the lower part, the first layer above raises what it was given, and the pass ends there. For the
 upper part, the lowest layer gives what was kept, and the other lower layers pass it on. Models
 whose layers give more than hidden states cannot be split; `splits` finds out by trying.
-
-A pass of which only the last token is read: in the highest layer, the part that works on each token
-by itself (the MLP, two thirds of the layer) works on the last tokens alone. `reads_ends` tries it.
 
 Switching the layers is not safe beside other threads that use the same model, as with adapters.
 
@@ -81,43 +76,6 @@ def upper_part(base: Base, depth: int, states: Tensor, ids: Tensor, mask: Tensor
     lowest, *others = base.layers[:depth]
     with _replaced({lowest: kept} | dict.fromkeys(others, unchanged)):
         return whole_pass(base, ids, mask)
-
-
-@contextmanager
-def ends_alone(base: Base, mask: Tensor) -> Iterator[None]:
-    """In the block, hidden states of a pass are right only at the last token of each row.
-
-    Args:
-        base: A base of which `reads_ends` is true.
-        mask: True on real tokens. (B, T)
-    """
-    mlp: Any = base.layers[-1].mlp
-    own, last = mlp.forward, mask.sum(1) - 1  # (B,)
-    rows = torch.arange(len(mask), device=mask.device)  # (B,)
-
-    def at_ends(states: Tensor) -> Tensor:
-        out = torch.zeros_like(states)  # (B, T, d)
-        out[rows, last] = own(states[rows, last][:, None])[:, 0].to(out.dtype)
-        return out
-
-    with _replaced({mlp: at_ends}):
-        yield
-
-
-@torch.no_grad()
-def reads_ends(base: Base) -> bool:
-    """Whether `ends_alone` changes nothing at the last tokens; tried on rows of two lengths."""
-    if not base.layers or not isinstance(getattr(base.layers[-1], "mlp", None), nn.Module):
-        return False
-    ids, mask = _two_rows(base)
-    try:
-        with ends_alone(base, mask):
-            found = whole_pass(base, ids, mask)
-    except _NOT_AS_EXPECTED:
-        return False
-    wanted, rows = whole_pass(base, ids, mask), torch.arange(2, device=base.device)
-    last = mask.sum(1) - 1
-    return _same(found[rows, last], wanted[rows, last])
 
 
 @torch.no_grad()

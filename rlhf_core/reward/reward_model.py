@@ -17,7 +17,6 @@ Shapes: B responses, P + T tokens of the longest prompt and response, d numbers 
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.split import ends_alone, reads_ends, upper_part, whole_pass
+from rlhf_core.model.split import upper_part, whole_pass
 from rlhf_core.model.token_batches import token_batches
 from rlhf_core.records import Prompt
 from rlhf_core.reward.trunk import Tokens, Trunk, common_layers
@@ -79,7 +78,6 @@ class ScoreModel(nn.Module):
         self.head = nn.Linear(width, 1).to(base.device)
         nn.init.normal_(self.head.weight, std=(width + 1) ** -0.5)  # arXiv:1909.08593
         nn.init.zeros_(self.head.bias)
-        self._reads_ends = reads_ends(base)
         self.mean, self.sd = 0.0, 1.0  # of the raw scores on the responses that normalise it
 
     def add_model_tags(self, tags: object) -> None:
@@ -101,11 +99,10 @@ class ScoreModel(nn.Module):
             states: What the lowest layers made of the rows, if that is known. (B, P + T, d)
             depth: How many layers that was.
         """
-        with ends_alone(self.base, attention_mask) if self._reads_ends else nullcontext():
-            if states is None:
-                hidden = whole_pass(self.base, input_ids, attention_mask)  # (B, P + T, d)
-            else:
-                hidden = upper_part(self.base, depth, states, input_ids, attention_mask)
+        if states is None:
+            hidden = whole_pass(self.base, input_ids, attention_mask)  # (B, P + T, d)
+        else:
+            hidden = upper_part(self.base, depth, states, input_ids, attention_mask)
         last = attention_mask.sum(1) - 1  # (B,)
         ends = hidden[torch.arange(len(hidden), device=hidden.device), last]  # (B, d)
         return SequenceClassifierOutput(logits=self.head(ends.float()))

@@ -63,7 +63,7 @@ def test_counts_have_exactly_the_keys_of_the_status_contract(store):
             "choices",
             "demonstrations",
             "comparisons",
-            "new_comparisons",
+            "unused_comparisons",
         ),
         0,
     )

@@ -99,7 +99,7 @@ def test_only_a_cycle_that_came_to_a_verdict_has_seen_comparisons(store, ann, st
     store.refresh_comparisons()
     assert store.new_comparisons() == 1
     use_all(store, state)
-    assert store.new_comparisons() == new == store.counts()["new_comparisons"]
+    assert store.new_comparisons() == new == store.counts()["unused_comparisons"]
     assert len(ids(store)) == 1
 
 
@@ -111,7 +111,7 @@ def test_the_votes_of_held_out_raters_are_no_new_evidence_to_learn_from(store, b
     store.refresh_comparisons()
     splits = [item.split for item in store.comparisons()]
     assert set(splits) == {"held_out", "held_out_raters"}
-    assert store.counts()["new_comparisons"] == splits.count("held_out")
+    assert store.counts()["unused_comparisons"] == splits.count("held_out")
     assert store.counts()["comparisons"] == 8
 
 
@@ -132,7 +132,7 @@ def test_a_person_without_consent_is_not_learnt_from(store, ann):
     store.refresh_comparisons()
     store.set_consent(ann.rater, None)
     assert store.comparisons() == []
-    assert store.counts()["comparisons"] == store.counts()["new_comparisons"] == 0
+    assert store.counts()["comparisons"] == store.counts()["unused_comparisons"] == 0
     assert store.counts()["choices"] == 1
     store.set_consent(ann.rater, "v2")
     assert len(store.comparisons()) == 1
@@ -146,7 +146,7 @@ def test_a_rater_whose_word_counts_nothing_is_not_counted_either(store, ann, bob
         db.execute("UPDATE raters SET reliability = 0 WHERE id = 'bob'")
     assert [item.rater_id for item in store.comparisons()] == ["ann"]
     counts = store.counts()
-    assert counts["comparisons"] == counts["new_comparisons"] == len(ids(store)) == 1
+    assert counts["comparisons"] == counts["unused_comparisons"] == len(ids(store)) == 1
 
 
 def test_receipts_show_each_event_its_comparisons_and_their_cycles(store, ann, bob):

@@ -240,7 +240,7 @@ def test_status_gives_the_documented_document(command: Command, data: Path) -> N
         "choices",
         "demonstrations",
         "comparisons",
-        "new_comparisons",
+        "unused_comparisons",
     }
     assert facts["counts"]["comparisons"] == 1
     last: dict[str, Any] = facts["last_cycle"]

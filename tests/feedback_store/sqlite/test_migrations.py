@@ -53,7 +53,7 @@ def test_what_cycles_learnt_from_is_still_known_and_not_new(old):
         store.refresh_comparisons()
         found = store.comparisons()
         assert {item.source for item in found} == {"choice", "ranking", "edit", "thumbs"}
-        assert store.counts()["new_comparisons"] == 0
+        assert store.counts()["unused_comparisons"] == 0
         used = [use for event in store.feedback_of("ann") for use in event["comparisons"]]
         assert used
         assert all(use["cycles"] == [1] for use in used)

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.split import ends_alone, lower_part, reads_ends, splits, upper_part, whole_pass
+from rlhf_core.model.split import lower_part, splits, upper_part, whole_pass
 
 LAYERS, VOCABULARY = 4, 320
 SIZE = {
@@ -61,24 +61,6 @@ def test_the_two_parts_of_a_pass_give_what_the_whole_gives(name, depth, tokenize
     found = upper_part(base, depth, states, ids, mask)
     whole = whole_pass(base, ids, mask)
     assert_close(found[mask.bool()], whole[mask.bool()])
-
-
-@pytest.mark.parametrize("name", sorted(CONFIGS.keys() - {"bloom"}))
-def test_at_the_last_tokens_a_pass_for_these_alone_gives_the_same(name, tokenizer, rows):
-    base = random_base(name, tokenizer)
-    ids, mask = rows
-    assert reads_ends(base)
-    seen = []
-    base.layers[-1].mlp.register_forward_hook(lambda _, given, found: seen.append(found))
-    with ends_alone(base, mask):
-        found = whole_pass(base, ids, mask)
-    whole = whole_pass(base, ids, mask)
-    assert_close(found[[0, 1], [6, 2]], whole[[0, 1], [6, 2]])
-    assert not seen[0][0, :6].any() and seen[1][0].any(-1).all()  # elsewhere nothing was computed
-
-
-def test_a_model_whose_mlp_takes_more_is_read_whole(tokenizer):
-    assert not reads_ends(random_base("bloom", tokenizer))
 
 
 def test_a_model_whose_layers_give_tuples_is_not_split(tokenizer):
