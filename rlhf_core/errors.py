@@ -8,6 +8,7 @@
     |-- CheckpointError (ValueError)     a checkpoint belongs to another run
     |-- LaunchError (ValueError)         the settings do not fit the number of processes
     |-- MemoryExhaustedError (MemoryError) a stage needs more memory than there is
+    |-- NoRoomError (MemoryError)        a cycle would need more memory than is free
     `-- DivergenceError (ArithmeticError) a loss, score, KL or weight is not finite, or too large
 
 A message says what was wrong, the value, and what to do next.
@@ -52,6 +53,10 @@ class MemoryExhaustedError(RLHFError, MemoryError):
     def __init__(self, message: str, *, by_rows: bool = False) -> None:
         super().__init__(message)
         self.by_rows = by_rows
+
+
+class NoRoomError(RLHFError, MemoryError):
+    """A cycle would need more memory than is free; it has not begun."""
 
 
 class DivergenceError(RLHFError, ArithmeticError):

@@ -6,7 +6,6 @@ It loads no weights: it reads the model's configuration and times a few blocks o
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 ASSUMED_VOTES = 240  # a plan without votes is for as many
 ASSUMED_PROMPT, ASSUMED_REPLY = 40.0, 0.8  # tokens; and the share of the longest reply
-SAMPLE = 200  # votes whose lengths are counted
 ADVICE = (
     "lower reply.prompt_tokens or reply.tokens: memory is planned for rows of full length",
     "lower cycle.policy.micro_batch_size and cycle.reward.micro_batch_size",
@@ -100,7 +98,7 @@ def cost(settings: Settings) -> dict[str, Any]:
 
     path, machine = model_path(settings), machine_facts()
     model = model_facts(path)
-    work, assumed = workload(
+    work, assumed = todays_work(
         settings, ChatFormat(AutoTokenizer.from_pretrained(path), settings.reply)
     )
     costs = measure(
@@ -108,7 +106,6 @@ def cost(settings: Settings) -> dict[str, Any]:
         quantization=settings.packing,
         lora=settings.cycle.lora,
         threads=settings.cycle.threads,
-        rows=settings.cycle.policy.batch_size,
     )
     found = estimate(
         settings.cycle, settings.reply, costs, model, work, quantization=settings.packing
@@ -126,9 +123,9 @@ def cost(settings: Settings) -> dict[str, Any]:
     }
 
 
-def workload(settings: Settings, chat: "ChatFormat") -> "tuple[Workload, bool]":
+def todays_work(settings: Settings, chat: "ChatFormat") -> "tuple[Workload, bool]":
     """What a cycle would read today; and whether that is assumed, because there are no votes."""
-    from rlhf_core.training.plan import Workload
+    from rlhf_core.training.plan import Workload, workload
 
     rows, written = [], 0
     if settings.database.is_file():
@@ -137,11 +134,14 @@ def workload(settings: Settings, chat: "ChatFormat") -> "tuple[Workload, bool]":
             rows, written = store.comparisons(), len(store.demonstrations(split="train"))
     if not rows:
         held_out = ASSUMED_VOTES // 4
-        prompt, reply = ASSUMED_PROMPT, ASSUMED_REPLY * settings.reply.tokens
-        return Workload(ASSUMED_VOTES - held_out, held_out, 0, prompt, reply), True
-    pairs = [chat.encode_pair(c.prompt, c.response_a) for c in rows[:SAMPLE]]
-    trained = sum(c.split == "train" for c in rows)
-    held_out = sum(c.split == "held_out" for c in rows)
-    reply = fmean(own for _, own in pairs)
-    prompt = fmean(len(ids) for ids, _ in pairs) - reply
-    return Workload(trained, held_out, written, prompt, reply), False
+        reply = ASSUMED_REPLY * settings.reply.tokens
+        return Workload(ASSUMED_VOTES - held_out, held_out, 0, ASSUMED_PROMPT, reply), True
+    data = settings.cycle.data
+    found = workload(
+        chat,
+        [(c.prompt, c.response_a) for c in rows],
+        opinions=min(data.most_opinions, sum(c.split == "train" for c in rows)),
+        held_out=min(data.most_held_out, sum(c.split == "held_out" for c in rows)),
+        demonstrations=min(data.most_demonstrations, written),
+    )
+    return found, False

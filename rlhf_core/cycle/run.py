@@ -23,6 +23,7 @@ from typing import Any, Literal
 import feedback_store
 from feedback_store import FeedbackStore
 from rlhf_core.config import CycleSettings, ReplySettings
+from rlhf_core.cycle.cost import plan_cycle
 from rlhf_core.cycle.evidence import Evidence
 from rlhf_core.cycle.report import flat_metrics, write_report
 from rlhf_core.cycle.resume import (
@@ -39,6 +40,9 @@ from rlhf_core.gate.checks import Verdict, check_policy, decide
 from rlhf_core.gate.held_out_raters import measure_prompts
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base, Quantization
+from rlhf_core.model.conversions import loadable
+from rlhf_core.model.facts import peak_memory
+from rlhf_core.model.sources import resolve
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.training.distributed import broadcast
 from rlhf_core.training.memory import out_of_memory_in_one_line
@@ -143,6 +147,11 @@ def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
 def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
     """From the snapshot to the end of the cycle: train, evaluate, decide, publish, finish."""
     started = time.monotonic()
+    path = loadable(resolve(run.model, run.models), run.models)
+    planned = plan_cycle(path, snapshot, run.settings, run.reply, quantization)
+    if planned is not None:
+        run.shares = planned.shares
+        run.notes |= {"planned/hours": planned.hours, "planned/memory_gb": planned.memory / 1e9}
     run.report("snapshot", 1.0)
     # Noted before use: a vote that is withdrawn from now on is kept, marked as withdrawn, so that
     # `forget` knows later from whom the adapters have learnt.
@@ -170,6 +179,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     metrics = flat_metrics(*trained.accuracies, evaluation) | run.notes
     metrics |= {f"seconds/{stage}": round(s, 1) for stage, s in run.clock.seconds.items()}
     metrics["seconds"] = round(time.monotonic() - started, 1)
+    metrics["memory_gb"] = round(peak_memory() / 1e9, 2)
     write_report(
         run.directory / "report.json",
         verdict,

@@ -3,7 +3,7 @@
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from rlhf_core.training.stage import Stopwatch
 
 BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
-_SHARE = dict(zip(STAGES, (0.01, 0.05, 0.48, 0.42, 0.03, 0.01), strict=True))  # of a cycle's time
+SHARES = dict(zip(STAGES, (0.01, 0.07, 0.36, 0.50, 0.05, 0.01), strict=True))  # the starter's
 STARTER_TEXTS = 2000  # almanac documents for the ptx loss
 
 Progress = Callable[[str, float, dict[str, float]], None]
@@ -57,6 +57,7 @@ class Run:
     curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by fraction
     notes: dict[str, float] = field(default_factory=dict)  # more metrics for the report
     clock: Stopwatch = field(default_factory=Stopwatch)  # seconds of each stage
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)  # of the cycle's time
     _stored_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -97,8 +98,8 @@ class Run:
         self.add_to_curves(fraction, metrics)
         if fraction in (0.0, 1.0) or time.monotonic() - self._stored_at > 0.5:
             self._stored_at = time.monotonic()
-            before = sum(_SHARE[s] for s in STAGES[: STAGES.index(stage)])
-            done = before + _SHARE[stage] * fraction
+            before = sum(self.shares[s] for s in STAGES[: STAGES.index(stage)])
+            done = min(1.0, before + self.shares[stage] * fraction)
             self.store.update_cycle(self.cycle_id, stage=stage, progress=round(done, 4))
         if self.progress:
             self.progress(stage, fraction, metrics)

@@ -5,6 +5,7 @@ The number of parameters comes from the model's class, built without memory from
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
@@ -104,3 +105,12 @@ def machine_facts() -> MachineFacts:
         return MachineFacts("cuda", whole, free, cores)
     memory = psutil.virtual_memory()
     return MachineFacts("cpu", memory.total, memory.available, cores)
+
+
+def peak_memory() -> int:
+    """The most bytes that this process had at once: on the GPU, if there is one, or else at all."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    # not getrusage's figure: that one begins at what the parent process had
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(lines["VmHWM"].split()[0])

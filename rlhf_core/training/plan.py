@@ -4,18 +4,23 @@
 stage's seconds are its tokens times what a token costs; nothing is fitted to whole cycles.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from statistics import fmean
 
 from rlhf_core.config import CycleSettings, ReplySettings
+from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.facts import ModelFacts
+from rlhf_core.records import Prompt
 from rlhf_core.training.probe import Costs
 from rlhf_core.training.stage import passes
 
 BITS = {"nf4": 4.5, "int8": 8.25, "none": 32.0}  # of a packed weight with its scales, on a CPU
 PROCESS_BYTES = 1.0e9  # Python with torch, transformers and TRL, before a model
 ADAM = 4  # numbers for each trained one: itself, its gradient, and Adam's two means
-LOADING = 20.0  # seconds: imports, the base, what is published
+COUNTED = 200  # replies whose tokens are counted
+LOADING, PUBLISHING = 15.0, 5.0  # seconds: imports and the base; adapters and the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,35 @@ class Workload:
     reply_tokens: float
 
 
+def workload(
+    chat: ChatFormat,
+    pairs: Sequence[tuple[Prompt, str]],
+    *,
+    opinions: int,
+    held_out: int,
+    demonstrations: int,
+) -> Workload:
+    """What a cycle has to read; the lengths are those of some of its prompts and replies."""
+    step = max(1, len(pairs) // COUNTED)
+    fitting = [(prompt, reply) for prompt, reply in pairs[::step] if chat.fit_prompt(prompt)]
+    rows = [chat.encode_pair(prompt, reply) for prompt, reply in fitting]
+    prompt_tokens = fmean(len(ids) - own for ids, own in rows) if rows else 0.0
+    reply_tokens = fmean(own - 1 for _, own in rows) if rows else float(chat.reply.tokens)
+    return Workload(opinions, held_out, demonstrations, prompt_tokens, reply_tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A planned cycle: seconds of each stage, and the most bytes at once."""
 
     seconds: dict[str, float]
     memory: float
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each stage in the whole time."""
+        whole = sum(self.seconds.values())
+        return {stage: seconds / whole for stage, seconds in self.seconds.items()}
 
     @property
     def hours(self) -> float:
@@ -73,9 +101,10 @@ def estimate(
     seconds = {
         "snapshot": LOADING,
         "sft": _sft(settings, costs, work, pair),
-        "reward": sum(_reward(settings, costs, n, pair) for n in (work.opinions, work.held_out)),
+        "reward": _reward(settings, costs, work, pair),
         "policy": _policy(settings, costs, work, pair),
         "evaluate": _evaluate(settings, costs, work, pair),
+        "publish": PUBLISHING,
     }
     return Estimate(seconds, _memory(settings, reply, costs, model, quantization))
 
@@ -91,35 +120,43 @@ def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> 
     return times * work.demonstrations * learned
 
 
-def _reward(settings: CycleSettings, costs: Costs, opinions: int, pair: float) -> float:
-    """One ensemble: its training, and the scores that normalise and test it."""
+def _reward(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
+    """Both ensembles: the reference's samples, training, and the scores that test them."""
     reward = settings.reward
-    if not opinions:
-        return 0.0
-    times = passes(
-        opinions, batch_size=reward.batch_size, epochs=reward.epochs, min_steps=reward.min_steps
-    )
-    trained = times * opinions * 2 * pair * costs.train  # two replies
-    scored = 2 * opinions * 2 * pair * costs.read
-    return reward.members * (trained + scored)
+    sampled = ceil(reward.reference_samples / 64) * _decode(costs, work, 64)
+    replies = 2 * (work.opinions + work.held_out)  # each is read by both ensembles
+    seconds = sampled + 2 * _scores(settings, costs, replies + reward.reference_samples, pair)
+    for opinions in filter(None, (work.opinions, work.held_out)):
+        times = passes(
+            opinions, batch_size=reward.batch_size, epochs=reward.epochs, min_steps=reward.min_steps
+        )
+        trained = reward.members * times * opinions * 2 * reward.layers  # the upper layers alone
+        seconds += trained * pair * costs.train
+    return seconds
+
+
+def _scores(settings: CycleSettings, costs: Costs, replies: int, pair: float) -> float:
+    """An ensemble's scores of replies: the lower layers once, the upper ones for each member."""
+    layers, members = settings.reward.layers, settings.reward.members
+    return replies * pair * costs.read * (1 - layers + members * layers)
 
 
 def _policy(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
-    policy, members = settings.policy, settings.reward.members
+    policy = settings.policy
     batch, own = policy.batch_size, work.reply_tokens + 1
     sampled = batch * work.prompt_tokens * costs.read + _decode(costs, work, batch)
-    read = batch * (2 * (pair * costs.read + own * costs.head) + members * pair * costs.read)
+    read = batch * 2 * (pair * costs.read + own * costs.head)  # policy and reference
+    read += _scores(settings, costs, batch, pair)
     learned = policy.epochs * batch * (pair * costs.train + own * 3 * costs.head)
     return policy.iterations * (sampled + read + learned)
 
 
 def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
     """Both policies' replies, their scores, and log-probabilities under the base and the policy."""
-    n, members = settings.gate.prompts, settings.reward.members
+    n = settings.gate.prompts
     sampled = ceil(n / 64) * _decode(costs, work, min(n, 64)) + n * work.prompt_tokens * costs.read
-    scored = n * members * pair * costs.read
-    known = 3 * n * (pair * costs.read + pair * costs.head)
-    return 2 * (sampled + scored) + known
+    known = 3 * n * (pair * costs.read + (work.reply_tokens + 1) * costs.head)
+    return 2 * (sampled + _scores(settings, costs, n, pair)) + known
 
 
 def _decode(costs: Costs, work: Workload, rows: int) -> float:

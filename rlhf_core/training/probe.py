@@ -22,6 +22,7 @@ from rlhf_core.model.facts import model_config
 FEW, MORE = 1, 3  # blocks of the two models
 REPEATS = 3  # of each timing; the median counts
 ROWS, WIDTH = 4, 128  # of the batch that is timed
+TOGETHER = 32  # replies decoded in one step
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,7 @@ class Costs:
     adapter: float
 
 
-def measure(
-    path: str, *, quantization: Quantization, lora: LoraSettings, threads: int, rows: int = 16
-) -> Costs:
+def measure(path: str, *, quantization: Quantization, lora: LoraSettings, threads: int) -> Costs:
     """Measure a model's costs here; takes seconds, and no weights of the model.
 
     Args:
@@ -57,15 +56,13 @@ def measure(
         quantization: Of its linear layers.
         lora: Size of the adapters.
         threads: CPU threads.
-        rows: Replies decoded together, for the cost of a row.
     """
     config = model_config(path)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         few, more = (
-            _measure(path, config, n, quantization=quantization, lora=lora, rows=rows)
-            for n in (FEW, MORE)
+            _measure(path, config, n, quantization=quantization, lora=lora) for n in (FEW, MORE)
         )
     finally:
         torch.set_num_threads(before)
@@ -86,7 +83,6 @@ def _measure(
     *,
     quantization: Quantization,
     lora: LoraSettings,
-    rows: int,
 ) -> Costs:
     with tempfile.TemporaryDirectory() as folder:
         small = type(config).from_dict(config.to_dict())
@@ -96,7 +92,7 @@ def _measure(
         network: Any = AutoModelForCausalLM.from_config(small)  # type: ignore[no-untyped-call]
         network.save_pretrained(folder)
         AutoTokenizer.from_pretrained(path).save_pretrained(folder)
-        reply = ReplySettings(prompt_tokens=8, tokens=8)
+        reply = ReplySettings()  # no prompt is rendered
         base = load_base(folder, quantization=quantization, training=True, reply=reply)
     base.attach("probe", lora=lora, trainable=True)
     decoder = base.model.get_decoder()
@@ -115,14 +111,14 @@ def _measure(
 
     with base.using("probe"), torch.no_grad():
         seconds = {"read": _timed(base, read) / tokens, "head": _timed(base, head) / tokens}
-        one, many = (_step(base, n) for n in (1, rows))
+        one, many = (_step(base, n) for n in (1, TOGETHER))
     with base.training("probe"):
         seconds["train"] = _timed(base, train) / tokens
         kept = _kept_bytes(lambda: decoder(input_ids=ids, use_cache=False).last_hidden_state)
     return Costs(
         **seconds,
         step=one,
-        row=(many - one) / (rows - 1),
+        row=(many - one) / (TOGETHER - 1),
         kept=kept / tokens,
         adapter=float(sum(p.numel() for p in base.weights("probe"))),
     )
