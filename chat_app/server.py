@@ -106,6 +106,7 @@ def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
         facts: dict[str, Any] = {
             "ready": ready,
             "serving": service.adapter,
+            "starter": service.settings.is_starter,
             "adapters": health["adapters"],
             "rows": health["rows"],
             "waiting": health["waiting"],

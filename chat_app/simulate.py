@@ -66,6 +66,7 @@ class Plan:
     at_once: int = 24
     remote: bool = False
     world: World = starter_visitors
+    starter_only: bool = False  # refuse a service of another model, on which they say nothing
 
     def check(self) -> None:
         """Refuse a plan that is not possible.
@@ -161,7 +162,7 @@ class _Crowd:
         async with httpx.AsyncClient(
             base_url=plan.url, timeout=TIMEOUT_S, limits=limits, trust_env=False
         ) as client:
-            await _require_service(client, plan.url)
+            await _require_service(client, plan)
             room = asyncio.Semaphore(plan.at_once)
             people = plan.world(plan.visitors, plan.seed)
             async with asyncio.TaskGroup() as group:
@@ -289,13 +290,20 @@ class _RequestFailedError(Exception):
     """One request failed; it is counted, and the visitor goes on."""
 
 
-async def _require_service(client: httpx.AsyncClient, url: str) -> None:
+async def _require_service(client: httpx.AsyncClient, plan: Plan) -> None:
     try:
         answer = await client.get("/readyz")
     except httpx.HTTPError as exc:
-        raise StartError(f"no service answers at {url}; start `feedback-chat serve`") from exc
+        raise StartError(f"no service answers at {plan.url}; start `feedback-chat serve`") from exc
     if answer.status_code != 200:
-        raise StartError(f"the service at {url} is not ready ({answer.status_code}); try again")
+        raise StartError(
+            f"the service at {plan.url} is not ready ({answer.status_code}); try again"
+        )
+    if plan.starter_only and not answer.json().get("starter", True):
+        raise InvalidRequestError(
+            f"the service at {plan.url} serves another model than the starter, whose visitors "
+            "would vote without meaning; give --world checkable"
+        )
 
 
 def _asked(prompt: str) -> list[dict[str, str]]:

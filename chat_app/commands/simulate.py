@@ -58,7 +58,17 @@ def simulate(  # noqa: PLR0913 - one argument for each option
         people = _narrow(topic, subjects, wordings)
     if checkable is not None and not as_json:
         typer.echo(about(checkable), err=True)
-    plan = Plan(url, visitors, events, seed, tuple(kinds.split(",")), at_once, remote, people)
+    plan = Plan(
+        url,
+        visitors,
+        events,
+        seed,
+        tuple(kinds.split(",")),
+        at_once,
+        remote,
+        people,
+        starter_only=checkable is None,
+    )
     result = run_simulation(plan, show=not as_json)
     facts = result.facts() | ({"world": checkable.facts()} if checkable is not None else {})
     typer.echo(json.dumps(facts) if as_json else result.summary())

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from chat_app.errors import StartError
+from chat_app.errors import InvalidRequestError, StartError
 from chat_app.simulate import Plan, run_simulation
 from rlhf_core.checkable.world import CheckableWorld
 from tests.chat_app.serving import Running
@@ -68,3 +68,9 @@ def test_identical_replies_give_no_event_and_no_failure(
 def test_an_address_without_a_service_is_refused_at_once() -> None:
     with pytest.raises(StartError, match="no service answers"):
         run_simulation(Plan("http://127.0.0.1:9"), show=False)
+
+
+def test_the_starters_visitors_refuse_a_service_of_another_model(served: Running) -> None:
+    plan = Plan(served.url, visitors=1, events=1, starter_only=True)
+    with pytest.raises(InvalidRequestError, match="give --world checkable"):
+        run_simulation(plan, show=False)
