@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils.logging import disable_progress_bar
 
 from rlhf_core.config import LoraSettings, ReplySettings
 from rlhf_core.model.base_model import Base, Quantization, load_base
@@ -58,6 +59,7 @@ def measure(path: str, *, quantization: Quantization, lora: LoraSettings, thread
         threads: CPU threads.
     """
     config = model_config(path)
+    disable_progress_bar()  # type: ignore[no-untyped-call] # transformers shows one for each file
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

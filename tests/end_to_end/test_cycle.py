@@ -1,28 +1,20 @@
 """The whole loop on a small profile: a real service, visitors over HTTP, a cycle, the swap."""
 
 import json
-import os
-import re
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import httpx
 import pytest
 
 from chat_app.simulate import Plan, run_simulation
 from feedback_store import FeedbackStore
 from rlhf_core.model.base_model import load_base
 from rlhf_core.starter.measure import compare
+from tests.end_to_end.running import Chatter, command, service
 
 # the timeout is against hanging for ever; a whole cycle beside a server may take minutes
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SMALL = {
-    "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false",
     "FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS": "60",
     "FEEDBACK_CHAT_CYCLE__SFT__MIN_STEPS": "200",
     "FEEDBACK_CHAT_CYCLE__REWARD__MEMBERS": "1",
@@ -41,78 +33,15 @@ ADAPTER_FILES = {
 }
 
 
-def environment(**more: str) -> dict[str, str]:
-    return os.environ | SMALL | more
-
-
-def command(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "chat_app", *words],
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
-@contextmanager
-def service(data: Path) -> Iterator[str]:
-    """`feedback-chat serve` in a process of its own; yields its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chat_app", "serve", "--data", str(data), "--port", "0"],
-        env=environment(PYTHONUNBUFFERED="1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            found = re.search(r"Chat:\s+(http://\S+)", line)
-            if found:
-                yield found.group(1)
-                break
-        else:
-            pytest.fail("the service ended before it was ready")
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-class Chatter(threading.Thread):
-    """Somebody who chats all the while and writes down which adapter answered."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.url = url
-        self.adapters: list[str] = []
-        self.failures: list[str] = []
-        self.enough = threading.Event()
-
-    def run(self) -> None:
-        body = {"model": "policy", "messages": [{"role": "user", "content": "How are you?"}]}
-        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as client:
-            while not self.enough.is_set():
-                answer = client.post("/v1/chat/completions", json=body)
-                if answer.status_code == 200:
-                    self.adapters.append(answer.json()["model"])
-                else:
-                    self.failures.append(answer.text)
-                time.sleep(0.3)
-
-
 @pytest.fixture(scope="module")
 def looped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
     """Visitors vote, a cycle runs while somebody chats; everything that happened."""
     data = tmp_path_factory.mktemp("loop") / "data"
-    with service(data) as url:
+    with service(data, **SMALL) as url:
         simulated = run_simulation(Plan(url, visitors=30, events=420, seed=3), show=False)
         chatter = Chatter(url)
         chatter.start()
-        cycle = command("cycle", "--data", str(data), "--json")
+        cycle = command("cycle", "--data", str(data), "--json", **SMALL)
         published = time.monotonic()
         while "policy-000001" not in chatter.adapters[-1:] and time.monotonic() < published + 20:
             time.sleep(0.05)
@@ -176,7 +105,7 @@ def test_everything_of_the_cycle_is_in_its_directory(looped):
 
 
 def test_another_cycle_without_new_votes_is_refused_and_changes_nothing(looped):
-    again = command("cycle", "--data", str(looped["data"]))
+    again = command("cycle", "--data", str(looped["data"]), **SMALL)
     assert again.returncode == 3
     assert "nothing new" in again.stderr
     with FeedbackStore(looped["data"] / "feedback.db") as store:
