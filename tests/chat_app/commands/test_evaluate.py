@@ -20,7 +20,7 @@ def data(tmp_path: Path) -> Path:
 def test_the_checkable_world_measures_satisfaction_on_kept_prompts(data: Path) -> None:
     words = ["evaluate", "--world", "checkable", "--taste", "at-most-words:5", "--taste", "json"]
     words += ["--requests", "20", "--data", str(data)]
-    short = {"FEEDBACK_CHAT_SAMPLING__MAX_NEW_TOKENS": "16"}
+    short = {"FEEDBACK_CHAT_REPLY__TOKENS": "16"}
     done = CliRunner().invoke(app, [*words, "--json"], env=short)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)

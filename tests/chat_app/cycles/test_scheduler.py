@@ -68,7 +68,7 @@ def learn(store: FeedbackStore) -> None:
     """Run a cycle on all comparisons."""
     cycle = store.start_cycle({}, pid=os.getpid())
     store.use_comparisons(cycle.id, [item.id for item in store.comparisons()])
-    assert store.counts()["new_comparisons"] == 0
+    assert store.counts()["unused_comparisons"] == 0
     store.finish_cycle(cycle.id, state="rejected")
 
 

@@ -251,7 +251,7 @@ def said_in(path):
     said = {}
     for table in SAID:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        new = {"path_hash", "text_hash", "prompt_hash", "held_out"}
+        new = {"path_hash", "text_hash", "prompt_hash", "held_out", "number"}
         kept = ", ".join(f'"{name}"' for name in columns if name not in new)
         said[table] = connection.execute(f"SELECT {kept} FROM {table} ORDER BY id").fetchall()
     connection.close()
