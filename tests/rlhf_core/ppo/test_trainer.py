@@ -222,7 +222,9 @@ def test_advantages_come_from_scores_kl_and_values(trainer, prompts, tokenizer):
         mask,
         kl_coef=0.1,
     )
-    advantages, returns = generalized_advantages(rewards, found["values"], mask, gamma=1.0, lam=1.0)
+    advantages, returns = generalized_advantages(
+        rewards, found["values"], mask, gamma=1.0, lam=SETTINGS.lam
+    )
     assert_close(found["advantages"], whiten(advantages, mask))
     assert_close(found["returns"], returns)
 
@@ -350,7 +352,7 @@ def test_the_ends_of_long_replies_begin_with_a_mean_advantage_near_zero(
 ):
     long = Base(base.model, base.tokenizer, ReplySettings(prompt_tokens=128, tokens=200))
     long.attach("policy")
-    settings = PolicySettings(batch_size=64, minibatch_size=64, estimator=estimator)
+    settings = PolicySettings(batch_size=64, minibatch_size=64, estimator=estimator, lam=1.0)
     asked = [said(f"{n} sky") for n in range(64 // settings.group_size)]
     torch.manual_seed(0)
     with trainer_of(long, asked, settings, score=centred) as trainer:
