@@ -30,7 +30,7 @@ test-slow: install  ## the slow tests
 
 test-ci: install  ## the slow tests of the service, the pages and whole cycles
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow tests/chat_app/pages \
-		tests/chat_app/test_server.py tests/end_to_end tests/rlhf_core/cycle/test_resume.py \
+		tests/chat_app/test_server.py tests/end_to_end/test_cycle.py tests/rlhf_core/cycle/test_resume.py \
 		tests/rlhf_core/test_library.py $(ARGS)
 
 test-gpu: install  ## the tests that need CUDA; without a device they skip
