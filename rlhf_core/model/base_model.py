@@ -33,7 +33,7 @@ from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.conversions import MERGED, loadable
 from rlhf_core.model.sources import resolve
-from rlhf_core.model.token_batches import token_batches
+from rlhf_core.model.token_batches import pass_tokens, token_batches
 from rlhf_core.records import ChatMessage, Prompt
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
@@ -364,7 +364,8 @@ class Base:
         heads = [self.chat.encode_prompt(prompt) for prompt in prompts]
         rows = [[*head, *ids] for head, ids in zip(heads, response_ids, strict=True)]
         found: dict[int, Tensor] = {}
-        for part in token_batches([len(row) for row in rows]):
+        lengths = [len(row) for row in rows]
+        for part in token_batches(lengths, tokens=pass_tokens(self.device)):
             ids, mask = self.pad([rows[i] for i in part], side="right")  # (B, P + T)
             replied = torch.zeros_like(ids, dtype=torch.bool)
             for k, i in enumerate(part):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rlhf_core.config import PolicySettings
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.token_batches import FORWARD_TOKENS, token_batches
+from rlhf_core.model.token_batches import token_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,7 @@ class Packed:
     places: tuple[Tensor, Tensor]  # row and column of each response token in the rollout; (N,)
 
 
-def packed(
-    input_ids: Tensor, attention: Tensor, n_tokens: int, *, tokens: int = FORWARD_TOKENS
-) -> Iterator[Packed]:
+def packed(input_ids: Tensor, attention: Tensor, n_tokens: int, *, tokens: int) -> Iterator[Packed]:
     """Cut a rollout into parts of rows of similar length.
 
     Args:

@@ -29,7 +29,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 from rlhf_core.config import PolicySettings
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.token_batches import FORWARD_TOKENS
+from rlhf_core.model.token_batches import pass_tokens
 from rlhf_core.ppo.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
 from rlhf_core.ppo.critic import Critic, optimizer_of, packed, spread
 from rlhf_core.ppo.losses import clipped_value_loss, require_bounded_kl
@@ -290,7 +290,8 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         # every response has a first token, so the first column with a label is where they begin
         n_prompt = int((labels != IGNORED).any(0).int().argmax())  # P
         shape = (len(labels), labels.shape[1] - n_prompt)
-        parts = list(packed(input_ids, more.pop("attention_mask"), shape[1], tokens=FORWARD_TOKENS))
+        attention, most = more.pop("attention_mask"), pass_tokens(input_ids.device)
+        parts = list(packed(input_ids, attention, shape[1], tokens=most))
         found, aux = [], []
         for part in parts:
             # the critic leaves one state for each target, so nothing is to be shifted any more

@@ -29,7 +29,7 @@ from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.split import upper_part, whole_pass
-from rlhf_core.model.token_batches import token_batches
+from rlhf_core.model.token_batches import pass_tokens, token_batches
 from rlhf_core.records import Prompt
 from rlhf_core.reward.trunk import Tokens, Trunk, common_layers
 
@@ -165,7 +165,8 @@ class RewardModel:
         ordered = sorted(
             new
         )  # else the order, and with it rounding, would differ between processes
-        for places in token_batches([len(row) for row in ordered]):
+        lengths = [len(row) for row in ordered]
+        for places in token_batches(lengths, tokens=pass_tokens(self.base.device)):
             part = [ordered[place] for place in places]
             self._known |= zip(part, self._raw_scores(part).T, strict=True)
         raw = torch.stack([self._known[row] for row in rows], dim=1)  # (members, B)

@@ -17,8 +17,8 @@ from torch.testing import assert_close
 
 from rlhf_core.config import PolicySettings, ReplySettings
 from rlhf_core.errors import DivergenceError
+from rlhf_core.model import token_batches
 from rlhf_core.model.base_model import Base
-from rlhf_core.ppo import trainer as train_ppo
 from rlhf_core.ppo.advantages import generalized_advantages, token_rewards, whiten
 from rlhf_core.ppo.critic import attached_critic
 from rlhf_core.ppo.losses import clipped_value_loss, masked_mean
@@ -452,7 +452,7 @@ def test_padding_order_and_tokens_per_pass_never_change_a_loss(
     @examples(max_examples=20, deadline=None)
     @given(more=st.integers(0, 5), order=st.permutations(range(8)), tokens=st.integers(1, 400))
     def check(more: int, order: list[int], tokens: int) -> None:
-        monkeypatch.setattr(train_ppo, "FORWARD_TOKENS", tokens)
+        monkeypatch.setattr(token_batches, "CPU_TOKENS", tokens)
         other = {key: changed(key, value, more, order) for key, value in found.items()}
         assert_close(trainer._compute_loss(trainer.model, other), loss, atol=1e-5, rtol=1e-4)
         for name in ("loss/policy_avg", "loss/value_avg", "policy/approxkl_avg", "val/ratio"):
