@@ -61,8 +61,8 @@ def on_held_out_raters(metrics: Mapping[str, float]) -> tuple[str, ...]:
     elif "votes" in found:
         told.append(
             f"no reward accuracy: {found['votes']:.0f} decided votes of {found['raters']:.0f} "
-            f"raters, {found.get('votes_needed', 0):.0f} of {found.get('raters_needed', 0):.0f} "
-            "are needed"
+            f"raters; {found.get('votes_needed', 0):.0f} votes of "
+            f"{found.get('raters_needed', 0):.0f} raters are needed"
         )
     if "win_rate" in found:
         told.append(

@@ -34,6 +34,7 @@ from rlhf_core.training.stage import Stopwatch
 BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
 SHARES = dict(zip(STAGES, (0.01, 0.07, 0.36, 0.50, 0.05, 0.01), strict=True))  # the starter's
+TRAINED = 0.85  # of the reward stage; the rest of it scores the votes
 STARTER_TEXTS = 2000  # almanac documents for the ptx loss
 
 Progress = Callable[[str, float, dict[str, float]], None]
@@ -155,6 +156,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
             on_questions=on_questions,
             z=z,
         )
+    run.report("reward", 1.0)
     # Rounding differs between processes, but all must take the same branch below.
     accuracies = broadcast((on_questions, on_training))
     checks = check_votes(*accuracies)
@@ -244,7 +246,7 @@ def _train_reward_models(
     # Each model's share of the stage is that of its optimizer steps.
     steps = expected_steps(len(snapshot.train), len(snapshot.train_thumbs), settings)
     others = expected_steps(len(snapshot.held_out), len(snapshot.held_out_thumbs), settings)
-    first = steps / (steps + others)
+    first = TRAINED * steps / (steps + others)
     reward = train_reward(
         base,
         snapshot.train,
@@ -270,7 +272,7 @@ def _train_reward_models(
         samples=samples,
         progress=lambda f, m: run.report(
             "reward",
-            first + (1 - first) * f,
+            first + (TRAINED - first) * f,
             {f"held_out/{name}": value for name, value in m.items()},
         ),
         seed=seed + 1,
@@ -280,11 +282,11 @@ def _train_reward_models(
     run.notes |= {
         "reward_temperature": round(reward.temperature, 4),
         "reward_ece": round(calibration_error(reward.preference, snapshot.held_out_votes), 4),
-        "held_out_reward_ece": round(
-            calibration_error(held_out_reward.preference, snapshot.train_votes), 4
-        ),
         "reward/shared_layers": float(reward.trunk.depth),
     }
+    run.report("reward", (1 + TRAINED) / 2)
+    error = calibration_error(held_out_reward.preference, snapshot.train_votes)
+    run.notes["held_out_reward_ece"] = round(error, 4)
     run.notes |= measure_habits(
         base.chat, reward.score, snapshot.train_votes, snapshot.held_out_votes
     )

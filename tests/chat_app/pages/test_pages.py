@@ -89,7 +89,9 @@ def test_the_report_says_what_was_found_on_held_out_raters_or_how_much_is_missin
     few |= {"prompts": 40.0, "win_rate": 0.6, "win_rate_low": 0.5, "win_rate_high": 0.7}
     metrics = {f"held_out_raters/{name}": value for name, value in few.items()}
     page = _verdict(parse_report({"metrics": metrics}))
-    assert "no reward accuracy: 4 decided votes of 1 raters, 20 of 5 are needed" in page
+    assert (
+        "no reward accuracy: 4 decided votes of 1 raters; 20 votes of 5 raters are needed" in page
+    )
     assert "wins 60% (50% to 70%) on 40 prompts of theirs" in page
     assert "Held-out raters" not in _verdict(parse_report({"metrics": {"win_rate": 0.5}}))
 
