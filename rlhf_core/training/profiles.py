@@ -8,7 +8,8 @@ Sources of the values:
 
 - Learning rates fall with the number of parameters to the power 0.4, through two measured points:
   the starter's (2.1M parameters; docs/results.md) and SmolLM2-135M's (policy 1e-4, reward 4e-4 on
-  the upper half of the layers). At 8B this gives 3e-5, within the 1e-5 to 1e-4 that is usual for adapters of that size.
+  the upper half of the layers). At 8B the policy's is 3e-5, within the 1e-5 to 1e-4 that is usual
+  for adapters of that size.
 - Temperature: on a GPU 0.8, within what Llama 2-Chat sampled at (arXiv:2307.09288, section 3.2.3).
   On a CPU 0.6: at 0.8 the small models that it serves often miss the question.
 - One pass over the votes: Ouyang et al. 2022, arXiv:2203.02155, appendix C.2; Llama 2, section
