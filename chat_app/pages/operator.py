@@ -38,11 +38,8 @@ class OperatorPage:
         parts.timer.tick(self._on_look, parts.seen, parts.live, queue=False, **EVENT)
         parts.cycle.change(self._on_report, parts.cycle, parts.report, **EVENT)
         parts.run.click(self._on_run, parts.seen, parts.live, **EVENT)
-        asked, sure = parts.promote_sure.parts, parts.promote_sure
-        parts.promote.click(self._on_ask_promote, parts.target, asked, **EVENT)
-        # another adapter than the one that was warned of: ask again
-        parts.target.change(sure.close, None, asked, **EVENT)
-        parts.back.click(parts.back_sure.ask, None, parts.back_sure.parts, **EVENT)
+        parts.promote.click(self._on_ask_promote, parts.target, parts.promote_sure.parts, **EVENT)
+        parts.back.click(self._on_ask_back, None, parts.back_sure.parts, **EVENT)
         self._confirmed(parts.promote_sure, self._on_promote)
         self._confirmed(parts.back_sure, self._on_back)
 
@@ -50,7 +47,7 @@ class OperatorPage:
         """Do the action once it is confirmed."""
         parts = self._parts
         sure.no.click(sure.close, None, sure.parts, **EVENT)
-        known = [parts.seen, parts.target, sure.force]
+        known = [parts.seen, sure.subject, sure.force]
         sure.yes.click(act, known, [*parts.live, *sure.parts], **EVENT)
 
     # Events
@@ -70,20 +67,26 @@ class OperatorPage:
         return self._act(lambda ok: self._operator.run_cycle(allowed=ok), seen, request)
 
     def _on_ask_promote(self, name: str | None, request: gr.Request) -> Update:
+        if not name:
+            gr.Warning("Choose an adapter to serve first.")
+            return self._parts.promote_sure.close()
         try:
-            warning = self._operator.warning(name or "", allowed=self._allowed(request))
+            warning = self._operator.warning(name, allowed=self._allowed(request))
         except Exception as exc:
             gr.Warning(html.escape(error_text(exc)))
             return self._parts.promote_sure.close()
-        return self._parts.promote_sure.ask(warning)
+        return self._parts.promote_sure.ask(f"Serve {name}?", name, warning)
 
-    def _on_promote(self, seen: str, name: str | None, force: bool, request: gr.Request) -> Update:
+    def _on_promote(self, seen: str, name: str, force: bool, request: gr.Request) -> Update:
         update = self._act(
-            lambda ok: self._operator.promote(name or "", allowed=ok, force=force), seen, request
+            lambda ok: self._operator.promote(name, allowed=ok, force=force), seen, request
         )
         return {**update, **self._parts.promote_sure.close()}
 
-    def _on_back(self, seen: str, _name: str | None, _force: bool, request: gr.Request) -> Update:
+    def _on_ask_back(self) -> Update:
+        return self._parts.back_sure.ask("Serve the previous adapter again?")
+
+    def _on_back(self, seen: str, _name: str, _force: bool, request: gr.Request) -> Update:
         update = self._act(lambda ok: self._operator.roll_back(allowed=ok), seen, request)
         return {**update, **self._parts.back_sure.close()}
 

@@ -54,31 +54,35 @@ NOTHING_CHOSEN = "There is no report yet."
 class Confirm:
     """A confirmation before an action that all visitors notice.
 
+    The answer is for the `subject` that the question named, whatever is chosen elsewhere since.
     With a `warning` to show, the action also needs the tick at `force`.
     """
 
-    def __init__(self, question: str, yes: str, name: str) -> None:
+    def __init__(self, yes: str, name: str) -> None:
         with gr.Row(visible=False, elem_classes="card", elem_id=f"confirm-{name}") as self.row:
-            gr.Markdown(question)
+            self.question = gr.Markdown()
             self.warning = gr.HTML(visible=False)
             self.force = gr.Checkbox(label="Serve it all the same", visible=False)
             self.yes = gr.Button(yes, variant="stop", size="sm", min_width=140)
             self.no = gr.Button("Cancel", size="sm", min_width=100)
+        self.subject = gr.Textbox(visible=False)
 
     @property
     def parts(self) -> list[Any]:
         """The components that change."""
-        return [self.row, self.warning, self.force]
+        return [self.row, self.question, self.warning, self.force, self.subject]
 
-    def ask(self, warning: str | None = None) -> Update:
+    def ask(self, question: str, subject: str = "", warning: str | None = None) -> Update:
         """Show the question, with the warning if there is one."""
         warned = warning is not None
         return {
             self.row: gr.update(visible=True),
+            self.question: question,
             self.warning: gr.update(
                 value=f'<p class="bad" role="alert">{_text(warning)}</p>', visible=warned
             ),
             self.force: gr.update(value=False, visible=warned),
+            self.subject: subject,
         }
 
     def close(self) -> Update:
@@ -128,8 +132,8 @@ class OperatorParts:
             self.target = gr.Dropdown([], label="Adapter to serve", filterable=False, scale=3)
             self.promote = gr.Button("Promote", scale=1, min_width=120)
             self.back = gr.Button("Roll back", scale=1, min_width=120)
-        self.promote_sure = Confirm("Serve the chosen adapter?", "Yes, promote", "promote")
-        self.back_sure = Confirm("Serve the previous adapter again?", "Yes, roll back", "back")
+        self.promote_sure = Confirm("Yes, promote", "promote")
+        self.back_sure = Confirm("Yes, roll back", "back")
 
     @property
     def live(self) -> list[Any]:
