@@ -24,7 +24,7 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
 from rlhf_core.records import Comparison, Prompt, Unpaired
 from rlhf_core.reward.calibration import fit_temperature, left_out_margins
-from rlhf_core.reward.reward_data import RewardData, TokenizedOpinion, prompt_key
+from rlhf_core.reward.reward_data import RewardData, TokenizedOpinion
 from rlhf_core.reward.reward_model import RewardModel, ScoreModel
 from rlhf_core.reward.trainer import RewardTrainer, train_score_model
 from rlhf_core.reward.trunk import Trunk, common_layers, first_trained_layer
@@ -95,14 +95,14 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
     #    which layers they have in common.
     members: list[ScoreModel] = []
     opinions: list[list[TokenizedOpinion]] = []
-    left_out: list[set[str]] = []
+    learnt_from: list[set[str]] = []
     for k in range(settings.members):
         rng = random.Random(f"{seed}-{k}")
         drawn = _draw(data.prompts, settings.members, rng)
         while not data.decides(drawn):  # a sample of ties alone teaches nothing
             drawn = _draw(data.prompts, settings.members, rng)
         opinions.append(data.opinions(drawn, rng))
-        left_out.append(set(data.prompts) - drawn.keys())
+        learnt_from.append(set(drawn))
         members.append(_new_member(base, f"{name}-m{k}", k, start, lora, rng.randrange(2**31)))
     # 2. The layers below those that train, run once for each response.
     above = first_trained_layer(base, settings.layers)
@@ -127,9 +127,10 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
         )
     # 4. The scale and zero of the score, and how sure it may be.
     model = RewardModel(base, members, spread_penalty=settings.spread_penalty, trunk=trunk)
+    model.learnt_from = learnt_from
     with out_of_memory_in_one_line("reply.prompt_tokens or reply.tokens"):
         _normalise(model, comparisons, samples)
-        _fit_temperature(model, comparisons, left_out)
+        _fit_temperature(model, comparisons)
     trunk.forget()
     return model
 
@@ -187,9 +188,7 @@ def _normalise(
         model.normalise(samples.prompts, samples.responses, least=LEAST_SD)
 
 
-def _fit_temperature(
-    model: RewardModel, comparisons: Sequence[Comparison], left_out: Sequence[set[str]]
-) -> None:
+def _fit_temperature(model: RewardModel, comparisons: Sequence[Comparison]) -> None:
     """Set the temperature from the votes that members left out.
 
     Every vote is predicted by the members that have not seen its prompt. So this needs no votes of
@@ -198,8 +197,7 @@ def _fit_temperature(
     n, prompts = len(comparisons), [c.prompt for c in comparisons]
     responses = [c.response_a for c in comparisons] + [c.response_b for c in comparisons]
     scores = model.member_scores(prompts * 2, responses)  # (members, 2N)
-    keys = [prompt_key(prompt) for prompt in prompts]
-    unseen = torch.tensor([[key in out for key in keys] for out in left_out])  # (members, N)
+    unseen = model.unseen(prompts)  # (members, N)
     margins = left_out_margins(scores[:, :n] - scores[:, n:], unseen)  # (N,)
     signs = torch.tensor([{"a": 1.0, "b": -1.0, "tie": 0.0}[c.label] for c in comparisons])  # (N,)
     # pairs of two raters' thumbs also show their habits, not only which response is better

@@ -146,8 +146,12 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
         reward, held_out_reward, samples = _train_reward_models(run, base, snapshot, reference)
     z = settings.gate.confidence_z
     with out_of_memory_in_one_line("reply.prompt_tokens or reply.tokens"):
-        # Each reward model predicts the votes that only the other one has learned from.
+        # Each reward model predicts votes that it has not learned from: those of the other one,
+        # and the first also those that its members left out, since held-out votes are few. What
+        # began as the last cycle's reward model has learned from all training votes before.
         on_questions = accuracy(reward.score, snapshot.held_out_votes, z=z)
+        left_out = () if settings.reward.start == "last" else snapshot.train_votes
+        unseen = accuracy(reward.unseen_score, [*snapshot.held_out_votes, *left_out], z=z)
         on_training = accuracy(held_out_reward.score, snapshot.train_votes, z=z)
         run.notes |= measure_votes(
             reward.score,
@@ -156,9 +160,10 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
             on_questions=on_questions,
             z=z,
         )
+    run.notes["reward/held_out_accuracy"] = round(on_questions.value, 4)
     run.report("reward", 1.0)
     # Rounding differs between processes, but all must take the same branch below.
-    accuracies = broadcast((on_questions, on_training))
+    accuracies = broadcast((unseen, on_training))
     checks = check_votes(*accuracies)
     trained = Trained(
         base, snapshot, reward, held_out_reward, reference, samples, accuracies, checks

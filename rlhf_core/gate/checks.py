@@ -44,7 +44,8 @@ class Verdict:
 def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...]:
     """Whether votes carry information: each half has to predict the other.
 
-    The reward model is tested on held-out votes, the held-out reward model on training votes.
+    The reward model is tested on held-out votes and on training votes that members left out, the
+    held-out reward model on training votes.
     Random votes pass each test about once in twenty times, and both very rarely.
     """
     tests = (

@@ -16,7 +16,7 @@ Shapes: B responses, P + T tokens of the longest prompt and response, d numbers 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.split import upper_part, whole_pass
 from rlhf_core.model.token_batches import pass_tokens, token_batches
 from rlhf_core.records import Prompt
+from rlhf_core.reward.reward_data import prompt_key
 from rlhf_core.reward.trunk import Tokens, Trunk, common_layers
 
 # What scores responses: a reward model's method, a rule, a service; any function of this shape.
@@ -137,12 +138,44 @@ class RewardModel:
         self.temperature = temperature
         self.members = list(members)
         self.spread_penalty = spread_penalty
+        # By member: the keys of the prompts that it learnt from. A loaded model does not know them.
+        self.learnt_from: Sequence[Set[str]] | None = None
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Score of each response, in standard deviations of what it is normalised on; (B,)."""
-        scores = self.member_scores(prompts, responses)  # (members, B)
-        if len(self.members) == 1:
-            return scores[0]
+        return self._mean(self.member_scores(prompts, responses))
+
+    def unseen_score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Score of each response by the members that did not learn from its prompt alone; (B,).
+
+        It is NaN where all of them did. Members are trained on bootstrap samples, so most training
+        votes can test them as held-out votes do.
+
+        Raises:
+            ValueError: The model was loaded; what its members learnt from is not known.
+
+        Source:
+            Breiman 1996, "Out-of-bag estimation".
+        """
+        scores, unseen = self.member_scores(prompts, responses), self.unseen(prompts)
+        columns = zip(scores.T, unseen.T, strict=True)
+        return torch.stack([self._mean(own[mask][:, None])[0] for own, mask in columns])
+
+    def unseen(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Whether each member did not learn from each prompt; (members, B).
+
+        Raises:
+            ValueError: The model was loaded; what its members learnt from is not known.
+        """
+        if self.learnt_from is None:
+            raise ValueError("a loaded reward model does not know what its members learnt from")
+        keys = [prompt_key(prompt) for prompt in prompts]
+        return torch.tensor([[key not in own for key in keys] for own in self.learnt_from])
+
+    def _mean(self, scores: Tensor) -> Tensor:
+        """Mean over the members, less a penalty for their disagreement; (B,)."""
+        if len(scores) < 2:  # one member never disagrees; the mean of none is NaN
+            return scores.mean(0)
         return scores.mean(0) - self.spread_penalty * scores.std(0)
 
     def preference(

@@ -112,7 +112,7 @@ def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
         rows=16,
         reply={
             "prompt_tokens": min(256, context // 2),
-            "tokens": min(64, context // 4),
+            "tokens": min(128, context // 4),
             "temperature": 0.6,
             "top_p": 0.95,
         },

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from rlhf_core.config import RewardSettings
 from rlhf_core.errors import DivergenceError, NotEnoughDataError
+from rlhf_core.gate.evaluation import accuracy
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import load_base
 from rlhf_core.records import Comparison, Unpaired
@@ -212,8 +213,8 @@ def test_few_prompts_are_all_trained_on_by_a_single_member():
     assert set(_draw(prompts, 1, random.Random(0))) == set(prompts)
 
 
-def test_the_temperature_comes_from_votes_that_the_members_left_out(base, comparisons):
-    """Votes that mean nothing: sure about those it saw, the model may not be sure of others."""
+def test_votes_that_the_members_left_out_show_what_was_learnt_by_heart(base, comparisons):
+    """Votes that mean nothing: right about those it saw, the model may not be sure of others."""
     rng = random.Random(1)
     meaningless = [c.swap() if rng.random() < 0.5 else c for c in comparisons]
     meaningless = [
@@ -227,6 +228,9 @@ def test_the_temperature_comes_from_votes_that_the_members_left_out(base, compar
     settings = SETTINGS.model_copy(update={"epochs": 4})
     model = train_reward(base, meaningless, settings=settings, name="reward")
     assert model.temperature > 2
+    assert accuracy(model.score, meaningless).low > 0.7  # it has learnt them by heart
+    unseen = accuracy(model.unseen_score, meaningless, z=3)
+    assert unseen.low < 0.5 < unseen.high and unseen.votes > len(meaningless) / 3
 
 
 def test_a_vote_of_a_trained_model_saved_and_loaded_equals_the_score_inside_ppo(

@@ -91,7 +91,7 @@ def test_the_report_says_how_well_the_reward_model_predicts_held_out_raters(cycl
     assert found["held_out_raters/reward_accuracy"] == pytest.approx(p, abs=1e-4)
     told = [found[f"held_out_raters/reward_accuracy_{side}"] for side in ("low", "high")]
     assert told == pytest.approx(bounds, abs=0.01)  # the quantile is a series, not a table
-    drop = found["reward_accuracy"] - p
+    drop = found["reward/held_out_accuracy"] - p
     assert found["held_out_raters/reward_accuracy_drop"] == pytest.approx(drop, abs=2e-4)
     assert found["held_out_raters/reward_accuracy_drop_low"] < drop
     assert found["held_out_raters/reward_accuracy_drop_high"] > drop

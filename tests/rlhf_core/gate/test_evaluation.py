@@ -1,4 +1,5 @@
 import itertools
+import math
 import random
 
 import pytest
@@ -83,6 +84,18 @@ def test_no_prompts_are_an_error(base):
 def test_the_bounds_of_a_win_rate_are_shares():
     low, _, high = clustered_interval([0.0, 1.0], ["x", "y"], z=3.0)
     assert (low, high) == (0.0, 1.0)
+
+
+def test_votes_on_which_the_score_is_silent_do_not_count():
+    prompts = [[{"role": "user", "content": str(i)}] for i in range(4)]
+    comparisons = [Comparison(prompt, "long", "s", "a") for prompt in prompts]
+
+    def half(asked, replies):
+        known = [asked_one in prompts[:2] for asked_one in asked]
+        return [len(r) if k else math.nan for k, r in zip(known, replies, strict=True)]
+
+    assert accuracy(half, comparisons) == accuracy(half, comparisons[:2])
+    assert accuracy(half, comparisons[2:]).votes == 0
 
 
 def test_equal_scores_are_never_counted_as_right():

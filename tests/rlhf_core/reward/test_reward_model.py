@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.reward.reward_data import prompt_key
 from rlhf_core.reward.reward_model import RewardModel, ScoreModel, scores_of
 from tests.rlhf_core.templates import SMOLLM
 
@@ -74,6 +75,22 @@ def test_disagreement_between_members_lowers_the_score(model, prompts):
 def test_one_member_alone_is_not_penalised(model, base, prompts):
     alone = RewardModel(base, model.members[:1], spread_penalty=0.5)
     assert_close(alone.score(prompts, RESPONSES), model.member_scores(prompts, RESPONSES)[0])
+
+
+def test_a_training_vote_is_scored_by_the_members_that_left_it_out(model, prompts):
+    keys = [prompt_key(prompt) for prompt in prompts]
+    model.learnt_from = [set(keys[:3]), set(keys[:2]), set(keys[:1])]
+    scores = model.member_scores(prompts, RESPONSES)
+    found = model.unseen_score(prompts, RESPONSES)
+    assert found[0].isnan()  # every member learnt from it
+    pair = scores[1:, 2]
+    assert_close(found[1:3], torch.stack([scores[2, 1], pair.mean() - 0.5 * pair.std()]))
+    assert_close(found[3:], model.score(prompts, RESPONSES)[3:])
+
+
+def test_a_loaded_model_does_not_pretend_to_know_what_it_learnt_from(model, prompts):
+    with pytest.raises(ValueError, match="does not know"):
+        model.unseen_score(prompts, RESPONSES)
 
 
 def test_a_response_is_scored_once(model, base, prompts):
