@@ -27,7 +27,7 @@ from chat_app.settings import Settings, load_settings
 from chat_app.simulate import Plan
 from rlhf_core.checkable.measure import SatisfactionComparison, compare_satisfaction
 from rlhf_core.checkable.world import CheckableWorld
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,7 +266,7 @@ def measure(data: Path) -> dict[str, float]:
     from rlhf_core.cycle.evidence import choose_evidence
     from rlhf_core.cycle.resume import save_evidence
     from rlhf_core.cycle.snapshot import fit_prompts, read_snapshot
-    from rlhf_core.model.base_model import load_base
+    from rlhf_core.model.loading import load_base
     from rlhf_core.reward.reward_data import RewardData
 
     settings = CycleSettings()

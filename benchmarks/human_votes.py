@@ -35,8 +35,9 @@ import torch
 from feedback_store.datasets import hh
 from rlhf_core.config import ReplySettings, RewardSettings
 from rlhf_core.gate.evaluation import clustered_interval
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
 from rlhf_core.model.facts import machine_facts, model_facts
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Label, Prompt
 from rlhf_core.reward.reward_data import prompt_key
 from rlhf_core.train_reward import train_reward

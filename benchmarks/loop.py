@@ -31,7 +31,7 @@ import httpx
 
 from chat_app.simulate import Plan, Result, run_simulation
 from feedback_store import FeedbackStore
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.starter.measure import GoldComparison, compare
 
 ENVIRONMENT = os.environ | {

@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from rlhf_core.config import PolicySettings, RewardSettings
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.starter.corpus import skill_texts

@@ -29,7 +29,8 @@ import torch
 from feedback_store.splits import is_held_out_question
 from rlhf_core.config import PolicySettings, RewardSettings
 from rlhf_core.gate.evaluation import clustered_interval
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Prompt, Unpaired
 from rlhf_core.reward.calibration import expected_calibration_error
 from rlhf_core.reward.reward_model import RewardModel

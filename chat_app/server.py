@@ -186,7 +186,8 @@ def _run(
 
 def _engine(settings: Settings) -> Any:
     from chat_app.engine.local import LocalEngine
-    from rlhf_core.model.base_model import Base, load_base
+    from rlhf_core.model.base_model import Base
+    from rlhf_core.model.loading import load_base
 
     def load() -> Base:
         return load_base(

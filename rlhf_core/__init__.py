@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     )
     from rlhf_core.errors import RLHFError
     from rlhf_core.gate.evaluation import Evaluation, evaluate
-    from rlhf_core.model.base_model import Base, Response, load_base
+    from rlhf_core.model.base_model import Base, Response
+    from rlhf_core.model.loading import load_base
     from rlhf_core.records import ChatMessage, Comparison, Demonstration, Prompt, Unpaired
     from rlhf_core.reward.reward_model import RewardModel
     from rlhf_core.train_policy import train_policy
@@ -53,7 +54,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "model.base_model": ("Base", "Response", "load_base"),
+    "model.base_model": ("Base", "Response"),
+    "model.loading": ("load_base",),
     "config": (
         "GateSettings",
         "LoraSettings",

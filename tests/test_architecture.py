@@ -29,7 +29,7 @@ ONLY_FROM = {
         "rlhf_core/train_policy.py",
         "rlhf_core/train_sft.py",
     ),
-    "bitsandbytes": ("rlhf_core/model/base_model.py",),
+    "bitsandbytes": ("rlhf_core/model/loading.py",),
     "gguf": ("rlhf_core/model/conversions.py",),
     "gradio": ("chat_app/pages/",),
 }

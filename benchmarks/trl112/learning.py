@@ -24,7 +24,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from benchmarks.trl112.turns import Side
 from rlhf_core.config import RewardSettings
 from rlhf_core.model.adapters import publish_adapter
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.starter.judge import judge

@@ -10,7 +10,8 @@ from transformers.models.llama import modeling_llama  # noqa: F401 - loading it 
 
 from benchmarks.trl112.turns import Turns
 from rlhf_core.config import LoraSettings, PolicySettings, ReplySettings
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from rlhf_core.reward.reward_model import RewardModel, ScoreModel
 from rlhf_core.train_policy import train_policy
 

@@ -26,7 +26,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from benchmarks.trl112.turns import Side
 from rlhf_core.config import PolicySettings, ReplySettings
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.ppo.advantages import generalized_advantages, token_rewards
 from rlhf_core.ppo.critic import attached_critic
 from rlhf_core.ppo.losses import clipped_value_loss

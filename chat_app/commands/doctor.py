@@ -164,7 +164,7 @@ def _report(faults: list[str], remedy: str = "") -> None:
 
 
 def _model(settings: Settings) -> str:
-    from rlhf_core.model.base_model import load_base
+    from rlhf_core.model.loading import load_base
 
     settings = with_profile(settings)
     base = load_base(

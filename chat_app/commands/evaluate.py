@@ -95,7 +95,7 @@ def _by_tastes(
 
 def _attached(settings: Settings, names: tuple[str, str]) -> tuple[Any, list[str | None]]:
     """The base with the adapters that are not the base, and what the base calls each of them."""
-    from rlhf_core.model.base_model import load_base
+    from rlhf_core.model.loading import load_base
 
     base = load_base(
         settings.model,

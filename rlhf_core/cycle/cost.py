@@ -5,9 +5,9 @@ from transformers import AutoTokenizer
 from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.cycle.snapshot import Snapshot
 from rlhf_core.errors import NoRoomError
-from rlhf_core.model.base_model import Quantization
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.facts import machine_facts, model_facts
+from rlhf_core.model.loading import Quantization
 from rlhf_core.training.plan import Estimate, estimate, workload
 from rlhf_core.training.probe import measure
 

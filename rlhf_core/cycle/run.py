@@ -39,9 +39,10 @@ from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataErro
 from rlhf_core.gate.checks import Verdict, check_policy, decide
 from rlhf_core.gate.held_out_raters import measure_prompts
 from rlhf_core.model.adapters import publish_adapter
-from rlhf_core.model.base_model import Base, Quantization
+from rlhf_core.model.base_model import Base
 from rlhf_core.model.conversions import loadable
 from rlhf_core.model.facts import peak_memory
+from rlhf_core.model.loading import Quantization
 from rlhf_core.model.sources import resolve
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.training.distributed import broadcast

@@ -21,7 +21,8 @@ from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.gate.held_out_raters import measure_votes
 from rlhf_core.gate.score_habits import measure_habits
-from rlhf_core.model.base_model import Base, Quantization, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import Quantization, load_base
 from rlhf_core.records import Prompt
 from rlhf_core.reward.reward_model import RewardModel, scores_of
 from rlhf_core.train_policy import train_policy

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.starter.build import cloze_accuracy, digest
 from rlhf_core.starter.measure import answers, held_out_requests, summarise
 

@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils.logging import disable_progress_bar
 
 from rlhf_core.config import LoraSettings, ReplySettings
-from rlhf_core.model.base_model import Base, Quantization, load_base
+from rlhf_core.model.base_model import Base
 from rlhf_core.model.facts import model_config
+from rlhf_core.model.loading import Quantization, load_base
 
 FEW, MORE = 1, 3  # blocks of the two models
 REPEATS = 3  # of each timing; the median counts

@@ -19,7 +19,8 @@ from chat_app.service.chat import ChatService
 from chat_app.settings import load_settings
 from feedback_store.store import FeedbackStore
 from rlhf_core.config import ReplySettings
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 
 
 def tiny_base(path: Path | str, reply: ReplySettings | None = None) -> Base:

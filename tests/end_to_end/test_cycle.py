@@ -8,7 +8,7 @@ import pytest
 
 from chat_app.simulate import Plan, run_simulation
 from feedback_store import FeedbackStore
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.starter.measure import compare
 from tests.end_to_end.running import Chatter, command, service
 

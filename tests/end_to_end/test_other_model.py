@@ -17,7 +17,7 @@ from chat_app.simulate import Plan, run_simulation
 from rlhf_core.checkable.measure import compare_satisfaction
 from rlhf_core.checkable.world import CheckableWorld
 from rlhf_core.config import ReplySettings
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.model.sources import STARTER_MODEL
 from tests.end_to_end.running import Chatter, command, service
 

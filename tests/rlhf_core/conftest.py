@@ -18,7 +18,8 @@ from rlhf_core.config import (
     RewardSettings,
     SFTSettings,
 )
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import ChatMessage
 from tests.rlhf_core.templates import TINY, Kind, tokenizer_of
 

@@ -11,7 +11,7 @@ from rlhf_core.config import RewardSettings
 from rlhf_core.errors import DivergenceError, NotEnoughDataError
 from rlhf_core.gate.evaluation import accuracy
 from rlhf_core.model.adapters import publish_adapter
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Unpaired
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.reward.trainer import train_score_model

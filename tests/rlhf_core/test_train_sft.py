@@ -4,7 +4,7 @@ import trl
 
 from rlhf_core.config import SFTSettings
 from rlhf_core.errors import DivergenceError, MemoryExhaustedError, NotEnoughDataError
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Demonstration
 from rlhf_core.train_sft import SFTTrainer, sft_row, train_sft
 from tests.rlhf_core.templates import GEMMA, SMOLLM

@@ -34,7 +34,7 @@ from chat_app.settings import EngineSettings, Settings
 from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import Conversation
 from feedback_store.store import FeedbackStore
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 
 ANN, BOB = "browser-ann", "browser-bob"
 

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlhf_core.config import PolicySettings, ReplySettings, RewardSettings, SFTSettings
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Demonstration, Prompt
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward

@@ -14,7 +14,7 @@ from feedback_store.splits import is_held_out_rater
 from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.snapshot import take_snapshot
 from rlhf_core.errors import DivergenceError
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.train_reward import train_reward
 from tests.rlhf_core.conftest import prefer_the_kind_reply as vote

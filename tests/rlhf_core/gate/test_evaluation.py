@@ -14,7 +14,7 @@ from rlhf_core.gate.evaluation import (
     evaluate,
     mean_kl,
 )
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.world import ask

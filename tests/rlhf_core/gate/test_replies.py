@@ -18,7 +18,8 @@ from rlhf_core.gate.replies import (
     reply_statistics,
     same_rate,
 )
-from rlhf_core.model.base_model import Response, load_base
+from rlhf_core.model.base_model import Response
+from rlhf_core.model.loading import load_base
 from rlhf_core.model.sources import STARTER_MODEL
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.world import ask

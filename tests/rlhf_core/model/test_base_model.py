@@ -1,16 +1,11 @@
-import json
-import shutil
-
-import bitsandbytes.functional as bnb
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 
-from rlhf_core.config import ReplySettings
-from rlhf_core.errors import AdapterError, InvalidInputError, ModelError
+from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import publish_adapter
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from tests.rlhf_core.templates import GEMMA, SMOLLM, TINY
 
 IDS = torch.arange(5, 21).reshape(2, 8)
@@ -19,24 +14,6 @@ IDS = torch.arange(5, 21).reshape(2, 8)
 def logits(base: Base, adapter: str | None) -> torch.Tensor:
     with torch.no_grad(), base.using(adapter):
         return base.model(input_ids=IDS).logits
-
-
-def test_an_unknown_model_is_one_line(tmp_path):
-    with pytest.raises(ModelError, match=r"^model '.*nothing' cannot be loaded: [^\n]+$"):
-        load_base(str(tmp_path / "nothing"), quantization="none", device="cpu", training=True)
-
-
-def test_an_unknown_quantization_names_the_known_ones(model_path):
-    with pytest.raises(ModelError, match="'nf3' is unknown; use nf4, int8 or none"):
-        load_base(str(model_path), quantization="nf3", device="cpu", training=True)  # type: ignore[arg-type]
-
-
-def test_a_model_without_chat_template_is_refused(model_path, tmp_path):
-    for file in model_path.iterdir():
-        if file.name != "chat_template.jinja":
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(ModelError, match="no chat template"):
-        load_base(str(tmp_path), quantization="none", device="cpu", training=True)
 
 
 def test_a_fresh_adapter_changes_nothing_until_it_is_trained(base, disturb):
@@ -267,20 +244,6 @@ def test_padding_with_the_end_token_changes_nothing(load_tiny, said):
         torch.testing.assert_close(found, base.logprobs([prompt], [row], adapter=None)[0])
 
 
-def test_a_system_prompt_without_room_for_a_question_is_refused(load_tiny):
-    reply = ReplySettings(prompt_tokens=40, tokens=8, system_prompt="be kind " * 20)
-    with pytest.raises(ModelError, match=r"shortest question has \d+ tokens.*prompt_tokens 40"):
-        load_tiny(SMOLLM, reply)
-
-
-def test_a_tokenizer_without_an_end_is_refused(model_path, tmp_path):
-    shutil.copytree(model_path, tmp_path / "model")
-    file = tmp_path / "model" / "tokenizer_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": None}))
-    with pytest.raises(ModelError, match="no end-of-sequence token; name it"):
-        load_base(str(tmp_path / "model"), quantization="none", device="cpu", training=True)
-
-
 def test_logprobs_are_those_of_the_whole_conversation_alone(base, said):
     prompts = [said("hello"), said("what is the colour of grass")]
     replies = [[40, 41, 1], [60, 61, 62, 63]]
@@ -290,41 +253,6 @@ def test_logprobs_are_those_of_the_whole_conversation_alone(base, said):
         assert row.shape == (len(reply),)
         torch.testing.assert_close(row, alone)
     assert all((row < 0).all() for row in found)
-
-
-def test_dropout_is_off_even_in_training_mode(base):
-    base.model.train()
-    assert torch.equal(base.model(input_ids=IDS).logits, base.model(input_ids=IDS).logits)
-
-
-def gradients(model: torch.nn.Module) -> torch.Tensor:
-    model.train()
-    model.zero_grad()
-    model(input_ids=IDS, labels=IDS).loss.backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-
-def test_nf4_gradients_are_right_after_generating(model_path, said, disturb):
-    """bitsandbytes repacks nf4 weights in evaluation mode, which breaks the backward pass."""
-    quantized, plain = (
-        load_base(str(model_path), quantization=q, device="cpu", training=True)
-        for q in ("nf4", "none")
-    )
-    layers = [m for m in quantized.model.modules() if isinstance(m, Linear4bit)]
-    assert len(layers) == 14
-    for name, module in quantized.model.named_modules():
-        if isinstance(module, Linear4bit):
-            assert not module.support_avx512bf16_for_cpu
-            weight = bnb.dequantize_4bit(module.weight.data, module.weight.quant_state)
-            plain.model.get_submodule(name).weight.data.copy_(weight.float())
-    for base in (quantized, plain):
-        torch.manual_seed(0)  # the same fresh adapter on both
-        base.attach("policy", trainable=True)
-        disturb(base, "policy", size=0.05)
-        base.respond([said("hello")] * 2, adapter="policy", max_new_tokens=4)
-    with quantized.using("policy"), plain.using("policy"):
-        found, expected = gradients(quantized.model), gradients(plain.model)
-    assert (found - expected).norm() / expected.norm() < 1e-4
 
 
 def test_a_fingerprint_tells_bases_apart_and_ignores_quantization(model_path, base):

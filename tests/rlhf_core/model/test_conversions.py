@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import ModelError
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from rlhf_core.model.sources import FETCHED
 
 IDS = torch.arange(5, 21).reshape(2, 8)

@@ -12,7 +12,8 @@ from torch.testing import assert_close
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlhf_core.config import PolicySettings, RewardSettings, SFTSettings
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Demonstration
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward

@@ -7,7 +7,8 @@ from torch.testing import assert_close
 
 from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import publish_adapter
-from rlhf_core.model.base_model import Base, load_base
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
 from rlhf_core.reward.reward_data import prompt_key
 from rlhf_core.reward.reward_model import RewardModel, ScoreModel, scores_of
 from tests.rlhf_core.templates import SMOLLM

@@ -9,7 +9,7 @@ import torch
 
 from rlhf_core.config import PolicySettings, RewardSettings, SFTSettings
 from rlhf_core.errors import CheckpointError
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Demonstration
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward

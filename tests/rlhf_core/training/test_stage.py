@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rlhf_core.config import PolicySettings, SFTSettings
 from rlhf_core.errors import DivergenceError
-from rlhf_core.model.base_model import load_base
+from rlhf_core.model.loading import load_base
 from rlhf_core.records import Demonstration
 from rlhf_core.train_policy import PPOTrainer, train_policy
 from rlhf_core.train_reward import RewardTrainer

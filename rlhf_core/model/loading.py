@@ -1,0 +1,146 @@
+"""Load a base model: convert it if need be, quantize its layers, refuse what cannot work.
+
+Only this module knows bitsandbytes.
+"""
+
+import warnings
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Literal
+
+import torch
+from bitsandbytes.nn.modules import Linear4bit
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils.logging import disable_progress_bar
+
+from rlhf_core.config import ReplySettings
+from rlhf_core.errors import ModelError
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.conversions import loadable
+from rlhf_core.model.sources import resolve
+from rlhf_core.records import ChatMessage
+
+Quantization = Literal["nf4", "int8", "none"]
+
+
+def load_base(
+    model: str = "starter",
+    *,
+    quantization: Quantization = "nf4",
+    device: str = "auto",
+    training: bool,
+    reply: ReplySettings | None = None,
+    cache: Path | None = None,
+) -> Base:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        model: ``"starter"`` for the embedded model, a directory, a GGUF file, a directory with a
+            PEFT adapter, or a name on a model hub.
+        quantization: Storage of the linear layers.
+        device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU if there is one.
+        training: Whether this process will compute gradients; see ``_prevent_repacking``.
+        reply: The contract of lengths and sampling; by default the starter's.
+        cache: Where a GGUF file or an adapter is kept once it is converted.
+
+    Raises:
+        ModelError: The model cannot be loaded or converted, has no chat template or no
+            end-of-sequence token, or has no room for the contract's prompt and reply.
+    """
+    where = _device(device)
+    # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes
+    dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    disable_progress_bar()  # type: ignore[no-untyped-call] # transformers shows one for each load
+    # PEFT 0.21 reads a name that transformers deprecates, whenever an adapter is attached. The
+    # filter stays: to set and restore it for each adapter is not safe beside other threads.
+    warnings.filterwarnings(
+        "ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning
+    )
+    path = loadable(resolve(model, cache), cache)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        network: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            device_map={"": where},
+            quantization_config=_quantization_config(quantization, dtype),
+        )
+    except (OSError, ValueError, ImportError, RuntimeError) as exc:
+        reason = shorten(str(exc), 200, placeholder=" ...")  # one line
+        raise ModelError(f"model {model!r} cannot be loaded: {reason}") from exc
+    if tokenizer.chat_template is None:
+        raise ModelError(f"model {model!r} has no chat template; use an instruction-tuned model")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer of model {model!r} has no end-of-sequence token; name it as eos_token "
+            "in the model's tokenizer_config.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    network.config.pad_token_id = tokenizer.pad_token_id
+    network.requires_grad_(False)
+    _disable_dropout(network)
+    if training:
+        _prevent_repacking(network)
+    base = Base(network.eval(), tokenizer, reply)
+    _require_room(base)
+    return base
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device {device!r} is not available here; use 'cpu' or 'auto'")
+    return torch.device(device)
+
+
+def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    match quantization:
+        case "none":
+            return None
+        case "int8":
+            return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+        case "nf4":
+            return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
+    raise ModelError(f"quantization {quantization!r} is unknown; use nf4, int8 or none")
+
+
+def _require_room(base: Base) -> None:
+    """Refuse a contract that is longer than the model's context, or has no room for a question."""
+    reply = base.reply
+    context = getattr(base.model.config, "max_position_embeddings", None)
+    if context is not None and reply.window > context:
+        raise ModelError(
+            f"reply.prompt_tokens {reply.prompt_tokens} and reply.tokens {reply.tokens} do not fit "
+            f"the model's context of {context} tokens; lower one of them"
+        )
+    shortest = len(base.chat.encode_prompt([ChatMessage(role="user", content="?")]))
+    if shortest > reply.prompt_tokens:
+        raise ModelError(
+            f"the shortest question has {shortest} tokens with the chat template and "
+            f"reply.system_prompt, more than reply.prompt_tokens {reply.prompt_tokens}; raise it, "
+            "or shorten the system prompt"
+        )
+
+
+def _prevent_repacking(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from repacking nf4 weights on CPUs with AVX512-BF16.
+
+    bitsandbytes 0.50.2 repacks them in place at the first forward pass in evaluation mode without
+    gradients (every ``generate``). After that the backward pass is wrong, without any error.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _disable_dropout(model: torch.nn.Module) -> None:
+    """Dropout would add noise to PPO's probability ratio and KL."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
