@@ -104,44 +104,23 @@ def learning_rate(starter: float, parameters: int) -> float:
 def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
     """A laptop: a cycle of less than an hour for 100M to 200M parameters on two cores."""
     weights = 4 * model.parameters
-    context = model.context or 2048
+    common = _common(model)
     return Profile(
         "cpu",
         quantization="none" if weights <= FLOAT_SHARE * machine.memory else "nf4",
         threads=1 if model.parameters < SMALL else machine.cores,
         rows=16,
-        reply={
-            "prompt_tokens": min(256, context // 2),
-            "tokens": min(128, context // 4),
-            "temperature": 0.6,
-            "top_p": 0.95,
-        },
+        reply=_reply(model, prompt=256, tokens=128, temperature=0.6),
         cycle={
-            "sft": {
-                "learning_rate": learning_rate(1e-3, model.parameters),
-                "min_steps": 20,
-                "epochs": 2,
-                "micro_batch_size": 4,
-                "scored_prompts": 24,
-            },
-            "reward": {
-                "members": 2,
-                "epochs": 1,
-                "min_steps": 24,
-                "learning_rate": learning_rate(2e-3, model.parameters),
-                "micro_batch_size": 4,
-                "corrupted_share": 0.0,
-            },
-            "policy": {
+            "sft": common["sft"] | {"min_steps": 20, "micro_batch_size": 4, "scored_prompts": 24},
+            "reward": common["reward"] | {"members": 2, "min_steps": 24, "micro_batch_size": 4},
+            "policy": common["policy"]
+            | {
                 "iterations": 12,
                 "batch_size": 32,
                 "minibatch_size": 16,
                 "micro_batch_size": 4,
-                "epochs": 1,
-                "learning_rate": learning_rate(7e-4, model.parameters),
                 "warmup_iterations": 1,
-                "kl_coef": 0.05,
-                "lam": 1.0,
             },
             "gate": {"prompts": 80},
         },
@@ -150,41 +129,54 @@ def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
 
 def _gpu(model: ModelFacts) -> Profile:
     """One GPU: longer replies and larger batches, on an nf4 base."""
-    context = model.context or 2048
     large = model.parameters > 1_000_000_000
+    rows = {"micro_batch_size": 4 if large else 16}
+    common = _common(model)
     return Profile(
         "gpu",
         quantization="nf4",
         threads=1,
         rows=64,
-        reply={
-            "prompt_tokens": min(1024, context // 2),
-            "tokens": min(256, context // 4),
-            "temperature": 0.8,
-            "top_p": 0.95,
-        },
+        reply=_reply(model, prompt=1024, tokens=256, temperature=0.8),
         cycle={
-            "sft": {
-                "learning_rate": learning_rate(1e-3, model.parameters),
-                "epochs": 2,
-                "micro_batch_size": 4 if large else 16,
-            },
-            "reward": {
-                "epochs": 1,
-                "learning_rate": learning_rate(2e-3, model.parameters),
-                "micro_batch_size": 4 if large else 16,
-                "corrupted_share": 0.0,
-            },
-            "policy": {
+            "sft": common["sft"] | rows,
+            "reward": common["reward"] | rows,
+            "policy": common["policy"]
+            | {
                 "iterations": 40,
                 "batch_size": 128,
                 "minibatch_size": 64,
                 "micro_batch_size": 8 if large else 32,
-                "epochs": 1,
-                "learning_rate": learning_rate(7e-4, model.parameters),
                 "warmup_iterations": 2,
-                "kl_coef": 0.05,
-                "lam": 1.0,
             },
         },
     )
+
+
+def _reply(model: ModelFacts, *, prompt: int, tokens: int, temperature: float) -> dict[str, Any]:
+    """The contract, within half and a quarter of the model's context."""
+    context = model.context or 2048
+    return {
+        "prompt_tokens": min(prompt, context // 2),
+        "tokens": min(tokens, context // 4),
+        "temperature": temperature,
+        "top_p": 0.95,
+    }
+
+
+def _common(model: ModelFacts) -> dict[str, dict[str, Any]]:
+    """What any instruct model trains with, by stage."""
+    return {
+        "sft": {"learning_rate": learning_rate(1e-3, model.parameters), "epochs": 2},
+        "reward": {
+            "learning_rate": learning_rate(2e-3, model.parameters),
+            "epochs": 1,
+            "corrupted_share": 0.0,
+        },
+        "policy": {
+            "learning_rate": learning_rate(7e-4, model.parameters),
+            "epochs": 1,
+            "kl_coef": 0.05,
+            "lam": 1.0,
+        },
+    }

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -45,8 +44,9 @@ def test_two_processes_train_what_one_does_and_send_nothing_but_adapters(model_p
     assert largest_difference(first, second) == 0
     assert largest_difference(tmp_path / "one" / "rank-0.safetensors", first) < 5e-5
     trained = load_file(first)
-    moved = [trained[name].abs().max() for name in trained if "lora_B" in name]  # they start at 0
-    assert torch.stack(moved).min() > 2e-4
+    moved = {name: trained[name].abs().max() for name in trained if "lora_B" in name}  # from 0
+    lower = {name for name in moved if ".reward-" in name and ".layers.0." in name}
+    assert lower and {name for name, most in moved.items() if most < 2e-4} == lower
     with safe_open(first, framework="pt") as found:
         sent = set(found.metadata()["sent"].split(","))
     heads = {"critic.head.bias", "critic.head.weight", "member.head.bias", "member.head.weight"}
