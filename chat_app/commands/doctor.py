@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_app.commands.adapters import open_store
+from chat_app.commands.plan import cost
 from chat_app.errors import ChatAppError, StartError
-from chat_app.profile import with_profile
+from chat_app.profile import model_path, with_profile
 from chat_app.service.promotion import fault_of
 from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
@@ -40,6 +41,7 @@ def examine(settings: Settings) -> list[Finding]:
         "cycles": _cycles,
         "erasure": _erasure,
         "model": _model,
+        "plan": _plan,
     }
     findings = []
     for name, check in checks.items():
@@ -175,3 +177,18 @@ def _model(settings: Settings) -> str:
         cache=settings.models if settings.data.is_dir() else None,
     )
     return f"{settings.model} ({settings.packing}) loads on {base.device}"
+
+
+def _plan(settings: Settings) -> str:
+    from rlhf_core.cycle.cost import WORTH_MEASURING
+    from rlhf_core.model.facts import model_facts
+
+    settings = with_profile(settings)
+    used = f"profile {settings.profile}: {settings.packing}, {settings.reply.tokens} reply tokens"
+    if model_facts(model_path(settings)).parameters < WORTH_MEASURING:
+        return f"{used}; a cycle of so small a model fits"
+    planned = cost(settings)
+    needs = f"a cycle of {planned['hours']:.1f} hours needs {planned['memory_gb']:.1f} GB"
+    if not planned["fits"]:
+        raise ChatAppError(f"{used}; {needs}, more than is free; {planned['advice'][0]}")
+    return f"{used}; {needs}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ASSUMED_VOTES = 240  # a plan without votes is for as many
 ASSUMED_PROMPT, ASSUMED_REPLY = 40.0, 0.8  # tokens; and the share of the longest reply
 ADVICE = (
-    "lower reply.prompt_tokens or reply.tokens: memory is planned for rows of full length",
+    "lower reply.tokens or reply.prompt_tokens: memory is planned for the longest replies",
     "lower cycle.policy.micro_batch_size and cycle.reward.micro_batch_size",
     "use --quantization nf4, or a smaller model",
 )
@@ -44,6 +44,9 @@ def plan(
     given = load_settings(config, data=data, **options)
     require_model(given.model, given.models)
     settings = with_profile(given)
+    if settings.database.is_file():
+        with FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite) as store:
+            store.refresh_comparisons()
     facts = {"settings": dict(_values(given, settings)), **cost(settings)}
     if as_json:
         typer.echo(json.dumps(facts))
@@ -130,7 +133,6 @@ def todays_work(settings: Settings, chat: "ChatFormat") -> "tuple[Workload, bool
     rows, written = [], 0
     if settings.database.is_file():
         with FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite) as store:
-            store.refresh_comparisons()
             rows, written = store.comparisons(), len(store.demonstrations(split="train"))
     if not rows:
         held_out = ASSUMED_VOTES // 4

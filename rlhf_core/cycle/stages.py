@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -247,35 +248,34 @@ def _train_reward_models(
     run.report("reward", 0.0)
     with out_of_memory_in_one_line("reward.reference_samples"):
         samples = _samples(base, reference, snapshot.prompts, settings.reference_samples, seed=seed)
+    train = partial(
+        train_reward,
+        base,
+        settings=settings,
+        lora=run.settings.lora,
+        samples=samples,
+        checkpoints=run.checkpoints,
+    )
     own = None if settings.start == "base" else reference
     last = _last_reward(run, base) if settings.start == "last" else None
     # Each model's share of the stage is that of its optimizer steps.
     steps = expected_steps(len(snapshot.train), len(snapshot.train_thumbs), settings)
     others = expected_steps(len(snapshot.held_out), len(snapshot.held_out_thumbs), settings)
     first = TRAINED * steps / (steps + others)
-    reward = train_reward(
-        base,
+    reward = train(
         snapshot.train,
-        settings=settings,
         name="reward",
-        lora=run.settings.lora,
         start=last or own,
-        samples=samples,
         progress=lambda f, m: run.report("reward", first * f, m),
         seed=seed,
         unpaired=snapshot.train_thumbs,
-        checkpoints=run.checkpoints,
     )
     if last is not None:
         last.drop()
-    held_out_reward = train_reward(
-        base,
+    held_out_reward = train(
         snapshot.held_out,
-        settings=settings,
         name="held_out_reward",
-        lora=run.settings.lora,
         start=own,
-        samples=samples,
         progress=lambda f, m: run.report(
             "reward",
             first + (TRAINED - first) * f,
@@ -283,24 +283,28 @@ def _train_reward_models(
         ),
         seed=seed + 1,
         unpaired=snapshot.held_out_thumbs,
-        checkpoints=run.checkpoints,
     )
-    run.notes |= {
-        "reward_temperature": round(reward.temperature, 4),
-        "reward_ece": round(calibration_error(reward.preference, snapshot.held_out_votes), 4),
+    run.report("reward", (1 + TRAINED) / 2)
+    run.notes |= _reward_notes(base, snapshot, reward, held_out_reward)
+    return reward, held_out_reward, samples
+
+
+def _reward_notes(
+    base: Base, snapshot: Snapshot, reward: RewardModel, held_out_reward: RewardModel
+) -> dict[str, float]:
+    """What the report says of the two, beside how well they predict votes."""
+    notes = {
+        "reward_temperature": reward.temperature,
+        "reward_ece": calibration_error(reward.preference, snapshot.held_out_votes),
+        "held_out_reward_ece": calibration_error(held_out_reward.preference, snapshot.train_votes),
         "reward/shared_layers": float(reward.trunk.depth),
     }
-    run.report("reward", (1 + TRAINED) / 2)
-    error = calibration_error(held_out_reward.preference, snapshot.train_votes)
-    run.notes["held_out_reward_ece"] = round(error, 4)
-    run.notes |= measure_habits(
-        base.chat, reward.score, snapshot.train_votes, snapshot.held_out_votes
-    )
+    notes |= measure_habits(base.chat, reward.score, snapshot.train_votes, snapshot.held_out_votes)
     if snapshot.demonstrations:
         shown = [(d.prompt, d.response) for d in snapshot.demonstrations]
         scores = scores_of(reward.score, *zip(*shown, strict=True))
-        run.notes["reward/demonstrations"] = round(scores.mean().item(), 4)
-    return reward, held_out_reward, samples
+        notes["reward/demonstrations"] = scores.mean().item()
+    return {name: round(value, 4) for name, value in notes.items()}
 
 
 def _samples(

@@ -19,7 +19,7 @@ from rlhf_core.training.stage import passes
 BITS = {"nf4": 4.5, "int8": 8.25, "none": 32.0}  # of a packed weight with its scales, on a CPU
 PROCESS_BYTES = 1.0e9  # Python with torch, transformers and TRL, before a model
 ADAM = 4  # numbers for each trained one: itself, its gradient, and Adam's two means
-COUNTED = 200  # replies whose tokens are counted
+COUNTED = 200  # replies whose tokens are counted, and as many of the longest ones
 LOADING, PUBLISHING = 15.0, 5.0  # seconds: imports and the base; adapters and the report
 
 
@@ -33,6 +33,7 @@ class Workload:
         demonstrations: Rewritten answers.
         prompt_tokens: Mean length of a prompt.
         reply_tokens: Mean length of a reply.
+        longest_prompt: Tokens of the longest prompt; None if it may have as many as allowed.
     """
 
     opinions: int
@@ -40,6 +41,7 @@ class Workload:
     demonstrations: int
     prompt_tokens: float
     reply_tokens: float
+    longest_prompt: int | None = None
 
 
 def workload(
@@ -52,11 +54,24 @@ def workload(
 ) -> Workload:
     """What a cycle has to read; the lengths are those of some of its prompts and replies."""
     step = max(1, len(pairs) // COUNTED)
-    fitting = [(prompt, reply) for prompt, reply in pairs[::step] if chat.fit_prompt(prompt)]
+    rows = _lengths(chat, pairs[::step])
+    by_length = sorted(pairs, key=lambda pair: sum(len(turn["content"]) for turn in pair[0]))
+    longest = _lengths(chat, by_length[-COUNTED:])
+    return Workload(
+        opinions,
+        held_out,
+        demonstrations,
+        prompt_tokens=fmean(prompt for prompt, _ in rows) if rows else 0.0,
+        reply_tokens=fmean(own for _, own in rows) if rows else float(chat.reply.tokens),
+        longest_prompt=max((prompt for prompt, _ in longest), default=None),
+    )
+
+
+def _lengths(chat: ChatFormat, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[int, int]]:
+    """Tokens of each prompt and of its reply, where the prompt can be rendered."""
+    fitting = [(prompt, reply) for prompt, reply in pairs if chat.fit_prompt(prompt)]
     rows = [chat.encode_pair(prompt, reply) for prompt, reply in fitting]
-    prompt_tokens = fmean(len(ids) - own for ids, own in rows) if rows else 0.0
-    reply_tokens = fmean(own - 1 for _, own in rows) if rows else float(chat.reply.tokens)
-    return Workload(opinions, held_out, demonstrations, prompt_tokens, reply_tokens)
+    return [(len(ids) - own, own - 1) for ids, own in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +121,9 @@ def estimate(
         "evaluate": _evaluate(settings, costs, work, pair),
         "publish": PUBLISHING,
     }
-    return Estimate(seconds, _memory(settings, reply, costs, model, quantization))
+    longest = work.longest_prompt or reply.prompt_tokens
+    window = min(longest, reply.prompt_tokens) + reply.tokens
+    return Estimate(seconds, _memory(settings, reply, costs, model, quantization, window))
 
 
 def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
@@ -170,23 +187,24 @@ def _memory(
     costs: Costs,
     model: ModelFacts,
     quantization: str,
+    window: int,
 ) -> float:
-    """The most bytes at once, if every prompt and reply has its full length."""
+    """The most bytes at once, if the longest prompts come together and get replies as long."""
     policy, members = settings.policy, settings.reward.members
     plain = model.parameters - model.linear_parameters
     weights = 4.0 * plain + BITS[quantization] / 8 * model.linear_parameters
     frozen = 2 * members + 2  # both ensembles, the reference and the served policy
     adapters = 4.0 * costs.adapter * (frozen + ADAM)
-    window, logits = reply.window, 4.0 * 3 * model.vocabulary
+    logits = 4.0 * 3 * model.vocabulary
     rows = {
         "sft": settings.sft.micro_batch_size or settings.sft.batch_size,
         "reward": 2 * (settings.reward.micro_batch_size or settings.reward.batch_size),
         "policy": policy.micro_batch_size or policy.minibatch_size,
     }
     trained = {
-        stage: n * (window * costs.kept + (stage != "reward") * reply.tokens * logits)
-        for stage, n in rows.items()
+        stage: n * (window * costs.kept + reply.tokens * logits) for stage, n in rows.items()
     }
+    trained["reward"] = rows["reward"] * window * costs.kept * settings.reward.layers  # no head
     cache = 4.0 * policy.batch_size * window * model.layers * model.cache_width
     rollout = cache + policy.batch_size * logits
     return PROCESS_BYTES + weights + adapters + max(*trained.values(), rollout)

@@ -131,3 +131,7 @@ def test_what_a_killed_cycle_leaves_is_named(settings: Settings, store: Feedback
     assert "cycles/000001/staging-policy was left" in fault(settings, "cycles")
     (settings.data / "feedback.db.1.partial").touch()
     assert "(and 1 more)" in fault(settings, "cycles")
+
+
+def test_the_plan_says_which_profile_is_used(settings: Settings, store: FeedbackStore) -> None:
+    assert "profile auto: nf4, 48 reply tokens; a cycle" in found(settings)["plan"].text

@@ -51,7 +51,13 @@ def test_sft_costs_nothing_with_too_few_demonstrations(planned):
     assert planned(work=replace(WORK, demonstrations=50)).seconds["sft"] > 0
 
 
-def test_memory_is_planned_for_rows_of_full_length_and_a_packed_base_needs_less(planned):
+def test_memory_is_planned_for_the_longest_prompts_and_replies_that_there_may_be(planned):
     short, long = planned(), planned(reply=ReplySettings(prompt_tokens=400, tokens=100))
     assert long.memory > short.memory
+    known = [planned(work=replace(WORK, longest_prompt=n)).memory for n in (20, 60, 10_000)]
+    assert known[0] < known[1] < known[2] == short.memory  # prompts are cut at the contract's
+
+
+def test_a_packed_base_needs_less_memory(planned):
+    short = planned()
     assert planned(quantization="nf4").memory < short.memory
