@@ -45,7 +45,9 @@ class LimitSettings(Section):
     messages: int = Field(200, ge=1, description="most messages in one request")
     body_bytes: int = Field(256 * 1024, ge=1024, description="largest request body under /v1/")
     page_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest other request body")
-    new_tokens: int = Field(512, ge=1, description="largest max_tokens of a request")
+    new_tokens: int = Field(
+        512, ge=1, description="largest max_tokens of a request, if reply.tokens is not larger"
+    )
     candidates: int = Field(4, ge=2, le=8, description="most blind replies to one prompt")
     reply_seconds: float = Field(60.0, gt=0, description="a reply is cut off after this long")
 

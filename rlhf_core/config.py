@@ -1,8 +1,8 @@
 """Settings of every stage, with their defaults, units and sources.
 
 Frozen pydantic models: a resolved configuration is one JSON document beside each result. The
-defaults fit the embedded starter model (about 2M parameters on a CPU). For a larger base, first
-lower the learning rates.
+defaults fit the embedded starter model (about 2M parameters on a CPU); `training/profiles.py`
+derives those of other models.
 """
 
 import hashlib

@@ -133,6 +133,7 @@ def _cycles(settings: Settings) -> str:
     staged = settings.data.glob("cycles/*/staging-*")
     left = sorted(path for path in staged if path.parent.name != own)
     left += sorted(settings.data.glob("*.partial"))
+    left += sorted(settings.models.glob("*.partial"))
     faults += [f"{path} was left by a killed process; remove it" for path in left]
     _report(faults)
     if last is None:

@@ -25,7 +25,7 @@ ASSUMED_VOTES = 240  # a plan without votes is for as many
 ASSUMED_PROMPT, ASSUMED_REPLY = 40.0, 0.8  # tokens; and the share of the longest reply
 ADVICE = (
     "lower reply.tokens or reply.prompt_tokens: memory is planned for the longest replies",
-    "lower cycle.policy.micro_batch_size and cycle.reward.micro_batch_size",
+    "set gradient_checkpointing of cycle.sft, cycle.reward and cycle.policy",
     "use --quantization nf4, or a smaller model",
 )
 SHOWN = ("profile", "quantization", "engine", "reply", "cycle")  # what a profile may decide
@@ -73,7 +73,10 @@ def _show(facts: dict[str, Any]) -> None:
         f"{' (assumed; there are none yet)' if work['assumed'] else ''}, minutes: {stages}"
     )
     fits = "fits" if facts["fits"] else "does not fit"
-    typer.echo(f"memory     {facts['memory_gb']:.1f} GB at most, {fits}")
+    typer.echo(
+        f"memory     {facts['memory_gb']:.1f} GB, or {facts['least_gb']:.1f} GB with fewer rows at "
+        f"once: {fits}"
+    )
     for advice in facts["advice"]:
         typer.echo(f"  - {advice}")
 
@@ -111,9 +114,15 @@ def cost(settings: Settings) -> dict[str, Any]:
         threads=settings.cycle.threads,
     )
     found = estimate(
-        settings.cycle, settings.reply, costs, model, work, quantization=settings.packing
+        settings.cycle,
+        settings.reply,
+        costs,
+        model,
+        work,
+        quantization=settings.packing,
+        device=machine.device,
     )
-    fits = found.memory <= machine.free
+    fits = found.least <= machine.free
     return {
         "model": asdict(model) | {"name": settings.model},
         "machine": asdict(machine),
@@ -122,6 +131,7 @@ def cost(settings: Settings) -> dict[str, Any]:
         "hours": round(found.hours, 3),
         "memory_gb": round(found.memory / 1e9, 2),
         "fits": fits,
+        "least_gb": round(found.least / 1e9, 2),
         "advice": [] if fits else list(ADVICE),
     }
 

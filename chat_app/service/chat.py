@@ -156,7 +156,7 @@ class ChatService(Voting):
                 template refuses it, or a sampling setting is out of range.
         """
         check_messages(messages, self.settings.limits)
-        wanted = check_sampling(sampling or self.default_sampling, self.settings.limits)
+        wanted = check_sampling(sampling or self.default_sampling, self.settings)
         await self._check(messages, wanted)
 
     def continue_dialogue(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
@@ -269,7 +269,7 @@ class ChatService(Voting):
         return GenerationRequest(
             prompt,
             self.adapter,
-            check_sampling(sampling or self.default_sampling, self.settings.limits),
+            check_sampling(sampling or self.default_sampling, self.settings),
             new_seed() if seed is None else seed % 2**63,
             self.settings.reply.system_name(prompt),
         )

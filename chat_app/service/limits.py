@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from chat_app.engine import Sampling
 from chat_app.errors import InvalidRequestError
-from chat_app.settings import LimitSettings
+from chat_app.settings import LimitSettings, Settings
 from feedback_store.records import ROLES, PromptMessage
 
 
-def check_sampling(sampling: Sampling, limits: LimitSettings) -> Sampling:
+def check_sampling(sampling: Sampling, settings: Settings) -> Sampling:
     """Return sampling settings that are in range; refuse others."""
-    most = limits.new_tokens
+    most = max(settings.limits.new_tokens, settings.reply.tokens)  # never less than the default
     if not 0 <= sampling.temperature <= 2:
         raise InvalidRequestError(f"temperature {sampling.temperature} is not from 0 to 2")
     if not 0 < sampling.top_p <= 1:

@@ -6,6 +6,7 @@ from feedback_store.records import RATER_KINDS, Rater
 from feedback_store.splits import is_held_out_rater
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import new_id, utc_now
+from feedback_store.sqlite.numbers import take_numbers_again
 from feedback_store.sqlite.rows import Row, audit, first, one_of, require, scalar, to_record
 
 # The first raters are never held out: a service for few people must learn from all of them.
@@ -35,6 +36,8 @@ class Accounts:
         with self._file.write() as db:
             before = require(db, "raters", rater_id)["consent"]
             db.execute("UPDATE raters SET consent = ? WHERE id = ?", [version, rater_id])
+            if before is None and version is not None:
+                take_numbers_again(db, rater_id)
             audit(db, "consent", rater_id=rater_id, before=before, after=version)
             return to_record(Rater, require(db, "raters", rater_id))
 

@@ -33,6 +33,7 @@ from feedback_store.raters.reliability import RaterReport, assess
 from feedback_store.records import Rater
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
+from feedback_store.sqlite.numbers import take_numbers_again
 from feedback_store.sqlite.rows import Row, audit, require, rows, stream, to_record
 
 # Each table is summed first, along an index that has only these columns.
@@ -177,6 +178,7 @@ class Raters:
                 raise ConflictError(f"rater {rater_id!r} is not quarantined; nothing was changed.")
             sql = "UPDATE raters SET quarantined_at = NULL, reliability = 1 WHERE id = ?"
             db.execute(sql, [rater_id])
+            take_numbers_again(db, rater_id)
             audit(db, "release", rater_id=rater_id, by=by, reliability=before["reliability"])
             return to_record(Rater, require(db, "raters", rater_id))
 

@@ -21,6 +21,21 @@ def take_numbers(db: Database, table: str, count: int) -> range:
     return range(last + 1, last + count + 1)
 
 
+def take_numbers_again(db: Database, rater_id: str) -> None:
+    """Give new numbers to what a rater said and no cycle has used: heard only now, it is new."""
+    used = "AND id NOT IN (SELECT comparison_id FROM cycle_comparisons)"
+    for table in NUMBERED:
+        whose = f"rater_id = ? {used if table == 'comparisons' else ''}"
+        sql = f"SELECT DISTINCT number FROM {table} WHERE {whose} ORDER BY number"
+        before = [number for (number,) in db.execute(sql, [rater_id])]
+        if before:
+            after = take_numbers(db, table, len(before))  # all above those before
+            changes = [(new, rater_id, old) for new, old in zip(after, before, strict=True)]
+            db.conn.executemany(
+                f"UPDATE {table} SET number = ? WHERE {whose} AND number = ?", changes
+            )
+
+
 def last_numbers(db: Database) -> dict[str, int]:
     """The last number that each table has given, 0 before the first."""
     sql = "SELECT name, value FROM bookkeeping WHERE name IN (?, ?, ?)"

@@ -45,18 +45,20 @@ def plan_cycle(
         held_out=len(snapshot.held_out) + len(snapshot.held_out_thumbs),
         demonstrations=len(snapshot.demonstrations),
     )
+    machine = machine_facts()  # before the measuring, which takes memory itself
     costs = measure(
         path,
         quantization=quantization,
         lora=settings.lora,
         threads=settings.threads,
     )
-    planned = estimate(settings, reply, costs, model, work, quantization=quantization)
-    free = machine_facts().free
-    if planned.memory > free:
+    planned = estimate(
+        settings, reply, costs, model, work, quantization=quantization, device=machine.device
+    )
+    if planned.least > machine.free:
         raise NoRoomError(
-            f"a cycle needs about {planned.memory / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
-            "lower reply.prompt_tokens, reply.tokens or the micro_batch_size of the stages, or use "
-            "a smaller model (`feedback-chat plan` shows what a cycle needs)"
+            f"a cycle needs at least {planned.least / 1e9:.1f} GB and {machine.free / 1e9:.1f} GB "
+            "are free; lower reply.prompt_tokens or reply.tokens, set the stages' "
+            "gradient_checkpointing, or use a smaller model (see `feedback-chat plan`)"
         )
     return planned

@@ -148,18 +148,18 @@ def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
 def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
     """From the snapshot to the end of the cycle: train, evaluate, decide, publish, finish."""
     started = time.monotonic()
-    path = loadable(resolve(run.model, run.models), run.models)
-    planned = plan_cycle(path, snapshot, run.settings, run.reply, quantization)
-    if planned is not None:
-        run.shares = planned.shares
-        run.notes |= {"planned/hours": planned.hours, "planned/memory_gb": planned.memory / 1e9}
-    run.report("snapshot", 1.0)
     # Noted before use: a vote that is withdrawn from now on is kept, marked as withdrawn, so that
     # `forget` knows later from whom the adapters have learnt.
     evidence = snapshot.evidence
     run.store.use_comparisons(
         run.cycle_id, snapshot.ids, prompts=evidence.unvoted, seen=evidence.seen
     )
+    path = loadable(resolve(run.model, run.models), run.models)
+    planned = plan_cycle(path, snapshot, run.settings, run.reply, quantization)
+    if planned is not None:
+        run.shares = planned.shares
+        run.notes |= {"planned/hours": planned.hours, "planned/memory_gb": planned.memory / 1e9}
+    run.report("snapshot", 1.0)
     broadcast((run.cycle_id, run.served, run.anchor, run.seed, snapshot))  # to `help_cycle`
 
     trained = train_stages(run, snapshot, quantization)

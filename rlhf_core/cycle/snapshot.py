@@ -84,6 +84,7 @@ def _snapshot(
 
     # Training needs to tell raters apart, not to know them: each name becomes a number.
     raters: defaultdict[str, str] = defaultdict(lambda: str(len(raters)))
+    groups: defaultdict[tuple[str, ...], str] = defaultdict(lambda: str(len(groups)))
     tests = [c for c in by_held_out_raters if c.label != "tie" and c.source != "edit"]
     cast_by = tuple(raters[c.rater_id] for c in tests)
     if not are_enough(cast_by):
@@ -92,11 +93,11 @@ def _snapshot(
     return Snapshot(
         evidence=evidence,
         ids=tuple(c.id for c in (*train, *held_out, *tests)),
-        train=_comparisons([*train, *train_pairs], raters),
-        held_out=_comparisons([*held_out, *test_pairs], raters),
-        train_votes=_comparisons([c for c in train if c.source != "edit"], raters),
-        held_out_votes=_comparisons([c for c in held_out if c.source != "edit"], raters),
-        held_out_rater_votes=_comparisons(tests, raters),
+        train=_comparisons([*train, *train_pairs], raters, groups),
+        held_out=_comparisons([*held_out, *test_pairs], raters, groups),
+        train_votes=_comparisons([c for c in train if c.source != "edit"], raters, groups),
+        held_out_votes=_comparisons([c for c in held_out if c.source != "edit"], raters, groups),
+        held_out_rater_votes=_comparisons(tests, raters, groups),
         held_out_raters=cast_by,
         train_thumbs=_thumbs(train_alone, raters),
         held_out_thumbs=_thumbs(test_alone, raters),
@@ -136,7 +137,9 @@ def _require_enough(rows: Sequence[StoredComparison], new: int, settings: CycleS
 
 
 def _comparisons(
-    rows: Sequence[StoredComparison], raters: defaultdict[str, str]
+    rows: Sequence[StoredComparison],
+    raters: defaultdict[str, str],
+    numbers: defaultdict[tuple[str, ...], str],
 ) -> tuple[Comparison, ...]:
     """For training: numbers in place of raters' names, and the pairs of one opinion as a group.
 
@@ -145,7 +148,6 @@ def _comparisons(
     """
     groups = [_group(c) for c in rows]
     sizes = Counter(groups)
-    numbers = {group: str(number) for number, group in enumerate(sizes)}
     return tuple(
         Comparison(
             c.prompt,

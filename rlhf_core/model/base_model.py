@@ -417,10 +417,10 @@ def _lora_config(settings: LoraSettings) -> LoraConfig:
 
 def _fingerprint(model: Any) -> str:
     """Identifies the base that an adapter was made for; the same on every device."""
-    config, rows = model.config, model.get_input_embeddings().weight[:64]
+    config, rows = model.config.get_text_config(), model.get_input_embeddings().weight[:64]
     shape = (config.model_type, config.hidden_size, config.num_hidden_layers, config.vocab_size)
     # A merged adapter changes no embedding row. What was merged is in the configuration, because
     # quantized weights are not the same everywhere.
-    digest = hashlib.sha256((repr(shape) + getattr(config, MERGED, "")).encode())
+    digest = hashlib.sha256((repr(shape) + getattr(model.config, MERGED, "")).encode())
     digest.update(rows.detach().to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
     return f"{config.model_type}-{digest.hexdigest()[:16]}"

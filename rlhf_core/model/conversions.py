@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -97,10 +97,17 @@ def _adapter_identity(path: Path) -> str:
 
 def _file_hash(file: Path) -> bytes:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").digest()
+        state = file.stat()
+        return _hash(file, state.st_size, state.st_mtime_ns)
     except OSError as exc:
         raise ModelError(f"{file} cannot be read: {exc.strerror}") from exc
+
+
+@cache
+def _hash(file: Path, _size: int, _modified: int) -> bytes:
+    """The hash of a file; read once for as long as it does not change."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
 
 
 def _once(target: Path, convert: Callable[[Path], None]) -> str:

@@ -4,6 +4,7 @@ The number of parameters comes from the model's class, built without memory from
 """
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -15,6 +16,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf_core.errors import ModelError
+
+CONTAINER = Path("/sys/fs/cgroup")  # of this process, inside a container
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,19 @@ def model_facts(path: str) -> ModelFacts:
         ModelError: The configuration cannot be read.
     """
     config = model_config(path)
-    with torch.device("meta"):
-        network: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    try:
+        with torch.device("meta"):
+            network: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    except (ValueError, AttributeError) as exc:
+        kind = getattr(config, "model_type", "unknown")
+        raise ModelError(
+            f"model {path!r} of type {kind!r} is not a decoder with attention, which this service "
+            f"needs: {shorten(str(exc), 120, placeholder=' ...')}"
+        ) from exc
     head = network.get_output_embeddings()
     linear = [m for m in network.modules() if isinstance(m, nn.Linear) and m is not head]
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return ModelFacts(
         parameters=network.num_parameters(),
         linear_parameters=sum(p.numel() for m in linear for p in m.parameters()),
@@ -101,10 +111,27 @@ def machine_facts() -> MachineFacts:
     """The facts of this machine, now."""
     cores = len(os.sched_getaffinity(0))
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what PyTorch keeps for itself is free for training
         free, whole = torch.cuda.mem_get_info()
         return MachineFacts("cuda", whole, free, cores)
     memory = psutil.virtual_memory()
-    return MachineFacts("cpu", memory.total, memory.available, cores)
+    whole, used = _container_memory()
+    total, free = min(memory.total, whole), min(memory.available, whole - used)
+    return MachineFacts("cpu", total, max(0, free), cores)
+
+
+def _container_memory() -> tuple[int, int]:
+    """What a container allows and has used, in bytes; without a limit, as if it were endless."""
+    try:
+        limit, used, details = (
+            (CONTAINER / f"memory.{name}").read_text() for name in ("max", "current", "stat")
+        )
+    except OSError:
+        return sys.maxsize, 0
+    if limit.strip() == "max":
+        return sys.maxsize, 0
+    cached = dict(line.split() for line in details.splitlines()).get("inactive_file", "0")
+    return int(limit), int(used) - int(cached)  # the kernel gives cached files up
 
 
 def peak_memory() -> int:

@@ -111,7 +111,7 @@ def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesC
 def _require_room(base: Base) -> None:
     """Refuse a contract that is longer than the model's context, or has no room for a question."""
     reply = base.reply
-    context = getattr(base.model.config, "max_position_embeddings", None)
+    context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
     if context is not None and reply.window > context:
         raise ModelError(
             f"reply.prompt_tokens {reply.prompt_tokens} and reply.tokens {reply.tokens} do not fit "

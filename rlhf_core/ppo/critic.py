@@ -137,7 +137,11 @@ def attached_critic(base: Base, *, trained: bool = True) -> Iterator[Critic]:
         base: The shared base.
         trained: Whether its head learns; RLOO only needs the rows that a critic leaves.
     """
-    critic = Critic(base.model.config.hidden_size).to(base.device).requires_grad_(trained)
+    critic = (
+        Critic(base.model.config.get_text_config().hidden_size)
+        .to(base.device)
+        .requires_grad_(trained)
+    )
     base.model.add_module("critic", critic)
     hook = base.model.get_decoder().register_forward_hook(critic.hear)
     try:

@@ -75,7 +75,7 @@ class ScoreModel(nn.Module):
         self.network = base.model  # its trainable weights are this module's
         self.config = type(base.model.config).from_dict(base.model.config.to_dict())
         self.config.num_labels = 1
-        width = self.config.hidden_size
+        width = self.config.get_text_config().hidden_size
         self.head = nn.Linear(width, 1).to(base.device)
         nn.init.normal_(self.head.weight, std=(width + 1) ** -0.5)  # arXiv:1909.08593
         nn.init.zeros_(self.head.bias)

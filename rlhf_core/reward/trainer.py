@@ -45,7 +45,9 @@ from rlhf_core.training.stage import (
     run_stage,
 )
 
-HABIT_RATE = 30.0  # times the learning rate, for single numbers that must move as far as scores
+# Of what is learnt about raters: log-odds, which have the same size whatever the model's. It is 30
+# times the starter's rate, since single numbers must move as far as scores.
+HABIT_RATE = 0.06
 
 
 def train_score_model(  # noqa: PLR0913  # each by name, but for the first two
@@ -281,12 +283,12 @@ def _trainer(
 
 
 def _optimizer(likelihood: PreferenceLikelihood, learning_rate: float) -> torch.optim.Optimizer:
-    """Adam, with a higher learning rate for what is learnt about raters."""
+    """Adam, with a learning rate of its own for what is learnt about raters."""
     habits = [likelihood.raw_tie_width, likelihood.offsets]
     known = set(map(id, habits))
     weights = [p for p in likelihood.parameters() if p.requires_grad and id(p) not in known]
     groups = [
         {"params": weights, "lr": learning_rate},
-        {"params": habits, "lr": learning_rate * HABIT_RATE},
+        {"params": habits, "lr": HABIT_RATE},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0)

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
 
-from rlhf_core.config import CycleSettings, ReplySettings
+from rlhf_core.config import CycleSettings, ReplySettings, TrainingStage
+from rlhf_core.errors import InvalidInputError
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.facts import ModelFacts
 from rlhf_core.records import Prompt
 from rlhf_core.training.probe import Costs
 from rlhf_core.training.stage import passes
 
-BITS = {"nf4": 4.5, "int8": 8.25, "none": 32.0}  # of a packed weight with its scales, on a CPU
+BITS = {"nf4": 4.5, "int8": 8.25}  # of a packed weight with its scales
+NUMBER_BYTES = {"cpu": 4.0, "cuda": 2.0}  # of what is not packed; see `load_base`
 PROCESS_BYTES = 1.0e9  # Python with torch, transformers and TRL, before a model
 ADAM = 4  # numbers for each trained one: itself, its gradient, and Adam's two means
 COUNTED = 200  # replies whose tokens are counted, and as many of the longest ones
@@ -68,18 +70,32 @@ def workload(
 
 
 def _lengths(chat: ChatFormat, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[int, int]]:
-    """Tokens of each prompt and of its reply, where the prompt can be rendered."""
-    fitting = [(prompt, reply) for prompt, reply in pairs if chat.fit_prompt(prompt)]
-    rows = [chat.encode_pair(prompt, reply) for prompt, reply in fitting]
-    return [(len(ids) - own, own - 1) for ids, own in rows]
+    """Tokens of each prompt and of its reply, without what a cycle leaves out (`cycle/fitting`)."""
+    found = []
+    for prompt, reply in pairs:
+        try:
+            fitting = chat.fit_prompt(prompt)
+        except InvalidInputError:  # one row of one visitor never stops a cycle
+            continue
+        if fitting is not None:
+            ids, own = chat.encode_pair(fitting, reply)
+            found.append((len(ids) - own, own - 1))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A planned cycle: seconds of each stage, and the most bytes at once."""
+    """A planned cycle.
+
+    Attributes:
+        seconds: Of each stage.
+        memory: The most bytes at once.
+        least: The same, once stages have halved their rows at once as far as they may.
+    """
 
     seconds: dict[str, float]
     memory: float
+    least: float
 
     @property
     def shares(self) -> dict[str, float]:
@@ -101,6 +117,7 @@ def estimate(
     work: Workload,
     *,
     quantization: str,
+    device: str,
 ) -> Estimate:
     """Plan one cycle.
 
@@ -111,6 +128,7 @@ def estimate(
         model: The base's sizes.
         work: The data of the cycle.
         quantization: Of the base.
+        device: What computes, "cpu" or "cuda".
     """
     pair = work.prompt_tokens + work.reply_tokens + 1  # tokens of a prompt with its reply
     seconds = {
@@ -122,8 +140,20 @@ def estimate(
         "publish": PUBLISHING,
     }
     longest = work.longest_prompt or reply.prompt_tokens
-    window = min(longest, reply.prompt_tokens) + reply.tokens
-    return Estimate(seconds, _memory(settings, reply, costs, model, quantization, window))
+    memory, least = (
+        _memory(
+            settings,
+            reply,
+            costs,
+            model,
+            quantization=quantization,
+            device=device,
+            window=min(longest, reply.prompt_tokens) + reply.tokens,
+            halved=halved,
+        )
+        for halved in (False, True)
+    )
+    return Estimate(seconds, memory, least)
 
 
 def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
@@ -170,7 +200,8 @@ def _policy(settings: CycleSettings, costs: Costs, work: Workload, pair: float) 
 
 def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
     """Both policies' replies, their scores, and log-probabilities under the base and the policy."""
-    n = settings.gate.prompts
+    # every held-out prompt is asked, and again if they are few
+    n = max(settings.gate.prompts, min(work.held_out, settings.data.most_gate_prompts))
     sampled = ceil(n / 64) * _decode(costs, work, min(n, 64)) + n * work.prompt_tokens * costs.read
     known = 3 * n * (pair * costs.read + (work.reply_tokens + 1) * costs.head)
     return 2 * (sampled + _scores(settings, costs, n, pair)) + known
@@ -186,25 +217,46 @@ def _memory(
     reply: ReplySettings,
     costs: Costs,
     model: ModelFacts,
+    *,
     quantization: str,
+    device: str,
     window: int,
+    halved: bool,
 ) -> float:
-    """The most bytes at once, if the longest prompts come together and get replies as long."""
-    policy, members = settings.policy, settings.reward.members
-    plain = model.parameters - model.linear_parameters
-    weights = 4.0 * plain + BITS[quantization] / 8 * model.linear_parameters
-    frozen = 2 * members + 2  # both ensembles, the reference and the served policy
+    """The most bytes at once, if the longest prompts come together and get replies as long.
+
+    Args:
+        settings: Resolved settings.
+        reply: The contract of lengths.
+        costs: What a token costs on this machine.
+        model: The base's sizes.
+        quantization: Of the base.
+        device: What computes; on a GPU its memory is meant, which holds no Python.
+        window: Tokens of the longest row.
+        halved: Whether stages that may halve their rows at once have come down to one.
+    """
+    policy, reward, number = settings.policy, settings.reward, NUMBER_BYTES[device]
+    packed = BITS.get(quantization, 8 * number) / 8 * model.linear_parameters
+    weights = number * (model.parameters - model.linear_parameters) + packed
+    frozen = 2 * reward.members + 2  # both ensembles, the reference and the served policy
     adapters = 4.0 * costs.adapter * (frozen + ADAM)
-    logits = 4.0 * 3 * model.vocabulary
-    rows = {
-        "sft": settings.sft.micro_batch_size or settings.sft.batch_size,
-        "reward": 2 * (settings.reward.micro_batch_size or settings.reward.batch_size),
-        "policy": policy.micro_batch_size or policy.minibatch_size,
-    }
-    trained = {
-        stage: n * (window * costs.kept + reply.tokens * logits) for stage, n in rows.items()
-    }
-    trained["reward"] = rows["reward"] * window * costs.kept * settings.reward.layers  # no head
-    cache = 4.0 * policy.batch_size * window * model.layers * model.cache_width
-    rollout = cache + policy.batch_size * logits
-    return PROCESS_BYTES + weights + adapters + max(*trained.values(), rollout)
+    logits = 4.0 * 3 * model.vocabulary  # of one token, with their log-probabilities and gradients
+
+    def trained(stage: TrainingStage, batch: int, *, layers: float = 1.0, head: bool) -> float:
+        """Bytes that a training pass of a stage keeps."""
+        kept = costs.kept
+        if stage.gradient_checkpointing:  # what enters each block, and one block's own
+            kept = number * model.width * model.layers + kept / model.layers
+        rows = 1 if halved and stage.halve_micro_batch else stage.micro_batch_size or batch
+        return rows * (window * kept * layers + head * reply.tokens * logits)
+
+    most = max(
+        trained(settings.sft, settings.sft.batch_size, head=True),
+        trained(policy, policy.minibatch_size, head=True),
+        # two replies to each prompt, through the upper layers alone
+        2 * trained(reward, reward.batch_size, layers=reward.layers, head=False),
+        # decoding: the key-value cache
+        policy.batch_size * (number * window * model.layers * model.cache_width + logits),
+    )
+    process = PROCESS_BYTES if device == "cpu" else 0.0
+    return process + weights + adapters + most

@@ -7,7 +7,7 @@ that is timed is the service's own: `load_base`, its decoder, and an adapter's b
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
@@ -117,7 +117,10 @@ def _measure(
         one, many = (_step(base, n) for n in (1, TOGETHER))
     with base.training("probe"):
         seconds["train"] = _timed(base, train) / tokens
-        kept = _kept_bytes(lambda: decoder(input_ids=ids, use_cache=False).last_hidden_state)
+        kept = _kept_bytes(
+            lambda: decoder(input_ids=ids, use_cache=False).last_hidden_state,
+            beside=base.model.parameters(),
+        )
     return Costs(
         **seconds,
         step=one,
@@ -149,13 +152,17 @@ def _timed(base: Base, work: Callable[[], object]) -> float:
     return median(found[1:])
 
 
-def _kept_bytes(forward: Callable[[], Any]) -> float:
-    """Bytes that the graph of a forward pass keeps, beside weights."""
+def _kept_bytes(forward: Callable[[], Any], *, beside: Iterable[torch.Tensor]) -> float:
+    """Bytes that the graph of a forward pass keeps, beside weights.
+
+    A linear layer keeps a view of its weight, so weights are known by their storage.
+    """
+    weights = {weight.untyped_storage().data_ptr() for weight in beside}
     kept: dict[int, int] = {}
 
     def note(tensor: Any) -> Any:
-        if not isinstance(tensor, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

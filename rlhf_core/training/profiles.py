@@ -8,7 +8,7 @@ Sources of the values:
 
 - Learning rates fall with the number of parameters to the power 0.4, through two measured points:
   the starter's (2.1M parameters; docs/results.md) and SmolLM2-135M's (policy 1e-4, reward 4e-4 on
-  the upper half of the layers). At 8B the policy's is 3e-5, within the 1e-5 to 1e-4 that is usual
+  the upper half of the layers). At 8B the policy's is 2.6e-5, within the 1e-5 to 1e-4 that is usual
   for adapters of that size.
 - Temperature: on a GPU 0.8, within what Llama 2-Chat sampled at (arXiv:2307.09288, section 3.2.3).
   On a CPU 0.6: at 0.8 the small models that it serves often miss the question.
@@ -34,6 +34,9 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 STARTER_PARAMETERS = 2.1e6
 RATE_EXPONENT = 0.4
+VALUE_WIDTH = 576  # up to it the value head learns at 1e-3, as measured; one step of Adam moves a
+# value by as much as the rate times the width, so above it the rate falls
+GATE_PROMPTS = 80  # on a CPU, 160 replies take as long as a few iterations of PPO
 SMALL = 5_000_000  # parameters; below this, one thread is faster than two
 FLOAT_SHARE = 0.25  # of a CPU's memory: a base that takes more in fp32 is packed to nf4; the
 # server and the cycle each hold one
@@ -112,8 +115,8 @@ def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
         rows=16,
         reply=_reply(model, prompt=256, tokens=128, temperature=0.6),
         cycle={
-            "sft": common["sft"] | {"min_steps": 20, "micro_batch_size": 4, "scored_prompts": 24},
-            "reward": common["reward"] | {"members": 2, "min_steps": 24, "micro_batch_size": 4},
+            "sft": common["sft"] | {"micro_batch_size": 4, "scored_prompts": 24},
+            "reward": common["reward"] | {"members": 2, "micro_batch_size": 4},
             "policy": common["policy"]
             | {
                 "iterations": 12,
@@ -122,7 +125,8 @@ def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
                 "micro_batch_size": 4,
                 "warmup_iterations": 1,
             },
-            "gate": {"prompts": 80},
+            "gate": {"prompts": GATE_PROMPTS},
+            "data": {"most_gate_prompts": GATE_PROMPTS},
         },
     )
 
@@ -130,7 +134,7 @@ def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
 def _gpu(model: ModelFacts) -> Profile:
     """One GPU: longer replies and larger batches, on an nf4 base."""
     large = model.parameters > 1_000_000_000
-    rows = {"micro_batch_size": 4 if large else 16}
+    rows = {"micro_batch_size": 4 if large else 16, "gradient_checkpointing": large}
     common = _common(model)
     return Profile(
         "gpu",
@@ -147,6 +151,7 @@ def _gpu(model: ModelFacts) -> Profile:
                 "batch_size": 128,
                 "minibatch_size": 64,
                 "micro_batch_size": 8 if large else 32,
+                "gradient_checkpointing": large,
                 "warmup_iterations": 2,
             },
         },
@@ -167,14 +172,20 @@ def _reply(model: ModelFacts, *, prompt: int, tokens: int, temperature: float) -
 def _common(model: ModelFacts) -> dict[str, dict[str, Any]]:
     """What any instruct model trains with, by stage."""
     return {
-        "sft": {"learning_rate": learning_rate(1e-3, model.parameters), "epochs": 2},
+        "sft": {
+            "learning_rate": learning_rate(1e-3, model.parameters),
+            "epochs": 2,
+            "min_steps": 20,
+        },
         "reward": {
             "learning_rate": learning_rate(2e-3, model.parameters),
             "epochs": 1,
+            "min_steps": 24,
             "corrupted_share": 0.0,
         },
         "policy": {
             "learning_rate": learning_rate(7e-4, model.parameters),
+            "value_learning_rate": 1e-3 * min(1.0, VALUE_WIDTH / model.width),
             "epochs": 1,
             "kl_coef": 0.05,
             "lam": 1.0,

@@ -214,3 +214,27 @@ def test_what_is_new_is_counted_at_its_own_cost(store, ann):
         assert store.new_comparisons(at_most=3) == 3
         costs.append(steps(store, store.new_comparisons))
     assert costs[1] < 1.5 * costs[0]
+
+
+@pytest.mark.parametrize("silence", ["quarantine", "consent"])
+def test_what_a_rater_said_is_new_when_the_rater_is_heard_again(store, ann, bob, silence):
+    def cycle(uses=()):
+        number = store.start_cycle({}, pid=os.getpid()).id
+        store.use_comparisons(number, uses, seen=store.last_numbers())
+        store.finish_cycle(number, state="rejected")
+
+    vote(bob, 3)
+    cycle(uses=[c.id for c in store.comparisons()])
+    vote(bob, 4)
+    if silence == "quarantine":
+        store.quarantine(bob.rater, by="test", reason="by mistake")
+    else:
+        store.set_consent(bob.rater, None)
+    vote(ann, 2)
+    cycle(uses=[c.id for c in store.comparisons()])  # without bob's
+    assert store.new_comparisons() == 0
+    if silence == "quarantine":
+        store.release(bob.rater, by="test")
+    else:
+        store.set_consent(bob.rater, "2026-01")
+    assert store.new_comparisons() == 4  # not the three that a cycle has used

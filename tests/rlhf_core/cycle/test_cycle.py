@@ -109,11 +109,10 @@ def test_pairs_of_one_opinion_come_as_a_group_whose_mean_weight_is_the_opinions(
                 store.add_thumb(message, rater, value, idempotency_key=f"{message} {value}")
         found = take_snapshot(store, SETTINGS)
     groups = defaultdict(list)
-    for side in (found.train, found.held_out):  # each numbers its own groups
-        for c in side:
-            groups[id(side), c.could_tie, c.group].append(c)
-    rankings = [g for (_, could_tie, group), g in groups.items() if could_tie and group]
-    thumbs = [g for (_, could_tie, _), g in groups.items() if not could_tie]
+    for c in (*found.train, *found.held_out):  # no group has its number twice
+        groups[c.could_tie, c.group].append(c)
+    rankings = [g for (could_tie, group), g in groups.items() if could_tie and group]
+    thumbs = [g for (could_tie, _), g in groups.items() if not could_tie]
     assert rankings and all(len(g) == 6 for g in rankings)
     assert thumbs and all(len(g) == 2 for g in thumbs)
     for group in [*rankings, *thumbs]:

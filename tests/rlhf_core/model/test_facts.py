@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
 from rlhf_core.errors import ModelError
+from rlhf_core.model import facts
 from rlhf_core.model.facts import machine_facts, model_facts
 
 
@@ -17,6 +20,27 @@ def test_facts_are_those_of_the_loaded_model_though_no_weights_are_read(model_pa
 def test_a_model_without_a_configuration_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"configuration of model .* cannot be read"):
         model_facts(str(tmp_path))
+
+
+def test_a_model_that_is_no_decoder_is_refused_in_one_line(tmp_path):
+    kinds = {"t5": "T5Model", "mamba": "MambaForCausalLM"}
+    for kind, name in kinds.items():
+        config = {"model_type": kind, "architectures": [name]}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelError, match=rf"type '{kind}' is not a decoder [^\n]+$"):
+            model_facts(str(tmp_path))
+
+
+def test_memory_is_what_the_container_allows(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "CONTAINER", tmp_path)
+    whole = machine_facts()
+    (tmp_path / "memory.current").write_text("300000000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 100000000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine_facts().memory == whole.memory
+    (tmp_path / "memory.max").write_text("500000000\n")
+    found = machine_facts()
+    assert (found.memory, found.free) == (500_000_000, 300_000_000)
 
 
 def test_a_machine_has_less_free_memory_than_memory():
