@@ -14,7 +14,7 @@ from rlhf_core.cycle.report import budget_spent
 from rlhf_core.cycle.run import _finish
 from rlhf_core.cycle.snapshot import take_snapshot
 from rlhf_core.cycle.stages import Run, _pretraining_texts, _sft
-from rlhf_core.errors import ModelError, NotEnoughDataError
+from rlhf_core.errors import ModelError, NoRoomError, NotEnoughDataError
 from rlhf_core.gate.checks import Check, Verdict
 
 SETTINGS = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=2))
@@ -153,6 +153,21 @@ def test_the_snapshot_says_which_policies_wrote_the_replies_of_a_vote(data):
     with FeedbackStore(data / "feedback.db") as store:
         found = take_snapshot(store, SETTINGS)
     assert {c.versions for c in found.train_votes} == {(BASE_ADAPTER, BASE_ADAPTER)}
+
+
+def test_a_vote_that_changes_while_the_cycle_plans_is_kept_as_used(data, model_path, monkeypatch):
+    def change_every_vote(*_: object) -> None:
+        with FeedbackStore(data / "feedback.db") as store, store._file.read() as db:
+            shown = db.conn.execute("SELECT candidates_id, rater_id FROM choices").fetchall()
+        with FeedbackStore(data / "feedback.db") as store:
+            for candidates, rater in shown:
+                store.add_choice(candidates, rater, "tie")
+            store.refresh_comparisons()
+        raise NoRoomError("no room")
+
+    monkeypatch.setattr("rlhf_core.cycle.run.plan_cycle", change_every_vote)
+    with pytest.raises(NoRoomError, match="no room"):
+        run_cycle(data, SETTINGS, model=str(model_path))
 
 
 def test_ties_alone_are_too_little_data(tmp_path, cast):
