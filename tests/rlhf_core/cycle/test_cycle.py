@@ -163,10 +163,13 @@ def test_a_vote_that_changes_while_the_cycle_plans_is_kept_as_used(data, model_p
             for candidates, rater in shown:
                 store.add_choice(candidates, rater, "tie")
             store.refresh_comparisons()
-        raise NoRoomError("no room")
+
+    def stop(*_: object) -> None:
+        raise NoRoomError("it came as far as the training")
 
     monkeypatch.setattr("rlhf_core.cycle.run.plan_cycle", change_every_vote)
-    with pytest.raises(NoRoomError, match="no room"):
+    monkeypatch.setattr("rlhf_core.cycle.run.train_stages", stop)
+    with pytest.raises(NoRoomError, match="as far as the training"):
         run_cycle(data, SETTINGS, model=str(model_path))
 
 
