@@ -189,7 +189,9 @@ def _plan(settings: Settings) -> str:
     if model_facts(model_path(settings)).parameters < WORTH_MEASURING:
         return f"{used}; a cycle of so small a model fits"
     planned = cost(settings)
-    needs = f"a cycle of {planned['hours']:.1f} hours needs {planned['memory_gb']:.1f} GB"
     if not planned["fits"]:
-        raise ChatAppError(f"{used}; {needs}, more than is free; {planned['advice'][0]}")
-    return f"{used}; {needs}"
+        raise ChatAppError(
+            f"{used}; a cycle needs at least {planned['least_gb']:.1f} GB, more than is free; "
+            f"{planned['advice'][0]}"
+        )
+    return f"{used}; a cycle of {planned['hours']:.1f} hours needs {planned['memory_gb']:.1f} GB"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import cycle, islice
+from itertools import compress, cycle, islice
 from pathlib import Path
 
 import torch
@@ -153,7 +153,9 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
         # began as the last cycle's reward model has learned from all training votes before.
         on_questions = accuracy(reward.score, snapshot.held_out_votes, z=z)
         left_out = () if settings.reward.start == "last" else snapshot.train_votes
-        unseen = accuracy(reward.unseen_score, [*snapshot.held_out_votes, *left_out], z=z)
+        votes = [*snapshot.held_out_votes, *left_out]
+        known = reward.unseen([vote.prompt for vote in votes]).any(0)  # (N,)
+        unseen = accuracy(reward.unseen_score, list(compress(votes, known)), z=z)
         on_training = accuracy(held_out_reward.score, snapshot.train_votes, z=z)
         run.notes |= measure_votes(
             reward.score,

@@ -11,7 +11,6 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 
 import torch
 from torch import Tensor
@@ -43,9 +42,6 @@ class Accuracy:
     low: float
     high: float
     votes: int
-
-
-NO_VOTES = Accuracy(0.0, 0.0, 1.0, 0)  # anything is possible
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +214,7 @@ def accuracy(
     of independent votes, whose share would be equally uncertain.
 
     Args:
-        score: Scores of responses. Comparisons to which it gives NaN are left out.
+        score: Scores of responses.
         comparisons: Ties among them are left out.
         z: One-sided normal quantile of each bound.
         clusters: The cluster of each comparison; by default its ranking, or else its prompt.
@@ -230,26 +226,24 @@ def accuracy(
     clusters = clusters or [c.group or prompt_key(c.prompt) for c in comparisons]
     pairs = zip(comparisons, clusters, strict=True)
     kept = [(c, cluster) for c, cluster in pairs if c.label != "tie"]
-    if not kept:
-        return NO_VOTES
-    prompts = [c.prompt for c, _ in kept]
-    margins = scores_of(score, prompts, [c.response_a for c, _ in kept]) - scores_of(
-        score, prompts, [c.response_b for c, _ in kept]
+    decided = [c for c, _ in kept]
+    if not decided:
+        return Accuracy(0.0, 0.0, 1.0, 0)  # no votes: anything is possible
+    prompts = [c.prompt for c in decided]
+    margins = scores_of(score, prompts, [c.response_a for c in decided]) - scores_of(
+        score, prompts, [c.response_b for c in decided]
     )  # (N,)
-    signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c, _ in kept])  # (N,)
-    known = ~margins.isnan()
-    right = ((margins * signs) > 0)[known].float().tolist()  # equal scores predict nothing
-    if not right:
-        return NO_VOTES
-    p, error = clustered_error(right, list(compress((cluster for _, cluster in kept), known)))
+    signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])  # (N,)
+    right = ((margins * signs) > 0).float().tolist()  # equal scores predict nothing
+    p, error = clustered_error(right, [cluster for _, cluster in kept])
     # n independent votes have the variance p (1 - p) / n = error^2; solve for n, at most all votes.
     # If all are right or all are wrong, n would be 0, and every vote counts instead.
-    n = min(len(right), p * (1 - p) / error**2) or len(right)
+    n = min(len(decided), p * (1 - p) / error**2) or len(decided)
     # Wilson's interval for n votes
     middle = p + z * z / (2 * n)
     spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = ((middle + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return Accuracy(p, low, high, len(right))
+    return Accuracy(p, low, high, len(decided))
 
 
 def calibration_error(preference: Preference, comparisons: Sequence[Comparison]) -> float:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 
 # Of one pass: rows times the longest of them. On a CPU more rows only add padding, and their states
-# leave its caches: at 4096 an iteration of PPO took 1.2 to 1.6 times as long. A GPU wants more.
+# leave its caches: at 4096 an iteration of PPO took 1.2 to 1.6 times as long. A GPU wants more;
+# how much was not measured.
 CPU_TOKENS, GPU_TOKENS = 640, 8192
 
 

@@ -146,10 +146,10 @@ class RewardModel:
         return self._mean(self.member_scores(prompts, responses))
 
     def unseen_score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        """Score of each response by the members that did not learn from its prompt alone; (B,).
+        """Score of each response, by those members only that did not learn from its prompt; (B,).
 
-        It is NaN where all of them did. Members are trained on bootstrap samples, so most training
-        votes can test them as held-out votes do.
+        Members are trained on bootstrap samples, so most training votes can test them as held-out
+        votes do. Where every member learnt from the prompt, the score is NaN (see `unseen`).
 
         Raises:
             ValueError: The model was loaded; what its members learnt from is not known.
@@ -195,9 +195,7 @@ class RewardModel:
         new = {row for row in rows if row not in self._known}
         if len(self._known) + len(new) > MOST_KNOWN:
             self._known, new = {}, set(rows)
-        ordered = sorted(
-            new
-        )  # else the order, and with it rounding, would differ between processes
+        ordered = sorted(new)  # in another order processes would round differently
         lengths = [len(row) for row in ordered]
         for places in token_batches(lengths, tokens=pass_tokens(self.base.device)):
             part = [ordered[place] for place in places]

@@ -86,16 +86,9 @@ def test_the_bounds_of_a_win_rate_are_shares():
     assert (low, high) == (0.0, 1.0)
 
 
-def test_votes_on_which_the_score_is_silent_do_not_count():
-    prompts = [[{"role": "user", "content": str(i)}] for i in range(4)]
-    comparisons = [Comparison(prompt, "long", "s", "a") for prompt in prompts]
-
-    def half(asked, replies):
-        known = [asked_one in prompts[:2] for asked_one in asked]
-        return [len(r) if k else math.nan for k, r in zip(known, replies, strict=True)]
-
-    assert accuracy(half, comparisons) == accuracy(half, comparisons[:2])
-    assert accuracy(half, comparisons[2:]).votes == 0
+def test_a_score_that_is_no_number_predicts_nothing():
+    comparisons = [Comparison([{"role": "user", "content": "?"}], "x", "y", "a")] * 9
+    assert accuracy(lambda p, r: [math.nan] * len(r), comparisons).value == 0.0
 
 
 def test_equal_scores_are_never_counted_as_right():
