@@ -59,24 +59,25 @@ class Confirm:
     """
 
     def __init__(self, yes: str, name: str) -> None:
-        with gr.Row(visible=False, elem_classes="card", elem_id=f"confirm-{name}") as self.row:
+        with gr.Column(visible=False, elem_classes="card", elem_id=f"confirm-{name}") as self.card:
             self.question = gr.Markdown()
             self.warning = gr.HTML(visible=False)
             self.force = gr.Checkbox(label="Serve it all the same", visible=False)
-            self.yes = gr.Button(yes, variant="stop", size="sm", min_width=140)
-            self.no = gr.Button("Cancel", size="sm", min_width=100)
+            with gr.Row():
+                self.yes = gr.Button(yes, variant="stop", size="sm", min_width=140)
+                self.no = gr.Button("Cancel", size="sm", min_width=100)
         self.subject = gr.Textbox(visible=False)
 
     @property
     def parts(self) -> list[Any]:
         """The components that change."""
-        return [self.row, self.question, self.warning, self.force, self.subject]
+        return [self.card, self.question, self.warning, self.force, self.subject]
 
     def ask(self, question: str, subject: str = "", warning: str | None = None) -> Update:
         """Show the question, with the warning if there is one."""
         warned = warning is not None
         return {
-            self.row: gr.update(visible=True),
+            self.card: gr.update(visible=True),
             self.question: question,
             self.warning: gr.update(
                 value=f'<p class="bad" role="alert">{_text(warning)}</p>', visible=warned
@@ -87,7 +88,7 @@ class Confirm:
 
     def close(self) -> Update:
         """Hide it, and take the tick back."""
-        return {self.row: gr.update(visible=False), self.force: gr.update(value=False)}
+        return {self.card: gr.update(visible=False), self.force: gr.update(value=False)}
 
 
 class OperatorParts:
