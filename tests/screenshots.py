@@ -49,6 +49,7 @@ def take_chat(browser: Browser, server: Server) -> None:
     page = new_page(browser)
     page.goto(server.url)
     page.get_by_role("button", name="I agree").click()
+    expect(page.locator("#notice")).to_have_count(0)
     for question in QUESTIONS:
         say(page, question)
         if question == QUESTIONS[0]:

@@ -307,6 +307,7 @@ def converse(visitor: BrowserContext, server: Server, text: str) -> Page:
     """Show a text as a question, a reply and two blind replies; their conversation is new."""
     page = open_chat(visitor, server)
     page.get_by_role("button", name="I agree").click()
+    expect(page.locator("#notice")).to_have_count(0)
     say(page, text)
     with FeedbackStore(server.data / "feedback.db") as store:
         rater = store.raters()[-1].id
