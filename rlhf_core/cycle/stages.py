@@ -245,15 +245,19 @@ def _train_reward_models(
     The first learns from training votes, the second from held-out votes alone. One is not enough: a
     policy always wins by the score that it was optimised against. For the same reason the second
     never begins as a reward model of an earlier cycle.
+
+    The second has one member. An ensemble keeps PPO from using a member's errors, and nothing is
+    optimised against the second; and the bootstrap samples of several members would leave each with
+    less of the few held-out votes (docs/decisions/0018-*.md).
     """
     settings, seed = run.settings.reward, run.seed
+    alone = settings.model_copy(update={"members": 1})
     run.report("reward", 0.0)
     with out_of_memory_in_one_line("reward.reference_samples"):
         samples = _samples(base, reference, snapshot.prompts, settings.reference_samples, seed=seed)
     train = partial(
         train_reward,
         base,
-        settings=settings,
         lora=run.settings.lora,
         samples=samples,
         checkpoints=run.checkpoints,
@@ -262,10 +266,11 @@ def _train_reward_models(
     last = _last_reward(run, base) if settings.start == "last" else None
     # Each model's share of the stage is that of its optimizer steps.
     steps = expected_steps(len(snapshot.train), len(snapshot.train_thumbs), settings)
-    others = expected_steps(len(snapshot.held_out), len(snapshot.held_out_thumbs), settings)
+    others = expected_steps(len(snapshot.held_out), len(snapshot.held_out_thumbs), alone)
     first = TRAINED * steps / (steps + others)
     reward = train(
         snapshot.train,
+        settings=settings,
         name="reward",
         start=last or own,
         progress=lambda f, m: run.report("reward", first * f, m),
@@ -276,6 +281,7 @@ def _train_reward_models(
         last.drop()
     held_out_reward = train(
         snapshot.held_out,
+        settings=alone,
         name="held_out_reward",
         start=own,
         progress=lambda f, m: run.report(
@@ -287,18 +293,15 @@ def _train_reward_models(
         unpaired=snapshot.held_out_thumbs,
     )
     run.report("reward", (1 + TRAINED) / 2)
-    run.notes |= _reward_notes(base, snapshot, reward, held_out_reward)
+    run.notes |= _reward_notes(base, snapshot, reward)
     return reward, held_out_reward, samples
 
 
-def _reward_notes(
-    base: Base, snapshot: Snapshot, reward: RewardModel, held_out_reward: RewardModel
-) -> dict[str, float]:
-    """What the report says of the two, beside how well they predict votes."""
+def _reward_notes(base: Base, snapshot: Snapshot, reward: RewardModel) -> dict[str, float]:
+    """What the report says of the reward model, beside how well it predicts votes."""
     notes = {
         "reward_temperature": reward.temperature,
         "reward_ece": calibration_error(reward.preference, snapshot.held_out_votes),
-        "held_out_reward_ece": calibration_error(held_out_reward.preference, snapshot.train_votes),
         "reward/shared_layers": float(reward.trunk.depth),
     }
     notes |= measure_habits(base.chat, reward.score, snapshot.train_votes, snapshot.held_out_votes)

@@ -36,12 +36,23 @@ DEALS = 4  # how often shared replies are dealt anew among their questions
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """How well scores predict votes: a share, with Wilson's bounds."""
+    """How well scores predict votes: shares of right predictions, with Wilson's bounds.
+
+    Attributes:
+        value: Share of the votes that are predicted.
+        low: Its lower bound.
+        high: Its upper bound.
+        votes: Number of votes.
+        ranked: The same share, where a vote counts by the rank of its margin of scores.
+        ranked_low: Its lower bound.
+    """
 
     value: float
     low: float
     high: float
     votes: int
+    ranked: float
+    ranked_low: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +164,25 @@ def clustered_interval(
     return max(0.0, mean - z * error), mean, min(1.0, mean + z * error)
 
 
-def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
-    """The mean of values that come in clusters, and its standard error.
+def clustered_error(
+    values: Sequence[float], clusters: Sequence[str], weights: Sequence[float] | None = None
+) -> tuple[float, float]:
+    """The weighted mean of values that come in clusters, and its standard error.
 
     Replies to one prompt are not independent, so the error is computed from the sums of clusters
     (the usual cluster-robust estimate). It is at least 0.5 / n, half a win, because a few prompts
     that agree are no proof.
     """
     n = len(values)
-    mean = sum(values) / n
-    sums: defaultdict[str, float] = defaultdict(float)  # of deviations, by cluster
-    for value, cluster in zip(values, clusters, strict=True):
-        sums[cluster] += value - mean
+    weights = weights or [1.0] * n
+    whole = sum(weights)
+    mean = sum(w * value for w, value in zip(weights, values, strict=True)) / whole
+    sums: defaultdict[str, float] = defaultdict(float)  # of weighted deviations, by cluster
+    for w, value, cluster in zip(weights, values, clusters, strict=True):
+        sums[cluster] += w * (value - mean)
     groups = len(sums)
     # variance of the mean from the clusters' sums, with the usual factor for few clusters
-    variance = sum(s * s for s in sums.values()) / n**2 * groups / max(1, groups - 1)
+    variance = sum(s * s for s in sums.values()) / whole**2 * groups / max(1, groups - 1)
     return mean, max(math.sqrt(variance), 0.5 / n)
 
 
@@ -210,8 +225,8 @@ def accuracy(
 ) -> Accuracy:
     """Share of decided comparisons whose preferred response scores higher, with bounds.
 
-    Comparisons of one cluster are not independent. So the bounds are computed for a smaller number
-    of independent votes, whose share would be equally uncertain.
+    Many pairs hardly differ in what raters care about, and their votes are coin flips whatever the
+    scores. Counted by the rank of the margin, the votes that the scores are sure of say more.
 
     Args:
         score: Scores of responses.
@@ -220,30 +235,55 @@ def accuracy(
         clusters: The cluster of each comparison; by default its ranking, or else its prompt.
 
     Source:
-        Wilson 1927, the score interval for a proportion; Kish 1965, Survey Sampling, section 8.2,
-        the design effect of clusters.
+        Wilcoxon 1945, Biometrics Bulletin 1:80, the signed-rank test.
     """
     clusters = clusters or [c.group or prompt_key(c.prompt) for c in comparisons]
     pairs = zip(comparisons, clusters, strict=True)
     kept = [(c, cluster) for c, cluster in pairs if c.label != "tie"]
     decided = [c for c, _ in kept]
     if not decided:
-        return Accuracy(0.0, 0.0, 1.0, 0)  # no votes: anything is possible
+        return Accuracy(0.0, 0.0, 1.0, 0, 0.0, 0.0)  # no votes: anything is possible
     prompts = [c.prompt for c in decided]
     margins = scores_of(score, prompts, [c.response_a for c in decided]) - scores_of(
         score, prompts, [c.response_b for c in decided]
     )  # (N,)
     signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])  # (N,)
     right = ((margins * signs) > 0).float().tolist()  # equal scores predict nothing
-    p, error = clustered_error(right, [cluster for _, cluster in kept])
-    # n independent votes have the variance p (1 - p) / n = error^2; solve for n, at most all votes.
-    # If all are right or all are wrong, n would be 0, and every vote counts instead.
-    n = min(len(decided), p * (1 - p) / error**2) or len(decided)
+    own = [cluster for _, cluster in kept]
+    low, value, high = _wilson_interval(right, own, [1.0] * len(right), z=z)
+    ranked_low, ranked, _ = _wilson_interval(right, own, _ranks(margins.abs()), z=z)
+    return Accuracy(value, low, high, len(decided), ranked, ranked_low)
+
+
+def _ranks(values: Tensor) -> list[float]:
+    """The rank of each value from 1, equal ones sharing the mean of theirs; NaN is the largest."""
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    ranks: list[float] = (counts.cumsum(0) - (counts - 1) / 2)[place].tolist()
+    return ranks
+
+
+def _wilson_interval(
+    right: Sequence[float], clusters: Sequence[str], weights: Sequence[float], *, z: float
+) -> tuple[float, float, float]:
+    """Lower bound, value and upper bound of a weighted share of votes that come in clusters.
+
+    Votes of one cluster are not independent. So the bounds are computed for a smaller number of
+    independent votes of equal weight, whose share would be equally uncertain.
+
+    Source:
+        Wilson 1927, the score interval for a proportion; Kish 1965, Survey Sampling, sections 8.2
+        and 11.2, the design effects of clusters and of weights.
+    """
+    p, error = clustered_error(right, clusters, weights)
+    # n independent votes have the variance p (1 - p) / n = error^2; solve for n, at most as many as
+    # the weights leave. If all are right or all are wrong, n would be 0, and those count instead.
+    most = sum(weights) ** 2 / sum(w * w for w in weights)
+    n = min(most, p * (1 - p) / error**2) or most
     # Wilson's interval for n votes
     middle = p + z * z / (2 * n)
     spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = ((middle + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return Accuracy(p, low, high, len(decided))
+    return low, p, high
 
 
 def calibration_error(preference: Preference, comparisons: Sequence[Comparison]) -> float:

@@ -168,23 +168,28 @@ def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> 
 
 
 def _reward(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
-    """Both ensembles: the reference's samples, training, and the scores that test them."""
+    """Both reward models: the reference's samples, training, and the scores that test them."""
     reward = settings.reward
     sampled = ceil(reward.reference_samples / 64) * _decode(costs, work, 64)
-    replies = 2 * (work.opinions + work.held_out)  # each is read by both ensembles
-    seconds = sampled + 2 * _scores(settings, costs, replies + reward.reference_samples, pair)
-    for opinions in filter(None, (work.opinions, work.held_out)):
+    replies = 2 * (work.opinions + work.held_out) + reward.reference_samples
+    seconds = sampled
+    for members, opinions in ((reward.members, work.opinions), (1, work.held_out)):
+        seconds += _scores(settings, costs, replies, pair, members=members)
+        if not opinions:
+            continue
         times = passes(
             opinions, batch_size=reward.batch_size, epochs=reward.epochs, min_steps=reward.min_steps
         )
-        trained = reward.members * times * opinions * 2 * reward.layers  # the upper layers alone
+        trained = members * times * opinions * 2 * reward.layers  # the upper layers alone
         seconds += trained * pair * costs.train
     return seconds
 
 
-def _scores(settings: CycleSettings, costs: Costs, replies: int, pair: float) -> float:
-    """An ensemble's scores of replies: the lower layers once, the upper ones for each member."""
-    layers, members = settings.reward.layers, settings.reward.members
+def _scores(
+    settings: CycleSettings, costs: Costs, replies: int, pair: float, *, members: int
+) -> float:
+    """A reward model's scores: the lower layers once, the upper ones for each member."""
+    layers = settings.reward.layers
     return replies * pair * costs.read * (1 - layers + members * layers)
 
 
@@ -193,7 +198,7 @@ def _policy(settings: CycleSettings, costs: Costs, work: Workload, pair: float) 
     batch, own = policy.batch_size, work.reply_tokens + 1
     sampled = batch * work.prompt_tokens * costs.read + _decode(costs, work, batch)
     read = batch * 2 * (pair * costs.read + own * costs.head)  # policy and reference
-    read += _scores(settings, costs, batch, pair)
+    read += _scores(settings, costs, batch, pair, members=settings.reward.members)
     learned = policy.epochs * batch * (pair * costs.train + own * 3 * costs.head)
     return policy.iterations * (sampled + read + learned)
 
@@ -204,7 +209,7 @@ def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float
     n = max(settings.gate.prompts, min(work.held_out, settings.data.most_gate_prompts))
     sampled = ceil(n / 64) * _decode(costs, work, min(n, 64)) + n * work.prompt_tokens * costs.read
     known = 3 * n * (pair * costs.read + (work.reply_tokens + 1) * costs.head)
-    return 2 * (sampled + _scores(settings, costs, n, pair)) + known
+    return 2 * (sampled + _scores(settings, costs, n, pair, members=1)) + known
 
 
 def _decode(costs: Costs, work: Workload, rows: int) -> float:
@@ -238,7 +243,9 @@ def _memory(
     policy, reward, number = settings.policy, settings.reward, NUMBER_BYTES[device]
     packed = BITS.get(quantization, 8 * number) / 8 * model.linear_parameters
     weights = number * (model.parameters - model.linear_parameters) + packed
-    frozen = 2 * reward.members + 2  # both ensembles, the reference and the served policy
+    frozen = (
+        reward.members + 3
+    )  # the held-out reward model, the reference and the served policy, too
     adapters = 4.0 * costs.adapter * (frozen + ADAM)
     logits = 4.0 * 3 * model.vocabulary  # of one token, with their log-probabilities and gradients
 

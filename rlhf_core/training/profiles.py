@@ -119,7 +119,7 @@ def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
             "reward": common["reward"] | {"members": 2, "micro_batch_size": 4},
             "policy": common["policy"]
             | {
-                "iterations": 12,
+                "iterations": 16,
                 "batch_size": 32,
                 "minibatch_size": 16,
                 "micro_batch_size": 4,
@@ -180,7 +180,7 @@ def _common(model: ModelFacts) -> dict[str, dict[str, Any]]:
         "reward": {
             "learning_rate": learning_rate(2e-3, model.parameters),
             "epochs": 1,
-            "min_steps": 24,
+            "min_steps": 12,
             "corrupted_share": 0.0,
         },
         "policy": {

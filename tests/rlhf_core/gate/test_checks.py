@@ -104,12 +104,15 @@ def test_no_checks_promote_nothing():
 
 
 def test_votes_that_do_not_predict_each_other_are_rejected():
-    good, chance = Accuracy(0.75, 0.68, 0.81, 150), Accuracy(0.52, 0.45, 0.59, 150)
+    good, chance = (
+        Accuracy(0.75, 0.68, 0.81, 150, 0.8, 0.72),
+        Accuracy(0.52, 0.45, 0.59, 150, 0.53, 0.45),
+    )
     assert decide(check_votes(good, good)).promote
     assert not decide(check_votes(good, chance)).promote
     assert not decide(check_votes(chance, good)).promote
 
 
 def test_no_held_out_votes_reject():
-    none, good = Accuracy(0.0, 0.0, 1.0, 0), Accuracy(0.8, 0.7, 0.87, 99)
+    none, good = Accuracy(0.0, 0.0, 1.0, 0, 0.0, 0.0), Accuracy(0.8, 0.7, 0.87, 99, 0.8, 0.7)
     assert not decide(check_votes(none, good)).promote

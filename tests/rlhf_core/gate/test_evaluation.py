@@ -63,7 +63,7 @@ def test_accuracy_counts_decided_comparisons_and_bounds_them():
 def test_meaningless_rankings_beat_chance_about_once_in_twenty_times(size, rankings):
     rng = random.Random(size)
     prompt = [{"role": "user", "content": "?"}]
-    passed = 0
+    passed = passed_ranked = 0
     for _ in range(300):
         orders = [rng.sample(range(size), size) for _ in range(rankings)]
         comparisons = [
@@ -73,7 +73,25 @@ def test_meaningless_rankings_beat_chance_about_once_in_twenty_times(size, ranki
         ]
         found = accuracy(lambda _, r: torch.tensor([float(x) for x in r]), comparisons)
         passed += found.low > 0.5
+        passed_ranked += found.ranked_low > 0.5
     assert passed / 300 < 0.09
+    assert passed_ranked / 300 < 0.09
+
+
+def test_votes_that_the_scores_are_sure_of_count_more():
+    """Of 90 votes 60 are on pairs that hardly differ, and are coin flips."""
+    prompts = [[{"role": "user", "content": f"{n}?"}] for n in range(90)]
+    sides = ["a", "b"] * 30 + ["a"] * 24 + ["b"] * 6
+    replies = ["x" * 11] * 60 + ["x" * 40] * 30
+    comparisons = [
+        Comparison(prompt, better, "x" * 10, side)
+        for prompt, better, side in zip(prompts, replies, sides, strict=True)
+    ]
+    found = accuracy(lambda _, texts: [float(len(text)) for text in texts], comparisons)
+    assert found.value == pytest.approx(0.6)
+    assert found.low < 0.52
+    assert found.ranked == pytest.approx((30 * 30.5 + 24 * 75.5) / (60 * 30.5 + 30 * 75.5))
+    assert found.ranked_low > 0.55
 
 
 def test_no_prompts_are_an_error(base):

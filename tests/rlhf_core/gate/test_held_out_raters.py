@@ -13,7 +13,7 @@ from rlhf_core.records import Comparison
 from tests.rlhf_core.gate.test_checks import BETTER
 
 PROMPT = [{"role": "user", "content": "?"}]
-ON_QUESTIONS = Accuracy(0.8, 0.7, 0.88, 90)
+ON_QUESTIONS = Accuracy(0.8, 0.7, 0.88, 90, 0.8, 0.7)
 
 
 def by_length(_, responses):
@@ -109,7 +109,7 @@ def test_the_win_rate_is_that_of_the_comparison_on_these_prompts():
 
 def test_without_a_vote_on_a_held_out_question_there_is_no_drop():
     votes, raters = votes_of(*[[True, True, False, True, False]] * 5)
-    nobody = Accuracy(0.0, 0.0, 1.0, 0)
+    nobody = Accuracy(0.0, 0.0, 1.0, 0, 0.0, 0.0)
     found = measure_votes(by_length, votes, raters, on_questions=nobody, z=1.645)
     assert found["held_out_raters/reward_accuracy"] == 0.6
     assert not [name for name in found if "drop" in name]
