@@ -20,7 +20,10 @@ from rlhf_core.training.stage import passes
 BITS = {"nf4": 4.5, "int8": 8.25}  # of a packed weight with its scales
 NUMBER_BYTES = {"cpu": 4.0, "cuda": 2.0}  # of what is not packed; see `load_base`
 PROCESS_BYTES = 1.0e9  # Python with torch, transformers and TRL, before a model
+ALLOCATED = {"cpu": 1.4, "cuda": 1.0}  # bytes of the process for one of a pass: what glibc's heap
+# has freed in pieces stays with the process (SmolLM2, docs/results.md); on a GPU it is not measured
 ADAM = 4  # numbers for each trained one: itself, its gradient, and Adam's two means
+DECODED = 64  # replies that `Base.respond` decodes together
 COUNTED = 200  # replies whose tokens are counted, and as many of the longest ones
 LOADING, PUBLISHING = 15.0, 5.0  # seconds: imports and the base; adapters and the report
 
@@ -146,6 +149,7 @@ def estimate(
             reply,
             costs,
             model,
+            work,
             quantization=quantization,
             device=device,
             window=min(longest, reply.prompt_tokens) + reply.tokens,
@@ -170,7 +174,7 @@ def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> 
 def _reward(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
     """Both reward models: the reference's samples, training, and the scores that test them."""
     reward = settings.reward
-    sampled = ceil(reward.reference_samples / 64) * _decode(costs, work, 64)
+    sampled = ceil(reward.reference_samples / DECODED) * _decode(costs, work, DECODED)
     replies = 2 * (work.opinions + work.held_out) + reward.reference_samples
     seconds = sampled
     for members, opinions in ((reward.members, work.opinions), (1, work.held_out)):
@@ -207,7 +211,10 @@ def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float
     """Both policies' replies, their scores, and log-probabilities under the base and the policy."""
     # every held-out prompt is asked, and again if they are few
     n = max(settings.gate.prompts, min(work.held_out, settings.data.most_gate_prompts))
-    sampled = ceil(n / 64) * _decode(costs, work, min(n, 64)) + n * work.prompt_tokens * costs.read
+    sampled = (
+        ceil(n / DECODED) * _decode(costs, work, min(n, DECODED))
+        + n * work.prompt_tokens * costs.read
+    )
     known = 3 * n * (pair * costs.read + (work.reply_tokens + 1) * costs.head)
     return 2 * (sampled + _scores(settings, costs, n, pair, members=1)) + known
 
@@ -217,11 +224,12 @@ def _decode(costs: Costs, work: Workload, rows: int) -> float:
     return (work.reply_tokens + 1) * (costs.step + (rows - 1) * costs.row)
 
 
-def _memory(
+def _memory(  # noqa: PLR0913 - what an estimate has, by name
     settings: CycleSettings,
     reply: ReplySettings,
     costs: Costs,
     model: ModelFacts,
+    work: Workload,
     *,
     quantization: str,
     device: str,
@@ -235,6 +243,7 @@ def _memory(
         reply: The contract of lengths.
         costs: What a token costs on this machine.
         model: The base's sizes.
+        work: The data of the cycle.
         quantization: Of the base.
         device: What computes; on a GPU its memory is meant, which holds no Python.
         window: Tokens of the longest row.
@@ -263,7 +272,12 @@ def _memory(
         # two replies to each prompt, through the upper layers alone
         2 * trained(reward, reward.batch_size, layers=reward.layers, head=False),
         # decoding: the key-value cache
-        policy.batch_size * (number * window * model.layers * model.cache_width + logits),
+        max(policy.batch_size, DECODED)
+        * (number * window * model.layers * model.cache_width + logits),
     )
+    # what the layers below made of the replies that are compared; on the CPU, whatever computes
+    pair = work.prompt_tokens + work.reply_tokens
+    states = 2 * max(work.opinions, work.held_out) * pair * number * model.width
+    kept = min(reward.kept_bytes, states) if reward.layers < 1 and device == "cpu" else 0.0
     process = PROCESS_BYTES if device == "cpu" else 0.0
-    return process + weights + adapters + most
+    return process + weights + adapters + kept + ALLOCATED[device] * most

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from feedback_store import BASE_ADAPTER, CandidateReply, CycleInProgressError, FeedbackStore
-from rlhf_core.config import CycleSettings, GateSettings
+from rlhf_core.config import CycleSettings, GateSettings, RewardSettings
 from rlhf_core.cycle import run_cycle
+from rlhf_core.cycle.fitting import fit_snapshot
 from rlhf_core.cycle.report import budget_spent
 from rlhf_core.cycle.run import _finish
 from rlhf_core.cycle.snapshot import take_snapshot
-from rlhf_core.cycle.stages import Run, _pretraining_texts, _sft
+from rlhf_core.cycle.stages import Run, _pretraining_texts, _sft, _train_reward_models
 from rlhf_core.errors import ModelError, NoRoomError, NotEnoughDataError
 from rlhf_core.gate.checks import Check, Verdict
+from rlhf_core.reward.reward_data import prompt_key
 
 SETTINGS = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=2))
 WON = Verdict(True, (Check("win_rate_low", 0.7, 0.5, True, ""),))
@@ -273,6 +275,18 @@ def test_sft_on_too_few_demonstrations_is_skipped_and_both_numbers_are_reported(
     counted = {"sft": 0.0, "demonstrations": 0, "demonstrations_needed": 16}
     assert told[-1] == ("sft", 1.0, counted)
     assert finishing.notes == counted
+
+
+def test_the_held_out_reward_model_learns_from_all_held_out_votes(finishing, base):
+    reward = RewardSettings(members=2, epochs=1, min_steps=1, reference_samples=2)
+    finishing.settings = SETTINGS.model_copy(update={"reward": reward})
+    finishing.directory.mkdir(parents=True)
+    snapshot, _ = fit_snapshot(take_snapshot(finishing.store, SETTINGS), base)
+    model, held_out_model, _ = _train_reward_models(finishing, base, snapshot, None)
+    assert len(model.members) == 2
+    assert held_out_model.learnt_from == [{prompt_key(c.prompt) for c in snapshot.held_out}]
+    model.drop()
+    held_out_model.drop()
 
 
 def test_no_two_cycles_use_the_same_random_numbers(data):
