@@ -126,6 +126,13 @@ class RewardSettings(TrainingStage):
         60, ge=1, description="fewest optimizer steps of a member; few comparisons get more passes"
     )
     learning_rate: float = Field(2e-3, gt=0)
+    head_learning_rate: float = Field(2e-3, gt=0, description="of the score head")
+    head_scale: float = Field(
+        1.0,
+        ge=0,
+        description="size of a new score head's random weights; 1 as in arXiv:1909.08593, 0 where "
+        "few steps could not unlearn them",
+    )
     batch_size: int = Field(
         16, ge=1, description="opinions per optimizer step: comparisons, rankings, thumbs"
     )

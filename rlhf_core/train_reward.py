@@ -103,7 +103,10 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
             drawn = _draw(data.prompts, settings.members, rng)
         opinions.append(data.opinions(drawn, rng))
         learnt_from.append(set(drawn))
-        members.append(_new_member(base, f"{name}-m{k}", k, start, lora, rng.randrange(2**31)))
+        member = _new_member(base, f"{name}-m{k}", k, start, lora, rng.randrange(2**31))
+        if not isinstance(start, RewardModel):
+            member.head.weight.data *= settings.head_scale
+        members.append(member)
     # 2. The layers below those that train, run once for each response.
     above = first_trained_layer(base, settings.layers)
     common = common_layers(base, [member.adapter for member in members])

@@ -277,18 +277,20 @@ def _trainer(
         data_collator=collator,
         processing_class=collator.base.tokenizer,
         callbacks=[ReportProgress(lambda share: report(share, trainer.latest))],
-        optimizers=(_optimizer(likelihood, settings.learning_rate), None),
+        optimizers=(_optimizer(likelihood, settings), None),
     )
     return trainer
 
 
-def _optimizer(likelihood: PreferenceLikelihood, learning_rate: float) -> torch.optim.Optimizer:
-    """Adam, with a learning rate of its own for what is learnt about raters."""
+def _optimizer(likelihood: PreferenceLikelihood, settings: RewardSettings) -> torch.optim.Optimizer:
+    """Adam, with learning rates of their own for the score head and what is learnt about raters."""
+    head = list(likelihood.member.head.parameters())
     habits = [likelihood.raw_tie_width, likelihood.offsets]
-    known = set(map(id, habits))
+    known = set(map(id, [*head, *habits]))
     weights = [p for p in likelihood.parameters() if p.requires_grad and id(p) not in known]
     groups = [
-        {"params": weights, "lr": learning_rate},
+        {"params": weights, "lr": settings.learning_rate},
+        {"params": head, "lr": settings.head_learning_rate},
         {"params": habits, "lr": HABIT_RATE},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=0.0)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0)

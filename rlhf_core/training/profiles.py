@@ -34,8 +34,10 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 STARTER_PARAMETERS = 2.1e6
 RATE_EXPONENT = 0.4
-VALUE_WIDTH = 576  # up to it the value head learns at 1e-3, as measured; one step of Adam moves a
-# value by as much as the rate times the width, so above it the rate falls
+HEAD_WIDTH = (
+    576  # up to it heads learn at the rates that were measured on SmolLM2; one step of Adam
+)
+# moves a value or score by as much as the rate times the width, so above it the rate falls
 GATE_PROMPTS = 80  # on a CPU, 160 replies take as long as a few iterations of PPO
 SMALL = 5_000_000  # parameters; below this, one thread is faster than two
 FLOAT_SHARE = 0.25  # of a CPU's memory: a base that takes more in fp32 is packed to nf4; the
@@ -179,13 +181,15 @@ def _common(model: ModelFacts) -> dict[str, dict[str, Any]]:
         },
         "reward": {
             "learning_rate": learning_rate(2e-3, model.parameters),
+            "head_learning_rate": 4e-3 * min(1.0, HEAD_WIDTH / model.width),
+            "head_scale": 0.0,
             "epochs": 1,
             "min_steps": 12,
             "corrupted_share": 0.0,
         },
         "policy": {
             "learning_rate": learning_rate(7e-4, model.parameters),
-            "value_learning_rate": 1e-3 * min(1.0, VALUE_WIDTH / model.width),
+            "value_learning_rate": 1e-3 * min(1.0, HEAD_WIDTH / model.width),
             "epochs": 1,
             "kl_coef": 0.05,
             "lam": 1.0,

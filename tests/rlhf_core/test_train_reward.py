@@ -91,11 +91,10 @@ def test_the_members_of_an_ensemble_differ(base, comparisons, said):
     assert not torch.allclose(first, second, atol=1e-3)
 
 
-def plain_descent(likelihood, learning_rate):
+def plain_descent(likelihood, settings):
     """In place of Adam, whose first steps are as long for a gradient that is mere rounding."""
-    return torch.optim.SGD(
-        [p for p in likelihood.parameters() if p.requires_grad], lr=learning_rate
-    )
+    trained = [p for p in likelihood.parameters() if p.requires_grad]
+    return torch.optim.SGD(trained, lr=settings.learning_rate)
 
 
 @pytest.mark.parametrize("micro_batch_size", [4, 3, 1])
