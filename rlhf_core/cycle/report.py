@@ -18,10 +18,16 @@ def flat_metrics(
     reward: Accuracy, held_out_reward: Accuracy, evaluation: Evaluation | None
 ) -> dict[str, float]:
     """The measurements of a cycle, flat, by name."""
-    metrics: dict[str, float] = {}
-    for model, found in (("reward", reward), ("judge", held_out_reward)):  # names since 0.1.0
-        metrics |= {f"{model}_accuracy": found.value, f"{model}_accuracy_low": found.low}
-        metrics |= {f"{model}_ranked": found.ranked, f"{model}_ranked_low": found.ranked_low}
+    metrics = {
+        "reward_accuracy": reward.value,
+        "reward_accuracy_low": reward.low,
+        "reward_ranked": reward.ranked,
+        "reward_ranked_low": reward.ranked_low,
+        "judge_accuracy": held_out_reward.value,  # the names since 0.1.0
+        "judge_accuracy_low": held_out_reward.low,
+        "judge_ranked": held_out_reward.ranked,
+        "judge_ranked_low": held_out_reward.ranked_low,
+    }
     if evaluation:
         metrics |= {
             "win_rate": evaluation.win_rate,
