@@ -103,9 +103,8 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
             drawn = _draw(data.prompts, settings.members, rng)
         opinions.append(data.opinions(drawn, rng))
         learnt_from.append(set(drawn))
-        member = _new_member(base, f"{name}-m{k}", k, start, lora, rng.randrange(2**31))
-        if not isinstance(start, RewardModel):
-            member.head.weight.data *= settings.head_scale
+        member_seed = rng.randrange(2**31)
+        member = _new_member(base, f"{name}-m{k}", k, start, lora, settings, member_seed)
         members.append(member)
     # 2. The layers below those that train, run once for each response.
     above = first_trained_layer(base, settings.layers)
@@ -165,6 +164,7 @@ def _new_member(
     k: int,
     start: RewardModel | str | None,
     lora: LoraSettings | None,
+    settings: RewardSettings,
     seed: int,
 ) -> ScoreModel:
     """A member that has not been trained, but for what it begins as."""
@@ -176,6 +176,7 @@ def _new_member(
         base.attach(adapter, lora=lora, seed=seed)
     torch.manual_seed(seed)  # of the score head's weights
     member = ScoreModel(base, adapter)
+    member.head.weight.data *= settings.head_scale
     if like:
         member.head.load_state_dict(like.head.state_dict())
     return member

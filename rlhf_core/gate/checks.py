@@ -51,7 +51,7 @@ def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...
     """
     tests = (
         ("reward_ranked_low", "reward model", reward),
-        ("judge_ranked_low", "held-out reward model", held_out_reward),  # its name since 0.1.0
+        ("judge_ranked_low", "held-out reward model", held_out_reward),
     )
     return tuple(
         _at_least(
