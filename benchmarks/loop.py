@@ -136,7 +136,7 @@ def vote_and_train(
         before_cycle()
         chatter = Chatter(url)
         chatter.start()
-        facts, cycle_s = _cycle(data, options, env or {})
+        facts, cycle_s = run_command("cycle", "--data", str(data), "--json", *options, env=env)
         adapter = facts["adapter"] if facts["state"] == "promoted" else None
         patience = time.time() + 30
         while adapter and adapter not in chatter.first_seen and time.time() < patience:
@@ -231,21 +231,19 @@ def _swap_seconds(data: Path, first_reply: float | None) -> float | None:
     return round(first_reply - since, 2)
 
 
-def _cycle(
-    data: Path, options: Sequence[str], env: Mapping[str, str]
-) -> tuple[dict[str, Any], float]:
-    """Run the command; its facts and its seconds."""
+def run_command(*words: str, env: Mapping[str, str] | None = None) -> tuple[dict[str, Any], float]:
+    """Run one of the product's commands; its JSON and its seconds."""
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "chat_app", "cycle", "--data", str(data), "--json", *options],
-        env={**ENVIRONMENT, **env},
+        [sys.executable, "-m", "chat_app", *words],
+        env={**ENVIRONMENT, **(env or {})},
         capture_output=True,
         text=True,
         check=False,
     )
     seconds = time.monotonic() - started
     if not done.stdout:
-        raise SystemExit(f"the cycle in {data} said nothing: {done.stderr}")
+        raise SystemExit(f"`{' '.join(words)}` said nothing: {done.stderr}")
     return json.loads(done.stdout), seconds
 
 

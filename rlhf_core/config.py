@@ -120,12 +120,14 @@ class SFTSettings(TrainingStage):
 class RewardSettings(TrainingStage):
     """The reward model: an ensemble of adapters with a score head."""
 
-    members: int = Field(3, ge=1, le=5, description="ensemble members")
+    members: int = Field(
+        3, ge=1, le=5, description="ensemble members; the held-out reward model has one"
+    )
     epochs: int = Field(2, ge=1, description="passes over the opinions")
     min_steps: int = Field(
         60, ge=1, description="fewest optimizer steps of a member; few comparisons get more passes"
     )
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0, description="of the adapters")
     head_learning_rate: float = Field(2e-3, gt=0, description="of the score head")
     head_scale: float = Field(
         1.0,

@@ -61,6 +61,7 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
     progress: Progress | None = None,
     seed: int = 0,
     unpaired: Sequence[Unpaired] = (),
+    leave_out: bool = True,
     checkpoints: Path | str | None = None,
 ) -> RewardModel:
     """Train an ensemble of reward models on ``base``; its adapters are ``{name}-m0`` and so on.
@@ -78,6 +79,8 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
         progress: Called as `(share, metrics)`, the share being that of the work.
         seed: Seed of everything random here.
         unpaired: Thumbs without an opposite.
+        leave_out: Whether each member leaves prompts out, whose votes then set the temperature.
+            Without, all learn from all, and a difference of scores is no log-odds.
         checkpoints: Directory of the members' checkpoints, from which a killed run resumes.
 
     Raises:
@@ -98,7 +101,9 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
     learnt_from: list[set[str]] = []
     for k in range(settings.members):
         rng = random.Random(f"{seed}-{k}")
-        drawn = _draw(data.prompts, settings.members, rng)
+        drawn = Counter(data.prompts)
+        if leave_out:
+            drawn = _draw(data.prompts, settings.members, rng)
         while not data.decides(drawn):  # a sample of ties alone teaches nothing
             drawn = _draw(data.prompts, settings.members, rng)
         opinions.append(data.opinions(drawn, rng))

@@ -21,12 +21,12 @@ def flat_metrics(
     metrics = {
         "reward_accuracy": reward.value,
         "reward_accuracy_low": reward.low,
-        "reward_ranked": reward.ranked,
-        "reward_ranked_low": reward.ranked_low,
+        "reward_by_rank": reward.by_rank,
+        "reward_by_rank_low": reward.by_rank_low,
         "judge_accuracy": held_out_reward.value,  # the names since 0.1.0
         "judge_accuracy_low": held_out_reward.low,
-        "judge_ranked": held_out_reward.ranked,
-        "judge_ranked_low": held_out_reward.ranked_low,
+        "held_out_reward_by_rank": held_out_reward.by_rank,
+        "held_out_reward_by_rank_low": held_out_reward.by_rank_low,
     }
     if evaluation:
         metrics |= {

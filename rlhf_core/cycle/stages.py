@@ -282,6 +282,7 @@ def _train_reward_models(
     held_out_reward = train(
         snapshot.held_out,
         settings=alone,
+        leave_out=False,
         name="held_out_reward",
         start=own,
         progress=lambda f, m: run.report(

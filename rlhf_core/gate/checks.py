@@ -50,17 +50,17 @@ def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...
     Random votes pass each test about once in twenty times, and both very rarely.
     """
     tests = (
-        ("reward_ranked_low", "reward model", reward),
-        ("judge_ranked_low", "held-out reward model", held_out_reward),
+        ("reward_by_rank_low", "reward model", reward),
+        ("held_out_reward_by_rank_low", "held-out reward model", held_out_reward),
     )
     return tuple(
         _at_least(
             name,
-            found.ranked_low,
+            found.by_rank_low,
             0.5,
             f"the {model} predicts {found.value:.0%} of {found.votes} unseen votes, or "
-            f"{found.ranked:.0%} if its surer predictions count more (lower bound "
-            f"{found.ranked_low:.0%}); that may be chance",
+            f"{found.by_rank:.0%} if its surer predictions count more (lower bound "
+            f"{found.by_rank_low:.0%}); that may be chance",
             strict=True,
         )
         for name, model, found in tests

@@ -43,16 +43,16 @@ class Accuracy:
         low: Its lower bound.
         high: Its upper bound.
         votes: Number of votes.
-        ranked: The same share, where a vote counts by the rank of its margin of scores.
-        ranked_low: Its lower bound.
+        by_rank: The same share, where a vote counts by the rank of its margin of scores.
+        by_rank_low: Its lower bound.
     """
 
     value: float
     low: float
     high: float
     votes: int
-    ranked: float
-    ranked_low: float
+    by_rank: float
+    by_rank_low: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +170,10 @@ def clustered_error(
     """The weighted mean of values that come in clusters, and its standard error.
 
     Replies to one prompt are not independent, so the error is computed from the sums of clusters
-    (the usual cluster-robust estimate). It is at least 0.5 / n, half a win, because a few prompts
-    that agree are no proof.
+    (the usual cluster-robust estimate). It is at least half a win, of the smallest weight, because
+    a few prompts that agree are no proof.
     """
-    n = len(values)
-    weights = weights or [1.0] * n
+    weights = weights or [1.0] * len(values)
     whole = sum(weights)
     mean = sum(w * value for w, value in zip(weights, values, strict=True)) / whole
     sums: defaultdict[str, float] = defaultdict(float)  # of weighted deviations, by cluster
@@ -183,7 +182,7 @@ def clustered_error(
     groups = len(sums)
     # variance of the mean from the clusters' sums, with the usual factor for few clusters
     variance = sum(s * s for s in sums.values()) / whole**2 * groups / max(1, groups - 1)
-    return mean, max(math.sqrt(variance), 0.5 / n)
+    return mean, max(math.sqrt(variance), 0.5 * min(weights) / whole)
 
 
 def increase_low(
@@ -251,8 +250,8 @@ def accuracy(
     right = ((margins * signs) > 0).float().tolist()  # equal scores predict nothing
     own = [cluster for _, cluster in kept]
     low, value, high = _wilson_interval(right, own, [1.0] * len(right), z=z)
-    ranked_low, ranked, _ = _wilson_interval(right, own, _ranks(margins.abs()), z=z)
-    return Accuracy(value, low, high, len(decided), ranked, ranked_low)
+    by_rank_low, by_rank, _ = _wilson_interval(right, own, _ranks(margins.abs()), z=z)
+    return Accuracy(value, low, high, len(decided), by_rank, by_rank_low)
 
 
 def _ranks(values: Tensor) -> list[float]:

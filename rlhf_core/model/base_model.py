@@ -30,6 +30,7 @@ from rlhf_core.model.token_batches import pass_tokens, token_batches
 from rlhf_core.records import Prompt
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
+DECODED = 64  # replies that `respond` decodes together
 LOGITS_AT_ONCE = 512  # tokens whose logits are turned into float32 together
 
 
@@ -236,7 +237,7 @@ class Base:
         max_new_tokens: int | None = None,
         temperature: float | None = None,
         seed: int = 0,
-        batch_size: int = 64,
+        batch_size: int = DECODED,
     ) -> list[Response]:
         """Sample one response to each prompt, as replies are sampled when serving.
 

@@ -11,6 +11,7 @@ from statistics import fmean
 
 from rlhf_core.config import CycleSettings, ReplySettings, TrainingStage
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.model.base_model import DECODED
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.facts import ModelFacts
 from rlhf_core.records import Prompt
@@ -20,10 +21,10 @@ from rlhf_core.training.stage import passes
 BITS = {"nf4": 4.5, "int8": 8.25}  # of a packed weight with its scales
 NUMBER_BYTES = {"cpu": 4.0, "cuda": 2.0}  # of what is not packed; see `load_base`
 PROCESS_BYTES = 1.0e9  # Python with torch, transformers and TRL, before a model
-ALLOCATED = {"cpu": 1.4, "cuda": 1.0}  # bytes of the process for one of a pass: what glibc's heap
-# has freed in pieces stays with the process (SmolLM2, docs/results.md); on a GPU it is not measured
+# Bytes of the process for each byte of a pass: what glibc's heap freed in pieces stays with the
+# process. Measured on SmolLM2 (docs/results.md, "What a cycle needs"); not yet on a GPU.
+ALLOCATED = {"cpu": 1.4, "cuda": 1.0}
 ADAM = 4  # numbers for each trained one: itself, its gradient, and Adam's two means
-DECODED = 64  # replies that `Base.respond` decodes together
 COUNTED = 200  # replies whose tokens are counted, and as many of the longest ones
 LOADING, PUBLISHING = 15.0, 5.0  # seconds: imports and the base; adapters and the report
 
@@ -252,9 +253,8 @@ def _memory(  # noqa: PLR0913 - what an estimate has, by name
     policy, reward, number = settings.policy, settings.reward, NUMBER_BYTES[device]
     packed = BITS.get(quantization, 8 * number) / 8 * model.linear_parameters
     weights = number * (model.parameters - model.linear_parameters) + packed
-    frozen = (
-        reward.members + 3
-    )  # the held-out reward model, the reference and the served policy, too
+    # beside the members: the held-out reward model, the reference and the served policy
+    frozen = reward.members + 3
     adapters = 4.0 * costs.adapter * (frozen + ADAM)
     logits = 4.0 * 3 * model.vocabulary  # of one token, with their log-probabilities and gradients
 
@@ -266,18 +266,19 @@ def _memory(  # noqa: PLR0913 - what an estimate has, by name
         rows = 1 if halved and stage.halve_micro_batch else stage.micro_batch_size or batch
         return rows * (window * kept * layers + head * reply.tokens * logits)
 
+    # what the lower layers made of the replies that are compared, kept in the CPU's memory
+    pair = work.prompt_tokens + work.reply_tokens
+    states = 2 * max(work.opinions, work.held_out) * pair * number * model.width
+    states = min(reward.kept_bytes, states) if reward.layers < 1 and device == "cpu" else 0.0
+
     most = max(
         trained(settings.sft, settings.sft.batch_size, head=True),
         trained(policy, policy.minibatch_size, head=True),
         # two replies to each prompt, through the upper layers alone
-        2 * trained(reward, reward.batch_size, layers=reward.layers, head=False),
+        2 * trained(reward, reward.batch_size, layers=reward.layers, head=False) + states,
         # decoding: the key-value cache
         max(policy.batch_size, DECODED)
         * (number * window * model.layers * model.cache_width + logits),
     )
-    # what the layers below made of the replies that are compared; on the CPU, whatever computes
-    pair = work.prompt_tokens + work.reply_tokens
-    states = 2 * max(work.opinions, work.held_out) * pair * number * model.width
-    kept = min(reward.kept_bytes, states) if reward.layers < 1 and device == "cpu" else 0.0
     process = PROCESS_BYTES if device == "cpu" else 0.0
-    return process + weights + adapters + kept + ALLOCATED[device] * most
+    return process + weights + adapters + ALLOCATED[device] * most

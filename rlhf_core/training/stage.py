@@ -107,7 +107,7 @@ def batches(batch_size: int, micro_batch_size: int) -> dict[str, Any]:
 
 
 def passes(rows: int, *, batch_size: int, epochs: int, min_steps: int) -> int:
-    """Passes over the data: ``epochs``, or more if rows are few (12 steps teach nothing)."""
+    """Passes over the data: ``epochs``, or more if rows are few (few steps teach little)."""
     return max(epochs, ceil(min_steps / ceil(rows / batch_size)))
 
 

@@ -189,6 +189,15 @@ def test_a_new_head_of_scale_0_begins_with_the_same_score_for_every_response(
     assert (head.weight.abs().max() > 1e-6) == bool(scale)
 
 
+def test_who_leaves_nothing_out_learns_from_every_prompt(base, said):
+    many = [Comparison(said(f"what is {number}"), "yes", "no", "a") for number in range(120)]
+    settings = SETTINGS.model_copy(update={"members": 1, "epochs": 1, "min_steps": 1})
+    for leave_out, prompts in ((True, 108), (False, 120)):
+        model = train_reward(base, many, settings=settings, name="reward", leave_out=leave_out)
+        assert len(model.learnt_from[0]) == prompts
+        model.drop()
+
+
 def test_the_head_learns_at_its_own_rate(base, comparisons):
     settings = SETTINGS.model_copy(update=STILL | {"head_scale": 0.0, "head_learning_rate": 0.1})
     model = train_reward(base, comparisons, settings=settings, name="reward")

@@ -113,6 +113,16 @@ def test_votes_that_do_not_predict_each_other_are_rejected():
     assert not decide(check_votes(chance, good)).promote
 
 
+def test_votes_count_by_how_sure_the_prediction_is():
+    by_rank, plainly = (
+        Accuracy(0.6, 0.49, 0.7, 90, 0.68, 0.56),
+        Accuracy(0.6, 0.51, 0.7, 90, 0.52, 0.43),
+    )
+    assert decide(check_votes(by_rank, by_rank)).promote
+    assert not decide(check_votes(by_rank, plainly)).promote
+    assert not decide(check_votes(plainly, by_rank)).promote
+
+
 def test_no_held_out_votes_reject():
     none, good = Accuracy(0.0, 0.0, 1.0, 0, 0.0, 0.0), Accuracy(0.8, 0.7, 0.87, 99, 0.8, 0.7)
     assert not decide(check_votes(none, good)).promote

@@ -63,7 +63,7 @@ def test_accuracy_counts_decided_comparisons_and_bounds_them():
 def test_meaningless_rankings_beat_chance_about_once_in_twenty_times(size, rankings):
     rng = random.Random(size)
     prompt = [{"role": "user", "content": "?"}]
-    passed = passed_ranked = 0
+    passed = passed_by_rank = 0
     for _ in range(300):
         orders = [rng.sample(range(size), size) for _ in range(rankings)]
         comparisons = [
@@ -73,9 +73,9 @@ def test_meaningless_rankings_beat_chance_about_once_in_twenty_times(size, ranki
         ]
         found = accuracy(lambda _, r: torch.tensor([float(x) for x in r]), comparisons)
         passed += found.low > 0.5
-        passed_ranked += found.ranked_low > 0.5
+        passed_by_rank += found.by_rank_low > 0.5
     assert passed / 300 < 0.09
-    assert passed_ranked / 300 < 0.09
+    assert passed_by_rank / 300 < 0.09
 
 
 def test_votes_that_the_scores_are_sure_of_count_more():
@@ -90,8 +90,26 @@ def test_votes_that_the_scores_are_sure_of_count_more():
     found = accuracy(lambda _, texts: [float(len(text)) for text in texts], comparisons)
     assert found.value == pytest.approx(0.6)
     assert found.low < 0.52
-    assert found.ranked == pytest.approx((30 * 30.5 + 24 * 75.5) / (60 * 30.5 + 30 * 75.5))
-    assert found.ranked_low > 0.55
+    assert found.by_rank == pytest.approx((30 * 30.5 + 24 * 75.5) / (60 * 30.5 + 30 * 75.5))
+    assert found.by_rank_low > 0.55
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=60), st.data())
+def test_one_more_wrong_prediction_never_raises_the_bound(right, data):
+    place = data.draw(st.integers(0, len(right) - 1))
+
+    def by_rank_low(right):
+        prompts = [[{"role": "user", "content": f"{n}?"}] for n in range(len(right))]
+        comparisons = [
+            Comparison(prompt, "x" * (number + 2), "x", "a" if ok else "b")
+            for number, (prompt, ok) in enumerate(zip(prompts, right, strict=True))
+        ]
+        return accuracy(
+            lambda _, texts: [float(len(text)) for text in texts], comparisons
+        ).by_rank_low
+
+    worse = [ok and number != place for number, ok in enumerate(right)]
+    assert by_rank_low(worse) <= by_rank_low(right) + 0.02  # the sample's error falls a little, too
 
 
 def test_no_prompts_are_an_error(base):

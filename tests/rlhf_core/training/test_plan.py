@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlhf_core.config import CycleSettings, LoraSettings, ReplySettings
+from rlhf_core.config import CycleSettings, LoraSettings, ReplySettings, RewardSettings
 from rlhf_core.model.facts import model_facts
 from rlhf_core.training.plan import Workload, estimate, workload
 from rlhf_core.training.probe import measure
@@ -73,6 +73,30 @@ def test_fewer_rows_at_once_or_states_computed_again_need_less_memory(planned):
         }
     )
     assert planned(again, reply=long).memory < whole.memory
+
+
+def test_the_held_out_reward_model_is_planned_with_one_member(planned):
+    def hours_of_another_member(**work):
+        """Seconds that the second member of the reward model adds to its stage."""
+        one, two = (
+            planned(CycleSettings(reward=RewardSettings(members=n)), work=replace(WORK, **work))
+            for n in (1, 2)
+        )
+        return two.seconds["reward"] - one.seconds["reward"]
+
+    few, many = hours_of_another_member(held_out=10), hours_of_another_member(held_out=400)
+    assert many < 3 * few  # it only reads more votes; a second held-out model would train on them
+
+
+def test_states_that_the_reward_stage_keeps_need_memory(planned):
+    few, many = (
+        planned(
+            CycleSettings(reward=RewardSettings(kept_bytes=kept)),
+            work=replace(WORK, opinions=100_000),
+        )
+        for kept in (0, 1 << 30)
+    )
+    assert many.memory > few.memory + 0.5e9
 
 
 def test_what_the_template_refuses_stops_no_plan(base):
