@@ -113,6 +113,7 @@ def test_the_report_says_how_often_the_candidate_wins_on_what_held_out_raters_as
         lora=small_cycle.lora,
         seed=seed + 1,
         unpaired=cycled.snapshot.held_out_thumbs,
+        leave_out=False,
     )
     cycled.base.attach("candidate", cycled.data / "adapters" / "policy-000001")
     prompts = (new * small_cycle.gate.prompts)[: max(small_cycle.gate.prompts, len(new))]
