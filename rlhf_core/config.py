@@ -128,7 +128,9 @@ class RewardSettings(TrainingStage):
         60, ge=1, description="fewest optimizer steps of a member; few comparisons get more passes"
     )
     learning_rate: float = Field(2e-3, gt=0, description="of the adapters")
-    head_learning_rate: float = Field(2e-3, gt=0, description="of the score head")
+    head_learning_rate: float | None = Field(
+        None, gt=0, description="of the score head; without it, that of the adapters"
+    )
     head_scale: float = Field(
         1.0,
         ge=0,

@@ -290,7 +290,7 @@ def _optimizer(likelihood: PreferenceLikelihood, settings: RewardSettings) -> to
     weights = [p for p in likelihood.parameters() if p.requires_grad and id(p) not in known]
     groups = [
         {"params": weights, "lr": settings.learning_rate},
-        {"params": head, "lr": settings.head_learning_rate},
+        {"params": head, "lr": settings.head_learning_rate or settings.learning_rate},
         {"params": habits, "lr": HABIT_RATE},
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0)

@@ -36,8 +36,9 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 STARTER_PARAMETERS = 2.1e6
 RATE_EXPONENT = 0.4
-# Up to this width heads learn at the rates that were measured on SmolLM2. One step of Adam moves a
-# value or score by as much as the rate times the width, so above it the rate falls.
+# The width of SmolLM2, on which the heads' rates were measured. One step of Adam moves a value or
+# score by as much as the rate times the width, so wider models get a lower rate. Narrower models get
+# a higher one for the score: from 0 their head would learn too little in 12 steps.
 HEAD_WIDTH = 576
 GATE_PROMPTS = 80  # on a CPU, 160 replies take as long as a few iterations of PPO
 SMALL = 5_000_000  # parameters; below this, one thread is faster than two
@@ -182,7 +183,7 @@ def _common(model: ModelFacts) -> dict[str, dict[str, Any]]:
         },
         "reward": {
             "learning_rate": learning_rate(2e-3, model.parameters),
-            "head_learning_rate": 4e-3 * min(1.0, HEAD_WIDTH / model.width),
+            "head_learning_rate": 4e-3 * HEAD_WIDTH / model.width,
             "head_scale": 0.0,
             "epochs": 1,
             "min_steps": 12,

@@ -56,11 +56,11 @@ def test_larger_models_learn_more_slowly():
     assert 1e-5 < learning_rate(7e-4, LARGE.parameters) < 5e-5
 
 
-def test_the_score_head_of_a_real_model_begins_at_0_and_learns_more_slowly_if_it_is_wide():
+def test_the_score_head_of_a_real_model_begins_at_0_and_moves_scores_as_far_at_any_width():
     small, large = (profile_for("auto", model, GPU).cycle["reward"] for model in (SMALL, LARGE))
     assert small["head_scale"] == large["head_scale"] == 0.0
-    assert small["head_learning_rate"] == 4e-3
-    assert large["head_learning_rate"] == pytest.approx(4e-3 * 576 / 4096)
+    assert small["head_learning_rate"] == pytest.approx(4e-3)
+    assert large["head_learning_rate"] * LARGE.width == pytest.approx(4e-3 * SMALL.width)
 
 
 def test_what_somebody_set_stays_also_if_it_is_the_default():
