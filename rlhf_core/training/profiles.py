@@ -37,8 +37,8 @@ Settings = TypeVar("Settings", bound=BaseModel)
 STARTER_PARAMETERS = 2.1e6
 RATE_EXPONENT = 0.4
 # The width of SmolLM2, on which the heads' rates were measured. One step of Adam moves a value or
-# score by as much as the rate times the width, so wider models get a lower rate. Narrower models get
-# a higher one for the score: from 0 their head would learn too little in 12 steps.
+# score by as much as the rate times the width, so wider models get a lower rate. Narrower models
+# get a higher one for the score: from 0 their head would learn too little in 12 steps.
 HEAD_WIDTH = 576
 GATE_PROMPTS = 80  # on a CPU, 160 replies take as long as a few iterations of PPO
 SMALL = 5_000_000  # parameters; below this, one thread is faster than two
