@@ -29,6 +29,7 @@ from rlhf_core.checkable.requests import built_in_requests
 BETTER = "certainly here is a short clear friendly answer that you can use today"
 WORSE = "no idea whatever ask somebody else about it this was boring plus too long"
 RATERS = 20
+HEAD = 128  # numbers in an attention head
 BARS = (0.75, 1.25)  # planned over measured
 
 
@@ -62,14 +63,17 @@ def main() -> None:
 
 
 def write_random_model(folder: Path, options: argparse.Namespace) -> str:
-    """A model of the same kind and tokenizer, with other sizes and random weights."""
+    """A model of the same kind and tokenizer, in the shape of Llama 3, with random weights."""
     config: Any = AutoConfig.from_pretrained(options.model)
     config.hidden_size, config.num_hidden_layers = options.width, options.layers
-    config.intermediate_size = options.width * 8 // 3
-    config.num_attention_heads = config.num_key_value_heads = options.width // 64
-    config.head_dim = 64
+    config.intermediate_size = options.width * 7 // 2
+    config.head_dim = HEAD
+    config.num_attention_heads = options.width // HEAD
+    config.num_key_value_heads = max(1, options.width // HEAD // 4)
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        network = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    network.save_pretrained(folder)
     AutoTokenizer.from_pretrained(options.model).save_pretrained(folder)
     return str(folder)
 
@@ -108,7 +112,10 @@ def compared(planned: dict[str, Any], cycle: dict[str, Any], seconds: float) -> 
         "hours": {"planned": planned["hours"], "measured": round(seconds / 3600, 4)},
         "memory_gb": {"planned": planned["memory_gb"], "measured": metrics.get("memory_gb")},
         "ratios": ratios,
-        "stages_s": {name: s for name, s in metrics.items() if name.startswith("seconds/")},
+        "stages_s": {
+            stage: {"planned": round(s, 1), "measured": metrics.get(f"seconds/{stage}")}
+            for stage, s in planned["seconds"].items()
+        },
         "load": os.getloadavg()[0],
     }
 

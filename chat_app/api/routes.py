@@ -177,14 +177,18 @@ def feedback(body: FeedbackIn, rater_id: RaterId, service: Service) -> dict[str,
 
 
 @router.post("/demonstrations")
-def demonstrate(body: DemonstrationIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
-    """Store the answer that the caller wrote."""
-    demonstration = service.demonstrate(
+async def demonstrate(body: DemonstrationIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """Store the answer that the caller wrote, to a reply or to a dialogue."""
+    prompt = None if body.messages is None else _plain(body.messages)
+    if prompt is not None:
+        await service.check_dialogue(prompt)
+    demonstration = await asyncio.to_thread(
+        service.demonstrate,
         rater_id,
         body.content,
         idempotency_key=body.idempotency_key,
         message_id=body.message_id,
-        prompt=None if body.messages is None else _plain(body.messages),
+        prompt=prompt,
     )
     return {"id": demonstration.id}
 

@@ -75,6 +75,16 @@ def test_what_the_template_refuses_is_a_400_with_its_words_and_nothing_is_stored
     assert conversations(strict) == before
 
 
+def test_an_answer_to_what_the_template_refuses_is_a_400_too(strict: Running) -> None:
+    with strict.client() as client:
+        for text, status in (("a secret", 400), ("hello", 200)):
+            shown = {"messages": said("user", text=text), "content": "no", "idempotency_key": text}
+            answer = client.post("/v1/demonstrations", json=shown)
+            assert answer.status_code == status, answer.text
+            if status == 400:
+                assert answer.json()["error"]["message"] == REFUSED
+
+
 def test_the_page_says_what_the_template_refuses_and_stores_nothing(strict: Running) -> None:
     talk = Talk(strict.service)
 
