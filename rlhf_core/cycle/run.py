@@ -46,7 +46,7 @@ from rlhf_core.model.loading import Quantization
 from rlhf_core.model.sources import resolve
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.training.distributed import broadcast
-from rlhf_core.training.memory import out_of_memory_in_one_line
+from rlhf_core.training.memory import map_large_blocks, out_of_memory_in_one_line
 
 
 def run_cycle(
@@ -76,6 +76,7 @@ def run_cycle(
         CycleInProgressError: Another cycle is running on this data directory.
         RLHFError: A stage failed; the row says so too, and serving is as it was.
     """
+    map_large_blocks()
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
         reply = reply or ReplySettings()
         base = {"model": model, "quantization": quantization, "reply": reply.model_dump()}
@@ -277,6 +278,7 @@ def help_cycle(
     It reads the data directory, which all processes share, and writes nothing. The arguments are
     those of `run_cycle`. If the first process fails, the launcher ends this one.
     """
+    map_large_blocks()
     received: Any = broadcast(None)  # from `_train_and_decide`
     cycle_id, served, anchor, seed, snapshot = received
     no_store: Any = None  # only the first process has one

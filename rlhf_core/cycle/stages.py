@@ -30,7 +30,7 @@ from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import Samples, expected_steps, train_reward
 from rlhf_core.train_sft import train_sft
 from rlhf_core.training.distributed import broadcast, first_process
-from rlhf_core.training.memory import out_of_memory_in_one_line
+from rlhf_core.training.memory import give_back, out_of_memory_in_one_line
 from rlhf_core.training.stage import Stopwatch
 
 BASE_ADAPTER = "policy-000000"  # the base without an adapter
@@ -320,6 +320,7 @@ def _samples(
     asked = random.Random(seed).sample(prompts, min(n, len(prompts)))
     asked = [*islice(cycle(asked), n)]  # few prompts are asked several times
     replies = base.respond(asked, adapter=reference, seed=seed)
+    give_back()
     # rounding differs between processes, and may change a reply
     return broadcast(Samples(tuple(asked), tuple(reply.text for reply in replies)))
 

@@ -1,9 +1,10 @@
-"""Too little memory for a stage: an error that says what to lower or, if asked for, smaller parts.
+"""Memory between stages, and too little of it for a stage: smaller parts, or an error in one line.
 
 The number of rows at once changes no result. So a stage may begin again with half as many, from
 its checkpoint or, without one, from its first weights.
 """
 
+import ctypes
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,32 @@ from rlhf_core.training.distributed import processes
 log = logging.getLogger(__name__)
 Settings = TypeVar("Settings", bound=TrainingStage)
 T = TypeVar("T")
+
+M_MMAP_THRESHOLD = -3  # of malloc.h
+MAPPED = 8 * 2**20
+
+
+def map_large_blocks() -> None:
+    """Let glibc map each block of at least `MAPPED` bytes by itself, for this whole process.
+
+    Such a block goes back to the system when it is freed. By itself glibc keeps blocks of up to
+    32 MiB, and a cycle on a model of 30M parameters held 1 GB more than its tensors need
+    (docs/results.md, "What a cycle needs"). Other C libraries have no such call.
+    """
+    _glibc("mallopt", M_MMAP_THRESHOLD, MAPPED)
+
+
+def give_back() -> None:
+    """Give freed memory back to the GPU's driver and, from glibc's heap, to the system."""
+    clear_device_cache(garbage_collection=True)
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(name: str, *values: int) -> None:
+    """Call a function of glibc; nothing happens under another C library."""
+    function = getattr(ctypes.CDLL(None), name, None)
+    if function is not None:
+        function(*values)
 
 
 @contextmanager
@@ -84,7 +111,7 @@ def halving(
                 raise
             log.warning("%s: trying again with %d rows at once", str(exc), at_once // 2)
         # after the except block, because the error keeps a reference to the tensors to free
-        clear_device_cache(garbage_collection=True)
+        give_back()
         for weight, first in start:
             weight.data = first.clone()
         settings = settings.model_copy(update={"micro_batch_size": at_once // 2})

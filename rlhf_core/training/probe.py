@@ -20,6 +20,7 @@ from rlhf_core.config import LoraSettings, ReplySettings
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.facts import model_config
 from rlhf_core.model.loading import Quantization, load_base
+from rlhf_core.training.memory import give_back
 
 FEW, MORE = 1, 3  # blocks of the two models
 REPEATS = 3  # of each timing; the median counts
@@ -69,6 +70,7 @@ def measure(path: str, *, quantization: Quantization, lora: LoraSettings, thread
         )
     finally:
         torch.set_num_threads(before)
+        give_back()
 
     def whole(name: str) -> float:
         """The line through both measurements, at the model's own number of blocks."""

@@ -6,10 +6,13 @@ since the defaults in `config.py` are the starter's.
 
 Sources of the values:
 
-- Learning rates fall with the number of parameters to the power 0.4, through two measured points:
-  the starter's (2.1M parameters; docs/results.md) and SmolLM2-135M's (policy 1e-4, reward 4e-4 on
-  the upper half of the layers). At 8B the policy's is 2.6e-5, within the 1e-5 to 1e-4 that is usual
-  for adapters of that size.
+- Learning rates of SFT and the reward model fall with the number of parameters to the power 0.4,
+  through two measured points: the starter's (2.1M parameters) and SmolLM2-135M's (reward 4e-4 on
+  the upper half of the layers).
+- PPO's falls as the width grows, as Adam's for a layer's weights does in Yang et al. 2022
+  (arXiv:2203.03466, table 3), from the starter's: 2.3e-4 for SmolLM2, 3.3e-5 for an 8B. A model of
+  30M parameters, as wide as the starter, needs the starter's rate; SmolLM2 at 4e-4 gets shorter
+  replies sooner, but fewer that meet both tastes (docs/results.md, "PPO's learning rate").
 - Temperature: on a GPU 0.8, within what Llama 2-Chat sampled at (arXiv:2307.09288, section 3.2.3).
   On a CPU 0.6: at 0.8 the small models that it serves often miss the question.
 - One pass over the votes: Ouyang et al. 2022, arXiv:2203.02155, appendix C.2; Llama 2, section
@@ -34,7 +37,7 @@ from rlhf_core.model.facts import MachineFacts, ModelFacts
 ProfileName = Literal["auto", "starter", "cpu", "gpu"]
 Settings = TypeVar("Settings", bound=BaseModel)
 
-STARTER_PARAMETERS = 2.1e6
+STARTER_PARAMETERS, STARTER_WIDTH = 2.1e6, 192
 RATE_EXPONENT = 0.4
 # The width of SmolLM2, on which the heads' rates were measured. One step of Adam moves a value or
 # score by as much as the rate times the width, so wider models get a lower rate. Narrower models
@@ -106,6 +109,11 @@ def fill(settings: Settings, values: Mapping[str, Any]) -> Settings:
 def learning_rate(starter: float, parameters: int) -> float:
     """The starter's learning rate, carried over to a model of another size; two digits."""
     return float(f"{starter * (STARTER_PARAMETERS / parameters) ** RATE_EXPONENT:.1e}")
+
+
+def policy_learning_rate(width: int) -> float:
+    """PPO's learning rate for a model with so many numbers in a hidden state; two digits."""
+    return float(f"{7e-4 * min(1.0, STARTER_WIDTH / width):.1e}")
 
 
 def _cpu(model: ModelFacts, machine: MachineFacts) -> Profile:
@@ -190,7 +198,7 @@ def _common(model: ModelFacts) -> dict[str, dict[str, Any]]:
             "corrupted_share": 0.0,
         },
         "policy": {
-            "learning_rate": learning_rate(7e-4, model.parameters),
+            "learning_rate": policy_learning_rate(model.width),
             "value_learning_rate": 1e-3 * min(1.0, HEAD_WIDTH / model.width),
             "epochs": 1,
             "kl_coef": 0.05,

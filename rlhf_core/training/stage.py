@@ -25,7 +25,7 @@ from rlhf_core.errors import DivergenceError, LaunchError, ModelError
 from rlhf_core.model.base_model import Base
 from rlhf_core.training.checkpoints import ResumableTrainer, StageFile
 from rlhf_core.training.distributed import processes
-from rlhf_core.training.memory import Settings, halving, out_of_memory_in_one_line
+from rlhf_core.training.memory import Settings, give_back, halving, out_of_memory_in_one_line
 
 Metrics = dict[str, float]
 Progress = Callable[[float, dict[str, float]], None]  # share done (0..1), latest metrics
@@ -153,7 +153,9 @@ def run_stage(
         kept.finish(model, adapter, metrics)
         return metrics
 
-    return halving(settings, attempt, rows=rows, weights=weights)
+    done = halving(settings, attempt, rows=rows, weights=weights)
+    give_back()
+    return done
 
 
 @contextmanager

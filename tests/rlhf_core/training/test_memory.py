@@ -1,4 +1,8 @@
+import ctypes
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import pytest
@@ -147,3 +151,55 @@ def test_rows_are_halved_unless_the_settings_forbid_it():
     with pytest.raises(MemoryExhaustedError):
         halving(on.model_copy(update={"micro_batch_size": 64}), train, rows=8, weights=[])
     assert asked[4:] == [64, 4, 2, 1]  # 64 rows of 8 are 8
+
+
+GLIBC = pytest.mark.skipif(
+    getattr(ctypes.CDLL(None), "malloc_trim", None) is None, reason="another C library"
+)
+HEAP = """
+import sys, torch
+from rlhf_core.training.memory import give_back, map_large_blocks
+
+def resident():
+    lines = dict(line.split(":") for line in open("/proc/self/status").read().splitlines())
+    return int(lines["VmRSS"].split()[0]) / 1024
+
+if sys.argv[1] == "map":
+    map_large_blocks()
+size, count = int(sys.argv[2]), int(sys.argv[3])
+for _ in range(3):  # glibc learns from freed blocks how large those are that it should keep
+    torch.ones(31 * 2**18).sum()
+before = resident()
+blocks = [(torch.ones(size // 4), torch.ones(2000)) for _ in range(count)]
+held = [small for _, small in blocks]  # a little above each large block
+del blocks
+print(resident() - before)
+give_back()
+print(resident() - before)
+"""
+
+
+@pytest.fixture
+def kept_megabytes() -> Callable[..., list[float]]:
+    """Megabytes that a process of its own keeps of freed blocks, before and after `give_back`."""
+
+    def found(how: str, size: int, count: int) -> list[float]:
+        words = [sys.executable, "-c", HEAP, how, str(size), str(count)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        return [float(line) for line in done.stdout.split()]
+
+    return found
+
+
+@GLIBC
+def test_a_large_block_goes_back_when_it_is_freed_even_below_one_that_is_held(kept_megabytes):
+    size = 10 * 2**20
+    assert kept_megabytes("map", size, 30)[0] < 100
+    assert kept_megabytes("plain", size, 30)[0] > 200  # by itself glibc keeps them
+
+
+@GLIBC
+def test_small_blocks_go_back_when_a_stage_ends(kept_megabytes):
+    before, after = kept_megabytes("map", 2**20, 300)
+    assert before > 200
+    assert after < 100

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from rlhf_core.config import CycleSettings, PolicySettings, ReplySettings, RewardSettings
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.model.facts import MachineFacts, ModelFacts
-from rlhf_core.training.profiles import fill, learning_rate, profile_for
+from rlhf_core.training.profiles import fill, learning_rate, policy_learning_rate, profile_for
 
 SMALL = ModelFacts(134_515_008, 106_168_320, 30, 576, 49_152, 384, 8192)  # SmolLM2-135M
 LARGE = ModelFacts(8_030_261_248, 6_979_321_856, 32, 4096, 128_256, 2048, 131_072)  # Llama 3 8B
@@ -51,9 +51,12 @@ def test_free_memory_decides_nothing_so_that_server_and_cycle_agree():
 
 
 def test_larger_models_learn_more_slowly():
-    assert learning_rate(7e-4, 2_100_000) == 7e-4
-    assert 1e-4 < learning_rate(7e-4, SMALL.parameters) < 2e-4
-    assert 1e-5 < learning_rate(7e-4, LARGE.parameters) < 5e-5
+    starter = PolicySettings().learning_rate
+    assert learning_rate(2e-3, 2_100_000) == 2e-3
+    assert 3e-4 < learning_rate(2e-3, SMALL.parameters) < 5e-4
+    assert policy_learning_rate(192) == starter > policy_learning_rate(SMALL.width) == 2.3e-4
+    assert 1e-5 < policy_learning_rate(LARGE.width) < 5e-5
+    assert policy_learning_rate(64) == starter  # narrower models are not trained faster
 
 
 def test_the_score_head_of_a_real_model_begins_at_0_and_moves_scores_as_far_at_any_width():
