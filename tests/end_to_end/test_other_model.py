@@ -23,10 +23,6 @@ from tests.end_to_end.running import Chatter, command, service
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 UNITS = 12_800  # of each block's MLP; the starter has 512
-HARDLY_MOVES = pytest.mark.xfail(
-    reason="PPO's 16 iterations hardly move this model (KL 0.09 nats; docs/results.md)",
-    strict=False,
-)
 
 
 def grow(folder: Path) -> None:
@@ -72,7 +68,6 @@ def looped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, objec
     }
 
 
-@HARDLY_MOVES
 def test_a_model_of_another_size_goes_round_without_any_setting(looped):
     assert looped["simulated"].failed == 0
     assert looped["cycle"].stdout, looped["cycle"].stderr
@@ -91,10 +86,9 @@ def test_what_was_planned_is_what_was_used(looped):
     assert planned["settings"]["quantization"][0] == used["quantization"] == "none"
     assert planned["settings"]["reply.tokens"][0] == used["reply"]["tokens"]
     assert planned["settings"]["cycle.policy.learning_rate"][0] == used["policy"]["learning_rate"]
-    assert used["policy"]["learning_rate"] < 5e-4  # the starter's is 7e-4
+    assert used["reward"]["learning_rate"] < 1e-3  # the starter's is 2e-3
 
 
-@HARDLY_MOVES
 def test_the_exact_judge_prefers_its_replies_to_requests_that_nobody_voted_on(looped):
     used = json.loads((looped["data"] / "cycles" / "000001" / "config.json").read_text())
     reply = ReplySettings(**used["reply"])
