@@ -96,9 +96,13 @@ def _measured(
     adapter = data / "adapters" / str(done.cycle["adapter"])
     if done.cycle["adapter"] is None or not adapter.is_dir():
         return None
-    settings = settings_of(options)
+    settings = settings_of(options, data)
     base = load_base(
-        settings.model, quantization=settings.packing, training=False, reply=settings.reply
+        settings.model,
+        quantization=settings.packing,
+        training=False,
+        reply=settings.reply,
+        cache=settings.models,
     )
     base.attach("candidate", adapter)
     return compare_satisfaction(
@@ -111,16 +115,16 @@ def _measured(
     )
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
+def settings_of(options: argparse.Namespace, data: Path) -> Settings:
     """The settings of the service, which say how replies are sampled."""
-    given = {"model": options.model, "quantization": options.quantization}
+    given = {"model": options.model, "quantization": options.quantization, "data": data}
     return with_profile(load_settings(options.config, **given))
 
 
 def main() -> None:
     """Run the seeds and print what came of them."""
     cli = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    cli.add_argument("--model", help="a model's directory; default: the starter")
+    cli.add_argument("--model", help="a directory or a GGUF file; default: the starter")
     cli.add_argument("--quantization", choices=["nf4", "int8", "none"])
     cli.add_argument("--config", type=Path, help="settings of the service and the cycle (TOML)")
     cli.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
@@ -139,7 +143,7 @@ def main() -> None:
         outcomes.append(run_seed(seed, world, options))
         print(json.dumps(asdict(outcomes[-1])), flush=True)
     if options.json:
-        print(json.dumps(summary(outcomes, world, settings_of(options).model)))
+        print(json.dumps(summary(outcomes, world, options.model or "starter")))
 
 
 def summary(outcomes: list[Outcome], world: CheckableWorld, model: str) -> dict[str, Any]:

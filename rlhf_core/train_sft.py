@@ -136,7 +136,7 @@ def sft_row(chat: ChatFormat, demonstration: Demonstration) -> dict[str, Any]:
     """
     ids, reply = chat.encode_pair(demonstration.prompt, demonstration.response)
     if reply > chat.reply.tokens:
-        ids, reply = ids[:-1], reply - 1  # the end token, for want of room
+        ids, reply = ids[:-1], reply - 1  # the end token, because there is no room
     return {"input_ids": ids, "labels": [-100] * (len(ids) - reply) + ids[len(ids) - reply :]}
 
 

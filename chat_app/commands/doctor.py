@@ -1,6 +1,6 @@
 """Check the machine, the data directory and the model; each check gives one finding.
 
-The doctor repairs nothing, and makes no data directory.
+The doctor repairs nothing. It makes no data directory, except to convert a GGUF file or an adapter.
 """
 
 import os

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 ASSUMED_VOTES = 240  # a plan without votes is for as many
 ASSUMED_PROMPT, ASSUMED_REPLY = 40.0, 0.8  # tokens; and the share of the longest reply
-ADVICE = (
-    "lower reply.tokens or reply.prompt_tokens: memory is planned for the longest replies",
-    "set gradient_checkpointing of cycle.sft, cycle.reward and cycle.policy",
-    "use --quantization nf4, or a smaller model",
-)
 SHOWN = ("profile", "quantization", "engine", "reply", "cycle")  # what a profile may decide
 
 
@@ -73,9 +68,10 @@ def _show(facts: dict[str, Any]) -> None:
         f"{' (assumed; there are none yet)' if work['assumed'] else ''}, minutes: {stages}"
     )
     fits = "fits" if facts["fits"] else "does not fit"
+    fewer = f", with rows at once halved {facts['halvings']} times" if facts["halvings"] else ""
     typer.echo(
-        f"memory     {facts['memory_gb']:.1f} GB, or {facts['least_gb']:.1f} GB with fewer rows at "
-        f"once: {fits}"
+        f"memory     {facts['memory_gb']:.1f} GB{fewer} (at least {facts['least_gb']:.1f} GB, with "
+        f"one row at once): {fits}"
     )
     for advice in facts["advice"]:
         typer.echo(f"  - {advice}")
@@ -97,63 +93,52 @@ def cost(settings: Settings) -> dict[str, Any]:
     """The planned cost of one cycle on today's votes, after measurements of a few seconds."""
     from transformers import AutoTokenizer
 
+    from rlhf_core.cycle.cost import plan_work
     from rlhf_core.model.chat_format import ChatFormat
-    from rlhf_core.model.facts import machine_facts, model_facts
-    from rlhf_core.training.plan import estimate
-    from rlhf_core.training.probe import measure
 
-    path, machine = model_path(settings), machine_facts()
-    model = model_facts(path)
-    work, assumed = todays_work(
-        settings, ChatFormat(AutoTokenizer.from_pretrained(path), settings.reply)
-    )
-    costs = measure(
-        path,
-        quantization=settings.packing,
-        lora=settings.cycle.lora,
-        threads=settings.cycle.threads,
-    )
-    found = estimate(
-        settings.cycle,
-        settings.reply,
-        costs,
-        model,
-        work,
-        quantization=settings.packing,
-        device=machine.device,
-    )
-    fits = found.least <= machine.free
+    path = model_path(settings)
+    chat = ChatFormat(AutoTokenizer.from_pretrained(path), settings.reply)
+    work, assumed = todays_work(settings, chat)
+    plan = plan_work(path, work, settings.cycle, settings.reply, settings.packing)
+    found = plan.estimate
     return {
-        "model": asdict(model) | {"name": settings.model},
-        "machine": asdict(machine),
+        "model": asdict(plan.model) | {"name": settings.model},
+        "machine": asdict(plan.machine),
         "work": asdict(work) | {"assumed": assumed},
         "seconds": {stage: round(s, 1) for stage, s in found.seconds.items()},
         "hours": round(found.hours, 3),
         "memory_gb": round(found.memory / 1e9, 2),
-        "fits": fits,
+        "halvings": plan.halvings,
+        "fits": plan.fits,
         "least_gb": round(found.least / 1e9, 2),
-        "advice": [] if fits else list(ADVICE),
+        "advice": [] if plan.fits else list(_advice(settings)),
     }
 
 
 def todays_work(settings: Settings, chat: "ChatFormat") -> "tuple[Workload, bool]":
     """What a cycle would read today; and whether that is assumed, because there are no votes."""
-    from rlhf_core.training.plan import Workload, workload
+    from rlhf_core.cycle.cost import work_of
+    from rlhf_core.cycle.evidence import choose_evidence
+    from rlhf_core.cycle.snapshot import read_snapshot
+    from rlhf_core.training.plan import Workload
 
-    rows, written = [], 0
     if settings.database.is_file():
         with FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite) as store:
-            rows, written = store.comparisons(), len(store.demonstrations(split="train"))
-    if not rows:
-        held_out = ASSUMED_VOTES // 4
-        reply = ASSUMED_REPLY * settings.reply.tokens
-        return Workload(ASSUMED_VOTES - held_out, held_out, 0, ASSUMED_PROMPT, reply), True
-    data = settings.cycle.data
-    found = workload(
-        chat,
-        [(c.prompt, c.response_a) for c in rows],
-        opinions=min(data.most_opinions, sum(c.split == "train" for c in rows)),
-        held_out=min(data.most_held_out, sum(c.split == "held_out" for c in rows)),
-        demonstrations=min(data.most_demonstrations, written),
-    )
-    return found, False
+            evidence = choose_evidence(store, settings.cycle)
+            work = work_of(read_snapshot(store, evidence, settings.cycle), chat)
+        if work.opinions + work.held_out:
+            return work, False
+    held_out = ASSUMED_VOTES // 4
+    reply = ASSUMED_REPLY * settings.reply.tokens
+    return Workload(ASSUMED_VOTES - held_out, held_out, 0, ASSUMED_PROMPT, reply), True
+
+
+def _advice(settings: Settings) -> Iterator[str]:
+    """What would need less memory and is not set yet."""
+    yield "lower reply.tokens or reply.prompt_tokens: memory is planned for the longest replies"
+    stages = settings.cycle.sft, settings.cycle.reward, settings.cycle.policy
+    if not all(stage.gradient_checkpointing for stage in stages):
+        yield "set gradient_checkpointing of cycle.sft, cycle.reward and cycle.policy"
+    if settings.packing != "nf4":
+        yield "use --quantization nf4"
+    yield "use a smaller model"

@@ -340,7 +340,8 @@ def _row(base: Base, request: GenerationRequest) -> Row:
     """
     if request.adapter != BASE_ADAPTER and request.adapter not in base.adapters:
         raise InvalidRequestError(f"adapter {request.adapter!r} is not loaded; ask for 'policy'")
-    context = getattr(base.model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT
+    config = base.model.config.get_text_config()
+    context = getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT
     room = min(base.reply.prompt_tokens, context - request.sampling.max_new_tokens)
     try:
         messages = base.chat.fit_prompt(request.prompt, room)

@@ -62,7 +62,7 @@ class Confirm:
         with gr.Column(visible=False, elem_classes="card", elem_id=f"confirm-{name}") as self.card:
             self.question = gr.Markdown()
             self.warning = gr.HTML(visible=False)
-            self.force = gr.Checkbox(label="Serve it all the same", visible=False)
+            self.force = gr.Checkbox(label="Serve it anyway", visible=False)
             with gr.Row():
                 self.yes = gr.Button(yes, variant="stop", size="sm", min_width=140)
                 self.no = gr.Button("Cancel", size="sm", min_width=100)

@@ -29,9 +29,7 @@ def promote(store: FeedbackStore, adapters: Path, name: str, *, force: bool = Fa
     """
     rejected = warning_of(store, name)
     if rejected is not None and not force:
-        raise RefusedError(
-            f'{rejected}; use --force to serve it all the same (in the API "force": true)'
-        )
+        raise RefusedError(f'{rejected}; use --force to serve it anyway (in the API "force": true)')
     _require_undamaged(store, adapters, name)
     return store.serve(name, by="operator", force=force)
 

@@ -1,17 +1,47 @@
 """What a cycle will cost, known before it trains: whether it fits, how long each stage takes."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from transformers import AutoTokenizer
 
-from rlhf_core.config import CycleSettings, ReplySettings
+from rlhf_core.config import CycleSettings, ReplySettings, TrainingStage
 from rlhf_core.cycle.snapshot import Snapshot
 from rlhf_core.errors import NoRoomError
 from rlhf_core.model.chat_format import ChatFormat
-from rlhf_core.model.facts import machine_facts, model_facts
+from rlhf_core.model.facts import MachineFacts, ModelFacts, machine_facts, model_facts
 from rlhf_core.model.loading import Quantization
-from rlhf_core.training.plan import Estimate, estimate, workload
+from rlhf_core.records import Comparison
+from rlhf_core.training.distributed import processes
+from rlhf_core.training.plan import Estimate, Workload, estimate, workload
 from rlhf_core.training.probe import measure
 
 WORTH_MEASURING = 20_000_000  # parameters: smaller models fit anywhere, and their cycles are short
+
+
+@dataclass(frozen=True, slots=True)
+class CyclePlan:
+    """A cycle as it is planned for this machine.
+
+    Attributes:
+        model: The model's sizes.
+        machine: The machine, before anything was measured.
+        settings: The cycle's settings, with fewer rows at once where all of them would not fit.
+        halvings: How often the rows at once were halved for that.
+        estimate: The cost with these settings.
+    """
+
+    model: ModelFacts
+    machine: MachineFacts
+    settings: CycleSettings
+    halvings: int
+    estimate: Estimate
+
+    @property
+    def fits(self) -> bool:
+        """Whether the cycle has room, at the latest with a single row at once."""
+        return self.estimate.least <= self.machine.free
 
 
 def plan_cycle(
@@ -20,8 +50,8 @@ def plan_cycle(
     settings: CycleSettings,
     reply: ReplySettings,
     quantization: Quantization,
-) -> Estimate | None:
-    """Measure a few blocks of the model and plan the cycle; None for a small model.
+) -> CyclePlan | None:
+    """Plan a cycle that is about to begin; None for a small model, which is not measured.
 
     Args:
         path: What transformers reads the model from.
@@ -33,32 +63,84 @@ def plan_cycle(
     Raises:
         NoRoomError: The cycle needs more memory than is free.
     """
-    model = model_facts(path)
-    if model.parameters < WORTH_MEASURING:
+    if model_facts(path).parameters < WORTH_MEASURING:
         return None
-    chat = ChatFormat(AutoTokenizer.from_pretrained(path), reply)
-    pairs = [(c.prompt, c.response_a) for c in (*snapshot.train, *snapshot.held_out)]
-    work = workload(
-        chat,
-        pairs,
-        opinions=len(snapshot.train) + len(snapshot.train_thumbs),
-        held_out=len(snapshot.held_out) + len(snapshot.held_out_thumbs),
-        demonstrations=len(snapshot.demonstrations),
-    )
-    machine = machine_facts()  # before the measuring, which takes memory itself
-    costs = measure(
-        path,
-        quantization=quantization,
-        lora=settings.lora,
-        threads=settings.threads,
-    )
-    planned = estimate(
-        settings, reply, costs, model, work, quantization=quantization, device=machine.device
-    )
-    if planned.least > machine.free:
+    work = work_of(snapshot, ChatFormat(AutoTokenizer.from_pretrained(path), reply))
+    plan = plan_work(path, work, settings, reply, quantization)
+    if not plan.fits:
         raise NoRoomError(
-            f"a cycle needs at least {planned.least / 1e9:.1f} GB and {machine.free / 1e9:.1f} GB "
-            "are free; lower reply.prompt_tokens or reply.tokens, set the stages' "
-            "gradient_checkpointing, or use a smaller model (see `feedback-chat plan`)"
+            f"a cycle needs at least {plan.estimate.least / 1e9:.1f} GB and "
+            f"{plan.machine.free / 1e9:.1f} GB are free; lower reply.prompt_tokens or "
+            "reply.tokens, set the stages' gradient_checkpointing, or use a smaller model (see "
+            "`feedback-chat plan`)"
         )
-    return planned
+    return plan
+
+
+def plan_work(
+    path: str,
+    work: Workload,
+    settings: CycleSettings,
+    reply: ReplySettings,
+    quantization: Quantization,
+) -> CyclePlan:
+    """Measure a few blocks of the model, and plan a cycle that reads so much.
+
+    A GPU says when its memory runs out, and a stage begins again with fewer rows at once. A process
+    that takes more of the CPU's memory than there is gets killed without a word. So there the rows
+    at once are halved until the plan fits.
+    """
+    model, machine = model_facts(path), machine_facts()  # before the measuring, which takes memory
+    costs = measure(
+        path, quantization=quantization, lora=settings.lora, reply=reply, threads=settings.threads
+    )
+
+    def estimated(settings: CycleSettings) -> Estimate:
+        return estimate(
+            settings, reply, costs, model, work, quantization=quantization, device=machine.device
+        )
+
+    found, halvings = estimated(settings), 0
+    ahead = machine.device == "cpu" and processes() == 1  # all processes need the same rows
+    while ahead and found.least <= machine.free < found.memory:
+        settings, halvings = _halved(settings), halvings + 1
+        found = estimated(settings)
+    return CyclePlan(model, machine, settings, halvings, found)
+
+
+def work_of(snapshot: Snapshot, chat: ChatFormat) -> Workload:
+    """What a cycle on this snapshot has to read."""
+    comparisons = (*snapshot.train, *snapshot.held_out)
+    return workload(
+        chat,
+        [(c.prompt, response) for c in comparisons for response in (c.response_a, c.response_b)],
+        opinions=[*_sizes(snapshot.train), *(1 for _ in snapshot.train_thumbs)],
+        held_out=[*_sizes(snapshot.held_out), *(1 for _ in snapshot.held_out_thumbs)],
+        demonstrations=len(snapshot.demonstrations),
+        rater_prompts=len(snapshot.held_out_rater_prompts),
+    )
+
+
+def _sizes(comparisons: Sequence[Comparison]) -> list[int]:
+    """How many replies each opinion is about: two, or those of a whole ranking."""
+    replies: defaultdict[str, set[str]] = defaultdict(set)
+    for number, c in enumerate(comparisons):
+        replies[c.group or f"alone {number}"] |= {c.response_a, c.response_b}
+    return [len(group) for group in replies.values()]
+
+
+def _halved(settings: CycleSettings) -> CycleSettings:
+    """The settings with half as many rows at once, in each stage that allows it."""
+
+    def smaller(stage: TrainingStage, rows: int) -> TrainingStage:
+        at_once = min(stage.micro_batch_size or rows, rows)
+        fewer = max(1, at_once // 2) if stage.halve_micro_batch else stage.micro_batch_size
+        return stage.model_copy(update={"micro_batch_size": fewer})
+
+    return settings.model_copy(
+        update={
+            "sft": smaller(settings.sft, settings.sft.batch_size),
+            "reward": smaller(settings.reward, settings.reward.batch_size),
+            "policy": smaller(settings.policy, settings.policy.minibatch_size),
+        }
+    )

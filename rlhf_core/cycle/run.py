@@ -158,8 +158,12 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     path = loadable(resolve(run.model, run.models), run.models)
     planned = plan_cycle(path, snapshot, run.settings, run.reply, quantization)
     if planned is not None:
-        run.shares = planned.shares
-        run.notes |= {"planned/hours": planned.hours, "planned/memory_gb": planned.memory / 1e9}
+        run.settings, run.shares = planned.settings, planned.estimate.shares
+        run.notes |= {
+            "planned/hours": planned.estimate.hours,
+            "planned/memory_gb": planned.estimate.memory / 1e9,
+            "planned/halvings": float(planned.halvings),
+        }
     run.report("snapshot", 1.0)
     broadcast((run.cycle_id, run.served, run.anchor, run.seed, snapshot))  # to `help_cycle`
 

@@ -8,6 +8,7 @@ a system message, `chat_template.py` puts into a form that it can.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -73,12 +74,16 @@ class ChatFormat:
         if len(self.encode_prompt(prompt)) <= limit:
             return prompt
         head = list(takewhile(lambda message: message["role"] == "system", prompt))
-        for start in range(len(head) + 1, len(prompt)):
-            if prompt[start]["role"] != "assistant":  # else an answer would lose its question
-                shorter = [*head, *prompt[start:]]
-                if len(self.encode_prompt(shorter)) <= limit:
-                    return shorter
-        return None
+        # an answer that came first would have lost its question
+        turns = range(len(head) + 1, len(prompt))
+        starts = [start for start in turns if prompt[start]["role"] != "assistant"]
+
+        def fits(start: int) -> bool:
+            return len(self.encode_prompt([*head, *prompt[start:]])) <= limit
+
+        # by halves, because a long dialogue is encoded between two steps of everybody's replies
+        first = bisect_left(starts, True, key=fits)
+        return [*head, *prompt[starts[first] :]] if first < len(starts) else None
 
     def encode_reply(self, text: str, *, finished: bool = True) -> list[int]:
         """Token ids of a whole reply, with the end token if it is ``finished``."""

@@ -35,6 +35,7 @@ from rlhf_core.errors import ModelError
 from rlhf_core.model.adapters import flush
 from rlhf_core.model.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Source, adapter_config
 
+PARTS = {".json", ".jinja", ".txt", ".model", ".bin", ".safetensors"}  # suffixes of a model's files
 MERGED = "merged_adapter"  # in a merged model's configuration: the hash of what was merged
 # A quantized block's scale is a float16, so float16 keeps what a quantized file knew.
 DTYPES = {
@@ -70,7 +71,7 @@ def loadable(source: Source, cache: Path | None) -> str:
 
 
 def _identity(source: Source) -> str:
-    """A hash of what the weights are made from; a model on the hub goes by its name."""
+    """A hash of what a model is made from; one on the hub goes by its name."""
     place = Path(source.place)
     digest = hashlib.sha256()
     match source.kind:
@@ -79,20 +80,28 @@ def _identity(source: Source) -> str:
         case "adapter":
             assert source.base is not None
             digest.update((_adapter_identity(place) + _identity(source.base)).encode())
+            for file in _parts(place):  # a tokenizer of its own
+                if file.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+                    digest.update(file.name.encode() + _file_hash(file))
         case "gguf":
             digest.update(_file_hash(place))
         case "directory" | "starter":
-            for file in sorted([*place.glob("*.json"), *place.glob("*.safetensors")]):
+            for file in _parts(place):
                 digest.update(file.name.encode() + _file_hash(file))
     return digest.hexdigest()
 
 
 def _adapter_identity(path: Path) -> str:
-    """A hash of an adapter, wherever its base lies."""
+    """A hash of an adapter's weights, wherever its base lies."""
     config = adapter_config(path) | {"base_model_name_or_path": None}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     digest.update(_file_hash(path / ADAPTER_WEIGHTS))
     return digest.hexdigest()
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The files that a model, its tokenizer and its chat template are made of."""
+    return sorted(file for file in folder.iterdir() if file.suffix in PARTS)
 
 
 def _file_hash(file: Path) -> bytes:

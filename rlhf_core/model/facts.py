@@ -6,6 +6,7 @@ The number of parameters comes from the model's class, built without memory from
 import os
 import sys
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
@@ -109,7 +110,7 @@ def model_config(path: str) -> Any:
 
 def machine_facts() -> MachineFacts:
     """The facts of this machine, now."""
-    cores = len(os.sched_getaffinity(0))
+    cores = min(len(os.sched_getaffinity(0)), _container_cores())
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # what PyTorch keeps for itself is free for training
         free, whole = torch.cuda.mem_get_info()
@@ -118,6 +119,15 @@ def machine_facts() -> MachineFacts:
     whole, used = _container_memory()
     total, free = min(memory.total, whole), min(memory.available, whole - used)
     return MachineFacts("cpu", total, max(0, free), cores)
+
+
+def _container_cores() -> int:
+    """The processors whose time a container may use; without a limit, as if they were endless."""
+    try:
+        quota, period = (CONTAINER / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return sys.maxsize
+    return sys.maxsize if quota == "max" else max(1, ceil(int(quota) / int(period)))
 
 
 def _container_memory() -> tuple[int, int]:

@@ -5,7 +5,7 @@ stage's seconds are its tokens times what a token costs; nothing is fitted to wh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from statistics import fmean
 
@@ -40,6 +40,10 @@ class Workload:
         prompt_tokens: Mean length of a prompt.
         reply_tokens: Mean length of a reply.
         longest_prompt: Tokens of the longest prompt; None if it may have as many as allowed.
+        longest_reply: The same of a reply.
+        each: Replies that an opinion is about, in the mean; a ranking is about more than two.
+        most_each: The most replies of one opinion.
+        rater_prompts: Prompts on which the gate compares policies once more, for the report.
     """
 
     opinions: int
@@ -48,28 +52,47 @@ class Workload:
     prompt_tokens: float
     reply_tokens: float
     longest_prompt: int | None = None
+    longest_reply: int | None = None
+    each: float = 2.0
+    most_each: int = 2
+    rater_prompts: int = 0
 
 
 def workload(
     chat: ChatFormat,
     pairs: Sequence[tuple[Prompt, str]],
     *,
-    opinions: int,
-    held_out: int,
+    opinions: Sequence[int],
+    held_out: Sequence[int],
     demonstrations: int,
+    rater_prompts: int = 0,
 ) -> Workload:
-    """What a cycle has to read; the lengths are those of some of its prompts and replies."""
-    step = max(1, len(pairs) // COUNTED)
-    rows = _lengths(chat, pairs[::step])
-    by_length = sorted(pairs, key=lambda pair: sum(len(turn["content"]) for turn in pair[0]))
-    longest = _lengths(chat, by_length[-COUNTED:])
+    """What a cycle has to read.
+
+    Args:
+        chat: The contract of lengths.
+        pairs: Prompts and replies; some of them, and the longest ones, tell the lengths.
+        opinions: Of each training opinion, how many replies it is about.
+        held_out: The same for the held-out reward model.
+        demonstrations: How many there are.
+        rater_prompts: See `Workload`.
+    """
+    rows = _lengths(chat, pairs[:: max(1, len(pairs) // COUNTED)])
+    asked = sorted(pairs, key=lambda pair: sum(len(turn["content"]) for turn in pair[0]))
+    said = sorted(pairs, key=lambda pair: len(pair[1]))
+    longest = _lengths(chat, [*asked[-COUNTED:], *said[-COUNTED:]])
+    sizes = [*opinions, *held_out]
     return Workload(
-        opinions,
-        held_out,
+        len(opinions),
+        len(held_out),
         demonstrations,
         prompt_tokens=fmean(prompt for prompt, _ in rows) if rows else 0.0,
         reply_tokens=fmean(own for _, own in rows) if rows else float(chat.reply.tokens),
         longest_prompt=max((prompt for prompt, _ in longest), default=None),
+        longest_reply=max((own for _, own in longest), default=None),
+        each=fmean(sizes) if sizes else 2.0,
+        most_each=max(sizes, default=2),
+        rater_prompts=rater_prompts,
     )
 
 
@@ -134,6 +157,11 @@ def estimate(
         quantization: Of the base.
         device: What computes, "cpu" or "cuda".
     """
+    work = replace(
+        work,
+        longest_prompt=min(work.longest_prompt or reply.prompt_tokens, reply.prompt_tokens),
+        longest_reply=min(work.longest_reply or reply.tokens, reply.tokens),
+    )
     pair = work.prompt_tokens + work.reply_tokens + 1  # tokens of a prompt with its reply
     seconds = {
         "snapshot": LOADING,
@@ -143,7 +171,6 @@ def estimate(
         "evaluate": _evaluate(settings, costs, work, pair),
         "publish": PUBLISHING,
     }
-    longest = work.longest_prompt or reply.prompt_tokens
     memory, least = (
         _memory(
             settings,
@@ -153,7 +180,6 @@ def estimate(
             work,
             quantization=quantization,
             device=device,
-            window=min(longest, reply.prompt_tokens) + reply.tokens,
             halved=halved,
         )
         for halved in (False, True)
@@ -168,7 +194,7 @@ def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> 
     times = passes(
         work.demonstrations, batch_size=sft.batch_size, epochs=sft.epochs, min_steps=sft.min_steps
     )
-    learned = pair * costs.train + work.reply_tokens * 3 * costs.head
+    learned = pair * _trained(costs, sft) + work.reply_tokens * 3 * costs.head
     return times * work.demonstrations * learned
 
 
@@ -176,7 +202,7 @@ def _reward(settings: CycleSettings, costs: Costs, work: Workload, pair: float) 
     """Both reward models: the reference's samples, training, and the scores that test them."""
     reward = settings.reward
     sampled = ceil(reward.reference_samples / DECODED) * _decode(costs, work, DECODED)
-    replies = 2 * (work.opinions + work.held_out) + reward.reference_samples
+    replies = round(work.each * (work.opinions + work.held_out)) + reward.reference_samples
     seconds = sampled
     for members, opinions in ((reward.members, work.opinions), (1, work.held_out)):
         seconds += _scores(settings, costs, replies, pair, members=members)
@@ -185,8 +211,8 @@ def _reward(settings: CycleSettings, costs: Costs, work: Workload, pair: float) 
         times = passes(
             opinions, batch_size=reward.batch_size, epochs=reward.epochs, min_steps=reward.min_steps
         )
-        trained = members * times * opinions * 2 * reward.layers  # the upper layers alone
-        seconds += trained * pair * costs.train
+        trained = members * times * opinions * work.each * reward.layers  # the upper layers alone
+        seconds += trained * pair * _trained(costs, reward)
     return seconds
 
 
@@ -204,28 +230,40 @@ def _policy(settings: CycleSettings, costs: Costs, work: Workload, pair: float) 
     sampled = batch * work.prompt_tokens * costs.read + _decode(costs, work, batch)
     read = batch * 2 * (pair * costs.read + own * costs.head)  # policy and reference
     read += _scores(settings, costs, batch, pair, members=settings.reward.members)
-    learned = policy.epochs * batch * (pair * costs.train + own * 3 * costs.head)
+    learned = policy.epochs * batch * (pair * _trained(costs, policy) + own * 3 * costs.head)
     return policy.iterations * (sampled + read + learned)
 
 
 def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
     """Both policies' replies, their scores, and log-probabilities under the base and the policy."""
-    # every held-out prompt is asked, and again if they are few
-    n = max(settings.gate.prompts, min(work.held_out, settings.data.most_gate_prompts))
-    sampled = (
-        ceil(n / DECODED) * _decode(costs, work, min(n, DECODED))
-        + n * work.prompt_tokens * costs.read
-    )
-    known = 3 * n * (pair * costs.read + (work.reply_tokens + 1) * costs.head)
-    return 2 * (sampled + _scores(settings, costs, n, pair, members=1)) + known
+    gate, most = settings.gate, settings.data.most_gate_prompts
+    asked = [min(work.held_out, most)]
+    if work.rater_prompts >= gate.min_prompts:
+        asked.append(work.rater_prompts)
+    seconds = 0.0
+    for prompts in asked:
+        n = max(gate.prompts, prompts)  # few prompts are asked again
+        sampled = (
+            ceil(n / DECODED) * _decode(costs, work, min(n, DECODED))
+            + n * work.prompt_tokens * costs.read
+        )
+        known = 3 * n * (pair * costs.read + (work.reply_tokens + 1) * costs.head)
+        seconds += 2 * (sampled + _scores(settings, costs, n, pair, members=1)) + known
+    return seconds
+
+
+def _trained(costs: Costs, stage: TrainingStage) -> float:
+    """Seconds to train on a token; gradient checkpointing reads it once more."""
+    return costs.train + (costs.read if stage.gradient_checkpointing else 0.0)
 
 
 def _decode(costs: Costs, work: Workload, rows: int) -> float:
-    """Seconds to decode replies together; the longest of them ends the batch."""
-    return (work.reply_tokens + 1) * (costs.step + (rows - 1) * costs.row)
+    """Seconds to decode replies together: none leaves the batch before the longest has ended."""
+    assert work.longest_reply is not None, "`estimate` fills it"
+    return (work.longest_reply + 1) * (costs.step + (rows - 1) * costs.row)
 
 
-def _memory(  # noqa: PLR0913 - what an estimate has, by name
+def _memory(
     settings: CycleSettings,
     reply: ReplySettings,
     costs: Costs,
@@ -234,7 +272,6 @@ def _memory(  # noqa: PLR0913 - what an estimate has, by name
     *,
     quantization: str,
     device: str,
-    window: int,
     halved: bool,
 ) -> float:
     """The most bytes at once, if the longest prompts come together and get replies as long.
@@ -247,10 +284,11 @@ def _memory(  # noqa: PLR0913 - what an estimate has, by name
         work: The data of the cycle.
         quantization: Of the base.
         device: What computes; on a GPU its memory is meant, which holds no Python.
-        window: Tokens of the longest row.
         halved: Whether stages that may halve their rows at once have come down to one.
     """
     policy, reward, number = settings.policy, settings.reward, NUMBER_BYTES[device]
+    assert work.longest_prompt is not None, "`estimate` fills it"
+    window = work.longest_prompt + reply.tokens  # of the longest row
     packed = BITS.get(quantization, 8 * number) / 8 * model.linear_parameters
     weights = number * (model.parameters - model.linear_parameters) + packed
     # beside the members: the held-out reward model, the reference and the served policy
@@ -268,14 +306,15 @@ def _memory(  # noqa: PLR0913 - what an estimate has, by name
 
     # what the lower layers made of the replies that are compared, kept in the CPU's memory
     pair = work.prompt_tokens + work.reply_tokens
-    states = 2 * max(work.opinions, work.held_out) * pair * number * model.width
+    states = work.each * max(work.opinions, work.held_out) * pair * number * model.width
     states = min(reward.kept_bytes, states) if reward.layers < 1 and device == "cpu" else 0.0
 
     most = max(
         trained(settings.sft, settings.sft.batch_size, head=True),
         trained(policy, policy.minibatch_size, head=True),
-        # two replies to each prompt, through the upper layers alone
-        2 * trained(reward, reward.batch_size, layers=reward.layers, head=False) + states,
+        # all replies of an opinion, through the upper layers alone
+        work.most_each * trained(reward, reward.batch_size, layers=reward.layers, head=False)
+        + states,
         # decoding: the key-value cache
         max(policy.batch_size, DECODED)
         * (number * window * model.layers * model.cache_width + logits),

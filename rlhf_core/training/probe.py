@@ -51,13 +51,21 @@ class Costs:
     adapter: float
 
 
-def measure(path: str, *, quantization: Quantization, lora: LoraSettings, threads: int) -> Costs:
+def measure(
+    path: str,
+    *,
+    quantization: Quantization,
+    lora: LoraSettings,
+    reply: ReplySettings,
+    threads: int,
+) -> Costs:
     """Measure a model's costs here; takes seconds, and no weights of the model.
 
     Args:
         path: The model's directory or its name on a hub.
         quantization: Of its linear layers.
         lora: Size of the adapters.
+        reply: The contract, which has to fit the model.
         threads: CPU threads.
     """
     config = model_config(path)
@@ -66,7 +74,8 @@ def measure(path: str, *, quantization: Quantization, lora: LoraSettings, thread
     torch.set_num_threads(threads)
     try:
         few, more = (
-            _measure(path, config, n, quantization=quantization, lora=lora) for n in (FEW, MORE)
+            _measure(path, config, n, quantization=quantization, lora=lora, reply=reply)
+            for n in (FEW, MORE)
         )
     finally:
         torch.set_num_threads(before)
@@ -88,6 +97,7 @@ def _measure(
     *,
     quantization: Quantization,
     lora: LoraSettings,
+    reply: ReplySettings,
 ) -> Costs:
     with tempfile.TemporaryDirectory() as folder:
         small = type(config).from_dict(config.to_dict())
@@ -101,7 +111,6 @@ def _measure(
             )
         network.save_pretrained(folder)
         AutoTokenizer.from_pretrained(path).save_pretrained(folder)
-        reply = ReplySettings()  # no prompt is rendered
         base = load_base(folder, quantization=quantization, training=True, reply=reply)
     base.attach("probe", lora=lora, trainable=True)
     decoder = base.model.get_decoder()

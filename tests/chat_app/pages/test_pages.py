@@ -532,7 +532,7 @@ def test_a_rejected_adapter_is_served_only_after_the_warning_is_ticked(
         expect(asked).to_contain_text(f"was rejected by cycle {cycle}: {why}")
         expect(asked.get_by_role("checkbox")).not_to_be_checked()
         if ticked:
-            asked.get_by_label("Serve it all the same").check()
+            asked.get_by_label("Serve it anyway").check()
         asked.get_by_role("button", name="Yes, promote").click()
         expect(asked).to_be_hidden()
         served = "policy-000002" if ticked else "policy-000000"

@@ -71,5 +71,17 @@ def test_the_oldest_turns_are_left_out_and_a_system_message_stays(chat):
     assert chat.fit_prompt(turns, limit + 1) == turns
 
 
+def test_a_long_dialogue_is_encoded_a_few_times(chat, monkeypatch):
+    encode, calls = chat.encode_prompt, []
+    monkeypatch.setattr(chat, "encode_prompt", lambda prompt: calls.append(0) or encode(prompt))
+    roles = ("user", "assistant")
+    turns = [{"role": roles[n % 2], "content": f"hello {n}"} for n in range(199)]
+    fitted = chat.fit_prompt(turns)
+    assert len(calls) <= 9  # once as it is, and then by halves
+    longer = turns[-len(fitted) - 2 :]
+    assert len(encode(fitted)) <= 64 < len(encode(longer))
+    assert fitted == turns[-len(fitted) :] and fitted[0]["role"] == "user"
+
+
 def test_a_prompt_whose_last_message_is_too_long_is_left_out(chat, said):
     assert chat.fit_prompt(said("word " * 99), 20) is None

@@ -326,6 +326,24 @@ def test_a_base_that_has_moved_keeps_the_fingerprint(
     assert load(path, tmp_path / "cache").fingerprint == before
 
 
+def test_a_mended_chat_template_is_used_and_keeps_the_fingerprint(
+    adapter: Callable[..., Path], model_path: Path, tmp_path: Path
+) -> None:
+    path, mended = adapter(), shutil.copytree(model_path, tmp_path / "mended")
+    config = json.loads((path / "adapter_config.json").read_bytes())
+    config["base_model_name_or_path"] = str(mended)
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    before = load(path, tmp_path / "cache")
+    for folder in (mended, path):  # an adapter may have a tokenizer of its own
+        for file in model_path.glob("*token*"):
+            shutil.copy(file, folder)
+        template = str(before.tokenizer.chat_template) + f"{{# {folder.name} #}}"
+        (folder / "chat_template.jinja").write_text(template)
+        after = load(path, tmp_path / "cache")
+        assert after.tokenizer.chat_template == template
+        assert after.fingerprint == before.fingerprint
+
+
 def test_the_starter_keeps_its_fingerprint_so_its_adapters_stay_usable() -> None:
     assert load_base(training=False).fingerprint == "llama-72081b3eca54276d"
 

@@ -43,6 +43,16 @@ def test_memory_is_what_the_container_allows(tmp_path, monkeypatch):
     assert (found.memory, found.free) == (500_000_000, 300_000_000)
 
 
+@pytest.mark.parametrize(("limit", "cores"), [("150000 100000", 2), ("10000 100000", 1)])
+def test_processors_are_those_whose_time_the_container_may_use(tmp_path, monkeypatch, limit, cores):
+    monkeypatch.setattr(facts, "CONTAINER", tmp_path)
+    whole = machine_facts().cores
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert machine_facts().cores == whole
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    assert machine_facts().cores == min(whole, cores)
+
+
 def test_a_machine_has_less_free_memory_than_memory():
     found = machine_facts()
     assert 0 < found.free <= found.memory

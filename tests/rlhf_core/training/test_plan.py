@@ -1,18 +1,32 @@
+import json
 from dataclasses import replace
 
 import pytest
 
-from rlhf_core.config import CycleSettings, LoraSettings, ReplySettings, RewardSettings
+from rlhf_core.config import (
+    CycleSettings,
+    LoraSettings,
+    PolicySettings,
+    ReplySettings,
+    RewardSettings,
+)
 from rlhf_core.model.facts import model_facts
 from rlhf_core.training.plan import Workload, estimate, workload
 from rlhf_core.training.probe import measure
+from tests.rlhf_core.conftest import save_tiny_model
 
 WORK = Workload(opinions=200, held_out=60, demonstrations=0, prompt_tokens=30, reply_tokens=20)
 
 
 @pytest.fixture(scope="module")
 def costs(model_path):
-    return measure(str(model_path), quantization="none", lora=LoraSettings(rank=4), threads=1)
+    return measure(
+        str(model_path),
+        quantization="none",
+        lora=LoraSettings(rank=4),
+        reply=ReplySettings(),
+        threads=1,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +115,45 @@ def test_states_that_the_reward_stage_keeps_need_memory(planned):
 
 def test_what_the_template_refuses_stops_no_plan(base):
     pairs = [([{"role": "user", "content": "hello there"}], "hi"), ([], "no question")]
-    found = workload(base.chat, pairs, opinions=2, held_out=0, demonstrations=0)
-    alone = workload(base.chat, pairs[:1], opinions=2, held_out=0, demonstrations=0)
+    found = workload(base.chat, pairs, opinions=[2, 2], held_out=[], demonstrations=0)
+    alone = workload(base.chat, pairs[:1], opinions=[2, 2], held_out=[], demonstrations=0)
     assert found == alone and found.longest_prompt == found.prompt_tokens > 0
+
+
+def test_the_longest_reply_ends_a_batch(base, planned):
+    asked = [{"role": "user", "content": "hello there"}]
+    pairs = [(asked, "hi"), (asked, "kind thanks please " * 3)]
+    found = workload(base.chat, pairs, opinions=[2], held_out=[], demonstrations=0)
+    assert found.longest_reply > found.reply_tokens
+    short, long = (planned(work=replace(WORK, longest_reply=n)) for n in (21, 42))
+    for stage in ("reward", "policy", "evaluate"):
+        assert long.seconds[stage] > short.seconds[stage]
+
+
+def test_a_ranking_is_one_opinion_on_many_replies(planned):
+    pairs, rankings = planned(), planned(work=replace(WORK, each=6.0, most_each=6))
+    assert rankings.seconds["reward"] > 2 * pairs.seconds["reward"]
+    assert rankings.least > pairs.least  # with one ranking at once
+
+
+def test_states_that_are_computed_again_take_time(planned):
+    again = PolicySettings(gradient_checkpointing=True)
+    assert planned(CycleSettings(policy=again)).seconds["policy"] > planned().seconds["policy"]
+
+
+def test_enough_prompts_of_held_out_raters_are_a_second_comparison(planned):
+    few, enough = (planned(work=replace(WORK, rater_prompts=n)) for n in (1, 500))
+    assert few.seconds["evaluate"] == planned().seconds["evaluate"] < enough.seconds["evaluate"] / 2
+
+
+def test_a_model_with_a_short_context_is_measured_under_its_own_contract(tmp_path, tokenizer):
+    model = save_tiny_model(tmp_path / "model", tokenizer)
+    config = json.loads((model / "config.json").read_text()) | {"max_position_embeddings": 64}
+    (model / "config.json").write_text(json.dumps(config))
+    contract = ReplySettings(prompt_tokens=32, tokens=16)
+    lora = LoraSettings(rank=4)
+    found = measure(str(model), quantization="none", lora=lora, reply=contract, threads=1)
+    assert found.step > 0
 
 
 def test_a_packed_base_needs_less_memory(planned):
