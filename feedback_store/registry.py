@@ -191,15 +191,24 @@ class Registry:
             return _cycle(db, scalar(db, "SELECT max(id) FROM cycles"))
 
     def update_cycle(
-        self, cycle_id: int, *, stage: str | None = None, progress: float | None = None
+        self,
+        cycle_id: int,
+        *,
+        stage: str | None = None,
+        progress: float | None = None,
+        metrics: Mapping[str, float] | None = None,
     ) -> Cycle:
-        """Record how far a running cycle is; `progress` is from 0 to 1."""
+        """Record how far a running cycle is, from 0 to 1, and what is known of it already."""
         one_of(stage, (None, *CYCLE_STAGES), "the stage of a cycle")
         if progress is not None and not 0 <= progress <= 1:
             raise InvalidFeedbackError(f"progress cannot be {progress!r}; use a number 0 to 1.")
         with self._file.write() as db:
             _require_running(db, cycle_id)
-            said = {"stage": stage, "progress": progress}
+            said = {
+                "stage": stage,
+                "progress": progress,
+                "metrics": None if metrics is None else _split_metrics(metrics)[0],
+            }
             known = {name: value for name, value in said.items() if value is not None}
             db.table("cycles").update(cycle_id, known)
             return _cycle(db, cycle_id)

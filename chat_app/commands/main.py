@@ -31,7 +31,13 @@ from chat_app.commands import (
 )
 from chat_app.commands.find_model import require_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
-from chat_app.cycles.status import cycle_facts, on_held_out_raters, skipped_sft, status_of
+from chat_app.cycles.status import (
+    cycle_facts,
+    on_held_out_raters,
+    skipped_sft,
+    status_of,
+    time_left,
+)
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.profile import with_profile
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
@@ -255,7 +261,9 @@ def _require_votes(settings: Settings) -> None:
 def _show_cycle(cycle: Cycle) -> None:
     facts = cycle_facts(cycle)
     took = f" in {facts['seconds']} s" if facts["seconds"] is not None else ""
-    typer.echo(f"cycle {cycle.id}   {cycle.state} at stage {cycle.stage}{took}")
+    left = time_left(cycle)
+    far = f", {cycle.progress:.0%}" + (left and f", {left}") if cycle.finished_at is None else ""
+    typer.echo(f"cycle {cycle.id}   {cycle.state} at stage {cycle.stage}{took}{far}")
     for name, value in sorted(cycle.metrics.items()):
         typer.echo(f"{value:>12.4g}  {name}")
     skipped = skipped_sft(cycle.metrics)

@@ -63,12 +63,20 @@ StageBar = Callable[[str, float, dict[str, float]], None]
 def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
     """A progress bar; call it with (stage, share of the stage that is done, metrics)."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<11}"), BarColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<11}"),
+        BarColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
     console = Console(stderr=True)
     with Progress(
-        *columns, TextColumn("{task.fields[facts]}"), console=console, disable=hidden
+        *columns,
+        TextColumn("{task.fields[facts]}"),
+        console=console,
+        disable=hidden,
+        speed_estimate_period=600,  # seconds; an iteration may take minutes
     ) as bar:
         stages: dict[str, TaskID] = {}
 

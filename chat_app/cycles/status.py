@@ -1,11 +1,13 @@
 """The facts of `feedback-chat status`, from the store alone: no engine, no server needed."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from feedback_store.records import Cycle
 from feedback_store.store import FeedbackStore
+
+PACE_KNOWN = 0.05  # of a cycle; before that, its pace says little
 
 
 def status_of(store: FeedbackStore) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def status_of(store: FeedbackStore) -> dict[str, Any]:
 
 
 def cycle_facts(cycle: Cycle) -> dict[str, Any]:
-    """One cycle as plain values; ``seconds`` is None while it runs."""
+    """One cycle as plain values; ``seconds`` is None while it runs, ``seconds_left`` then not."""
     return {
         "id": cycle.id,
         "state": cycle.state,
@@ -32,8 +34,32 @@ def cycle_facts(cycle: Cycle) -> dict[str, Any]:
         "adapter": cycle.adapter,
         "reasons": list(cycle.reasons),
         "seconds": _seconds(cycle),
+        "seconds_left": seconds_left(cycle),
         "metrics": dict(cycle.metrics),
     }
+
+
+def seconds_left(cycle: Cycle, now: datetime | None = None) -> float | None:
+    """How long a running cycle will still take; None if it has ended, or nobody can tell yet.
+
+    Progress is counted in shares of the planned time, so the time so far corrects the plan. Not so
+    in a cycle that resumed another one: what it found done took it no time.
+    """
+    if cycle.finished_at is not None:
+        return None
+    planned, open_share = cycle.metrics.get("planned/hours"), 1 - cycle.progress
+    if cycle.progress < PACE_KNOWN or "resumed_cycle" in cycle.metrics:
+        return None if planned is None else round(open_share * planned * 3600)
+    so_far = (now or datetime.now(UTC)) - datetime.fromisoformat(cycle.started_at)
+    return round(open_share * so_far.total_seconds() / cycle.progress)
+
+
+def time_left(cycle: Cycle) -> str:
+    """The same in words, such as "about 12 minutes left"; empty if nobody can tell."""
+    seconds = seconds_left(cycle)
+    if seconds is None:
+        return ""
+    return "about a minute left" if seconds < 90 else f"about {seconds / 60:.0f} minutes left"
 
 
 def skipped_sft(metrics: Mapping[str, float]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from chat_app.cycles.status import on_held_out_raters, skipped_sft
+from chat_app.cycles.status import on_held_out_raters, skipped_sft, time_left
 from chat_app.handlers.operator import Overview
 from chat_app.handlers.report import Report
 from chat_app.pages.login import LOGIN
@@ -242,8 +242,9 @@ def _progress(overview: Overview) -> str:
     stages = " → ".join(
         f"<b>{stage}</b>" if stage == cycle.stage else stage for stage in CYCLE_STAGES[:-1]
     )
+    left = time_left(cycle)
     return (
-        f'<p role="status">Cycle {cycle.id} is running: {percent}%</p>'
+        f'<p role="status">Cycle {cycle.id} is running: {percent}%{left and f", {left}"}</p>'
         f'<div class="meter" role="progressbar" aria-label="Cycle {cycle.id}" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
         f'<p class="quiet">{stages}</p>'

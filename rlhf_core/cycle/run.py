@@ -164,6 +164,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
             "planned/memory_gb": planned.estimate.memory / 1e9,
             "planned/halvings": float(planned.halvings),
         }
+    run.store.update_cycle(run.cycle_id, metrics=run.notes)  # so that others can tell what is left
     run.report("snapshot", 1.0)
     broadcast((run.cycle_id, run.served, run.anchor, run.seed, snapshot))  # to `help_cycle`
 

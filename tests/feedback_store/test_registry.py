@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -161,6 +162,8 @@ def test_a_cycle_reports_its_progress_and_ends(store):
     half = store.update_cycle(1, stage="reward", progress=0.5)
     assert (half.stage, half.progress) == ("reward", 0.5)
     assert store.update_cycle(1, progress=0.6).stage == "reward"
+    known = store.update_cycle(1, metrics={"planned/hours": 0.5, "broken": math.nan})
+    assert (known.progress, known.metrics) == (0.6, {"planned/hours": 0.5})
     name = publish(store, 1)
     metrics = {"win_rate": 0.8}
     done = store.finish_cycle(1, state="promoted", metrics=metrics, adapter=name)
