@@ -45,7 +45,7 @@ def main() -> None:
         default=40,
         help="of each reply that is voted on: as many as the model uses",
     )
-    cli.add_argument("--width", type=int, help="random weights: numbers in a hidden state")
+    cli.add_argument("--width", type=int, help="random weights: a multiple of 128")
     cli.add_argument("--layers", type=int, help="random weights: blocks")
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()

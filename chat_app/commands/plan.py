@@ -68,7 +68,7 @@ def _show(facts: dict[str, Any]) -> None:
         f"{' (assumed; there are none yet)' if work['assumed'] else ''}, minutes: {stages}"
     )
     fits = "fits" if facts["fits"] else "does not fit"
-    fewer = f", with rows at once halved {facts['halvings']} times" if facts["halvings"] else ""
+    fewer = f", with 1/{2 ** facts['halvings']} of the rows at once" if facts["halvings"] else ""
     typer.echo(
         f"memory     {facts['memory_gb']:.1f} GB{fewer} (at least {facts['least_gb']:.1f} GB, with "
         f"one row at once): {fits}"

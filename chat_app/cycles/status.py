@@ -25,7 +25,10 @@ def status_of(store: FeedbackStore) -> dict[str, Any]:
 
 
 def cycle_facts(cycle: Cycle) -> dict[str, Any]:
-    """One cycle as plain values; ``seconds`` is None while it runs, ``seconds_left`` then not."""
+    """One cycle as plain values; ``seconds`` is None while it runs.
+
+    ``seconds_left`` is None once it has ended, and while nobody can tell.
+    """
     return {
         "id": cycle.id,
         "state": cycle.state,
@@ -42,16 +45,17 @@ def cycle_facts(cycle: Cycle) -> dict[str, Any]:
 def seconds_left(cycle: Cycle, now: datetime | None = None) -> float | None:
     """How long a running cycle will still take; None if it has ended, or nobody can tell yet.
 
-    Progress is counted in shares of the planned time, so the time so far corrects the plan. Not so
-    in a cycle that resumed another one: what it found done took it no time.
+    Progress is a share of the planned time. So the time that was used corrects the plan. A cycle
+    that resumed another one found some work done, which took it no time: there the plan alone
+    counts.
     """
     if cycle.finished_at is not None:
         return None
-    planned, open_share = cycle.metrics.get("planned/hours"), 1 - cycle.progress
+    planned, rest = cycle.metrics.get("planned/hours"), 1 - cycle.progress
     if cycle.progress < PACE_KNOWN or "resumed_cycle" in cycle.metrics:
-        return None if planned is None else round(open_share * planned * 3600)
-    so_far = (now or datetime.now(UTC)) - datetime.fromisoformat(cycle.started_at)
-    return round(open_share * so_far.total_seconds() / cycle.progress)
+        return None if planned is None else round(rest * planned * 3600)
+    used = (now or datetime.now(UTC)) - datetime.fromisoformat(cycle.started_at)
+    return round(rest * used.total_seconds() / cycle.progress)
 
 
 def time_left(cycle: Cycle) -> str:

@@ -40,8 +40,9 @@ class CyclePlan:
 
     @property
     def fits(self) -> bool:
-        """Whether the cycle has room, at the latest with a single row at once."""
-        return self.estimate.least <= self.machine.free
+        """Whether the cycle has room; on a GPU stages may still halve their rows at once."""
+        on_gpu = self.machine.device == "cuda"
+        return (self.estimate.least if on_gpu else self.estimate.memory) <= self.machine.free
 
 
 def plan_cycle(
