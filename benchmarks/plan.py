@@ -74,6 +74,8 @@ def write_random_model(folder: Path, options: argparse.Namespace) -> str:
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         network = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     network.save_pretrained(folder)
+    del network
+    torch.cuda.empty_cache()  # the plan counts what is free; does nothing without a GPU
     AutoTokenizer.from_pretrained(options.model).save_pretrained(folder)
     return str(folder)
 

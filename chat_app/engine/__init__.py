@@ -7,22 +7,12 @@ stores nothing.
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from feedback_store.records import PromptMessage
+from rlhf_core.model.decoding import FinishReason, Sampling
 
 __all__ = ["Engine", "FinishReason", "GenerationRequest", "Piece", "Sampling"]
-
-FinishReason = Literal["stop", "length", "cancelled", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How one reply is sampled."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_new_tokens: int = 48
 
 
 @dataclass(frozen=True, slots=True)

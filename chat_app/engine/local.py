@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from chat_app.engine import GenerationRequest, Piece
-from chat_app.engine.batch import DecodingBatch, Row
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
 from feedback_store.records import BASE_ADAPTER
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.decoding import DecodingBatch, Row
 
 log = logging.getLogger(__name__)
 
@@ -338,7 +338,8 @@ def _row(base: Base, request: GenerationRequest) -> Row:
     The limit is the contract's, with which every policy was trained, or less if the request wants a
     longer reply than the model's context leaves room for.
     """
-    if request.adapter != BASE_ADAPTER and request.adapter not in base.adapters:
+    adapter = None if request.adapter == BASE_ADAPTER else request.adapter
+    if adapter is not None and adapter not in base.adapters:
         raise InvalidRequestError(f"adapter {request.adapter!r} is not loaded; ask for 'policy'")
     config = base.model.config.get_text_config()
     context = getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT
@@ -352,4 +353,4 @@ def _row(base: Base, request: GenerationRequest) -> Row:
             f"the last message does not fit the model, which has room for {room} tokens; shorten it"
         )
     ids = base.chat.encode_prompt(messages)
-    return Row(ids, request.adapter, request.sampling, request.seed)
+    return Row(ids, adapter, request.sampling, request.seed)

@@ -26,6 +26,7 @@ from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.conversions import MERGED
+from rlhf_core.model.decoding import DecodingBatch, Row, Sampling
 from rlhf_core.model.token_batches import pass_tokens, token_batches
 from rlhf_core.records import Prompt
 
@@ -60,8 +61,8 @@ class Base:
         listed = declared if isinstance(declared, list) else [declared]
         every = (*listed, tokenizer.eos_token_id, self.chat.end)
         self.ends = frozenset(token for token in every if token is not None)
-        # `generate` fills what it is not told from here: a model's repetition penalty or top_k
-        # would sample replies from another distribution than the one that training computes.
+        # for whoever calls `generate`: a model's repetition penalty or top_k would sample replies
+        # from another distribution than the one that training computes
         model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=sorted(self.ends),
@@ -228,7 +229,6 @@ class Base:
             self._activate(self._active)
             self.model.eval()
 
-    @torch.no_grad()
     def respond(
         self,
         prompts: Sequence[Prompt],
@@ -256,26 +256,41 @@ class Base:
         temperature = self.reply.temperature if temperature is None else temperature
         if temperature < 0:
             raise InvalidInputError(f"temperature cannot be {temperature}; use 0 or more")
+        sampling = Sampling(temperature, self.reply.top_p, max_new_tokens or self.reply.tokens)
         rows = [self.chat.encode_prompt(prompt) for prompt in prompts]
-        sampling: dict[str, Any] = {"do_sample": False}
-        if temperature > 0:
-            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0}
-            sampling["top_p"] = self.reply.top_p
-        config = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=max_new_tokens or self.reply.tokens,
-            pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=sorted(self.ends),
-            **sampling,
-        )
-        responses: list[Response] = []
-        with self._evaluating(adapter), self._seeded(seed):
-            for start in range(0, len(rows), batch_size):
-                ids, mask = self.pad(rows[start : start + batch_size], side="left")  # (B, P)
-                out = self.model.generate(
-                    input_ids=ids, attention_mask=mask, generation_config=config
-                )  # (B, P + T)
-                responses += [self._response(row) for row in out[:, ids.shape[1] :].tolist()]
-        return responses
+        seeds = torch.Generator().manual_seed(seed)
+        return self.decode(rows, sampling, adapter=adapter, seeds=seeds, batch_size=batch_size)
+
+    def decode(
+        self,
+        rows: Sequence[Sequence[int]],
+        sampling: Sampling,
+        *,
+        adapter: str | None,
+        seeds: torch.Generator | None = None,
+        batch_size: int = DECODED,
+    ) -> list[Response]:
+        """Sample one response to each row of prompt tokens.
+
+        Args:
+            rows: Token ids of the prompts.
+            sampling: How.
+            adapter: The policy; ``None`` is the bare base.
+            seeds: Gives each row its seed; by default torch's own random numbers do.
+            batch_size: Responses sampled together; changes no result but by rounding.
+        """
+        drawn = torch.randint(2**62, (len(rows),), generator=seeds).tolist()
+        replies = [
+            Row(list(ids), adapter, sampling, seed) for ids, seed in zip(rows, drawn, strict=True)
+        ]
+        with self._evaluating(adapter):
+            for start in range(0, len(replies), batch_size):
+                batch = DecodingBatch(self)
+                batch.admit(replies[start : start + batch_size])
+                while batch.rows:
+                    batch.sample()
+                    batch.advance()
+        return [self._response(row) for row in replies]
 
     @torch.no_grad()
     def logprobs(
@@ -357,10 +372,9 @@ class Base:
         finally:
             self.model.train(was_training)
 
-    def _response(self, row: list[int]) -> Response:
-        end = next((i for i, token in enumerate(row) if token in self.ends), None)
-        ids = row if end is None else row[: end + 1]
-        return Response(self.chat.decode_reply(row[:end]), tuple(ids), end is not None)
+    def _response(self, row: Row) -> Response:
+        ids = row.ids if row.end is None else [*row.ids, row.end]
+        return Response(self.chat.decode_reply(row.ids), tuple(ids), row.end is not None)
 
     def _require(self, name: str) -> None:
         if name not in self.adapters:

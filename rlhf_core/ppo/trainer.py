@@ -1,12 +1,13 @@
 """`PPOTrainer`: a critic on TRL's ``GRPOTrainer``. Only this file knows the inside of TRL's GRPO.
 
-TRL samples responses, calls the score, asks for old and reference log-probabilities, and computes
-the clipped objective. Three of its private methods are overridden (and a test names them):
+TRL asks for responses, calls the score, asks for old and reference log-probabilities, and computes
+the clipped objective. Responses come from the decoder that also serves (TRL's ``rollout_func``), so
+a finished one costs nothing while others go on. Two private methods are overridden (and a test
+names them):
 
 - ``_generate_and_score_completions`` makes a rollout. We call it and add values, the KL penalty in
   the reward, advantages and returns.
 - ``_compute_loss``. We call it and add the clipped value loss and, if asked for, the ptx loss.
-- ``_tokenize_prompts``. Ours never turns text that people typed into control tokens.
 
 TRL's pass through the network calls the model's ``forward``. That is wrapped here: it leaves the
 padding out, and reads the critic's values from the same states.
@@ -29,6 +30,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 from rlhf_core.config import PolicySettings
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.decoding import Sampling
 from rlhf_core.model.token_batches import pass_tokens
 from rlhf_core.ppo.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
 from rlhf_core.ppo.critic import Critic, optimizer_of, packed, spread
@@ -114,6 +116,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             processing_class=base.tokenizer,
             optimizers=(optimizer_of(base, critic, settings), None),
         )
+        self.rollout_func = self._respond  # given to the constructor, TRL would warn of it
         # With a nonzero beta TRL computes the reference's log-probabilities. Not sooner: TRL's
         # constructor would look for an adapter named "default" and copy it.
         self.beta = 1.0
@@ -134,6 +137,18 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
             # the policy's pass comes first, in parts of a micro-batch, and then the reference's
             values = torch.cat([values for _, values in self._passes])[: len(inputs)]  # (B, T)
             return rollout | self._shape(rollout, values)
+
+    def _respond(self, prompts: list[Any], _: GRPOTrainer) -> dict[str, Any]:
+        """Responses as they are served; text that people typed never becomes a control token."""
+        rows, reply = (
+            [self._base.chat.encode_prompt(prompt) for prompt in prompts],
+            self._base.reply,
+        )
+        # every token may be sampled: the log-probabilities that train are those of all tokens
+        sampling = Sampling(reply.rollout_temperature, top_p=1.0, max_new_tokens=reply.tokens)
+        found = self._base.decode(rows, sampling, adapter=self._base.active, batch_size=len(rows))
+        responses = [list(response.token_ids) for response in found]
+        return {"prompt_ids": rows, "completion_ids": responses, "logprobs": None}
 
     def _shape(self, rollout: dict[str, Any], values: Tensor) -> dict[str, Tensor]:
         """Advantages, values and returns, (B, T) each; stops where the budget is spent."""
@@ -266,7 +281,7 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
     def _reading(self, fused: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap the network's forward, to which TRL has added a head that returns log-probs."""
 
-        @wraps(fused)  # `generate` checks its arguments against the signature
+        @wraps(fused)  # with its signature, against which transformers checks arguments
         def forward(*args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
             if not fused_lm_head:  # generating, or the ptx loss
                 return fused(*args, **kwargs)
@@ -316,12 +331,6 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
                 self.model, ids, attention, n_tokens
             )
         return found[0]
-
-    def _tokenize_prompts(
-        self, prompts: list[Prompt]
-    ) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """Token ids as they are served; no images, no other inputs."""
-        return [self._base.chat.encode_prompt(prompt) for prompt in prompts], None, {}
 
     def _total(self, local: Tensor) -> Tensor:
         """The sum over all processes."""

@@ -258,9 +258,10 @@ def _trained(costs: Costs, stage: TrainingStage) -> float:
 
 
 def _decode(costs: Costs, work: Workload, rows: int) -> float:
-    """Seconds to decode replies together: none leaves the batch before the longest has ended."""
+    """Seconds to decode replies together: each leaves the batch when it ends."""
     assert work.longest_reply is not None, "`estimate` fills it"
-    return (work.longest_reply + 1) * (costs.step + (rows - 1) * costs.row)
+    alone = (work.longest_reply + 1) * (costs.step - costs.row)
+    return alone + rows * (work.reply_tokens + 1) * costs.row
 
 
 def _memory(

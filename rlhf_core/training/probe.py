@@ -13,11 +13,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from rlhf_core.config import LoraSettings, ReplySettings
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.decoding import DecodingBatch, Row, Sampling
 from rlhf_core.model.facts import model_config
 from rlhf_core.model.loading import Quantization, load_base
 from rlhf_core.training.memory import give_back
@@ -36,7 +37,7 @@ class Costs:
         read: Seconds for one token in a pass without gradients, without the head.
         train: Seconds for one token, forwards and backwards, without the head.
         head: Seconds for the head's log-probabilities of one token.
-        step: Seconds for one more token of one reply, decoded alone.
+        step: Seconds for one more token of one reply, decoded and sampled alone.
         row: Seconds that each further reply adds to that step.
         kept: Bytes that a training pass keeps for each token until it goes backwards.
         adapter: Numbers in an adapter.
@@ -146,13 +147,19 @@ def _measure(
 
 
 def _step(base: Base, rows: int) -> float:
-    """Seconds of one decoding step with a cache of `WIDTH` tokens."""
+    """Seconds of one step of the decoder, sampling included, with a cache of `WIDTH` tokens."""
     vocabulary = base.model.config.get_text_config().vocab_size
-    cache = DynamicCache()
-    prompt = torch.randint(vocabulary, (rows, WIDTH), device=base.device)
-    base.model(input_ids=prompt, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    last = prompt[:, -1:]
-    return _timed(base, lambda: base.model(input_ids=last, past_key_values=cache, use_cache=True))
+    prompts = torch.randint(vocabulary, (rows, WIDTH)).tolist()
+    batch = DecodingBatch(base)
+    sampling = Sampling(base.reply.rollout_temperature, 1.0, REPEATS + 2)
+    batch.admit([Row(prompt, base.active, sampling, seed=0) for prompt in prompts])
+
+    def step() -> None:
+        if batch.rows:  # random weights seldom end a reply, but they may
+            batch.sample()
+            batch.advance()
+
+    return _timed(base, step)
 
 
 def _timed(base: Base, work: Callable[[], object]) -> float:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from chat_app.engine import GenerationRequest, Sampling
-from chat_app.engine.batch import DecodingBatch
 from chat_app.engine.local import LocalEngine
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
 from feedback_store.records import PromptMessage
 from rlhf_core.errors import AdapterError, ModelError
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.decoding import DecodingBatch
 from tests.chat_app.serving import tiny_base
 
 MakeEngine = Callable[..., LocalEngine]

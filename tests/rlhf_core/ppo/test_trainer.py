@@ -1,6 +1,5 @@
 """The trainer: its contract with TRL, and its numbers."""
 
-import copy
 import functools
 import inspect
 import json
@@ -19,6 +18,7 @@ from rlhf_core.config import PolicySettings, ReplySettings
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model import token_batches
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.decoding import DecodingBatch, Row, Sampling
 from rlhf_core.ppo.advantages import generalized_advantages, token_rewards, whiten
 from rlhf_core.ppo.critic import attached_critic
 from rlhf_core.ppo.losses import clipped_value_loss, masked_mean
@@ -95,7 +95,6 @@ def rollout(trainer, prompts):
 OF_GRPO = {
     "_generate_and_score_completions": ["self", "inputs"],
     "_compute_loss": ["self", "model", "inputs"],
-    "_tokenize_prompts": ["self", "prompts"],
 }
 OF_ALL_TRAINERS = {"_send_telemetry": ["self"]}
 OF_TRANSFORMERS = {
@@ -235,22 +234,32 @@ def test_rollouts_are_sampled_from_the_distribution_whose_logprobs_they_have(
     """Nothing that the model's own generation config says may change what is sampled."""
     leaks = {"repetition_penalty": 5.0, "top_k": 1, "no_repeat_ngram_size": 1}
     trainer = training(load_tiny(TINY, do_sample=True, suppress_tokens=[40], **leaks))
-    found = rollout(trainer, prompts)
-    config = copy.deepcopy(trainer.generation_config)
-    config.update(output_scores=True, return_dict_in_generate=True)
-    base, ids = trainer._base, found["prompt_ids"]
-    out = base.model.generate(
-        input_ids=ids, attention_mask=found["prompt_mask"], generation_config=config
-    )
-    sampled = out.sequences[:, ids.shape[1] :]  # (B, T)
-    scores = torch.stack(out.scores, 1).log_softmax(-1)  # (B, T, V), of the processed logits
-    taken = scores.gather(-1, sampled[..., None]).squeeze(-1)  # (B, T)
-    doubled = [prompt for prompt in prompts for _ in range(2)]
-    expected = base.logprobs(doubled, sampled.tolist(), adapter="policy")
-    for row, tokens, wanted in zip(taken, sampled.tolist(), expected, strict=True):
-        ends = [i + 1 for i, token in enumerate(tokens) if token in base.ends]
-        length = min([*ends, len(tokens)])  # what follows an end is padding
-        assert_close(row[:length], wanted[:length], atol=1e-4, rtol=1e-4)
+    base = trainer._base
+    torch.manual_seed(3)
+    found = trainer._respond(prompts, trainer)
+    torch.manual_seed(3)
+    seeds = torch.randint(2**62, (len(prompts),)).tolist()
+    sampling = Sampling(base.reply.rollout_temperature, 1.0, base.reply.tokens)
+    rows = [
+        Row(base.chat.encode_prompt(p), "policy", sampling, seed)
+        for p, seed in zip(prompts, seeds, strict=True)
+    ]
+    taken = [[] for _ in rows]
+    batch = DecodingBatch(base)
+    batch.admit(rows)
+    while batch.rows:
+        going, logprobs = list(batch.rows), (batch._logits / sampling.temperature).log_softmax(-1)
+        batch.sample()
+        for row, own in zip(going, logprobs, strict=True):
+            taken[rows.index(row)].append(own[row.ids[-1] if row.end is None else row.end])
+        batch.advance()
+    ids = [row.ids if row.end is None else [*row.ids, row.end] for row in rows]
+    assert found == {"prompt_ids": [r.prompt_ids for r in rows], "completion_ids": ids} | {
+        "logprobs": None
+    }
+    expected = base.logprobs(prompts, ids, adapter="policy")
+    for own, wanted in zip(taken, expected, strict=True):
+        assert_close(torch.stack(own), wanted, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [GEMMA, SMOLLM], ids=["own end of turn", "padded with the end"])

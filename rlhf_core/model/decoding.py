@@ -1,5 +1,6 @@
 """Decode replies together, one token per row and step, with one key-value cache.
 
+Serving, rollouts and the gate all decode here, so that they sample from the same distribution.
 Rows join and leave between steps. The cache is left-padded: a row's real entries end at the right
 edge, the attention mask hides the rest, and every row has its own position ids. Each row names its
 adapter and has its own random numbers, drawn from its seed alone. Invariant: neither padding nor
@@ -12,29 +13,57 @@ Letters: B rows, L cached tokens, V vocabulary.
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-from chat_app.engine import FinishReason, Sampling
-from feedback_store.records import BASE_ADAPTER
-from rlhf_core.model.base_model import Base
+if TYPE_CHECKING:
+    from rlhf_core.model.base_model import Base  # which decodes with this module
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
+LIKELIEST = 512  # tokens that nearly always hold a nucleus; a vocabulary takes long to sort
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one reply is sampled.
+
+    Attributes:
+        temperature: Logits are divided by it; 0 takes the likeliest token each time.
+        top_p: Only the likeliest tokens that together reach this probability are sampled from.
+        max_new_tokens: The reply is cut here.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 48
 
 
 @dataclass(eq=False, slots=True)
 class Row:
-    """One reply in the making."""
+    """One reply in the making.
+
+    Attributes:
+        prompt_ids: Tokens of the prompt.
+        adapter: The policy; ``None`` is the bare base.
+        sampling: How its tokens are sampled.
+        seed: Of its random numbers.
+        ids: Its tokens so far, without an end token.
+        end: The end token, if the model ended it; there may be several.
+        finish_reason: A batch sets "stop" or "length"; who else ends a row sets another.
+    """
 
     prompt_ids: list[int]
-    adapter: str
+    adapter: str | None
     sampling: Sampling
     seed: int
     ids: list[int] = field(default_factory=list)
+    end: int | None = None
     finish_reason: FinishReason | None = None
 
     def uniforms(self) -> Tensor:
@@ -45,9 +74,13 @@ class Row:
 
 
 class DecodingBatch:
-    """The rows being decoded."""
+    """The rows being decoded.
 
-    def __init__(self, base: Base) -> None:
+    Without gradients, but not in inference mode: some models keep a tensor of a pass in a buffer,
+    which training then reads.
+    """
+
+    def __init__(self, base: "Base") -> None:
         self.rows: list[Row] = []
         self._base = base
         self._cache: Any = DynamicCache()  # `Any`: its layers have many types
@@ -56,7 +89,7 @@ class DecodingBatch:
         self._uniforms: list[Tensor] = []
         self._switch = ExitStack()  # keeps the adapter active that all rows share
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def admit(self, rows: Sequence[Row]) -> None:
         """Run the prompts of new rows through the model together and add the rows to the batch."""
         ids, mask = self._base.pad([row.prompt_ids for row in rows], side="left")
@@ -76,7 +109,7 @@ class DecodingBatch:
         self.rows += rows
         self._uniforms += [row.uniforms() for row in rows]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(self) -> None:
         """Sample the next token of every row and mark the rows that end."""
         draws = [u[len(row.ids)] for row, u in zip(self.rows, self._uniforms, strict=True)]
@@ -86,13 +119,13 @@ class DecodingBatch:
         tokens = draw(self._logits, temperature=temperature, top_p=top_p, uniforms=uniforms)
         for row, token in zip(self.rows, tokens.tolist(), strict=True):
             if token in self._base.ends:
-                row.finish_reason = "stop"
+                row.end, row.finish_reason = token, "stop"
                 continue
             row.ids.append(token)
             if len(row.ids) >= row.sampling.max_new_tokens:
                 row.finish_reason = "length"
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def advance(self) -> None:
         """Remove finished rows and run the last token of the others through the model."""
         self._drop_finished()
@@ -141,10 +174,10 @@ class DecodingBatch:
 
     def _adapter_names(self, rows: Sequence[Row]) -> dict[str, list[str]]:
         """Select each row's adapter. If all rows share one, switch to it: twice as fast."""
-        wanted = [None if row.adapter == BASE_ADAPTER else row.adapter for row in rows]
-        if len(set(wanted)) > 1:
-            return {"adapter_names": [name or NO_ADAPTER for name in wanted]}
-        adapter = wanted[0]
+        wanted = {row.adapter for row in rows}
+        if len(wanted) > 1:
+            return {"adapter_names": [row.adapter or NO_ADAPTER for row in rows]}
+        [adapter] = wanted
         if self._base.active != adapter:
             self._switch.close()
             self._switch.enter_context(self._base.using(adapter))
@@ -154,6 +187,8 @@ class DecodingBatch:
 def draw(logits: Tensor, *, temperature: Tensor, top_p: Tensor, uniforms: Tensor) -> Tensor:
     """Sample one token per row: invert its cumulative distribution at a uniform number, (B,).
 
+    Source: Holtzman et al. 2020, arXiv:1904.09751, section 3.1 (top_p).
+
     Args:
         logits: (B, V)
         temperature: 0 takes the most likely token. (B,)
@@ -161,16 +196,28 @@ def draw(logits: Tensor, *, temperature: Tensor, top_p: Tensor, uniforms: Tensor
         uniforms: In [0, 1), float64. (B,)
     """
     probs = (logits / temperature.clamp_min(1e-6)[:, None]).softmax(-1)  # (B, V)
-    if bool((top_p < 1).any()):
-        ordered, order = probs.sort(-1, descending=True)
-        before = ordered.cumsum(-1) - ordered
-        kept = ordered.where(before < top_p[:, None], 0.0)
-        probs = torch.zeros_like(probs).scatter(-1, order, kept)
-    cumulative = probs.double().cumsum(-1)
-    targets = uniforms[:, None] * cumulative[:, -1:]  # never hits a token of probability 0
-    tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
-    tokens = tokens.clamp_max(logits.shape[-1] - 1)
-    return torch.where(temperature > 0, tokens, logits.argmax(-1))
+    tokens, sampled = logits.argmax(-1), temperature > 0
+    whole = sampled & (top_p >= 1)
+    if bool(whole.any()):
+        tokens[whole] = _inverted(probs[whole], uniforms[whole])[:, 0]
+    left = sampled & (top_p < 1)
+    for most in (LIKELIEST, probs.shape[-1]):  # the whole vocabulary only for flat distributions
+        if not bool(left.any()):
+            break
+        ordered, order = probs[left].topk(min(most, probs.shape[-1]))  # likeliest first
+        reached, wanted = ordered.double().cumsum(-1), top_p[left, None]
+        nucleus = ordered.where(reached - ordered < wanted, 0.0)
+        tokens[left] = order.gather(-1, _inverted(nucleus, uniforms[left]))[:, 0]
+        left[left.clone()] = reached[:, -1] < wanted[:, 0]
+    return tokens
+
+
+def _inverted(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """Where the cumulative sum of each row passes its uniform number; (B, 1) from (B, N)."""
+    cumulative = weights.double().cumsum(-1)
+    targets = uniforms[:, None] * cumulative[:, -1:]
+    # to the right of what is equal, so that no weight of 0 is ever hit
+    return torch.searchsorted(cumulative, targets, right=True).clamp_max(weights.shape[-1] - 1)
 
 
 def _widen(mask: Tensor, width: int) -> Tensor:

@@ -1,35 +1,45 @@
 """A row gives the same reply alone and beside others that join and leave."""
 
-import json
-import shutil
-from pathlib import Path
+import copy
+from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from chat_app.engine import Sampling
-from chat_app.engine.batch import DecodingBatch, Row, draw
 from rlhf_core.model.base_model import Base
-from rlhf_core.records import ChatMessage
-from tests.chat_app.serving import tiny_base
+from rlhf_core.model.decoding import LIKELIEST, DecodingBatch, Row, Sampling, draw
+from tests.rlhf_core.templates import TINY
 
 PROMPTS = ["hi", "a much longer prompt than the others", "what?", "tell me of the sea and the sky"]
 LENGTHS = [24, 5, 40, 16]
-ADAPTERS = ["policy-000001", "policy-000000", "policy-000002", "policy-000001"]
+ADAPTERS = ["one", None, "two", "one"]
 
 
-@pytest.fixture(scope="module")
-def base(tiny_model: Path, tiny_adapters: Path) -> Base:
-    base = tiny_base(tiny_model)
-    for name in ("policy-000001", "policy-000002"):
-        base.attach(name, tiny_adapters / name)
+@pytest.fixture
+def base(loaded_base: Base, disturb: Callable[..., None]) -> Base:
+    """In float64: in float32 the number of rows decides how sums are rounded."""
+    base = copy.deepcopy(loaded_base)
+    base.model.double()
+    for seed, name in enumerate(("one", "two")):
+        base.attach(name)
+        disturb(base, name, seed=seed, size=0.3)
     return base
 
 
 def row(base: Base, i: int, *, temperature: float = 0.0) -> Row:
-    prompt = base.chat.encode_prompt([ChatMessage(role="user", content=PROMPTS[i])])
-    sampling = Sampling(temperature, 1.0, LENGTHS[i])
-    return Row(prompt, ADAPTERS[i], sampling, seed=i)
+    prompt = base.chat.encode_prompt([{"role": "user", "content": PROMPTS[i]}])
+    return Row(prompt, ADAPTERS[i], Sampling(temperature, 1.0, LENGTHS[i]), seed=i)
+
+
+def generated(base: Base, like: Row) -> list[int]:
+    """What transformers' own `generate` gives, with the end token."""
+    with base.using(like.adapter), torch.no_grad():
+        ids = torch.tensor([like.prompt_ids])
+        length = like.sampling.max_new_tokens
+        out = base.model.generate(input_ids=ids, max_new_tokens=length, do_sample=False)
+    return out[0, ids.shape[1] :].tolist()
 
 
 def run(batch: DecodingBatch, arrivals: dict[int, list[Row]]) -> None:
@@ -58,32 +68,22 @@ def test_greedy_rows_equal_the_models_own_generate(base: Base) -> None:
     for i in range(4):
         mine = row(base, i)
         run(DecodingBatch(base), {0: [mine]})
-        prompt = [ChatMessage(role="user", content=PROMPTS[i])]
-        adapter = None if ADAPTERS[i] == "policy-000000" else ADAPTERS[i]
-        theirs = base.respond(
-            [prompt], adapter=adapter, max_new_tokens=LENGTHS[i], temperature=0.0
-        )[0]
-        ids = list(theirs.token_ids[:-1] if theirs.finished else theirs.token_ids)
-        assert mine.ids == ids
+        assert mine.ids + [end for end in [mine.end] if end is not None] == generated(base, mine)
 
 
-def test_rows_stop_at_every_end_that_the_model_declares(tiny_model: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny_model, tmp_path / "model")
-    file = tmp_path / "model" / "generation_config.json"
+def test_rows_stop_at_every_end_that_the_model_declares(load_tiny: Callable[..., Base]) -> None:
     declared = list(range(20, 60))
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": declared}))
-    base = tiny_base(tmp_path / "model")
+    base = load_tiny(TINY, eos_token_id=declared)
     assert base.ends == {base.tokenizer.eos_token_id, *declared}
     reasons = []
     for i in range(4):
         mine = row(base, i)
-        mine.adapter = "policy-000000"
+        mine.adapter = None
         run(DecodingBatch(base), {0: [mine]})
-        asked = [ChatMessage(role="user", content=PROMPTS[i])]
-        [theirs] = base.respond([asked], adapter=None, max_new_tokens=LENGTHS[i], temperature=0.0)
         assert base.ends.isdisjoint(mine.ids)
-        assert mine.ids == [token for token in theirs.token_ids if token not in base.ends]
-        assert (mine.finish_reason == "stop") is theirs.finished
+        ended = mine.finish_reason == "stop"
+        assert ([*mine.ids, mine.end] if ended else mine.ids) == generated(base, mine)
+        assert (mine.end in base.ends) is ended
         reasons.append(mine.finish_reason)
     assert "stop" in reasons
 
@@ -95,10 +95,10 @@ def test_adapters_and_seeds_change_the_reply(base: Base) -> None:
         run(DecodingBatch(base), {0: [one]})
         return one.ids
 
-    known = reply("policy-000001", 1)
-    assert reply("policy-000001", 1) == known
-    assert reply("policy-000002", 1) != known
-    assert reply("policy-000001", 2) != known
+    known = reply("one", 1)
+    assert reply("one", 1) == known
+    assert reply("two", 1) != known
+    assert reply("one", 2) != known
 
 
 def test_finished_rows_free_their_columns(base: Base) -> None:
@@ -126,9 +126,35 @@ def test_draw_keeps_only_the_likeliest_up_to_top_p_in_each_row() -> None:
         logits,
         temperature=torch.ones(3),
         top_p=torch.tensor([0.4, 0.5, 1.0]),
-        uniforms=torch.zeros(3, dtype=torch.float64),
+        uniforms=torch.full((3,), 0.999999, dtype=torch.float64),
     )
-    assert tokens.tolist() == [3, 2, 0]
+    assert tokens.tolist() == [3, 2, 3]
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    spread=st.sampled_from([0.1, 1.0, 3.0, 30.0]),
+    top_p=st.floats(0.01, 0.999),
+    uniform=st.floats(0.0, 1.0, exclude_max=True),
+)
+def test_draw_finds_the_same_token_as_a_sort_of_the_whole_vocabulary(
+    seed: int, spread: float, top_p: float, uniform: float
+) -> None:
+    """Flat distributions need more than the likeliest few, sharp ones only one of them."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(2, 3 * LIKELIEST, generator=generator, dtype=torch.float64)
+    both = torch.full((2,), top_p), torch.full((2,), uniform, dtype=torch.float64)
+    tokens = draw(logits, temperature=torch.ones(2), top_p=both[0], uniforms=both[1])
+    for own, token in zip(logits.softmax(-1), tokens.tolist(), strict=True):
+        probs, order = own.topk(len(own))
+        before = probs.double().cumsum(0) - probs
+        nucleus = probs[before < both[0][0]].double()
+        reached = nucleus.cumsum(0)
+        at = order.tolist().index(token)
+        assert at < len(nucleus)
+        low, high = reached[at] - nucleus[at], reached[at]
+        target = uniform * reached[-1]
+        assert low - 1e-9 <= target <= high + 1e-9
 
 
 def test_draw_at_temperature_zero_takes_the_likeliest_beside_sampled_rows() -> None:
