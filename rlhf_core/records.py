@@ -1,4 +1,4 @@
-"""The plain records that training takes.
+"""The plain records that training and decoding take.
 
 They hold text, never token ids. `cycle/snapshot.py` makes them from the store; a user of the
 library makes them from anything.
@@ -12,6 +12,7 @@ from typing import Literal, TypedDict, get_args
 from rlhf_core.errors import InvalidInputError
 
 Label = Literal["a", "b", "tie"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]  # why a reply ended
 
 
 class ChatMessage(TypedDict):
@@ -128,3 +129,18 @@ class Unpaired:
     def __post_init__(self) -> None:
         require_prompt(self.prompt)
         _require_weight(self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one reply is sampled.
+
+    Attributes:
+        temperature: Logits are divided by it; 0 takes the likeliest token each time.
+        top_p: Only the likeliest tokens that together reach this probability are sampled from.
+        max_new_tokens: The reply is cut here.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 48

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from feedback_store.records import PromptMessage
-from rlhf_core.model.decoding import FinishReason, Sampling
+from rlhf_core.records import FinishReason, Sampling
 
 __all__ = ["Engine", "FinishReason", "GenerationRequest", "Piece", "Sampling"]
 

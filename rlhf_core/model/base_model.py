@@ -26,9 +26,9 @@ from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.conversions import MERGED
-from rlhf_core.model.decoding import DecodingBatch, Row, Sampling
+from rlhf_core.model.decoding import DecodingBatch, Row
 from rlhf_core.model.token_batches import pass_tokens, token_batches
-from rlhf_core.records import Prompt
+from rlhf_core.records import Prompt, Sampling
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
 DECODED = 64  # replies that `respond` decodes together

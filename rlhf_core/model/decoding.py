@@ -11,37 +11,38 @@ Letters: B rows, L cached tokens, V vocabulary.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-if TYPE_CHECKING:
-    from rlhf_core.model.base_model import Base  # which decodes with this module
+from rlhf_core.records import FinishReason, Sampling
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
 LIKELIEST = 512  # tokens that nearly always hold a nucleus; a vocabulary takes long to sort
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
 
+class Decodable(Protocol):
+    """What decoding needs of a `Base`, which uses this module itself."""
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How one reply is sampled.
+    model: Any
+    ends: frozenset[int]
 
-    Attributes:
-        temperature: Logits are divided by it; 0 takes the likeliest token each time.
-        top_p: Only the likeliest tokens that together reach this probability are sampled from.
-        max_new_tokens: The reply is cut here.
-    """
+    @property
+    def active(self) -> str | None:
+        """The adapter that forward passes go through."""
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_new_tokens: int = 48
+    def using(self, name: str | None) -> AbstractContextManager[Any]:
+        """Send them through another one in the block."""
+
+    def pad(
+        self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"]
+    ) -> tuple[Tensor, Tensor]:
+        """Token rows as ids and mask, (B, longest row) each."""
 
 
 @dataclass(eq=False, slots=True)
@@ -80,7 +81,7 @@ class DecodingBatch:
     which training then reads.
     """
 
-    def __init__(self, base: "Base") -> None:
+    def __init__(self, base: Decodable) -> None:
         self.rows: list[Row] = []
         self._base = base
         self._cache: Any = DynamicCache()  # `Any`: its layers have many types

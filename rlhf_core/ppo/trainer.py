@@ -30,7 +30,6 @@ from trl.trainer.utils import FusedCausalLMOutput
 from rlhf_core.config import PolicySettings
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.decoding import Sampling
 from rlhf_core.model.token_batches import pass_tokens
 from rlhf_core.ppo.advantages import generalized_advantages, leave_one_out, token_rewards, whiten
 from rlhf_core.ppo.critic import Critic, optimizer_of, packed, spread
@@ -45,7 +44,7 @@ from rlhf_core.ppo.metrics import (
 )
 from rlhf_core.ppo.pretraining_mix import PretrainingMix, Row
 from rlhf_core.ppo.warm_up import warm_up
-from rlhf_core.records import Demonstration, Prompt
+from rlhf_core.records import Demonstration, Prompt, Sampling
 from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.training.checkpoints import generator_state
 from rlhf_core.training.memory import out_of_memory_in_one_line

@@ -18,9 +18,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from rlhf_core.config import LoraSettings, ReplySettings
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.decoding import DecodingBatch, Row, Sampling
+from rlhf_core.model.decoding import DecodingBatch, Row
 from rlhf_core.model.facts import model_config
 from rlhf_core.model.loading import Quantization, load_base
+from rlhf_core.records import Sampling
 from rlhf_core.training.memory import give_back
 
 FEW, MORE = 1, 3  # blocks of the two models

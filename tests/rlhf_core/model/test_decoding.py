@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.decoding import LIKELIEST, DecodingBatch, Row, Sampling, draw
+from rlhf_core.model.decoding import LIKELIEST, DecodingBatch, Row, draw
+from rlhf_core.records import Sampling
 from tests.rlhf_core.templates import TINY
 
 PROMPTS = ["hi", "a much longer prompt than the others", "what?", "tell me of the sea and the sky"]

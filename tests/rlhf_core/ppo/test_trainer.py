@@ -18,11 +18,12 @@ from rlhf_core.config import PolicySettings, ReplySettings
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model import token_batches
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.decoding import DecodingBatch, Row, Sampling
+from rlhf_core.model.decoding import DecodingBatch, Row
 from rlhf_core.ppo.advantages import generalized_advantages, token_rewards, whiten
 from rlhf_core.ppo.critic import attached_critic
 from rlhf_core.ppo.losses import clipped_value_loss, masked_mean
 from rlhf_core.ppo.metrics import finished
+from rlhf_core.records import Sampling
 from rlhf_core.train_policy import PPOTrainer, _config, _dataset
 from rlhf_core.training.checkpoints import ResumableTrainer
 from rlhf_core.training.stage import QuietTrainer, prepared
