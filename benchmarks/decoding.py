@@ -3,9 +3,9 @@
     python -m benchmarks.decoding --json                 # the starter
     python -m benchmarks.decoding --model DIR --json     # any model
 
-Both decode the same prompts with the contract's sampling, in turns within each round. The engine
-gets all chats at once, as when that many people write at the same time. `generate` answers them one
-by one, as a plain script would. A reply may end by itself, so tokens are counted, not replies.
+Both decode the same prompts in float32 on the CPU, in turns within each round. The engine gets all
+chats at once, as when that many people write at the same time. `generate` answers them one by one,
+as a plain script would. A reply may end by itself, so tokens are counted, not replies.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from chat_app.engine import GenerationRequest
@@ -47,7 +47,7 @@ def main() -> None:
     threads = machine_facts().cores
     torch.set_num_threads(threads)
     engine = LocalEngine(
-        lambda: load_base(options.model, quantization="none", training=False),
+        lambda: load_base(options.model, quantization="none", device="cpu", training=False),
         EngineSettings(rows=max(CHATS), threads=threads),
         reply_seconds=600.0,
     )
@@ -64,7 +64,12 @@ async def compared(engine: LocalEngine, model: str, rounds: int) -> dict[str, An
     path = loadable(resolve(model, None), None)
     network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
+    network.generation_config = GenerationConfig(  # no penalty of the model's own
+        eos_token_id=network.generation_config.eos_token_id, pad_token_id=tokenizer.eos_token_id
+    )
     while not engine.health()["ready"]:
+        if failure := engine.health()["failure"]:
+            raise SystemExit(f"the engine did not start: {failure}")
         await asyncio.sleep(0.1)
     sizes: dict[str, Any] = {}
     for chats in CHATS:
@@ -119,7 +124,8 @@ def one_by_one(network: Any, tokenizer: Any, texts: list[str], seed: int) -> flo
             top_p=TOP_P,
             top_k=0,
         )
-        made += out.shape[1] - inputs["input_ids"].shape[1]
+        reply = out[0, inputs["input_ids"].shape[1] :]
+        made += int((reply != tokenizer.eos_token_id).sum())  # the engine counts no end, either
     return made / (time.perf_counter() - start)
 
 

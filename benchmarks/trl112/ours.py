@@ -30,7 +30,7 @@ def main(job: dict[str, Any]) -> None:
         reply=ReplySettings(**job["reply"]),
     )
     if job["fixed_length"]:
-        base.model.generation_config.min_new_tokens = base.reply.tokens
+        base.ends = frozenset()  # no token ends a response
     lora = LoraSettings(**job["lora"])
     base.attach("policy", lora=lora, trainable=True, seed=job["seed"])
     reward = _reward(base, job, lora)

@@ -31,7 +31,7 @@ from rlhf_core.model.token_batches import pass_tokens, token_batches
 from rlhf_core.records import Prompt, Sampling
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")  # a dot would part the names of modules
-DECODED = 64  # replies that `respond` decodes together
+DECODED = 64  # replies decoded together
 LOGITS_AT_ONCE = 512  # tokens whose logits are turned into float32 together
 
 

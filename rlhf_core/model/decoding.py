@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
+from rlhf_core.errors import DivergenceError
 from rlhf_core.records import FinishReason, Sampling
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
@@ -56,7 +57,7 @@ class Row:
         seed: Of its random numbers.
         ids: Its tokens so far, without an end token.
         end: The end token, if the model ended it; there may be several.
-        finish_reason: A batch sets "stop" or "length"; who else ends a row sets another.
+        finish_reason: A batch sets "stop" or "length"; whoever else ends a row sets another reason.
     """
 
     prompt_ids: list[int]
@@ -112,7 +113,17 @@ class DecodingBatch:
 
     @torch.no_grad()
     def sample(self) -> None:
-        """Sample the next token of every row and mark the rows that end."""
+        """Sample the next token of every row and mark the rows that end.
+
+        Raises:
+            DivergenceError: The model's numbers have no finite maximum, so nothing can be sampled.
+        """
+        if not bool(torch.isfinite(self._logits.amax(-1)).all()):
+            names = sorted({row.adapter or "the base" for row in self.rows})
+            raise DivergenceError(
+                f"the logits of {', '.join(names)} are not finite; "
+                "use another quantization, or serve another adapter"
+            )
         draws = [u[len(row.ids)] for row, u in zip(self.rows, self._uniforms, strict=True)]
         settings = [(row.sampling.temperature, row.sampling.top_p) for row in self.rows]
         temperature, top_p = torch.tensor(settings, device=self._logits.device).unbind(-1)
@@ -206,7 +217,7 @@ def draw(logits: Tensor, *, temperature: Tensor, top_p: Tensor, uniforms: Tensor
         if not bool(left.any()):
             break
         ordered, order = probs[left].topk(min(most, probs.shape[-1]))  # likeliest first
-        reached, wanted = ordered.double().cumsum(-1), top_p[left, None]
+        reached, wanted = ordered.cumsum(-1, dtype=torch.float64), top_p[left, None]
         nucleus = ordered.where(reached - ordered < wanted, 0.0)
         tokens[left] = order.gather(-1, _inverted(nucleus, uniforms[left]))[:, 0]
         left[left.clone()] = reached[:, -1] < wanted[:, 0]
@@ -215,9 +226,9 @@ def draw(logits: Tensor, *, temperature: Tensor, top_p: Tensor, uniforms: Tensor
 
 def _inverted(weights: Tensor, uniforms: Tensor) -> Tensor:
     """Where the cumulative sum of each row passes its uniform number; (B, 1) from (B, N)."""
-    cumulative = weights.double().cumsum(-1)
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
     targets = uniforms[:, None] * cumulative[:, -1:]
-    # to the right of what is equal, so that no weight of 0 is ever hit
+    # to the right of what is equal, so that no weight of 0 is hit
     return torch.searchsorted(cumulative, targets, right=True).clamp_max(weights.shape[-1] - 1)
 
 

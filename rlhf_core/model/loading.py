@@ -21,6 +21,7 @@ from rlhf_core.model.sources import resolve
 from rlhf_core.records import ChatMessage
 
 Quantization = Literal["nf4", "int8", "none"]
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # kinds of layers
 
 
 def load_base(
@@ -45,7 +46,8 @@ def load_base(
 
     Raises:
         ModelError: The model cannot be loaded or converted, has no chat template or no
-            end-of-sequence token, or has no room for the contract's prompt and reply.
+            end-of-sequence token, has layers that are no attention, or has no room for the
+            contract's prompt and reply.
     """
     where = _device(device)
     # Adam on bfloat16 loses small updates; a CPU has no fast 16-bit matmul at these sizes
@@ -82,6 +84,7 @@ def load_base(
     _disable_dropout(network)
     if training:
         _prevent_repacking(network)
+    _require_attention(model, network)
     base = Base(network.eval(), tokenizer, reply)
     _require_room(base)
     return base
@@ -108,6 +111,17 @@ def _quantization_config(quantization: str, dtype: torch.dtype) -> BitsAndBytesC
     raise ModelError(f"quantization {quantization!r} is unknown; use nf4, int8 or none")
 
 
+def _require_attention(model: str, network: Any) -> None:
+    """Refuse layers whose state is no cache of keys and values, which is all that replies keep."""
+    kinds = {*(getattr(network.config.get_text_config(), "layer_types", None) or ())} - ATTENTION
+    if kinds or network._is_stateful:
+        found = ", ".join(sorted(kinds)) or network.config.model_type
+        raise ModelError(
+            f"model {model!r} has layers that are no attention ({found}), whose state cannot be "
+            "kept while replies join and leave; use a model with attention alone"
+        )
+
+
 def _require_room(base: Base) -> None:
     """Refuse a contract that is longer than the model's context, or has no room for a question."""
     reply = base.reply
@@ -130,7 +144,7 @@ def _prevent_repacking(model: torch.nn.Module) -> None:
     """Keep bitsandbytes from repacking nf4 weights on CPUs with AVX512-BF16.
 
     bitsandbytes 0.50.2 repacks them in place at the first forward pass in evaluation mode without
-    gradients (every ``generate``). After that the backward pass is wrong, without any error.
+    gradients (every rollout). After that the backward pass is wrong, without any error.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -24,6 +24,7 @@ PROCESS_BYTES = 1.0e9  # Python with torch, transformers and TRL, before a model
 # Bytes of the process for each byte of a pass: what glibc's heap freed in pieces stays with the
 # process. Measured on SmolLM2 (docs/results.md, "What a cycle needs"); not yet on a GPU.
 ALLOCATED = {"cpu": 1.4, "cuda": 1.0}
+SAMPLED = 20.0  # bytes for each token of the vocabulary: logits, probabilities, and their sum
 ADAM = 4  # numbers for each trained one: itself, its gradient, and Adam's two means
 COUNTED = 200  # replies whose tokens are counted, and as many of the longest ones
 LOADING, PUBLISHING = 15.0, 5.0  # seconds: imports and the base; adapters and the report
@@ -316,9 +317,9 @@ def _memory(
         # all replies of an opinion, through the upper layers alone
         work.most_each * trained(reward, reward.batch_size, layers=reward.layers, head=False)
         + states,
-        # decoding: the key-value cache
+        # decoding: the key-value cache, and sampling
         max(policy.batch_size, DECODED)
-        * (number * window * model.layers * model.cache_width + logits),
+        * (number * window * model.layers * model.cache_width + SAMPLED * model.vocabulary),
     )
     process = PROCESS_BYTES if device == "cpu" else 0.0
     return process + weights + adapters + ALLOCATED[device] * most

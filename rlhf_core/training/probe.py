@@ -115,6 +115,7 @@ def _measure(
         AutoTokenizer.from_pretrained(path).save_pretrained(folder)
         base = load_base(folder, quantization=quantization, training=True, reply=reply)
     base.attach("probe", lora=lora, trainable=True)
+    base.ends = frozenset()  # random weights may end a reply at any time
     decoder = base.model.get_decoder()
     ids = torch.randint(config.vocab_size, (ROWS, WIDTH), device=base.device)
     tokens = ROWS * WIDTH
@@ -148,17 +149,20 @@ def _measure(
 
 
 def _step(base: Base, rows: int) -> float:
-    """Seconds of one step of the decoder, sampling included, with a cache of `WIDTH` tokens."""
+    """Seconds of one step of the decoder, with a cache of `WIDTH` tokens.
+
+    Sampling is included, as in rollouts: from all tokens. With `top_p` it takes about as long
+    (docs/results.md, "Decoding").
+    """
     vocabulary = base.model.config.get_text_config().vocab_size
     prompts = torch.randint(vocabulary, (rows, WIDTH)).tolist()
     batch = DecodingBatch(base)
     sampling = Sampling(base.reply.rollout_temperature, 1.0, REPEATS + 2)
-    batch.admit([Row(prompt, base.active, sampling, seed=0) for prompt in prompts])
+    batch.admit([Row(ids, base.active, sampling, seed) for seed, ids in enumerate(prompts)])
 
     def step() -> None:
-        if batch.rows:  # random weights seldom end a reply, but they may
-            batch.sample()
-            batch.advance()
+        batch.sample()
+        batch.advance()
 
     return _timed(base, step)
 

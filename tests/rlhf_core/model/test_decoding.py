@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import LIKELIEST, DecodingBatch, Row, draw
 from rlhf_core.records import Sampling
@@ -130,6 +131,30 @@ def test_draw_keeps_only_the_likeliest_up_to_top_p_in_each_row() -> None:
         uniforms=torch.full((3,), 0.999999, dtype=torch.float64),
     )
     assert tokens.tolist() == [3, 2, 3]
+
+
+def test_draw_tells_greedy_whole_sharp_and_flat_rows_of_one_batch_apart() -> None:
+    size = 2 * LIKELIEST
+    flat, sharp = torch.zeros(size), torch.zeros(size)
+    flat += torch.linspace(0, -0.01, size)  # the likeliest first
+    sharp[7], sharp[3] = 20.0, 19.0
+    tokens = draw(
+        torch.stack([sharp, sharp, flat, flat]),
+        temperature=torch.tensor([0.0, 1.0, 1.0, 1.0]),
+        top_p=torch.tensor([0.5, 0.9, 1.0, 0.9]),
+        uniforms=torch.tensor([0.9, 0.9, 0.5, 0.999999], dtype=torch.float64),
+    )
+    assert tokens.tolist()[:2] == [7, 3]
+    assert abs(tokens[2].item() - size / 2) < 5
+    assert abs(tokens[3].item() - 0.9 * size) < 5  # beyond the likeliest few
+
+
+def test_logits_that_are_not_finite_are_an_error(base: Base) -> None:
+    batch = DecodingBatch(base)
+    batch.admit([row(base, 0, temperature=1.0)])
+    batch._logits[0, 3] = float("nan")
+    with pytest.raises(DivergenceError, match="logits of one are not finite"):
+        batch.sample()
 
 
 @given(

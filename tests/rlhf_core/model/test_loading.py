@@ -5,6 +5,7 @@ import bitsandbytes.functional as bnb
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import ModelError
@@ -44,6 +45,22 @@ def test_a_tokenizer_without_an_end_is_refused(model_path, tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": None}))
     with pytest.raises(ModelError, match="no end-of-sequence token; name it"):
         load_base(str(tmp_path / "model"), quantization="none", device="cpu", training=True)
+
+
+def test_layers_that_are_no_attention_are_refused(tokenizer, tmp_path):
+    config = Lfm2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention"],
+    )
+    Lfm2ForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"layers that are no attention \(conv\)"):
+        load_base(str(tmp_path), quantization="none", device="cpu", training=False)
 
 
 def test_dropout_is_off_even_in_training_mode(base):

@@ -235,15 +235,15 @@ def test_rollouts_are_sampled_from_the_distribution_whose_logprobs_they_have(
     """Nothing that the model's own generation config says may change what is sampled."""
     leaks = {"repetition_penalty": 5.0, "top_k": 1, "no_repeat_ngram_size": 1}
     trainer = training(load_tiny(TINY, do_sample=True, suppress_tokens=[40], **leaks))
-    base = trainer._base
+    base, doubled = trainer._base, [prompt for prompt in prompts for _ in range(2)]
     torch.manual_seed(3)
-    found = trainer._respond(prompts, trainer)
+    found = rollout(trainer, prompts)
     torch.manual_seed(3)
-    seeds = torch.randint(2**62, (len(prompts),)).tolist()
+    seeds = torch.randint(2**62, (len(doubled),)).tolist()
     sampling = Sampling(base.reply.rollout_temperature, 1.0, base.reply.tokens)
     rows = [
         Row(base.chat.encode_prompt(p), "policy", sampling, seed)
-        for p, seed in zip(prompts, seeds, strict=True)
+        for p, seed in zip(doubled, seeds, strict=True)
     ]
     taken = [[] for _ in rows]
     batch = DecodingBatch(base)
@@ -255,10 +255,10 @@ def test_rollouts_are_sampled_from_the_distribution_whose_logprobs_they_have(
             taken[rows.index(row)].append(own[row.ids[-1] if row.end is None else row.end])
         batch.advance()
     ids = [row.ids if row.end is None else [*row.ids, row.end] for row in rows]
-    assert found == {"prompt_ids": [r.prompt_ids for r in rows], "completion_ids": ids} | {
-        "logprobs": None
-    }
-    expected = base.logprobs(prompts, ids, adapter="policy")
+    mask = found["completion_mask"].bool()
+    sampled = [row[m].tolist() for row, m in zip(found["completion_ids"], mask, strict=True)]
+    assert sampled == ids
+    expected = base.logprobs(doubled, ids, adapter="policy")
     for own, wanted in zip(taken, expected, strict=True):
         assert_close(torch.stack(own), wanted, atol=1e-4, rtol=1e-4)
 

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rlhf_core.config import PolicySettings, ReplySettings, RewardSettings, SFTSettings
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.decoding import Row
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Demonstration, Prompt
 from rlhf_core.train_policy import train_policy
@@ -98,10 +99,9 @@ def train(base: Base, checkpoints: Path, stop: int) -> None:
     )
 
 
-def same_quantile(probabilities: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
-    """In place of `torch.multinomial`."""
-    whole = probabilities.sum(-1, keepdim=True)
-    return (probabilities.cumsum(-1) < 0.37 * whole).sum(-1, keepdim=True)
+def same_uniforms(row: Row) -> torch.Tensor:
+    """In place of `Row.uniforms`."""
+    return torch.full((row.sampling.max_new_tokens,), 0.37, dtype=torch.float64)
 
 
 def watch(module: DistributedDataParallel, given: tuple[torch.Tensor, ...]) -> None:
@@ -114,7 +114,7 @@ def watch(module: DistributedDataParallel, given: tuple[torch.Tensor, ...]) -> N
 def main(model: str, out: str, stop: str) -> None:
     rank = int(os.environ.get("RANK", "0"))
     PartialState(cpu=True)
-    torch.multinomial = same_quantile
+    Row.uniforms = same_uniforms
     torch.nn.modules.module.register_module_forward_pre_hook(watch)
     short = ReplySettings(prompt_tokens=128, tokens=8)
     base = load_base(model, quantization="none", device="cpu", training=True, reply=short)

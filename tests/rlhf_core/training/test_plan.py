@@ -11,8 +11,8 @@ from rlhf_core.config import (
     RewardSettings,
 )
 from rlhf_core.model.facts import model_facts
-from rlhf_core.training.plan import Workload, estimate, workload
-from rlhf_core.training.probe import measure
+from rlhf_core.training.plan import Workload, _decode, estimate, workload
+from rlhf_core.training.probe import Costs, measure
 from tests.rlhf_core.conftest import save_tiny_model
 
 WORK = Workload(opinions=200, held_out=60, demonstrations=0, prompt_tokens=30, reply_tokens=20)
@@ -128,6 +128,14 @@ def test_the_longest_reply_ends_a_batch(base, planned):
     short, long = (planned(work=replace(WORK, longest_reply=n)) for n in (21, 42))
     for stage in ("reward", "policy", "evaluate"):
         assert long.seconds[stage] > short.seconds[stage]
+
+
+def test_each_reply_leaves_the_batch_when_it_ends():
+    costs = Costs(read=0, train=0, head=0, step=10, row=1, kept=0, adapter=0)
+    work = replace(WORK, reply_tokens=4.0, longest_reply=9)  # and the end token
+    assert _decode(costs, work, 1) == 9 * 10 + 5
+    assert _decode(costs, work, 3) == 9 * 10 + 3 * 5
+    assert _decode(costs, replace(work, reply_tokens=9.0), 3) == 10 * (10 + 2)
 
 
 def test_a_ranking_is_one_opinion_on_many_replies(planned):
