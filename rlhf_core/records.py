@@ -1,7 +1,7 @@
 """The plain records that training and decoding take.
 
-They hold text, never token ids. `cycle/snapshot.py` makes them from the store; a user of the
-library makes them from anything.
+They hold text, never token ids. `cycle/snapshot.py` makes those of training from the store; a user
+of the library makes them from anything.
 """
 
 import math

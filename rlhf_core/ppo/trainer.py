@@ -139,10 +139,8 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
 
     def _respond(self, prompts: list[Any], _: GRPOTrainer) -> dict[str, Any]:
         """Responses as they are served; text that people typed never becomes a control token."""
-        rows, reply = (
-            [self._base.chat.encode_prompt(prompt) for prompt in prompts],
-            self._base.reply,
-        )
+        reply = self._base.reply
+        rows = [self._base.chat.encode_prompt(prompt) for prompt in prompts]
         # every token may be sampled: the log-probabilities that train are those of all tokens
         sampling = Sampling(reply.rollout_temperature, top_p=1.0, max_new_tokens=reply.tokens)
         found = self._base.decode(rows, sampling, adapter=self._base.active, batch_size=len(rows))

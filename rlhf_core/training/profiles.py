@@ -16,9 +16,9 @@ Sources of the values:
 - Temperature: on a GPU 0.8, within what Llama 2-Chat sampled at (arXiv:2307.09288, section 3.2.3).
   On a CPU 0.6: at 0.8 the small models that it serves often miss the question.
 - One pass over the votes: Ouyang et al. 2022, arXiv:2203.02155, appendix C.2; Llama 2, section
-  3.2.2. One inner PPO epoch: arXiv:2203.02155, appendix C.4. Four minibatches an iteration (eight
-  there): of two, a taste that length does not carry was learnt too slowly (docs/results.md, "A real
-  model").
+  3.2.2. One inner PPO epoch: arXiv:2203.02155, appendix C.4. On a CPU four
+  minibatches an iteration (eight there): with two, score and KL rose half as fast, in one run each
+  (docs/results.md, "A real model").
 - The reward model's 12 steps, head rate of 4e-3 and head that begins at 0: one set of 42 votes on
   SmolLM2 (docs/results.md, "Few votes on a real model"). PPO's 16 iterations: what an hour allows.
 - Lambda 1: the first token of a long reply answers for all of it, and its last one too
