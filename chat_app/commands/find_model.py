@@ -11,6 +11,7 @@ from chat_app.errors import StartError
 from rlhf_core.model.sources import resolve
 
 TIMEOUT_S = 10.0
+CONFIGS = ("config.json", "adapter_config.json")  # one of them is in the hub's cache
 # What a model's directory needs, and the names of such files.
 PARTS = {
     "config.json": re.compile(r"^config\.json$"),
@@ -53,7 +54,7 @@ def _require_known(model: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        if try_to_load_from_cache(model, "config.json") is None:
+        if not any(try_to_load_from_cache(model, name) for name in CONFIGS):
             HfApi().model_info(model, timeout=TIMEOUT_S)
     except (HFValidationError, HfHubHTTPError) as exc:
         raise _unknown(model, "not on the hub") from exc

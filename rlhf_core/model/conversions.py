@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from gguf import GGMLQuantizationType, GGUFReader
+from huggingface_hub import snapshot_download
 from peft import (
     LoraConfig,
     get_peft_model,
@@ -30,10 +31,17 @@ from peft import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from rlhf_core.errors import ModelError
 from rlhf_core.model.adapters import flush
-from rlhf_core.model.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Source, adapter_config
+from rlhf_core.model.sources import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    Source,
+    adapter_config,
+    resolve,
+)
 
 PARTS = {".json", ".jinja", ".txt", ".model", ".bin", ".safetensors"}  # suffixes of a model's files
 MERGED = "merged_adapter"  # in a merged model's configuration: the hash of what was merged
@@ -56,6 +64,7 @@ def loadable(source: Source, cache: Path | None) -> str:
         ModelError: There is no cache to convert into, the file or the adapter is damaged, or
             transformers or PEFT does not know its kind.
     """
+    source = _hub_adapter(source, cache)
     if source.kind not in ("gguf", "adapter"):
         return source.place
     if cache is None:
@@ -68,6 +77,20 @@ def loadable(source: Source, cache: Path | None) -> str:
         return _once(target, partial(_convert_gguf, origin))
     base = loadable(source.base, cache)
     return _once(target, partial(_merge, origin, base))
+
+
+def _hub_adapter(source: Source, cache: Path | None) -> Source:
+    """The directory that a hub's adapter was downloaded to; any other source as it is."""
+    if source.kind != "hub" or find_adapter_config_file(source.place) is None:
+        return source
+    kinds = [f"*{suffix}" for suffix in PARTS - {".bin"}]
+    with _in_one_line(f"the adapter {source.place}"):
+        folder = snapshot_download(
+            source.place,
+            allow_patterns=kinds,
+            ignore_patterns=["*/*"],  # no checkpoints
+        )
+    return resolve(folder, cache)
 
 
 def _identity(source: Source) -> str:

@@ -190,6 +190,7 @@ def open_chat(visitor: BrowserContext, server: Server) -> Page:
     page = visitor.pages[0] if visitor.pages else visitor.new_page()
     page.goto(server.url)
     expect(page.get_by_role("button", name="Send")).to_be_visible()
+    expect(page.locator("#chat")).not_to_contain_text("Loading")  # its first events have arrived
     return page
 
 

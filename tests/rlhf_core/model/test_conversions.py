@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from filelock import FileLock
@@ -29,7 +30,7 @@ TEXTS = ["what is the colour of sky", "</s>hello  1984\n", "émile <|user|> x"]
 F32, Q8_0 = GGMLQuantizationType.F32, GGMLQuantizationType.Q8_0
 
 
-def load(model: Path, cache: Path | None, quantization: Any = "none") -> Base:
+def load(model: Path | str, cache: Path | None, quantization: Any = "none") -> Base:
     return load_base(
         str(model),
         quantization=quantization,
@@ -291,6 +292,22 @@ def test_an_adapter_answers_as_it_does_on_its_base(
     torch.testing.assert_close(logits(base.model), wanted)
     assert not torch.allclose(logits(base.model), logits(loaded_base.model), atol=0.1)
     assert base.adapters == set()
+
+
+def test_an_adapter_in_the_hubs_cache_is_merged_like_one_in_a_directory(
+    adapter: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, hub = adapter(), tmp_path / "hub"
+    repository = hub / "models--someone--tuned"
+    shutil.copytree(path, repository / "snapshots" / "c0ffee")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("c0ffee")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub))
+    base = load("someone/tuned", tmp_path / "cache")
+    torch.testing.assert_close(logits(base.model), load_file(f"{path}.logits")["logits"])
+    (repository / "snapshots" / "c0ffee" / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match="has no adapter_model"):
+        load("someone/tuned", tmp_path / "cache")
 
 
 def test_the_base_of_an_adapter_may_be_a_gguf_file(
