@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,27 +42,36 @@ def main() -> None:
     """Print tokens a second of both, and the ratio of each round."""
     cli = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     cli.add_argument("--model", default="starter")
+    cli.add_argument(
+        "--cache", type=Path, default=Path("data/models"), help="fetched and converted models"
+    )
     cli.add_argument("--rounds", type=int, default=ROUNDS)
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
     threads = machine_facts().cores
     torch.set_num_threads(threads)
     engine = LocalEngine(
-        lambda: load_base(options.model, quantization="none", device="cpu", training=False),
+        lambda: load_base(
+            options.model,
+            quantization="none",
+            device="cpu",
+            training=False,
+            cache=options.cache,
+        ),
         EngineSettings(rows=max(CHATS), threads=threads),
         reply_seconds=600.0,
     )
     try:
-        found = asyncio.run(compared(engine, options.model, options.rounds))
+        path = loadable(resolve(options.model, options.cache), options.cache)
+        found = asyncio.run(compared(engine, path, options.rounds))
     finally:
         engine.close()
     print(json.dumps(found, indent=None if options.json else 1))
 
 
-async def compared(engine: LocalEngine, model: str, rounds: int) -> dict[str, Any]:
+async def compared(engine: LocalEngine, path: str, rounds: int) -> dict[str, Any]:
     """Both in turns; the first round warms up and does not count."""
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    path = loadable(resolve(model, None), None)
     network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
     network.generation_config = GenerationConfig(  # no penalty of the model's own

@@ -17,7 +17,7 @@ def with_profile(settings: Settings) -> Settings:
     """
     if settings.is_starter and settings.profile in ("auto", "starter"):
         quantization = "nf4" if settings.quantization == "auto" else settings.quantization
-        return settings.model_copy(update={"quantization": quantization})
+        return settings.model_copy(update={"profile": "starter", "quantization": quantization})
 
     from pydantic import ValidationError
 
@@ -32,6 +32,7 @@ def with_profile(settings: Settings) -> Settings:
     try:
         return settings.model_copy(
             update={
+                "profile": profile.name,
                 "quantization": profile.quantization if auto else settings.quantization,
                 "engine": fill(settings.engine, engine),
                 "reply": fill(settings.reply, profile.reply),

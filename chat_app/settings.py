@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     profile: ProfileName = Field(
         "auto",
         description="where the values come from that nobody set: `starter` (the defaults below), "
-        "`cpu`, `gpu`, or whichever fits; `feedback-chat plan` shows them",
+        "`cpu`, `gpu`, or whichever fits; it chooses no device; `feedback-chat plan` shows them",
     )
     quantization: Quantization = Field(
         "auto",
@@ -156,6 +156,12 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """Models that were fetched or converted; all of it can be made again."""
         return self.data / "models"
+
+    @property
+    def model_name(self) -> str:
+        """The model's name wherever it is read: a path is absolute."""
+        path = Path(self.model)
+        return str(path.resolve()) if path.exists() else self.model
 
     @property
     def is_starter(self) -> bool:

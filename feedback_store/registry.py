@@ -58,6 +58,17 @@ class Registry:
 
     _file: SQLiteFile
 
+    def note_base(self, model: str) -> None:
+        """Note the base model that a server answers with; votes and adapters belong to it."""
+        with self._file.write() as db:
+            db.table("bookkeeping").upsert({"name": "base", "value": model}, pk="name")
+
+    def base(self) -> str | None:
+        """The base model that the last server answered with, or None if there was none."""
+        with self._file.read() as db:
+            found = scalar(db, "SELECT max(value) FROM bookkeeping WHERE name = 'base'")
+        return None if found is None else str(found)
+
     def next_adapter_number(self) -> int:
         """Take the next number for adapter names; no number is taken twice."""
         with self._file.write() as db:

@@ -187,11 +187,19 @@ def status(data: Data = None, config: Config = None, as_json: Json = False) -> N
 
 
 @app.command()
-def doctor(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+def doctor(
+    data: Data = None,
+    model: Model = None,
+    profile: Profiled = None,
+    quantization: Quantized = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """Check this machine, the data directory, the database, the adapters and the model."""
     from chat_app.commands.doctor import examine
 
-    findings = examine(load_settings(config, data=data))
+    options = {"model": model, "profile": profile, "quantization": quantization}
+    findings = examine(load_settings(config, data=data, **options))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -253,6 +261,13 @@ def _require_votes(settings: Settings) -> None:
     if running is not None:
         raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
     with adapters.open_store(settings) as store:
+        served = store.base()
+        if served not in (None, settings.model_name):
+            raise RefusedError(
+                f"the server of {settings.data} answers with model {served!r}, and this cycle "
+                f"would train {settings.model!r}; add `--model {served}`, or start the server with "
+                "the other model first"
+            )
         store.refresh_comparisons()
         if store.counts()["comparisons"] == 0:
             raise RefusedError(nothing)

@@ -6,6 +6,7 @@ It loads no weights: it reads the model's configuration and times a few blocks o
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -73,6 +74,11 @@ def _show(facts: dict[str, Any]) -> None:
         f"memory     {facts['memory_gb']:.1f} GB{fewer} (at least {facts['least_gb']:.1f} GB, with "
         f"one row at once): {fits}"
     )
+    alone, among = facts["reply_seconds"]
+    rows, _ = facts["settings"]["engine.rows"]
+    typer.echo(
+        f"one reply  up to {alone:.0f} s alone, {among:.0f} s when {rows} are written at once"
+    )
     for advice in facts["advice"]:
         typer.echo(f"  - {advice}")
 
@@ -100,7 +106,9 @@ def cost(settings: Settings) -> dict[str, Any]:
     chat = ChatFormat(AutoTokenizer.from_pretrained(path), settings.reply)
     work, assumed = todays_work(settings, chat)
     plan = plan_work(path, work, settings.cycle, settings.reply, settings.packing)
-    found = plan.estimate
+    found, costs = plan.estimate, plan.costs
+    alone = settings.reply.tokens * costs.step
+    among = alone + settings.reply.tokens * (settings.engine.rows - 1) * costs.row
     return {
         "model": asdict(plan.model) | {"name": settings.model},
         "machine": asdict(plan.machine),
@@ -111,7 +119,8 @@ def cost(settings: Settings) -> dict[str, Any]:
         "halvings": plan.halvings,
         "fits": plan.fits,
         "least_gb": round(found.least / 1e9, 2),
-        "advice": [] if plan.fits else list(_advice(settings)),
+        "reply_seconds": [round(alone, 1), round(among, 1)],
+        "advice": [*([] if plan.fits else _advice(settings)), *_slow(settings, among)],
     }
 
 
@@ -131,6 +140,17 @@ def todays_work(settings: Settings, chat: "ChatFormat") -> "tuple[Workload, bool
     held_out = ASSUMED_VOTES // 4
     reply = ASSUMED_REPLY * settings.reply.tokens
     return Workload(ASSUMED_VOTES - held_out, held_out, 0, ASSUMED_PROMPT, reply), True
+
+
+def _slow(settings: Settings, seconds: float) -> Iterator[str]:
+    """What is to be done if replies are cut because they take too long."""
+    most = settings.limits.reply_seconds
+    if seconds > most:
+        yield (
+            f"raise limits.reply_seconds from {most:g} to {ceil(seconds)} or more, or lower "
+            "reply.tokens or engine.rows: a reply that takes longer is cut, and people would vote "
+            "on its beginning"
+        )
 
 
 def _advice(settings: Settings) -> Iterator[str]:

@@ -349,8 +349,11 @@ def _row(base: Base, request: GenerationRequest) -> Row:
     except InvalidInputError as exc:
         raise InvalidRequestError(str(exc)) from exc
     if messages is None:
+        asked = request.sampling.max_new_tokens
+        whose = f"max_tokens {asked} leaves" if room < base.reply.prompt_tokens else "a prompt has"
         raise InvalidRequestError(
-            f"the last message does not fit the model, which has room for {room} tokens; shorten it"
+            "the last message does not fit, with the system messages, in the "
+            f"{max(0, room)} tokens that {whose}; shorten them"
         )
     ids = base.chat.encode_prompt(messages)
     return Row(ids, adapter, request.sampling, request.seed)

@@ -1,5 +1,6 @@
 """What a cycle will cost, known before it trains: whether it fits, how long each stage takes."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +9,16 @@ from transformers import AutoTokenizer
 
 from rlhf_core.config import CycleSettings, ReplySettings, TrainingStage
 from rlhf_core.cycle.snapshot import Snapshot
-from rlhf_core.errors import NoRoomError
+from rlhf_core.errors import ModelError, NoRoomError
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.facts import MachineFacts, ModelFacts, machine_facts, model_facts
 from rlhf_core.model.loading import Quantization
 from rlhf_core.records import Comparison
 from rlhf_core.training.distributed import processes
 from rlhf_core.training.plan import Estimate, Workload, estimate, workload
-from rlhf_core.training.probe import measure
+from rlhf_core.training.probe import Costs, measure
 
+log = logging.getLogger(__name__)
 WORTH_MEASURING = 20_000_000  # parameters: smaller models fit anywhere, and their cycles are short
 
 
@@ -30,6 +32,7 @@ class CyclePlan:
         settings: The cycle's settings, with fewer rows at once where all of them would not fit.
         halvings: How often the rows at once were halved for that.
         estimate: The cost with these settings.
+        costs: What a token costs here.
     """
 
     model: ModelFacts
@@ -37,12 +40,17 @@ class CyclePlan:
     settings: CycleSettings
     halvings: int
     estimate: Estimate
+    costs: Costs
+
+    @property
+    def needed(self) -> float:
+        """Bytes that must be free; on a GPU stages may still halve their rows at once."""
+        return self.estimate.least if self.machine.device == "cuda" else self.estimate.memory
 
     @property
     def fits(self) -> bool:
-        """Whether the cycle has room; on a GPU stages may still halve their rows at once."""
-        on_gpu = self.machine.device == "cuda"
-        return (self.estimate.least if on_gpu else self.estimate.memory) <= self.machine.free
+        """Whether the cycle has room."""
+        return self.needed <= self.machine.free
 
 
 def plan_cycle(
@@ -52,7 +60,7 @@ def plan_cycle(
     reply: ReplySettings,
     quantization: Quantization,
 ) -> CyclePlan | None:
-    """Plan a cycle that is about to begin; None for a small model, which is not measured.
+    """Plan a cycle that is about to begin; None for a model that is small or cannot be measured.
 
     Args:
         path: What transformers reads the model from.
@@ -67,13 +75,16 @@ def plan_cycle(
     if model_facts(path).parameters < WORTH_MEASURING:
         return None
     work = work_of(snapshot, ChatFormat(AutoTokenizer.from_pretrained(path), reply))
-    plan = plan_work(path, work, settings, reply, quantization)
+    try:
+        plan = plan_work(path, work, settings, reply, quantization)
+    except ModelError as exc:  # it trains all the same
+        log.warning("this cycle is not planned: %s", exc)
+        return None
     if not plan.fits:
         raise NoRoomError(
-            f"a cycle needs at least {plan.estimate.least / 1e9:.1f} GB and "
-            f"{plan.machine.free / 1e9:.1f} GB are free; lower reply.prompt_tokens or "
-            "reply.tokens, set the stages' gradient_checkpointing, or use a smaller model (see "
-            "`feedback-chat plan`)"
+            f"a cycle needs {plan.needed / 1e9:.1f} GB and {plan.machine.free / 1e9:.1f} GB are "
+            "free; lower reply.prompt_tokens, reply.tokens or the stages' micro_batch_size, set "
+            "their gradient_checkpointing, or use a smaller model (see `feedback-chat plan`)"
         )
     return plan
 
@@ -106,7 +117,7 @@ def plan_work(
     while ahead and found.least <= machine.free < found.memory:
         settings, halvings = _halved(settings), halvings + 1
         found = estimated(settings)
-    return CyclePlan(model, machine, settings, halvings, found)
+    return CyclePlan(model, machine, settings, halvings, found, costs)
 
 
 def work_of(snapshot: Snapshot, chat: ChatFormat) -> Workload:

@@ -19,8 +19,15 @@ from rlhf_core.reward.reward_data import prompt_key
 Record = TypeVar("Record", Comparison, Demonstration, Unpaired)
 
 
-def fit_snapshot(snapshot: Snapshot, base: Base) -> tuple[Snapshot, dict[str, float]]:
+def fit_snapshot(
+    snapshot: Snapshot, base: Base, *, needed: int = 1
+) -> tuple[Snapshot, dict[str, float]]:
     """The snapshot as training reads it, and counts for the report.
+
+    Args:
+        snapshot: As it was read from the store.
+        base: Its chat template and contract say what fits.
+        needed: The fewest held-out prompts to compare policies on.
 
     Returns:
         The snapshot, and by name how many different texts were longer than the contract
@@ -29,15 +36,15 @@ def fit_snapshot(snapshot: Snapshot, base: Base) -> tuple[Snapshot, dict[str, fl
         same replies (`data/same`).
 
     Raises:
-        NotEnoughDataError: No held-out prompt fits.
+        NotEnoughDataError: Too few held-out prompts fit.
     """
     fit = _Fitting(base)
     held_out = fit.prompts(snapshot.held_out_prompts)
-    if not held_out:
+    if len(held_out) < needed:
         raise NotEnoughDataError(
-            f"0 of {len(snapshot.held_out_prompts)} held-out prompts fit the model and its "
-            "chat template, to compare policies on; collect more votes, or raise "
-            "reply.prompt_tokens"
+            f"{len(held_out)} of {len(snapshot.held_out_prompts)} held-out prompts fit the model "
+            f"and its chat template, to compare policies on, and {needed} are needed; collect more "
+            "votes, or raise reply.prompt_tokens"
         )
     prompts = fit.prompts(snapshot.prompts)
     rater_votes = [fit.record(vote) for vote in snapshot.held_out_rater_votes]

@@ -159,6 +159,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     planned = plan_cycle(path, snapshot, run.settings, run.reply, quantization)
     if planned is not None:
         run.settings, run.shares = planned.settings, planned.estimate.shares
+        run.sampled, run.trained = planned.estimate.sampled, planned.estimate.trained
         run.notes |= {
             "planned/hours": planned.estimate.hours,
             "planned/memory_gb": planned.estimate.memory / 1e9,
@@ -173,11 +174,23 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     if trained.votes_are_informative:  # else no candidate was trained
         run.report("evaluate", 0.0)
         with run.clock.timed("evaluate"), out_of_memory_in_one_line("reply.tokens"):
-            evaluation = compare_with_served(run, trained, trained.snapshot.held_out_prompts)
+            few, of_raters = run.settings.gate.min_prompts, trained.snapshot.held_out_rater_prompts
+            first = 1.0 if len(of_raters) < few else 0.5  # the second comparison's is the rest
+            evaluation = compare_with_served(
+                run,
+                trained,
+                trained.snapshot.held_out_prompts,
+                lambda share: run.report("evaluate", first * share),
+            )
             run.notes |= measure_prompts(  # in the report only; no check: decisions/0009
-                trained.snapshot.held_out_rater_prompts,
-                lambda prompts: compare_with_served(run, trained, prompts),
-                needed=run.settings.gate.min_prompts,
+                of_raters,
+                lambda prompts: compare_with_served(
+                    run,
+                    trained,
+                    prompts,
+                    lambda share: run.report("evaluate", first + (1 - first) * share),
+                ),
+                needed=few,
             )
         checks += check_policy(evaluation, run.settings.gate)
     verdict = decide(checks)

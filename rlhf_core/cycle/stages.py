@@ -24,6 +24,7 @@ from rlhf_core.gate.held_out_raters import measure_votes
 from rlhf_core.gate.score_habits import measure_habits
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import Quantization, load_base
+from rlhf_core.ppo.trainer import REFERENCE
 from rlhf_core.records import Prompt
 from rlhf_core.reward.reward_model import RewardModel, scores_of
 from rlhf_core.train_policy import train_policy
@@ -36,7 +37,7 @@ from rlhf_core.training.stage import Stopwatch
 BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
 SHARES = dict(zip(STAGES, (0.01, 0.07, 0.36, 0.50, 0.05, 0.01), strict=True))  # the starter's
-TRAINED = 0.85  # of the reward stage; the rest of it scores the votes
+SAMPLED, TRAINED = 0.05, 0.80  # of the starter's reward stage; the rest of it scores the votes
 STARTER_TEXTS = 2000  # almanac documents for the ptx loss
 
 Progress = Callable[[str, float, dict[str, float]], None]
@@ -61,6 +62,8 @@ class Run:
     notes: dict[str, float] = field(default_factory=dict)  # more metrics for the report
     clock: Stopwatch = field(default_factory=Stopwatch)  # seconds of each stage
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)  # of the cycle's time
+    sampled: float = SAMPLED  # share of the reward stage that samples the reference
+    trained: float = TRAINED  # share that trains both reward models
     _stored_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -140,7 +143,7 @@ class Trained:
 def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Trained:
     """SFT, reward models and PPO; the result is the same in every process."""
     base, settings = _load(run, quantization), run.settings
-    snapshot, counts = fit_snapshot(snapshot, base)
+    snapshot, counts = fit_snapshot(snapshot, base, needed=run.settings.gate.min_prompts)
     run.notes |= counts
     with run.clock.timed("sft"):
         reference = _sft(run, base, snapshot)
@@ -226,8 +229,8 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
         run.report("sft", 1.0, counted)
         if run.served == BASE_ADAPTER:
             return None  # the bare base
-    base.copy_adapter("policy", "reference")
-    return "reference"
+    base.copy_adapter("policy", REFERENCE)  # the name that PPO looks for, so it copies nothing
+    return REFERENCE
 
 
 def _last_reward(run: Run, base: Base) -> RewardModel | None:
@@ -255,6 +258,7 @@ def _train_reward_models(
     run.report("reward", 0.0)
     with out_of_memory_in_one_line("reward.reference_samples"):
         samples = _samples(base, reference, snapshot.prompts, settings.reference_samples, seed=seed)
+    run.report("reward", run.sampled)
     train = partial(
         train_reward,
         base,
@@ -267,13 +271,14 @@ def _train_reward_models(
     # Each model's share of the stage is that of its optimizer steps.
     steps = expected_steps(len(snapshot.train), len(snapshot.train_thumbs), settings)
     others = expected_steps(len(snapshot.held_out), len(snapshot.held_out_thumbs), alone)
-    first = TRAINED * steps / (steps + others)
+    first = run.trained * steps / (steps + others)
+    end = run.sampled + run.trained
     reward = train(
         snapshot.train,
         settings=settings,
         name="reward",
         start=last or own,
-        progress=lambda f, m: run.report("reward", first * f, m),
+        progress=lambda f, m: run.report("reward", run.sampled + first * f, m),
         seed=seed,
         unpaired=snapshot.train_thumbs,
     )
@@ -287,13 +292,13 @@ def _train_reward_models(
         start=own,
         progress=lambda f, m: run.report(
             "reward",
-            first + (TRAINED - first) * f,
+            run.sampled + first + (run.trained - first) * f,
             {f"held_out/{name}": value for name, value in m.items()},
         ),
         seed=seed + 1,
         unpaired=snapshot.held_out_thumbs,
     )
-    run.report("reward", (1 + TRAINED) / 2)
+    run.report("reward", (1 + end) / 2)
     run.notes |= _reward_notes(base, snapshot, reward)
     return reward, held_out_reward, samples
 
@@ -376,7 +381,9 @@ def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:
     return []
 
 
-def compare_with_served(run: Run, trained: Trained, prompts: Sequence[Prompt]) -> Evaluation:
+def compare_with_served(
+    run: Run, trained: Trained, prompts: Sequence[Prompt], progress: Callable[[float], None]
+) -> Evaluation:
     """Compare both policies' replies by the reward model that neither was trained on."""
     wanted = run.settings.gate.prompts
     # few prompts get several replies each; replies to one prompt count as one cluster
@@ -390,5 +397,6 @@ def compare_with_served(run: Run, trained: Trained, prompts: Sequence[Prompt]) -
         reference=trained.reference,
         anchor=run.attached_anchor,
         settings=run.settings.gate,
+        progress=progress,
         seed=run.seed,
     )

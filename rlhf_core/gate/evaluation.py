@@ -31,6 +31,7 @@ from rlhf_core.reward.reward_model import Score, scores_of
 
 Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
 
+REPLIED, SCORED = 0.6, 0.8  # of the work: both policies' replies, then their scores; SmolLM2's
 DEALS = 4  # how often shared replies are dealt anew among their questions
 
 
@@ -88,6 +89,7 @@ def evaluate(  # noqa: PLR0913 - everything by name
     reference: str | None = None,
     anchor: str | None = None,
     settings: GateSettings | None = None,
+    progress: Callable[[float], None] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Compare two policies on prompts that neither was trained on.
@@ -101,6 +103,7 @@ def evaluate(  # noqa: PLR0913 - everything by name
         reference: Adapter whose endings count as natural, as the base's do.
         anchor: Adapter that the KL counts from; `None` is the bare base.
         settings: Quantile of the bounds.
+        progress: Called with the share of the work that is done.
         seed: Seed of the sampling, the same for both policies.
 
     Raises:
@@ -112,11 +115,15 @@ def evaluate(  # noqa: PLR0913 - everything by name
         raise NotEnoughDataError("there are 0 prompts to compare policies on; collect some")
     settings = settings or GateSettings()
     z = settings.confidence_z
+    done = progress or (lambda share: None)
     # 1. Both policies answer with the same prompts, contract and random state: only weights differ.
-    replies = {name: base.respond(prompts, adapter=name, seed=seed) for name in (candidate, served)}
-    new, old = replies[candidate], replies[served]
+    new = base.respond(prompts, adapter=candidate, seed=seed)
+    done(REPLIED / 2)
+    old = base.respond(prompts, adapter=served, seed=seed)
+    done(REPLIED)
     scores_new = scores_of(score, prompts, [r.text for r in new])  # (B,)
     scores_old = scores_of(score, prompts, [r.text for r in old])  # (B,)
+    done(SCORED)
     # 2. The win rate. Small policies often give the same reply: a tie is half a win for each.
     wins = ((scores_new > scores_old).float() + 0.5 * (scores_new == scores_old).float()).tolist()
     keys = [prompt_key(p) for p in prompts]

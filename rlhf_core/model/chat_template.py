@@ -19,6 +19,10 @@ Tokenizer = Any  # transformers has no typed tokenizer interface
 # Templates that let a model think before it answers have a switch of one of these names; the others
 # do not look. A reply has no room for thoughts, and people would vote on them.
 NO_THINKING = {"enable_thinking": False, "thinking": False}
+# Some templates write today's date. A cycle that is continued tomorrow would then have other
+# prompts, and replies would be trained on one date and served on another. So every day is the one
+# that Llama's templates write where there is no clock.
+ONE_DATE = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}{{ '' }}"
 BRACKETED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")  # how the names of turns look
 PROBES = ("first-probe", "second-probe", "third-probe", "last-probe")
 
@@ -41,6 +45,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._template = ONE_DATE + tokenizer.get_chat_template()
         if not self._takes("user"):
             raise ModelError(
                 "the model's chat template does not render a user message; use another model, or "
@@ -103,7 +108,11 @@ class ChatTemplate:
 
     def _apply(self, messages: Sequence[ChatMessage], *, reply: bool = True, **how: Any) -> Any:
         return self._tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=reply, **NO_THINKING, **how
+            list(messages),
+            chat_template=self._template,
+            add_generation_prompt=reply,
+            **NO_THINKING,
+            **how,
         )
 
     def _rendered(self, roles: Sequence[str], *, reply: bool = True) -> str:

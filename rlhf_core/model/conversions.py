@@ -81,7 +81,12 @@ def loadable(source: Source, cache: Path | None) -> str:
 
 def _hub_adapter(source: Source, cache: Path | None) -> Source:
     """The directory that a hub's adapter was downloaded to; any other source as it is."""
-    if source.kind != "hub" or find_adapter_config_file(source.place) is None:
+    if source.kind != "hub":
+        return source
+    try:
+        if find_adapter_config_file(source.place) is None:
+            return source
+    except OSError:  # whoever loads the model says what is wrong
         return source
     kinds = [f"*{suffix}" for suffix in PARTS - {".bin"}]
     with _in_one_line(f"the adapter {source.place}"):

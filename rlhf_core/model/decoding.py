@@ -118,8 +118,10 @@ class DecodingBatch:
         Raises:
             DivergenceError: The model's numbers have no finite maximum, so nothing can be sampled.
         """
-        if not bool(torch.isfinite(self._logits.amax(-1)).all()):
-            names = sorted({row.adapter or "the base" for row in self.rows})
+        sane = torch.isfinite(self._logits.amax(-1)).tolist()
+        if not all(sane):
+            broken = [row for row, good in zip(self.rows, sane, strict=True) if not good]
+            names = sorted({row.adapter or "the base" for row in broken})
             raise DivergenceError(
                 f"the logits of {', '.join(names)} are not finite; "
                 "use another quantization, or serve another adapter"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import psutil
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from rlhf_core.errors import ModelError
 
@@ -31,7 +31,7 @@ class ModelFacts:
         layers: Blocks of the decoder.
         width: Numbers in a hidden state.
         vocabulary: Different tokens.
-        cache_width: Numbers that one token adds to the key-value cache of one layer.
+        cache_width: Numbers that one token adds to the key-value cache of one layer, on average.
         context: Longest sequence in tokens, or None if the configuration does not say.
     """
 
@@ -73,15 +73,14 @@ def model_facts(path: str) -> ModelFacts:
     config = model_config(path)
     try:
         with torch.device("meta"):
-            network: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    except (ValueError, AttributeError) as exc:
-        kind = getattr(config, "model_type", "unknown")
-        raise ModelError(
-            f"model {path!r} of type {kind!r} is not a decoder with attention, which this service "
-            f"needs: {shorten(str(exc), 120, placeholder=' ...')}"
-        ) from exc
+            network: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, dtype=torch.bfloat16
+            )
+        cached = _cached_numbers(network)
+    except Exception as exc:  # what a model's code raises on such a configuration, nobody knows
+        raise _no_decoder(path, config, str(exc) or type(exc).__name__) from exc
+    if not cached:
+        raise _no_decoder(path, config, "it keeps no keys and values")
     head = network.get_output_embeddings()
     linear = [m for m in network.modules() if isinstance(m, nn.Linear) and m is not head]
     return ModelFacts(
@@ -90,8 +89,28 @@ def model_facts(path: str) -> ModelFacts:
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         vocabulary=config.vocab_size,
-        cache_width=2 * heads * size,
+        cache_width=ceil(cached / config.num_hidden_layers),
         context=getattr(config, "max_position_embeddings", None),
+    )
+
+
+@torch.no_grad()
+def _cached_numbers(network: Any) -> int:
+    """How many numbers one token adds to the key-value cache: seen in a pass without memory.
+
+    Configurations name their heads in too many ways, and layers may differ or share.
+    """
+    cache: Any = DynamicCache()
+    token = torch.zeros(1, 1, dtype=torch.long, device="meta")
+    network(input_ids=token, past_key_values=cache, use_cache=True)
+    return sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
+
+
+def _no_decoder(path: str, config: Any, reason: str) -> ModelError:
+    kind = getattr(config, "model_type", "unknown")
+    return ModelError(
+        f"model {path!r} of type {kind!r} is not a decoder with attention, which this service "
+        f"needs: {shorten(reason, 120, placeholder=' ...')}"
     )
 
 

@@ -77,7 +77,8 @@ def load_base(
             f"the tokenizer of model {model!r} has no end-of-sequence token; name it as eos_token "
             "in the model's tokenizer_config.json"
         )
-    if tokenizer.pad_token_id is None:
+    known, pad = network.get_input_embeddings().num_embeddings, tokenizer.pad_token_id
+    if pad is None or pad >= known:  # some add a token for padding, but no embedding
         tokenizer.pad_token = tokenizer.eos_token
     network.config.pad_token_id = tokenizer.pad_token_id
     network.requires_grad_(False)

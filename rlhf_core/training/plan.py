@@ -117,11 +117,15 @@ class Estimate:
 
     Attributes:
         seconds: Of each stage.
+        sampled: Share of the reward stage that samples the reference.
+        trained: Share of the reward stage that trains both reward models.
         memory: The most bytes at once.
         least: The same, once stages have halved their rows at once as far as they may.
     """
 
     seconds: dict[str, float]
+    sampled: float
+    trained: float
     memory: float
     least: float
 
@@ -164,10 +168,13 @@ def estimate(
         longest_reply=min(work.longest_reply or reply.tokens, reply.tokens),
     )
     pair = work.prompt_tokens + work.reply_tokens + 1  # tokens of a prompt with its reply
+    token = NUMBER_BYTES[device] * model.width  # bytes of a hidden state
+    sampled, trained, scored = _reward(settings, costs, work, pair, token_bytes=token)
+    reward = sampled + trained + scored
     seconds = {
         "snapshot": LOADING,
         "sft": _sft(settings, costs, work, pair),
-        "reward": _reward(settings, costs, work, pair),
+        "reward": reward,
         "policy": _policy(settings, costs, work, pair),
         "evaluate": _evaluate(settings, costs, work, pair),
         "publish": PUBLISHING,
@@ -185,10 +192,11 @@ def estimate(
         )
         for halved in (False, True)
     )
-    return Estimate(seconds, memory, least)
+    return Estimate(seconds, sampled / reward, trained / reward, memory, least)
 
 
 def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
+    """Training alone: the replies that choose the best pass of a later cycle are not counted."""
     sft = settings.sft
     if not sft.enabled or work.demonstrations < sft.min_demonstrations:
         return 0.0
@@ -199,22 +207,26 @@ def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> 
     return times * work.demonstrations * learned
 
 
-def _reward(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
+def _reward(
+    settings: CycleSettings, costs: Costs, work: Workload, pair: float, *, token_bytes: float
+) -> tuple[float, float, float]:
     """Both reward models: the reference's samples, training, and the scores that test them."""
     reward = settings.reward
     sampled = ceil(reward.reference_samples / DECODED) * _decode(costs, work, DECODED)
     replies = round(work.each * (work.opinions + work.held_out)) + reward.reference_samples
-    seconds = sampled
+    trained = scored = 0.0
     for members, opinions in ((reward.members, work.opinions), (1, work.held_out)):
-        seconds += _scores(settings, costs, replies, pair, members=members)
+        scored += _scores(settings, costs, replies, pair, members=members)
         if not opinions:
             continue
         times = passes(
             opinions, batch_size=reward.batch_size, epochs=reward.epochs, min_steps=reward.min_steps
         )
-        trained = members * times * opinions * work.each * reward.layers  # the upper layers alone
-        seconds += trained * pair * _trained(costs, reward)
-    return seconds
+        tokens = opinions * work.each * pair
+        kept = min(1.0, reward.kept_bytes / (tokens * token_bytes))  # the others are read again
+        below = (1 - reward.layers) * (1 - kept) * costs.read
+        trained += members * times * tokens * (reward.layers * _trained(costs, reward) + below)
+    return sampled, trained, scored
 
 
 def _scores(
@@ -293,8 +305,9 @@ def _memory(
     window = work.longest_prompt + reply.tokens  # of the longest row
     packed = BITS.get(quantization, 8 * number) / 8 * model.linear_parameters
     weights = number * (model.parameters - model.linear_parameters) + packed
-    # beside the members: the held-out reward model, the reference and the served policy
-    frozen = reward.members + 3
+    # beside the members: the held-out reward model, the reference, the served policy, and what a
+    # stage that halves its rows begins again with
+    frozen = reward.members + 4
     adapters = 4.0 * costs.adapter * (frozen + ADAM)
     logits = 4.0 * 3 * model.vocabulary  # of one token, with their log-probabilities and gradients
 

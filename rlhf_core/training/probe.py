@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from statistics import median
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from rlhf_core.config import LoraSettings, ReplySettings
+from rlhf_core.errors import ModelError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import DecodingBatch, Row
 from rlhf_core.model.facts import model_config
@@ -63,6 +65,9 @@ def measure(
 ) -> Costs:
     """Measure a model's costs here; takes seconds, and no weights of the model.
 
+    Raises:
+        ModelError: A model of so few blocks cannot be built or run.
+
     Args:
         path: The model's directory or its name on a hub.
         quantization: Of its linear layers.
@@ -79,6 +84,9 @@ def measure(
             _measure(path, config, n, quantization=quantization, lora=lora, reply=reply)
             for n in (FEW, MORE)
         )
+    except Exception as exc:  # what a model's code raises on fewer blocks, nobody knows
+        reason = shorten(str(exc), 200, placeholder=" ...") or type(exc).__name__
+        raise ModelError(f"the costs of model {path!r} cannot be measured: {reason}") from exc
     finally:
         torch.set_num_threads(before)
         give_back()
@@ -102,14 +110,10 @@ def _measure(
     reply: ReplySettings,
 ) -> Costs:
     with tempfile.TemporaryDirectory() as folder:
-        small = type(config).from_dict(config.to_dict())
-        small.num_hidden_layers = blocks
-        if getattr(small, "layer_types", None):
-            small.layer_types = small.layer_types[:blocks]
         # the random numbers of three blocks of an 8B take a CPU half a minute
         with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
             network: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                small, dtype=torch.bfloat16
+                _of_few_blocks(config, blocks), dtype=torch.bfloat16
             )
         network.save_pretrained(folder)
         AutoTokenizer.from_pretrained(path).save_pretrained(folder)
@@ -117,8 +121,9 @@ def _measure(
     base.attach("probe", lora=lora, trainable=True)
     base.ends = frozenset()  # random weights may end a reply at any time
     decoder = base.model.get_decoder()
-    ids = torch.randint(config.vocab_size, (ROWS, WIDTH), device=base.device)
-    tokens = ROWS * WIDTH
+    width = min(WIDTH, reply.prompt_tokens)  # the context has room for as many
+    ids = torch.randint(config.vocab_size, (ROWS, width), device=base.device)
+    tokens = ROWS * width
     states: list[Any] = []
 
     def read() -> None:
@@ -132,7 +137,7 @@ def _measure(
 
     with base.using("probe"), torch.no_grad():
         seconds = {"read": _timed(base, read) / tokens, "head": _timed(base, head) / tokens}
-        one, many = (_step(base, n) for n in (1, TOGETHER))
+        one, many = (_step(base, n, width) for n in (1, TOGETHER))
     with base.training("probe"):
         seconds["train"] = _timed(base, train) / tokens
         kept = _kept_bytes(
@@ -148,14 +153,31 @@ def _measure(
     )
 
 
-def _step(base: Base, rows: int) -> float:
-    """Seconds of one step of the decoder, with a cache of `WIDTH` tokens.
+def _of_few_blocks(config: Any, blocks: int) -> Any:
+    """The configuration of a model's last blocks, since some models want a last one of a kind."""
+    values, whole = config.to_dict(), config.num_hidden_layers
+    last = [(whole - blocks + i) % whole for i in range(blocks)]
+    values |= {
+        name: [value[i] for i in last]
+        for name, value in values.items()
+        if isinstance(value, list) and len(value) == whole
+    }
+    values |= {"num_hidden_layers": blocks}
+    if own := {int(i): changes for i, changes in (values.get("per_layer_config") or {}).items()}:
+        values["per_layer_config"] = {n: own[i] for n, i in enumerate(last) if i in own}
+    if "num_kv_shared_layers" in values:  # they read the cache of a block that may be gone
+        values["num_kv_shared_layers"] = 0
+    return type(config).from_dict(values)
+
+
+def _step(base: Base, rows: int, width: int) -> float:
+    """Seconds of one step of the decoder, with a cache of `width` tokens.
 
     Sampling is included, as in rollouts: from all tokens. With `top_p` it takes about as long
     (docs/results.md, "Decoding").
     """
     vocabulary = base.model.config.get_text_config().vocab_size
-    prompts = torch.randint(vocabulary, (rows, WIDTH)).tolist()
+    prompts = torch.randint(vocabulary, (rows, width)).tolist()
     batch = DecodingBatch(base)
     sampling = Sampling(base.reply.rollout_temperature, 1.0, REPEATS + 2)
     batch.admit([Row(ids, base.active, sampling, seed) for seed, ids in enumerate(prompts)])

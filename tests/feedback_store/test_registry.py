@@ -30,6 +30,13 @@ def test_numbers_are_never_reused_not_even_ones_taken_by_hand(store):
     assert [store.next_adapter_number() for _ in range(2)] == [10, 11]
 
 
+def test_the_base_is_that_of_the_last_server(store):
+    assert store.base() is None
+    for model in ("starter", "someone/model"):
+        store.note_base(model)
+        assert store.base() == model
+
+
 def test_an_adapter_is_registered_once(store):
     cycle = store.start_cycle({}, pid=ME)
     added = store.register_adapter(

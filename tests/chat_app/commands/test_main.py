@@ -215,6 +215,16 @@ def test_a_cycle_without_votes_is_refused(command: Command, tmp_path: Path) -> N
     assert "no votes yet" in one_line(command("cycle", "--data", tmp_path), 3)
 
 
+def test_a_cycle_of_another_model_than_the_server_answers_with_is_refused(
+    command: Command, data: Path, tiny_model: Path
+) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        store.note_base(str(tiny_model))
+    assert f"add `--model {tiny_model}`" in one_line(command("cycle", "--data", data), 3)
+    same = tiny_model.parent / "." / tiny_model.name
+    assert "80 are needed" in one_line(command("cycle", "--data", data, "--model", same), 3)
+
+
 def test_a_second_cycle_is_refused_while_one_runs(command: Command, data: Path) -> None:
     with FeedbackStore(data / "feedback.db") as store:
         store.start_cycle({}, pid=os.getpid())

@@ -91,3 +91,11 @@ def test_a_held_out_raters_vote_that_is_left_out_takes_its_rater_along(base, sna
 def test_without_a_held_out_prompt_that_fits_nothing_can_be_compared(base, snapshot, said):
     with pytest.raises(NotEnoughDataError, match="0 of 1 held-out prompts fit the model"):
         fit_snapshot(replace(snapshot, held_out_prompts=(said(LONG),)), base)
+
+
+def test_fewer_held_out_prompts_than_the_gate_needs_are_refused_before_anything_trains(
+    base, snapshot, said
+):
+    asked = (said("hi"), said(LONG), said("hello"))
+    with pytest.raises(NotEnoughDataError, match=r"2 of 3 held-out prompts .* 3 are needed"):
+        fit_snapshot(replace(snapshot, held_out_prompts=asked), base, needed=3)

@@ -37,7 +37,9 @@ def test_a_policy_compared_with_itself_neither_wins_nor_loses(starter):
     def by_length(prompts, replies):
         return torch.tensor([float(len(r)) for r in replies])
 
-    found = evaluate(starter, PROMPTS, by_length, candidate=None, served=None)
+    done = []
+    found = evaluate(starter, PROMPTS, by_length, candidate=None, served=None, progress=done.append)
+    assert done == sorted(done) and 0 < done[0] < done[-1] < 1
     assert found.win_rate == 0.5
     assert found.win_rate_low < 0.5 < found.win_rate_high
     assert found.candidate == found.served

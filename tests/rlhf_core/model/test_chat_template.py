@@ -37,6 +37,15 @@ def plainly(chat, messages):
     )
 
 
+def test_a_template_that_writes_the_time_writes_the_same_in_a_cycle_and_after_it():
+    tokenizer = tokenizer_of(KINDS["llama3"])
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y %f') }}" + tokenizer.chat_template
+    chat = ChatFormat(tokenizer, ReplySettings(prompt_tokens=99))
+    messages = says(("user", "hello"))
+    assert shown(chat, messages).startswith("26 Jul 2024<|begin_of_text|>")
+    assert plainly(chat, messages) != plainly(chat, messages)  # it has a clock of its own
+
+
 @every_kind
 def test_what_the_template_takes_stays_as_it_is(name):
     chat, kind = CHATS[name], KINDS[name]

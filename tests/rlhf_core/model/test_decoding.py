@@ -157,6 +157,15 @@ def test_logits_that_are_not_finite_are_an_error(base: Base) -> None:
         batch.sample()
 
 
+def test_only_the_adapter_that_gives_them_is_blamed(base: Base) -> None:
+    batch = DecodingBatch(base)
+    batch.admit([row(base, i, temperature=1.0) for i in range(len(ADAPTERS))])
+    broken = [each.adapter == "two" for each in batch.rows]
+    batch._logits[torch.tensor(broken)] = float("inf")
+    with pytest.raises(DivergenceError, match="logits of two are not finite"):
+        batch.sample()
+
+
 @given(
     seed=st.integers(0, 2**16),
     spread=st.sampled_from([0.1, 1.0, 3.0, 30.0]),

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from transformers import CONFIG_MAPPING
 
 from rlhf_core.errors import ModelError
 from rlhf_core.model import facts
@@ -15,6 +16,25 @@ def test_facts_are_those_of_the_loaded_model_though_no_weights_are_read(model_pa
     assert (found.layers, found.width) == (config.num_hidden_layers, config.hidden_size)
     assert (found.vocabulary, found.context) == (config.vocab_size, 512)
     assert found.cache_width == 2 * 64  # keys and values of two heads of 32 numbers
+
+
+TINY = {"vocab_size": 330, "hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 6}
+KINDS = {"layer_types": ["sliding_attention", "full_attention"] * 3, "num_key_value_heads": 1}
+UNLIKE = {  # by kind: its configuration, and numbers in the cache for one token and layer
+    "falcon": ({}, 2 * 16),  # one head of keys and values, whatever `num_attention_heads`
+    "deepseek_v3": ({"kv_lora_rank": 8, "qk_rope_head_dim": 8, "first_k_dense_replace": 6}, 16),
+    "gemma4_text": ({**KINDS, "head_dim": 16, "global_head_dim": 32}, 2 * (16 + 32) / 2),
+    "gemma3n_text": ({**KINDS, "head_dim": 16, "num_kv_shared_layers": 3}, 2 * 16 / 2),
+}
+
+
+@pytest.mark.parametrize("kind", UNLIKE)
+def test_the_cache_is_counted_however_a_model_names_its_heads(tmp_path, kind):
+    own, width = UNLIKE[kind]
+    if kind == "gemma3n_text":
+        own = own | {"activation_sparsity_pattern": [0.0] * 6}
+    CONFIG_MAPPING[kind](**TINY, **own).save_pretrained(tmp_path)
+    assert model_facts(str(tmp_path)).cache_width == width
 
 
 def test_a_model_without_a_configuration_is_refused(tmp_path):

@@ -5,7 +5,7 @@ import bitsandbytes.functional as bnb
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
-from transformers import Lfm2Config, Lfm2ForCausalLM
+from transformers import AutoTokenizer, Lfm2Config, Lfm2ForCausalLM
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import ModelError
@@ -45,6 +45,16 @@ def test_a_tokenizer_without_an_end_is_refused(model_path, tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": None}))
     with pytest.raises(ModelError, match="no end-of-sequence token; name it"):
         load_base(str(tmp_path / "model"), quantization="none", device="cpu", training=True)
+
+
+def test_a_token_for_padding_without_an_embedding_is_not_used(model_path, tmp_path, said):
+    shutil.copytree(model_path, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(tmp_path / "model")
+    base = load_base(str(tmp_path / "model"), quantization="none", device="cpu", training=True)
+    assert base.tokenizer.pad_token_id == base.tokenizer.eos_token_id
+    assert len(base.respond([said("hi"), said("what is the colour")], adapter=None)) == 2
 
 
 def test_layers_that_are_no_attention_are_refused(tokenizer, tmp_path):

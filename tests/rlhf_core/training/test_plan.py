@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
 from rlhf_core.config import (
     CycleSettings,
@@ -10,6 +11,7 @@ from rlhf_core.config import (
     ReplySettings,
     RewardSettings,
 )
+from rlhf_core.errors import ModelError
 from rlhf_core.model.facts import model_facts
 from rlhf_core.training.plan import Workload, _decode, estimate, workload
 from rlhf_core.training.probe import Costs, measure
@@ -162,6 +164,48 @@ def test_a_model_with_a_short_context_is_measured_under_its_own_contract(tmp_pat
     lora = LoraSettings(rank=4)
     found = measure(str(model), quantization="none", lora=lora, reply=contract, threads=1)
     assert found.step > 0
+
+
+def test_a_model_whose_blocks_are_not_alike_is_measured(tmp_path, tokenizer):
+    config = Gemma4TextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        global_head_dim=32,
+        num_kv_shared_layers=2,
+        layer_types=["sliding_attention", "full_attention"] * 3,
+        vocab_size_per_layer_input=len(tokenizer),
+    )
+    Gemma4ForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    reply, lora = ReplySettings(prompt_tokens=32, tokens=16), LoraSettings(rank=4)
+    found = measure(str(tmp_path), quantization="none", lora=lora, reply=reply, threads=1)
+    assert found.read > 0
+
+
+def test_a_model_that_cannot_be_measured_is_named(tmp_path):
+    with pytest.raises(ModelError, match="configuration of model"):
+        measure(
+            str(tmp_path),
+            quantization="none",
+            lora=LoraSettings(rank=4),
+            reply=ReplySettings(),
+            threads=1,
+        )
+
+
+def test_votes_that_do_not_fit_what_the_reward_stage_keeps_take_time(planned):
+    work = replace(WORK, opinions=100_000)
+    few, all_kept = (
+        planned(CycleSettings(reward=RewardSettings(kept_bytes=kept)), work=work)
+        for kept in (0, 1 << 40)
+    )
+    assert few.seconds["reward"] > 1.1 * all_kept.seconds["reward"]
+    assert few.trained > all_kept.trained > 0.5 > all_kept.sampled
 
 
 def test_a_packed_base_needs_less_memory(planned):
