@@ -350,7 +350,9 @@ def _row(base: Base, request: GenerationRequest) -> Row:
         raise InvalidRequestError(str(exc)) from exc
     if messages is None:
         asked = request.sampling.max_new_tokens
-        whose = f"max_tokens {asked} leaves" if room < base.reply.prompt_tokens else "a prompt has"
+        whose = (
+            f"max_tokens {asked} leaves" if room < base.reply.prompt_tokens else "a prompt may have"
+        )
         raise InvalidRequestError(
             "the last message does not fit, with the system messages, in the "
             f"{max(0, room)} tokens that {whose}; shorten them"
