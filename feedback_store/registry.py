@@ -50,6 +50,7 @@ _FORGET_USES = """DELETE FROM {table} WHERE cycle_id = :cycle
     AND NOT EXISTS (SELECT 1 FROM adapters WHERE adapters.cycle_id = :cycle)"""
 _USE = """INSERT INTO cycle_comparisons (cycle_id, comparison_id, used_as) VALUES (?, ?, ?)
     ON CONFLICT DO NOTHING"""
+DIED = "its process has died"
 _AT_ONCE = 500  # uses in one write transaction: about ten milliseconds
 
 
@@ -186,7 +187,7 @@ class Registry:
                         f"cycle {running['id']} is running (process {running['pid']}, stage "
                         f"{running['stage']}); wait for it, or stop that process."
                     )
-                _end_cycle(db, running["id"], state="failed", reasons=("its process has died",))
+                _end_cycle(db, running["id"], state="failed", reasons=(DIED,))
             row = {
                 "state": "running",
                 "stage": CYCLE_STAGES[0],
@@ -313,7 +314,7 @@ class Registry:
         """The latest cycles, newest first."""
         sql = "SELECT * FROM cycles ORDER BY id DESC LIMIT ?"
         with self._file.read() as db:
-            return [to_record(Cycle, row) for row in rows(db, sql, [limit])]
+            return [_as_it_is(row) for row in rows(db, sql, [limit])]
 
     def running_cycle(self) -> Cycle | None:
         """The running cycle, if there is one; a cycle whose process has died does not run."""
@@ -394,7 +395,14 @@ def _serve(db: Database, name: str, *, by: str, force: bool = False) -> Serving:
 
 
 def _cycle(db: Database, cycle_id: int) -> Cycle:
-    return to_record(Cycle, require(db, "cycles", cycle_id))
+    return _as_it_is(require(db, "cycles", cycle_id))
+
+
+def _as_it_is(row: Row) -> Cycle:
+    """A cycle's record: one whose process has died has failed, though nobody has written it yet."""
+    if row["state"] == "running" and not _is_alive(row):
+        row = row | {"state": "failed", "reasons": (DIED,)}
+    return to_record(Cycle, row)
 
 
 def _is_alive(running: Row) -> bool:

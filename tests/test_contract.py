@@ -33,7 +33,7 @@ COMMANDS = {
     "backup": "FOLDER --data --config --json",
     "cycle": "--data --model --profile --quantization --config --json",
     "demo": "--data --host --port --model --profile --quantization --config",
-    "doctor": "--data --config --json",
+    "doctor": "--data --model --profile --quantization --config --json",
     "evaluate": "--adapter --against --requests --seed --world --taste --prompts "
     "--data --model --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
@@ -63,6 +63,8 @@ CHOICES = {
     "cycle --quantization": "auto nf4 int8 none",
     "demo --profile": "auto starter cpu gpu",
     "demo --quantization": "auto nf4 int8 none",
+    "doctor --profile": "auto starter cpu gpu",
+    "doctor --quantization": "auto nf4 int8 none",
     "evaluate --quantization": "auto nf4 int8 none",
     "evaluate --world": "starter checkable",
     "export --format": "events preference preferences unpaired sft prompts",

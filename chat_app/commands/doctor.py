@@ -125,10 +125,8 @@ def _cycles(settings: Settings) -> str:
     with open_store(settings) as store:
         last, running = store.last_cycle(), store.running_cycle()
     faults = []
-    if last is not None and last.state == "running" and running is None:
-        faults.append(
-            f"cycle {last.id} was killed at stage {last.stage}; the next cycle marks it as failed"
-        )
+    if last is not None and last.state == "failed" and last.finished_at is None:
+        faults.append(f"cycle {last.id} was killed at stage {last.stage}; the next one resumes it")
     own = f"{running.id:06d}" if running else None
     staged = settings.data.glob("cycles/*/staging-*")
     left = sorted(path for path in staged if path.parent.name != own)

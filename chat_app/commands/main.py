@@ -277,7 +277,7 @@ def _show_cycle(cycle: Cycle) -> None:
     facts = cycle_facts(cycle)
     took = f" in {facts['seconds']} s" if facts["seconds"] is not None else ""
     left = time_left(cycle)
-    far = f", {cycle.progress:.0%}" + (left and f", {left}") if cycle.finished_at is None else ""
+    far = f", {cycle.progress:.0%}" + (left and f", {left}") if cycle.state == "running" else ""
     typer.echo(f"cycle {cycle.id}   {cycle.state} at stage {cycle.stage}{took}{far}")
     for name, value in sorted(cycle.metrics.items()):
         typer.echo(f"{value:>12.4g}  {name}")

@@ -25,9 +25,9 @@ def status_of(store: FeedbackStore) -> dict[str, Any]:
 
 
 def cycle_facts(cycle: Cycle) -> dict[str, Any]:
-    """One cycle as plain values; ``seconds`` is None while it runs.
+    """One cycle as plain values; ``seconds`` is None unless it came to an end.
 
-    ``seconds_left`` is None once it has ended, and while nobody can tell.
+    ``seconds_left`` is None if it does not run, and while nobody can tell.
     """
     return {
         "id": cycle.id,
@@ -43,13 +43,13 @@ def cycle_facts(cycle: Cycle) -> dict[str, Any]:
 
 
 def seconds_left(cycle: Cycle, now: datetime | None = None) -> float | None:
-    """How long a running cycle will still take; None if it has ended, or nobody can tell yet.
+    """How long a running cycle will still take; None if it does not run, or nobody can tell yet.
 
     Progress is a share of the planned time. So the time that was used corrects the plan. A cycle
     that resumed another one found some work done, which took it no time: there the plan alone
     counts.
     """
-    if cycle.finished_at is not None:
+    if cycle.state != "running":
         return None
     planned, rest = cycle.metrics.get("planned/hours"), 1 - cycle.progress
     if cycle.progress < PACE_KNOWN or "resumed_cycle" in cycle.metrics:

@@ -350,12 +350,10 @@ def _row(base: Base, request: GenerationRequest) -> Row:
         raise InvalidRequestError(str(exc)) from exc
     if messages is None:
         asked = request.sampling.max_new_tokens
-        whose = (
-            f"max_tokens {asked} leaves" if room < base.reply.prompt_tokens else "a prompt may have"
-        )
+        beside = f" beside max_tokens {asked}" if room < base.reply.prompt_tokens else ""
         raise InvalidRequestError(
-            "the last message does not fit, with the system messages, in the "
-            f"{max(0, room)} tokens that {whose}; shorten them"
+            "the last message does not fit the model: with the system messages it may have "
+            f"{max(0, room)} tokens{beside}; shorten it"
         )
     ids = base.chat.encode_prompt(messages)
     return Row(ids, adapter, request.sampling, request.seed)

@@ -264,6 +264,8 @@ def test_a_cycle_whose_process_has_died_is_marked_failed(store):
     assert store.running_cycle() == store.cycle(1)
     child.communicate()
     assert store.running_cycle() is None
+    for found in (store.last_cycle(), store.cycle(1)):  # nobody has written it yet
+        assert (found.state, found.reasons) == ("failed", ("its process has died",))
     assert store.start_cycle({}, pid=ME).id == 2
     assert (store.cycle(1).state, store.cycle(1).reasons) == ("failed", ("its process has died",))
 

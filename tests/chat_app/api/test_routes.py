@@ -294,7 +294,7 @@ def test_a_page_visit_without_a_cookie_gets_a_valid_one(served: Running) -> None
         ("chat/completions", {"messages": asked(), "top_p": 0}, "top_p 0"),
         ("chat/completions", {"messages": asked(), "max_tokens": -1}, "max_tokens -1"),
         ("chat/completions", {"messages": asked(), "n": 2}, "n:"),
-        ("chat/completions", {"messages": asked("x" * 600), "max_tokens": 9}, "shorten them"),
+        ("chat/completions", {"messages": asked("x" * 600), "max_tokens": 9}, "shorten it"),
         ("candidates", {"messages": asked(), "n": 1}, "n is 1"),
         ("choices", {"candidates_id": "x", "choice": "c", "idempotency_key": "k"}, "choice"),
         ("feedback", {"message_id": "x", "idempotency_key": "k"}, "thumb"),

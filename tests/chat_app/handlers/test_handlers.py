@@ -507,7 +507,7 @@ def test_a_killed_cycle_is_not_shown_as_running(service: ChatService) -> None:
     dead.wait()
     service.store.start_cycle({}, pid=dead.pid)
     overview = Operator(service).overview(allowed=True)
-    assert overview.cycles[0].state == "running"
+    assert overview.cycles[0].state == "failed"
     assert not overview.busy and overview.running is None
 
 
