@@ -166,7 +166,6 @@ def _run(
         server.should_exit = True
 
     def ready() -> None:
-        store.note_base(settings.model_name)
         announce(address, f"{address}/operator?token={identity.operator_token}")
 
     service = ChatService(store, _engine(settings), settings, cycles=CycleProcess(store, settings))

@@ -70,6 +70,7 @@ class Watcher:
         log.info("new replies come from %s", name)
         self._service.adapter = name
         if not self._service.ready:
+            await asyncio.to_thread(self._note_base)
             self._service.ready = True
             self._on_ready()
         # Keep the last few adapters loaded, so that a rollback is quick.
@@ -77,6 +78,20 @@ class Watcher:
             self._recent = [*(other for other in self._recent if other != name), name]
         while len(self._recent) > self._service.settings.engine.kept_adapters:
             await self._service.engine.unload(self._recent.pop(0))
+
+    def _note_base(self) -> None:
+        """Write which base answers; a cycle of another one is refused."""
+        store, model = self._service.store, self._service.settings.model_name
+        before = store.base()
+        if before not in (None, model):
+            log.warning(
+                "the server of this data directory answered with model %r before, and answers with "
+                "%r now: it will learn from votes on the other one's replies, and the other one's "
+                "adapters do not fit; for a fresh start use another --data",
+                before,
+                model,
+            )
+        store.note_base(model)
 
     async def _fall_back(self, serving: Serving, reason: Exception) -> None:
         """Write another adapter into the served row: the first that is not known to be bad."""

@@ -159,6 +159,19 @@ def test_a_start_on_a_damaged_served_adapter_goes_back_to_the_one_before(
         assert service.service.store.serving().adapter == "policy-000001"
 
 
+def test_a_directory_of_another_model_is_taken_over_with_a_warning(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for warned in (True, False):
+        with FeedbackStore(tmp_path / "feedback.db") as store:
+            if warned:
+                store.note_base("smollm2")
+        caplog.clear()
+        with running(tmp_path, tiny_model) as service:
+            assert service.service.store.base() == str(tiny_model)
+        assert ("answered with model 'smollm2' before" in caplog.text) is warned
+
+
 # The command itself, in a process of its own
 
 
