@@ -285,10 +285,8 @@ class Base:
         ]
         with self._evaluating(adapter):
             for start in range(0, len(replies), batch_size):
-                batch, some = DecodingBatch(self), replies[start : start + batch_size]
-                lengths = [len(row.prompt_ids) for row in some]
-                for part in token_batches(lengths, tokens=pass_tokens(self.device)):
-                    batch.admit([some[i] for i in part])
+                batch = DecodingBatch(self)
+                batch.admit(replies[start : start + batch_size])
                 while batch.rows:
                     batch.sample()
                     batch.advance()

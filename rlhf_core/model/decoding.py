@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from rlhf_core.errors import DivergenceError
+from rlhf_core.model.token_batches import pass_tokens, token_batches
 from rlhf_core.records import FinishReason, Sampling
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
@@ -32,6 +33,7 @@ class Decodable(Protocol):
 
     model: Any
     ends: frozenset[int]
+    device: torch.device
 
     @property
     def active(self) -> str | None:
@@ -86,14 +88,19 @@ class DecodingBatch:
         self.rows: list[Row] = []
         self._base = base
         self._cache: Any = DynamicCache()  # `Any`: its layers have many types
-        self._mask = torch.zeros((0, 0), dtype=torch.long)  # (B, L)
+        self._mask = torch.zeros((0, 0), dtype=torch.long, device=base.device)  # (B, L)
         self._logits = torch.zeros((0, 0))  # (B, V), for each row's next token
         self._uniforms: list[Tensor] = []
         self._switch = ExitStack()  # keeps the adapter active that all rows share
 
     @torch.no_grad()
     def admit(self, rows: Sequence[Row]) -> None:
-        """Run the prompts of new rows through the model together and add the rows to the batch."""
+        """Run the prompts of new rows through the model, as many at once as tokens allow."""
+        tokens = pass_tokens(self._mask.device)
+        for part in token_batches([len(row.prompt_ids) for row in rows], tokens=tokens):
+            self._admit([rows[i] for i in part])
+
+    def _admit(self, rows: Sequence[Row]) -> None:
         ids, mask = self._base.pad([row.prompt_ids for row in rows], side="left")
         cache: Any = DynamicCache()
         positions = (mask.cumsum(-1) - 1).clamp_min(0)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import LIKELIEST, DecodingBatch, Row, draw
+from rlhf_core.model.token_batches import CPU_TOKENS
 from rlhf_core.records import Sampling
 from tests.rlhf_core.templates import TINY
 
@@ -101,6 +102,17 @@ def test_adapters_and_seeds_change_the_reply(base: Base) -> None:
     assert reply("one", 1) == known
     assert reply("two", 1) != known
     assert reply("one", 2) != known
+
+
+def test_a_long_prompt_does_not_pad_the_short_ones(base: Base) -> None:
+    sizes: list[int] = []
+    base.model.register_forward_pre_hook(
+        lambda _module, _args, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    batch = DecodingBatch(base)
+    batch.admit([Row([5] * n, "one", Sampling(0.0, 1.0, 2), 0) for n in (300, *[10] * 70)])
+    assert len(batch.rows) == 71
+    assert sum(sizes) == 300 + 700 and max(sizes) <= CPU_TOKENS
 
 
 def test_finished_rows_free_their_columns(base: Base) -> None:
