@@ -143,10 +143,10 @@ def predicted(margins: Sequence[float], items: Sequence[Item]) -> list[float]:
     ]
 
 
-def people(items: Sequence[Item]) -> list[float]:
-    """For each pair of annotators who both decided: whether they agree."""
+def people(items: Sequence[Item]) -> list[tuple[float, Item]]:
+    """For each pair of annotators who both decided: whether they agree, and on what."""
     return [
-        float(a == b)
+        (float(a == b), item)
         for item in items
         for a, b in combinations(item.labels, 2)
         if "tie" not in (a, b)
@@ -181,14 +181,8 @@ def study(base: Base, name: str, folder: Path, options: argparse.Namespace) -> I
         yield where, "reward_model", share(predicted(margins, items), items)
         by_length = [sign * words(item) for item in items]
         yield where, "length_only", share(predicted(by_length, items), items)
-    agreed = people(test)
-    if agreed:
-        low, mean, high = clustered_interval(agreed, [str(n) for n in range(len(agreed))], z=Z95)
-        yield (
-            name,
-            "people",
-            {"median": round(mean, 3), "min": round(low, 3), "max": round(high, 3)},
-        )
+    if agreed := people(test):
+        yield name, "people", share(*zip(*agreed, strict=True))
     yield name, "trained_on", {"median": len(train), "min": len(votes), "max": len(votes)}
     yield name, "seconds", {"median": round(seconds, 1), "min": None, "max": None}
     reward.drop()
