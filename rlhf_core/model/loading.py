@@ -83,7 +83,7 @@ def load_base(
     network.config.pad_token_id = tokenizer.pad_token_id
     network.requires_grad_(False)
     _disable_dropout(network)
-    if training:
+    if training or quantization == "nf4":  # to serve, too: an adapter is attached after replies
         _prevent_repacking(network)
     _require_attention(model, network)
     base = Base(network.eval(), tokenizer, reply)
@@ -145,7 +145,8 @@ def _prevent_repacking(model: torch.nn.Module) -> None:
     """Keep bitsandbytes from repacking nf4 weights on CPUs with AVX512-BF16.
 
     bitsandbytes 0.50.2 repacks them in place at the first forward pass in evaluation mode without
-    gradients (every rollout). After that the backward pass is wrong, without any error.
+    gradients (every rollout). After that the backward pass is wrong, without any error. So is every
+    pass after the next `state_dict()`, which attaching an adapter takes: a live swap needs this too.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -106,3 +106,13 @@ def test_nf4_gradients_are_right_after_generating(model_path, said, disturb):
     with quantized.using("policy"), plain.using("policy"):
         found, expected = gradients(quantized.model), gradients(plain.model)
     assert (found - expected).norm() / expected.norm() < 1e-4
+
+
+def test_a_server_answers_the_same_after_an_adapter_was_attached_live(said):
+    base = load_base("starter", quantization="nf4", device="cpu", training=False)
+    asked = [said("What is the capital of Italy?")]
+    before = base.respond(asked, adapter=None, temperature=0)
+    logits = base.model(input_ids=IDS).logits
+    base.attach("policy")  # after a reply, as a swap does
+    torch.testing.assert_close(base.model(input_ids=IDS).logits, logits)
+    assert base.respond(asked, adapter=None, temperature=0) == before
