@@ -146,7 +146,7 @@ def _prevent_repacking(model: torch.nn.Module) -> None:
 
     bitsandbytes 0.50.2 repacks them in place at the first forward pass in evaluation mode without
     gradients (every rollout). After that the backward pass is wrong, without any error. So is every
-    pass after the next `state_dict()`, which attaching an adapter takes, so a live swap needs it too.
+    pass after the next `state_dict()`, which attaching an adapter takes: a live swap does that.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):
