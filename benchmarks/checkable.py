@@ -100,7 +100,6 @@ def _measured(
     base = load_base(
         settings.model,
         quantization=settings.packing,
-        training=False,
         reply=settings.reply,
         cache=settings.models,
     )

@@ -270,7 +270,7 @@ def measure(data: Path) -> dict[str, float]:
     from rlhf_core.reward.reward_data import RewardData
 
     settings = CycleSettings()
-    base = load_base("starter", quantization="none", device="cpu", training=True)
+    base = load_base("starter", quantization="none", device="cpu")
     seconds: dict[str, float] = {}  # of the processor: others may use it, too
 
     def timed(name: str, act: Callable[[], Any]) -> Any:

@@ -55,7 +55,6 @@ def main() -> None:
             options.model,
             quantization="none",
             device="cpu",
-            training=False,
             cache=options.cache,
         ),
         EngineSettings(rows=max(CHATS), threads=threads),

@@ -220,7 +220,7 @@ def main() -> None:
         values, quantization = dict(profile.cycle["reward"]), profile.quantization
         torch.set_num_threads(profile.threads)
     options.settings = fill(RewardSettings(**json.loads(options.set)), values)
-    base = load_base(options.model, quantization=quantization, training=True, reply=reply)
+    base = load_base(options.model, quantization=quantization, reply=reply)
     ratios: dict[str, Any] = {}
     for name in options.sets.split(","):
         for where, what, interval in study(base, name, options.data, options):

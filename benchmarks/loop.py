@@ -248,7 +248,7 @@ def run_command(*words: str, env: Mapping[str, str] | None = None) -> tuple[dict
 
 
 def _gold(adapter: Path, seed: int) -> GoldComparison:
-    base = load_base("starter", training=False)
+    base = load_base("starter")
     base.attach("candidate", adapter)
     return compare(base, candidate="candidate", served=None, n=600, seed=seed)
 

@@ -66,7 +66,7 @@ def run_seed(seed: int, topic: NarrowTopic, options: argparse.Namespace) -> Outc
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "data"
         done = vote_and_train(data, plan, env={"FEEDBACK_CHAT_CYCLE__SEED": str(seed)})
-        base = load_base("starter", training=False)
+        base = load_base("starter")
         before, after = rates(base, topic.kept, None, seed), None
         adapter = done.cycle["adapter"]
         if adapter is not None and (data / "adapters" / adapter).is_dir():

@@ -40,7 +40,7 @@ T_95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t, by the number of
 
 def run_seed(seed: int, coefficients: list[float], changes: dict[str, float]) -> dict[str, Any]:
     """Train without and with each coefficient; all skills and gold rewards."""
-    base = load_base("starter", quantization="none", device="cpu", training=True)
+    base = load_base("starter", quantization="none", device="cpu")
     prompts, reward = voted_reward_model(base, seed)
     found = {"base": measure(base, None, seed)}
     for coefficient in [0.0, *coefficients]:

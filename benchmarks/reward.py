@@ -396,7 +396,7 @@ def main() -> None:
         "rankings": run_rankings,
         "signals": run_signals,
     }
-    base = load_base("starter", training=True)
+    base = load_base("starter")
     outcomes = []
     for seed in options.seeds:
         outcomes.append(runs[options.mode](base, seed, options))

@@ -193,7 +193,6 @@ def _engine(settings: Settings) -> Any:
         return load_base(
             settings.model,
             quantization=settings.packing,
-            training=False,
             reply=settings.reply,
             cache=settings.models,
         )

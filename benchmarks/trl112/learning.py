@@ -42,7 +42,7 @@ def learn(python: str, job: dict[str, Any]) -> dict[str, Any]:
     """Train both sides and measure what they kept."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        base = load_base(job["model"], quantization="none", device="cpu", training=True)
+        base = load_base(job["model"], quantization="none", device="cpu")
         torch.set_num_threads(1)
         merged, bias = _reward_model(base, folder, job["seed"])
         job |= {"save_every": SAVE_EVERY}

@@ -26,7 +26,6 @@ def main(job: dict[str, Any]) -> None:
         job["model"],
         quantization=job["quantization"],
         device=job["device"],
-        training=True,
         reply=ReplySettings(**job["reply"]),
     )
     if job["fixed_length"]:

@@ -151,7 +151,7 @@ def _reference(trainer: Replayed, notes: dict[str, Tensor]) -> dict[str, float]:
 @contextmanager
 def _trainer(job: dict[str, Any], settings: PolicySettings) -> Iterator[Replayed]:
     reply = ReplySettings(**job["reply"])
-    base = load_base(job["model"], quantization="none", device="cpu", training=True, reply=reply)
+    base = load_base(job["model"], quantization="none", device="cpu", reply=reply)
     base.attach("policy", trainable=True)
     with prepared(base, "policy") as scratch, attached_critic(base) as critic:
         trainer = Replayed(

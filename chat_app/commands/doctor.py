@@ -126,7 +126,9 @@ def _cycles(settings: Settings) -> str:
         last, running = store.last_cycle(), store.running_cycle()
     faults = []
     if last is not None and last.state == "failed" and last.finished_at is None:
-        faults.append(f"cycle {last.id} was killed at stage {last.stage}; the next one resumes it")
+        faults.append(
+            f"cycle {last.id} was killed at stage {last.stage}; start one to go on with it"
+        )
     own = f"{running.id:06d}" if running else None
     staged = settings.data.glob("cycles/*/staging-*")
     left = sorted(path for path in staged if path.parent.name != own)
@@ -171,7 +173,6 @@ def _model(settings: Settings) -> str:
     base = load_base(
         settings.model,
         quantization=settings.packing,
-        training=False,
         reply=settings.reply,
         cache=settings.models if settings.data.is_dir() else None,
     )

@@ -100,7 +100,6 @@ def _attached(settings: Settings, names: tuple[str, str]) -> tuple[Any, list[str
     base = load_base(
         settings.model,
         quantization=settings.packing,
-        training=False,
         reply=settings.reply,
         cache=settings.models,
     )

@@ -253,7 +253,7 @@ def _running_cycle(settings: Settings) -> int | None:
 
 
 def _require_votes(settings: Settings) -> None:
-    """Refuse a cycle without votes, or beside another one, before anything heavy is loaded."""
+    """Refuse a cycle beside another, of another model or without votes, before it loads much."""
     nothing = f"no votes yet in {settings.data}; chat and vote, or run `feedback-chat simulate`"
     if not settings.database.exists():
         raise RefusedError(nothing)

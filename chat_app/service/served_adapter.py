@@ -85,9 +85,9 @@ class Watcher:
         before = store.base()
         if before not in (None, model):
             log.warning(
-                "the server of this data directory answered with model %r before, and answers with "
-                "%r now: it will learn from votes on the other one's replies, and the other one's "
-                "adapters do not fit; for a fresh start use another --data",
+                "the server of this data directory answered with model %r before, and now with %r. "
+                "Votes on the old model's replies will train the new one, and the old adapters do "
+                "not fit it. For a fresh start use another --data",
                 before,
                 model,
             )

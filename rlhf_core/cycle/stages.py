@@ -186,9 +186,7 @@ def _load(run: Run, quantization: Quantization) -> Base:
 
     The anchor is attached, too, if it is neither the base nor the served policy.
     """
-    base = load_base(
-        run.model, quantization=quantization, training=True, reply=run.reply, cache=run.models
-    )
+    base = load_base(run.model, quantization=quantization, reply=run.reply, cache=run.models)
     torch.set_num_threads(run.settings.threads)
     if run.served == BASE_ADAPTER:
         base.attach("policy", lora=run.settings.lora, trainable=True, seed=run.seed)

@@ -84,9 +84,10 @@ def _hub_adapter(source: Source, cache: Path | None) -> Source:
     if source.kind != "hub":
         return source
     try:
-        if find_adapter_config_file(source.place) is None:
-            return source
-    except OSError:  # whoever loads the model says what is wrong
+        found = find_adapter_config_file(source.place)
+    except OSError:  # no id; whoever loads the model says so
+        found = None
+    if found is None:
         return source
     kinds = [f"*{suffix}" for suffix in PARTS - {".bin"}]
     with _in_one_line(f"the adapter {source.place}"):

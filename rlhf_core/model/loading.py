@@ -29,7 +29,6 @@ def load_base(
     *,
     quantization: Quantization = "nf4",
     device: str = "auto",
-    training: bool,
     reply: ReplySettings | None = None,
     cache: Path | None = None,
 ) -> Base:
@@ -40,7 +39,6 @@ def load_base(
             PEFT adapter, or a name on a model hub.
         quantization: Storage of the linear layers.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for a GPU if there is one.
-        training: Whether this process will compute gradients; see ``_prevent_repacking``.
         reply: The contract of lengths and sampling; by default the starter's.
         cache: Where a GGUF file or an adapter is kept once it is converted.
 
@@ -83,8 +81,7 @@ def load_base(
     network.config.pad_token_id = tokenizer.pad_token_id
     network.requires_grad_(False)
     _disable_dropout(network)
-    if training or quantization == "nf4":  # to serve, too: an adapter is attached after replies
-        _prevent_repacking(network)
+    _prevent_repacking(network)  # in serving, too: adapters are attached between replies
     _require_attention(model, network)
     base = Base(network.eval(), tokenizer, reply)
     _require_room(base)
@@ -145,8 +142,9 @@ def _prevent_repacking(model: torch.nn.Module) -> None:
     """Keep bitsandbytes from repacking nf4 weights on CPUs with AVX512-BF16.
 
     bitsandbytes 0.50.2 repacks them in place at the first forward pass in evaluation mode without
-    gradients (every rollout). After that the backward pass is wrong, without any error. So is every
-    pass after the next `state_dict()`, which attaching an adapter takes: a live swap does that.
+    gradients (every rollout). After that the backward pass is wrong, without any error. So are all
+    later replies once `state_dict()` was called, and a live swap of adapters calls it. The starter
+    decodes 0.8 times as fast without repacking (docs/results.md, "Found on the way").
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -80,9 +80,10 @@ def adapter_config(path: Path) -> dict[str, Any]:
 
 def _fetched(model: str, cache: Path | None) -> Source:
     if cache is None or not (cache / FETCHED[model]).is_file():
-        where = f" in {cache}" if cache else ""
+        where, option = (f" in {cache}", f" --data {cache.parent}") if cache else ("", "")
         raise ModelError(
-            f"model {model!r} is not there yet{where}; `feedback-chat fetch {model}` fetches it"
+            f"model {model!r} is not there yet{where}; `feedback-chat fetch {model}{option}` "
+            "fetches it"
         )
     return _gguf(cache / FETCHED[model])
 

@@ -65,15 +65,15 @@ def measure(
 ) -> Costs:
     """Measure a model's costs here; takes seconds, and no weights of the model.
 
-    Raises:
-        ModelError: A model of so few blocks cannot be built or run.
-
     Args:
         path: The model's directory or its name on a hub.
         quantization: Of its linear layers.
         lora: Size of the adapters.
         reply: The contract, which has to fit the model.
         threads: CPU threads.
+
+    Raises:
+        ModelError: A model of so few blocks cannot be built or run.
     """
     config = model_config(path)
     disable_progress_bar()  # type: ignore[no-untyped-call] # transformers shows one for each file
@@ -117,7 +117,7 @@ def _measure(
             )
         network.save_pretrained(folder)
         AutoTokenizer.from_pretrained(path).save_pretrained(folder)
-        base = load_base(folder, quantization=quantization, training=True, reply=reply)
+        base = load_base(folder, quantization=quantization, reply=reply)
     base.attach("probe", lora=lora, trainable=True)
     base.ends = frozenset()  # random weights may end a reply at any time
     decoder = base.model.get_decoder()

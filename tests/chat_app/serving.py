@@ -27,7 +27,7 @@ def tiny_base(path: Path | str, reply: ReplySettings | None = None) -> Base:
     """The tiny model in float64: in float32, one reply of sixty tokens in sixty depends on the rows
     beside it, because their number decides how sums are rounded.
     """
-    base = load_base(str(path), quantization="none", device="cpu", training=False, reply=reply)
+    base = load_base(str(path), quantization="none", device="cpu", reply=reply)
     base.model.double()
     return base
 

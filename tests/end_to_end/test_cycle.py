@@ -4,12 +4,13 @@ import json
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from chat_app.simulate import Plan, run_simulation
 from feedback_store import FeedbackStore
 from rlhf_core.model.loading import load_base
-from rlhf_core.starter.measure import compare
+from rlhf_core.starter.measure import compare, held_out_requests
 from tests.end_to_end.running import Chatter, command, service
 
 # the timeout is against hanging for ever; a whole cycle beside a server may take minutes
@@ -83,12 +84,24 @@ def test_new_replies_come_from_the_new_adapter_within_two_seconds(looped):
 
 
 def test_the_exact_judge_finds_the_new_adapter_better_on_unseen_facts(looped):
-    base = load_base("starter", training=False)
+    base = load_base("starter")
     base.attach("candidate", looped["data"] / "adapters" / "policy-000001")
     gold = compare(base, candidate="candidate", served=None, n=200)
     assert gold.low > 0.5
     assert gold.candidate.truth > 1.3 * gold.served.truth
     assert gold.candidate.rude < 0.7 * gold.served.rude
+
+
+def test_the_server_says_after_the_swap_what_a_fresh_start_would_say(looped):
+    base = load_base("starter")
+    base.attach("fresh", looped["data"] / "adapters" / "policy-000001")
+    prompts = [[{"role": "user", "content": r.text}] for r in held_out_requests(20, seed=1)]
+    fresh = [base.respond([p], adapter="fresh", temperature=0)[0].text for p in prompts]
+    with httpx.Client(base_url=looped["chatter"].url, timeout=60, trust_env=False) as client:
+        bodies = [{"model": "policy", "messages": p, "temperature": 0} for p in prompts]
+        answers = [client.post("/v1/chat/completions", json=body).json() for body in bodies]
+    assert [answer["choices"][0]["message"]["content"] for answer in answers] == fresh
+    assert {answer["model"] for answer in answers} == {"policy-000001"}
 
 
 def test_everything_of_the_cycle_is_in_its_directory(looped):

@@ -92,7 +92,7 @@ def test_what_was_planned_is_what_was_used(looped):
 def test_the_exact_judge_prefers_its_replies_to_requests_that_nobody_voted_on(looped):
     used = json.loads((looped["data"] / "cycles" / "000001" / "config.json").read_text())
     reply = ReplySettings(**used["reply"])
-    base = load_base(str(looped["model"]), quantization="none", training=False, reply=reply)
+    base = load_base(str(looped["model"]), quantization="none", reply=reply)
     base.attach("candidate", looped["data"] / "adapters" / "policy-000001")
     found = compare(base, candidate="candidate", served=None, n=200, seed=1)
     assert found.low > 0.5

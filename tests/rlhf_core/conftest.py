@@ -69,7 +69,7 @@ def load_tiny(tmp_path: Path, short: ReplySettings) -> Callable[..., Base]:
 
     def load(kind: Kind, reply: ReplySettings = short, **declared: Any) -> Base:
         path = save_tiny_model(tmp_path / "model", tokenizer_of(kind), **declared)
-        return load_base(str(path), quantization="none", device="cpu", training=True, reply=reply)
+        return load_base(str(path), quantization="none", device="cpu", reply=reply)
 
     return load
 
@@ -82,7 +82,7 @@ def short() -> ReplySettings:
 
 @pytest.fixture(scope="session")
 def loaded_base(model_path: Path, short: ReplySettings) -> Base:
-    return load_base(str(model_path), quantization="none", device="cpu", training=True, reply=short)
+    return load_base(str(model_path), quantization="none", device="cpu", reply=short)
 
 
 @pytest.fixture

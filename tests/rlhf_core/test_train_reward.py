@@ -268,7 +268,7 @@ def test_a_vote_of_a_trained_model_saved_and_loaded_equals_the_score_inside_ppo(
     model_path, comparisons, tmp_path
 ):
     """In PPO the base is in training mode with another adapter active, here it is served."""
-    base = load_base(str(model_path), quantization="nf4", device="cpu", training=True)
+    base = load_base(str(model_path), quantization="nf4", device="cpu")
     settings = SETTINGS.model_copy(update={"epochs": 1})
     model = train_reward(base, comparisons, settings=settings, name="reward")
     model.save(tmp_path / "staging")
@@ -281,7 +281,7 @@ def test_a_vote_of_a_trained_model_saved_and_loaded_equals_the_score_inside_ppo(
     with base.training("policy"):
         base.respond(prompts[:2], adapter="policy", max_new_tokens=4)
         inside = model.score(prompts, responses)
-    other = load_base(str(model_path), quantization="nf4", device="cpu", training=True)
+    other = load_base(str(model_path), quantization="nf4", device="cpu")
     loaded = RewardModel.load(other, tmp_path / "reward-000001")
     assert_close(loaded.score(prompts, responses), inside, atol=1e-4, rtol=0)
     assert loaded.temperature == model.temperature

@@ -162,7 +162,7 @@ def test_the_size_of_micro_batches_changes_nothing(model_path, said, micro):
     found, losses = [], []
     for size in (0, micro):
         torch.manual_seed(1)
-        base = load_base(str(model_path), quantization="none", device="cpu", training=True)
+        base = load_base(str(model_path), quantization="none", device="cpu")
         base.attach("policy")
         settings = SETTINGS.model_copy(
             update={"epochs": 2, "min_steps": 1, "batch_size": 12, "micro_batch_size": size}

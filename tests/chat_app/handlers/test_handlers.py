@@ -42,7 +42,7 @@ ANN, BOB = "browser-ann", "browser-bob"
 @pytest.fixture(scope="module")
 def engine(tiny_model: Path) -> Iterator[LocalEngine]:
     engine = LocalEngine(
-        lambda: load_base(str(tiny_model), quantization="none", device="cpu", training=False),
+        lambda: load_base(str(tiny_model), quantization="none", device="cpu"),
         EngineSettings(rows=8, waiting=8, updates_per_second=1000),
         reply_seconds=60.0,
     )

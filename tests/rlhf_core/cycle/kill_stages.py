@@ -171,7 +171,7 @@ def trials(base: Base, name: str, out: Path, kills: int) -> Iterator[dict[str, o
 
 def main(model: str, out: str, kills: str) -> None:
     short = ReplySettings(prompt_tokens=128, tokens=8)
-    base = load_base(model, quantization="none", device="cpu", training=True, reply=short)
+    base = load_base(model, quantization="none", device="cpu", reply=short)
     for name in STAGES:
         for trial in trials(base, name, Path(out), int(kills)):
             sys.stdout.write(json.dumps(trial) + "\n")

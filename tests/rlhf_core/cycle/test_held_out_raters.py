@@ -62,7 +62,7 @@ def cycled(tmp_path_factory, model_path, small_cycle, short):
         comparisons = store.comparisons()
     before = shutil.copytree(data, tmp_path_factory.mktemp("before") / "data")
     row = run_cycle(data, small_cycle, reply=short, model=str(model_path), quantization="none")
-    base = load_base(str(model_path), quantization="none", training=True, reply=short)
+    base = load_base(str(model_path), quantization="none", reply=short)
     return SimpleNamespace(
         data=data, before=before, snapshot=snapshot, comparisons=comparisons, row=row, base=base
     )

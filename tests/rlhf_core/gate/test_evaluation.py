@@ -25,7 +25,7 @@ PROMPTS = [[{"role": "user", "content": r.text}] for r in REQUESTS[:40]]
 
 @pytest.fixture(scope="module")
 def starter():
-    return load_base("starter", quantization="nf4", training=False)
+    return load_base("starter", quantization="nf4")
 
 
 def test_the_base_has_no_kl_to_itself(starter):

@@ -42,7 +42,7 @@ LONG = (
 
 @pytest.fixture(scope="module")
 def starter():
-    return load_base("starter", quantization="nf4", training=False)
+    return load_base("starter", quantization="nf4")
 
 
 def prompts_of(texts):
@@ -91,7 +91,7 @@ def test_a_reply_may_end_with_any_end_that_the_model_declares(tmp_path):
     file = tmp_path / "model" / "generation_config.json"
     rare = 40  # a token that the starter would never write at the end
     file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": [1, rare]}))
-    base = load_base(str(tmp_path / "model"), quantization="none", training=False)
+    base = load_base(str(tmp_path / "model"), quantization="none")
     ended = [replace(r, token_ids=(*r.token_ids[:-1], rare)) for r in responses(base, STATEMENTS)]
     places = range(len(ended))
     assert len(_improbable_ends(base, PROMPTS, ended, places, (None,))) < 0.1 * len(ended)

@@ -53,7 +53,7 @@ def test_a_negative_temperature_is_refused(base, said):
 
 def test_a_digest_tells_how_the_base_is_stored(model_path):
     digests = {
-        load_base(str(model_path), quantization=kind, device="cpu", training=True).digest(None)
+        load_base(str(model_path), quantization=kind, device="cpu").digest(None)
         for kind in ("none", "nf4", "int8")
     }
     assert len(digests) == 3
@@ -256,7 +256,7 @@ def test_logprobs_are_those_of_the_whole_conversation_alone(base, said):
 
 
 def test_a_fingerprint_tells_bases_apart_and_ignores_quantization(model_path, base):
-    quantized = load_base(str(model_path), quantization="nf4", device="cpu", training=False)
+    quantized = load_base(str(model_path), quantization="nf4", device="cpu")
     assert quantized.fingerprint == base.fingerprint
     base.model.get_input_embeddings().weight.data[0, 0] += 1
     assert Base(base.model, base.tokenizer).fingerprint != quantized.fingerprint

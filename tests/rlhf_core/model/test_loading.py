@@ -17,12 +17,12 @@ IDS = torch.arange(5, 21).reshape(2, 8)
 
 def test_an_unknown_model_is_one_line(tmp_path):
     with pytest.raises(ModelError, match=r"^model '.*nothing' cannot be loaded: [^\n]+$"):
-        load_base(str(tmp_path / "nothing"), quantization="none", device="cpu", training=True)
+        load_base(str(tmp_path / "nothing"), quantization="none", device="cpu")
 
 
 def test_an_unknown_quantization_names_the_known_ones(model_path):
     with pytest.raises(ModelError, match="'nf3' is unknown; use nf4, int8 or none"):
-        load_base(str(model_path), quantization="nf3", device="cpu", training=True)  # type: ignore[arg-type]
+        load_base(str(model_path), quantization="nf3", device="cpu")  # type: ignore[arg-type]
 
 
 def test_a_model_without_chat_template_is_refused(model_path, tmp_path):
@@ -30,7 +30,7 @@ def test_a_model_without_chat_template_is_refused(model_path, tmp_path):
         if file.name != "chat_template.jinja":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ModelError, match="no chat template"):
-        load_base(str(tmp_path), quantization="none", device="cpu", training=True)
+        load_base(str(tmp_path), quantization="none", device="cpu")
 
 
 def test_a_system_prompt_without_room_for_a_question_is_refused(load_tiny):
@@ -44,7 +44,7 @@ def test_a_tokenizer_without_an_end_is_refused(model_path, tmp_path):
     file = tmp_path / "model" / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token": None}))
     with pytest.raises(ModelError, match="no end-of-sequence token; name it"):
-        load_base(str(tmp_path / "model"), quantization="none", device="cpu", training=True)
+        load_base(str(tmp_path / "model"), quantization="none", device="cpu")
 
 
 def test_a_token_for_padding_without_an_embedding_is_not_used(model_path, tmp_path, said):
@@ -52,7 +52,7 @@ def test_a_token_for_padding_without_an_embedding_is_not_used(model_path, tmp_pa
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.save_pretrained(tmp_path / "model")
-    base = load_base(str(tmp_path / "model"), quantization="none", device="cpu", training=True)
+    base = load_base(str(tmp_path / "model"), quantization="none", device="cpu")
     assert base.tokenizer.pad_token_id == base.tokenizer.eos_token_id
     assert len(base.respond([said("hi"), said("what is the colour")], adapter=None)) == 2
 
@@ -70,7 +70,7 @@ def test_layers_that_are_no_attention_are_refused(tokenizer, tmp_path):
     Lfm2ForCausalLM(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"layers that are no attention \(conv\)"):
-        load_base(str(tmp_path), quantization="none", device="cpu", training=False)
+        load_base(str(tmp_path), quantization="none", device="cpu")
 
 
 def test_dropout_is_off_even_in_training_mode(base):
@@ -88,8 +88,7 @@ def gradients(model: torch.nn.Module) -> torch.Tensor:
 def test_nf4_gradients_are_right_after_generating(model_path, said, disturb):
     """bitsandbytes repacks nf4 weights in evaluation mode, which breaks the backward pass."""
     quantized, plain = (
-        load_base(str(model_path), quantization=q, device="cpu", training=True)
-        for q in ("nf4", "none")
+        load_base(str(model_path), quantization=q, device="cpu") for q in ("nf4", "none")
     )
     layers = [m for m in quantized.model.modules() if isinstance(m, Linear4bit)]
     assert len(layers) == 14
@@ -108,11 +107,10 @@ def test_nf4_gradients_are_right_after_generating(model_path, said, disturb):
     assert (found - expected).norm() / expected.norm() < 1e-4
 
 
-def test_a_server_answers_the_same_after_an_adapter_was_attached_live(said):
-    base = load_base("starter", quantization="nf4", device="cpu", training=False)
-    asked = [said("What is the capital of Italy?")]
-    before = base.respond(asked, adapter=None, temperature=0)
-    logits = base.model(input_ids=IDS).logits
-    base.attach("policy")  # after a reply, as a swap does
-    torch.testing.assert_close(base.model(input_ids=IDS).logits, logits)
-    assert base.respond(asked, adapter=None, temperature=0) == before
+@torch.no_grad()
+def test_an_nf4_base_answers_the_same_after_an_adapter_was_attached_between_replies():
+    base = load_base("starter", quantization="nf4", device="cpu")
+    base.attach("one")
+    before = base.model(input_ids=IDS).logits
+    base.copy_adapter("one", "two")  # reads the adapter's weights, as attaching from a directory
+    torch.testing.assert_close(base.model(input_ids=IDS).logits, before)

@@ -141,7 +141,7 @@ def test_a_saved_reward_model_gives_the_same_scores_elsewhere(
     model, base, prompts, model_path, tmp_path
 ):
     path = published(model, base, tmp_path)
-    other = load_base(str(model_path), quantization="none", device="cpu", training=False)
+    other = load_base(str(model_path), quantization="none", device="cpu")
     loaded = RewardModel.load(other, path)
     assert_close(loaded.score(prompts, RESPONSES), model.score(prompts, RESPONSES))
     loaded.drop()
@@ -153,7 +153,7 @@ def test_a_reward_model_with_a_changed_head_is_refused(model, base, tmp_path, mo
     data = bytearray((path / "heads.safetensors").read_bytes())
     data[-1] ^= 1
     (path / "heads.safetensors").write_bytes(data)
-    other = load_base(str(model_path), quantization="none", device="cpu", training=False)
+    other = load_base(str(model_path), quantization="none", device="cpu")
     with pytest.raises(AdapterError, match="changed after it was written"):
         RewardModel.load(other, path)
     assert other.adapters == set()

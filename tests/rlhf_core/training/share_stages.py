@@ -117,7 +117,7 @@ def main(model: str, out: str, stop: str) -> None:
     Row.uniforms = same_uniforms
     torch.nn.modules.module.register_module_forward_pre_hook(watch)
     short = ReplySettings(prompt_tokens=128, tokens=8)
-    base = load_base(model, quantization="none", device="cpu", training=True, reply=short)
+    base = load_base(model, quantization="none", device="cpu", reply=short)
     train(base, Path(out) / "checkpoints", int(stop))
     names = ("imitated", "reward-m0", "reward-m1", "policy")
     found = {

@@ -59,7 +59,7 @@ def fresh(model_path):
 
     def make(*adapters):
         torch.seed()  # another run of the program: what came before must not matter
-        base = load_base(str(model_path), quantization="none", device="cpu", training=True)
+        base = load_base(str(model_path), quantization="none", device="cpu")
         for adapter in adapters:
             base.attach(adapter)
         return base

@@ -21,7 +21,7 @@ def test_no_trainer_reports_over_the_network(trainer):
 
 
 def test_adapters_of_a_quantized_base_are_trained_in_float32(model_path, said, capfd):
-    base = load_base(str(model_path), quantization="nf4", device="cpu", training=True)
+    base = load_base(str(model_path), quantization="nf4", device="cpu")
     base.attach("policy")
     settings = PolicySettings(iterations=1, batch_size=4, minibatch_size=4, epochs=1)
     train_policy(
@@ -47,7 +47,7 @@ def test_adapters_of_a_quantized_base_are_trained_in_float32(model_path, said, c
 def test_a_stage_starts_from_the_very_weights_that_it_is_given(
     model_path, said, disturb, quantization
 ):
-    base = load_base(str(model_path), quantization=quantization, device="cpu", training=True)
+    base = load_base(str(model_path), quantization=quantization, device="cpu")
     base.attach("policy")
     disturb(base, "policy", size=0.02)
     before = [weight.detach().clone() for weight in base.weights("policy")]
