@@ -192,7 +192,7 @@ def test_a_model_that_cannot_be_used_is_one_line_before_anything_is_loaded(
         (tmp_path / "none.gguf", "No such file"),
         (part, "one part of a GGUF file"),
         (wheel, "is not a model; give a .gguf file"),
-        ("smollm2", "`feedback-chat fetch smollm2`"),
+        ("smollm2", "`feedback-chat fetch smollm2 --data "),
         (adapter, "nobody/nothing"),
     ):
         for name in ("serve", "cycle"):
