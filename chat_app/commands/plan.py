@@ -4,6 +4,7 @@ It loads no weights: it reads the model's configuration and times a few blocks o
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from math import ceil
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ASSUMED_VOTES = 240  # a plan without votes is for as many
 ASSUMED_PROMPT, ASSUMED_REPLY = 40.0, 0.8  # tokens; and the share of the longest reply
+BUSY = 0.5  # load average: from then on the times are those of a machine that others use, too
 SHOWN = ("profile", "quantization", "engine", "reply", "cycle")  # what a profile may decide
 
 
@@ -79,6 +81,11 @@ def _show(facts: dict[str, Any]) -> None:
     typer.echo(
         f"one reply  up to {alone:.0f} s alone, {among:.0f} s when {rows} are written at once"
     )
+    if facts["load"] > BUSY:
+        typer.echo(
+            f"           timed at a load of {facts['load']:.1f}: other programs are running, and on "
+            "a quiet machine all of this takes less time"
+        )
     for advice in facts["advice"]:
         typer.echo(f"  - {advice}")
 
@@ -102,6 +109,7 @@ def cost(settings: Settings) -> dict[str, Any]:
     from rlhf_core.cycle.cost import plan_work
     from rlhf_core.model.chat_format import ChatFormat
 
+    load = os.getloadavg()[0]  # before the measurements, which add to it
     path = model_path(settings)
     chat = ChatFormat(AutoTokenizer.from_pretrained(path), settings.reply)
     work, assumed = todays_work(settings, chat)
@@ -119,6 +127,7 @@ def cost(settings: Settings) -> dict[str, Any]:
         "halvings": plan.halvings,
         "fits": plan.fits,
         "least_gb": round(found.least / 1e9, 2),
+        "load": round(load, 1),
         "reply_seconds": [round(alone, 1), round(among, 1)],
         "advice": [*([] if plan.fits else _advice(settings)), *_slow(settings, among)],
     }
