@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_app.commands.adapters import open_store
+from chat_app.commands.find_model import require_model
 from chat_app.commands.plan import cost
 from chat_app.errors import ChatAppError, StartError
 from chat_app.profile import model_path, with_profile
@@ -169,6 +170,7 @@ def _report(faults: list[str], remedy: str = "") -> None:
 def _model(settings: Settings) -> str:
     from rlhf_core.model.loading import load_base
 
+    require_model(settings.model, settings.models)
     settings = with_profile(settings)
     base = load_base(
         settings.model,
@@ -183,6 +185,7 @@ def _plan(settings: Settings) -> str:
     from rlhf_core.cycle.cost import WORTH_MEASURING
     from rlhf_core.model.facts import model_facts
 
+    require_model(settings.model, settings.models)
     settings = with_profile(settings)
     used = f"profile {settings.profile}: {settings.packing}, {settings.reply.tokens} reply tokens"
     if model_facts(model_path(settings)).parameters < WORTH_MEASURING:

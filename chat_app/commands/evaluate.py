@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chat_app.commands.adapters import open_store
-from chat_app.commands.find_model import require_model
+from chat_app.commands.find_model import require_model, settings_of_model
 from chat_app.commands.options import (
     Config,
     Data,
@@ -22,7 +22,7 @@ from chat_app.commands.options import (
 )
 from chat_app.errors import InvalidRequestError
 from chat_app.profile import with_profile
-from chat_app.settings import Settings, load_settings
+from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
 
     The starter's world judges the starter alone; the checkable world judges any model.
     """
-    settings = load_settings(config, data=data, model=model, quantization=quantization)
+    settings = settings_of_model(config, data=data, model=model, quantization=quantization)
     if world == "starter" and settings.model != "starter":
         raise InvalidRequestError(
             f"model {settings.model!r} has no gold judge; only the starter has one; "

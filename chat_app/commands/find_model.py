@@ -1,13 +1,17 @@
-"""Check that a model exists, before anything heavy is loaded: a wrong name costs a second.
+"""Which model a command uses, and whether it exists, before anything heavy is loaded.
 
-Without this check, an unknown name would cause retries for most of a minute where there is no
+Without the check, an unknown name would cause retries for most of a minute where there is no
 network. This module downloads and loads nothing.
 """
 
 import re
 from pathlib import Path
+from typing import Any
 
 from chat_app.errors import StartError
+from chat_app.settings import Settings, load_settings
+from feedback_store.errors import FeedbackStoreError
+from feedback_store.store import FeedbackStore
 from rlhf_core.model.sources import resolve
 
 TIMEOUT_S = 10.0
@@ -18,6 +22,26 @@ PARTS = {
     "a tokenizer (tokenizer.json)": re.compile(r"^(tokenizer|vocab)|\.model$"),
     "weights (model.safetensors)": re.compile(r"\.(safetensors|bin)$"),
 }
+
+
+def settings_of_model(config: Path | None, **flags: Any) -> Settings:
+    """The settings of a command that uses the model; votes and adapters belong to one model.
+
+    Where nobody names a model, it is the one that the last server of the data directory answered
+    with, so that `--model` is given once.
+
+    Raises:
+        InvalidRequestError: As for `load_settings`.
+    """
+    settings = load_settings(config, **flags)
+    if "model" in settings.model_fields_set or not settings.database.is_file():
+        return settings
+    try:
+        with FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite) as store:
+            answered = store.base()
+    except FeedbackStoreError:
+        return settings  # the command itself says what is wrong with the store
+    return settings if answered is None else settings.model_copy(update={"model": answered})
 
 
 def require_model(model: str, models: Path) -> None:
@@ -67,5 +91,5 @@ def _require_known(model: str) -> None:
 def _unknown(model: str, why: str) -> StartError:
     return StartError(
         f"model {model!r} is not a directory, not in the cache, and {why}; "
-        "give `starter`, a .gguf file, a model's directory or its id"
+        "give `starter`, `smollm2`, a .gguf file, a model's directory or its id"
     )

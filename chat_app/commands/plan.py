@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 from pydantic import BaseModel
 
-from chat_app.commands.find_model import require_model
+from chat_app.commands.find_model import require_model, settings_of_model
 from chat_app.commands.options import Config, Data, Json, Model, Profiled, Quantized
 from chat_app.profile import model_path, with_profile
-from chat_app.settings import Settings, load_settings
+from chat_app.settings import Settings
 from feedback_store.store import FeedbackStore
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def plan(
 ) -> None:
     """Show what is used for a model on this machine, and a cycle's hours and memory."""
     options = {"model": model, "profile": profile, "quantization": quantization}
-    given = load_settings(config, data=data, **options)
+    given = settings_of_model(config, data=data, **options)
     require_model(given.model, given.models)
     settings = with_profile(given)
     if settings.database.is_file():
@@ -83,8 +83,8 @@ def _show(facts: dict[str, Any]) -> None:
     )
     if facts["load"] > BUSY:
         typer.echo(
-            f"           timed at a load of {facts['load']:.1f}: other programs are running, and on "
-            "a quiet machine all of this takes less time"
+            f"           timed at a load of {facts['load']:.1f}: other programs are running; on a "
+            "quiet machine all of this takes less time"
         )
     for advice in facts["advice"]:
         typer.echo(f"  - {advice}")

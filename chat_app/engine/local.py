@@ -15,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -349,11 +350,14 @@ def _row(base: Base, request: GenerationRequest) -> Row:
     except InvalidInputError as exc:
         raise InvalidRequestError(str(exc)) from exc
     if messages is None:
+        head = takewhile(lambda message: message["role"] == "system", request.prompt)
+        length = len(base.chat.encode_prompt([*head, request.prompt[-1]]))
         asked = request.sampling.max_new_tokens
-        beside = f" beside max_tokens {asked}" if room < base.reply.prompt_tokens else ""
+        cut = room < base.reply.prompt_tokens
+        limit = f"beside max_tokens {asked}" if cut else "the limit reply.prompt_tokens"
         raise InvalidRequestError(
-            "the last message does not fit the model: with the system messages it may have "
-            f"{max(0, room)} tokens{beside}; shorten it"
+            "the last message does not fit the model: with the system messages it has "
+            f"{length} tokens, and it may have {max(0, room)} ({limit}); shorten it"
         )
     ids = base.chat.encode_prompt(messages)
     return Row(ids, adapter, request.sampling, request.seed)

@@ -14,7 +14,7 @@ from itertools import takewhile
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import InvalidInputError
-from rlhf_core.model.chat_template import ChatTemplate, Tokenizer
+from rlhf_core.model.chat_template import QUIET, ChatTemplate, Tokenizer
 from rlhf_core.records import ChatMessage, Prompt, require_prompt
 
 
@@ -87,7 +87,8 @@ class ChatFormat:
 
     def encode_reply(self, text: str, *, finished: bool = True) -> list[int]:
         """Token ids of a whole reply, with the end token if it is ``finished``."""
-        ids = list(self.tokenizer(self._plain(text), add_special_tokens=False)["input_ids"])
+        plain = self._plain(text)
+        ids = list(self.tokenizer(plain, add_special_tokens=False, **QUIET)["input_ids"])
         return [*ids, self.end] if finished else ids
 
     def cut_reply(self, text: str) -> list[int]:
@@ -122,7 +123,7 @@ class ChatFormat:
         Names of special tokens in it become control tokens, so never pass text that visitors typed.
         """
         end = self.tokenizer.eos_token_id
-        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = list(self.tokenizer(text, add_special_tokens=False, **QUIET)["input_ids"])
         ids = ids if ids[-1:] == [end] else [*ids, end]
         return ids[: self.reply.window]
 

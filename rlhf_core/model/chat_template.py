@@ -19,6 +19,8 @@ Tokenizer = Any  # transformers has no typed tokenizer interface
 # Templates that let a model think before it answers have a switch of one of these names; the others
 # do not look. A reply has no room for thoughts, and people would vote on them.
 NO_THINKING = {"enable_thinking": False, "thinking": False}
+# transformers would warn of a text that is longer than the model's context; it is cut after this.
+QUIET = {"verbose": False}
 # Some templates write today's date. A cycle that is continued tomorrow would then have other
 # prompts, and replies would be trained on one date and served on another. So every day is the one
 # that Llama's templates write where there is no clock.
@@ -72,7 +74,8 @@ class ChatTemplate:
             InvalidInputError: The template refuses them; the message has its words.
         """
         try:
-            return list(self._apply(messages, tokenize=True, return_dict=True)["input_ids"])
+            found = self._apply(messages, tokenize=True, return_dict=True, tokenizer_kwargs=QUIET)
+            return list(found["input_ids"])
         except Exception as exc:  # a template may raise anything
             words = shorten(str(exc), 200, placeholder=" ...") or type(exc).__name__  # one line
             raise InvalidInputError(

@@ -220,9 +220,29 @@ def test_a_cycle_of_another_model_than_the_server_answers_with_is_refused(
 ) -> None:
     with FeedbackStore(data / "feedback.db") as store:
         store.note_base(str(tiny_model))
-    assert f"add `--model {tiny_model}`" in one_line(command("cycle", "--data", data), 3)
+    said = one_line(command("cycle", "--data", data, "--model", "starter"), 3)
+    assert f"add `--model {tiny_model}`" in said
     same = tiny_model.parent / "." / tiny_model.name
     assert "80 are needed" in one_line(command("cycle", "--data", data, "--model", same), 3)
+
+
+def test_without_a_model_every_command_takes_the_one_that_the_server_answered_with(
+    command: Command, data: Path, tiny_model: Path
+) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        store.note_base(str(tiny_model))
+    assert "80 are needed" in one_line(command("cycle", "--data", data), 3)
+    assert "has no gold judge" in one_line(command("evaluate", "--data", data), 2)
+    planned = json.loads(command("plan", "--data", data, "--json").stdout)
+    assert planned["model"]["name"] == str(tiny_model)
+    checked = command("doctor", "--data", data).stdout
+    assert f"model: {tiny_model} (none) loads on" in checked
+
+
+def test_the_doctor_reports_a_model_that_is_not_there(command: Command, data: Path) -> None:
+    said = command("doctor", "--data", data, "--model", "nobody/nothing").stdout
+    for check in ("model", "plan"):
+        assert f"FAIL  {check}: model 'nobody/nothing' is not a directory" in said
 
 
 def test_a_second_cycle_is_refused_while_one_runs(command: Command, data: Path) -> None:

@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -85,3 +87,15 @@ def test_a_long_dialogue_is_encoded_a_few_times(chat, monkeypatch):
 
 def test_a_prompt_whose_last_message_is_too_long_is_left_out(chat, said):
     assert chat.fit_prompt(said("word " * 99), 20) is None
+
+
+def test_a_text_longer_than_the_context_is_cut_without_a_warning(chat, said, caplog, monkeypatch):
+    logger = logging.getLogger("transformers")  # it passes nothing on to the root
+    logger.addHandler(caplog.handler)
+    monkeypatch.setattr(chat.tokenizer, "model_max_length", 100)
+    long = "so " * 200
+    assert chat.fit_prompt(said(long)) is None
+    assert len(chat.cut_reply(long)) == chat.reply.tokens
+    assert len(chat.encode_text(long)) == chat.reply.window
+    logger.removeHandler(caplog.handler)
+    assert not caplog.records
