@@ -53,8 +53,9 @@ def plan(
 
 
 def _show(facts: dict[str, Any]) -> None:
+    width = max(map(len, facts["settings"]))
     for name, (value, whose) in facts["settings"].items():
-        typer.echo(f"{name:<34} {value!s:<12} {whose}")
+        typer.echo(f"{name:<{width}} {value!s:<12} {whose}")
     model, machine, work = facts["model"], facts["machine"], facts["work"]
     votes = work["opinions"] + work["held_out"]
     typer.echo(

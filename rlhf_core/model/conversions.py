@@ -184,8 +184,9 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     # Under a link of its own, because transformers would use the files that lie beside the file.
     link = folder / "model.gguf"
     link.symlink_to(file.resolve())
-    with _in_one_line(f"the GGUF file {file}"):
+    with _in_one_line(f"the GGUF file {file}", "; it may be incomplete: get it again"):
         kinds = frozenset(tensor.tensor_type for tensor in GGUFReader(file).tensors)
+    with _in_one_line(f"the GGUF file {file}"):
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=link.name)
     _require_template(tokenizer, file)
     loader: Any = AutoModelForCausalLM  # its type knows no loading report
@@ -254,8 +255,8 @@ def _require_template(tokenizer: Any, origin: Path) -> None:
 
 
 @contextmanager
-def _in_one_line(what: str) -> Iterator[None]:
-    """Raise every error of the block as a line about `what`.
+def _in_one_line(what: str, advice: str = "") -> Iterator[None]:
+    """Raise every error of the block as a line about `what`, with an advice.
 
     The libraries meet a damaged file with errors of any class.
     """
@@ -263,4 +264,4 @@ def _in_one_line(what: str) -> Iterator[None]:
         yield
     except Exception as exc:
         reason = shorten(str(exc), 200, placeholder=" ...") or type(exc).__name__
-        raise ModelError(f"{what} cannot be loaded: {reason}") from exc
+        raise ModelError(f"{what} cannot be loaded: {reason}{advice}") from exc

@@ -233,7 +233,8 @@ def test_a_truncated_gguf_file_is_refused(plain: Path, tmp_path: Path, share: fl
     content = plain.read_bytes()
     file = tmp_path / "short.gguf"
     file.write_bytes(content[: max(6, int(share * len(content)))])
-    assert f"the GGUF file {file} cannot be loaded" in refusal(file, tmp_path / "cache")
+    said = refusal(file, tmp_path / "cache")
+    assert f"the GGUF file {file} cannot be loaded" in said and "get it again" in said
 
 
 @pytest.mark.parametrize(
