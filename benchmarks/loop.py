@@ -6,7 +6,8 @@
 
 Every seed starts a real service on a fresh data directory; visitors and a chatter use it over HTTP
 while the cycle runs in its own process. The gold judge measures afterwards, on requests that no
-visitor makes; nothing that trains or promotes can reach it.
+visitor makes; nothing that trains or promotes can reach it. It also asks the service itself, which
+swapped the adapter in while it ran: what is served must be as good as what was published.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -32,7 +34,15 @@ import httpx
 from chat_app.simulate import Plan, Result, run_simulation
 from feedback_store import FeedbackStore
 from rlhf_core.model.loading import load_base
-from rlhf_core.starter.measure import GoldComparison, compare
+from rlhf_core.starter.judge import GoldVerdict, judge
+from rlhf_core.starter.measure import (
+    GoldComparison,
+    Measurement,
+    compare,
+    held_out_requests,
+    summarise,
+)
+from rlhf_core.starter.world import Request
 
 ENVIRONMENT = os.environ | {
     "HF_HUB_OFFLINE": "1",
@@ -41,8 +51,8 @@ ENVIRONMENT = os.environ | {
     "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false",
 }
 ALL_KINDS = ("choices", "thumbs", "demonstrations")
-BARS = {"win_rate": 0.75, "truth_ratio": 1.5, "rude_ratio": 0.5}
-VOTES_ONLY_BARS = {"win_rate": 0.70, "truth_ratio": 1.5, "rude_ratio": 0.4}
+BARS = {"win_rate": 0.75, "truth_ratio": 1.5, "rude_ratio": 0.5, "live_ratio": 0.9}
+VOTES_ONLY_BARS = {"win_rate": 0.70, "truth_ratio": 1.5, "rude_ratio": 0.4, "live_ratio": 0.9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +68,20 @@ class Outcome:
     swap_s: float | None  # from the row that serves it to the first reply; None: never seen
     chats: int
     failed: int
-    gold: dict[str, Any] | None
+    gold: dict[str, Any] | None  # of the published adapter, loaded afresh
+    live: dict[str, Any] | None  # of the service after the swap
 
     @property
     def ratios(self) -> dict[str, float]:
         """The figures that have bars; a seed without a promotion changed nothing."""
         if self.gold is None:
-            return {"win_rate": 0.5, "truth_ratio": 1.0, "rude_ratio": 1.0}
+            return {"win_rate": 0.5, "truth_ratio": 1.0, "rude_ratio": 1.0, "live_ratio": 1.0}
         new, old = self.gold["candidate"], self.gold["served"]
         return {
             "win_rate": self.gold["win_rate"],
             "truth_ratio": new["truth"] / old["truth"],
             "rude_ratio": new["rude"] / old["rude"],
+            "live_ratio": self.live["truth"] / new["truth"] if self.live else 0.0,
         }
 
 
@@ -121,6 +133,7 @@ def vote_and_train(
     options: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     before_cycle: Callable[[], None] = lambda: None,
+    after_swap: Callable[[str], None] = lambda url: None,
 ) -> Loop:
     """Serve, let visitors vote, run a cycle while somebody chats, and wait for the swap.
 
@@ -130,6 +143,7 @@ def vote_and_train(
         options: Of both commands, such as `--model`.
         env: Settings of the cycle.
         before_cycle: Called between the votes and the cycle.
+        after_swap: Called with the service's address once it serves a new adapter.
     """
     with service(data, options) as url:
         simulated = run_simulation(replace(plan, url=url), show=False)
@@ -144,6 +158,8 @@ def vote_and_train(
         chatter.stop.set()
         chatter.join()
         swap_s = _swap_seconds(data, chatter.first_seen.get(adapter or ""))
+        if swap_s is not None:
+            after_swap(url)
     return Loop(
         simulated=simulated,
         cycle=facts,
@@ -192,6 +208,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
     """One fresh service, its visitors, its cycle, and the gold judge's verdict."""
     kinds = ("choices",) if options.votes_only else ALL_KINDS
     sft = "false" if options.votes_only else "true"
+    live: list[Measurement] = []
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "data"
         done = vote_and_train(
@@ -199,6 +216,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
             Plan(events=options.events, seed=seed, kinds=kinds),
             env={"FEEDBACK_CHAT_CYCLE__SFT__ENABLED": sft, "FEEDBACK_CHAT_CYCLE__SEED": str(seed)},
             before_cycle=lambda: shuffle_votes(data, seed) if options.shuffled else None,
+            after_swap=lambda url: live.append(_live(url, seed)),
         )
         gold = _gold(data / "adapters" / done.promoted, seed) if done.promoted else None
     return Outcome(
@@ -212,6 +230,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
         chats=done.chats,
         failed=done.failed,
         gold=asdict(gold) if gold else None,
+        live=asdict(live[0]) if live else None,
     )
 
 
@@ -251,6 +270,24 @@ def _gold(adapter: Path, seed: int) -> GoldComparison:
     base = load_base("starter")
     base.attach("candidate", adapter)
     return compare(base, candidate="candidate", served=None, n=600, seed=seed)
+
+
+def _live(url: str, seed: int) -> Measurement:
+    """What the running service answers, by the judge, on the requests that `_gold` makes."""
+    requests = held_out_requests(600, seed)
+
+    def ask(request: Request) -> GoldVerdict:
+        body = {"model": "policy", "messages": [{"role": "user", "content": request.text}]}
+        answer = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+        choice = answer["choices"][0]
+        finished = choice["finish_reason"] == "stop"
+        return judge(request, choice["message"]["content"], finished=finished)
+
+    with (
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        return summarise(requests, list(pool.map(ask, requests)))
 
 
 def main() -> None:
