@@ -7,7 +7,8 @@ TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # Two workers, a file to one of them: what a module shares (a server, a browser) is made once.
 SPREAD := -n 2 --dist loadfile
 BASELINE := .venv/trl112/.installed
-BENCHMARKS = $(filter-out benchmarks.ppo,$(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py)))
+# human_votes needs other people's data, and ppo an environment of its own.
+BENCHMARKS = $(filter-out benchmarks.human_votes benchmarks.ppo,$(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py)))
 
 .PHONY: install demo test test-slow test-ci test-gpu check fmt bench bench-trl112
 
@@ -45,7 +46,7 @@ fmt: install  ## put imports, simple lint and layout right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## every benchmark but the one below, each ending with one line of JSON
+bench: install  ## every benchmark but human_votes and the one below, each ending with one line of JSON
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m $$name --json; done
 
 # The last TRL with a PPOTrainer needs older libraries, so it gets an environment of its own

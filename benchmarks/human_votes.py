@@ -183,8 +183,8 @@ def study(base: Base, name: str, folder: Path, options: argparse.Namespace) -> I
         yield where, "length_only", share(predicted(by_length, items), items)
     if agreed := people(test):
         yield name, "people", share(*zip(*agreed, strict=True))
-    yield name, "trained_on", {"median": len(train), "min": len(votes), "max": len(votes)}
-    yield name, "seconds", {"median": round(seconds, 1), "min": None, "max": None}
+    yield name, "trained_on", {"items": len(train), "votes": len(votes)}
+    yield name, "seconds", {"training": round(seconds, 1)}
     reward.drop()
 
 

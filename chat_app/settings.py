@@ -143,6 +143,15 @@ class Settings(BaseSettings):
         return self.quantization
 
     @property
+    def contract(self) -> dict[str, Any]:
+        """By option, what a server and the cycles on its votes share beside the model.
+
+        As for `packing`, `with_profile` comes first.
+        """
+        reply = {f"reply.{name}": value for name, value in self.reply.model_dump().items()}
+        return {"quantization": self.packing, **reply}
+
+    @property
     def database(self) -> Path:
         """The store's file."""
         return self.data / "feedback.db"

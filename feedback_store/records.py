@@ -290,6 +290,19 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedBase:
+    """The base model that a server answers with; votes and adapters belong to it.
+
+    Attributes:
+        model: Its name; of a file or a directory, the absolute path.
+        contract: By option, what the cycles on its votes have to share, such as the lengths.
+    """
+
+    model: str
+    contract: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Cycle:
     """One pass from comparisons to a promoted or rejected adapter."""
 

@@ -8,8 +8,10 @@ adapter; at most one cycle runs, and the next cycle marks a cycle whose process 
 Weights and reports are files elsewhere.
 """
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -24,6 +26,7 @@ from feedback_store.records import (
     CYCLE_STATES,
     Adapter,
     Cycle,
+    ServedBase,
     Serving,
 )
 from feedback_store.sqlite.database import SQLiteFile
@@ -59,16 +62,17 @@ class Registry:
 
     _file: SQLiteFile
 
-    def note_base(self, model: str) -> None:
-        """Note the base model that a server answers with; votes and adapters belong to it."""
+    def note_base(self, base: ServedBase) -> None:
+        """Note the base model that a server answers with."""
+        row = {"name": "served_base", "value": encode(asdict(base))}
         with self._file.write() as db:
-            db.table("bookkeeping").upsert({"name": "base", "value": model}, pk="name")
+            db.table("bookkeeping").upsert(row, pk="name")
 
-    def base(self) -> str | None:
+    def base(self) -> ServedBase | None:
         """The base model that the last server answered with, or None if there was none."""
         with self._file.read() as db:
-            found = scalar(db, "SELECT max(value) FROM bookkeeping WHERE name = 'base'")
-        return None if found is None else str(found)
+            found = scalar(db, "SELECT max(value) FROM bookkeeping WHERE name = 'served_base'")
+        return None if found is None else ServedBase(**json.loads(found))
 
     def next_adapter_number(self) -> int:
         """Take the next number for adapter names; no number is taken twice."""
@@ -291,6 +295,9 @@ class Registry:
             ids: The comparisons.
             prompts: Messages of users that nobody judged, which the policy answers in training.
             seen: `last_numbers` when the cycle looked; now, if None. What comes later is new.
+
+        Raises:
+            UnknownRecordError: One of them is no longer there: it was withdrawn meanwhile.
         """
         with self._file.write() as db:
             require(db, "cycles", cycle_id)
@@ -302,8 +309,9 @@ class Registry:
                 db.conn.executemany(_USE, uses)
         for some in _batches(prompts):
             with self._file.write() as db:
+                there = [(cycle_id, require(db, "messages", i)["id"]) for i in some]
                 sql = "INSERT OR IGNORE INTO cycle_prompts (cycle_id, message_id) VALUES (?, ?)"
-                db.conn.executemany(sql, [(cycle_id, message_id) for message_id in some])
+                db.conn.executemany(sql, there)
 
     def cycle(self, cycle_id: int) -> Cycle:
         """The cycle with this number."""

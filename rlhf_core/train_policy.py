@@ -131,7 +131,12 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         weights=base.weights(adapter),
         rows=settings.minibatch_size,
         file=file_in(checkpoints, "policy"),
-        made_of=(base.digest(adapter), base.digest(reference), base.digest(anchor), data, seed),
+        made_of=(
+            *(base.digest(name) for name in (adapter, reference, anchor)),
+            base.reply,
+            data,
+            seed,
+        ),
     )
 
 

@@ -125,7 +125,7 @@ def train_sft(  # noqa: PLR0913 - every stage takes its inputs by name
         weights=base.weights(adapter),
         rows=settings.batch_size,
         file=file_in(checkpoints, "sft"),
-        made_of=(base.digest(adapter), rows, prompts, score is not None, seed),
+        made_of=(base.digest(adapter), base.reply, rows, prompts, score is not None, seed),
     )
 
 

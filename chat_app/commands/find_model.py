@@ -41,7 +41,9 @@ def settings_of_model(config: Path | None, **flags: Any) -> Settings:
             answered = store.base()
     except FeedbackStoreError:
         return settings  # the command itself says what is wrong with the store
-    return settings if answered is None else settings.model_copy(update={"model": answered})
+    if answered is None:
+        return settings
+    return settings.model_copy(update={"model": answered.model})
 
 
 def require_model(model: str, models: Path) -> None:

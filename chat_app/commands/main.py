@@ -129,23 +129,17 @@ def cycle(
     as_json: Json = False,
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
-    options = {"model": model, "profile": profile, "quantization": quantization}
-    settings = settings_of_model(config, data=data, **options)
     if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several processes
         from rlhf_core.cycle import help_cycle  # only the main process uses the store and prints
 
-        settings = with_profile(settings)
-        help_cycle(
-            settings.data,
-            settings.cycle,
-            reply=settings.reply,
-            model=settings.model,
-            quantization=settings.packing,
-        )
+        help_cycle(load_settings(config, data=data).data)
         return
+    options = {"model": model, "profile": profile, "quantization": quantization}
+    settings = settings_of_model(config, data=data, **options)
     _require_votes(settings)
     require_model(settings.model, settings.models)
     settings = with_profile(settings)
+    _require_contract(settings)
     _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
 
@@ -263,15 +257,29 @@ def _require_votes(settings: Settings) -> None:
         raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
     with adapters.open_store(settings) as store:
         served = store.base()
-        if served not in (None, settings.model_name):
+        if served is not None and served.model != settings.model_name:
             raise RefusedError(
-                f"the server of {settings.data} answers with model {served!r}, and this cycle "
-                f"would train {settings.model!r}; add `--model {served}`, or start the server with "
-                "the other model first"
+                f"the server of {settings.data} answers with model {served.model!r}, and this "
+                f"cycle would train {settings.model!r}; add `--model {served.model}`, or start the "
+                "server with the other model first"
             )
         store.refresh_comparisons()
         if store.counts()["comparisons"] == 0:
             raise RefusedError(nothing)
+
+
+def _require_contract(settings: Settings) -> None:
+    """Refuse a cycle that would train for other replies than the server gives."""
+    with adapters.open_store(settings) as store:
+        served = store.base()
+    for option, value in settings.contract.items():
+        before = served.contract.get(option, value) if served is not None else value
+        if before != value:
+            raise RefusedError(
+                f"the server of {settings.data} answers with {option} {before!r}, and this cycle "
+                f"would train for {value!r}; give it the server's --profile, --quantization and "
+                "configuration, or start the server with this one first"
+            )
 
 
 def _show_cycle(cycle: Cycle) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from chat_app.errors import BusyError
 from chat_app.service.chat import ChatService
 from feedback_store.errors import FeedbackStoreError
-from feedback_store.records import BASE_ADAPTER, Serving
+from feedback_store.records import BASE_ADAPTER, ServedBase, Serving
 
 log = logging.getLogger(__name__)
 
@@ -80,18 +80,18 @@ class Watcher:
             await self._service.engine.unload(self._recent.pop(0))
 
     def _note_base(self) -> None:
-        """Write which base answers; a cycle of another one is refused."""
-        store, model = self._service.store, self._service.settings.model_name
-        before = store.base()
-        if before not in (None, model):
+        """Write which base answers, and how; a cycle of another one is refused."""
+        store, settings = self._service.store, self._service.settings
+        before, model = store.base(), settings.model_name
+        if before is not None and before.model != model:
             log.warning(
                 "the server of this data directory answered with model %r before, and now with %r. "
                 "Votes on the old model's replies will train the new one, and the old adapters do "
                 "not fit it. For a fresh start use another --data",
-                before,
+                before.model,
                 model,
             )
-        store.note_base(model)
+        store.note_base(ServedBase(model, settings.contract))
 
     async def _fall_back(self, serving: Serving, reason: Exception) -> None:
         """Write another adapter into the served row: the first that is not known to be bad."""

@@ -22,18 +22,24 @@ def take_numbers(db: Database, table: str, count: int) -> range:
 
 
 def take_numbers_again(db: Database, rater_id: str) -> None:
-    """Give new numbers to what a rater said and no cycle has used: heard only now, it is new."""
+    """Give new numbers to what a rater said and was not heard before: heard only now, it is new.
+
+    Comparisons that a cycle has used keep theirs. Which thumbs and demonstrations it used is not
+    noted, so all of those are new again.
+    """
     used = "AND id NOT IN (SELECT comparison_id FROM cycle_comparisons)"
     for table in NUMBERED:
         whose = f"rater_id = ? {used if table == 'comparisons' else ''}"
-        sql = f"SELECT DISTINCT number FROM {table} WHERE {whose} ORDER BY number"
-        before = [number for (number,) in db.execute(sql, [rater_id])]
-        if before:
-            after = take_numbers(db, table, len(before))  # all above those before
-            changes = [(new, rater_id, old) for new, old in zip(after, before, strict=True)]
-            db.conn.executemany(
-                f"UPDATE {table} SET number = ? WHERE {whose} AND number = ?", changes
-            )
+        sql = f"SELECT count(DISTINCT number) FROM {table} WHERE {whose}"
+        [(count,)] = db.conn.execute(sql, [rater_id])
+        first = take_numbers(db, table, count).start  # above all that were given before
+        db.conn.execute(
+            f"UPDATE {table} SET number = again.number FROM ("
+            f"  SELECT id, ? - 1 + dense_rank() OVER (ORDER BY number) AS number"
+            f"  FROM {table} WHERE {whose}"
+            f") AS again WHERE again.id = {table}.id",
+            [first, rater_id],
+        )
 
 
 def last_numbers(db: Database) -> dict[str, int]:

@@ -48,6 +48,8 @@ from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.training.distributed import broadcast
 from rlhf_core.training.memory import map_large_blocks, out_of_memory_in_one_line
 
+SNAPSHOTS = 3  # that are tried, if each time somebody withdraws a vote of it
+
 
 def run_cycle(
     data: Path,
@@ -83,7 +85,17 @@ def run_cycle(
         config = settings.model_dump() | base | {"anchor": store.anchor()}
         row = store.start_cycle(config, pid=os.getpid())
         served, anchor = store.serving().adapter, store.anchor()
-        run = Run(store, row.id, data, settings, served, progress, model, reply, anchor)
+        run = Run(
+            store,
+            row.id,
+            data,
+            settings,
+            served,
+            progress=progress,
+            model=model,
+            reply=reply,
+            anchor=anchor,
+        )
         try:
             run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
             (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -108,20 +120,45 @@ def _resume_or_begin(run: Run, config: dict[str, Any]) -> Snapshot:
     # No later cycle can resume the other checkpoints.
     delete_checkpoints(run.data / "cycles", keep=run.directory)
     if snapshot is None:
-        snapshot = take_snapshot(run.store, run.settings)
-        save_evidence(
-            run.checkpoints,
-            snapshot.evidence,
-            snapshot,
-            config=config,
-            served=run.served,
-            seed=run.seed,
-        )
-        return snapshot
+        return _begin(run, config)
+    _note_use(run, snapshot)
     # The report's curves begin where those of the failed cycle began.
     for line in metrics_of(run.directory):
         run.add_to_curves(line["fraction"], line)
     return snapshot
+
+
+def _begin(run: Run, config: dict[str, Any]) -> Snapshot:
+    """A new snapshot; it is taken again if people withdrew a vote of it before it was noted."""
+    for left in reversed(range(SNAPSHOTS)):
+        snapshot = take_snapshot(run.store, run.settings)
+        try:
+            _note_use(run, snapshot)
+            break
+        except feedback_store.UnknownRecordError:
+            if not left:
+                raise
+    save_evidence(
+        run.checkpoints,
+        snapshot.evidence,
+        snapshot,
+        config=config,
+        served=run.served,
+        seed=run.seed,
+    )
+    return snapshot
+
+
+def _note_use(run: Run, snapshot: Snapshot) -> None:
+    """Write down what this cycle learns from, before it does.
+
+    A vote that is withdrawn from now on is kept, marked as withdrawn, so that `forget` knows later
+    from whom the adapters have learnt.
+    """
+    evidence = snapshot.evidence
+    run.store.use_comparisons(
+        run.cycle_id, snapshot.ids, prompts=evidence.unvoted, seen=evidence.seen
+    )
 
 
 def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
@@ -149,12 +186,6 @@ def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
 def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
     """From the snapshot to the end of the cycle: train, evaluate, decide, publish, finish."""
     started = time.monotonic()
-    # Noted before use: a vote that is withdrawn from now on is kept, marked as withdrawn, so that
-    # `forget` knows later from whom the adapters have learnt.
-    evidence = snapshot.evidence
-    run.store.use_comparisons(
-        run.cycle_id, snapshot.ids, prompts=evidence.unvoted, seen=evidence.seen
-    )
     path = loadable(resolve(run.model, run.models), run.models)
     planned = plan_cycle(path, snapshot, run.settings, run.reply, quantization)
     if planned is not None:
@@ -167,7 +198,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
         }
     run.store.update_cycle(run.cycle_id, metrics=run.notes)  # so that others can tell what is left
     run.report("snapshot", 1.0)
-    broadcast((run.cycle_id, run.served, run.anchor, run.seed, snapshot))  # to `help_cycle`
+    broadcast((run.job(), run.seed, snapshot, quantization))  # to `help_cycle`
 
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
@@ -283,24 +314,17 @@ def _would_fail_again(exc: BaseException, *, resumed: bool) -> bool:
     return resumed and isinstance(exc, Exception) and not repairable
 
 
-def help_cycle(
-    data: Path,
-    settings: CycleSettings,
-    *,
-    reply: ReplySettings | None = None,
-    model: str = "starter",
-    quantization: Quantization = "nf4",
-) -> None:
+def help_cycle(data: Path) -> None:
     """Train with the first process; every other process calls this while that one runs the cycle.
 
-    It reads the data directory, which all processes share, and writes nothing. The arguments are
-    those of `run_cycle`. If the first process fails, the launcher ends this one.
+    It reads the data directory, which all processes share, but not the store, and writes nothing.
+    The first process sends the settings: each derives a profile from its own machine, and all have
+    to train the same weights. If the first process fails, the launcher ends this one.
     """
     map_large_blocks()
     received: Any = broadcast(None)  # from `_train_and_decide`
-    cycle_id, served, anchor, seed, snapshot = received
+    job, seed, snapshot, quantization = received
     no_store: Any = None  # only the first process has one
-    reply = reply or ReplySettings()
-    run = Run(no_store, cycle_id, data, settings, served, model=model, reply=reply, anchor=anchor)
+    run = Run(no_store, data=data, **job)
     run.seed = seed
     train_stages(run, snapshot, quantization)

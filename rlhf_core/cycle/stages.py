@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import compress, cycle, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -69,6 +70,11 @@ class Run:
     def __post_init__(self) -> None:
         """No two cycles use the same random numbers."""
         self.seed = self.settings.seed + self.cycle_id
+
+    def job(self) -> dict[str, Any]:
+        """What another process needs to train with this one."""
+        names = ("cycle_id", "settings", "served", "model", "reply", "anchor")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def attached_anchor(self) -> str | None:

@@ -16,6 +16,7 @@ Shapes: B responses, P + T tokens of the longest prompt and response, d numbers 
 """
 
 import json
+from array import array
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ from rlhf_core.reward.trunk import Tokens, Trunk, common_layers
 Score = Callable[[Sequence[Prompt], Sequence[str]], Tensor | Sequence[float]]  # (B,)
 
 HEADS, SETTINGS = "heads.safetensors", "reward.json"
-MOST_KNOWN = 4096  # responses whose scores are remembered
+# Responses whose scores are remembered: all that a cycle compares, within its caps, and those that
+# PPO samples. A kilobyte or less each.
+MOST_KNOWN = 2**15
 
 
 def scores_of(score: Score, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
@@ -133,7 +136,7 @@ class RewardModel:
         names = [member.adapter for member in members]
         shared = common_layers(base, names) if trunk is None and len(names) > 1 else 0
         self.trunk = trunk or Trunk(base, names[0], shared)
-        self._known: dict[Tokens, Tensor] = {}  # raw scores by all members
+        self._known: dict[bytes, Tensor] = {}  # raw scores by all members, by a response's tokens
         self.base = base
         self.temperature = temperature
         self.members = list(members)
@@ -192,15 +195,16 @@ class RewardModel:
             tuple(self.base.chat.encode_pair(p, r)[0])
             for p, r in zip(prompts, responses, strict=True)
         ]
-        new = {row for row in rows if row not in self._known}
-        if len(self._known) + len(new) > MOST_KNOWN:
-            self._known, new = {}, set(rows)
+        keys = [array("i", row).tobytes() for row in rows]
+        new = {row: key for key, row in zip(keys, rows, strict=True) if key not in self._known}
         ordered = sorted(new)  # in another order processes would round differently
         lengths = [len(row) for row in ordered]
         for places in token_batches(lengths, tokens=pass_tokens(self.base.device)):
             part = [ordered[place] for place in places]
-            self._known |= zip(part, self._raw_scores(part).T, strict=True)
-        raw = torch.stack([self._known[row] for row in rows], dim=1)  # (members, B)
+            self._known |= zip([new[row] for row in part], self._raw_scores(part).T, strict=True)
+        raw = torch.stack([self._known[key] for key in keys], dim=1)  # (members, B)
+        for key in list(self._known)[: max(0, len(self._known) - MOST_KNOWN)]:
+            del self._known[key]  # the oldest
         mean, sd = (
             torch.tensor([getattr(member, name) for member in self.members])
             for name in ("mean", "sd")

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.split import lower_part, splits
+from rlhf_core.model.token_batches import pass_tokens, token_batches
 
 log = logging.getLogger(__name__)
 Tokens = tuple[int, ...]
-ROWS = 16  # that are computed together
 
 
 def first_trained_layer(base: Base, share: float) -> int:
@@ -79,11 +79,12 @@ class Trunk:
             rows: Token ids of prompts with their responses.
             done: Called with the number of responses that were read last.
         """
-        new = sorted(
-            {row for row in rows if row not in self._kept}, key=lambda row: (len(row), row)
-        )
-        for start in range(0, len(new) if self.depth else 0, ROWS):
-            part = new[start : start + ROWS]
+        if not self.depth:
+            return
+        new = sorted({row for row in rows if row not in self._kept})
+        lengths = [len(row) for row in new]
+        for places in token_batches(lengths, tokens=pass_tokens(self._base.device)):
+            part = [new[place] for place in places]
             size = sum(map(len, part)) * self._width * self._base.model.dtype.itemsize
             if size > self._left:
                 return

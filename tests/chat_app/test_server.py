@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from chat_app.errors import ChatAppError
+from feedback_store.records import ServedBase
 from feedback_store.store import FeedbackStore
 from tests.chat_app.serving import Running, running
 
@@ -165,10 +166,10 @@ def test_a_directory_of_another_model_is_taken_over_with_a_warning(
     for warned in (True, False):
         with FeedbackStore(tmp_path / "feedback.db") as store:
             if warned:
-                store.note_base("smollm2")
+                store.note_base(ServedBase("smollm2", {}))
         caplog.clear()
         with running(tmp_path, tiny_model) as service:
-            assert service.service.store.base() == str(tiny_model)
+            assert service.service.store.base().model == str(tiny_model)
         assert ("answered with model 'smollm2' before" in caplog.text) is warned
 
 

@@ -82,7 +82,7 @@ def test_what_was_planned_is_what_was_used(looped):
         json.loads((looped["data"] / "cycles" / "000001" / "config.json").read_text()),
     )
     assert planned["fits"] and 25e6 < planned["model"]["parameters"] < 35e6
-    assert planned["settings"]["profile"] == ["auto", "default"]
+    assert planned["settings"]["profile"] == ["cpu", "profile"]
     assert planned["settings"]["quantization"][0] == used["quantization"] == "none"
     assert planned["settings"]["reply.tokens"][0] == used["reply"]["tokens"]
     assert planned["settings"]["cycle.policy.learning_rate"][0] == used["policy"]["learning_rate"]

@@ -11,6 +11,7 @@ from feedback_store import (
     ConflictError,
     CycleInProgressError,
     InvalidFeedbackError,
+    ServedBase,
     UnknownRecordError,
 )
 
@@ -33,8 +34,9 @@ def test_numbers_are_never_reused_not_even_ones_taken_by_hand(store):
 def test_the_base_is_that_of_the_last_server(store):
     assert store.base() is None
     for model in ("starter", "someone/model"):
-        store.note_base(model)
-        assert store.base() == model
+        base = ServedBase(model, {"quantization": "nf4", "reply.tokens": 48})
+        store.note_base(base)
+        assert store.base() == base
 
 
 def test_an_adapter_is_registered_once(store):

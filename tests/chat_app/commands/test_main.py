@@ -18,7 +18,7 @@ from filelock import FileLock
 from chat_app.commands.main import error_text, exit_code, main
 from chat_app.errors import InvalidRequestError, RefusedError
 from feedback_store.errors import StoreUnavailableError
-from feedback_store.records import CandidateReply
+from feedback_store.records import CandidateReply, ServedBase
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.store import FeedbackStore
 
@@ -219,7 +219,7 @@ def test_a_cycle_of_another_model_than_the_server_answers_with_is_refused(
     command: Command, data: Path, tiny_model: Path
 ) -> None:
     with FeedbackStore(data / "feedback.db") as store:
-        store.note_base(str(tiny_model))
+        store.note_base(ServedBase(str(tiny_model), {}))
     said = one_line(command("cycle", "--data", data, "--model", "starter"), 3)
     assert f"add `--model {tiny_model}`" in said
     same = tiny_model.parent / "." / tiny_model.name
@@ -230,13 +230,24 @@ def test_without_a_model_every_command_takes_the_one_that_the_server_answered_wi
     command: Command, data: Path, tiny_model: Path
 ) -> None:
     with FeedbackStore(data / "feedback.db") as store:
-        store.note_base(str(tiny_model))
+        store.note_base(ServedBase(str(tiny_model), {}))
     assert "80 are needed" in one_line(command("cycle", "--data", data), 3)
     assert "has no gold judge" in one_line(command("evaluate", "--data", data), 2)
     planned = json.loads(command("plan", "--data", data, "--json").stdout)
     assert planned["model"]["name"] == str(tiny_model)
     checked = command("doctor", "--data", data).stdout
     assert f"model: {tiny_model} (none) loads on" in checked
+
+
+def test_a_cycle_for_other_replies_than_the_server_gives_is_refused(
+    command: Command, data: Path, tiny_model: Path
+) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        store.note_base(ServedBase(str(tiny_model), {"quantization": "none", "reply.tokens": 9}))
+    said = one_line(command("cycle", "--data", data), 3)
+    assert "answers with reply.tokens 9, and this cycle would train for" in said
+    said = one_line(command("cycle", "--data", data, "--quantization", "nf4"), 3)
+    assert "answers with quantization 'none', and this cycle would train for 'nf4'" in said
 
 
 def test_the_doctor_reports_a_model_that_is_not_there(command: Command, data: Path) -> None:

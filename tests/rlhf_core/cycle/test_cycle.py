@@ -175,6 +175,33 @@ def test_a_vote_that_changes_while_the_cycle_plans_is_kept_as_used(data, model_p
         run_cycle(data, SETTINGS, model=str(model_path))
 
 
+def test_a_vote_that_is_withdrawn_before_it_is_noted_is_not_learnt_from(
+    data, model_path, monkeypatch
+):
+    taken, trained = [], []
+
+    def take_while_somebody_thinks_again(store, settings):
+        snapshot = take_snapshot(store, settings)
+        if not taken:
+            with store._file.read() as db:
+                choice = db.conn.execute("SELECT candidates_id, rater_id FROM choices").fetchone()
+            store.add_choice(*choice, "tie")
+            store.refresh_comparisons()
+        taken.append(snapshot.ids)
+        return snapshot
+
+    def stop(run, snapshot, _) -> None:
+        trained.extend(snapshot.ids)
+        raise NoRoomError("it came as far as the training")
+
+    monkeypatch.setattr("rlhf_core.cycle.run.take_snapshot", take_while_somebody_thinks_again)
+    monkeypatch.setattr("rlhf_core.cycle.run.train_stages", stop)
+    with pytest.raises(NoRoomError, match="as far as the training"):
+        run_cycle(data, SETTINGS, model=str(model_path))
+    first, second = map(set, taken)
+    assert first != second == set(trained)
+
+
 def test_ties_alone_are_too_little_data(tmp_path, cast):
     with FeedbackStore(tmp_path / "feedback.db") as store:
         for number in range(40):

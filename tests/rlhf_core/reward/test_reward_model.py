@@ -103,6 +103,18 @@ def test_a_response_is_scored_once(model, base, prompts):
     assert rows == [1] * 3  # by three members
 
 
+def test_the_oldest_scores_are_forgotten_first(model, base, prompts, monkeypatch):
+    monkeypatch.setattr("rlhf_core.reward.reward_model.MOST_KNOWN", 3)
+    replies, prompt = ["a", "b", "c", "d"], prompts[0]
+    first = [model.member_scores([prompt], [reply]) for reply in replies]  # "a" is forgotten
+    rows = []
+    base.layers[1].register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    for score, reply in reversed([*zip(first, replies, strict=True)]):
+        assert not rows
+        assert_close(model.member_scores([prompt], [reply]), score)
+    assert rows == [1] * 3  # "a", by three members
+
+
 def test_members_that_differ_above_only_run_the_lower_layers_once(base, disturb, prompts):
     base.attach("reference")
     disturb(base, "reference")
