@@ -6,6 +6,7 @@ derives those of other models.
 """
 
 import hashlib
+from itertools import takewhile
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -41,7 +42,7 @@ class ReplySettings(Stage):
         1.0, gt=0, le=1, description="share of probability sampled when serving; 1 = all"
     )
     system_prompt: str | None = Field(
-        None, description="begins every conversation that has no system message of its own"
+        None, description="begins every conversation that does not begin with its own"
     )
 
     @property
@@ -50,8 +51,12 @@ class ReplySettings(Stage):
         return self.prompt_tokens + self.tokens + 1
 
     def system_text(self, prompt: Prompt) -> str | None:
-        """What begins a conversation: the system prompt, or None if it has a message of its own."""
-        own = any(m["role"] == "system" and m["content"].strip() for m in prompt)
+        """What begins a conversation: the system prompt, or None if it begins with its own.
+
+        A system message that comes later may be cut with its turn, so it does not count.
+        """
+        first = takewhile(lambda message: message["role"] == "system", prompt)
+        own = any(message["content"].strip() for message in first)
         return None if own else self.system_prompt
 
     def system_name(self, prompt: Prompt) -> str | None:
@@ -217,7 +222,7 @@ class PolicySettings(TrainingStage):
     replay_share: float = Field(
         0.25, ge=0, le=1, description="smallest share of rollout prompts from earlier cycles"
     )
-    most_replay_share: float = Field(0.5, ge=0, le=1, description="largest share of the same")
+    most_replay_share: float = Field(0.5, ge=0, le=1, description="largest share of them")
     most_unvoted_share: float = Field(
         0.5,
         ge=0,
@@ -332,7 +337,7 @@ class DataSettings(Stage):
     most_held_out: int = Field(
         1000,
         ge=1,
-        description="opinions to measure by, as many of held-out raters, as many thumbs",
+        description="most held-out opinions; also most of held-out raters, and most thumbs",
     )
     most_gate_prompts: int = Field(
         500, ge=2, description="different prompts on which policies are compared"
@@ -355,7 +360,7 @@ class DataSettings(Stage):
     )
     half_life_days: float = Field(30.0, gt=0, description="an opinion's chance halves in this time")
     half_life_versions: float = Field(
-        4.0, gt=0, description="and whenever so many newer policies were served"
+        4.0, gt=0, description="it also halves when this many newer policies have been served"
     )
     floor: float = Field(0.2, gt=0, le=1, description="smallest chance beside a new opinion's")
 

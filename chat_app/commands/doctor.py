@@ -8,7 +8,10 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from chat_app.commands.adapters import open_store
 from chat_app.commands.find_model import require_model
@@ -134,12 +137,25 @@ def _cycles(settings: Settings) -> str:
     staged = settings.data.glob("cycles/*/staging-*")
     left = sorted(path for path in staged if path.parent.name != own)
     left += sorted(settings.data.glob("*.partial"))
-    left += sorted(settings.models.glob("*.partial"))
+    if not _converting(settings):
+        left += sorted(settings.models.glob("*.partial"))
     faults += [f"{path} was left by a killed process; remove it" for path in left]
     _report(faults)
     if last is None:
         return "none yet"
     return f"cycle {last.id} {last.state}"
+
+
+def _converting(settings: Settings) -> bool:
+    """Whether a process is making a model at this moment."""
+    lock = FileLock(settings.models / ".lock")
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def _erasure(settings: Settings) -> str:

@@ -1,9 +1,9 @@
 """Commands about people's words: forgetting a rater, the retention sweep, and search.
 
 The store erases its rows. Other files in the data directory may quote them, too: exported data
-sets, the samples in the reports of cycles, their log, and the checkpoints of a cycle that died. No
-file says whom it quotes, so every one that was written since the rater's first row is cleaned.
-Copies elsewhere are named.
+sets, the samples in the reports of cycles, and their log; and the checkpoints of a cycle that died
+hold weights that learnt from them. No file says whom it quotes, so every one that was written since
+the rater's first row is cleaned. Copies elsewhere are named.
 """
 
 import json
@@ -192,7 +192,7 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def _forget_checkpoints(settings: Settings) -> int:
-    """Delete the checkpoints of cycles that died: their evidence quotes people."""
+    """Delete the checkpoints of cycles that died: their weights learnt from people's words."""
     from rlhf_core.cycle.resume import delete_checkpoints
 
     return delete_checkpoints(settings.data / "cycles")

@@ -29,7 +29,8 @@ def promote(store: FeedbackStore, adapters: Path, name: str, *, force: bool = Fa
     """
     rejected = warning_of(store, name)
     if rejected is not None and not force:
-        raise RefusedError(f'{rejected}; use --force to serve it anyway (in the API "force": true)')
+        how = 'with --force, in the API with "force": true, on the page with the tick'
+        raise RefusedError(f"{rejected}; it can be served anyway: {how}")
     _require_undamaged(store, adapters, name)
     return store.serve(name, by="operator", force=force)
 

@@ -81,10 +81,12 @@ def plan_cycle(
         log.warning("this cycle is not planned: %s", exc)
         return None
     if not plan.fits:
+        least, free = plan.estimate.least, plan.machine.free
+        needed = least if least > free else plan.needed
         raise NoRoomError(
-            f"a cycle needs {plan.needed / 1e9:.1f} GB and {plan.machine.free / 1e9:.1f} GB are "
-            "free; lower reply.prompt_tokens, reply.tokens or the stages' micro_batch_size, set "
-            "their gradient_checkpointing, or use a smaller model (see `feedback-chat plan`)"
+            f"a cycle needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; lower "
+            "reply.prompt_tokens or reply.tokens, set gradient_checkpointing of the stages, or use "
+            "a smaller model (see `feedback-chat plan`)"
         )
     return plan
 

@@ -34,9 +34,10 @@ from rlhf_core.cycle.resume import (
     take_over,
 )
 from rlhf_core.cycle.snapshot import Snapshot, read_snapshot, take_snapshot
-from rlhf_core.cycle.stages import Progress, Run, compare_with_served, train_stages
+from rlhf_core.cycle.stages import Progress, Run, Trained, compare_with_served, train_stages
 from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
 from rlhf_core.gate.checks import Verdict, check_policy, decide
+from rlhf_core.gate.evaluation import Evaluation
 from rlhf_core.gate.held_out_raters import measure_prompts
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base
@@ -203,26 +204,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
     if trained.votes_are_informative:  # else no candidate was trained
-        run.report("evaluate", 0.0)
-        with run.clock.timed("evaluate"), out_of_memory_in_one_line("reply.tokens"):
-            few, of_raters = run.settings.gate.min_prompts, trained.snapshot.held_out_rater_prompts
-            first = 1.0 if len(of_raters) < few else 0.5  # the second comparison's is the rest
-            evaluation = compare_with_served(
-                run,
-                trained,
-                trained.snapshot.held_out_prompts,
-                lambda share: run.report("evaluate", first * share),
-            )
-            run.notes |= measure_prompts(  # in the report only; no check: decisions/0009
-                of_raters,
-                lambda prompts: compare_with_served(
-                    run,
-                    trained,
-                    prompts,
-                    lambda share: run.report("evaluate", first + (1 - first) * share),
-                ),
-                needed=few,
-            )
+        evaluation = _evaluate(run, trained)
         checks += check_policy(evaluation, run.settings.gate)
     verdict = decide(checks)
 
@@ -243,6 +225,34 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     # A rejected candidate is written too, so that an operator can look at it.
     adapter = _publish(run, trained.base, trained.reward, metrics) if evaluation else None
     _finish(run, verdict, metrics, adapter)
+
+
+def _evaluate(run: Run, trained: Trained) -> Evaluation:
+    """Compare the candidate with the served policy, on held-out prompts and on raters' prompts.
+
+    The second comparison is for the report only; the gate does not look at it (decisions/0009).
+    """
+    few, of_raters = run.settings.gate.min_prompts, trained.snapshot.held_out_rater_prompts
+    first = 1.0 if len(of_raters) < few else 0.5  # its share; the second comparison's is the rest
+    run.report("evaluate", 0.0)
+    with run.clock.timed("evaluate"), out_of_memory_in_one_line("reply.tokens"):
+        evaluation = compare_with_served(
+            run,
+            trained,
+            trained.snapshot.held_out_prompts,
+            lambda share: run.report("evaluate", first * share),
+        )
+        run.notes |= measure_prompts(
+            of_raters,
+            lambda prompts: compare_with_served(
+                run,
+                trained,
+                prompts,
+                lambda share: run.report("evaluate", first + (1 - first) * share),
+            ),
+            needed=few,
+        )
+    return evaluation
 
 
 def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float]) -> str:

@@ -136,7 +136,6 @@ class Trained:
     reward: RewardModel
     held_out_reward: RewardModel
     reference: str | None
-    samples: Samples  # of the reference, on training prompts
     accuracies: tuple[Accuracy, Accuracy]  # of the two, each on votes that it did not learn from
     checks: tuple[Check, ...]
 
@@ -154,7 +153,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     with run.clock.timed("sft"):
         reference = _sft(run, base, snapshot)
     with run.clock.timed("reward"):
-        reward, held_out_reward, samples = _train_reward_models(run, base, snapshot, reference)
+        reward, held_out_reward = _train_reward_models(run, base, snapshot, reference)
     z = settings.gate.confidence_z
     with out_of_memory_in_one_line("reply.prompt_tokens or reply.tokens"):
         # Each reward model predicts votes that it has not learned from: those of the other one,
@@ -178,9 +177,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     # Rounding differs between processes, but all must take the same branch below.
     accuracies = broadcast((unseen, on_training))
     checks = check_votes(*accuracies)
-    trained = Trained(
-        base, snapshot, reward, held_out_reward, reference, samples, accuracies, checks
-    )
+    trained = Trained(base, snapshot, reward, held_out_reward, reference, accuracies, checks)
     if trained.votes_are_informative:
         with run.clock.timed("policy"):
             _ppo(run, base, snapshot, reward, reference)
@@ -246,7 +243,7 @@ def _last_reward(run: Run, base: Base) -> RewardModel | None:
 
 def _train_reward_models(
     run: Run, base: Base, snapshot: Snapshot, reference: str | None
-) -> tuple[RewardModel, RewardModel, Samples]:
+) -> tuple[RewardModel, RewardModel]:
     """The reward model for PPO, the held-out reward model for the gate, and what they score 0.
 
     The first learns from training votes, the second from held-out votes alone. One is not enough: a
@@ -304,7 +301,7 @@ def _train_reward_models(
     )
     run.report("reward", (1 + end) / 2)
     run.notes |= _reward_notes(base, snapshot, reward)
-    return reward, held_out_reward, samples
+    return reward, held_out_reward
 
 
 def _reward_notes(base: Base, snapshot: Snapshot, reward: RewardModel) -> dict[str, float]:

@@ -131,7 +131,7 @@ class DecodingBatch:
             names = sorted({row.adapter or "the base" for row in broken})
             raise DivergenceError(
                 f"the logits of {', '.join(names)} are not finite; "
-                "use another quantization, or serve another adapter"
+                "use another quantization, or an adapter that was trained at a lower learning rate"
             )
         draws = [u[len(row.ids)] for row, u in zip(self.rows, self._uniforms, strict=True)]
         settings = [(row.sampling.temperature, row.sampling.top_p) for row in self.rows]

@@ -6,7 +6,6 @@ stage's seconds are its tokens times what a token costs; nothing is fitted to wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from statistics import fmean
 
 from rlhf_core.config import CycleSettings, ReplySettings, TrainingStage
@@ -212,7 +211,7 @@ def _reward(
 ) -> tuple[float, float, float]:
     """Both reward models: the reference's samples, training, and the scores that test them."""
     reward = settings.reward
-    sampled = ceil(reward.reference_samples / DECODED) * _decode(costs, work, DECODED)
+    sampled = _replies(costs, work, reward.reference_samples)
     replies = round(work.each * (work.opinions + work.held_out)) + reward.reference_samples
     trained = scored = 0.0
     for members, opinions in ((reward.members, work.opinions), (1, work.held_out)):
@@ -240,7 +239,7 @@ def _scores(
 def _policy(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
     policy = settings.policy
     batch, own = policy.batch_size, work.reply_tokens + 1
-    sampled = batch * work.prompt_tokens * costs.read + _decode(costs, work, batch)
+    sampled = _replies(costs, work, batch)
     read = batch * 2 * (pair * costs.read + own * costs.head)  # policy and reference
     read += _scores(settings, costs, batch, pair, members=settings.reward.members)
     learned = policy.epochs * batch * (pair * _trained(costs, policy) + own * 3 * costs.head)
@@ -256,10 +255,7 @@ def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float
     seconds = 0.0
     for prompts in asked:
         n = max(gate.prompts, prompts)  # few prompts are asked again
-        sampled = (
-            ceil(n / DECODED) * _decode(costs, work, min(n, DECODED))
-            + n * work.prompt_tokens * costs.read
-        )
+        sampled = _replies(costs, work, n)
         known = 3 * n * (pair * costs.read + (work.reply_tokens + 1) * costs.head)
         seconds += 2 * (sampled + _scores(settings, costs, n, pair, members=1)) + known
     return seconds
@@ -268,6 +264,13 @@ def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float
 def _trained(costs: Costs, stage: TrainingStage) -> float:
     """Seconds to train on a token; gradient checkpointing reads it once more."""
     return costs.train + (costs.read if stage.gradient_checkpointing else 0.0)
+
+
+def _replies(costs: Costs, work: Workload, n: int) -> float:
+    """Seconds to read prompts and to reply to them, as `Base.respond` does."""
+    whole, rest = divmod(n, DECODED)
+    decoded = whole * _decode(costs, work, DECODED) + (_decode(costs, work, rest) if rest else 0.0)
+    return decoded + n * work.prompt_tokens * costs.read
 
 
 def _decode(costs: Costs, work: Workload, rows: int) -> float:

@@ -35,6 +35,8 @@ def test_the_checkable_world_measures_satisfaction_on_kept_prompts(data: Path) -
 
 def test_an_adapter_draws_with_itself_by_the_starters_judge(data: Path) -> None:
     words = ["evaluate", "--requests", "20", "--data", str(data)]
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert found["low"] < 0.5 < found["high"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     first, win_rate, *rates = done.stdout.splitlines()

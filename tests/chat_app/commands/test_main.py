@@ -342,7 +342,7 @@ def test_a_rejected_adapter_is_promoted_only_by_force(
     words = [*group, "promote", "policy-000002", "--data", rejected]
     said = one_line(command(*words), 3)
     assert "rejected by cycle 1: win rate 49%; 18% of replies end in mid-sentence" in said
-    assert "use --force to serve it anyway" in said
+    assert "it can be served anyway: with --force" in said
     assert "rollback is not possible" in one_line(command("rollback", "--data", rejected), 3)
     done = command(*words, "--force", "--json")
     assert json.loads(done.stdout) == {"serving": "policy-000002", "previous": "policy-000000"}

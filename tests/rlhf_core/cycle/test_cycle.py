@@ -309,7 +309,7 @@ def test_the_held_out_reward_model_learns_from_all_held_out_votes(finishing, bas
     finishing.settings = SETTINGS.model_copy(update={"reward": reward})
     finishing.directory.mkdir(parents=True)
     snapshot, _ = fit_snapshot(take_snapshot(finishing.store, SETTINGS), base)
-    model, held_out_model, _ = _train_reward_models(finishing, base, snapshot, None)
+    model, held_out_model = _train_reward_models(finishing, base, snapshot, None)
     assert len(model.members) == 2
     assert len(held_out_model.members) == 1
     assert held_out_model.learnt_from == [{prompt_key(c.prompt) for c in snapshot.held_out}]
