@@ -199,7 +199,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
         }
     run.store.update_cycle(run.cycle_id, metrics=run.notes)  # so that others can tell what is left
     run.report("snapshot", 1.0)
-    broadcast((run.job(), run.seed, snapshot, quantization))  # to `help_cycle`
+    broadcast((run.shared(), run.seed, snapshot, quantization))  # to `help_cycle`
 
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
@@ -333,8 +333,8 @@ def help_cycle(data: Path) -> None:
     """
     map_large_blocks()
     received: Any = broadcast(None)  # from `_train_and_decide`
-    job, seed, snapshot, quantization = received
+    shared, seed, snapshot, quantization = received
     no_store: Any = None  # only the first process has one
-    run = Run(no_store, data=data, **job)
+    run = Run(no_store, data=data, **shared)
     run.seed = seed
     train_stages(run, snapshot, quantization)

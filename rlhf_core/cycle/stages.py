@@ -71,7 +71,7 @@ class Run:
         """No two cycles use the same random numbers."""
         self.seed = self.settings.seed + self.cycle_id
 
-    def job(self) -> dict[str, Any]:
+    def shared(self) -> dict[str, Any]:
         """What another process needs to train with this one."""
         names = ("cycle_id", "settings", "served", "model", "reply", "anchor")
         return {name: getattr(self, name) for name in names}
