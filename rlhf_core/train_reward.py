@@ -109,7 +109,10 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
         opinions.append(data.opinions(drawn, rng))
         learnt_from.append(set(drawn))
         member_seed = rng.randrange(2**31)
-        member = _new_member(base, f"{name}-m{k}", k, start, lora, settings, member_seed)
+        like = start.members[k % len(start.members)] if isinstance(start, RewardModel) else start
+        member = _new_member(
+            base, f"{name}-m{k}", like, lora=lora, settings=settings, seed=member_seed
+        )
         members.append(member)
     # 2. The layers below those that train, run once for each response.
     above = first_trained_layer(base, settings.layers)
@@ -166,23 +169,22 @@ def _draw(prompts: Sequence[str], members: int, rng: random.Random) -> Counter[s
 def _new_member(
     base: Base,
     adapter: str,
-    k: int,
-    start: RewardModel | str | None,
+    like: ScoreModel | str | None,
+    *,
     lora: LoraSettings | None,
     settings: RewardSettings,
     seed: int,
 ) -> ScoreModel:
-    """A member that has not been trained, but for what it begins as."""
-    like = start.members[k % len(start.members)] if isinstance(start, RewardModel) else None
-    source = like.adapter if like else start
-    if isinstance(source, str):
-        base.copy_adapter(source, adapter)
-    else:
+    """A member that begins like another one, like an adapter, or new."""
+    source = like.adapter if isinstance(like, ScoreModel) else like
+    if source is None:
         base.attach(adapter, lora=lora, seed=seed)
+    else:
+        base.copy_adapter(source, adapter)
     torch.manual_seed(seed)  # of the score head's weights
     member = ScoreModel(base, adapter)
     member.head.weight.data *= settings.head_scale
-    if like:
+    if isinstance(like, ScoreModel):
         member.head.load_state_dict(like.head.state_dict())
     return member
 
