@@ -132,7 +132,7 @@ def parts(items: Sequence[Item], train: int, seed: int) -> tuple[list[Item], lis
 def share(right: Sequence[float], items: Sequence[Item]) -> dict[str, float]:
     """A mean with its interval."""
     low, mean, high = clustered_interval(right, [prompt_key(i.prompt) for i in items], z=Z95)
-    return {"median": round(mean, 3), "min": round(low, 3), "max": round(high, 3)}
+    return {"mean": round(mean, 3), "low": round(low, 3), "high": round(high, 3)}
 
 
 def predicted(margins: Sequence[float], items: Sequence[Item]) -> list[float]:

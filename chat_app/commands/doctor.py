@@ -14,10 +14,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from chat_app.commands.adapters import open_store
-from chat_app.commands.find_model import require_model
+from chat_app.commands.find_model import resolved
 from chat_app.commands.plan import cost
 from chat_app.errors import ChatAppError, StartError
-from chat_app.profile import model_path, with_profile
+from chat_app.profile import model_path
 from chat_app.service.promotion import fault_of
 from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
@@ -186,8 +186,7 @@ def _report(faults: list[str], remedy: str = "") -> None:
 def _model(settings: Settings) -> str:
     from rlhf_core.model.loading import load_base
 
-    require_model(settings.model, settings.models)
-    settings = with_profile(settings)
+    settings = resolved(settings)
     base = load_base(
         settings.model,
         quantization=settings.packing,
@@ -201,8 +200,7 @@ def _plan(settings: Settings) -> str:
     from rlhf_core.cycle.cost import WORTH_MEASURING
     from rlhf_core.model.facts import model_facts
 
-    require_model(settings.model, settings.models)
-    settings = with_profile(settings)
+    settings = resolved(settings)
     used = f"profile {settings.profile}: {settings.packing}, {settings.reply.tokens} reply tokens"
     if model_facts(model_path(settings)).parameters < WORTH_MEASURING:
         return f"{used}; a cycle of so small a model fits"

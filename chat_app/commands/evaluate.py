@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chat_app.commands.adapters import open_store
-from chat_app.commands.find_model import require_model, settings_of_model
+from chat_app.commands.find_model import resolved, settings_of_model
 from chat_app.commands.options import (
     Config,
     Data,
@@ -21,7 +21,6 @@ from chat_app.commands.options import (
     checkable_world,
 )
 from chat_app.errors import InvalidRequestError
-from chat_app.profile import with_profile
 from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
 
@@ -61,8 +60,7 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
     judged = checkable_world(world, taste, prompts)
     with open_store(settings) as store:
         names = (adapter or store.serving().adapter, against)
-    require_model(settings.model, settings.models)
-    base, sides = _attached(with_profile(settings), names)
+    base, sides = _attached(resolved(settings), names)
     options: dict[str, Any] = {"candidate": sides[0], "served": sides[1], "n": requests}
     options["seed"] = seed
     if judged is None:

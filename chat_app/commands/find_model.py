@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.errors import StartError
+from chat_app.profile import with_profile
 from chat_app.settings import Settings, load_settings
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.store import FeedbackStore
@@ -44,6 +45,19 @@ def settings_of_model(config: Path | None, **flags: Any) -> Settings:
     if answered is None:
         return settings
     return settings.model_copy(update={"model": answered.model})
+
+
+def resolved(settings: Settings) -> Settings:
+    """The settings with the profile's values, once it is known that the model exists.
+
+    Raises:
+        StartError: As for `require_model`.
+        ModelError: As for `require_model` and `with_profile`.
+        InvalidInputError: As for `with_profile`.
+        InvalidRequestError: As for `with_profile`.
+    """
+    require_model(settings.model, settings.models)
+    return with_profile(settings)
 
 
 def require_model(model: str, models: Path) -> None:

@@ -29,7 +29,7 @@ from chat_app.commands import (
     simulate,
     starter,
 )
-from chat_app.commands.find_model import require_model, settings_of_model
+from chat_app.commands.find_model import resolved, settings_of_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
 from chat_app.cycles.status import (
     cycle_facts,
@@ -39,7 +39,6 @@ from chat_app.cycles.status import (
     time_left,
 )
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
-from chat_app.profile import with_profile
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
 from feedback_store.errors import ConflictError, CycleInProgressError
 from feedback_store.records import Cycle
@@ -137,8 +136,7 @@ def cycle(
     options = {"model": model, "profile": profile, "quantization": quantization}
     settings = settings_of_model(config, data=data, **options)
     _require_votes(settings)
-    require_model(settings.model, settings.models)
-    settings = with_profile(settings)
+    settings = resolved(settings)
     _require_contract(settings)
     _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
@@ -222,8 +220,7 @@ def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("chat_app").setLevel(logging.INFO)
-    require_model(settings.model, settings.models)
-    settings = with_profile(settings)
+    settings = resolved(settings)
     _stop_on_sigterm()
     from chat_app.server import serve
 

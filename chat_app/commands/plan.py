@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from pydantic import BaseModel
 
-from chat_app.commands.find_model import require_model, settings_of_model
+from chat_app.commands.find_model import resolved, settings_of_model
 from chat_app.commands.options import Config, Data, Json, Model, Profiled, Quantized
-from chat_app.profile import model_path, with_profile
+from chat_app.profile import model_path
 from chat_app.settings import Settings
 from feedback_store.store import FeedbackStore
 
@@ -40,8 +40,7 @@ def plan(
     """Show what is used for a model on this machine, and a cycle's hours and memory."""
     options = {"model": model, "profile": profile, "quantization": quantization}
     given = settings_of_model(config, data=data, **options)
-    require_model(given.model, given.models)
-    settings = with_profile(given)
+    settings = resolved(given)
     if settings.database.is_file():
         with FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite) as store:
             store.refresh_comparisons()

@@ -239,7 +239,7 @@ def _scores(
 def _policy(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
     policy = settings.policy
     batch, own = policy.batch_size, work.reply_tokens + 1
-    sampled = _replies(costs, work, batch)
+    sampled = _replies(costs, work, batch, at_once=batch)
     read = batch * 2 * (pair * costs.read + own * costs.head)  # policy and reference
     read += _scores(settings, costs, batch, pair, members=settings.reward.members)
     learned = policy.epochs * batch * (pair * _trained(costs, policy) + own * 3 * costs.head)
@@ -266,10 +266,10 @@ def _trained(costs: Costs, stage: TrainingStage) -> float:
     return costs.train + (costs.read if stage.gradient_checkpointing else 0.0)
 
 
-def _replies(costs: Costs, work: Workload, n: int) -> float:
-    """Seconds to read prompts and to reply to them, as `Base.respond` does."""
-    whole, rest = divmod(n, DECODED)
-    decoded = whole * _decode(costs, work, DECODED) + (_decode(costs, work, rest) if rest else 0.0)
+def _replies(costs: Costs, work: Workload, n: int, *, at_once: int = DECODED) -> float:
+    """Seconds to read prompts and to reply to them, so many at once; a rollout is one batch."""
+    whole, rest = divmod(n, at_once)
+    decoded = whole * _decode(costs, work, at_once) + (_decode(costs, work, rest) if rest else 0.0)
     return decoded + n * work.prompt_tokens * costs.read
 
 

@@ -12,8 +12,9 @@ from rlhf_core.config import (
     RewardSettings,
 )
 from rlhf_core.errors import ModelError
+from rlhf_core.model.base_model import DECODED
 from rlhf_core.model.facts import model_facts
-from rlhf_core.training.plan import Workload, _decode, estimate, workload
+from rlhf_core.training.plan import Workload, _decode, _replies, estimate, workload
 from rlhf_core.training.probe import Costs, measure
 from tests.rlhf_core.conftest import save_tiny_model
 
@@ -138,6 +139,15 @@ def test_each_reply_leaves_the_batch_when_it_ends():
     assert _decode(costs, work, 1) == 9 * 10 + 5
     assert _decode(costs, work, 3) == 9 * 10 + 3 * 5
     assert _decode(costs, replace(work, reply_tokens=9.0), 3) == 10 * (10 + 2)
+
+
+def test_replies_come_in_batches_and_a_rollout_is_one():
+    costs = Costs(read=1, train=0, head=0, step=10, row=1, kept=0, adapter=0)
+    work = replace(WORK, prompt_tokens=5.0, reply_tokens=4.0, longest_reply=9)
+    whole, rest = (_decode(costs, work, rows) for rows in (DECODED, 3))
+    n = 2 * DECODED + 3
+    assert _replies(costs, work, n) == 2 * whole + rest + 5 * n
+    assert _replies(costs, work, n, at_once=n) == _decode(costs, work, n) + 5 * n
 
 
 def test_a_ranking_is_one_opinion_on_many_replies(planned):
