@@ -354,10 +354,10 @@ def _row(base: Base, request: GenerationRequest) -> Row:
         length = len(base.chat.encode_prompt([*head, request.prompt[-1]]))
         asked = request.sampling.max_new_tokens
         cut = room < base.reply.prompt_tokens
-        limit = f"beside max_tokens {asked}" if cut else "the limit reply.prompt_tokens"
+        limit = f"beside max_tokens {asked}" if cut else "reply.prompt_tokens"
         raise InvalidRequestError(
-            "the last message does not fit the model: with the system messages it has "
-            f"{length} tokens, and it may have {max(0, room)} ({limit}); shorten it"
+            f"the last message does not fit the model: it has {length} tokens with the system "
+            f"messages, and at most {max(0, room)} fit ({limit}); shorten it"
         )
     ids = base.chat.encode_prompt(messages)
     return Row(ids, adapter, request.sampling, request.seed)
