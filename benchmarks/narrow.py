@@ -87,7 +87,7 @@ def run_seed(seed: int, topic: NarrowTopic, options: argparse.Namespace) -> Outc
 def rates(base: Base, requests: list[Request], adapter: str | None, seed: int) -> Rates:
     """Judge `REPLIES` replies to each request."""
     asked = requests * REPLIES
-    verdicts = answers(base, asked, adapter, max_new_tokens=48, seed=seed)
+    verdicts = answers(base, asked, adapter, seed=seed)
     right = [float(verdict.correct) for verdict in verdicts]
     low, share, high = clustered_interval(right, [r.answers[0] for r in asked], z=Z95)
     n = len(verdicts)

@@ -65,7 +65,7 @@ def run_seed(seed: int, coefficients: list[float], changes: dict[str, float]) ->
 def measure(base: Base, adapter: str | None, seed: int) -> dict[str, float]:
     """Every skill, and the mean gold reward."""
     requests = held_out_requests(REQUESTS, seed)
-    verdicts = answers(base, requests, adapter, max_new_tokens=48, seed=seed)
+    verdicts = answers(base, requests, adapter, seed=seed)
     return skills(base, adapter) | {"gold": summarise(requests, verdicts).gold}
 
 
@@ -74,9 +74,7 @@ def voted_reward_model(base: Base, seed: int) -> tuple[list[Prompt], RewardModel
     people, rng = visitors(VISITORS, seed), random.Random(f"ptx/{seed}")
     asked = [(who := rng.choice(people), who.ask()) for _ in range(VOTES)]
     prompts: list[Prompt] = [[{"role": "user", "content": text}] for _, text in asked]
-    first, second = (
-        base.respond(prompts, adapter=None, max_new_tokens=48, seed=2 * seed + k) for k in (0, 1)
-    )
+    first, second = (base.respond(prompts, adapter=None, seed=2 * seed + k) for k in (0, 1))
     comparisons = []
     for (who, text), prompt, a, b in zip(asked, prompts, first, second, strict=True):
         choice = who.choose(text, a.text, b.text)

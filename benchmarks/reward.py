@@ -96,10 +96,7 @@ class World:
             if is_held_out_question(text) == held_out:
                 found.append((visitor, text))
         prompts: list[Prompt] = [[{"role": "user", "content": text}] for _, text in found]
-        draws = [
-            self.base.respond(prompts, adapter=None, max_new_tokens=48, seed=next(self._draws))
-            for _ in range(k)
-        ]
+        draws = [self.base.respond(prompts, adapter=None, seed=next(self._draws)) for _ in range(k)]
         replies = zip(*([r.text for r in draw] for draw in draws), strict=True)
         return [Asked(v, t, tuple(r)) for (v, t), r in zip(found, replies, strict=True)]
 

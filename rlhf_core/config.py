@@ -30,7 +30,7 @@ class ReplySettings(Stage):
         256, ge=8, description="longest prompt; the oldest turns of a longer one are left out"
     )
     tokens: int = Field(
-        48,
+        64,
         ge=1,
         description="longest reply; of a longer one that people judged, training reads as much of "
         "its beginning",
@@ -193,7 +193,7 @@ class RewardSettings(TrainingStage):
 class PolicySettings(TrainingStage):
     """PPO: rollouts, the KL-shaped reward, the critic and the clipped updates."""
 
-    iterations: int = Field(30, ge=1, description="rollout + update rounds")
+    iterations: int = Field(40, ge=1, description="rollout + update rounds")
     batch_size: int = Field(64, ge=2, description="episodes per iteration")
     minibatch_size: int = Field(64, ge=1, description="episodes per optimizer step")
     epochs: int = Field(2, ge=1, description="passes over one rollout")

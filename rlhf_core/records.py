@@ -143,4 +143,4 @@ class Sampling:
 
     temperature: float = 1.0
     top_p: float = 1.0
-    max_new_tokens: int = 48
+    max_new_tokens: int = 64

@@ -36,7 +36,7 @@ def check(path: Path) -> list[StarterFinding]:
     """
     base = load_base(str(path), quantization="none", device="cpu")
     requests = held_out_requests(REQUESTS, seed=0)
-    verdicts = answers(base, requests, None, max_new_tokens=48, seed=0)
+    verdicts = answers(base, requests, None, seed=0)
     bad = sum(v.rude or v.ignored for v in verdicts) / len(verdicts)
     truth = summarise(requests, verdicts).truth
     cloze = cloze_accuracy(base.model, base.tokenizer)

@@ -51,11 +51,11 @@ def held_out_requests(n: int, seed: int) -> list[Request]:
 
 
 def answers(
-    base: Base, requests: Sequence[Request], adapter: str | None, *, max_new_tokens: int, seed: int
+    base: Base, requests: Sequence[Request], adapter: str | None, *, seed: int
 ) -> list[GoldVerdict]:
     """The judge's verdict on one sampled reply to each request."""
     prompts: list[Prompt] = [[{"role": "user", "content": r.text}] for r in requests]
-    replies = base.respond(prompts, adapter=adapter, max_new_tokens=max_new_tokens, seed=seed)
+    replies = base.respond(prompts, adapter=adapter, seed=seed)
     return [
         judge(request, reply.text, finished=reply.finished)
         for request, reply in zip(requests, replies, strict=True)
@@ -114,13 +114,12 @@ def compare(
     candidate: str | None,
     served: str | None,
     n: int = 600,
-    max_new_tokens: int = 48,
     seed: int = 0,
 ) -> GoldComparison:
     """Gold win rate of `candidate` over `served`; ties count half."""
     requests = held_out_requests(n, seed)
-    new = answers(base, requests, candidate, max_new_tokens=max_new_tokens, seed=seed)
-    old = answers(base, requests, served, max_new_tokens=max_new_tokens, seed=seed + 1)
+    new = answers(base, requests, candidate, seed=seed)
+    old = answers(base, requests, served, seed=seed + 1)
     wins = [
         1.0 if a.gold > b.gold + 1e-9 else 0.5 if abs(a.gold - b.gold) <= 1e-9 else 0.0
         for a, b in zip(new, old, strict=True)

@@ -134,4 +134,4 @@ def test_what_a_killed_cycle_leaves_is_named(settings: Settings, store: Feedback
 
 
 def test_the_plan_says_which_profile_is_used(settings: Settings, store: FeedbackStore) -> None:
-    assert "profile starter: nf4, 48 reply tokens; a cycle" in found(settings)["plan"].text
+    assert "profile starter: nf4, 64 reply tokens; a cycle" in found(settings)["plan"].text
