@@ -246,7 +246,11 @@ def _running_cycle(settings: Settings) -> int | None:
 
 def _require_votes(settings: Settings) -> None:
     """Refuse a cycle beside another, of another model or without votes, before it loads much."""
-    nothing = f"no votes yet in {settings.data}; chat and vote, or run `feedback-chat simulate`"
+    visitors = "simulate" if settings.model == "starter" else "simulate --world checkable"
+    nothing = (
+        f"no votes yet in {settings.data}; chat and vote, or run `feedback-chat {visitors} --url "
+        "ADDRESS` with the address that the server prints"
+    )
     if not settings.database.exists():
         raise RefusedError(nothing)
     running = _running_cycle(settings)
