@@ -4,7 +4,9 @@ What an operator set stays; the rest follows from the model's sizes and the mach
 model works without settings of its own.
 """
 
+from chat_app.errors import InvalidRequestError
 from chat_app.settings import Settings
+from rlhf_core.errors import InvalidInputError
 
 
 def with_profile(settings: Settings) -> Settings:
@@ -13,15 +15,23 @@ def with_profile(settings: Settings) -> Settings:
     Raises:
         ModelError: The model's configuration cannot be read.
         InvalidInputError: The profile needs another machine.
-        InvalidRequestError: What was set does not fit the profile's values.
+        InvalidRequestError: Options of the cycle do not go together.
     """
+    used = _filled(settings)
+    try:
+        used.cycle.require_fit()
+    except InvalidInputError as exc:
+        raise InvalidRequestError(
+            f"{exc} (options of the cycle; those that nobody set are of the profile {used.profile})"
+        ) from exc
+    return used
+
+
+def _filled(settings: Settings) -> Settings:
     if settings.is_starter and settings.profile in ("auto", "starter"):
         quantization = "nf4" if settings.quantization == "auto" else settings.quantization
         return settings.model_copy(update={"profile": "starter", "quantization": quantization})
 
-    from pydantic import ValidationError
-
-    from chat_app.settings import error_of
     from rlhf_core.model.facts import machine_facts, model_facts
     from rlhf_core.training.profiles import fill, profile_for
 
@@ -29,18 +39,15 @@ def with_profile(settings: Settings) -> Settings:
     engine = {"threads": profile.threads, "rows": profile.rows}
     cycle = {"threads": profile.threads, **profile.cycle}
     auto = settings.quantization == "auto"
-    try:
-        return settings.model_copy(
-            update={
-                "profile": profile.name,
-                "quantization": profile.quantization if auto else settings.quantization,
-                "engine": fill(settings.engine, engine),
-                "reply": fill(settings.reply, profile.reply),
-                "cycle": fill(settings.cycle, cycle),
-            }
-        )
-    except ValidationError as exc:
-        raise error_of(exc) from exc
+    return settings.model_copy(
+        update={
+            "profile": profile.name,
+            "quantization": profile.quantization if auto else settings.quantization,
+            "engine": fill(settings.engine, engine),
+            "reply": fill(settings.reply, profile.reply),
+            "cycle": fill(settings.cycle, cycle),
+        }
+    )
 
 
 def model_path(settings: Settings) -> str:

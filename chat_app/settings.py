@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from chat_app.errors import InvalidRequestError
 from rlhf_core.config import CycleSettings, ReplySettings
+from rlhf_core.model.sources import FETCHED
 
 Quantization = Literal["auto", "nf4", "int8", "none"]
 ProfileName = Literal["auto", "starter", "cpu", "gpu"]
@@ -169,6 +170,8 @@ class Settings(BaseSettings):
     @property
     def model_name(self) -> str:
         """The model's name wherever it is read: a path is absolute."""
+        if self.model in ("starter", *FETCHED):  # whatever the working directory holds
+            return self.model
         path = Path(self.model)
         return str(path.resolve()) if path.exists() else self.model
 
@@ -205,7 +208,7 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     try:
         settings: Settings = resolved(**given)
     except ValidationError as exc:
-        raise error_of(exc) from exc
+        raise _error_of(exc) from exc
     except SettingsError as exc:
         raise InvalidRequestError(f"an option cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
@@ -239,7 +242,7 @@ def _data_directory(flags: dict[str, Any]) -> Path:
     return Path(flags.get("data") or os.environ.get("FEEDBACK_CHAT_DATA") or "data")
 
 
-def error_of(error: ValidationError) -> InvalidRequestError:
+def _error_of(error: ValidationError) -> InvalidRequestError:
     """The first fault of settings, in one line."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])

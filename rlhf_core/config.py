@@ -3,14 +3,18 @@
 Frozen pydantic models: a resolved configuration is one JSON document beside each result. The
 defaults fit the embedded starter model (about 2M parameters on a CPU); `training/profiles.py`
 derives those of other models.
+
+One option is checked where it is set. Whether options go together is checked where they are used,
+by `require_fit`: until then a profile may fill in those that nobody set.
 """
 
 import hashlib
 from itertools import takewhile
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
+from rlhf_core.errors import InvalidInputError
 from rlhf_core.records import Prompt
 
 # A policy that changes its style moves a little with every token, so limits grow with the length.
@@ -205,8 +209,9 @@ class PolicySettings(TrainingStage):
         None,
         gt=0,
         description="the stage stops when the mean KL to the anchor is larger, in nats per "
-        "response; none = 0.5 for each of reply.tokens. It adds up over cycles, and gate.max_kl "
-        "limits the same KL. The anchor is the base, until `adapters anchor` names another",
+        "response; none = 0.5 for each of reply.tokens. It adds up over cycles; gate.max_kl "
+        "limits that of replies as they are served, a little more with top_p. The anchor is the "
+        "base, until `adapters anchor` names another",
     )
     gamma: float = Field(1.0, ge=0, le=1, description="discount of a reward per token")
     lam: float = Field(
@@ -261,19 +266,23 @@ class PolicySettings(TrainingStage):
         """The KL budget in nats per response, where a reply has at most ``tokens`` tokens."""
         return self.kl_budget or BUDGET_PER_TOKEN * tokens
 
-    @model_validator(mode="after")
-    def _shares_and_batches_fit(self) -> "PolicySettings":
+    def require_fit(self) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            InvalidInputError: Batches are not made of whole minibatches and groups, or the smallest
+                share of replay is above the largest.
+        """
         if self.batch_size % self.minibatch_size or self.batch_size % self.group_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} must be a multiple of minibatch_size "
+            raise InvalidInputError(
+                f"policy.batch_size {self.batch_size} must be a multiple of minibatch_size "
                 f"{self.minibatch_size} and of group {self.group_size}; change one of them"
             )
         if self.replay_share > self.most_replay_share:
-            raise ValueError(
-                f"replay_share {self.replay_share} is above most_replay_share "
+            raise InvalidInputError(
+                f"policy.replay_share {self.replay_share} is above most_replay_share "
                 f"{self.most_replay_share}; lower it, or raise the other"
             )
-        return self
 
 
 class GateSettings(Stage):
@@ -388,9 +397,14 @@ class CycleSettings(Stage):
     policy: PolicySettings = PolicySettings()
     gate: GateSettings = GateSettings()
 
-    @model_validator(mode="after")
-    def _caps_leave_enough(self) -> "CycleSettings":
-        """A cycle that may not look at what it needs would always be refused."""
+    def require_fit(self) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            InvalidInputError: As for `PolicySettings`; or a cycle may not look at as much as it
+                needs, so that it would always be refused.
+        """
+        self.policy.require_fit()
         for needed, cap in (
             ("min_comparisons", "most_opinions"),
             ("gate.min_prompts", "most_gate_prompts"),
@@ -399,7 +413,6 @@ class CycleSettings(Stage):
             owner = self.gate if needed.startswith("gate.") else self
             least, most = getattr(owner, needed.rpartition(".")[2]), getattr(self.data, cap)
             if least > most:
-                raise ValueError(
+                raise InvalidInputError(
                     f"{needed} {least} is above data.{cap} {most}; lower the one or raise the other"
                 )
-        return self

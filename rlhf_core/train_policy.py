@@ -68,13 +68,14 @@ def train_policy(  # noqa: PLR0913 - every stage takes its inputs by name
         Metrics of the last iteration, ``iterations`` done, and ``kl_stopped`` (1 or 0).
 
     Raises:
-        InvalidInputError: A prompt is not a conversation, or the score does not give one number for
-            each response.
+        InvalidInputError: A prompt is not a conversation, the score does not give one number for
+            each response, or options do not go together.
         NotEnoughDataError: There is no prompt, or no text for the ptx loss.
         CheckpointError: The checkpoint is of other data or settings.
         DivergenceError: A loss, score, KL or weight is not finite, or too large.
         MemoryExhaustedError: Memory ran out.
     """
+    settings.require_fit()
     prompts, older_prompts, unvoted_prompts = (
         _fitting(base, asked) for asked in (prompts, older_prompts, unvoted_prompts)
     )

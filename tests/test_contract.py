@@ -35,7 +35,7 @@ COMMANDS = {
     "demo": "--data --host --port --model --profile --quantization --config",
     "doctor": "--data --model --profile --quantization --config --json",
     "evaluate": "--adapter --against --requests --seed --world --taste --prompts "
-    "--data --model --quantization --config --json",
+    "--data --model --profile --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
     "--data --config --json",
     "fetch": "NAME --data --config",
@@ -65,6 +65,7 @@ CHOICES = {
     "demo --quantization": "auto nf4 int8 none",
     "doctor --profile": "auto starter cpu gpu",
     "doctor --quantization": "auto nf4 int8 none",
+    "evaluate --profile": "auto starter cpu gpu",
     "evaluate --quantization": "auto nf4 int8 none",
     "evaluate --world": "starter checkable",
     "export --format": "events preference preferences unpaired sft prompts",

@@ -21,6 +21,7 @@ from chat_app.profile import model_path
 from chat_app.service.promotion import fault_of
 from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
+from rlhf_core.model.sources import resolve
 
 MIN_FREE_BYTES = 1_000_000_000
 
@@ -186,20 +187,30 @@ def _report(faults: list[str], remedy: str = "") -> None:
 def _model(settings: Settings) -> str:
     from rlhf_core.model.loading import load_base
 
+    if _would_convert(settings):
+        return f"{settings.model} is converted at the first start, and nothing was loaded"
     settings = resolved(settings)
     base = load_base(
         settings.model,
         quantization=settings.packing,
         reply=settings.reply,
-        cache=settings.models if settings.data.is_dir() else None,
+        cache=settings.models,
     )
     return f"{settings.model} ({settings.packing}) loads on {base.device}"
+
+
+def _would_convert(settings: Settings) -> bool:
+    """Whether a look at the model would make the data directory that is not there."""
+    kind = resolve(settings.model, settings.models).kind
+    return kind in ("gguf", "adapter") and not settings.data.is_dir()
 
 
 def _plan(settings: Settings) -> str:
     from rlhf_core.cycle.cost import WORTH_MEASURING
     from rlhf_core.model.facts import model_facts
 
+    if _would_convert(settings):
+        return "not known before the model is converted"
     settings = resolved(settings)
     used = f"profile {settings.profile}: {settings.packing}, {settings.reply.tokens} reply tokens"
     if model_facts(model_path(settings)).parameters < WORTH_MEASURING:

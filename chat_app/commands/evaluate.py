@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chat_app.commands.adapters import open_store
-from chat_app.commands.find_model import resolved, settings_of_model
+from chat_app.commands.find_model import require_contract, resolved, settings_of_model
 from chat_app.commands.options import (
     Config,
     Data,
     Json,
     Model,
+    Profiled,
     Prompts,
     Quantized,
     Tastes,
@@ -43,6 +44,7 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
     prompts: Prompts = None,
     data: Data = None,
     model: Model = None,
+    profile: Profiled = None,
     quantization: Quantized = None,
     config: Config = None,
     as_json: Json = False,
@@ -51,7 +53,8 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
 
     The starter's world judges the starter alone; the checkable world judges any model.
     """
-    settings = settings_of_model(config, data=data, model=model, quantization=quantization)
+    options = {"model": model, "profile": profile, "quantization": quantization}
+    settings = settings_of_model(config, data=data, **options)
     if world == "starter" and settings.model != "starter":
         raise InvalidRequestError(
             f"model {settings.model!r} has no gold judge; only the starter has one; "
@@ -60,13 +63,14 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
     judged = checkable_world(world, taste, prompts)
     with open_store(settings) as store:
         names = (adapter or store.serving().adapter, against)
-    base, sides = _attached(resolved(settings), names)
-    options: dict[str, Any] = {"candidate": sides[0], "served": sides[1], "n": requests}
-    options["seed"] = seed
+    settings = resolved(settings)
+    require_contract(settings)
+    base, sides = _attached(settings, names)
+    asked = {"candidate": sides[0], "served": sides[1], "n": requests, "seed": seed}
     if judged is None:
-        found, lines = _by_the_starters_judge(base, options)
+        found, lines = _by_the_starters_judge(base, asked)
     else:
-        found, lines = _by_tastes(base, judged, options)
+        found, lines = _by_tastes(base, judged, asked)
     facts = {"adapter": names[0], "against": against, **found}
     text = "\n".join([f"{names[0]} against {against}", *lines])
     typer.echo(json.dumps(facts) if as_json else text)

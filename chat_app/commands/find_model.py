@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from chat_app.errors import StartError
+from chat_app.commands.adapters import open_store
+from chat_app.errors import RefusedError, StartError
 from chat_app.profile import with_profile
 from chat_app.settings import Settings, load_settings
 from feedback_store.errors import FeedbackStoreError
@@ -58,6 +59,26 @@ def resolved(settings: Settings) -> Settings:
     """
     require_model(settings.model, settings.models)
     return with_profile(settings)
+
+
+def require_contract(settings: Settings) -> None:
+    """Refuse resolved settings under which replies are not those that the server gives.
+
+    Raises:
+        RefusedError: The last server of the data directory answered under another contract.
+    """
+    with open_store(settings) as store:
+        served = store.base()
+    if served is None:
+        return
+    for option, value in settings.contract.items():
+        before = served.contract.get(option, value)
+        if before != value:
+            raise RefusedError(
+                f"the server of {settings.data} answers with {option} {before!r}, and this command "
+                f"would use {value!r}; give it the server's --profile, --quantization and "
+                "configuration, or start the server with these first"
+            )
 
 
 def require_model(model: str, models: Path) -> None:

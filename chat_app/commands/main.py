@@ -29,7 +29,7 @@ from chat_app.commands import (
     simulate,
     starter,
 )
-from chat_app.commands.find_model import resolved, settings_of_model
+from chat_app.commands.find_model import require_contract, resolved, settings_of_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
 from chat_app.cycles.status import (
     cycle_facts,
@@ -137,7 +137,7 @@ def cycle(
     settings = settings_of_model(config, data=data, **options)
     _require_votes(settings)
     settings = resolved(settings)
-    _require_contract(settings)
+    require_contract(settings)
     _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
 
@@ -267,20 +267,6 @@ def _require_votes(settings: Settings) -> None:
         store.refresh_comparisons()
         if store.counts()["comparisons"] == 0:
             raise RefusedError(nothing)
-
-
-def _require_contract(settings: Settings) -> None:
-    """Refuse a cycle that would train for other replies than the server gives."""
-    with adapters.open_store(settings) as store:
-        served = store.base()
-    for option, value in settings.contract.items():
-        before = served.contract.get(option, value) if served is not None else value
-        if before != value:
-            raise RefusedError(
-                f"the server of {settings.data} answers with {option} {before!r}, and this cycle "
-                f"would train for {value!r}; give it the server's --profile, --quantization and "
-                "configuration, or start the server with this one first"
-            )
 
 
 def _show_cycle(cycle: Cycle) -> None:

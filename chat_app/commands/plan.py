@@ -165,6 +165,7 @@ def _slow(settings: Settings, seconds: float) -> Iterator[str]:
 def _advice(settings: Settings) -> Iterator[str]:
     """What would need less memory and is not set yet."""
     yield "lower reply.tokens or reply.prompt_tokens: memory is planned for the longest replies"
+    yield "lower cycle.policy.batch_size: a rollout's replies are decoded together"
     stages = settings.cycle.sft, settings.cycle.reward, settings.cycle.policy
     if not all(stage.gradient_checkpointing for stage in stages):
         yield "set gradient_checkpointing of cycle.sft, cycle.reward and cycle.policy"

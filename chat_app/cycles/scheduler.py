@@ -11,11 +11,13 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from chat_app.errors import ChatAppError, RefusedError
-from chat_app.settings import CONFIG_VARIABLE, ScheduleSettings, Settings
+from chat_app.profile import with_profile
+from chat_app.settings import CONFIG_VARIABLE, ScheduleSettings, Settings, load_settings
 from feedback_store.records import Cycle
 from feedback_store.store import FeedbackStore
 
@@ -42,12 +44,14 @@ class CycleProcess:
         """Start a cycle and return its process id.
 
         Raises:
-            RefusedError: A cycle is running.
+            RefusedError: A cycle is running, or the configuration is no longer the server's.
+            InvalidRequestError: The configuration cannot be read any more.
         """
         with self._lock:
             running = self.running()
             if running is not None:
                 raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
+            self._require_contract()
             data = self._settings.data
             (data / "cycles").mkdir(parents=True, exist_ok=True, mode=0o700)
             command = [sys.executable, "-m", "chat_app", "cycle", "--data", str(data)]
@@ -64,16 +68,37 @@ class CycleProcess:
             log.info("cycle started as process %d", self._process.pid)
             return self._process.pid
 
+    def _require_contract(self) -> None:
+        """Refuse a cycle that would refuse itself, where nobody would read why.
+
+        The process reads the configuration anew, and somebody may have changed it.
+        """
+        used = with_profile(self._settings)
+        flags = used.model_dump(include={"data", "model", "profile", "quantization"})
+        now = with_profile(load_settings(_file(used), **flags)).contract
+        for option, value in used.contract.items():
+            if now[option] != value:
+                raise RefusedError(
+                    f"{option} is now {now[option]!r}, and this server answers with {value!r}; "
+                    "restart it, or take the change back"
+                )
+
     def _environment(self) -> dict[str, str]:
         """The server's environment, with the model and the file that its flags named."""
         env = dict(os.environ)
         env["FEEDBACK_CHAT_MODEL"] = self._settings.model
         env["FEEDBACK_CHAT_PROFILE"] = self._settings.profile
         env["FEEDBACK_CHAT_QUANTIZATION"] = self._settings.quantization
-        file = self._settings.toml_file
-        if file is not None and file.is_file():
+        file = _file(self._settings)
+        if file is not None:
             env[CONFIG_VARIABLE] = str(file.resolve())
         return env
+
+
+def _file(settings: Settings) -> Path | None:
+    """The configuration file that the settings were read from, if there is one."""
+    file = settings.toml_file
+    return file if file is not None and file.is_file() else None
 
 
 class Scheduler:
@@ -86,6 +111,7 @@ class Scheduler:
         self._settings = settings
         self._start = start
         self._since = datetime.now(UTC)
+        self._refusal = ""  # the last one, so that each is told once
         self._left = 0  # comparisons that were new before the last attempt, and still are
         self._jobs = BackgroundScheduler(timezone=UTC)
 
@@ -118,8 +144,11 @@ class Scheduler:
         try:
             self._start()
         except ChatAppError as exc:
-            log.debug("cycle due (%s) but not started: %s", reason, exc)
+            if str(exc) != self._refusal:
+                log.warning("a cycle is due (%s) but cannot start: %s", reason, exc)
+            self._refusal = str(exc)
             return False
+        self._refusal = ""
         self._left = new
         log.info("cycle started: %s", reason)
         return True

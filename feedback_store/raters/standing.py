@@ -210,6 +210,8 @@ def _apply(db: Database, report: RaterReport, by: str) -> None:
     if before["reliability"] != report.reliability:
         sql = "UPDATE raters SET reliability = ? WHERE id = ?"
         db.execute(sql, [report.reliability, report.rater_id])
+        if before["reliability"] == 0:
+            take_numbers_again(db, report.rater_id)
         audit(
             db,
             "reliability",

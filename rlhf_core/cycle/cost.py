@@ -70,7 +70,7 @@ def plan_cycle(
         quantization: Of the base.
 
     Raises:
-        NoRoomError: The cycle needs more memory than is free.
+        NoRoomError: The cycle needs more memory than is free, or its measuring does.
     """
     if model_facts(path).parameters < WORTH_MEASURING:
         return None
@@ -85,8 +85,9 @@ def plan_cycle(
         needed = least if least > free else plan.needed
         raise NoRoomError(
             f"a cycle needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; lower "
-            "reply.prompt_tokens or reply.tokens, set gradient_checkpointing of the stages, or use "
-            "a smaller model (see `feedback-chat plan`)"
+            "policy.batch_size or set gradient_checkpointing of the stages; or restart the server "
+            "with --quantization nf4, a smaller model, or a lower reply.prompt_tokens or "
+            "reply.tokens (`feedback-chat plan` shows what each would need)"
         )
     return plan
 
@@ -125,13 +126,16 @@ def plan_work(
 def work_of(snapshot: Snapshot, chat: ChatFormat) -> Workload:
     """What a cycle on this snapshot has to read."""
     comparisons = (*snapshot.train, *snapshot.held_out)
+    judged = [(c.prompt, reply) for c in comparisons for reply in (c.response_a, c.response_b)]
+    thumbs = (*snapshot.train_thumbs, *snapshot.held_out_thumbs)
     return workload(
         chat,
-        [(c.prompt, response) for c in comparisons for response in (c.response_a, c.response_b)],
+        [*judged, *((thumb.prompt, thumb.response) for thumb in thumbs)],
         opinions=[*_sizes(snapshot.train), *(1 for _ in snapshot.train_thumbs)],
         held_out=[*_sizes(snapshot.held_out), *(1 for _ in snapshot.held_out_thumbs)],
-        demonstrations=len(snapshot.demonstrations),
-        rater_prompts=len(snapshot.held_out_rater_prompts),
+        demonstrations=[(d.prompt, d.response) for d in snapshot.demonstrations],
+        rollouts=[*snapshot.prompts, *snapshot.unvoted_prompts],
+        rater_prompts=snapshot.held_out_rater_prompts,
     )
 
 

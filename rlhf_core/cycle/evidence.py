@@ -21,6 +21,7 @@ class Evidence:
     old_comparisons: list[str]  # those of them that were there for the last cycle
     unpaired: dict[str, float]
     demonstrations: list[str]
+    old_demonstrations: list[str]  # as for comparisons
     unvoted: list[str]  # messages of users
     seen: dict[str, int]  # the last number of each table: what comes later is new
 
@@ -45,14 +46,19 @@ def choose_evidence(store: FeedbackStore, settings: CycleSettings) -> Evidence:
         new, old = drawn("comparisons", split, most)
         comparisons += [row for opinion in (*new, *old) for row in opinion]
         old_comparisons += [row.id for opinion in old for row in opinion]
+        if split == "held_out_raters":
+            continue  # nothing uses their thumbs
         most = data.most_thumbs if split == "train" else data.most_held_out
         thumbs = drawn("unpaired", split, most)
         unpaired += [row for opinions in thumbs for opinion in opinions for row in opinion]
 
-    new, old = drawn("demonstrations", "train", data.most_demonstrations)
-    if len(new) + len(old) == data.most_demonstrations:  # else they are all that there are
+    most = data.most_demonstrations
+    new, old = drawn("demonstrations", "train", most + 1)
+    if len(new) + len(old) > most:  # else they are all that there are
+        new = new[:most]
         few = data.fewest_demonstrations - len(new)
-        old = old[: max(few, round(data.demonstration_mix * len(new)))]
+        mixed = max(few, round(data.demonstration_mix * len(new)))
+        old = old[: min(mixed, most - len(new))]
     # Nobody counts for more than a share of what this cycle learns from: so the caps on raters'
     # weights are computed on it alone.
     said: defaultdict[str, list[float]] = defaultdict(list)
@@ -68,6 +74,7 @@ def choose_evidence(store: FeedbackStore, settings: CycleSettings) -> Evidence:
         old_comparisons=old_comparisons,
         unpaired=weights(unpaired),
         demonstrations=[row.id for opinion in (*new, *old) for row in opinion],
+        old_demonstrations=[row.id for opinion in old for row in opinion],
         unvoted=store.unvoted_prompts(data.most_unvoted_prompts),
         seen=seen,
     )

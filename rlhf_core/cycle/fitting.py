@@ -47,6 +47,8 @@ def fit_snapshot(
             "votes, or raise reply.prompt_tokens"
         )
     prompts = fit.prompts(snapshot.prompts)
+    # two different prompts may be the same after the cut
+    rater_prompts = without(fit.prompts(snapshot.held_out_rater_prompts), prompts)
     rater_votes = [fit.record(vote) for vote in snapshot.held_out_rater_votes]
     fitted = replace(
         snapshot,
@@ -59,11 +61,10 @@ def fit_snapshot(
         held_out_thumbs=fit.records(snapshot.held_out_thumbs),
         demonstrations=fit.records(snapshot.demonstrations),
         prompts=prompts,
-        unvoted_prompts=without(fit.prompts(snapshot.unvoted_prompts), prompts),
+        unvoted_prompts=without(fit.prompts(snapshot.unvoted_prompts), [*prompts, *rater_prompts]),
         older_prompts=fit.prompts(snapshot.older_prompts),
         held_out_prompts=held_out,
-        # two different prompts may be the same after the cut
-        held_out_rater_prompts=without(fit.prompts(snapshot.held_out_rater_prompts), prompts),
+        held_out_rater_prompts=rater_prompts,
     )
     if rater_votes:  # each vote has its rater at the same place
         kept = [vote is not None for vote in rater_votes]

@@ -76,9 +76,11 @@ def run_cycle(
         allow_old_sqlite: Open the store even if SQLite has the WAL-reset bug.
 
     Raises:
+        InvalidInputError: Options do not go together; nothing was begun.
         CycleInProgressError: Another cycle is running on this data directory.
         RLHFError: A stage failed; the row says so too, and serving is as it was.
     """
+    settings.require_fit()
     map_large_blocks()
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
         reply = reply or ReplySettings()
@@ -122,7 +124,12 @@ def _resume_or_begin(run: Run, config: dict[str, Any]) -> Snapshot:
     delete_checkpoints(run.data / "cycles", keep=run.directory)
     if snapshot is None:
         return _begin(run, config)
-    _note_use(run, snapshot)
+    try:
+        _note_use(run, snapshot)
+    except feedback_store.UnknownRecordError:  # withdrawn in this moment: its checkpoints are void
+        delete_checkpoints(run.data / "cycles")
+        del run.notes["resumed_cycle"]
+        return _begin(run, config)
     # The report's curves begin where those of the failed cycle began.
     for line in metrics_of(run.directory):
         run.add_to_curves(line["fraction"], line)

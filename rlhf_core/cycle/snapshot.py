@@ -35,8 +35,8 @@ class Snapshot:
     held_out_thumbs: tuple[Unpaired, ...]
     demonstrations: tuple[Demonstration, ...]
     prompts: tuple[Prompt, ...]  # training prompts with votes or demonstrations, each once
-    unvoted_prompts: tuple[Prompt, ...]  # asked by people who may be learnt from; not in `prompts`
-    older_prompts: tuple[Prompt, ...]  # those of `prompts` whose votes are all old
+    unvoted_prompts: tuple[Prompt, ...]  # nobody voted on them, nor wrote an answer
+    older_prompts: tuple[Prompt, ...]  # those of `prompts` whose votes and answers are all old
     held_out_prompts: tuple[Prompt, ...]
     held_out_rater_prompts: tuple[Prompt, ...]  # asked by held-out raters, and not in `prompts`
 
@@ -80,7 +80,10 @@ def _snapshot(
     train_pairs, train_alone = pair_across_raters([t for t in thumbs if t.split == "train"])
     test_pairs, test_alone = pair_across_raters([t for t in thumbs if t.split == "held_out"])
     prompts = unique([*(c.prompt for c in train), *(d.prompt for d in demonstrations)])
-    old = set(evidence.old_comparisons)
+    asked_by_held_out_raters = without([c.prompt for c in by_held_out_raters], prompts)
+    old, old_answers = set(evidence.old_comparisons), set(evidence.old_demonstrations)
+    said = [(c.prompt, c.id in old) for c in train]
+    said += [(d.prompt, d.id in old_answers) for d in written]
 
     # Training needs to tell raters apart, not to know them: each name becomes a number.
     raters: defaultdict[str, str] = defaultdict(lambda: str(len(raters)))
@@ -103,14 +106,15 @@ def _snapshot(
         held_out_thumbs=_thumbs(test_alone, raters),
         demonstrations=demonstrations,
         prompts=prompts,
-        unvoted_prompts=without([*store.prompts_of(evidence.unvoted).values()], prompts),
+        unvoted_prompts=without(
+            [*store.prompts_of(evidence.unvoted).values()], [*prompts, *asked_by_held_out_raters]
+        ),
         older_prompts=without(
-            [c.prompt for c in train if c.id in old], [c.prompt for c in train if c.id not in old]
+            [prompt for prompt, is_old in said if is_old],
+            [prompt for prompt, is_old in said if not is_old],
         ),
         held_out_prompts=fixed_sample(unique([c.prompt for c in held_out]), most),
-        held_out_rater_prompts=fixed_sample(
-            without([c.prompt for c in by_held_out_raters], prompts), most
-        ),
+        held_out_rater_prompts=fixed_sample(asked_by_held_out_raters, most),
     )
 
 

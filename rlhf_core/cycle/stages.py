@@ -39,6 +39,7 @@ BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
 SHARES = dict(zip(STAGES, (0.01, 0.06, 0.35, 0.53, 0.04, 0.01), strict=True))  # the starter's
 SAMPLED, TRAINED = 0.05, 0.80  # of the starter's reward stage; the rest of it scores the votes
+HELD_OUT_SEED = 1 << 20  # added to a cycle's seed; the next cycle has the one that follows
 STARTER_TEXTS = 2000  # almanac documents for the ptx loss
 
 Progress = Callable[[str, float, dict[str, float]], None]
@@ -172,7 +173,8 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
             on_questions=on_questions,
             z=z,
         )
-    run.notes["reward/held_out_accuracy"] = round(on_questions.value, 4)
+    if on_questions.votes:
+        run.notes["reward/held_out_accuracy"] = round(on_questions.value, 4)
     run.report("reward", 1.0)
     # Rounding differs between processes, but all must take the same branch below.
     accuracies = broadcast((unseen, on_training))
@@ -296,7 +298,7 @@ def _train_reward_models(
             run.sampled + first + (run.trained - first) * f,
             {f"held_out/{name}": value for name, value in m.items()},
         ),
-        seed=seed + 1,
+        seed=seed + HELD_OUT_SEED,
         unpaired=snapshot.held_out_thumbs,
     )
     run.report("reward", (1 + end) / 2)

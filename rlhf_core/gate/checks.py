@@ -60,7 +60,7 @@ def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...
             0.5,
             f"the {model} predicts {found.value:.0%} of {found.votes} unseen votes, or "
             f"{found.by_rank:.0%} if its surer predictions count more (lower bound "
-            f"{found.by_rank_low:.0%}); that may be chance",
+            f"{found.by_rank_low:.0%}); that may be chance: collect more votes",
             strict=True,
         )
         for name, model, found in tests
@@ -84,7 +84,8 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             e.win_rate_low,
             settings.min_win_rate_low,
             f"win rate {e.win_rate:.0%} on {e.replies} held-out replies "
-            f"(lower bound {e.win_rate_low:.0%}) does not show that the candidate is better",
+            f"(lower bound {e.win_rate_low:.0%}) does not show that the candidate is better: "
+            f"collect more votes",
             strict=True,
         ),
         _at_most(

@@ -74,9 +74,10 @@ class ChatFormat:
         if len(self.encode_prompt(prompt)) <= limit:
             return prompt
         head = list(takewhile(lambda message: message["role"] == "system", prompt))
-        # an answer that came first would have lost its question
+        # An answer that came first would have lost its question, and a later system message would
+        # pass for the one that begins the dialogue.
         turns = range(len(head) + 1, len(prompt))
-        starts = [start for start in turns if prompt[start]["role"] != "assistant"]
+        starts = [start for start in turns if prompt[start]["role"] == "user"]
 
         def fits(start: int) -> bool:
             return len(self.encode_prompt([*head, *prompt[start:]])) <= limit

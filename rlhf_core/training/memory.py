@@ -64,8 +64,8 @@ def out_of_memory_in_one_line(lower: str, *, by_rows: bool = False) -> Iterator[
         yield
     except MemoryExhaustedError:
         raise  # an inner block knows better what to lower
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
-        if isinstance(exc, RuntimeError) and not _is_out_of_memory(exc):
+    except (MemoryError, RuntimeError) as exc:
+        if not is_out_of_memory(exc):
             raise
         raise MemoryExhaustedError(
             f"there is too little memory; lower {lower}", by_rows=by_rows
@@ -117,7 +117,8 @@ def halving(
         settings = settings.model_copy(update={"micro_batch_size": at_once // 2})
 
 
-def _is_out_of_memory(exc: RuntimeError) -> bool:
-    """PyTorch's CPU allocator and cuBLAS raise a plain RuntimeError; the text tells."""
+def is_out_of_memory(exc: Exception) -> bool:
+    """Whether memory ran out; PyTorch's CPU allocator and cuBLAS raise a plain RuntimeError."""
     signs = ("can't allocate memory", "out of memory", "alloc_failed")
-    return any(sign in str(exc).lower() for sign in signs)
+    told = isinstance(exc, RuntimeError) and any(sign in str(exc).lower() for sign in signs)
+    return told or isinstance(exc, (torch.OutOfMemoryError, MemoryError))

@@ -37,13 +37,14 @@ class Workload:
         opinions: Training votes, each one opinion.
         held_out: The same, for the held-out reward model.
         demonstrations: Rewritten answers.
-        prompt_tokens: Mean length of a prompt.
+        prompt_tokens: Mean length of a prompt with a vote.
         reply_tokens: Mean length of a reply.
         longest_prompt: Tokens of the longest prompt; None if it may have as many as allowed.
         longest_reply: The same of a reply.
         each: Replies that an opinion is about, in the mean; a ranking is about more than two.
         most_each: The most replies of one opinion.
         rater_prompts: Prompts on which the gate compares policies once more, for the report.
+        rollout_prompt_tokens: Mean length of the prompts of PPO; None if as of those with votes.
     """
 
     opinions: int
@@ -56,6 +57,7 @@ class Workload:
     each: float = 2.0
     most_each: int = 2
     rater_prompts: int = 0
+    rollout_prompt_tokens: float | None = None
 
 
 def workload(
@@ -64,36 +66,47 @@ def workload(
     *,
     opinions: Sequence[int],
     held_out: Sequence[int],
-    demonstrations: int,
-    rater_prompts: int = 0,
+    demonstrations: Sequence[tuple[Prompt, str]] = (),
+    rollouts: Sequence[Prompt] = (),
+    rater_prompts: Sequence[Prompt] = (),
 ) -> Workload:
     """What a cycle has to read.
 
     Args:
         chat: The contract of lengths.
-        pairs: Prompts and replies; some of them, and the longest ones, tell the lengths.
+        pairs: Prompts and replies with votes; some of them, and the longest ones of all that is
+            given here, tell the lengths.
         opinions: Of each training opinion, how many replies it is about.
         held_out: The same for the held-out reward model.
-        demonstrations: How many there are.
-        rater_prompts: See `Workload`.
+        demonstrations: Prompts and rewritten answers.
+        rollouts: Prompts that PPO answers.
+        rater_prompts: Prompts of held-out raters.
     """
-    rows = _lengths(chat, pairs[:: max(1, len(pairs) // COUNTED)])
-    asked = sorted(pairs, key=lambda pair: sum(len(turn["content"]) for turn in pair[0]))
-    said = sorted(pairs, key=lambda pair: len(pair[1]))
+    rows = _lengths(chat, _some(pairs))
+    answered = [(prompt, "") for prompt in rollouts]
+    every = [*pairs, *demonstrations, *answered, *((prompt, "") for prompt in rater_prompts)]
+    asked = sorted(every, key=lambda pair: sum(len(turn["content"]) for turn in pair[0]))
+    said = sorted(every, key=lambda pair: len(pair[1]))
+    own_prompts = _lengths(chat, _some(answered))
     longest = _lengths(chat, [*asked[-COUNTED:], *said[-COUNTED:]])
     sizes = [*opinions, *held_out]
     return Workload(
         len(opinions),
         len(held_out),
-        demonstrations,
+        len(demonstrations),
         prompt_tokens=fmean(prompt for prompt, _ in rows) if rows else 0.0,
         reply_tokens=fmean(own for _, own in rows) if rows else float(chat.reply.tokens),
         longest_prompt=max((prompt for prompt, _ in longest), default=None),
         longest_reply=max((own for _, own in longest), default=None),
         each=fmean(sizes) if sizes else 2.0,
         most_each=max(sizes, default=2),
-        rater_prompts=rater_prompts,
+        rater_prompts=len(rater_prompts),
+        rollout_prompt_tokens=fmean(p for p, _ in own_prompts) if own_prompts else None,
     )
+
+
+def _some(pairs: Sequence[tuple[Prompt, str]]) -> Sequence[tuple[Prompt, str]]:
+    return pairs[:: max(1, len(pairs) // COUNTED)]
 
 
 def _lengths(chat: ChatFormat, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[int, int]]:
@@ -239,6 +252,9 @@ def _scores(
 def _policy(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
     policy = settings.policy
     batch, own = policy.batch_size, work.reply_tokens + 1
+    if work.rollout_prompt_tokens is not None:
+        pair += work.rollout_prompt_tokens - work.prompt_tokens
+        work = replace(work, prompt_tokens=work.rollout_prompt_tokens)
     sampled = _replies(costs, work, batch, at_once=batch)
     read = batch * 2 * (pair * costs.read + own * costs.head)  # policy and reference
     read += _scores(settings, costs, batch, pair, members=settings.reward.members)

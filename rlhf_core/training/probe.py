@@ -18,13 +18,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from rlhf_core.config import LoraSettings, ReplySettings
-from rlhf_core.errors import ModelError
+from rlhf_core.errors import ModelError, NoRoomError
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import DecodingBatch, Row
 from rlhf_core.model.facts import model_config
 from rlhf_core.model.loading import Quantization, load_base
 from rlhf_core.records import Sampling
-from rlhf_core.training.memory import give_back
+from rlhf_core.training.memory import give_back, is_out_of_memory
 
 FEW, MORE = 1, 3  # blocks of the two models
 REPEATS = 3  # of each timing; the median counts
@@ -74,6 +74,7 @@ def measure(
 
     Raises:
         ModelError: A model of so few blocks cannot be built or run.
+        NoRoomError: Memory ran out.
     """
     config = model_config(path)
     disable_progress_bar()  # type: ignore[no-untyped-call] # transformers shows one for each file
@@ -85,6 +86,11 @@ def measure(
             for n in (FEW, MORE)
         )
     except Exception as exc:  # what a model's code raises on fewer blocks, nobody knows
+        if is_out_of_memory(exc):
+            raise NoRoomError(
+                f"there is too little memory to load {MORE} blocks of model {path!r}, and a cycle "
+                "loads all of them; use a smaller model or --quantization nf4, or free memory"
+            ) from exc
         reason = shorten(str(exc), 200, placeholder=" ...") or type(exc).__name__
         raise ModelError(f"the costs of model {path!r} cannot be measured: {reason}") from exc
     finally:

@@ -95,11 +95,7 @@ def profile_for(name: ProfileName, model: ModelFacts, machine: MachineFacts) -> 
 
 
 def fill(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """The settings with a profile's values wherever nobody set one; nested settings likewise.
-
-    Raises:
-        pydantic.ValidationError: What was set and the profile's values do not fit together.
-    """
+    """The settings with a profile's values wherever nobody set one; nested settings likewise."""
     filled: dict[str, Any] = {}
     for name in type(settings).model_fields:
         own = getattr(settings, name)

@@ -36,8 +36,9 @@ def test_the_starters_profile_can_be_asked_for_with_any_model(
 def test_what_was_set_and_what_the_profile_says_have_to_fit(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FEEDBACK_CHAT_CYCLE__POLICY__BATCH_SIZE", "64")
-    with_profile(load_settings(data=tmp_path, model=str(tiny_model), profile="cpu"))
+    monkeypatch.setenv("FEEDBACK_CHAT_CYCLE__POLICY__BATCH_SIZE", "24")  # not of the starter's 64
+    used = with_profile(load_settings(data=tmp_path, model=str(tiny_model), profile="cpu"))
+    assert (used.cycle.policy.batch_size, used.cycle.policy.minibatch_size) == (24, 8)
     monkeypatch.setenv("FEEDBACK_CHAT_CYCLE__POLICY__MINIBATCH_SIZE", "64")
     monkeypatch.setenv("FEEDBACK_CHAT_CYCLE__POLICY__BATCH_SIZE", "128")
     with_profile(load_settings(data=tmp_path, model=str(tiny_model), profile="cpu"))
@@ -45,6 +46,12 @@ def test_what_was_set_and_what_the_profile_says_have_to_fit(
     given = load_settings(data=tmp_path, model=str(tiny_model), profile="cpu")
     with pytest.raises(InvalidRequestError, match="must be a multiple of minibatch_size 64"):
         with_profile(given)
+
+
+def test_the_starters_options_have_to_fit_each_other(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[cycle.policy]\nbatch_size = 24\n")
+    with pytest.raises(InvalidRequestError, match=r"batch_size 24 must be .* profile starter"):
+        with_profile(load_settings(data=tmp_path))
 
 
 def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

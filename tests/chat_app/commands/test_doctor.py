@@ -1,5 +1,6 @@
 """What the doctor finds in sound and in damaged data directories."""
 
+import json
 import os
 import subprocess
 import sys
@@ -131,6 +132,18 @@ def test_what_a_killed_cycle_leaves_is_named(settings: Settings, store: Feedback
     assert "cycles/000001/staging-policy was left" in fault(settings, "cycles")
     (settings.data / "feedback.db.1.partial").touch()
     assert "(and 1 more)" in fault(settings, "cycles")
+
+
+def test_a_look_at_a_model_makes_no_directory(tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    stated = {"peft_type": "LORA", "base_model_name_or_path": "starter"}
+    (adapter / "adapter_config.json").write_text(json.dumps(stated))
+    (adapter / "adapter_model.safetensors").touch()
+    settings = load_settings(data=tmp_path / "missing", model=str(adapter))
+    assert "is converted at the first start" in found(settings)["model"].text
+    assert "not known before" in found(settings)["plan"].text
+    assert not settings.data.exists()
 
 
 def test_the_plan_says_which_profile_is_used(settings: Settings, store: FeedbackStore) -> None:

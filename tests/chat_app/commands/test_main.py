@@ -245,9 +245,11 @@ def test_a_cycle_for_other_replies_than_the_server_gives_is_refused(
     with FeedbackStore(data / "feedback.db") as store:
         store.note_base(ServedBase(str(tiny_model), {"quantization": "none", "reply.tokens": 9}))
     said = one_line(command("cycle", "--data", data), 3)
-    assert "answers with reply.tokens 9, and this cycle would train for" in said
+    assert "answers with reply.tokens 9, and this command would use" in said
     said = one_line(command("cycle", "--data", data, "--quantization", "nf4"), 3)
-    assert "answers with quantization 'none', and this cycle would train for 'nf4'" in said
+    assert "answers with quantization 'none', and this command would use 'nf4'" in said
+    said = one_line(command("evaluate", "--data", data, "--world", "checkable"), 3)
+    assert "answers with reply.tokens 9, and this command would use" in said
 
 
 def test_the_doctor_reports_a_model_that_is_not_there(command: Command, data: Path) -> None:

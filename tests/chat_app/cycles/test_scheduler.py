@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from chat_app.cycles.scheduler import CycleProcess, Scheduler, due
-from chat_app.errors import RefusedError
+from chat_app.errors import InvalidRequestError, RefusedError
+from chat_app.profile import with_profile
 from chat_app.settings import ScheduleSettings, load_settings
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
@@ -108,8 +109,23 @@ def test_a_start_that_is_refused_is_tried_again(tmp_path: Path) -> None:
         assert scheduler.check()
 
 
+def test_a_cycle_does_not_start_with_another_contract_than_the_servers(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("[reply]\ntokens = 60\n")
+    settings = with_profile(load_settings(data=tmp_path))
+    with FeedbackStore(settings.database) as store:
+        cycles = CycleProcess(store, settings)
+        file.write_text("[reply]\ntokens = 30\n")
+        with pytest.raises(RefusedError, match=r"reply\.tokens is now 30, .* with 60; restart"):
+            cycles.start()
+        file.write_text("[reply]\ntokens = many\n")
+        with pytest.raises(InvalidRequestError, match="not valid TOML"):
+            cycles.start()
+        assert cycles.running() is None
+
+
 def test_the_process_is_niced_alone_and_keeps_its_output(tmp_path: Path) -> None:
-    settings = load_settings(data=tmp_path)
+    settings = with_profile(load_settings(data=tmp_path))
     with FeedbackStore(settings.database) as store:
         cycles = CycleProcess(store, settings)
         assert cycles.running() is None

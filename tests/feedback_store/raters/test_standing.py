@@ -1,4 +1,5 @@
 import json
+import os
 import random
 
 import pytest
@@ -78,6 +79,19 @@ def test_nothing_of_a_quarantined_rater_is_learnt_from_until_release(store):
     assert (released.quarantined_at, released.reliability) == (None, 1.0)
     assert len(usable_of(store, "contrary")) == 20
     assert audit_of(store, "release")[0]["by"] == "operator-1"
+
+
+def test_votes_of_a_rater_who_is_believed_again_are_new(store):
+    contradicted(store)
+    store.refresh_comparisons()
+    with store._file.write() as db:
+        db.execute("UPDATE raters SET reliability = 0 WHERE id = ?", [HONEST[0]])
+    cycle = store.start_cycle({}, pid=os.getpid())
+    store.use_comparisons(cycle.id, [], seen=store.last_numbers())
+    store.finish_cycle(cycle.id, state="rejected")
+    assert store.new_comparisons() == 0
+    store.assess_raters()
+    assert store.new_comparisons() == len(usable_of(store, HONEST[0])) > 0
 
 
 def test_assessing_again_changes_nothing_and_notes_nothing(store):

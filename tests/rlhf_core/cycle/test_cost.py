@@ -40,7 +40,7 @@ def test_a_cycle_that_cannot_fit_says_so_before_it_trains(model_path, snapshot, 
     monkeypatch.setattr(cost, "WORTH_MEASURING", 0)
     huge = PolicySettings(batch_size=2**28, minibatch_size=64)
     settings = SETTINGS.model_copy(update={"policy": huge})
-    with pytest.raises(NoRoomError, match=r"a cycle needs .* GB .* are free; lower reply"):
+    with pytest.raises(NoRoomError, match=r"a cycle needs .* GB .* are free; lower policy"):
         plan_cycle(str(model_path), snapshot, settings, short, "none")
 
 

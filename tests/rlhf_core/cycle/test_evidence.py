@@ -5,13 +5,14 @@ import os
 from dataclasses import asdict
 
 import pytest
-from pydantic import ValidationError
 
 from feedback_store import BASE_ADAPTER, FeedbackStore
 from rlhf_core.config import CycleSettings, DataSettings, GateSettings
 from rlhf_core.cycle.evidence import choose_evidence
 from rlhf_core.cycle.resume import save_evidence, take_over
 from rlhf_core.cycle.snapshot import Evidence, fixed_sample, read_snapshot, take_snapshot
+from rlhf_core.errors import InvalidInputError
+from rlhf_core.reward.reward_data import prompt_key
 from tests.rlhf_core.conftest import prefer_the_kind_reply as vote
 
 SETTINGS = CycleSettings(min_comparisons=4, gate=GateSettings(min_prompts=2))
@@ -161,6 +162,8 @@ def test_sft_gets_new_demonstrations_and_as_many_old_ones_once_there_are_many(st
     assert len(choose_evidence(store, many).demonstrations) == 12, "SFT was left out"
     end(store, evidence, [], state="promoted", sft=1.0)
     assert len(choose_evidence(store, many).demonstrations) == 6
+    as_many = capped(most_demonstrations=len(written), fewest_demonstrations=6)
+    assert set(choose_evidence(store, as_many).demonstrations) == written, "not above the cap"
     write(store, range(100, 106))
     new = {d.id for d in store.demonstrations(split="train")} - written
     found = set(choose_evidence(store, many).demonstrations)
@@ -183,6 +186,35 @@ def test_prompts_that_nobody_voted_on_are_told_apart_and_noted(store, tmp_path):
     cycle = end(store, found.evidence, found.ids, state="promoted")
     store.register_adapter("policy-000001", kind="policy", cycle_id=cycle)
     assert store.forget("rater-1").adapters == ("policy-000001",)
+
+
+def test_a_prompt_whose_vote_or_answer_is_old_counts_as_old(store):
+    cast(store, range(40))
+    write(store, range(10))
+    first = take_snapshot(store, SETTINGS)
+    assert not first.older_prompts
+    end(store, first.evidence, first.ids, state="promoted", sft=1.0)
+    cast(store, range(100, 110))
+    second = take_snapshot(store, SETTINGS)
+    assert {prompt_key(p) for p in second.older_prompts} == {prompt_key(p) for p in first.prompts}
+
+
+def test_ppo_does_not_train_on_what_a_held_out_rater_voted_on(store):
+    cast(store, range(40))
+    for number in range(RATERS, 60):  # one in ten is held out once there are twenty
+        store.add_rater(f"rater-{number}", kind="simulated")
+        vote(store, f"rater-{number}", 1000 + number)
+    store.refresh_comparisons()
+    conversation = store.add_conversation("rater-1").id
+    tested = {c.prompt[-1]["content"] for c in store.comparisons(split="held_out_raters")}
+    for question in sorted(tested):
+        store.add_message(conversation, "user", question)
+    store.add_message(conversation, "user", "What is 4001 plus 4001?")
+    store.add_message(conversation, "user", "What is 4002 plus 4002?")
+    found = take_snapshot(store, SETTINGS)
+    assert tested and {p[-1]["content"] for p in found.held_out_rater_prompts} == tested
+    assert found.unvoted_prompts
+    assert not tested & {p[-1]["content"] for p in found.unvoted_prompts}
 
 
 def test_what_is_kept_on_disk_quotes_nobody_and_gives_the_same_snapshot(store, tmp_path):
@@ -253,8 +285,8 @@ def test_the_gates_prompts_are_the_same_ones_as_far_as_they_are_there():
     ],
 )
 def test_caps_below_what_a_cycle_needs_are_refused(settings, says):
-    with pytest.raises(ValidationError, match=says):
-        CycleSettings.model_validate(settings)
+    with pytest.raises(InvalidInputError, match=says):
+        CycleSettings.model_validate(settings).require_fit()
 
 
 def steps(store, act):

@@ -13,6 +13,7 @@ from feedback_store import FeedbackStore
 from feedback_store.splits import is_held_out_rater
 from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.snapshot import take_snapshot
+from rlhf_core.cycle.stages import HELD_OUT_SEED
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.loading import load_base
 from rlhf_core.reward.reward_model import RewardModel
@@ -111,7 +112,7 @@ def test_the_report_says_how_often_the_candidate_wins_on_what_held_out_raters_as
         settings=small_cycle.reward,
         name="again",
         lora=small_cycle.lora,
-        seed=seed + 1,
+        seed=seed + HELD_OUT_SEED,
         unpaired=cycled.snapshot.held_out_thumbs,
         leave_out=False,
     )

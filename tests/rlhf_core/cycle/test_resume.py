@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from feedback_store import BASE_ADAPTER, FeedbackStore
-from rlhf_core.cycle import run_cycle
+from rlhf_core.cycle import resume, run_cycle
 from rlhf_core.cycle.resume import metrics_of
 from rlhf_core.cycle.run import _would_fail_again
 from rlhf_core.errors import (
@@ -150,6 +150,27 @@ def test_a_snapshot_with_withdrawn_votes_is_not_resumed(data, tiny):
         store.quarantine(store.raters()[3].id, reason="a test", by="operator")
     cycle = tiny(data)
     assert "resumed_cycle" not in cycle.metrics
+
+
+@pytest.mark.slow
+def test_a_vote_withdrawn_in_the_moment_of_the_resume_begins_the_cycle_anew(
+    data, tiny, monkeypatch
+):
+    died(data, tiny)
+    take_over = resume.take_over
+
+    def take_over_while_somebody_thinks_again(*args, **options):
+        found = take_over(*args, **options)
+        with FeedbackStore(data / "feedback.db") as store:
+            with store._file.read() as db:
+                choice = db.conn.execute("SELECT candidates_id, rater_id FROM choices").fetchone()
+            store.add_choice(*choice, "tie")
+            store.refresh_comparisons()
+        return found
+
+    monkeypatch.setattr("rlhf_core.cycle.run.take_over", take_over_while_somebody_thinks_again)
+    cycle = tiny(data)
+    assert cycle.state in ("promoted", "rejected") and "resumed_cycle" not in cycle.metrics
 
 
 @pytest.mark.slow

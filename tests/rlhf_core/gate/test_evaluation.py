@@ -149,3 +149,15 @@ def test_a_win_everywhere_is_still_not_certain():
     low, mean, high = clustered_interval([1.0] * 50, [str(i) for i in range(50)], z=1.645)
     assert mean == high == 1.0
     assert low < 1.0
+
+
+def test_votes_that_are_all_right_are_as_many_as_their_clusters():
+    votes = [Comparison(prompt, "kind", "rude", "a") for prompt in PROMPTS[:20]]
+
+    def lower_bound(clusters):
+        score = lambda _, replies: [float(reply == "kind") for reply in replies]  # noqa: E731
+        return accuracy(score, votes[: len(clusters)], clusters=clusters).low
+
+    of_five = lower_bound([str(n % 5) for n in range(20)])
+    assert of_five == lower_bound([str(n) for n in range(5)])
+    assert of_five < lower_bound([str(n) for n in range(20)])

@@ -73,6 +73,13 @@ def test_the_oldest_turns_are_left_out_and_a_system_message_stays(chat):
     assert chat.fit_prompt(turns, limit + 1) == turns
 
 
+def test_a_later_system_message_never_comes_to_begin_a_dialogue(chat):
+    roles = ("user", "assistant", "system", "user")
+    turns = [{"role": role, "content": f"hello {n}"} for n, role in enumerate(roles)]
+    limit = len(chat.encode_prompt(turns)) - 1
+    assert chat.fit_prompt(turns, limit) == turns[3:]
+
+
 def test_a_long_dialogue_is_encoded_a_few_times(chat, monkeypatch):
     encode, calls = chat.encode_prompt, []
     monkeypatch.setattr(chat, "encode_prompt", lambda prompt: calls.append(0) or encode(prompt))

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
 from rlhf_core.config import (
@@ -11,7 +12,7 @@ from rlhf_core.config import (
     ReplySettings,
     RewardSettings,
 )
-from rlhf_core.errors import ModelError
+from rlhf_core.errors import ModelError, NoRoomError
 from rlhf_core.model.base_model import DECODED
 from rlhf_core.model.facts import model_facts
 from rlhf_core.training.plan import Workload, _decode, _replies, estimate, workload
@@ -118,15 +119,29 @@ def test_states_that_the_reward_stage_keeps_need_memory(planned):
 
 def test_what_the_template_refuses_stops_no_plan(base):
     pairs = [([{"role": "user", "content": "hello there"}], "hi"), ([], "no question")]
-    found = workload(base.chat, pairs, opinions=[2, 2], held_out=[], demonstrations=0)
-    alone = workload(base.chat, pairs[:1], opinions=[2, 2], held_out=[], demonstrations=0)
+    found = workload(base.chat, pairs, opinions=[2, 2], held_out=[])
+    alone = workload(base.chat, pairs[:1], opinions=[2, 2], held_out=[])
     assert found == alone and found.longest_prompt == found.prompt_tokens > 0
+
+
+def test_prompts_without_a_vote_are_read_too(base, planned):
+    short, long = ([{"role": "user", "content": text}] for text in ("hello", "hello there " * 20))
+    voted = [(short, "hi"), (short, "kind")]
+    alone = workload(base.chat, voted, opinions=[2], held_out=[], rollouts=[short])
+    assert alone.rollout_prompt_tokens == alone.prompt_tokens == alone.longest_prompt
+    for more in ({"rollouts": [short, long]}, {"demonstrations": [(long, "hi")]}):
+        found = workload(base.chat, voted, opinions=[2], held_out=[], **more)
+        assert found.longest_prompt > 5 * alone.longest_prompt
+        assert found.prompt_tokens == alone.prompt_tokens
+    more = planned(work=replace(WORK, rollout_prompt_tokens=300.0)).seconds
+    few = planned(work=WORK).seconds
+    assert more["policy"] > few["policy"] and more["reward"] == few["reward"]
 
 
 def test_the_longest_reply_ends_a_batch(base, planned):
     asked = [{"role": "user", "content": "hello there"}]
     pairs = [(asked, "hi"), (asked, "kind thanks please " * 3)]
-    found = workload(base.chat, pairs, opinions=[2], held_out=[], demonstrations=0)
+    found = workload(base.chat, pairs, opinions=[2], held_out=[])
     assert found.longest_reply > found.reply_tokens
     short, long = (planned(work=replace(WORK, longest_reply=n)) for n in (21, 42))
     for stage in ("reward", "policy", "evaluate"):
@@ -205,6 +220,17 @@ def test_a_model_that_cannot_be_measured_is_named(tmp_path):
             lora=LoraSettings(rank=4),
             reply=ReplySettings(),
             threads=1,
+        )
+
+
+def test_a_model_that_memory_cannot_hold_is_not_left_unplanned(model_path, short, monkeypatch):
+    def no_memory(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("rlhf_core.training.probe.load_base", no_memory)
+    with pytest.raises(NoRoomError, match="too little memory to load 3 blocks"):
+        measure(
+            str(model_path), quantization="none", lora=LoraSettings(rank=4), reply=short, threads=1
         )
 
 
