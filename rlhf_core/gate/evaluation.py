@@ -69,9 +69,8 @@ class Evaluation:
     tokens: int  # of the longest reply that the contract allows
     candidate: ReplyStatistics
     served: ReplyStatistics
-    increases: Mapping[
-        str, float
-    ]  # by sign: lower bound of the candidate's rate - the served one's
+    # by sign: the lower bound of the candidate's rate, less that of the served policy
+    increases: Mapping[str, float]
     fit: float  # how often shared replies fit their own questions best; NaN: few are shared
     fit_low: float  # its lower bound
     scores_candidate: tuple[float, ...]
