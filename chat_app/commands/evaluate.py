@@ -97,8 +97,11 @@ def _by_tastes(
 
 def _attached(settings: Settings, names: tuple[str, str]) -> tuple[Any, list[str | None]]:
     """The base with the adapters that are not the base, and what the base calls each of them."""
+    import torch
+
     from rlhf_core.model.loading import load_base
 
+    torch.set_num_threads(settings.engine.threads)  # as in serving; more would make it slower
     base = load_base(
         settings.model,
         quantization=settings.packing,
