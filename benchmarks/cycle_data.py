@@ -264,8 +264,9 @@ def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
 def measure(data: Path) -> dict[str, float]:
     """What a cycle does before it trains, and its end: processor's seconds of each part, and MB."""
     from rlhf_core.cycle.evidence import choose_evidence
+    from rlhf_core.cycle.fitting import fit_snapshot
     from rlhf_core.cycle.resume import save_evidence
-    from rlhf_core.cycle.snapshot import fit_prompts, read_snapshot
+    from rlhf_core.cycle.snapshot import read_snapshot
     from rlhf_core.model.loading import load_base
     from rlhf_core.reward.reward_data import RewardData
 
@@ -286,10 +287,12 @@ def measure(data: Path) -> dict[str, float]:
         evidence = timed("choose", lambda: choose_evidence(store, settings))
         snapshot = timed("read", lambda: read_snapshot(store, evidence, settings))
         folder = data / "checkpoints"
-        timed("save", lambda: save_evidence(folder, evidence, snapshot, config={}, served=""))
+        timed(
+            "save", lambda: save_evidence(folder, evidence, snapshot, config={}, seed=0, served="")
+        )
         ids, prompts = snapshot.ids, evidence.unvoted
         timed("note", lambda: store.use_comparisons(cycle.id, ids, prompts=prompts, seen={}))
-        fitted = timed("fit", lambda: fit_prompts(snapshot, base, 256))
+        fitted, _ = timed("fit", lambda: fit_snapshot(snapshot, base))
         sides = (fitted.train, fitted.train_thumbs), (fitted.held_out, fitted.held_out_thumbs)
         timed("prepare", lambda: [RewardData(base, *side, settings.reward) for side in sides])
         total, elapsed = sum(seconds.values()), time.perf_counter() - started

@@ -71,15 +71,16 @@ def main() -> None:
 async def compared(engine: LocalEngine, path: str, rounds: int) -> dict[str, Any]:
     """Both in turns; the first round warms up and does not count."""
     disable_progress_bar()  # type: ignore[no-untyped-call]
+    # transformers cannot load two models in two threads: it changes torch's device for a moment
+    while not engine.health()["ready"]:
+        if failure := engine.health()["failure"]:
+            raise SystemExit(f"the engine did not start: {failure}")
+        await asyncio.sleep(0.1)
     network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
     network.generation_config = GenerationConfig(  # no penalty of the model's own
         eos_token_id=network.generation_config.eos_token_id, pad_token_id=tokenizer.eos_token_id
     )
-    while not engine.health()["ready"]:
-        if failure := engine.health()["failure"]:
-            raise SystemExit(f"the engine did not start: {failure}")
-        await asyncio.sleep(0.1)
     sizes: dict[str, Any] = {}
     for chats in CHATS:
         texts = [prompt.text for prompt in built_in_requests()[:chats]]
