@@ -170,7 +170,7 @@ TABLES = (
 
 def add_vote(rows: dict[str, list[Row]], n: int, rater: int, at: str) -> None:
     """The rows of vote `n`, and at times of a demonstration and a prompt without a vote."""
-    chat = {"conversation_id": f"c{rater}", "created_at": at}
+    chat: Row = {"conversation_id": f"c{rater}", "created_at": at}
     question = f"question {n}?"
     chat["held_out"] = is_held_out_question(question)
     prompt = digest(f"prompt {n}")

@@ -78,7 +78,8 @@ async def compared(engine: LocalEngine, path: str, rounds: int) -> dict[str, Any
         await asyncio.sleep(0.1)
     network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(path)
-    network.generation_config = GenerationConfig(  # no penalty of the model's own
+    # no penalty of the model's own
+    network.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=network.generation_config.eos_token_id, pad_token_id=tokenizer.eos_token_id
     )
     sizes: dict[str, Any] = {}

@@ -72,7 +72,9 @@ def write_random_model(folder: Path, options: argparse.Namespace) -> str:
     config.num_key_value_heads = max(1, options.width // HEAD // 4)
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        network = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        network: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.bfloat16
+        )
     network.save_pretrained(folder)
     del network
     torch.cuda.empty_cache()  # the plan counts what is free; does nothing without a GPU

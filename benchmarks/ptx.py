@@ -80,7 +80,7 @@ def voted_reward_model(base: Base, seed: int) -> tuple[list[Prompt], RewardModel
         choice = who.choose(text, a.text, b.text)
         if a.text != b.text:
             label = choice if choice in ("a", "b") else "tie"
-            comparisons.append(Comparison(prompt, a.text, b.text, label))  # type: ignore[arg-type]
+            comparisons.append(Comparison(prompt, a.text, b.text, label))
     reward = train_reward(base, comparisons, settings=RewardSettings(), name="reward", seed=seed)
     return prompts, reward
 

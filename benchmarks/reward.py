@@ -31,7 +31,7 @@ from rlhf_core.config import PolicySettings, RewardSettings
 from rlhf_core.gate.evaluation import clustered_interval
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
-from rlhf_core.records import Comparison, Prompt, Unpaired
+from rlhf_core.records import Comparison, Label, Prompt, Unpaired
 from rlhf_core.reward.calibration import expected_calibration_error
 from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.starter.judge import judge
@@ -129,14 +129,17 @@ def rank(asked: Asked, group: str) -> list[Comparison]:
         - habits.noise * math.log(-math.log(min(max(visitor.rng.random(), 1e-9), 1 - 1e-9)))
         for reply in asked.replies
     }
+
+    def better(a: str, b: str) -> Label:
+        return "tie" if abs(felt[a] - felt[b]) < habits.tie_width else _better(felt, a, b)
+
     return [
-        Comparison(asked.prompt, a, b, label, group=group)
+        Comparison(asked.prompt, a, b, better(a, b), group=group)
         for a, b in itertools.combinations(felt, 2)
-        for label in ["tie" if abs(felt[a] - felt[b]) < habits.tie_width else _better(felt, a, b)]
     ]
 
 
-def _better(felt: dict[str, float], a: str, b: str) -> Any:
+def _better(felt: dict[str, float], a: str, b: str) -> Label:
     return "a" if felt[a] > felt[b] else "b"
 
 
@@ -331,7 +334,8 @@ def run_signals(base: Base, seed: int, options: argparse.Namespace) -> dict[str,
 
 def _through_ppo(base: Base, model: RewardModel, had: Signals, seed: int) -> dict[str, Any]:
     """Gold win rate over the base after PPO with the product's own settings, without SFT."""
-    prompts = {c.prompt[0]["content"]: c.prompt for c in [*had.comparisons, *had.thumbs]}
+    judged: list[Comparison | Unpaired] = [*had.comparisons, *had.thumbs]
+    prompts = {row.prompt[0]["content"]: row.prompt for row in judged}
     base.attach("policy", trainable=True, seed=seed)
     train_policy(
         base,

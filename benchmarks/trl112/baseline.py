@@ -139,7 +139,7 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
 
 def _load(kind: Any, job: dict[str, Any], path: str, quantization: str, **more: Any) -> Any:
     dtype = torch.bfloat16 if job["device"] == "cuda" else torch.float32
-    four_bit = BitsAndBytesConfig(
+    four_bit = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
     model = kind.from_pretrained(

@@ -46,7 +46,8 @@ def listen(notes: dict[str, torch.Tensor]) -> None:
         return notes["whitened"]
 
     def masked_mean(values: torch.Tensor, mask: torch.Tensor, axis: Any = None) -> torch.Tensor:
-        result, caller = mean(values, mask, axis), sys._getframe(1)
+        result: torch.Tensor = mean(values, mask, axis)
+        caller = sys._getframe(1)
         for name, factor in (("vf_loss", 0.5), ("pg_loss", 1.0)):  # TRL halves it after the mean
             if caller.f_code.co_name == "train" and values is caller.f_locals.get(f"{name}_max"):
                 notes[name] = factor * result

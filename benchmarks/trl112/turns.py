@@ -47,7 +47,7 @@ class Turns:
         files = memory_mb("RssFile") - self._imports_files_mb
         facts |= {"seconds": wall, "cpu_seconds": cpu}
         facts |= {"memory_mb": grown, "private_mb": grown - files}
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             facts |= dict.fromkeys(("memory_mb", "private_mb"), _held_on_gpu_mb())
         print(json.dumps(facts), file=self._answers, flush=True)
         if not sys.stdin.readline():

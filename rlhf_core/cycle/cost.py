@@ -87,7 +87,7 @@ def plan_cycle(
             f"a cycle needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; lower "
             "policy.batch_size or set gradient_checkpointing of the stages; or restart the server "
             "with --quantization nf4, a smaller model, or a lower reply.prompt_tokens or "
-            "reply.tokens (`feedback-chat plan` shows what each would need)"
+            "reply.tokens; `feedback-chat plan` shows if it fits then"
         )
     return plan
 

@@ -35,7 +35,7 @@ class Snapshot:
     held_out_thumbs: tuple[Unpaired, ...]
     demonstrations: tuple[Demonstration, ...]
     prompts: tuple[Prompt, ...]  # training prompts with votes or demonstrations, each once
-    unvoted_prompts: tuple[Prompt, ...]  # nobody voted on them, nor wrote an answer
+    unvoted_prompts: tuple[Prompt, ...]  # of people who may be learnt from; no votes, no answers
     older_prompts: tuple[Prompt, ...]  # those of `prompts` whose votes and answers are all old
     held_out_prompts: tuple[Prompt, ...]
     held_out_rater_prompts: tuple[Prompt, ...]  # asked by held-out raters, and not in `prompts`

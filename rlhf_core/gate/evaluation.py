@@ -281,10 +281,10 @@ def _wilson_interval(
     """
     p, error = clustered_error(right, clusters, weights)
     # n independent votes have the variance p (1 - p) / n = error^2; solve for n, at most as many as
-    # the weights leave. If all are right or all are wrong, nothing tells how alike the votes of a
-    # cluster are, and each cluster counts as one vote.
+    # the weights leave. If all are right or all are wrong, n would be 0, and those count instead:
+    # fewer, such as one for each cluster, would let a wrong prediction raise the bound.
     most = sum(weights) ** 2 / sum(w * w for w in weights)
-    n = min(most, p * (1 - p) / error**2) or min(most, len(set(clusters)))
+    n = min(most, p * (1 - p) / error**2) or most
     # Wilson's interval for n votes
     middle = p + z * z / (2 * n)
     spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from chat_app.commands.main import app
 from chat_app.errors import InvalidRequestError
+from feedback_store.errors import UnknownRecordError
 from feedback_store.store import FeedbackStore
 
 
@@ -42,6 +43,12 @@ def test_an_adapter_draws_with_itself_by_the_starters_judge(data: Path) -> None:
     first, win_rate, *rates = done.stdout.splitlines()
     assert first == "policy-000000 against policy-000000" and "win rate" in win_rate
     assert [line.split()[1] for line in rates] == ["truth", "rude", "ignored", "unfinished", "gold"]
+
+
+def test_an_adapter_that_there_is_not_is_told_before_anything_is_loaded(data: Path) -> None:
+    found = CliRunner().invoke(app, ["evaluate", "--data", str(data), "--adapter", "policy-9"])
+    assert isinstance(found.exception, UnknownRecordError)
+    assert "no 'policy-9' among the adapters" in str(found.exception)
 
 
 def test_the_starters_world_judges_the_starter_alone(data: Path) -> None:

@@ -210,9 +210,14 @@ def test_a_newer_database_is_refused_and_not_touched(command: Command, data: Pat
 def test_a_cycle_without_votes_is_refused(command: Command, tmp_path: Path) -> None:
     assert "no votes yet" in one_line(command("cycle", "--data", tmp_path / "none"), 3)
     assert not (tmp_path / "none").exists()
-    with FeedbackStore(tmp_path / "feedback.db"):
-        pass
-    assert "no votes yet" in one_line(command("cycle", "--data", tmp_path), 3)
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        assert "no votes yet" in one_line(command("cycle", "--data", tmp_path), 3)
+        chat = store.add_conversation(store.add_rater("ann", consent="1").id).id
+        asked = store.add_message(chat, "user", "Capital of Peru?")
+        reply = store.add_message(chat, "assistant", "Lima.", parent_id=asked.id, adapter="a")
+        store.add_thumb(reply.id, "ann", 1)
+    said = one_line(command("cycle", "--data", tmp_path), 3)
+    assert f"1 thumbs in {tmp_path}, but no comparison of two replies; 80 comparisons are" in said
 
 
 def test_a_cycle_of_another_model_than_the_server_answers_with_is_refused(

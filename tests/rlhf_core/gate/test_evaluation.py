@@ -151,13 +151,18 @@ def test_a_win_everywhere_is_still_not_certain():
     assert low < 1.0
 
 
-def test_votes_that_are_all_right_are_as_many_as_their_clusters():
-    votes = [Comparison(prompt, "kind", "rude", "a") for prompt in PROMPTS[:20]]
+def test_the_first_wrong_prediction_lowers_the_bound_of_votes_in_clusters():
+    clusters = [str(n % 5) for n in range(20)]
 
-    def lower_bound(clusters):
-        score = lambda _, replies: [float(reply == "kind") for reply in replies]  # noqa: E731
-        return accuracy(score, votes[: len(clusters)], clusters=clusters).low
+    def lower_bound(right):
+        votes = [
+            Comparison(prompt, "kind", "rude", "a" if ok else "b")
+            for prompt, ok in zip(PROMPTS[:20], right, strict=True)
+        ]
+        return accuracy(
+            lambda _, replies: [float(reply == "kind") for reply in replies],
+            votes,
+            clusters=clusters,
+        ).low
 
-    of_five = lower_bound([str(n % 5) for n in range(20)])
-    assert of_five == lower_bound([str(n) for n in range(5)])
-    assert of_five < lower_bound([str(n) for n in range(20)])
+    assert lower_bound([True] * 19 + [False]) < lower_bound([True] * 20)
