@@ -80,7 +80,7 @@ class CycleProcess:
             if now[option] != value:
                 raise RefusedError(
                     f"{option} is now {now[option]!r}, and this server answers with {value!r}; "
-                    "restart it, or take the change back"
+                    "restart the server, or undo the change"
                 )
 
     def _environment(self) -> dict[str, str]:
