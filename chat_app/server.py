@@ -1,6 +1,6 @@
 """The web server: one FastAPI application with the API, the pages and the health routes.
 
-`serve` opens the data directory, the port and the store first; if one of them fails, it stops with
+`serve` opens the port, the data directory and the store first; if one of them fails, it stops with
 one line before it loads the model. The model loads while the server already answers; `/readyz` says
 when replies are possible. This module has no rules of the chat; see `service/`.
 """
@@ -133,11 +133,7 @@ def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
         StoreOpenError: The database cannot be used.
         ModelError: The model cannot be loaded.
     """
-    prepare_data(settings.data)
-    with (
-        _only_server(settings.data),
-        _listening_socket(settings.host, settings.port) as listener,
-    ):
+    with _listening_socket(settings.host, settings.port) as listener, _only_server(settings.data):
         token = settings.operator_token
         identity = Identity(
             settings.secrets,
@@ -219,6 +215,7 @@ def prepare_data(data: Path) -> None:
 @contextmanager
 def _only_server(data: Path) -> Iterator[None]:
     """Hold the data directory's lock; the operating system frees it when the process ends."""
+    prepare_data(data)
     lock = FileLock(data / "server.lock")
     try:
         lock.acquire(timeout=0)

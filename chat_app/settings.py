@@ -208,7 +208,7 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     try:
         settings: Settings = resolved(**given)
     except ValidationError as exc:
-        raise _error_of(exc) from exc
+        raise _error_of(exc, file) from exc
     except SettingsError as exc:
         raise InvalidRequestError(f"an option cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
@@ -242,10 +242,38 @@ def _data_directory(flags: dict[str, Any]) -> Path:
     return Path(flags.get("data") or os.environ.get("FEEDBACK_CHAT_DATA") or "data")
 
 
-def _error_of(error: ValidationError) -> InvalidRequestError:
+def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     """The first fault of settings, in one line."""
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    return InvalidRequestError(
-        f"option {name!r}: {first['msg']}, got {first['input']!r}; see `feedback-chat --help`"
-    )
+    path = [str(part) for part in first["loc"]]
+    name, where = ".".join(path), f" in {file}" if _is_in(path, file) else ""
+    if first["type"] != "extra_forbidden":
+        return InvalidRequestError(
+            f"option {name!r}{where}: {first['msg']}, got {first['input']!r}; its values are in "
+            "docs/configuration.md"
+        )
+    close = difflib.get_close_matches(name, _names(Settings), n=1, cutoff=0.8)
+    meant = f"did you mean {close[0]!r}?" if close else "docs/configuration.md has all of them"
+    return InvalidRequestError(f"there is no option {name!r}{where}; {meant}")
+
+
+def _is_in(path: list[str], file: Path) -> bool:
+    """Whether a file that could be read has an option; else the environment or a flag has it."""
+    if not file.is_file():
+        return False
+    found: Any = tomllib.loads(file.read_text())
+    for part in path:
+        if not isinstance(found, dict) or part not in found:
+            return False
+        found = found[part]
+    return True
+
+
+def _names(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every option of a section and of those in it, such as `cycle.policy.batch_size`."""
+    names = []
+    for name, option in section.model_fields.items():
+        names.append(f"{prefix}{name}")
+        if isinstance(option.annotation, type) and issubclass(option.annotation, BaseModel):
+            names += _names(option.annotation, f"{prefix}{name}.")
+    return names

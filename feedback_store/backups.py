@@ -21,6 +21,7 @@ from feedback_store.errors import (
     StoreOpenError,
     StoreUnavailableError,
 )
+from feedback_store.registry import end_cycle_of_copy
 from feedback_store.sqlite.database import SQLiteFile, translated
 from feedback_store.sqlite.health import damage_of
 from feedback_store.sqlite.migrations import APPLICATION_ID
@@ -127,7 +128,12 @@ def _examined(partial: Path, allow_old_sqlite: bool) -> tuple[list[str], dict[st
     try:
         with file.long_read() as db:
             damage = damage_of(db)
-            return damage, {} if damage else counts_of(db)
+        if damage:
+            return damage, {}
+        with file.write() as db:
+            end_cycle_of_copy(db)
+        with file.read() as db:
+            return [], counts_of(db)
     finally:
         file.close()
 

@@ -53,7 +53,8 @@ _FORGET_USES = """DELETE FROM {table} WHERE cycle_id = :cycle
     AND NOT EXISTS (SELECT 1 FROM adapters WHERE adapters.cycle_id = :cycle)"""
 _USE = """INSERT INTO cycle_comparisons (cycle_id, comparison_id, used_as) VALUES (?, ?, ?)
     ON CONFLICT DO NOTHING"""
-DIED = "its process has died"
+DIED = "its process has died; the next cycle goes on where it stopped"
+COPIED = "it ran when the backup was made, and the backup has no files of it; start a new cycle"
 _AT_ONCE = 500  # uses in one write transaction: about ten milliseconds
 
 
@@ -447,6 +448,12 @@ def _end_cycle(
     if state in ("refused", "failed"):
         for table in ("cycle_comparisons", "cycle_prompts"):
             db.execute(_FORGET_USES.format(table=table), {"cycle": cycle_id})
+
+
+def end_cycle_of_copy(db: Database) -> None:
+    """In a copy of a store, end the cycle that ran when it was made: its process is another's."""
+    for row in rows(db, "SELECT id FROM cycles WHERE state = 'running'"):
+        _end_cycle(db, row["id"], state="failed", reasons=(COPIED,))
 
 
 def _split_metrics(metrics: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:

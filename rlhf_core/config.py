@@ -9,6 +9,7 @@ by `require_fit`: until then a profile may fill in those that nobody set.
 """
 
 import hashlib
+import math
 from itertools import takewhile
 from typing import Any, Literal
 
@@ -274,14 +275,17 @@ class PolicySettings(TrainingStage):
             InvalidInputError: Batches are not made of whole minibatches and groups, or the smallest
                 share of replay is above the largest.
         """
-        if self.batch_size % self.minibatch_size or self.batch_size % self.group_size:
+        unit = math.lcm(self.minibatch_size, self.group_size)
+        if self.batch_size % unit:
+            fitting = unit * max(1, round(self.batch_size / unit))
             raise InvalidInputError(
-                f"policy.batch_size {self.batch_size} must be a multiple of minibatch_size "
-                f"{self.minibatch_size} and of group {self.group_size}; change one of them"
+                f"cycle.policy.batch_size {self.batch_size} must be a multiple of minibatch_size "
+                f"{self.minibatch_size} and of group {self.group_size}; use {fitting}, or change "
+                "one of the others"
             )
         if self.replay_share > self.most_replay_share:
             raise InvalidInputError(
-                f"policy.replay_share {self.replay_share} is above most_replay_share "
+                f"cycle.policy.replay_share {self.replay_share} is above most_replay_share "
                 f"{self.most_replay_share}; lower it, or raise the other"
             )
 
@@ -415,5 +419,6 @@ class CycleSettings(Stage):
             least, most = getattr(owner, needed.rpartition(".")[2]), getattr(self.data, cap)
             if least > most:
                 raise InvalidInputError(
-                    f"{needed} {least} is above data.{cap} {most}; lower the one or raise the other"
+                    f"cycle.{needed} {least} is above cycle.data.{cap} {most}; lower the one or "
+                    "raise the other"
                 )

@@ -107,6 +107,8 @@ def _wrong(error: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     """The start of a value as JSON, without unpaired surrogates, which no answer can hold."""
+    if isinstance(value, bytes):  # a body that was sent as something else than JSON
+        value = value[: 2 * SHOWN].decode(errors="replace")
     text = json.dumps(value, ensure_ascii=False, default=repr)
     text = text.encode(errors="replace").decode()
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from chat_app.commands.adapters import open_store
 from chat_app.commands.find_model import resolved
-from chat_app.commands.plan import cost
+from chat_app.commands.plan import BUSY, cost
 from chat_app.errors import ChatAppError, StartError
 from chat_app.profile import model_path
 from chat_app.service.promotion import fault_of
@@ -221,4 +221,7 @@ def _plan(settings: Settings) -> str:
             f"{used}; a cycle needs at least {planned['least_gb']:.1f} GB, more than is free; "
             f"{planned['advice'][0]}"
         )
-    return f"{used}; a cycle of {planned['hours']:.1f} hours needs {planned['memory_gb']:.1f} GB"
+    load = planned["load"]
+    busy = f", timed at a load of {load}: less on a quiet machine" if load > BUSY else ""
+    memory = f"needs {planned['memory_gb']:.1f} GB"
+    return f"{used}; a cycle of {planned['hours']:.1f} hours{busy} {memory}"

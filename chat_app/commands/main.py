@@ -31,13 +31,7 @@ from chat_app.commands import (
 )
 from chat_app.commands.find_model import require_contract, resolved, settings_of_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
-from chat_app.cycles.status import (
-    cycle_facts,
-    on_held_out_raters,
-    skipped_sft,
-    status_of,
-    time_left,
-)
+from chat_app.cycles.status import cycle_facts, outcome, status_of
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
 from feedback_store.errors import ConflictError, CycleInProgressError
@@ -284,20 +278,12 @@ def _require_votes(settings: Settings) -> None:
 
 
 def _show_cycle(cycle: Cycle) -> None:
-    facts = cycle_facts(cycle)
-    took = f" in {facts['seconds']} s" if facts["seconds"] is not None else ""
-    left = time_left(cycle)
-    far = f", {cycle.progress:.0%}" + (left and f", {left}") if cycle.state == "running" else ""
-    typer.echo(f"cycle {cycle.id}   {cycle.state} at stage {cycle.stage}{took}{far}")
-    for name, value in sorted(cycle.metrics.items()):
-        typer.echo(f"{value:>12.4g}  {name}")
-    skipped = skipped_sft(cycle.metrics)
-    if skipped is not None:
-        typer.echo(f"  - SFT {skipped}")
-    for fact in on_held_out_raters(cycle.metrics):
-        typer.echo(f"  - held-out raters: {fact}")
-    for reason in cycle.reasons:
-        typer.echo(f"  - {reason}")
+    first, *more = outcome(cycle)
+    typer.echo(f"cycle {cycle.id}   {first}")
+    for fact in more:
+        typer.echo(f"  - {fact}")
+    if cycle.metrics:
+        typer.echo("  - all that was measured: `feedback-chat status --json`")
 
 
 def _stop_on_sigterm() -> None:

@@ -83,8 +83,8 @@ def _show(facts: dict[str, Any]) -> None:
     )
     if facts["load"] > BUSY:
         typer.echo(
-            f"           timed at a load of {facts['load']:.1f}: other programs are running; on a "
-            "quiet machine all of this takes less time"
+            f"           timed at a load of {facts['load']:.1f}: other programs are running, and "
+            "all of this takes less time on a quiet machine; plan there before you change a setting"
         )
     for advice in facts["advice"]:
         typer.echo(f"  - {advice}")
@@ -117,6 +117,9 @@ def cost(settings: Settings) -> dict[str, Any]:
     found, costs = plan.estimate, plan.costs
     alone = settings.reply.tokens * costs.step
     among = alone + settings.reply.tokens * (settings.engine.rows - 1) * costs.row
+    advice = [] if plan.fits else [*_advice(settings)]
+    if load <= BUSY:  # what other programs slow down is no reason to change settings
+        advice += _slow(settings, among)
     return {
         "model": asdict(plan.model) | {"name": settings.model},
         "machine": asdict(plan.machine),
@@ -129,7 +132,7 @@ def cost(settings: Settings) -> dict[str, Any]:
         "least_gb": round(found.least / 1e9, 2),
         "load": round(load, 1),
         "reply_seconds": [round(alone, 1), round(among, 1)],
-        "advice": [*([] if plan.fits else _advice(settings)), *_slow(settings, among)],
+        "advice": [*advice],
     }
 
 

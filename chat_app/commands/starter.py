@@ -64,16 +64,18 @@ def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
     """A progress bar; call it with (stage, share of the stage that is done, metrics)."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     columns = (
         TextColumn("{task.description:<11}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TimeRemainingColumn(elapsed_when_finished=True),
+        # last, so that a narrow terminal cuts these and not the time
+        TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     console = Console(stderr=True)
     with Progress(
         *columns,
-        TextColumn("{task.fields[facts]}"),
         console=console,
         disable=hidden,
         speed_estimate_period=600,  # seconds; an iteration may take minutes

@@ -1,5 +1,6 @@
 """The facts of `feedback-chat status`, from the store alone: no engine, no server needed."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -77,6 +78,44 @@ def skipped_sft(metrics: Mapping[str, float]) -> str | None:
     return f"skipped: {have:.0f} of {needed:.0f} demonstrations"
 
 
+def outcome(cycle: Cycle) -> list[str]:
+    """What people ask first about a cycle: how it ended, what it measured, why; a line for each."""
+    found, state = cycle.metrics, cycle.state
+    seconds, left = _seconds(cycle), time_left(cycle)
+    if state == "running":
+        first = f"running, {cycle.progress:.0%} done, in stage {cycle.stage}"
+        first += left and f", {left}"
+    else:
+        first = f"failed in stage {cycle.stage}" if state == "failed" else state
+        first += f": {cycle.adapter}" if cycle.adapter else ""
+        first += f", after {_time(seconds)}" if seconds is not None else ""
+        first += f" and {found['memory_gb']:.1f} GB" if "memory_gb" in found else ""
+    told = [first]
+    if "reward_accuracy" in found:
+        told.append(
+            f"the reward model predicts {found['reward_accuracy']:.0%} of held-out votes, at least "
+            f"{found.get('reward_accuracy_low', math.nan):.0%}"
+        )
+    if "win_rate" in found:
+        told.append(
+            f"the candidate wins {_interval(found, 'win_rate')} against the policy that was served"
+            f", with a KL of {found['kl']:.3g} nats a reply"
+        )
+        now, before = (found[f"{name}/mean_tokens"] for name in ("candidate", "served"))
+        told.append(f"its replies have {now:.0f} tokens in the mean, {before:.0f} before")
+    skipped = skipped_sft(found)
+    return [
+        *told,
+        *([f"SFT {skipped}"] if skipped else []),
+        *(f"held-out raters: {fact}" for fact in on_held_out_raters(found)),
+        *cycle.reasons,
+    ]
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 180 else f"{seconds / 60:.0f} minutes"
+
+
 def on_held_out_raters(metrics: Mapping[str, float]) -> tuple[str, ...]:
     """What a cycle found on held-out raters, or how much it lacks; empty if it did not look."""
     prefix = "held_out_raters/"
@@ -108,7 +147,7 @@ def on_held_out_raters(metrics: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _interval(found: Mapping[str, float], name: str) -> str:
-    low, high = (found.get(f"{name}_{side}", float("nan")) for side in ("low", "high"))
+    low, high = (found.get(f"{name}_{side}", math.nan) for side in ("low", "high"))
     return f"{found[name]:.0%} ({low:.0%} to {high:.0%})"
 
 

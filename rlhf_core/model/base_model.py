@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import torch
@@ -111,6 +112,7 @@ class Base:
         Raises:
             AdapterError: The name is taken or not allowed, or the directory does not hold a valid
                 adapter for this base.
+            InvalidInputError: The model has none of the layers that ``lora`` names.
         """
         if not NAME.fullmatch(name):
             raise AdapterError(
@@ -119,8 +121,16 @@ class Base:
         if name in self.adapters:
             raise AdapterError(f"adapter {name!r} is attached already; names are never reused")
         if path is None:
-            with self._seeded(seed):
-                self._add(name, _lora_config(lora or LoraSettings()), trainable=trainable)
+            settings = lora or LoraSettings()
+            try:
+                with self._seeded(seed):
+                    self._add(name, _lora_config(settings), trainable=trainable)
+            except ValueError as exc:  # PEFT's, if the model has no such layers
+                raise InvalidInputError(
+                    f"no adapter fits lora.target_modules {settings.target_modules!r}: "
+                    f"{shorten(str(exc), 200, placeholder=' ...')} Use 'all-linear', or a regular "
+                    "expression of the model's own layers"
+                ) from exc
             return
         path = Path(path)
         verify_adapter(path, base=self.fingerprint)

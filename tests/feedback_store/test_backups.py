@@ -10,6 +10,7 @@ import pytest
 from sqlite_utils.utils import sqlite3
 
 from feedback_store import ConflictError, FeedbackStore, StoreOpenError, StoreUnavailableError
+from feedback_store.registry import COPIED
 
 # Votes without a pause until it is killed: a question, two replies, a choice, a thumb.
 VOTING = """
@@ -96,6 +97,17 @@ def test_a_restored_store_is_private_and_the_same(store, copy, tmp_path):
     with FeedbackStore(tmp_path / "new" / "feedback.db") as restored:
         assert list(restored.export_events()) == list(store.export_events())
         restored.add_rater("bob")
+
+
+def test_a_cycle_that_ran_when_the_backup_was_made_does_not_run_in_the_new_store(store, tmp_path):
+    store.start_cycle({}, pid=os.getpid())
+    store.backup(tmp_path / "copy.db")
+    FeedbackStore.restore(tmp_path / "copy.db", tmp_path / "new.db")
+    assert store.running_cycle() is not None
+    with FeedbackStore(tmp_path / "new.db") as restored:
+        assert restored.running_cycle() is None
+        assert (restored.cycle(1).state, restored.cycle(1).reasons) == ("failed", (COPIED,))
+        restored.start_cycle({}, pid=os.getpid())
 
 
 def test_a_backup_in_a_place_that_is_only_read_can_be_restored(copy, tmp_path):

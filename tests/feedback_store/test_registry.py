@@ -14,6 +14,7 @@ from feedback_store import (
     ServedBase,
     UnknownRecordError,
 )
+from feedback_store.registry import DIED
 
 ME = os.getpid()
 
@@ -267,9 +268,9 @@ def test_a_cycle_whose_process_has_died_is_marked_failed(store):
     child.communicate()
     assert store.running_cycle() is None
     for found in (store.last_cycle(), store.cycle(1)):  # nobody has written it yet
-        assert (found.state, found.reasons) == ("failed", ("its process has died",))
+        assert (found.state, found.reasons) == ("failed", (DIED,))
     assert store.start_cycle({}, pid=ME).id == 2
-    assert (store.cycle(1).state, store.cycle(1).reasons) == ("failed", ("its process has died",))
+    assert (store.cycle(1).state, store.cycle(1).reasons) == ("failed", (DIED,))
 
 
 def test_a_pid_that_another_process_has_now_does_not_keep_a_cycle_alive(store):

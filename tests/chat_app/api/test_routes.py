@@ -340,6 +340,14 @@ def test_a_wrong_value_is_named_with_its_field_and_cut_short(
     assert answer.json()["error"]["message"] == says
 
 
+def test_a_body_that_is_not_said_to_be_json_is_shown_as_it_was_sent(served: Running) -> None:
+    headers = {"content-type": "text/plain"}
+    with served.client() as client:
+        answer = client.post("/v1/feedback", content=b"thumb=up", headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].endswith('got "thumb=up"')
+
+
 def test_ids_that_do_not_exist_are_404_and_no_route_is_openai_shaped(served: Running) -> None:
     with served.client() as client:
         key = new_key()

@@ -114,7 +114,15 @@ def test_wrong_usage_is_one_line_and_exit_code_two(
 
 def test_a_wrong_option_is_named_wherever_it_was_set(command: Command, tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[cycle]\nmin_comparisons = 'many'\n")
-    assert "'cycle.min_comparisons'" in one_line(command("status", "--data", tmp_path), 2)
+    said = one_line(command("status", "--data", tmp_path), 2)
+    assert f"'cycle.min_comparisons' in {tmp_path / 'config.toml'}" in said
+    (tmp_path / "config.toml").write_text("[cycle.policy]\nlearning_rat = 1e-4\n")
+    said = one_line(command("status", "--data", tmp_path), 2)
+    assert f"no option 'cycle.policy.learning_rat' in {tmp_path / 'config.toml'}" in said
+    assert "did you mean 'cycle.policy.learning_rate'?" in said
+    (tmp_path / "config.toml").unlink()
+    said = one_line(command("status", FEEDBACK_CHAT_CYCLE__NOTHING_LIKE_IT="1"), 2)
+    assert "'cycle.nothing_like_it'; docs/configuration.md" in said
     said = one_line(command("status", FEEDBACK_CHAT_PORT="70000"), 2)
     assert "'port'" in said and "70000" in said
     assert "cycle" in one_line(command("status", FEEDBACK_CHAT_CYCLE="{broken"), 2)
@@ -129,8 +137,9 @@ def test_a_wrong_option_is_named_wherever_it_was_set(command: Command, tmp_path:
 def test_a_port_in_use_is_one_line(command: Command, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        said = one_line(command("serve", "--data", tmp_path, "--port", port), 1)
+        said = one_line(command("serve", "--data", tmp_path / "new", "--port", port), 1)
     assert f"127.0.0.1:{port}" in said and "--port" in said
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])

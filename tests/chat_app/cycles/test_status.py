@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from chat_app.cycles.status import cycle_facts, seconds_left, time_left
+from chat_app.cycles.status import cycle_facts, outcome, seconds_left, time_left
 from feedback_store import FeedbackStore
 from feedback_store.records import Cycle
 
@@ -43,6 +43,41 @@ def test_a_cycle_that_has_ended_has_nothing_left(running):
     assert seconds_left(replace(running, state="promoted")) is None
     facts = cycle_facts(running)
     assert facts["seconds"] is None and facts["seconds_left"] is not None
+
+
+def test_the_outcome_of_a_cycle_is_a_few_lines_and_ends_with_the_reasons(running):
+    ends = (datetime.fromisoformat(running.started_at) + timedelta(minutes=5)).isoformat()
+    measured = {
+        "reward_accuracy": 0.74,
+        "reward_accuracy_low": 0.69,
+        "win_rate": 0.8,
+        "win_rate_low": 0.75,
+        "win_rate_high": 0.85,
+        "kl": 1.96,
+        "candidate/mean_tokens": 9.3,
+        "served/mean_tokens": 16.1,
+        "memory_gb": 0.88,
+        "seed": 4.0,
+    }
+    done = replace(
+        running,
+        state="rejected",
+        adapter="policy-000001",
+        finished_at=ends,
+        metrics=measured,
+        reasons=("too short",),
+    )
+    assert outcome(done) == [
+        "rejected: policy-000001, after 5 minutes and 0.9 GB",
+        "the reward model predicts 74% of held-out votes, at least 69%",
+        "the candidate wins 80% (75% to 85%) against the policy that was served, with a KL of 1.96 "
+        "nats a reply",
+        "its replies have 9 tokens in the mean, 16 before",
+        "too short",
+    ]
+    assert outcome(running)[0].startswith("running, 40% done, in stage snapshot, about")
+    failed = replace(running, state="failed", stage="reward", reasons=("killed",))
+    assert outcome(failed) == ["failed in stage reward", "killed"]
 
 
 @pytest.mark.parametrize(

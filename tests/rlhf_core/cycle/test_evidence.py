@@ -280,7 +280,7 @@ def test_the_gates_prompts_are_the_same_ones_as_far_as_they_are_there():
     ("settings", "says"),
     [
         ({"min_comparisons": 10, "data": {"most_opinions": 9}}, "min_comparisons 10 is above"),
-        ({"data": {"most_held_out": 5}}, r"gate\.min_prompts 12 is above data\.most_held_out 5"),
+        ({"data": {"most_held_out": 5}}, r"prompts 12 is above cycle\.data\.most_held_out 5"),
         ({"data": {"most_gate_prompts": 5}}, r"data\.most_gate_prompts 5; lower"),
     ],
 )

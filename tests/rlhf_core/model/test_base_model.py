@@ -2,6 +2,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rlhf_core.config import LoraSettings
 from rlhf_core.errors import AdapterError, InvalidInputError
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base
@@ -44,6 +45,11 @@ def test_a_fresh_adapter_follows_from_its_seed_and_disturbs_no_other_randomness(
 def test_an_adapter_name_with_other_signs_is_refused(base, name):
     with pytest.raises(AdapterError, match="letters, digits"):
         base.attach(name)
+
+
+def test_layers_that_the_model_does_not_have_are_named_in_one_line(base):
+    with pytest.raises(InvalidInputError, match="no adapter fits lora\\.target_modules 'c_attn'"):
+        base.attach("policy", lora=LoraSettings(target_modules="c_attn"))
 
 
 def test_a_negative_temperature_is_refused(base, said):

@@ -74,7 +74,7 @@ def test_what_somebody_set_stays_also_if_it_is_the_default():
 
 def test_values_that_do_not_fit_what_somebody_set_are_refused():
     set_by_hand = CycleSettings(policy=PolicySettings(batch_size=64))
-    with pytest.raises(InvalidInputError, match="must be a multiple of minibatch_size"):
+    with pytest.raises(InvalidInputError, match="batch_size 64 must be a multiple"):
         fill(set_by_hand, {"policy": {"minibatch_size": 48}}).require_fit()
     both = CycleSettings(policy=PolicySettings(batch_size=64, minibatch_size=64))
     assert fill(both, {"policy": {"minibatch_size": 48}}) == both
