@@ -4,7 +4,9 @@ ChatAppError
 ├── InvalidRequestError (ValueError)     the request is wrong; HTTP 400
 ├── NotFoundError (LookupError)          no such record, or another rater's; HTTP 404
 ├── NotAllowedError (PermissionError)    the caller may not do this; HTTP 403
+│   └── UnknownCallerError               nobody knows who the caller is; HTTP 401
 ├── RefusedError (RuntimeError)          not possible at present; HTTP 409, exit code 3
+├── TooManyError (RuntimeError)          the caller asks too much in a time; HTTP 429
 ├── BusyError (RuntimeError)             the queue is full; HTTP 503
 └── StartError (OSError)                 the service cannot start; exit code 1
 
@@ -29,8 +31,24 @@ class NotAllowedError(ChatAppError, PermissionError):
     """The caller has no right to this: not an operator, or not known at all."""
 
 
+class UnknownCallerError(NotAllowedError):
+    """The request has no token, and no cookie that this service signed."""
+
+
 class RefusedError(ChatAppError, RuntimeError):
     """The request is valid, but not possible at present."""
+
+
+class TooManyError(ChatAppError, RuntimeError):
+    """One caller asks for more than a rater, or an address, may in a time.
+
+    Attributes:
+        seconds: When it makes sense to try again.
+    """
+
+    def __init__(self, message: str, *, seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class BusyError(ChatAppError, RuntimeError):

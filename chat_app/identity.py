@@ -1,9 +1,11 @@
 """Which rater sends a request, and whether it is the operator.
 
-There are no accounts. Any bearer token names a rater, by a keyed hash, so the store never holds a
-token. A browser gets a signed HttpOnly cookie with a random rater id. On loopback, all other
-requests belong to one anonymous rater. Only the operator's token opens the operator's routes. The
-keys are in ``DATA/secrets``, mode 0600.
+Any bearer token names a rater, by a keyed hash, so the store never holds a token. A browser gets a
+signed HttpOnly cookie with a random rater id. Its name has the installation's id in it, because
+cookies know no ports: two services on one host keep their visitors. API calls with neither belong
+to one anonymous rater, if they come from this machine and through no proxy; the pages have no such
+rater. Only the operator's token opens the operator's routes. The keys are in ``DATA/secrets``,
+mode 0600.
 """
 
 import hashlib
@@ -17,10 +19,11 @@ from typing import Literal
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from chat_app.errors import NotAllowedError, StartError
+from chat_app.errors import NotAllowedError, StartError, UnknownCallerError
 from feedback_store.whole_files import new_file
 
-COOKIE = "feedback_chat_rater"
+COOKIES = "feedback_chat"  # begins the name of every cookie of this program
+OLD_COOKIE = f"{COOKIES}_rater"  # its name in versions before 0.2.0, in every installation
 ANONYMOUS = "anonymous"
 
 
@@ -33,7 +36,13 @@ class Caller:
 
 
 class Identity:
-    """Finds the rater of a request and checks the operator's token."""
+    """Finds the rater of a request and checks the operator's token.
+
+    Attributes:
+        installation: A short name of the data directory's keys, the same for ever.
+        cookie: Name of the cookie that names a rater.
+        operator_cookie: Name of the cookie that an operator gets for the token.
+    """
 
     def __init__(
         self, directory: Path, *, operator_token: str | None = None, anonymous: bool = True
@@ -42,36 +51,58 @@ class Identity:
         self._key = _secret(directory / "key")
         self.operator_token = operator_token or _secret(directory / "operator-token")
         self._signer = URLSafeSerializer(self._key, salt="rater-cookie")
+        self.installation = self._hash("installation")[:8]
+        self.cookie = f"{COOKIES}_{self.installation}"
+        self.operator_cookie = f"{COOKIES}_operator_{self.installation}"
 
-    def caller(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> Caller:
-        """The caller of a request; a cookie that this service did not sign is ignored.
+    def caller(
+        self, headers: Mapping[str, str], cookies: Mapping[str, str], *, here: bool
+    ) -> Caller:
+        """The caller of an API request.
+
+        Args:
+            headers: Of the request.
+            cookies: Of the request, already parsed.
+            here: Whether it comes from this machine, and not through a proxy.
 
         Raises:
-            NotAllowedError: There is no token and no cookie, and anonymous callers are off.
+            UnknownCallerError: There is no token and no cookie of ours, and the request is not one
+                that may be anonymous.
         """
         token = bearer_token(headers)
         if token:
-            digest = hmac.new(self._key.encode(), token.encode(), hashlib.sha256)
-            return Caller(f"token-{digest.hexdigest()[:32]}", "token")
-        rater_id = self.rater_of_cookie(cookies.get(COOKIE, ""))
+            return Caller(f"token-{self._hash(token)[:32]}", "token")
+        rater_id = self.visitor(cookies)
         if rater_id:
             return Caller(rater_id, "cookie")
-        if not self._anonymous:
-            raise NotAllowedError(
+        # whoever has a cookie of another installation, or of an old key, is somebody
+        if not (self._anonymous and here) or any(name.startswith(COOKIES) for name in cookies):
+            raise UnknownCallerError(
                 "the request names no rater; send a header Authorization: Bearer TOKEN"
             )
         return Caller(ANONYMOUS, "anonymous")
 
-    def new_cookie(self) -> str:
-        """A signed cookie that names a new rater, for a browser that has none."""
-        return str(self._signer.dumps(f"browser-{secrets.token_hex(16)}"))
+    def visitor(self, cookies: Mapping[str, str]) -> str | None:
+        """The rater that a browser's cookies name; None if this service signed none of them."""
+        found = (self._signed(cookies.get(name, "")) for name in (self.cookie, OLD_COOKIE))
+        return next((rater_id for rater_id in found if rater_id), None)
 
-    def rater_of_cookie(self, value: str) -> str | None:
-        """The rater that a cookie names; None if this service did not sign it."""
+    def new_cookie(self, rater_id: str | None = None) -> str:
+        """The value of a signed cookie that names a rater: a new one, if none is given."""
+        return str(self._signer.dumps(rater_id or f"browser-{secrets.token_hex(16)}"))
+
+    def successor(self, rater_id: str) -> str:
+        """The rater that a browser gets after all that its rater said was erased."""
+        return f"browser-{self._hash(f'after {rater_id}')[:32]}"
+
+    def _signed(self, value: str) -> str | None:
         try:
             return str(self._signer.loads(value))
         except BadSignature:
             return None
+
+    def _hash(self, text: str) -> str:
+        return hmac.new(self._key.encode(), text.encode(), hashlib.sha256).hexdigest()
 
     def require_operator(self, token: str | None) -> None:
         """Check the operator's token.

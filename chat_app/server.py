@@ -12,22 +12,28 @@ import logging
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from filelock import FileLock, Timeout
 
 from chat_app import __version__
+from chat_app.api.admission import Admission
+from chat_app.api.bodies import BodyLimit, TimedProtocol
 from chat_app.api.errors import add_error_handlers
 from chat_app.api.metrics import CountRequests, Metrics
-from chat_app.api.middleware import BodyLimit, OwnOriginOnly, VisitorCookie
-from chat_app.api.routes import router
+from chat_app.api.origins import OwnOriginOnly
+from chat_app.api.page_routes import PageRoutes, Sessions
+from chat_app.api.proxies import NamedProxies, is_from_here
+from chat_app.api.routes import operator, router
+from chat_app.api.visitors import VisitorCookie
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.errors import RefusedError, StartError
+from chat_app.handlers.operator import OperatorDoor
 from chat_app.identity import Identity, is_this_machine
 from chat_app.service.chat import ChatService
 from chat_app.service.served_adapter import Watcher
@@ -37,6 +43,9 @@ from feedback_store.store import FeedbackStore
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 10  # for replies in flight when the server stops
+# Longer than usual proxies and clients keep a connection (nginx 60 s, Caddy 120 s). If the service
+# closed it first, a request could meet the end of a connection.
+KEEP_ALIVE_S = 180
 
 
 def create_app(
@@ -53,21 +62,25 @@ def create_app(
     be loaded. ``pages`` mounts the web pages, which takes seconds.
     """
     schedule = service.settings.schedule
+    door, sessions, mounted = OperatorDoor(identity), Sessions(), list[Any]()
     scheduler = Scheduler(service.store, schedule, service.start_cycle)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         """Run the watcher and the scheduler while the application serves requests."""
         watcher = Watcher(service, on_ready=on_ready, on_failure=on_failure)
-        watching = asyncio.create_task(watcher.run())
+        tasks = [asyncio.create_task(watcher.run())]
+        if mounted:
+            shared = importlib.import_module("chat_app.pages.shared")
+            tasks.append(asyncio.create_task(shared.drop_unread(mounted, sessions.is_unread)))
         if schedule.enabled:
             scheduler.begin()
         yield
         if schedule.enabled:
             scheduler.end()
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(service.engine.close)
 
     app = FastAPI(
@@ -79,16 +92,36 @@ def create_app(
         openapi_url="/v1/openapi.json",
     )
     app.state.service, app.state.identity, metrics = service, identity, Metrics(service)
-    app.add_middleware(VisitorCookie, identity=identity)
-    app.add_middleware(BodyLimit, limits=service.settings.limits)
-    app.add_middleware(CountRequests, metrics=metrics)
-    app.add_middleware(OwnOriginOnly)
+    app.state.door = door
+    _add_middleware(app, service, identity, metrics, door=door, sessions=sessions)
     app.include_router(router)
     _add_health(app, service, metrics)
     add_error_handlers(app)
     if pages:
-        importlib.import_module("chat_app.pages").mount(app, service, identity)
+        pages_of = importlib.import_module("chat_app.pages")
+        mounted += pages_of.mount(app, service, identity, door)
     return app
+
+
+def _add_middleware(
+    app: FastAPI,
+    service: ChatService,
+    identity: Identity,
+    metrics: Metrics,
+    *,
+    door: OperatorDoor,
+    sessions: Sessions,
+) -> None:
+    """What every request passes; the last one that is added sees it first."""
+    settings = service.settings
+    local = is_this_machine(settings.host)
+    app.add_middleware(PageRoutes, identity=identity, is_operator=door.is_open, sessions=sessions)
+    app.add_middleware(BodyLimit, limits=settings.limits)  # so that `PageRoutes` has the body
+    app.add_middleware(Admission, service=service, identity=identity)
+    app.add_middleware(VisitorCookie, identity=identity, forgotten=service.store.was_forgotten)
+    app.add_middleware(CountRequests, metrics=metrics)
+    app.add_middleware(OwnOriginOnly, hosts=settings.hosts, local=local)
+    app.add_middleware(NamedProxies, proxies=settings.proxies, root_path=settings.root_path)
 
 
 def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
@@ -114,8 +147,10 @@ def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
         return JSONResponse(facts, 200 if ready else 503)
 
     @app.get("/metrics")
-    def show_metrics() -> Response:
-        """Counters and gauges for Prometheus."""
+    def show_metrics(request: Request) -> Response:
+        """Counters and gauges for Prometheus: on this machine, or with the operator's token."""
+        if not is_from_here(request):
+            operator(request)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -169,6 +204,9 @@ def _run(
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=TimedProtocol,
+            proxy_headers=False,  # `NamedProxies` believes the named ones alone
+            timeout_keep_alive=KEEP_ALIVE_S,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=GRACE_SECONDS,

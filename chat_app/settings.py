@@ -50,7 +50,21 @@ class LimitSettings(Section):
         512, ge=1, description="largest max_tokens of a request, if reply.tokens is not larger"
     )
     candidates: int = Field(4, ge=2, le=8, description="most blind replies to one prompt")
+    body_seconds: float = Field(30.0, gt=0, description="time for a request body to arrive")
     reply_seconds: float = Field(60.0, gt=0, description="a reply is cut off after this long")
+
+
+class RateSettings(Section):
+    """How much one rater or address may ask for in a time; a bucket for each."""
+
+    requests_per_minute: float = Field(240, gt=0, description="of one rater; half of it at once")
+    address_requests_per_minute: float = Field(2400, gt=0, description="the same of one address")
+    tokens_per_minute: float = Field(
+        100_000, gt=0, description="of one rater's prompts and replies together"
+    )
+    votes_per_minute: float = Field(60, gt=0, description="of one rater, rewritten answers too")
+    new_raters_per_hour: float = Field(30, gt=0, description="from one address")
+    replies_at_once: int = Field(8, ge=1, description="that are written for one rater")
 
 
 class EngineSettings(Section):
@@ -84,6 +98,20 @@ class Settings(BaseSettings):
     data: Path = Field(Path("data"), description="data directory")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(7860, ge=0, le=65535, description="0 = any free port")
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="names under which browsers may reach the service, such as `chat.example.org`; "
+        "`.example.org` for all below it; this machine's names always, and any numeric address if "
+        "`host` is not this machine",
+    )
+    proxies: tuple[str, ...] = Field(
+        (), description="addresses or networks of proxies whose forwarding headers are believed"
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[\w.~-]+)*$",
+        description="path below which a proxy shows the service, such as `/chat`",
+    )
     model: str = Field(
         "starter",
         description="`starter`, `smollm2` once it is fetched, a GGUF file, a directory with a "
@@ -119,6 +147,7 @@ class Settings(BaseSettings):
     )
     reply: ReplySettings = ReplySettings()
     limits: LimitSettings = LimitSettings()
+    rates: RateSettings = RateSettings()
     engine: EngineSettings = EngineSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     cycle: CycleSettings = CycleSettings()

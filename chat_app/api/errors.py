@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from chat_app.api.routes import openai_error, router
+from chat_app.api.answers import KIND, openai_error, retry_after
+from chat_app.api.routes import router
 from chat_app.errors import (
     BusyError,
     ChatAppError,
@@ -22,6 +23,8 @@ from chat_app.errors import (
     NotAllowedError,
     NotFoundError,
     RefusedError,
+    TooManyError,
+    UnknownCallerError,
 )
 from feedback_store.errors import (
     ConflictError,
@@ -35,17 +38,18 @@ from feedback_store.errors import (
 STATUS: dict[type[Exception], int] = {
     InvalidRequestError: 400,
     InvalidFeedbackError: 400,
+    UnknownCallerError: 401,  # before the error that it refines
     NotAllowedError: 403,
     NotFoundError: 404,
     UnknownRecordError: 404,
     RefusedError: 409,
     ConflictError: 409,
     CycleInProgressError: 409,
+    TooManyError: 429,
     BusyError: 503,
     StoreUnavailableError: 503,
 }
 SHOWN = 60  # characters of a wrong value
-KIND = {403: "permission_error", 404: "not_found_error", 409: "conflict_error"}
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -60,7 +64,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(FeedbackStoreError)
     async def expected(_: Request, exc: Exception) -> JSONResponse:
         status = next((code for kind, code in STATUS.items() if isinstance(exc, kind)), 500)
-        return _error(status, str(exc))
+        return _error(status, str(exc), retry_after(exc))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, exc: RequestValidationError) -> JSONResponse:
@@ -116,7 +120,7 @@ def _short(value: Any) -> str:
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     kind = KIND.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    again = {"Retry-After": "1"} if status == 503 else {}
+    again = {"retry-after": "1"} if status == 503 else {}
     return JSONResponse(
         {"error": openai_error(message, kind)}, status, {**again, **(headers or {})}
     )

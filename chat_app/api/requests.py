@@ -113,6 +113,13 @@ class DemonstrationIn(EventIn):
     messages: list[MessageIn] | None = None
 
 
+class ConsentIn(BaseModel):
+    """``POST /v1/consent``."""
+
+    model_config = {"extra": "forbid"}
+    given: bool
+
+
 class PromoteIn(BaseModel):
     """``POST /v1/operate/promote``."""
 

@@ -14,10 +14,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 
+from chat_app.api.admission import is_simulated
+from chat_app.api.answers import openai_error
+from chat_app.api.proxies import is_from_here
 from chat_app.api.requests import (
     CandidatesIn,
     ChoiceIn,
     CompletionIn,
+    ConsentIn,
     DemonstrationIn,
     FeedbackIn,
     MessageIn,
@@ -26,13 +30,13 @@ from chat_app.api.requests import (
 )
 from chat_app.engine import Sampling
 from chat_app.errors import ChatAppError, InvalidRequestError, NotAllowedError, NotFoundError
-from chat_app.identity import Identity, bearer_token, is_this_machine
+from chat_app.handlers.operator import OperatorDoor
+from chat_app.identity import Identity, bearer_token
 from chat_app.service.chat import ChatService
 from chat_app.service.replies import Candidates, ReplyPiece
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import Message, PromptMessage
 
-SIMULATED_HEADER = "x-feedback-chat-simulated"
 THUMBS = {"up": 1, "down": -1, None: 0}
 
 router = APIRouter(prefix="/v1")
@@ -54,9 +58,10 @@ def rater_of(request: Request) -> str:
         NotAllowedError: A caller on another machine claims to be simulated.
     """
     identity: Identity = request.app.state.identity
-    caller = identity.caller(request.headers, request.cookies)
-    simulated = request.headers.get(SIMULATED_HEADER) == "1"
-    if simulated and not is_this_machine(request.client.host if request.client else None):
+    here = is_from_here(request)
+    caller = identity.caller(request.headers, request.cookies, here=here)
+    simulated = is_simulated(request)
+    if simulated and not here:
         raise NotAllowedError("simulated visitors must run on the service's own machine")
     service_of(request).visitor(
         caller.rater_id,
@@ -68,8 +73,8 @@ def rater_of(request: Request) -> str:
 
 def operator(request: Request) -> None:
     """Refuse callers without the operator's token."""
-    identity: Identity = request.app.state.identity
-    identity.require_operator(bearer_token(request.headers))
+    door: OperatorDoor = request.app.state.door
+    door.require(bearer_token(request.headers), request.client.host if request.client else "")
 
 
 Service = Annotated[ChatService, Depends(service_of)]
@@ -88,7 +93,7 @@ async def complete(
         raise NotFoundError(f"no model {body.model!r} is served; ask for 'policy'")
     sampling = body.over(service.default_sampling)
     path = await _stored(body.messages, sampling, rater_id, service)
-    pieces = service.reply(path, sampling=sampling, seed=body.seed)
+    pieces = service.reply(rater_id, path, sampling=sampling, seed=body.seed)
     if not body.stream:
         return _completion(await _last_piece(pieces, request))
     first = await anext(pieces)  # an error of the request shows here, before the headers
@@ -103,7 +108,7 @@ async def complete(
 async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
     """Two or more blind replies to one dialogue."""
     sampling = body.over(service.default_sampling)
-    path = await _stored(body.messages, sampling, rater_id, service)
+    path = await _stored(body.messages, sampling, rater_id, service, n=body.n)
     stored = None
     async with aclosing(service.candidates(rater_id, path, n=body.n, sampling=sampling)) as pieces:
         async for piece in pieces:
@@ -113,9 +118,15 @@ async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) ->
 
 
 async def _stored(
-    messages: Sequence[MessageIn], sampling: Sampling, rater_id: str, service: ChatService
+    messages: Sequence[MessageIn],
+    sampling: Sampling,
+    rater_id: str,
+    service: ChatService,
+    *,
+    n: int = 1,
 ) -> list[Message]:
     """Store a dialogue, if the model can answer it; returns its path."""
+    service.require_room(rater_id, n)
     plain = _plain(messages)
     await service.check_dialogue(plain, sampling)
     return await asyncio.to_thread(service.continue_dialogue, rater_id, plain)
@@ -146,11 +157,10 @@ def choose(body: ChoiceIn, rater_id: RaterId, service: Service) -> dict[str, Any
         strength=body.strength,
         seconds=body.seconds,
     )
-    return {
-        "id": choice.id,
-        "choice": choice.choice,
-        "adapters": {m.label: m.adapter for m in shown.messages},
-    }
+    adapters = {m.label: m.adapter for m in shown.messages}
+    return {"id": choice.id, "choice": choice.choice, "adapters": adapters} | _use(
+        rater_id, service
+    )
 
 
 @router.post("/rankings")
@@ -159,7 +169,7 @@ def rank(body: RankingIn, rater_id: RaterId, service: Service) -> dict[str, Any]
     ranking = service.rank(
         rater_id, body.candidates_id, body.order, idempotency_key=body.idempotency_key
     )
-    return {"id": ranking.id, "order": ranking.order}
+    return {"id": ranking.id, "order": ranking.order} | _use(rater_id, service)
 
 
 @router.post("/feedback")
@@ -173,7 +183,8 @@ def feedback(body: FeedbackIn, rater_id: RaterId, service: Service) -> dict[str,
         tags=body.tags,
         comment=body.comment,
     )
-    return {"id": thumb.id, "message_id": thumb.message_id, "thumb": body.thumb}
+    stored = {"id": thumb.id, "message_id": thumb.message_id, "thumb": body.thumb}
+    return stored | _use(rater_id, service)
 
 
 @router.post("/demonstrations")
@@ -190,7 +201,14 @@ async def demonstrate(body: DemonstrationIn, rater_id: RaterId, service: Service
         message_id=body.message_id,
         prompt=prompt,
     )
-    return {"id": demonstration.id}
+    return {"id": demonstration.id} | _use(rater_id, service)
+
+
+@router.post("/consent")
+def consent(body: ConsentIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """Accept the present notice, so that votes train the model, or take that back."""
+    service.consent(rater_id, given=body.given)
+    return {"given": body.given, "version": service.settings.consent_version}
 
 
 @router.get("/feedback/{rater}")
@@ -250,6 +268,13 @@ router.include_router(operate)
 
 def _plain(messages: Sequence[MessageIn]) -> list[PromptMessage]:
     return [message.plain() for message in messages]
+
+
+def _use(rater_id: str, service: ChatService) -> dict[str, Any]:
+    """What a stored vote is for: without consent it trains nothing, and its answer says so."""
+    if service.trains(rater_id):
+        return {"trains": True}
+    return {"trains": False, "note": "stored; it trains nothing before POST /v1/consent"}
 
 
 def _shown(stored: Candidates) -> dict[str, Any]:
@@ -331,8 +356,3 @@ def _usage(piece: ReplyPiece) -> dict[str, int]:
         "completion_tokens": piece.new_tokens,
         "total_tokens": piece.prompt_tokens + piece.new_tokens,
     }
-
-
-def openai_error(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's shape."""
-    return {"message": message, "type": kind, "param": None, "code": code}

@@ -5,21 +5,27 @@ no protection, because each event function is a public endpoint. The key of the 
 the operator's token, so a new token ends all sessions.
 """
 
+import logging
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from chat_app.errors import NotAllowedError
+from chat_app.errors import NotAllowedError, TooManyError
 from chat_app.handlers.report import Report, read_report
 from chat_app.identity import Identity, bearer_token
 from chat_app.service.chat import ChatService
 from chat_app.service.promotion import warning_of
+from chat_app.service.rates import Buckets
 from feedback_store.records import Adapter, Cycle
 
-COOKIE = "feedback_chat_operator"
-SESSION_S = 12 * 3600
+log = logging.getLogger(__name__)
+
+SESSION_S = 4 * 3600
+TRIES, TRIES_S = 5, 900.0  # wrong tokens that an address may send, and the time in which
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +71,69 @@ class Overview:
 
 
 class OperatorDoor:
-    """Lets in whoever has the operator's token, or a cookie made from it."""
+    """Lets in whoever has the operator's token, or a cookie made from it.
+
+    An address that sends too many wrong tokens has to wait, also with the right one. A session ends
+    after some hours or by `close`; what was closed is remembered until the server stops.
+    """
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
+        self._tries = Buckets(TRIES, TRIES_S)
+        self._closed: set[str] = set()
 
-    def cookie(self, token: str | None) -> str:
+    def cookie(self, token: str | None, address: str) -> str:
         """A signed cookie in exchange for the token.
 
         Raises:
             NotAllowedError: The token is not the operator's.
+            TooManyError: The address has sent too many wrong ones.
         """
-        self._identity.require_operator(token)
-        return str(self._signer().dumps("operator"))
+        self.require(token, address)
+        return str(self._signer().dumps(secrets.token_hex(8)))
 
-    def is_open(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
-        """Whether a request comes from the operator."""
+    def require(self, token: str | None, address: str) -> None:
+        """Check a token; raises as `cookie` does."""
+        seconds = self._tries.take(address, 0.0, at_least=1.0)
+        if seconds:
+            raise TooManyError(
+                f"too many wrong tokens from your address; try again in {ceil(seconds / 60)} "
+                "minutes",
+                seconds=seconds,
+            )
         try:
-            self._signer().loads(cookies.get(COOKIE, ""), max_age=SESSION_S)
-        except BadSignature:
-            pass
-        else:
+            self._identity.require_operator(token)
+        except NotAllowedError:
+            if token:
+                self._tries.take(address)
+                log.warning("a wrong operator's token came from %s", address)
+            raise
+
+    def is_open(
+        self, headers: Mapping[str, str], cookies: Mapping[str, str], address: str = ""
+    ) -> bool:
+        """Whether a request comes from the operator."""
+        if self._session(cookies) is not None:
             return True
         try:
-            self._identity.require_operator(bearer_token(headers))
-        except NotAllowedError:
+            self.require(bearer_token(headers), address)
+        except (NotAllowedError, TooManyError):
             return False
         return True
+
+    def close(self, cookies: Mapping[str, str]) -> None:
+        """End the session of a cookie."""
+        session = self._session(cookies)
+        if session is not None:
+            self._closed.add(session)
+
+    def _session(self, cookies: Mapping[str, str]) -> str | None:
+        cookie = cookies.get(self._identity.operator_cookie, "")
+        try:
+            session = str(self._signer().loads(cookie, max_age=SESSION_S))
+        except BadSignature:
+            return None
+        return None if session in self._closed else session
 
     def _signer(self) -> URLSafeTimedSerializer:
         return URLSafeTimedSerializer(self._identity.operator_token, salt="operator-cookie")

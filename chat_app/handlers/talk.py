@@ -61,8 +61,9 @@ class Talk:
         """Store a message after the last one shown, and stream the answer."""
         try:
             with self._free((rater_id, tab)):
+                last_id = await asyncio.to_thread(self._known, rater_id, last_id)
                 conversation_id, above = await asyncio.to_thread(self._above, rater_id, last_id)
-                await self._service.check_message(text, above)
+                await self._service.check_message(rater_id, text, above)
                 said = await asyncio.to_thread(
                     self._service.ask,
                     rater_id,
@@ -103,7 +104,7 @@ class Talk:
             if old.role == "assistant":
                 raise InvalidRequestError(f"{message_id} is a reply; edit a message of your own")
             with self._free((rater_id, tab)):
-                await self._service.check_message(text, above)
+                await self._service.check_message(rater_id, text, above)
                 said = await asyncio.to_thread(
                     self._service.ask,
                     rater_id,
@@ -193,7 +194,7 @@ class Talk:
         pieces = (
             self._service.candidates(rater_id, path)
             if blind
-            else self._service.reply(path, retry_of=retry_of)
+            else self._service.reply(rater_id, path, retry_of=retry_of)
         )
         async with aclosing(pieces) as arriving:
             async for piece in arriving:
@@ -221,6 +222,12 @@ class Talk:
     def _two_are_due(self, rater_id: str, view: ChatView) -> bool:
         turn = sum(message.role == "user" for message in view.messages)
         return self._service.shows_candidates(turn) and self._service.consented(rater_id)
+
+    def _known(self, rater_id: str, last_id: str | None) -> str | None:
+        """The last message; None for a visitor who is new, or who was forgotten meanwhile."""
+        new = not self._service.knows(rater_id)
+        self._service.visitor(rater_id)
+        return None if new else last_id
 
     def _above(self, rater_id: str, last_id: str | None) -> tuple[str | None, list[Message]]:
         """The conversation that goes on, and what a new message follows in it.

@@ -31,9 +31,7 @@ class Votes:
     def consent(self, rater_id: str, *, given: bool) -> str:
         """Accept the notice or withdraw the consent; returns the error text, empty if none."""
         try:
-            self._service.visitor(rater_id, consent=given)
-            if not given:
-                self._service.store.set_consent(rater_id, None)
+            self._service.consent(rater_id, given=given)
         except Exception as exc:
             return error_text(exc)
         return ""

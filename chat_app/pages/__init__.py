@@ -8,50 +8,43 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import fastapi
+    import gradio as gr
 
+    from chat_app.handlers.operator import OperatorDoor
     from chat_app.identity import Identity
     from chat_app.service.chat import ChatService
 
 __all__ = ["mount"]
 
 
-def mount(app: "fastapi.FastAPI", service: "ChatService", identity: "Identity") -> None:
-    """Mount the operator page at ``/operator`` and the chat page at ``/``.
+def mount(
+    app: "fastapi.FastAPI", service: "ChatService", identity: "Identity", door: "OperatorDoor"
+) -> "list[gr.Blocks]":
+    """Mount the operator page at ``/operator`` and the chat page at ``/``; returns both.
 
     Call it after all other routes are added: the chat page takes every other path.
     """
-    from chat_app.pages.shared import attach, scrub_environment
+    from chat_app.pages.shared import attach, log_one_line_for_a_failed_event, scrub_environment
 
     scrub_environment()
-    from chat_app.handlers.operator import OperatorDoor
+    log_one_line_for_a_failed_event()
     from chat_app.pages.chat import ChatPage
     from chat_app.pages.login import add_login
     from chat_app.pages.operator import OperatorPage
 
-    door = OperatorDoor(identity)
-    add_login(app, door)
+    add_login(app, door, identity.operator_cookie)
     blocked = [service.settings.data.resolve()]
-    attach(
-        app,
-        OperatorPage(service, door).build(),
-        "/operator",
-        user=lambda request: "operator" if door.is_open(request.headers, request.cookies) else "-",
-        blocked=blocked,
-    )
-    attach(
-        app,
-        ChatPage(service).build(),
-        "/",
-        user=lambda request: _rater(identity, request),
-        blocked=blocked,
-    )
+    operator, chat = OperatorPage(service, door).build(), ChatPage(service).build()
+
+    def operator_of(request: "fastapi.Request") -> str | None:
+        is_open = door.is_open(request.headers, request.cookies, _address(request))
+        return "operator" if is_open else None
+
+    # without a user, Gradio answers 401
+    attach(app, operator, "/operator", user=operator_of, blocked=blocked)
+    attach(app, chat, "/", user=lambda r: identity.visitor(r.cookies), blocked=blocked)
+    return [operator, chat]
 
 
-def _rater(identity: "Identity", request: "fastapi.Request") -> str | None:
-    """The rater of a request; without one None, which Gradio answers with 401."""
-    from chat_app.errors import NotAllowedError
-
-    try:
-        return identity.caller(request.headers, request.cookies).rater_id
-    except NotAllowedError:
-        return None
+def _address(request: "fastapi.Request") -> str:
+    return request.client.host if request.client else ""

@@ -10,11 +10,14 @@ from typing import Any
 
 import gradio as gr
 
-from chat_app.handlers.operator import Operator, OperatorDoor
+from chat_app.handlers.operator import SESSION_S, Operator, OperatorDoor
 from chat_app.handlers.views import error_text
 from chat_app.pages.operator_parts import Confirm, OperatorParts, Update
 from chat_app.pages.shared import BLOCKS, EVENT
 from chat_app.service.chat import ChatService
+
+# When the session is over, the page asks for the token again.
+END = f"() => setTimeout(() => location.reload(), {SESSION_S} * 1000)"
 
 
 class OperatorPage:
@@ -34,6 +37,7 @@ class OperatorPage:
 
     def _wire(self, blocks: gr.Blocks) -> None:
         parts = self._parts
+        blocks.load(None, None, None, js=END, **EVENT)
         blocks.load(self._on_look, parts.seen, parts.live, **EVENT)
         parts.timer.tick(self._on_look, parts.seen, parts.live, queue=False, **EVENT)
         parts.cycle.change(self._on_report, parts.cycle, parts.report, **EVENT)
@@ -102,4 +106,5 @@ class OperatorPage:
 
     def _allowed(self, request: gr.Request) -> bool:
         headers: dict[str, Any] = dict(request.headers)
-        return self._door.is_open(headers, dict(request.cookies))
+        address = request.client.host if request.client else ""
+        return self._door.is_open(headers, dict(request.cookies), address)

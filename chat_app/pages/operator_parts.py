@@ -14,7 +14,6 @@ import gradio as gr
 from chat_app.cycles.status import on_held_out_raters, skipped_sft, time_left
 from chat_app.handlers.operator import Overview
 from chat_app.handlers.report import Report
-from chat_app.pages.login import LOGIN
 from chat_app.pages.plots import score_plot, training_plot, win_plot
 from feedback_store.records import CYCLE_STAGES, Adapter, Cycle
 
@@ -91,6 +90,11 @@ class Confirm:
         return {self.card: gr.update(visible=False), self.force: gr.update(value=False)}
 
 
+TOP = """<div class="bar"><h1>feedback-chat · operator</h1><a href="../">chat</a>
+<form method="post" action="logout"><button type="submit" class="link">log out</button></form>
+</div>"""
+
+
 class OperatorParts:
     """All components of the page; make it inside an open ``gr.Blocks``."""
 
@@ -98,9 +102,7 @@ class OperatorParts:
         self.timer = gr.Timer(2.0, active=False)
         self.seen = gr.Textbox(visible=False)
         with gr.Column(elem_classes="wide"):
-            gr.HTML('<div class="bar"><h1>feedback-chat · operator</h1><a href="/">chat</a></div>')
-            with gr.Column(visible=False, elem_classes="card") as self.door:
-                gr.HTML(LOGIN)
+            gr.HTML(TOP)
             with gr.Column(visible=False) as self.room:
                 self._now()
                 self._past()
@@ -140,7 +142,6 @@ class OperatorParts:
     def live(self) -> list[Any]:
         """All components that show the present state."""
         return [
-            self.door,
             self.room,
             self.timer,
             self.seen,
@@ -163,17 +164,12 @@ class OperatorParts:
     # State to updates
 
     def closed(self) -> Update:
-        """Show the login instead of the page."""
-        return {
-            self.door: gr.update(visible=True),
-            self.room: gr.update(visible=False),
-            self.timer: gr.update(active=False),
-        }
+        """Show nothing to somebody who is not the operator."""
+        return {self.room: gr.update(visible=False), self.timer: gr.update(active=False)}
 
     def show(self, overview: Overview, seen: str) -> Update:
         """Show the page to the operator; lists are replaced only when they change."""
         update = {
-            self.door: gr.update(visible=False),
             self.room: gr.update(visible=True),
             self.timer: gr.update(active=True),
             self.serving: _serving(overview),

@@ -6,13 +6,21 @@ monitoring and verbose errors. Only the browser enforces its component limits, s
 lengths and rights themselves. The layout of each page is in its own file.
 """
 
+import asyncio
+import logging
 import os
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import fastapi
 import gradio as gr
+import gradio.queueing
+import gradio.routes
+
+log = logging.getLogger(__name__)
 
 STREAMS_AT_ONCE = 64  # event handlers that may run at the same time on one page
 
@@ -41,6 +49,7 @@ MOUNT: dict[str, Any] = {
     "run_history": False,
     "footer_links": [],
 }
+UNREAD_CHECK_S = 10.0  # between looks for results that nobody fetches
 SESSIONS = 1000  # sessions whose component state the server keeps
 # For every event: leave it out of the API description. This is no access control; see handlers.
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -54,6 +63,28 @@ def scrub_environment() -> None:
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         if name != "GRADIO_TEMP_DIR":
             del os.environ[name]
+
+
+class _OneLine:
+    """Stands for the module `traceback` inside Gradio, which prints one for every wrong event.
+
+    Anybody can send a wrong event, and the lines of a traceback may quote what people wrote.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(traceback, name)
+
+    def print_exc(self, *_: object, **__: object) -> None:
+        """Log the kind of the present error and where it came from, in one line."""
+        kind, _error, frames = sys.exc_info()
+        at = traceback.extract_tb(frames)[-1] if frames else None
+        place = f"{Path(at.filename).name}:{at.lineno}" if at else "unknown"
+        log.warning("an event of a page failed: %s at %s", kind and kind.__name__, place)
+
+
+def log_one_line_for_a_failed_event() -> None:
+    """Let Gradio log a failed event in one line."""
+    gradio.queueing.traceback = gradio.routes.traceback = _OneLine()  # type: ignore[assignment, attr-defined]
 
 
 def theme() -> gr.themes.Base:
@@ -113,6 +144,18 @@ def attach(
         css=CSS,
         **MOUNT,
     )
+
+
+async def drop_unread(pages: Sequence[gr.Blocks], is_unread: Callable[[str], bool]) -> None:
+    """Drop results that nobody fetches, for ever: Gradio keeps each, with all that was sent."""
+    while True:
+        await asyncio.sleep(UNREAD_CHECK_S)
+        for page in pages:
+            queue = page._queue
+            for session in filter(is_unread, list(queue.pending_messages_per_session)):
+                await queue.clean_events(session_hash=session)
+                queue.pending_messages_per_session.pop(session, None)
+                queue.pending_event_ids_session.pop(session, None)
 
 
 CSS = """
@@ -182,6 +225,7 @@ CSS = """
   background: var(--input-background-fill); }
 .login button { background: var(--button-primary-background-fill); color: white;
   border-radius: 10px; padding: .45rem 1.1rem; }
+.bar form { margin: 0; } .bar .link { color: inherit; text-decoration: underline; }
 .bottom { align-items: flex-end; }
 .scroll { overflow-x: auto; }
 .good { color: #0f766e; } .bad { color: #b91c1c; } .wait { color: #a16207; }

@@ -12,8 +12,9 @@ cookies, Gradio or torch.
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.cycles.status import status_of
@@ -22,6 +23,7 @@ from chat_app.errors import BusyError, InvalidRequestError
 from chat_app.service import promotion
 from chat_app.service.gold_file import read_gold
 from chat_app.service.limits import check_messages, check_sampling, check_text
+from chat_app.service.rates import Rates
 from chat_app.service.replies import CandidatePiece, Replies, ReplyPiece, new_seed
 from chat_app.service.voting import Voting, not_found
 from chat_app.settings import Settings
@@ -40,6 +42,7 @@ from feedback_store.records import (
 from feedback_store.store import FeedbackStore
 
 TITLE_CHARS = 80
+AnyPiece = TypeVar("AnyPiece", ReplyPiece, CandidatePiece)
 
 
 class ChatService(Voting):
@@ -54,6 +57,7 @@ class ChatService(Voting):
         self.cycles = cycles
         self._replies = Replies(store, engine)
         self._gold = read_gold(settings.gold_items, settings.limits) if settings.gold_items else ()
+        self.rates = Rates(settings.rates)
         self.adapter = BASE_ADAPTER  # of new replies; only the watcher sets it
         self.ready = False  # whether that adapter is loaded; only the watcher sets it
 
@@ -70,12 +74,31 @@ class ChatService(Voting):
         consent_version = self.settings.consent_version if consent else None
         return self.store.add_rater(rater_id, kind=kind, consent=consent_version)
 
+    def knows(self, rater_id: str) -> bool:
+        """Whether the rater has done something before."""
+        try:
+            self.store.rater(rater_id)
+        except UnknownRecordError:
+            return False
+        return True
+
     def consented(self, rater_id: str) -> bool:
         """Whether the rater has accepted the notice in its present version."""
         try:
             return self.store.rater(rater_id).consent == self.settings.consent_version
         except UnknownRecordError:
             return False
+
+    def consent(self, rater_id: str, *, given: bool) -> None:
+        """Accept the notice in its present version, or take the consent back."""
+        self.visitor(rater_id, consent=given)
+        if not given:
+            self.store.set_consent(rater_id, None)
+
+    def trains(self, rater_id: str) -> bool:
+        """Whether what the rater says may train the model."""
+        rater = self.store.rater(rater_id)
+        return rater.kind != "person" or rater.consent is not None
 
     # Conversations
 
@@ -135,16 +158,30 @@ class ChatService(Voting):
                 parent_id=parent_id,
             )[0]
 
-    async def check_message(self, text: str, above: Sequence[Message] = ()) -> None:
-        """Check that the model can read a message after those above it, before it is stored.
+    async def check_message(self, rater_id: str, text: str, above: Sequence[Message] = ()) -> None:
+        """Check that the model can answer a message after those above it, before it is stored.
 
         Raises:
             InvalidRequestError: The text is empty or too long, or the chat template refuses it.
+            BusyError: No reply is possible now.
+            TooManyError: As for `reply`.
         """
+        self.require_room(rater_id)
         check_text(text, self.settings.limits)
         await self._check(
             [*prompt_of(above), PromptMessage(role="user", content=text)], self.default_sampling
         )
+
+    def require_room(self, rater_id: str, n: int = 1) -> None:
+        """Refuse a request for ``n`` replies that cannot be answered now, before it is stored.
+
+        Raises:
+            BusyError: The model is being loaded, or too many requests are waiting.
+            TooManyError: As for `reply`.
+        """
+        self._require_room()
+        with self.rates.replies(rater_id, n):
+            pass
 
     async def check_dialogue(
         self, messages: Sequence[PromptMessage], sampling: Sampling | None = None
@@ -173,6 +210,7 @@ class ChatService(Voting):
 
     def reply(
         self,
+        rater_id: str,
         path: Sequence[Message],
         *,
         sampling: Sampling | None = None,
@@ -186,10 +224,11 @@ class ChatService(Voting):
 
         Raises:
             BusyError: The queue is full.
+            TooManyError: Too much is written for the rater already, or was in a short time.
             InvalidRequestError: The conversation does not fit the model.
         """
         request = self._request(path, sampling=sampling, seed=seed)
-        return self._replies.one(path[-1], request, retry_of=retry_of)
+        return self._counted(rater_id, 1, self._replies.one(path[-1], request, retry_of=retry_of))
 
     def candidates(
         self,
@@ -211,7 +250,8 @@ class ChatService(Voting):
             )
         request = self._request(path, sampling=sampling)
         requests = [replace(request, seed=new_seed()) for _ in range(n)]
-        return self._replies.several(path[-1], requests, rater_id=rater_id)
+        several = self._replies.several(path[-1], requests, rater_id=rater_id)
+        return self._counted(rater_id, n, several)
 
     # For operators; the caller has checked that the request is an operator's
 
@@ -247,6 +287,16 @@ class ChatService(Voting):
 
     async def _check(self, prompt: Sequence[PromptMessage], sampling: Sampling) -> None:
         await self.engine.check(GenerationRequest(prompt, self.adapter, sampling, seed=0))
+
+    async def _counted(
+        self, rater_id: str, n: int, pieces: AsyncGenerator[AnyPiece, None]
+    ) -> AsyncGenerator[AnyPiece, None]:
+        """The pieces of replies, within what the rater may have."""
+        with self.rates.replies(rater_id, n):
+            async with aclosing(pieces) as arriving:
+                async for piece in arriving:
+                    self.rates.tokens(rater_id, piece.tokens)
+                    yield piece
 
     def _require_room(self) -> None:
         """Refuse a request that cannot be answered now, before it is stored."""

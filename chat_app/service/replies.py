@@ -40,6 +40,11 @@ class ReplyPiece:
     new_tokens: int = 0
     label: str = LABELS[0]
 
+    @property
+    def tokens(self) -> int:
+        """Of the prompt and the reply; 0 before the last piece."""
+        return self.prompt_tokens + self.new_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -59,6 +64,7 @@ class CandidatePiece:
     label: str
     text: str
     candidates: Candidates | None = None
+    tokens: int = 0  # on the last piece: of all prompts and replies
 
 
 class Replies:
@@ -119,7 +125,8 @@ class Replies:
             await asyncio.gather(*readers, return_exceptions=True)
         distinct = await self._distinct(drafts)
         stored = await _to_the_end(partial(self._store_several, prompt, distinct, rater_id))
-        yield CandidatePiece(LABELS[len(drafts) - 1], "", stored)
+        tokens = sum(draft.last.prompt_tokens + draft.last.new_tokens for draft in drafts)
+        yield CandidatePiece(LABELS[len(drafts) - 1], "", stored, tokens)
 
     async def _read(
         self,

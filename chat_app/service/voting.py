@@ -2,8 +2,9 @@
 
 Invariants: raters judge only replies in their own conversations and candidates that were shown to
 them; a reply that was cut off cannot be judged. The same idempotency key returns the same record.
-Whether a vote needs consent is the caller's rule. `REASONS` are the reasons for a thumb that the
-page offers and the API accepts. `chat.py` generates the replies.
+Whether a vote needs consent is the caller's rule. Too many votes in a time are refused. `REASONS`
+are the reasons for a thumb that the page offers and the API accepts. `chat.py` generates the
+replies.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from chat_app.errors import InvalidRequestError, NotFoundError, RefusedError
 from chat_app.service.limits import check_messages, check_text
+from chat_app.service.rates import Rates
 from chat_app.service.replies import Candidates
 from chat_app.settings import Settings
 from feedback_store.errors import UnknownRecordError
@@ -38,6 +40,7 @@ class Voting:
 
     store: FeedbackStore
     settings: Settings
+    rates: Rates
     _gold: Sequence[GoldItem]
 
     def candidates_of(self, rater_id: str, candidates_id: str) -> Candidates:
@@ -76,6 +79,7 @@ class Voting:
             InvalidRequestError: A tag is not in `REASONS`, or the comment is too long.
             RefusedError: The reply was cut off.
         """
+        self.rates.vote(rater_id)
         message = self._own_message(rater_id, message_id)
         if value:
             _require_whole(message)
@@ -100,6 +104,7 @@ class Voting:
         seconds: float | None = None,
     ) -> tuple[Choice, Candidates]:
         """Choose among candidates: "a", "b", "tie" or "both_bad"; returns them, too."""
+        self.rates.vote(rater_id)
         shown = self.candidates_of(rater_id, candidates_id)
         choice_made = self.store.add_choice(
             candidates_id,
@@ -120,6 +125,7 @@ class Voting:
         idempotency_key: str,
     ) -> Ranking:
         """Rank candidates, best first, ties in one group."""
+        self.rates.vote(rater_id)
         self.candidates_of(rater_id, candidates_id)
         return self.store.add_ranking(
             candidates_id, rater_id, order, idempotency_key=idempotency_key
@@ -141,6 +147,7 @@ class Voting:
                 are given, or neither.
             RefusedError: The reply was cut off.
         """
+        self.rates.vote(rater_id)
         check_text(content, self.settings.limits)
         if (message_id is None) == (prompt is None):
             raise InvalidRequestError("give either message_id or messages, and not both")

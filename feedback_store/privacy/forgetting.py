@@ -121,6 +121,11 @@ class Privacy:
         pending = [item.rater for item in self.forgotten() if item.done_at is None]
         return [_finish(self._file, rater, clean) for rater in pending]
 
+    def was_forgotten(self, rater_id: str) -> bool:
+        """Whether everything that a rater said was erased, or is to be."""
+        with self._file.read() as db:
+            return is_forgotten(db, rater_id)
+
     def forgotten(self) -> list[Forgotten]:
         """All who were forgotten, the first one first."""
         with self._file.read() as db:

@@ -1,6 +1,13 @@
-"""The real application on a free port of this machine, for tests that speak HTTP to it."""
+"""The real application on a free port of this machine, for tests that speak HTTP to it.
 
+`running` has it in this process, without pages; `serving` is the command, in a process of its own.
+"""
+
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +18,20 @@ from typing import Any
 import httpx
 import uvicorn
 
+from chat_app.api.bodies import TimedProtocol
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine.local import LocalEngine
 from chat_app.identity import Identity
 from chat_app.server import create_app, prepare_data
 from chat_app.service.chat import ChatService
-from chat_app.settings import load_settings
+from chat_app.settings import RateSettings, load_settings
 from feedback_store.store import FeedbackStore
 from rlhf_core.config import ReplySettings
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
+
+# Tests are faster than people; what limits do is shown where they are set.
+UNLIMITED = {name: 1e6 for name in RateSettings.model_fields if name != "replies_at_once"}
 
 
 def tiny_base(path: Path | str, reply: ReplySettings | None = None) -> Base:
@@ -55,16 +66,25 @@ def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
         model=str(model),
         quantization="none",
         watch_seconds=0.05,
-        **{"schedule": {"enabled": False}, **options},
+        **{"schedule": {"enabled": False}, "rates": UNLIMITED, **options},
     )
     prepare_data(data)
-    identity = Identity(settings.secrets)
+    token = settings.operator_token
+    identity = Identity(
+        settings.secrets, operator_token=token.get_secret_value() if token else None
+    )
     with FeedbackStore(settings.database) as store, socket.create_server(("127.0.0.1", 0)) as port:
         engine = LocalEngine(lambda: tiny_base(model, settings.reply), settings.engine)
         service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
         ready = threading.Event()
         app = create_app(service, identity, on_ready=ready.set, pages=False)
-        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app,
+            http=TimedProtocol,
+            proxy_headers=False,
+            log_config=None,
+            timeout_graceful_shutdown=2,
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [port]})
         thread.start()
@@ -74,3 +94,29 @@ def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
         finally:
             server.should_exit = True
             thread.join(timeout=15)
+
+
+@contextmanager
+def serving(
+    data: Path, *options: str, log: Path, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A service that has said it is ready, and its address; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "chat_app", "serve", "--data", str(data), "--port", "0"]
+    env = {**os.environ, "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false", "PYTHONUNBUFFERED": "1"}
+    env |= {f"FEEDBACK_CHAT_{name.upper()}": value for name, value in variables.items()}
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [*command, *options], env=env, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:  # ends with the process, and waits as long as it takes
+            if found := re.search(r"Chat:\s+(http://\S+)", line):
+                assert f"{found[1]}/operator?token=" in next(process.stdout)
+                yield process, found[1]
+                break
+        else:
+            raise AssertionError(f"the service ended before it was ready: {log.read_text()}")
+    finally:
+        process.kill()
+        process.communicate()

@@ -4,32 +4,49 @@ from pathlib import Path
 
 import pytest
 
-from chat_app.errors import NotAllowedError, StartError
-from chat_app.identity import COOKIE, Identity, is_this_machine
+from chat_app.errors import NotAllowedError, StartError, UnknownCallerError
+from chat_app.identity import COOKIES, OLD_COOKIE, Identity, is_this_machine
 
 
 def test_a_token_is_one_rater_in_this_service_and_another_in_another(tmp_path: Path) -> None:
     here, again = Identity(tmp_path / "a"), Identity(tmp_path / "a")
     elsewhere = Identity(tmp_path / "b")
-    ids = [i.caller({"authorization": "Bearer t"}, {}).rater_id for i in (here, again, elsewhere)]
+    token = {"authorization": "Bearer t"}
+    ids = [i.caller(token, {}, here=True).rater_id for i in (here, again, elsewhere)]
     assert ids[0] == ids[1] != ids[2]
-    assert here.caller({"authorization": "bearer u"}, {}).rater_id not in ids
+    assert here.caller({"authorization": "bearer u"}, {}, here=True).rater_id not in ids
 
 
-def test_only_cookies_that_this_service_signed_are_accepted(tmp_path: Path) -> None:
+def test_only_cookies_that_this_service_signed_name_a_visitor(tmp_path: Path) -> None:
     here, elsewhere = Identity(tmp_path / "a"), Identity(tmp_path / "b")
-    cookie = here.new_cookie()
-    assert here.caller({}, {COOKIE: cookie}).by == "cookie"
-    assert elsewhere.caller({}, {COOKIE: cookie}).by == "anonymous"
-    assert here.caller({}, {COOKIE: cookie[:-10] + cookie[-9:]}).by == "anonymous"
-    assert here.caller({"authorization": "Bearer t"}, {COOKIE: cookie}).by == "token"
+    value = here.new_cookie()
+    rater_id = here.visitor({here.cookie: value})
+    assert rater_id is not None and rater_id.startswith("browser-")
+    assert here.visitor({OLD_COOKIE: value}) == rater_id, "the name in earlier versions"
+    assert here.visitor({here.cookie: value[:-10] + value[-9:]}) is None
+    assert elsewhere.visitor({elsewhere.cookie: value}) is None
+    cookies = {here.cookie: value}
+    assert here.caller({}, cookies, here=True).by == "cookie"
+    assert here.caller({"authorization": "Bearer t"}, cookies, here=True).by == "token"
 
 
-def test_there_are_no_anonymous_visitors_from_other_machines(tmp_path: Path) -> None:
-    public = Identity(tmp_path, anonymous=False)
-    with pytest.raises(NotAllowedError, match="Authorization"):
-        public.caller({}, {})
-    assert public.caller({"authorization": "Bearer t"}, {}).by == "token"
+def test_two_installations_on_one_host_use_different_cookies(tmp_path: Path) -> None:
+    here, elsewhere = Identity(tmp_path / "a"), Identity(tmp_path / "b")
+    names = {i.cookie for i in (here, elsewhere)} | {i.operator_cookie for i in (here, elsewhere)}
+    assert len(names) == 4
+    assert here.cookie == Identity(tmp_path / "a").cookie
+    both = {i.cookie: i.new_cookie() for i in (here, elsewhere)}
+    assert here.visitor(both) == here.visitor({here.cookie: both[here.cookie]}) is not None
+
+
+def test_a_call_may_be_anonymous_from_this_machine_alone(tmp_path: Path) -> None:
+    identity, public = Identity(tmp_path), Identity(tmp_path, anonymous=False)
+    assert identity.caller({}, {"prefs": "x"}, here=True).by == "anonymous"
+    other = {f"{COOKIES}_01234567": "of another installation"}
+    for who, cookies, here in ((identity, {}, False), (public, {}, True), (identity, other, True)):
+        with pytest.raises(UnknownCallerError, match="Authorization"):
+            who.caller({}, cookies, here=here)
+    assert public.caller({"authorization": "Bearer t"}, {}, here=False).by == "token"
 
 
 @pytest.mark.parametrize(

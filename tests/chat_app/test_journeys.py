@@ -97,7 +97,7 @@ def test_a_dialogue_by_the_api_is_stored_once_and_its_last_turn_in_one_transacti
     service: ChatService, tmp_path: Path
 ) -> None:
     app = create_app(service, Identity(tmp_path / "secrets"), pages=False)
-    client = TestClient(app, headers={"Authorization": "Bearer alice"})
+    client = TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": "Bearer alice"})
     dialogue: list[dict[str, str]] = []
     for turn in range(10):
         dialogue.append({"role": "user", "content": f"question {turn}"})

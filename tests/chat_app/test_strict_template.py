@@ -45,7 +45,7 @@ def post(service: Running, route: str, messages: list[dict[str, str]], **more: A
 
 
 def conversations(service: Running) -> list[Conversation]:
-    rater = service.identity.caller({"authorization": "Bearer alice"}, {}).rater_id
+    rater = service.identity.caller({"authorization": "Bearer alice"}, {}, here=True).rater_id
     return service.service.store.conversations(rater)
 
 

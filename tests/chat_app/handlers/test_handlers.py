@@ -18,8 +18,8 @@ from fastapi.testclient import TestClient
 
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine.local import LocalEngine
-from chat_app.errors import ChatAppError, NotAllowedError, RefusedError
-from chat_app.handlers.operator import COOKIE, Operator, OperatorDoor
+from chat_app.errors import ChatAppError, NotAllowedError, RefusedError, TooManyError
+from chat_app.handlers.operator import TRIES, Operator, OperatorDoor
 from chat_app.handlers.receipts import receipts_of
 from chat_app.handlers.report import parse_report, read_report
 from chat_app.handlers.talk import UPDATE_S, Talk, Views
@@ -428,20 +428,43 @@ def test_every_operation_is_refused_to_visitors(service: ChatService) -> None:
 def test_the_door_opens_for_the_token_and_its_cookie_only(
     door: OperatorDoor, tmp_path: Path
 ) -> None:
-    cookie = door.cookie("right")
-    assert door.is_open({}, {COOKIE: cookie})
+    name = Identity(tmp_path / "secrets").operator_cookie
+    cookie = door.cookie("right", "here")
+    assert door.is_open({}, {name: cookie})
     assert door.is_open({"authorization": "Bearer right"}, {})
     assert not door.is_open({}, {})
-    assert not door.is_open({"authorization": "Bearer wrong"}, {COOKIE: cookie[:-1]})
+    assert not door.is_open({"authorization": "Bearer wrong"}, {name: cookie[:-1]})
     changed = OperatorDoor(Identity(tmp_path / "secrets", operator_token="new"))
-    assert not changed.is_open({}, {COOKIE: cookie})
+    assert not changed.is_open({}, {name: cookie})
     with pytest.raises(NotAllowedError):
-        door.cookie("wrong")
+        door.cookie("wrong", "here")
 
 
-def test_a_wrong_token_is_called_wrong_in_the_first_response(door: OperatorDoor) -> None:
-    app = fastapi.FastAPI()
-    add_login(app, door)
+def test_a_session_ends_when_the_operator_logs_out(door: OperatorDoor, tmp_path: Path) -> None:
+    name = Identity(tmp_path / "secrets").operator_cookie
+    one, other = door.cookie("right", "here"), door.cookie("right", "here")
+    door.close({name: one})
+    assert not door.is_open({}, {name: one}) and door.is_open({}, {name: other})
+
+
+def test_an_address_with_too_many_wrong_tokens_waits_also_with_the_right_one(
+    door: OperatorDoor,
+) -> None:
+    for _ in range(TRIES):
+        with pytest.raises(NotAllowedError):
+            door.require("wrong", "203.0.113.9")
+    for token in ("wrong", "right"):
+        with pytest.raises(TooManyError, match="wrong tokens from your address; try again in"):
+            door.require(token, "203.0.113.9")
+    assert not door.is_open({"authorization": "Bearer right"}, {}, "203.0.113.9")
+    door.require("right", "203.0.113.10")
+
+
+def test_a_wrong_token_is_called_wrong_and_leaves_the_address(
+    door: OperatorDoor, tmp_path: Path
+) -> None:
+    app, name = fastapi.FastAPI(), Identity(tmp_path / "secrets").operator_cookie
+    add_login(app, door, name)
     with TestClient(app) as client:
         for answer in (
             client.get("/operator?token=bad"),
@@ -451,7 +474,14 @@ def test_a_wrong_token_is_called_wrong_in_the_first_response(door: OperatorDoor)
             assert 'name="token"' in answer.text and "bad" not in str(answer.url)
         assert "wrong" not in client.get("/operator/login").text
         right = client.get("/operator?token=right", follow_redirects=False)
-    assert right.headers["location"] == "/operator/" and COOKIE in right.cookies
+        assert right.headers["location"] == "/operator/" and name in right.cookies
+        out = client.post("/operator/logout", follow_redirects=False)
+        assert not door.is_open({}, {name: right.cookies[name]})
+        assert f'{name}=""' in out.headers["set-cookie"]
+        for _ in range(TRIES):
+            client.get("/operator?token=bad")
+        late = client.get("/operator?token=right")
+    assert late.status_code == 429 and "Try again in" in late.text and "right" not in str(late.url)
 
 
 def test_the_operator_promotes_and_rolls_back(service: ChatService, tiny_adapters: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_stopped_reply_is_stored_beside_the_event_loop(
         return add_message(*args, **kwargs)
 
     async def read() -> None:
-        async for _ in service.reply([said]):
+        async for _ in service.reply(ANN, [said]):
             monkeypatch.setattr(service.store, "add_message", slow)
 
     async def scenario() -> None:
@@ -150,7 +150,7 @@ def test_a_stop_while_the_finished_reply_is_stored_waits_until_it_is(
     monkeypatch.setattr(service.store, "add_message", slow)
 
     async def read() -> None:
-        async for _ in service.reply([said]):
+        async for _ in service.reply(ANN, [said]):
             pass
 
     async def scenario() -> list[str | None]:

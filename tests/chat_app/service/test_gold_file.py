@@ -197,7 +197,7 @@ def test_a_program_asks_for_the_next_comparison_and_answers_it(
     service: ChatService, tmp_path: Path
 ) -> None:
     app = create_app(service, Identity(tmp_path / "secrets"), pages=False)
-    client = TestClient(app, headers={"Authorization": "Bearer alice"})
+    client = TestClient(app, base_url="http://127.0.0.1", headers={"Authorization": "Bearer alice"})
     assert client.get("/v1/comparisons/next").json() == {"comparison": None}
     [rater] = [one.id for one in service.store.raters() if one.id != ANN]
     judge(service, 2, rater)

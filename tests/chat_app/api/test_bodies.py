@@ -16,7 +16,11 @@ from tests.chat_app.fakes import FakeEngine, fake_service
 def client(tmp_path: Path) -> Iterator[TestClient]:
     with FeedbackStore(tmp_path / "feedback.db") as store:
         service = fake_service(store, FakeEngine(), tmp_path)
-        yield TestClient(create_app(service, Identity(tmp_path / "secrets"), pages=False))
+        yield TestClient(
+            create_app(service, Identity(tmp_path / "secrets"), pages=False),
+            base_url="http://127.0.0.1",
+            headers={"Authorization": "Bearer alice"},
+        )
 
 
 def test_a_large_body_is_refused_before_it_is_parsed(client: TestClient) -> None:

@@ -1,0 +1,68 @@
+"""Whether a request is taken at all: limits of requests and new raters, before anything is done.
+
+Every request that may cost something passes here: the API's, the page's own, and the events of the
+pages. Votes, tokens and replies at once are counted where they are known, in the service.
+"""
+
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chat_app.api.answers import explain, refuse, retry_after, wants_page
+from chat_app.api.proxies import is_from_here, path_of
+from chat_app.errors import NotAllowedError, TooManyError
+from chat_app.identity import Identity
+from chat_app.service.chat import ChatService
+
+SIMULATED_HEADER = "x-feedback-chat-simulated"
+COUNTED = ("/v1/", "/gradio_api/", "/operator")
+
+
+class Admission:
+    """Answers 429 to a rater, or an address, that asks for too much in a time."""
+
+    def __init__(self, app: ASGIApp, *, service: ChatService, identity: Identity) -> None:
+        self._app = app
+        self._service = service
+        self._identity = identity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count a request, and pass it on if there is room for it."""
+        if scope["type"] == "http" and _counts(scope):
+            try:
+                self._admit(HTTPConnection(scope))
+            except TooManyError as exc:
+                if wants_page(scope):
+                    await explain(send, 429, "Too many requests", str(exc))
+                else:
+                    await refuse(send, 429, str(exc), headers=retry_after(exc))
+                return
+        await self._app(scope, receive, send)
+
+    def _admit(self, request: HTTPConnection) -> None:
+        rates, rater_id = self._service.rates, self._rater_of(request)
+        if rater_id is not None and is_simulated(request) and is_from_here(request):
+            rates.exempt(rater_id)
+            return
+        address = request.client.host if request.client else ""
+        rates.request(rater_id, address)
+        if rater_id is not None and not self._service.knows(rater_id):
+            rates.new_rater(rater_id, address)
+
+    def _rater_of(self, request: HTTPConnection) -> str | None:
+        if not path_of(request.scope).startswith("/v1/"):
+            return self._identity.visitor(request.cookies)
+        try:
+            here = is_from_here(request)
+            return self._identity.caller(request.headers, request.cookies, here=here).rater_id
+        except NotAllowedError:  # the route says so
+            return None
+
+
+def is_simulated(request: HTTPConnection) -> bool:
+    """Whether a request says that no person sends it."""
+    return request.headers.get(SIMULATED_HEADER) == "1"
+
+
+def _counts(scope: Scope) -> bool:
+    path = path_of(scope)
+    return path == "/" or path.startswith(COUNTED)

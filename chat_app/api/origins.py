@@ -1,0 +1,116 @@
+"""What other origins may do with this service: nothing.
+
+A page on another port of this machine counts as the same site: a browser sends our cookies with its
+requests. So what changes something is taken from our own pages only, and from programs that are no
+browsers. A name that is not the service's is refused, because a hostile page can let its own name
+point to this machine (DNS rebinding).
+"""
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chat_app.api.answers import refuse
+from chat_app.api.proxies import path_of
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+# Gradio needs these sources, all from this origin. So no text of a chat can make a browser send a
+# request to another host.
+POLICY = "; ".join(
+    (
+        "default-src 'self' data: blob:",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'self'",
+    )
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",  # an address may have the operator's token in it
+}
+STORED = ("/assets/", "/static/", "/svelte/", "/theme.css", "/favicon.ico")  # no person's words
+
+
+class OwnOriginOnly:
+    """Answers 403 to requests of other origins and 400 to names of other hosts.
+
+    Args:
+        app: The application.
+        hosts: Names of the service, beside those of this machine; a name that begins with a dot
+            stands for all below it.
+        local: Whether the service listens on this machine only. Otherwise it is also reached by
+            any numeric address: no name points to that one.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Sequence[str], local: bool) -> None:
+        self._app = app
+        self._hosts = tuple(host.lower() for host in hosts)
+        self._local = local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or answer with the headers that keep other origins out."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _guard(MutableHeaders(scope=message), path_of(scope))
+            await send(message)
+
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            text = f"the host {host!r} is not this service; if it is, name it in the option hosts"
+            await refuse(guarded, 400, text)
+        elif scope["method"] not in SAFE_METHODS and not _is_own(headers, scope["scheme"], host):
+            text = "the request comes from a page of another origin; only our own pages may send it"
+            await refuse(guarded, 403, text)
+        else:
+            await self._app(scope, receive, guarded)
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+        except ValueError:
+            return False
+        if name in LOCAL_NAMES or name in self._hosts:
+            return True
+        if any(host.startswith(".") and name.endswith(host) for host in self._hosts):
+            return True
+        return not self._local and _is_address(name)
+
+
+def _is_own(headers: Headers, scheme: str, host: str) -> bool:
+    """Whether a request is one of our own pages', or no page's at all."""
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    own = origin is None or origin.lower() == f"{scheme}://{host}".lower()
+    return own and site in (None, "same-origin", "none")
+
+
+def _guard(headers: MutableHeaders, path: str) -> None:
+    for name in list(headers.keys()):
+        if name.startswith("access-control-"):  # Gradio lets every page of this machine read
+            del headers[name]
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if not path.removeprefix("/operator").startswith(STORED):
+        headers["cache-control"] = "no-store"
+    if headers.get("content-type", "").startswith("text/event-stream"):
+        headers["x-accel-buffering"] = "no"  # nginx would keep a reply until it is complete
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

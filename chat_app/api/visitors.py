@@ -1,0 +1,107 @@
+"""Browsers and their cookie: who gets one, and what a browser sees that keeps none.
+
+A browser without a cookie of ours is sent to the same page once more, with a cookie. If it comes
+back without, it keeps none, and a page says so. A frame of another site gets no cookies either, and
+a page that says so. Nothing is stored for a cookie before its visitor does something.
+"""
+
+from collections.abc import Callable
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chat_app.api.answers import explain, wants_page
+from chat_app.api.proxies import path_of
+from chat_app.identity import Identity
+
+YEAR = 365 * 24 * 3600
+SENT = "visit"  # in the address of a page that was opened with a new cookie
+FRAMES = ("iframe", "frame", "embed", "object")
+FRAMED = "This chat cannot be shown inside another site: there it could not tell who you are."
+NO_COOKIES = (
+    "Your browser kept no cookie, so your conversations could not be told from other people's. "
+    "Allow cookies for this site, then open it again."
+)
+
+
+class VisitorCookie:
+    """Gives a browser a signed cookie when it opens the chat page.
+
+    Args:
+        app: The application.
+        identity: Signs the cookie.
+        forgotten: Whether everything that a rater said was erased; such a visitor starts anew.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, identity: Identity, forgotten: Callable[[str], bool]
+    ) -> None:
+        self._app = app
+        self._identity = identity
+        self._forgotten = forgotten
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, with the cookie of its visitor; or send the browser for one."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identity, cookies = self._identity, HTTPConnection(scope).cookies
+        rater_id = identity.visitor(cookies)
+        if wants_page(scope) and _is_framed(scope):
+            await explain(send, 403, "feedback-chat", FRAMED, link=_root(scope))
+        elif rater_id is not None:
+            present = rater_id
+            while self._forgotten(present):  # the same new one for requests that come together
+                present = identity.successor(present)
+            if present == rater_id and identity.cookie in cookies:
+                await self._app(scope, receive, send)
+                return
+            value = identity.new_cookie(present)
+            given = self._giving(scope, send, value)
+            await self._app(_named(scope, identity.cookie, value), receive, given)
+        elif not (wants_page(scope) and path_of(scope) == "/"):
+            await self._app(scope, receive, send)
+        elif SENT in parse_qs(scope["query_string"].decode("latin-1")):
+            await explain(send, 403, "Cookies are needed", NO_COOKIES)
+        else:
+            await _redirect(
+                self._giving(scope, send, identity.new_cookie()), f"{_root(scope)}?{SENT}=1"
+            )
+
+    def _giving(self, scope: Scope, send: Send, value: str) -> Send:
+        """Send an answer with the cookie."""
+        secure = "; Secure" if scope["scheme"] == "https" else ""
+        cookie = f"{self._identity.cookie}={value}; HttpOnly; SameSite=Lax; Path=/; Max-Age={YEAR}"
+
+        async def with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("set-cookie", cookie + secure)
+            await send(message)
+
+        return with_cookie
+
+
+def _is_framed(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return elsewhere and headers.get("sec-fetch-dest") in FRAMES
+
+
+def _named(scope: Scope, name: str, value: str) -> Scope:
+    """The request as if it had come with this cookie too."""
+    others = [item for item in scope["headers"] if item[0] != b"cookie"]
+    kept = [f"{key}={old}" for key, old in HTTPConnection(scope).cookies.items() if key != name]
+    cookie = "; ".join([f"{name}={value}", *kept]).encode("latin-1", "replace")
+    return {**scope, "headers": [*others, (b"cookie", cookie)]}
+
+
+def _root(scope: Scope) -> str:
+    return f"{scope.get('root_path', '')}/"
+
+
+async def _redirect(send: Send, place: str) -> None:
+    headers = [(b"location", place.encode()), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 303, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

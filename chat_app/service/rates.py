@@ -1,0 +1,130 @@
+"""How much one rater, or one address, may ask for in a time.
+
+Token buckets: a bucket holds so many units, refills evenly, and whoever finds too few learns when
+to come again. Nothing here waits or stores, and a restart fills every bucket. Simulated visitors of
+this machine are not limited.
+"""
+
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import ceil, inf
+
+from chat_app.errors import TooManyError
+from chat_app.settings import RateSettings
+
+KEPT = 20_000  # buckets of one kind; the one that was used longest ago goes, and begins full again
+
+
+class Buckets:
+    """One bucket for each key.
+
+    Args:
+        size: Units in a full bucket.
+        seconds: Time in which an empty one gets full.
+        now: A clock, in seconds.
+    """
+
+    def __init__(
+        self, size: float, seconds: float, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._size, self._rate, self._now = size, size / seconds, now
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # units, and when
+        self._lock = threading.Lock()
+
+    def take(self, key: str, units: float = 1.0, *, at_least: float | None = None) -> float:
+        """Take units out of a bucket; returns 0, or the seconds until there are enough.
+
+        With ``at_least`` so many must be there, and the level may fall below zero: for what is only
+        known afterwards.
+        """
+        needed = units if at_least is None else at_least
+        with self._lock:
+            level, now = self._level(key), self._now()
+            if level < needed:
+                return (needed - level) / self._rate
+            self._levels[key] = (level - units, now)
+            self._levels.move_to_end(key)
+            while len(self._levels) > KEPT:
+                self._levels.popitem(last=False)
+        return 0.0
+
+    def _level(self, key: str) -> float:
+        units, then = self._levels.get(key, (self._size, self._now()))
+        return min(self._size, units + self._rate * (self._now() - then))
+
+
+class Rates:
+    """The limits in force."""
+
+    def __init__(self, settings: RateSettings) -> None:
+        self._settings = settings
+        self._requests = Buckets(settings.requests_per_minute / 2, 30.0)
+        self._of_address = Buckets(settings.address_requests_per_minute / 2, 30.0)
+        self._votes = Buckets(settings.votes_per_minute, 60.0)
+        self._tokens = Buckets(settings.tokens_per_minute, 60.0)
+        self._new = Buckets(settings.new_raters_per_hour, 3600.0)
+        self._writing: Counter[str] = Counter()  # replies, by rater
+        self._admitted: OrderedDict[str, None] = OrderedDict()  # new raters that were counted
+        self._unlimited: set[str] = set()
+
+    def exempt(self, rater_id: str) -> None:
+        """Limit a simulated visitor of this machine no more."""
+        self._unlimited.add(rater_id)
+
+    def request(self, rater_id: str | None, address: str) -> None:
+        """Count one request.
+
+        Raises:
+            TooManyError: As in all methods: the rater, or the address, has to wait.
+        """
+        _refuse(self._of_address.take(address), "requests from your address")
+        if rater_id is not None:
+            _refuse(self._requests.take(rater_id), "requests")
+
+    def new_rater(self, rater_id: str, address: str) -> None:
+        """Count a rater who is not known yet, once."""
+        if rater_id in self._admitted or rater_id in self._unlimited:
+            return
+        _refuse(self._new.take(address), "new visitors from your address")
+        self._admitted[rater_id] = None
+        while len(self._admitted) > KEPT:
+            self._admitted.popitem(last=False)
+
+    def vote(self, rater_id: str) -> None:
+        """Count one vote or rewritten answer."""
+        if rater_id not in self._unlimited:
+            _refuse(self._votes.take(rater_id), "votes")
+
+    @contextmanager
+    def replies(self, rater_id: str, n: int = 1) -> Iterator[None]:
+        """Keep count of replies while they are written; one request is never too many."""
+        most = self._settings.replies_at_once
+        if rater_id not in self._unlimited:
+            writing = self._writing[rater_id]
+            if writing and writing + n > most:
+                raise TooManyError(
+                    f"{writing} replies are being written for you already, and {most} may be; "
+                    "wait until one ends",
+                    seconds=1.0,
+                )
+            _refuse(self._tokens.take(rater_id, 0.0, at_least=1.0), "tokens")
+        self._writing[rater_id] += n
+        try:
+            yield
+        finally:
+            self._writing[rater_id] -= n
+            if not self._writing[rater_id]:
+                del self._writing[rater_id]
+
+    def tokens(self, rater_id: str, tokens: int) -> None:
+        """Count what a reply has read and written, once that is known."""
+        if rater_id not in self._unlimited:
+            self._tokens.take(rater_id, tokens, at_least=-inf)
+
+
+def _refuse(seconds: float, what: str) -> None:
+    if seconds:
+        raise TooManyError(f"too many {what}; try again in {ceil(seconds)} s", seconds=seconds)

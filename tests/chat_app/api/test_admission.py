@@ -1,0 +1,70 @@
+"""Limits over HTTP: who is refused, how, and that nothing of it is stored."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.chat_app.serving import Running, running
+
+ASKED = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Running]:
+    rates = {"requests_per_minute": 20, "new_raters_per_hour": 5, "votes_per_minute": 3}
+    with running(tmp_path_factory.mktemp("limits") / "data", tiny_model, rates=rates) as service:
+        yield service
+
+
+def test_a_refused_request_says_when_to_come_again_and_stores_nothing(served: Running) -> None:
+    with served.client("mallory") as mallory, served.client("ann") as ann:
+        answers = [mallory.post("/v1/chat/completions", json=ASKED) for _ in range(14)]
+        before = served.service.store.counts()["messages"]
+        refused = mallory.post("/v1/chat/completions", json=ASKED)
+        assert served.service.store.counts()["messages"] == before
+        assert ann.post("/v1/chat/completions", json=ASKED).status_code == 200
+    assert [answer.status_code for answer in answers[:10]] == [200] * 10
+    assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+    error = refused.json()["error"]
+    assert error["type"] == "rate_limit_error" and "too many requests" in error["message"]
+
+
+def test_fresh_tokens_of_one_address_soon_name_nobody(served: Running) -> None:
+    raters = served.service.store.counts()["raters"]
+    said = []
+    for n in range(12):
+        with served.client(f"fresh-{n}") as client:
+            said.append(client.post("/v1/chat/completions", json=ASKED).status_code)
+    assert set(said) == {200, 429} and said[-1] == 429
+    assert served.service.store.counts()["raters"] <= raters + 5
+
+
+def test_simulated_visitors_of_this_machine_are_not_limited(served: Running) -> None:
+    with served.client("robot", **{"X-Feedback-Chat-Simulated": "1"}) as robot:
+        answers = [robot.post("/v1/chat/completions", json=ASKED) for _ in range(30)]
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_votes_of_one_rater_are_counted_and_the_answer_tells_what_they_are_for(
+    served: Running,
+) -> None:
+    with served.client("voter", **{"X-Feedback-Chat-Simulated": "1"}) as robot:
+        message = robot.post("/v1/chat/completions", json=ASKED).json()["id"]
+        vote = {"message_id": message, "thumb": "up", "idempotency_key": "once"}
+        assert robot.post("/v1/feedback", json=vote).json()["trains"] is True
+    browser = httpx.Client(base_url=served.url, trust_env=False)
+    browser.cookies.set(served.identity.cookie, served.identity.new_cookie("browser-known"))
+    served.service.visitor("browser-known")
+    with browser:
+        message = browser.post("/v1/chat/completions", json=ASKED).json()["id"]
+        vote = {"message_id": message, "thumb": "up", "idempotency_key": "twice"}
+        first = browser.post("/v1/feedback", json=vote).json()
+        assert first["trains"] is False and "trains nothing" in first["note"]
+        assert browser.post("/v1/consent", json={"given": True}).json()["given"] is True
+        assert browser.post("/v1/feedback", json=vote).json()["trains"] is True
+        assert browser.post("/v1/consent", json={"given": False}).status_code == 200
+        assert browser.post("/v1/feedback", json=vote).json()["trains"] is False
+        late = browser.post("/v1/feedback", json=vote)
+    assert late.status_code == 429 and "too many votes" in late.json()["error"]["message"]

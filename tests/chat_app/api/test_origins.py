@@ -1,0 +1,201 @@
+"""What other origins, other hosts and other people's cookies can do: nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_app.api.origins import OwnOriginOnly
+from chat_app.identity import Identity
+from chat_app.server import create_app
+from feedback_store.store import FeedbackStore
+from tests.chat_app.fakes import FakeEngine, fake_service
+
+PAGE = {"accept": "text/html"}
+# What other applications of the same host may have left in a browser.
+FOREIGN = (
+    'prefs={"a": 1}',
+    "user[id]=1",
+    "flag",
+    "nom=é",
+    'q="abc',
+    "q=a b",
+    "path=x",
+    "expires=x",
+    "domain=x; secure; httponly",
+    "a/b=1",
+    "a(b)=1",
+    "a@b=1",
+    "a{b}=1",
+    "a,b=1",
+    "a?b=1",
+    "=empty",
+    ";;;",
+    "x=" + "y" * 3000,
+    'x="a;b"',
+    "x=%00%ff",
+)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        service = fake_service(store, FakeEngine(), tmp_path, hosts=("chat.example.org",))
+        service.ready = True
+        app = create_app(service, Identity(tmp_path / "secrets"), pages=False)
+        yield TestClient(app, base_url="http://127.0.0.1:7860")
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Identity:
+    return Identity(tmp_path / "secrets")
+
+
+def ask(client: TestClient, **headers: str) -> int:
+    """The status of a request that stores something."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    named = {"authorization": "Bearer alice", **named}
+    return client.post("/v1/chat/completions", json=body, headers=named).status_code
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://127.0.0.1:9999"},  # another port of this machine
+        {"origin": "http://localhost:7860"},  # another name of it
+        {"origin": "https://127.0.0.1:7860"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"origin": "http://127.0.0.1:7860", "sec_fetch_site": "same-site"},
+    ],
+)
+def test_a_request_from_another_origins_page_is_refused(
+    client: TestClient, headers: dict[str, str]
+) -> None:
+    assert ask(client, **headers) == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"origin": "http://127.0.0.1:7860"},
+        {"origin": "http://127.0.0.1:7860", "sec_fetch_site": "same-origin"},
+        {"sec_fetch_site": "none"},
+    ],
+)
+def test_our_own_pages_and_programs_that_are_no_browsers_are_served(
+    client: TestClient, headers: dict[str, str]
+) -> None:
+    assert ask(client, **headers) == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:7860", 200),
+        ("localhost", 200),
+        ("[::1]:7860", 200),
+        ("chat.example.org", 200),
+        ("CHAT.example.org:443", 200),
+        ("evil.example", 400),
+        ("chat.example.org.evil.example", 400),
+        ("192.0.2.1", 400),  # the service listens on this machine alone
+        ("", 400),
+        ("[::1", 400),
+    ],
+)
+def test_only_the_services_own_names_are_answered(
+    client: TestClient, host: str, status: int
+) -> None:
+    assert ask(client, host=host) == status
+
+
+def test_beyond_this_machine_numeric_addresses_and_named_domains_are_answered() -> None:
+    async def nothing(*_: object) -> None:
+        """An application."""
+
+    guard = OwnOriginOnly(nothing, hosts=(".example.org",), local=False)
+    ours = {h: guard._is_ours(h) for h in ("192.0.2.1:80", "a.example.org", "example.com")}
+    assert ours == {"192.0.2.1:80": True, "a.example.org": True, "example.com": False}
+
+
+def test_answers_forbid_frames_guesses_and_copies(client: TestClient) -> None:
+    headers = client.get("/v1/models", headers={"origin": "http://127.0.0.1:9999"}).headers
+    assert "frame-ancestors 'self'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert (headers["referrer-policy"], headers["cache-control"]) == ("same-origin", "no-store")
+    assert not [name for name in headers if name.startswith("access-control")]
+
+
+def test_a_browser_gets_a_cookie_and_one_that_keeps_none_is_told_why(client: TestClient) -> None:
+    with client:
+        client.cookies.clear()
+        first = client.get("/", headers=PAGE, follow_redirects=False)
+        assert (first.status_code, first.headers["location"]) == (303, "/?visit=1")
+        cookie = first.headers["set-cookie"]
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and "Secure" not in cookie
+        client.cookies.clear()
+        none = client.get("/?visit=1", headers=PAGE)
+    assert none.status_code == 403 and "Allow cookies for this site" in none.text
+
+
+def test_the_cookie_is_for_https_alone_where_the_browser_uses_it(tmp_path: Path) -> None:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        service = fake_service(store, FakeEngine(), tmp_path)
+        app = create_app(service, Identity(tmp_path / "secrets"), pages=False)
+        client = TestClient(app, base_url="https://127.0.0.1")
+        answer = client.get("/", headers=PAGE, follow_redirects=False)
+    assert "; Secure" in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_frame_of_another_site_is_told_why_it_shows_no_chat(
+    client: TestClient, site: str
+) -> None:
+    headers = {**PAGE, "sec-fetch-site": site, "sec-fetch-dest": "iframe"}
+    answer = client.get("/", headers=headers)
+    assert answer.status_code == 403 and "inside another site" in answer.text
+    assert "set-cookie" not in answer.headers
+    assert "frame-ancestors" not in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_our_cookie_is_found_whatever_stands_beside_it(
+    client: TestClient, identity: Identity, foreign: str
+) -> None:
+    ours = f"{identity.cookie}={identity.new_cookie()}"
+    for cookie in (f"{foreign}; {ours}", f"{ours}; {foreign}", f"{foreign}; {ours}; {foreign}"):
+        answer = client.get("/", headers={**PAGE, "cookie": cookie.encode()})
+        assert answer.status_code == 404, "the page is not mounted here, and its visitor is known"
+        assert "set-cookie" not in answer.headers
+
+
+@given(foreign=st.binary(max_size=60).filter(lambda b: not set(b) & {0, 10, 13}))
+def test_no_cookie_is_ever_an_error(foreign: bytes) -> None:
+    from starlette.requests import HTTPConnection
+
+    scope = {"type": "http", "headers": [(b"cookie", foreign)]}
+    assert isinstance(HTTPConnection(scope).cookies, dict)
+
+
+def test_a_visitor_who_was_forgotten_starts_anew_with_another_cookie(
+    client: TestClient, identity: Identity, tmp_path: Path
+) -> None:
+    value = identity.new_cookie()
+    rater_id = identity.visitor({identity.cookie: value})
+    assert rater_id is not None
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        store.add_rater(rater_id)
+        store.forget(rater_id)
+    cookie = {"cookie": f"{identity.cookie}={value}"}
+    answers = [client.get("/v1/feedback/me", headers=cookie) for _ in range(2)]
+    new = answers[0].json()["rater"]
+    assert new != rater_id and [answer.json()["rater"] for answer in answers] == [new, new]
+    assert answers[0].headers["set-cookie"].startswith(identity.cookie)
