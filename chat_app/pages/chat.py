@@ -25,7 +25,9 @@ AGREED = "Thank you: your votes count from now on."
 DECLINED = "The model learns nothing from you. To vote, open “Your data” at the side."
 WITHDRAWN = "Done: your votes are not used from now on."
 THANKS = "Saved, thank you."
-OPEN_SIDEBAR = """() => { if (window.innerWidth >= 768)
+# The mark of a new cookie leaves the address, so that it is in no bookmark; `api/visitors.py`.
+OPENED = """() => { if (location.search) history.replaceState(null, '', location.pathname)
+    if (window.innerWidth >= 768)
     document.querySelector('#sidebar button[aria-label="Toggle Sidebar"]')?.click() }"""
 FOCUS = "() => document.querySelector('#composer textarea')?.focus({preventScroll: true})"
 UNFINISHED = "This reply is still being written. Vote when it is complete."
@@ -57,7 +59,7 @@ class ChatPage:
 
     def _wire(self, blocks: gr.Blocks) -> None:
         parts, everything = self._parts, self._parts.everything
-        blocks.load(None, None, None, js=OPEN_SIDEBAR, **EVENT)
+        blocks.load(None, None, None, js=OPENED, **EVENT)
         loaded = [*everything, parts.notice, parts.counting, parts.header]
         blocks.load(self._on_load, None, loaded, **EVENT).then(None, None, None, js=FOCUS, **EVENT)
         gr.Timer(HEADER_S).tick(self._header, None, parts.header, queue=False, **EVENT)
