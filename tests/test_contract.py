@@ -29,6 +29,7 @@ COMMANDS = {
     "adapters list": "--data --config --json",
     "adapters promote": "NAME --data --config --force --json",
     "adapters rollback": "--data --config --json",
+    "adapters sign": "NAMES --data --config --json",
     "adapters verify": "NAMES --data --config --json",
     "backup": "FOLDER --data --config --json",
     "cycle": "--data --model --profile --quantization --config --json",

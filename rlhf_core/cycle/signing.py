@@ -45,6 +45,11 @@ def signing_key(store: FeedbackStore, data: Path) -> bytes:
     return key
 
 
+def checking_key(store: FeedbackStore, data: Path) -> bytes | None:
+    """The same for whoever only looks: None while nothing of a store is signed yet."""
+    return None if store.signed_since() is None else adapter_key(data)
+
+
 def _sign(path: Path, key: bytes) -> bool:
     """Sign an adapter that has no signature; a damaged one stays as it is."""
     from rlhf_core.model.adapters import sign_adapter, verify_adapter

@@ -125,11 +125,11 @@ def verify_adapter(
     """
     try:
         manifest = _read_manifest(path)
+        files = _require_files(path, manifest)
         if key is not None:
             _require_signature(path, manifest, key)
         _require_purpose(path, manifest, base=base, kind=kind)
-        found = _require_files(path, manifest)
-        for file in found:
+        for file in files:
             require_sound(file)
     except OSError as exc:
         raise AdapterError(f"adapter {path} cannot be read: {exc}") from exc

@@ -1,5 +1,7 @@
 """The real application on a free port of this machine, for tests that speak HTTP to it."""
 
+import json
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,6 +21,8 @@ from chat_app.service.chat import ChatService
 from chat_app.settings import load_settings
 from feedback_store.store import FeedbackStore
 from rlhf_core.config import ReplySettings
+from rlhf_core.cycle.signing import adapter_key, signing_key
+from rlhf_core.model.adapters import Manifest, publish_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 
@@ -30,6 +34,15 @@ def tiny_base(path: Path | str, reply: ReplySettings | None = None) -> Base:
     base = load_base(str(path), quantization="none", device="cpu", reply=reply)
     base.model.double()
     return base
+
+
+def publish_copy(adapter: Path, data: Path, name: str, **options: Any) -> Manifest:
+    """Publish a copy of an adapter in a data directory, signed, as a cycle would."""
+    staging = data / f"staging-{name}"
+    shutil.copytree(adapter, staging, ignore=shutil.ignore_patterns("manifest.json"))
+    base = json.loads((adapter / "manifest.json").read_text())["base"]
+    given = {"kind": "policy", "base": base, "key": adapter_key(data), **options}
+    return publish_adapter(staging, data / "adapters" / name, **given)
 
 
 @dataclass
@@ -60,7 +73,8 @@ def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
     prepare_data(data)
     identity = Identity(settings.secrets)
     with FeedbackStore(settings.database) as store, socket.create_server(("127.0.0.1", 0)) as port:
-        engine = LocalEngine(lambda: tiny_base(model, settings.reply), settings.engine)
+        key = signing_key(store, data)
+        engine = LocalEngine(lambda: tiny_base(model, settings.reply), settings.engine, key=key)
         service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
         ready = threading.Event()
         app = create_app(service, identity, on_ready=ready.set, pages=False)

@@ -1,10 +1,8 @@
 """The whole server: adapters swapped under load, kills and restarts, honest complaints at start."""
 
 import asyncio
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from chat_app.errors import ChatAppError
+from chat_app.errors import RefusedError
 from feedback_store.records import ServedBase
 from feedback_store.store import FeedbackStore
-from tests.chat_app.serving import Running, running
+from tests.chat_app.serving import Running, publish_copy, running
 
 Answer = dict[str, Any]
 
@@ -33,7 +31,7 @@ def fresh(tiny_model: Path, tmp_path: Path) -> Iterator[Running]:
 
 def publish(data: Path, adapters: Path, name: str, *, damaged: bool = False) -> None:
     """Put an adapter where a cycle would, and its row as published."""
-    shutil.copytree(adapters / name, data / "adapters" / name)
+    publish_copy(adapters / name, data, name)
     if damaged:
         weights = data / "adapters" / name / "adapter_model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-8] + b"\0" * 8)
@@ -116,11 +114,13 @@ def test_a_damaged_adapter_is_never_served_and_the_row_says_so(
     publish(fresh.service.settings.data, tiny_adapters, "policy-000002", damaged=True)
     fresh.service.promote("policy-000001")
     until(lambda: fresh.service.adapter == "policy-000001")
-    with pytest.raises(ChatAppError, match="policy-000002"):
+    with pytest.raises(RefusedError, match="policy-000002"):
         fresh.service.promote("policy-000002")
     fresh.service.store.serve("policy-000002", by="another process")  # a row without that check
     until(lambda: fresh.service.store.serving().adapter == "policy-000001")
-    assert "policy-000002 does not load" in fresh.service.store.serving().by
+    serving = fresh.service.store.serving()
+    assert "policy-000002 does not load" in serving.by
+    assert serving.previous == "policy-000000"  # as before the damaged one
     assert fresh.service.adapter == "policy-000001"
     with fresh.client() as client:
         assert client.get("/readyz").json()["serving"] == "policy-000001"
@@ -129,16 +129,8 @@ def test_a_damaged_adapter_is_never_served_and_the_row_says_so(
 def test_only_the_last_adapters_stay_loaded(fresh: Running, tiny_adapters: Path) -> None:
     data = fresh.service.settings.data
     for number in (1, 2, 3):
-        shutil.copytree(
-            tiny_adapters / "policy-000001",
-            tmp := data / f"copy-{number}",
-            ignore=shutil.ignore_patterns("manifest.json"),
-        )
-        manifest = json.loads((tiny_adapters / "policy-000001" / "manifest.json").read_text())
         name = f"policy-{number:06d}"
-        (tmp / "manifest.json").write_text(json.dumps({**manifest, "name": name}))
-        (data / "adapters").mkdir(exist_ok=True)
-        tmp.rename(data / "adapters" / name)
+        publish_copy(tiny_adapters / "policy-000001", data, name)
         fresh.service.store.register_adapter(name, kind="policy", state="published")
         fresh.service.promote(name)
         until(lambda name=name: fresh.service.adapter == name)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from tests.chat_app.serving import Running
+from tests.chat_app.serving import Running, publish_copy
 
 
 def asked(text: str = "hello") -> list[dict[str, str]]:
@@ -407,8 +406,8 @@ def test_operators_only(served: Running) -> None:
 
 
 def test_a_rejected_adapter_is_promoted_only_by_force(served: Running, tiny_adapters: Path) -> None:
-    store, adapters = served.service.store, served.service.settings.adapters
-    shutil.copytree(tiny_adapters, adapters, dirs_exist_ok=True)
+    store, data = served.service.store, served.service.settings.data
+    publish_copy(tiny_adapters / "policy-000002", data, "policy-000002")
     cycle = store.start_cycle({}, pid=os.getpid()).id
     store.register_adapter("policy-000002", kind="policy", state="rejected", cycle_id=cycle)
     store.finish_cycle(cycle, state="rejected", reasons=("KL is 40",), adapter="policy-000002")
@@ -422,7 +421,7 @@ def test_a_rejected_adapter_is_promoted_only_by_force(served: Running, tiny_adap
             "previous": "policy-000000",
         }
         back = operator.post("/v1/operate/rollback").json()
-    assert back == {"serving": "policy-000000", "previous": "policy-000002"}
+    assert back == {"serving": "policy-000000", "previous": "policy-000002", "skipped": {}}
 
 
 def test_health_routes_and_metrics_tell_the_state(served: Running) -> None:

@@ -370,7 +370,7 @@ def test_a_rejected_adapter_is_promoted_only_by_force(
 def test_force_serves_no_damaged_and_no_unknown_adapter(command: Command, rejected: Path) -> None:
     (rejected / "adapters" / "policy-000002" / "extra.json").write_text("{}")
     words = ["promote", "--force", "--data", rejected]
-    assert "extra.json" in one_line(command(*words, "policy-000002"), 1)
+    assert "extra.json" in one_line(command(*words, "policy-000002"), 3)
     assert "policy-000009" in one_line(command(*words, "policy-000009"), 1)
     with FeedbackStore(rejected / "feedback.db") as store:
         assert store.serving().adapter == "policy-000000"
@@ -389,7 +389,7 @@ def test_the_anchor_is_moved_by_an_operator_and_status_shows_it(
     assert "policy-000009" in one_line(command(*words, "policy-000009"), 1)
     weights = data / "adapters" / "policy-000001" / "adapter_model.safetensors"
     weights.write_bytes(b"broken")
-    one_line(command(*words, "policy-000001"), 1)
+    one_line(command(*words, "policy-000001"), 3)
     back = command(*words, "policy-000000", "--json")
     assert json.loads(back.stdout) == {"anchor": "policy-000000"}
 
@@ -406,7 +406,7 @@ def test_a_damaged_adapter_is_found_and_not_promoted(
     assert "policy-000001" in one_line(done, 1)
     faults = json.loads(done.stdout)
     assert "extra.json" in faults["policy-000001"] and faults["policy-000002"] is None
-    said = one_line(command("adapters", "promote", "policy-000001", "--data", data), 1)
+    said = one_line(command("adapters", "promote", "policy-000001", "--data", data), 3)
     assert "extra.json" in said
 
 

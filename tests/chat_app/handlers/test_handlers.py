@@ -44,6 +44,7 @@ def engine(tiny_model: Path) -> Iterator[LocalEngine]:
     engine = LocalEngine(
         lambda: load_base(str(tiny_model), quantization="none", device="cpu"),
         EngineSettings(rows=8, waiting=8, updates_per_second=1000),
+        key=None,
         reply_seconds=60.0,
     )
     while not engine.health()["ready"]:
