@@ -6,8 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import pytest
 from chat_app.errors import RefusedError
 from feedback_store.records import ServedBase
 from feedback_store.store import FeedbackStore
-from tests.chat_app.serving import Running, publish_copy, running
+from tests.chat_app.serving import Running, publish_copy, running, until
 
 Answer = dict[str, Any]
 
@@ -37,13 +36,6 @@ def publish(data: Path, adapters: Path, name: str, *, damaged: bool = False) -> 
         weights.write_bytes(weights.read_bytes()[:-8] + b"\0" * 8)
     with FeedbackStore(data / "feedback.db") as store:
         store.register_adapter(name, kind="policy", state="published")
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen within {seconds} s"
-        time.sleep(0.02)
 
 
 async def visits_during_swaps(fresh: Running, adapters: list[str]) -> list[Answer]:

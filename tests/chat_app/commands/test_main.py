@@ -410,6 +410,75 @@ def test_a_damaged_adapter_is_found_and_not_promoted(
     assert "extra.json" in said
 
 
+@pytest.fixture
+def published(data: Path, tiny_adapters: Path) -> Path:
+    """The service's directory with two published adapters."""
+    shutil.copytree(tiny_adapters, data / "adapters")
+    with FeedbackStore(data / "feedback.db") as store:
+        for name in ("policy-000001", "policy-000002"):
+            store.register_adapter(name, kind="policy", state="published")
+    return data
+
+
+def test_a_rollback_skips_a_damaged_adapter_and_says_so(command: Command, published: Path) -> None:
+    for name in ("policy-000001", "policy-000002"):
+        assert command("promote", name, "--data", published).returncode == 0
+    (published / "adapters" / "policy-000001" / "extra.json").write_text("{}")
+    done = command("rollback", "--data", published)
+    first, second = done.stdout.splitlines()
+    assert first == "serving policy-000000"
+    assert second.startswith("skipped policy-000001: ") and "extra.json" in second
+    again = json.loads(command("rollback", "--data", published, "--json").stdout)
+    assert again == {"serving": "policy-000002", "previous": "policy-000000", "skipped": {}}
+    (published / "adapters" / "policy-000002" / "extra.json").write_text("{}")
+    assert command("promote", "policy-000000", "--data", published).returncode == 0
+    assert "extra.json" in one_line(command("rollback", "--data", published), 3)
+
+
+def test_an_adapter_from_elsewhere_is_used_once_an_operator_signs_it(
+    command: Command, published: Path, tiny_adapters: Path
+) -> None:
+    assert command("promote", "policy-000001", "--data", published).returncode == 0  # signs both
+    folder = published / "adapters" / "policy-000002"
+    shutil.rmtree(folder)
+    shutil.copytree(tiny_adapters / "policy-000002", folder)
+    words = ["promote", "policy-000002", "--data", published]
+    assert "`feedback-chat adapters sign policy-000002`" in one_line(command(*words), 3)
+    assert "policy-000002" in one_line(command("adapters", "verify", "--data", published), 1)
+    sign = ["adapters", "sign", "--data", published]
+    assert "policy-000009" in one_line(command(*sign, "policy-000002", "policy-000009"), 1)
+    assert "is not signed" in one_line(command(*words), 3)
+    done = command(*sign, "policy-000002", "--json")
+    assert json.loads(done.stdout) == {"signed": ["policy-000002"]}
+    assert command(*words).stdout == "serving policy-000002\n"
+    (folder / "extra.json").write_text("{}")
+    assert "extra.json" in one_line(command(*sign, "policy-000002"), 3)
+
+
+def test_who_only_looks_signs_nothing(command: Command, published: Path) -> None:
+    before = {file: file.read_bytes() for file in published.rglob("*.json")}
+    command("adapters", "verify", "--data", published)
+    command("doctor", "--data", published)
+    assert {file: file.read_bytes() for file in published.rglob("*.json")} == before
+    assert not (published / "secrets").exists()
+
+
+def test_a_restored_directory_has_the_key_of_its_adapters(
+    command: Command, published: Path, tmp_path: Path
+) -> None:
+    old, copy, new = tmp_path / "old", tmp_path / "copy", tmp_path / "new"
+    assert command("backup", old, "--data", published).returncode == 0  # nothing is signed yet
+    assert command("promote", "policy-000001", "--data", published).returncode == 0
+    assert command("backup", copy, "--data", published).returncode == 0
+    for folder in (copy, old):
+        assert command("restore", folder, "--data", new).returncode == 0
+        assert command("promote", "policy-000002", "--data", new).returncode == 0
+        shutil.rmtree(new)
+    (copy / "secrets" / "adapter-key").unlink()
+    said = one_line(command("restore", copy, "--data", new), 1)
+    assert "nothing was restored" in said and "signed with another key" in said
+
+
 def test_an_export_imports_into_another_store_once(
     command: Command, data: Path, tmp_path: Path
 ) -> None:

@@ -471,6 +471,19 @@ def test_the_operator_promotes_and_rolls_back(service: ChatService, tiny_adapter
     assert operator.overview(allowed=True).serving == "policy-000000"
 
 
+def test_a_rollback_says_what_it_skipped(service: ChatService, tiny_adapters: Path) -> None:
+    shutil.copytree(tiny_adapters, service.settings.adapters)
+    operator = Operator(service)
+    for name in ("policy-000001", "policy-000002"):
+        service.store.register_adapter(name, kind="policy", state="published")
+    for name in ("policy-000001", "policy-000002"):
+        operator.promote(name, allowed=True)
+    (service.settings.adapters / "policy-000001" / "notes.json").write_text("{}")
+    said = operator.roll_back(allowed=True)
+    assert said.startswith("Rolled back: policy-000000 is served now instead of policy-000002. ")
+    assert "Skipped policy-000001: " in said and "notes.json" in said
+
+
 def test_the_operator_serves_a_rejected_adapter_after_a_warning(
     service: ChatService, tiny_adapters: Path
 ) -> None:
