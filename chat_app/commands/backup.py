@@ -94,8 +94,9 @@ def _require_sound_adapters(data: Path, *, allow_old_sqlite: bool) -> None:
     if not found:
         return
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
-        key = signing_key(store, data)
-    faults = [fault for path in found if (fault := fault_of(path, key=key)) is not None]
+        keys = dict.fromkeys((a.name for a in store.adapters()), signing_key(store, data))
+    # the store does not name what a killed cycle left, and nobody signs it
+    faults = [f for path in found if (f := fault_of(path, key=keys.get(path.name))) is not None]
     if faults:
         raise ChatAppError(f"nothing was restored: {faults[0]}; use another backup")
 
