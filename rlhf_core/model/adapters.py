@@ -24,6 +24,8 @@ MANIFEST = "manifest.json"
 ALLOWED_SUFFIXES = {".json", ".safetensors"}  # never pickle: loading it runs code
 MAX_MANIFEST_BYTES = 1_000_000
 KINDS = ("policy", "reward")
+# what JSON of another shape raises: infinite sizes, other types, missing fields, lists too deep
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest(**json.loads(file.read_text()))
         sizes = [int(stated["bytes"]) for stated in manifest.files.values()]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+    except _UNREADABLE as exc:
         raise AdapterError(f"adapter {path} has a manifest that cannot be read: {exc}") from exc
     if manifest.name != path.name or min(sizes, default=-1) < 0:
         raise AdapterError(f"adapter {path} has the manifest of {manifest.name!r}")
@@ -173,9 +175,8 @@ def _require_signature(path: Path, manifest: Manifest, key: bytes) -> None:
     advice = f"if you know where it comes from: `feedback-chat adapters sign {path.name}`"
     if manifest.signature is None:
         raise AdapterError(f"adapter {path} is not signed; {advice}")
-    if not hmac.compare_digest(
-        str(manifest.signature).encode(), _signature(manifest, key).encode()
-    ):
+    # as ASCII, since other text cannot be compared in constant time
+    if not hmac.compare_digest(ascii(manifest.signature), ascii(_signature(manifest, key))):
         raise AdapterError(
             f"adapter {path} was signed with another key, or its manifest was changed; restore it "
             f"from a backup, or {advice}"

@@ -21,6 +21,7 @@ from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import CandidateReply, ServedBase
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.store import FeedbackStore
+from tests.chat_app.serving import publish_copy
 
 
 class Done(NamedTuple):
@@ -464,10 +465,11 @@ def test_who_only_looks_signs_nothing(command: Command, published: Path) -> None
 
 
 def test_a_restored_directory_has_the_key_of_its_adapters(
-    command: Command, published: Path, tmp_path: Path
+    command: Command, published: Path, tiny_adapters: Path, tmp_path: Path
 ) -> None:
     old, copy, new = tmp_path / "old", tmp_path / "copy", tmp_path / "new"
     assert command("backup", old, "--data", published).returncode == 0  # nothing is signed yet
+    publish_copy(tiny_adapters / "policy-000001", old, "policy-000003", key=None)  # no row has it
     assert command("promote", "policy-000001", "--data", published).returncode == 0
     assert command("backup", copy, "--data", published).returncode == 0
     for folder in (copy, old):

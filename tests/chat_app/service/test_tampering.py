@@ -277,6 +277,9 @@ MANIFESTS: dict[str, Tamper] = {
             {"signature": "0" * 64},
             {"signature": 0},
             {"signature": "\u00e9"},
+            {"signature": "\ud800"},
+            {"files": {WEIGHTS: {"bytes": float("inf")}}},
+            {"files": {WEIGHTS: {"bytes": -1}}},
             {"unheard_of": 1},
         )
     },
