@@ -58,6 +58,7 @@ def main() -> None:
             cache=options.cache,
         ),
         EngineSettings(rows=max(CHATS), threads=threads),
+        key=None,
         reply_seconds=600.0,
     )
     try:

@@ -20,7 +20,7 @@ from typing import Literal
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from chat_app.errors import NotAllowedError, StartError, UnknownCallerError
-from feedback_store.whole_files import new_file
+from feedback_store.whole_files import secret
 
 COOKIES = "feedback_chat"  # begins the name of every cookie of this program
 OLD_COOKIE = f"{COOKIES}_rater"  # its name in versions before 0.2.0, in every installation
@@ -131,12 +131,9 @@ def bearer_token(headers: Mapping[str, str]) -> str | None:
 
 
 def _secret(path: Path) -> str:
-    """Read a secret, or make one. Only this user can read it, and it is never half written."""
+    """A secret of the service; see `feedback_store.whole_files.secret`."""
     try:
-        if not path.exists():
-            with new_file(path) as partial:
-                partial.write_text(secrets.token_urlsafe(24), encoding="utf-8")
-        return path.read_text(encoding="utf-8").strip()
+        return secret(path)
     except OSError as exc:
         raise StartError(
             f"cannot keep secrets in {path.parent}: {exc.strerror}; choose another with --data"

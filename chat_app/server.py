@@ -39,6 +39,7 @@ from chat_app.service.chat import ChatService
 from chat_app.service.served_adapter import Watcher
 from chat_app.settings import Settings
 from feedback_store.store import FeedbackStore
+from rlhf_core.cycle.signing import signing_key
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
             be used.
         RefusedError: Another server uses the data directory.
         StoreOpenError: The database cannot be used.
+        AdapterError: The key of the adapters cannot be used.
         ModelError: The model cannot be loaded.
     """
     with _listening_socket(settings.host, settings.port) as listener, _only_server(settings.data):
@@ -199,7 +201,8 @@ def _run(
     def ready() -> None:
         announce(address, f"{address}/operator?token={identity.operator_token}")
 
-    service = ChatService(store, _engine(settings), settings, cycles=CycleProcess(store, settings))
+    engine = _engine(settings, signing_key(store, settings.data))
+    service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
     app = create_app(service, identity, on_ready=ready, on_failure=failed)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -218,7 +221,7 @@ def _run(
         raise failures[0]
 
 
-def _engine(settings: Settings) -> Any:
+def _engine(settings: Settings, key: bytes) -> Any:
     from chat_app.engine.local import LocalEngine
     from rlhf_core.model.base_model import Base
     from rlhf_core.model.loading import load_base
@@ -231,7 +234,8 @@ def _engine(settings: Settings) -> Any:
             cache=settings.models,
         )
 
-    return LocalEngine(load, settings.engine, reply_seconds=settings.limits.reply_seconds)
+    seconds = settings.limits.reply_seconds
+    return LocalEngine(load, settings.engine, key=key, reply_seconds=seconds)
 
 
 def prepare_data(data: Path) -> None:

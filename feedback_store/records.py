@@ -296,10 +296,12 @@ class ServedBase:
     Attributes:
         model: Its name; of a file or a directory, the absolute path.
         contract: By option, what the cycles on its votes have to share, such as the lengths.
+        fingerprint: Identifies its weights, as an adapter's manifest does; None if not known.
     """
 
     model: str
     contract: dict[str, Any]
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ The anchor is the adapter that the KL budget of cycles counts from; only an oper
 Invariants: an adapter's name is never used twice; the served adapter is one row, so promotion and
 rollback are the same atomic write; a promoted cycle ends in the transaction that serves its
 adapter; at most one cycle runs, and the next cycle marks a cycle whose process has died as failed.
-Weights and reports are files elsewhere.
+Each row of the served adapter names the one before it, which is the way back; an adapter that did
+not load is not on it. Weights and reports are files elsewhere.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -47,6 +48,7 @@ from feedback_store.sqlite.rows import (
 )
 
 _SERVING = 'SELECT adapter, previous, since, "by" FROM serving ORDER BY id DESC LIMIT 1'
+_SIGNED_SINCE = "adapters_signed_since"  # in the bookkeeping
 _END_STATES = tuple(state for state in CYCLE_STATES if state != "running")
 # Only an adapter lasts of a failed cycle; if there is one, it may have learnt from the comparisons.
 _FORGET_USES = """DELETE FROM {table} WHERE cycle_id = :cycle
@@ -157,6 +159,44 @@ class Registry:
         """
         with self._file.write() as db:
             return _serve(db, name, by=by, force=force)
+
+    def served_before(self) -> tuple[str, ...]:
+        """The adapters on the way back from the served one, the latest first, each once."""
+        with self._file.read() as db:
+            return _served_before(db)
+
+    def fall_back(self, damaged: Collection[str], *, prefer: str | None, by: str) -> Serving:
+        """Serve another adapter than one that does not load; nothing if another is served by now.
+
+        Args:
+            damaged: The adapters that do not load.
+            prefer: The adapter that answers now, if there is one; else the latest one before.
+            by: Who does it, and why.
+        """
+        with self._file.write() as db:
+            now = _serving(db)
+            if now.adapter not in damaged:
+                return now
+            sql = "SELECT name FROM adapters WHERE kind = 'policy' AND state = 'published'"
+            sound = {row["name"] for row in rows(db, sql)}.difference(damaged)
+            way = dict.fromkeys((prefer, *_served_before(db), BASE_ADAPTER))
+            good, *before = [name for name in way if name is not None and name in sound]
+            return _write_serving(db, good, before[0] if before else None, by=by)
+
+    def signed_since(self) -> str | None:
+        """When the adapters of this store were signed; later ones are signed when published."""
+        with self._file.read() as db:
+            sql = "SELECT max(value) FROM bookkeeping WHERE name = ?"
+            found = scalar(db, sql, [_SIGNED_SINCE])
+        return None if found is None else str(found)
+
+    def note_signed(self, adapters: Sequence[str], *, by: str) -> None:
+        """Note that adapters which had no signature got one; from now on all need one."""
+        with self._file.write() as db:
+            sql = "INSERT OR IGNORE INTO bookkeeping (name, value) VALUES (?, ?)"
+            db.execute(sql, [_SIGNED_SINCE, utc_now()])
+            if adapters:
+                audit(db, "adapters_signed", adapters=list(adapters), by=by)
 
     def rejection(self, name: str) -> tuple[str, ...] | None:
         """Why a policy adapter was rejected; None if it was not, empty if no reason was kept."""
@@ -395,12 +435,27 @@ def _serve(db: Database, name: str, *, by: str, force: bool = False) -> Serving:
         audit(db, "adapter_state", adapter=name, before="rejected", after="published", by=by)
     _require_published_policy(db, name, "served")
     now = _serving(db)
-    if now.adapter == name:
-        return now
-    new = {"adapter": name, "previous": now.adapter, "since": utc_now(), "by": by}
+    return now if now.adapter == name else _write_serving(db, name, now.adapter, by=by, **detail)
+
+
+def _write_serving(
+    db: Database, name: str, previous: str | None, *, by: str, **detail: Any
+) -> Serving:
+    """Write the row that names the served adapter, and into the audit log who wrote it."""
+    new = {"adapter": name, "previous": previous, "since": utc_now(), "by": by}
     insert(db, "serving", new)
     audit(db, "serve", **new, **detail)
     return to_record(Serving, new)
+
+
+def _served_before(db: Database) -> tuple[str, ...]:
+    now, *earlier = rows(db, "SELECT adapter, previous FROM serving ORDER BY id DESC")
+    way, wanted = dict[str, None](), now["previous"]
+    for row in earlier:
+        if row["adapter"] == wanted:
+            way[wanted], wanted = None, row["previous"]
+    way.pop(now["adapter"], None)
+    return tuple(way)
 
 
 def _cycle(db: Database, cycle_id: int) -> Cycle:

@@ -1,12 +1,15 @@
 """Files that are whole or not there: filled beside their place, flushed to disk, then named.
 
 Invariants: a file has its name only once all of it is on disk; it can be read by its owner only;
-two that write the same file at once do not mix.
+two that write the same file at once do not mix. A secret is such a file, made by whoever needs it
+first.
 """
 
+import errno
 import os
+import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feedback_store.sqlite.ids import new_id
@@ -49,6 +52,21 @@ def name_new(finished: Path, target: Path) -> None:
     """
     os.link(finished, target)
     flush(target.parent)
+
+
+def secret(path: Path) -> str:
+    """Read a secret, or make one; of several processes that make it at once, all get the same.
+
+    Raises:
+        OSError: It can be neither read nor made, or it is empty.
+    """
+    if not path.exists():
+        with suppress(FileExistsError), new_file(path, lambda made: name_new(made, path)) as made:
+            made.write_text(secrets.token_urlsafe(24), encoding="utf-8")
+    found = path.read_text(encoding="utf-8").strip()
+    if not found:  # anybody could sign with an empty key
+        raise OSError(errno.EINVAL, f"{path.name} is empty", str(path))
+    return found
 
 
 def flush(path: Path) -> None:

@@ -21,6 +21,7 @@ from chat_app.identity import Identity
 from chat_app.server import create_app
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
+from rlhf_core.cycle.signing import adapter_key
 from tests.chat_app.fakes import FakeEngine, fake_service
 
 # Arguments in capitals, as the help shows them; --help goes without saying.
@@ -29,6 +30,7 @@ COMMANDS = {
     "adapters list": "--data --config --json",
     "adapters promote": "NAME --data --config --force --json",
     "adapters rollback": "--data --config --json",
+    "adapters sign": "NAMES --data --config --json",
     "adapters verify": "NAMES --data --config --json",
     "backup": "FOLDER --data --config --json",
     "cycle": "--data --model --profile --quantization --config --json",
@@ -134,6 +136,7 @@ EVENTS = {
 FILES = {
     "feedback.db",
     "feedback.db.lock",
+    "secrets/adapter-key",
     "secrets/key",
     "secrets/operator-token",
 }
@@ -264,5 +267,6 @@ def test_raw_events_have_these_fields(
 
 def test_the_data_directory_holds_these_files(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
     Identity(data / "secrets")
+    adapter_key(data)
     files = (str(path.relative_to(data)) for path in data.rglob("*") if path.is_file())
     assert {*files} == FILES

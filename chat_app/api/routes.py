@@ -255,9 +255,8 @@ def promote(body: PromoteIn, service: Service) -> dict[str, Any]:
 
 @operate.post("/rollback")
 def rollback(service: Service) -> dict[str, Any]:
-    """Serve the adapter that was served before."""
-    serving = service.rollback()
-    return {"serving": serving.adapter, "previous": serving.previous}
+    """Serve the adapter that was served before; ``skipped`` says which could not be, and why."""
+    return service.rollback().facts()
 
 
 router.include_router(operate)

@@ -9,11 +9,12 @@ from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import ChatAppError, StartError
 from chat_app.service import promotion
 from chat_app.settings import Settings, load_settings
-from feedback_store.records import BASE_ADAPTER, Serving
+from feedback_store.records import BASE_ADAPTER
 from feedback_store.store import FeedbackStore
+from rlhf_core.cycle.signing import checking_key
 
 adapters = typer.Typer(
-    help="List, verify, anchor, promote and roll back adapters.", no_args_is_help=True
+    help="List, verify, sign, anchor, promote and roll back adapters.", no_args_is_help=True
 )
 
 
@@ -76,11 +77,13 @@ def verify(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Check the files of adapters against their manifests."""
+    """Check the files of adapters against their manifests, and who signed these."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
         known = [a.name for a in store.adapters() if a.name != BASE_ADAPTER]
-    faults = {name: promotion.fault_of(settings.adapters / name) for name in names or known}
+        key = checking_key(store, settings.data)
+    found = {name: settings.adapters / name for name in names or known}
+    faults = {name: promotion.fault_of(path, key=key) for name, path in found.items()}
     if as_json:
         typer.echo(json.dumps(faults))
     else:
@@ -94,6 +97,20 @@ def verify(
 
 
 @adapters.command()
+def sign(
+    names: Annotated[list[str], typer.Argument(help="Adapters whose origin you know.")],
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Sign adapters that came from elsewhere, such as a backup from before adapters were signed."""
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
+        promotion.sign(store, settings.data, names)
+    typer.echo(json.dumps({"signed": names}) if as_json else f"signed {', '.join(names)}")
+
+
+@adapters.command()
 def anchor(
     name: Annotated[str, typer.Argument(help="A published policy adapter.")],
     data: Data = None,
@@ -103,7 +120,7 @@ def anchor(
     """Let the KL budget of later cycles count from this adapter, instead of from the base."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        found = promotion.anchor(store, settings.adapters, name)
+        found = promotion.anchor(store, settings.data, name)
     typer.echo(json.dumps({"anchor": found}) if as_json else f"KL counts from {found}")
 
 
@@ -121,20 +138,18 @@ def promote(
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
         warning = promotion.warning_of(store, name)
-        serving = promotion.promote(store, settings.adapters, name, force=force)
-        if warning is not None:
-            typer.echo(f"warning: {warning}", err=True)
-        _show_serving(serving, as_json)
+        serving = promotion.promote(store, settings.data, name, force=force)
+    if warning is not None:
+        typer.echo(f"warning: {warning}", err=True)
+    facts = {"serving": serving.adapter, "previous": serving.previous}
+    typer.echo(json.dumps(facts) if as_json else f"serving {serving.adapter}")
 
 
 @adapters.command()
 def rollback(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Serve the adapter that was served before."""
+    """Serve the adapter that was served before; one that does not verify is skipped."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        _show_serving(promotion.roll_back(store, settings.adapters), as_json)
-
-
-def _show_serving(serving: Serving, as_json: bool) -> None:
-    facts = {"serving": serving.adapter, "previous": serving.previous}
-    typer.echo(json.dumps(facts) if as_json else f"serving {serving.adapter}")
+        done = promotion.roll_back(store, settings.data)
+    lines = (f"serving {done.serving.adapter}", *done.remarks())
+    typer.echo(json.dumps(done.facts()) if as_json else "\n".join(lines))

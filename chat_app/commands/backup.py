@@ -23,6 +23,7 @@ from chat_app.settings import load_settings
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.store import FeedbackStore
 from feedback_store.whole_files import flush
+from rlhf_core.cycle.signing import signing_key
 
 BACKED_UP = ("adapters", "secrets", "config.toml")  # beside the database
 
@@ -70,7 +71,7 @@ def restore(
         )
         for name in BACKED_UP:
             _copy(folder / name, partial / name)
-        _require_sound_adapters(partial)
+        _require_sound_adapters(partial, allow_old_sqlite=settings.allow_old_sqlite)
     if as_json:
         _show(settings.data, folder, settings.data, counts)
     else:
@@ -84,10 +85,18 @@ def _show(data: Path, backup: Path, written: Path, counts: Mapping[str, int]) ->
     typer.echo(json.dumps({**places, "files": len(sizes), "bytes": sum(sizes), "counts": counts}))
 
 
-def _require_sound_adapters(data: Path) -> None:
-    """Refuse a copy in which an adapter has changed since it was written."""
-    found = sorted((data / "adapters").glob("*-*")) if (data / "adapters").is_dir() else []
-    faults = [fault for path in found if (fault := fault_of(path)) is not None]
+def _require_sound_adapters(data: Path, *, allow_old_sqlite: bool) -> None:
+    """Refuse a copy in which an adapter has changed since it was written.
+
+    A backup from before adapters were signed has no key: the copy gets one, and they are signed.
+    """
+    found = sorted(path for path in (data / "adapters").glob("*-*") if path.is_dir())
+    if not found:
+        return
+    with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
+        keys = dict.fromkeys((a.name for a in store.adapters()), signing_key(store, data))
+    # the store does not name what a killed cycle left, and nobody signs it
+    faults = [f for path in found if (f := fault_of(path, key=keys.get(path.name))) is not None]
     if faults:
         raise ChatAppError(f"nothing was restored: {faults[0]}; use another backup")
 

@@ -21,6 +21,7 @@ from chat_app.profile import model_path
 from chat_app.service.promotion import fault_of
 from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
+from rlhf_core.cycle.signing import checking_key
 from rlhf_core.model.sources import resolve
 
 MIN_FREE_BYTES = 1_000_000_000
@@ -110,10 +111,11 @@ def _adapters(settings: Settings) -> str:
     with open_store(settings) as store:
         rows = {a.name: a for a in store.adapters() if a.name != BASE_ADAPTER}
         served, busy = store.serving().adapter, store.running_cycle() is not None
+        key = checking_key(store, settings.data)
     there = {path.name for path in settings.adapters.glob("*") if path.is_dir()}
     needed = {name for name, row in rows.items() if row.state == "published"} | {served}
     checked = sorted((rows.keys() & there) | (needed - {BASE_ADAPTER}))
-    faults = [fault for name in checked if (fault := fault_of(settings.adapters / name))]
+    faults = [fault for name in checked if (fault := fault_of(settings.adapters / name, key=key))]
     if not busy:  # a running cycle registers its adapters only when they are complete
         faults += [
             f"{settings.adapters / name} is not an adapter of this service; a killed cycle "

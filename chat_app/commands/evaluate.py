@@ -24,6 +24,7 @@ from chat_app.commands.options import (
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
+from rlhf_core.cycle.signing import signing_key
 
 if TYPE_CHECKING:
     from rlhf_core.checkable.world import CheckableWorld
@@ -65,9 +66,10 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
         names = (adapter or store.serving().adapter, against)
         for name in set(names) - {BASE_ADAPTER}:
             store.adapter(name)  # an unknown one is told before anything is loaded
+        key = signing_key(store, settings.data)
     settings = resolved(settings)
     require_contract(settings)
-    base, sides = _attached(settings, names)
+    base, sides = _attached(settings, names, key)
     asked = {"candidate": sides[0], "served": sides[1], "n": requests, "seed": seed}
     if judged is None:
         found, lines = _by_the_starters_judge(base, asked)
@@ -97,7 +99,9 @@ def _by_tastes(
     return {"world": world.facts(), **asdict(found)}, [about(world), *found.lines()]
 
 
-def _attached(settings: Settings, names: tuple[str, str]) -> tuple[Any, list[str | None]]:
+def _attached(
+    settings: Settings, names: tuple[str, str], key: bytes
+) -> tuple[Any, list[str | None]]:
     """The base with the adapters that are not the base, and what the base calls each of them."""
     import torch
 
@@ -111,5 +115,5 @@ def _attached(settings: Settings, names: tuple[str, str]) -> tuple[Any, list[str
         cache=settings.models,
     )
     for name in set(names) - {BASE_ADAPTER}:
-        base.attach(name, settings.adapters / name)
+        base.attach(name, settings.adapters / name, key=key)
     return base, [None if name == BASE_ADAPTER else name for name in names]

@@ -62,7 +62,7 @@ class Engine(Protocol):
         ...
 
     def health(self) -> dict[str, Any]:
-        """Facts for `/readyz` and `/metrics`: alive, adapters, rows, waiting, tokens made."""
+        """Facts for `/readyz` and `/metrics`: alive, base, adapters, rows, waiting, tokens made."""
         ...
 
     def close(self) -> None:

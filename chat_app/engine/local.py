@@ -116,14 +116,21 @@ class LocalEngine:
     Args:
         load: Returns the base. It runs in the worker thread, so the constructor returns at once.
         settings: Size of the batch and of the queue.
+        key: The key that adapters have to be signed with; None loads unsigned ones, too.
         reply_seconds: A reply is cut off after this time; the wait for a row counts.
     """
 
     def __init__(
-        self, load: Callable[[], Base], settings: EngineSettings, *, reply_seconds: float = 60.0
+        self,
+        load: Callable[[], Base],
+        settings: EngineSettings,
+        *,
+        key: bytes | None,
+        reply_seconds: float = 60.0,
     ) -> None:
         self._load_base = load
         self._settings = settings
+        self._key = key
         self._reply_seconds = reply_seconds
         self._wake = threading.Condition()  # guards the next four
         self._waiting: deque[_Ticket] = deque()
@@ -173,7 +180,9 @@ class LocalEngine:
             raise StartError("the model is not loaded yet; load adapters once it is ready")
         if adapter not in self._retired and adapter in base.adapters:  # in this order: it is
             return  # retired until it has been dropped, see `_drop_retired`
-        await asyncio.to_thread(verify_adapter, path, base=base.fingerprint)
+        await asyncio.to_thread(
+            verify_adapter, path, base=base.fingerprint, kind="policy", key=self._key
+        )
 
         def attach() -> None:
             self._retired.discard(adapter)
@@ -194,6 +203,7 @@ class LocalEngine:
             "alive": alive,
             "ready": base is not None and alive,
             "failure": self._failure,
+            "base": base.fingerprint if base is not None else None,
             "adapters": sorted(base.adapters) if base is not None else [],
             "rows": rows,
             "waiting": waiting,

@@ -184,10 +184,12 @@ class Operator:
         return f"{serving.adapter} is served now. “Roll back” serves {serving.previous} again."
 
     def roll_back(self, *, allowed: bool) -> str:
-        """Serve the adapter that was served before."""
+        """Serve the adapter that was served before, and say which could not be, and why."""
         _require(allowed)
-        serving = self._service.rollback()
-        return f"Rolled back: {serving.adapter} is served now instead of {serving.previous}."
+        done = self._service.rollback()
+        now, before = done.serving.adapter, done.serving.previous
+        told = (f"Rolled back: {now} is served now instead of {before}", *done.remarks())
+        return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in told)
 
 
 def _require(allowed: bool) -> None:

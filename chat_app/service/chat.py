@@ -273,15 +273,15 @@ class ChatService(Voting):
 
     def promote(self, name: str, *, force: bool = False) -> Serving:
         """Serve a policy adapter, a rejected one by force; new replies use it within a second."""
-        return promotion.promote(self.store, self.settings.adapters, name, force=force)
+        return promotion.promote(self.store, self.settings.data, name, force=force)
 
-    def rollback(self) -> Serving:
-        """Serve the adapter that was served before this one.
+    def rollback(self) -> promotion.RolledBack:
+        """Serve the adapter that was served before this one; one that does not verify is skipped.
 
         Raises:
             RefusedError: There is none.
         """
-        return promotion.roll_back(self.store, self.settings.adapters)
+        return promotion.roll_back(self.store, self.settings.data)
 
     # Inside
 

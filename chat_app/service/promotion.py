@@ -1,37 +1,67 @@
 """Promote an adapter, roll back, or move the anchor: one rule for page, API and commands.
 
-Invariants: only an adapter whose files are complete and undamaged is served, or is the anchor; one
-that the gate rejected is served only if the operator insists, and the audit log keeps that with the
-reasons. These functions write the store's row; a running server follows it within a second
+Invariants: only an adapter that verifies is served, or is the anchor: complete, undamaged, signed
+with this installation's key, a policy, and made for the base that answers; one that the gate
+rejected is served only if the operator insists, and the audit log keeps that with the reasons.
+These functions write the store's row; a running server follows it within a second
 (`served_adapter.py`), and cycles read it when they begin.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from chat_app.errors import ChatAppError, RefusedError
+from chat_app.errors import RefusedError
 from feedback_store.records import BASE_ADAPTER, Serving
 from feedback_store.store import FeedbackStore
+from rlhf_core.cycle.signing import signing_key
 
 
-def promote(store: FeedbackStore, adapters: Path, name: str, *, force: bool = False) -> Serving:
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What a rollback serves now, and what it passed over.
+
+    Attributes:
+        serving: The served adapter.
+        skipped: Adapters that were served later than it, each with the reason why not again.
+    """
+
+    serving: Serving
+    skipped: dict[str, str]
+
+    def facts(self) -> dict[str, Any]:
+        """The document of the API and of `rollback --json`."""
+        return {
+            "serving": self.serving.adapter,
+            "previous": self.serving.previous,
+            "skipped": self.skipped,
+        }
+
+    def remarks(self) -> tuple[str, ...]:
+        """A line for each that was skipped."""
+        return tuple(f"skipped {name}: {reason}" for name, reason in self.skipped.items())
+
+
+def promote(store: FeedbackStore, data: Path, name: str, *, force: bool = False) -> Serving:
     """Serve a policy adapter to new replies.
 
     Args:
         store: The store that names the served adapter.
-        adapters: The folder of the adapters' directories.
+        data: The data directory with the adapters and their key.
         name: A published adapter.
         force: Serve it even if the gate rejected it; it is published from then on.
 
     Raises:
         UnknownRecordError: There is no such adapter.
-        RefusedError: The gate rejected it, and `force` is not set.
-        ChatAppError: Its files are damaged; the served adapter stays.
+        RefusedError: The gate rejected it, and `force` is not set; or it does not verify. The
+            served adapter stays.
     """
     rejected = warning_of(store, name)
     if rejected is not None and not force:
         how = 'with --force, in the API with "force": true, on the page with the tick'
         raise RefusedError(f"{rejected}; it can be served anyway: {how}")
-    _require_undamaged(store, adapters, name)
+    _require_sound(store, data, name)
     return store.serve(name, by="operator", force=force)
 
 
@@ -45,44 +75,91 @@ def warning_of(store: FeedbackStore, name: str) -> str | None:
     return f"adapter {name!r} was rejected{by}: {'; '.join(reasons) or 'no reason was noted'}"
 
 
-def anchor(store: FeedbackStore, adapters: Path, name: str) -> str:
+def anchor(store: FeedbackStore, data: Path, name: str) -> str:
     """Let the KL budget of later cycles count from a published policy adapter.
 
     Raises:
         UnknownRecordError: There is no such adapter.
-        ChatAppError: Its files are damaged; the anchor stays.
+        RefusedError: It does not verify; the anchor stays.
     """
-    _require_undamaged(store, adapters, name)
+    _require_sound(store, data, name)
     return store.set_anchor(name, by="operator")
 
 
-def roll_back(store: FeedbackStore, adapters: Path) -> Serving:
-    """Serve the adapter that was served before this one.
+def roll_back(store: FeedbackStore, data: Path) -> RolledBack:
+    """Serve the latest adapter that was served before this one and can be served again.
+
+    The base always can; so if no adapter verifies any more, the base is served.
 
     Raises:
-        RefusedError: There is none.
-        ChatAppError: Its files are damaged; the served adapter stays.
+        RefusedError: Nothing else was served before, or nothing of it can be served.
     """
-    previous = store.serving().previous
-    if previous is None:
-        raise RefusedError("no adapter was served before this one; a rollback is not possible")
-    return promote(store, adapters, previous)
+    skipped: dict[str, str] = {}
+    for name in store.served_before():
+        reason = warning_of(store, name) or _fault(store, data, name)
+        if reason is None:
+            return RolledBack(store.serve(name, by="operator"), skipped)
+        skipped[name] = reason
+    why = f": {'; '.join(skipped.values())}" if skipped else ""
+    raise RefusedError(
+        f"no adapter that was served before this one can be served; a rollback is not possible{why}"
+    )
 
 
-def _require_undamaged(store: FeedbackStore, adapters: Path, name: str) -> None:
+def sign(store: FeedbackStore, data: Path, names: Sequence[str]) -> None:
+    """Sign adapters whose origin the operator knows; the audit log names them.
+
+    Raises:
+        UnknownRecordError: There is no such adapter; none was signed.
+        RefusedError: One is damaged.
+    """
+    from rlhf_core.errors import AdapterError
+    from rlhf_core.model.adapters import sign_adapter
+
+    key = signing_key(store, data)
+    for name in names:
+        store.adapter(name)
+    for name in names:
+        try:
+            sign_adapter(data / "adapters" / name, key)
+        except AdapterError as exc:
+            raise RefusedError(str(exc)) from exc
+        store.note_signed([name], by="operator")
+
+
+def _require_sound(store: FeedbackStore, data: Path, name: str) -> None:
     store.adapter(name)
-    fault = None if name == BASE_ADAPTER else fault_of(adapters / name)
+    fault = _fault(store, data, name)
     if fault is not None:
-        raise ChatAppError(fault)
+        raise RefusedError(fault)
 
 
-def fault_of(adapter: Path) -> str | None:
-    """The fault of an adapter's directory, or None."""
+def _fault(store: FeedbackStore, data: Path, name: str) -> str | None:
+    """Why a policy adapter cannot be served on the base that answers, or None."""
+    if name == BASE_ADAPTER:
+        return None
+    base = store.base()
+    return fault_of(
+        data / "adapters" / name,
+        key=signing_key(store, data),
+        base=None if base is None else base.fingerprint,
+        kind="policy",
+    )
+
+
+def fault_of(
+    adapter: Path,
+    *,
+    key: bytes | None,
+    base: str | None = None,
+    kind: Literal["policy", "reward"] | None = None,
+) -> str | None:
+    """The fault of an adapter's directory, or None; the arguments are those of `verify_adapter`."""
     from rlhf_core.errors import AdapterError
     from rlhf_core.model.adapters import verify_adapter
 
     try:
-        verify_adapter(adapter)
+        verify_adapter(adapter, base=base, kind=kind, key=key)
     except AdapterError as exc:
         return str(exc)
     return None

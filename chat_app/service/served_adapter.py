@@ -3,7 +3,8 @@
 Only the `Watcher` sets `ChatService.adapter`. Invariant: that adapter is loaded, so no reply fails
 because of a swap. The swap waits for no reply: `engine/local.py` drops an old adapter once no
 reply uses it. If an adapter cannot be verified or loaded, the watcher sets the store's row back
-to another one; the log has the reason, the store's audit table has the entry.
+to another one, as if the damaged one had never been served; the log has the reason, the store's
+audit table has the entry.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ class Watcher:
         self._service = service
         self._on_ready = on_ready
         self._on_failure = on_failure
-        self._bad: set[str] = set()
+        self._bad: set[str] = set()  # what did not load since something did
         self._recent: list[str] = []  # loaded adapters, the latest at the end
 
     async def run(self) -> None:
@@ -68,6 +69,7 @@ class Watcher:
             await self._fall_back(serving, exc)
             return
         log.info("new replies come from %s", name)
+        self._bad.clear()  # a damaged one may be repaired by the time it is wanted again
         self._service.adapter = name
         if not self._service.ready:
             await asyncio.to_thread(self._note_base)
@@ -91,16 +93,16 @@ class Watcher:
                 before.model,
                 model,
             )
-        store.note_base(ServedBase(model, settings.contract))
+        fingerprint = self._service.engine.health().get("base")
+        store.note_base(ServedBase(model, settings.contract, fingerprint))
 
     async def _fall_back(self, serving: Serving, reason: Exception) -> None:
         """Write another adapter into the served row: the first that is not known to be bad."""
         self._bad.add(serving.adapter)
-        current = self._service.adapter if self._service.ready else None
-        choices = (current, serving.previous, BASE_ADAPTER)
-        good = next(name for name in choices if name is not None and name not in self._bad)
-        log.error("%s is not served: %s; serving %s instead", serving.adapter, reason, good)
-        if (await asyncio.to_thread(self._service.store.serving)).adapter == serving.adapter:
-            await asyncio.to_thread(
-                self._service.store.serve, good, by=f"server: {serving.adapter} does not load"
-            )
+        now = await asyncio.to_thread(
+            self._service.store.fall_back,
+            frozenset(self._bad),
+            prefer=self._service.adapter if self._service.ready else None,
+            by=f"server: {serving.adapter} does not load",
+        )
+        log.error("%s is not served: %s; serving %s instead", serving.adapter, reason, now.adapter)

@@ -33,6 +33,7 @@ from rlhf_core.cycle.resume import (
     save_evidence,
     take_over,
 )
+from rlhf_core.cycle.signing import signing_key
 from rlhf_core.cycle.snapshot import Snapshot, read_snapshot, take_snapshot
 from rlhf_core.cycle.stages import Progress, Run, Trained, compare_with_served, train_stages
 from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
@@ -100,6 +101,7 @@ def run_cycle(
             anchor=anchor,
         )
         try:
+            signing_key(store, data)  # adapters of an earlier version
             run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
             (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
             snapshot = _resume_or_begin(run, config)
@@ -282,6 +284,7 @@ def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float
             base=base.fingerprint,
             parent=run.served,
             extra={"cycle": run.cycle_id},
+            key=run.key,
         )
         run.store.register_adapter(
             name, kind=kind, parent=run.served, cycle_id=run.cycle_id, metrics=metrics

@@ -17,6 +17,7 @@ from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.cycle.fitting import fit_snapshot
 from rlhf_core.cycle.report import budget_spent
 from rlhf_core.cycle.resume import FOLDER, METRICS
+from rlhf_core.cycle.signing import adapter_key
 from rlhf_core.cycle.snapshot import Snapshot, without
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.checks import Check, check_votes
@@ -93,6 +94,11 @@ class Run:
     def models(self) -> Path:
         """Where converted models are kept; the server uses the same ones."""
         return self.data / "models"
+
+    @property
+    def key(self) -> bytes:
+        """The key that signs adapters; each process reads it for itself, so nobody sends it."""
+        return adapter_key(self.data)
 
     @property
     def checkpoints(self) -> Path:
@@ -197,10 +203,10 @@ def _load(run: Run, quantization: Quantization) -> Base:
         base.attach("policy", lora=run.settings.lora, trainable=True, seed=run.seed)
     else:
         path = run.data / "adapters" / run.served
-        base.attach("policy", path, trainable=True)
-        base.attach("served", path)
+        base.attach("policy", path, trainable=True, key=run.key)
+        base.attach("served", path, key=run.key)
     if run.attached_anchor == "anchor":
-        base.attach("anchor", run.data / "adapters" / run.anchor)
+        base.attach("anchor", run.data / "adapters" / run.anchor, key=run.key)
     return base
 
 
@@ -240,7 +246,7 @@ def _last_reward(run: Run, base: Base) -> RewardModel | None:
     """The reward model that trained the served policy; its scores choose SFT's best pass."""
     number = run.served.rpartition("-")[2]
     path = run.data / "adapters" / f"reward-{number}"
-    return RewardModel.load(base, path) if path.is_dir() else None
+    return RewardModel.load(base, path, key=run.key) if path.is_dir() else None
 
 
 def _train_reward_models(

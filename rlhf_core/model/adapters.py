@@ -2,26 +2,30 @@
 
 A directory is complete when it holds ``manifest.json``, which is written last and names every
 other file with its size and SHA-256. Publishing renames a finished staging directory, so a crash
-leaves either no adapter or a complete one. Nothing here knows which adapter is being served.
+leaves either no adapter or a complete one. With a key, the manifest is signed: whoever has no key
+can change neither a file nor what the manifest says. Nothing here knows where the key is kept, or
+which adapter is being served.
 """
 
 import hashlib
+import hmac
 import json
-import math
 import os
+import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors import safe_open
-
 from rlhf_core.errors import AdapterError
+from rlhf_core.model.adapter_files import require_sound
 
 MANIFEST = "manifest.json"
 ALLOWED_SUFFIXES = {".json", ".safetensors"}  # never pickle: loading it runs code
 MAX_MANIFEST_BYTES = 1_000_000
+KINDS = ("policy", "reward")
+# what JSON of another shape raises: infinite sizes, other types, missing fields, lists too deep
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Manifest:
     parent: str | None
     files: dict[str, dict[str, Any]]  # path -> {"bytes", "sha256"}
     extra: dict[str, Any] = field(default_factory=dict)
+    signature: str | None = None  # HMAC-SHA256 of all the other fields
 
 
 def publish_adapter(
@@ -44,24 +49,33 @@ def publish_adapter(
     base: str,
     parent: str | None = None,
     extra: Mapping[str, Any] | None = None,
+    key: bytes | None = None,
 ) -> Manifest:
     """Turn a finished staging directory into an adapter; the manifest is written last.
 
+    Args:
+        staging: What was trained, in files.
+        target: The adapter's directory.
+        kind: What it is for.
+        base: Fingerprint of the base that it was trained on.
+        parent: The adapter that it began as.
+        extra: More facts for the manifest.
+        key: Signs the manifest; without it the adapter is not signed.
+
     Raises:
-        AdapterError: ``target`` exists already, or ``staging`` holds a file that is not allowed.
+        AdapterError: ``target`` exists already, or ``staging`` holds a file, a weight or a setting
+            that is not allowed.
     """
     if target.exists():
         raise AdapterError(f"adapter {target} exists already; adapters are never overwritten")
     files = {str(path.relative_to(staging)): _describe(path) for path in _files(staging)}
     if not any(name.endswith(".safetensors") for name in files):
         raise AdapterError(f"adapter {staging} holds no .safetensors file; nothing to publish")
-    manifest = Manifest(target.name, kind, base, parent, files, dict(extra or {}))
+    manifest = _signed(Manifest(target.name, kind, base, parent, files, dict(extra or {})), key)
     for name in files:
-        _require_finite(staging / name)
+        require_sound(staging / name)
         flush(staging / name)
-    text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
-    (staging / MANIFEST).write_text(text)
-    flush(staging / MANIFEST)
+    _write(manifest, staging / MANIFEST)
     flush(staging)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -72,39 +86,71 @@ def publish_adapter(
     return manifest
 
 
-def verify_adapter(path: Path, *, base: str | None = None) -> Manifest:
+def sign_adapter(path: Path, key: bytes) -> Manifest:
+    """Sign an adapter that was published without a key, or with another one.
+
+    Raises:
+        AdapterError: As for `verify_adapter` without a key; nothing is changed.
+    """
+    manifest = _signed(verify_adapter(path), key)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        _write(manifest, partial)
+        partial.replace(path / MANIFEST)
+        flush(path)
+    except OSError as exc:
+        raise AdapterError(f"adapter {path} cannot be signed: {exc}") from exc
+    finally:
+        partial.unlink(missing_ok=True)
+    return manifest
+
+
+def verify_adapter(
+    path: Path,
+    *,
+    base: str | None = None,
+    kind: Literal["policy", "reward"] | None = None,
+    key: bytes | None = None,
+) -> Manifest:
     """Check every byte of an adapter directory against its manifest.
 
     Args:
         path: The adapter directory.
         base: Fingerprint of the base the adapter is meant for; ``None`` accepts any.
+        kind: What it is meant for; ``None`` accepts any.
+        key: The key that signed the manifest; ``None`` looks at no signature. Then only damage is
+            found, and no change by somebody who wrote new checksums.
 
     Raises:
-        AdapterError: A file is missing, extra, changed, a link or not finite, or the adapter is
-            for another base.
+        AdapterError: A file is missing, extra, changed, a link, not finite or absurd; the adapter
+            is for another base, of another kind or not signed with the key.
     """
-    manifest = _read_manifest(path)
-    found = {str(p.relative_to(path)): p for p in _files(path)}
-    missing, unknown = manifest.files.keys() - found.keys(), found.keys() - manifest.files.keys()
-    if missing or unknown:
-        raise AdapterError(
-            f"adapter {path} does not match its manifest: missing {sorted(missing)}, "
-            f"not listed {sorted(unknown)}; restore it from a backup or remove it"
-        )
-    for name, stated in manifest.files.items():
-        if _describe(found[name]) != stated:
-            raise AdapterError(
-                f"adapter {path} was changed after it was written: {name} does not match its "
-                f"checksum; restore it from a backup or remove it"
-            )
-    if base is not None and manifest.base != base:
-        raise AdapterError(
-            f"adapter {path} was trained on base {manifest.base}, not {base}; "
-            f"load the base it belongs to"
-        )
-    for file in found.values():
-        _require_finite(file)
+    try:
+        manifest = _read_manifest(path)
+        files = _require_files(path, manifest)
+        if key is not None:
+            _require_signature(path, manifest, key)
+        _require_purpose(path, manifest, base=base, kind=kind)
+        for file in files:
+            require_sound(file)
+    except OSError as exc:
+        raise AdapterError(f"adapter {path} cannot be read: {exc}") from exc
     return manifest
+
+
+def _signed(manifest: Manifest, key: bytes | None) -> Manifest:
+    return replace(manifest, signature=None if key is None else _signature(manifest, key))
+
+
+def _signature(manifest: Manifest, key: bytes) -> str:
+    fields = asdict(replace(manifest, signature=None))
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _write(manifest: Manifest, file: Path) -> None:
+    file.write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
+    flush(file)
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -118,21 +164,72 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest(**json.loads(file.read_text()))
         sizes = [int(stated["bytes"]) for stated in manifest.files.values()]
-    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+    except _UNREADABLE as exc:
         raise AdapterError(f"adapter {path} has a manifest that cannot be read: {exc}") from exc
     if manifest.name != path.name or min(sizes, default=-1) < 0:
         raise AdapterError(f"adapter {path} has the manifest of {manifest.name!r}")
     return manifest
 
 
+def _require_signature(path: Path, manifest: Manifest, key: bytes) -> None:
+    advice = f"if you know where it comes from: `feedback-chat adapters sign {path.name}`"
+    if manifest.signature is None:
+        raise AdapterError(f"adapter {path} is not signed; {advice}")
+    # as ASCII, since other text cannot be compared in constant time
+    if not hmac.compare_digest(ascii(manifest.signature), ascii(_signature(manifest, key))):
+        raise AdapterError(
+            f"adapter {path} was signed with another key, or its manifest was changed; restore it "
+            f"from a backup, or {advice}"
+        )
+
+
+def _require_purpose(path: Path, manifest: Manifest, *, base: str | None, kind: str | None) -> None:
+    if manifest.kind not in KINDS or kind not in (None, manifest.kind):
+        raise AdapterError(
+            f"adapter {path} is a {manifest.kind!r} adapter; here only a "
+            f"{kind or ' or '.join(KINDS)} adapter can be used"
+        )
+    if base not in (None, manifest.base):
+        raise AdapterError(
+            f"adapter {path} was trained on base {manifest.base}, not {base}; "
+            f"load the base it belongs to"
+        )
+
+
+def _require_files(path: Path, manifest: Manifest) -> list[Path]:
+    """The files, which are those of the manifest, byte by byte."""
+    found = {str(p.relative_to(path)): p for p in _files(path)}
+    missing, unknown = manifest.files.keys() - found.keys(), found.keys() - manifest.files.keys()
+    if missing or unknown:
+        raise AdapterError(
+            f"adapter {path} does not match its manifest: missing {sorted(missing)}, "
+            f"not listed {sorted(unknown)}; restore it from a backup or remove it"
+        )
+    for name, stated in manifest.files.items():
+        # the size first: to hash a file that was made huge would take for ever
+        if found[name].stat().st_size != stated["bytes"] or _describe(found[name]) != stated:
+            raise AdapterError(
+                f"adapter {path} was changed after it was written: {name} does not match its "
+                f"checksum; restore it from a backup or remove it"
+            )
+    return list(found.values())
+
+
 def _files(path: Path) -> Iterator[Path]:
-    """Every file below ``path`` but the manifest; links and other kinds of files are refused."""
+    """Every file below ``path`` but the manifest; links of both kinds and devices are refused."""
     if not path.is_dir():
         raise AdapterError(f"adapter {path} is not a directory")
     for entry in sorted(path.rglob("*")):
         if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
             raise AdapterError(f"adapter {path} holds {entry.name}, which is not a plain file")
-        if entry.is_dir() or entry == path / MANIFEST:
+        if entry.is_dir():
+            continue
+        if entry.stat().st_nlink > 1:  # who writes to its other name changes this file
+            raise AdapterError(
+                f"adapter {path} holds {entry.name}, which has another name elsewhere (a hard "
+                "link); put a copy in its place"
+            )
+        if entry == path / MANIFEST:
             continue
         if entry.suffix not in ALLOWED_SUFFIXES:
             raise AdapterError(
@@ -147,21 +244,6 @@ def _describe(path: Path) -> dict[str, Any]:
         while block := source.read(1 << 20):
             digest.update(block)
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
-
-
-def _require_finite(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        return
-    try:
-        with safe_open(path, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - safe_open is not a mapping
-                tensor = tensors.get_tensor(name)
-                if not math.isfinite(tensor.to(torch.float64).abs().sum().item()):
-                    raise AdapterError(f"adapter file {path} holds a NaN or infinity in {name}")
-    except AdapterError:
-        raise
-    except Exception as exc:  # safetensors raises its own error class for every malformed header
-        raise AdapterError(f"adapter file {path} cannot be read: {exc}") from exc
 
 
 def flush(path: Path) -> None:

@@ -103,11 +103,13 @@ class Base:
         lora: LoraSettings | None = None,
         trainable: bool = False,
         seed: int = 0,
+        key: bytes | None = None,
     ) -> None:
-        """Add a fresh adapter, or one from a directory, which is verified first.
+        """Add a fresh adapter, or a policy from a directory, which is verified first.
 
         A fresh adapter leaves the base's output unchanged until it is trained. Its weights follow
-        from ``seed``, so that a restarted program begins with the same ones.
+        from ``seed``, so that a restarted program begins with the same ones. With ``key`` the
+        directory must be signed, as for ``verify_adapter``.
 
         Raises:
             AdapterError: The name is taken or not allowed, or the directory does not hold a valid
@@ -133,7 +135,7 @@ class Base:
                 ) from exc
             return
         path = Path(path)
-        verify_adapter(path, base=self.fingerprint)
+        verify_adapter(path, base=self.fingerprint, kind="policy", key=key)
         self.attach_weights(name, path, trainable=trainable)
 
     def attach_weights(self, name: str, path: Path, *, trainable: bool = False) -> None:
@@ -143,7 +145,11 @@ class Base:
             weights = load_file(path / "adapter_model.safetensors")
         except (OSError, ValueError, TypeError) as exc:
             raise AdapterError(f"adapter {path} cannot be read: {exc}") from exc
-        self._add(name, config, trainable=trainable)
+        try:
+            self._add(name, config, trainable=trainable)
+        except ValueError as exc:  # PEFT's, if the model has no such layers
+            reason = shorten(str(exc), 200, placeholder=" ...")
+            raise AdapterError(f"adapter {path} does not fit the base: {reason}") from exc
         try:
             expected = get_peft_model_state_dict(self.model, adapter_name=name)
             wanted, found = ({k: v.shape for k, v in d.items()} for d in (expected, weights))

@@ -253,13 +253,13 @@ class RewardModel:
         (directory / SETTINGS).write_text(json.dumps(settings))
 
     @classmethod
-    def load(cls, base: Base, directory: Path) -> "RewardModel":
-        """Attach a published reward model to ``base``.
+    def load(cls, base: Base, directory: Path, *, key: bytes | None = None) -> "RewardModel":
+        """Attach a published reward model to ``base``; with ``key`` it must be signed.
 
         Raises:
             AdapterError: The directory does not verify, or was made for another base.
         """
-        verify_adapter(directory, base=base.fingerprint)
+        verify_adapter(directory, base=base.fingerprint, kind="reward", key=key)
         try:
             heads = load_file(directory / HEADS)
             settings = json.loads((directory / SETTINGS).read_text())

@@ -3,13 +3,16 @@
 `running` has it in this process, without pages; `serving` is the command, in a process of its own.
 """
 
+import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,8 @@ from chat_app.service.chat import ChatService
 from chat_app.settings import RateSettings, load_settings
 from feedback_store.store import FeedbackStore
 from rlhf_core.config import ReplySettings
+from rlhf_core.cycle.signing import adapter_key, signing_key
+from rlhf_core.model.adapters import Manifest, publish_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 
@@ -43,6 +48,15 @@ def tiny_base(path: Path | str, reply: ReplySettings | None = None) -> Base:
     return base
 
 
+def publish_copy(adapter: Path, data: Path, name: str, **options: Any) -> Manifest:
+    """Publish a copy of an adapter in a data directory, signed, as a cycle would."""
+    staging = data / f"staging-{name}"
+    shutil.copytree(adapter, staging, ignore=shutil.ignore_patterns("manifest.json"))
+    base = json.loads((adapter / "manifest.json").read_text())["base"]
+    given = {"kind": "policy", "base": base, "key": adapter_key(data), **options}
+    return publish_adapter(staging, data / "adapters" / name, **given)
+
+
 @dataclass
 class Running:
     """A service on a free port of this machine, and the parts behind it."""
@@ -56,6 +70,14 @@ class Running:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         return httpx.Client(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait until something has happened."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen within {seconds} s"
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -74,7 +96,8 @@ def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
         settings.secrets, operator_token=token.get_secret_value() if token else None
     )
     with FeedbackStore(settings.database) as store, socket.create_server(("127.0.0.1", 0)) as port:
-        engine = LocalEngine(lambda: tiny_base(model, settings.reply), settings.engine)
+        key = signing_key(store, data)
+        engine = LocalEngine(lambda: tiny_base(model, settings.reply), settings.engine, key=key)
         service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
         ready = threading.Event()
         app = create_app(service, identity, on_ready=ready.set, pages=False)

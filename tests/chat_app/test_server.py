@@ -1,21 +1,18 @@
 """The whole server: adapters swapped under load, kills and restarts, honest complaints at start."""
 
 import asyncio
-import json
-import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from chat_app.errors import ChatAppError
+from chat_app.errors import RefusedError
 from feedback_store.records import ServedBase
 from feedback_store.store import FeedbackStore
-from tests.chat_app.serving import Running, running, serving
+from tests.chat_app.serving import Running, publish_copy, running, serving, until
 
 Answer = dict[str, Any]
 
@@ -28,19 +25,12 @@ def fresh(tiny_model: Path, tmp_path: Path) -> Iterator[Running]:
 
 def publish(data: Path, adapters: Path, name: str, *, damaged: bool = False) -> None:
     """Put an adapter where a cycle would, and its row as published."""
-    shutil.copytree(adapters / name, data / "adapters" / name)
+    publish_copy(adapters / name, data, name)
     if damaged:
         weights = data / "adapters" / name / "adapter_model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-8] + b"\0" * 8)
     with FeedbackStore(data / "feedback.db") as store:
         store.register_adapter(name, kind="policy", state="published")
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen within {seconds} s"
-        time.sleep(0.02)
 
 
 async def visits_during_swaps(fresh: Running, adapters: list[str]) -> list[Answer]:
@@ -112,11 +102,13 @@ def test_a_damaged_adapter_is_never_served_and_the_row_says_so(
     publish(fresh.service.settings.data, tiny_adapters, "policy-000002", damaged=True)
     fresh.service.promote("policy-000001")
     until(lambda: fresh.service.adapter == "policy-000001")
-    with pytest.raises(ChatAppError, match="policy-000002"):
+    with pytest.raises(RefusedError, match="policy-000002"):
         fresh.service.promote("policy-000002")
     fresh.service.store.serve("policy-000002", by="another process")  # a row without that check
     until(lambda: fresh.service.store.serving().adapter == "policy-000001")
-    assert "policy-000002 does not load" in fresh.service.store.serving().by
+    serving = fresh.service.store.serving()
+    assert "policy-000002 does not load" in serving.by
+    assert serving.previous == "policy-000000"  # as before the damaged one
     assert fresh.service.adapter == "policy-000001"
     with fresh.client() as client:
         assert client.get("/readyz").json()["serving"] == "policy-000001"
@@ -125,16 +117,8 @@ def test_a_damaged_adapter_is_never_served_and_the_row_says_so(
 def test_only_the_last_adapters_stay_loaded(fresh: Running, tiny_adapters: Path) -> None:
     data = fresh.service.settings.data
     for number in (1, 2, 3):
-        shutil.copytree(
-            tiny_adapters / "policy-000001",
-            tmp := data / f"copy-{number}",
-            ignore=shutil.ignore_patterns("manifest.json"),
-        )
-        manifest = json.loads((tiny_adapters / "policy-000001" / "manifest.json").read_text())
         name = f"policy-{number:06d}"
-        (tmp / "manifest.json").write_text(json.dumps({**manifest, "name": name}))
-        (data / "adapters").mkdir(exist_ok=True)
-        tmp.rename(data / "adapters" / name)
+        publish_copy(tiny_adapters / "policy-000001", data, name)
         fresh.service.store.register_adapter(name, kind="policy", state="published")
         fresh.service.promote(name)
         until(lambda name=name: fresh.service.adapter == name)

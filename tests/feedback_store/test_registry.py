@@ -348,3 +348,57 @@ def test_wrong_values_are_refused(store):
     ):
         with pytest.raises(UnknownRecordError):
             unknown()
+
+
+def test_a_fallback_keeps_the_adapter_that_was_served_before_the_damaged_one(store):
+    one, two, bad = (publish(store, number) for number in (1, 2, 3))
+    for name in (one, two, bad):
+        store.serve(name, by="operator")
+    fallen = store.fall_back({bad}, prefer=two, by="server")
+    assert store.serving() == fallen
+    assert (fallen.adapter, fallen.previous, fallen.by) == (two, one, "server")
+    assert store.served_before() == (one, BASE_ADAPTER)
+    assert audited(store, "serve")[-1]["previous"] == one
+
+
+def test_a_fallback_without_a_loaded_adapter_goes_back_as_far_as_it_must(store):
+    one, two, bad = (publish(store, number) for number in (1, 2, 3))
+    for name in (one, two, bad):
+        store.serve(name, by="operator")
+    assert store.fall_back({bad, two}, prefer=None, by="server").adapter == one
+    store.serve(bad, by="operator")
+    last = store.fall_back({bad, two, one}, prefer=None, by="server")
+    assert (last.adapter, last.previous) == (BASE_ADAPTER, None)
+
+
+def test_a_fallback_changes_nothing_if_another_adapter_is_served_by_now(store):
+    one, bad = publish(store, 1), publish(store, 2)
+    store.serve(one, by="operator")
+    assert store.fall_back({bad}, prefer=BASE_ADAPTER, by="server") == store.serving()
+    assert store.serving().adapter == one
+
+
+def test_a_fallback_serves_no_adapter_that_was_rejected_meanwhile(store):
+    one, bad = publish(store, 1), publish(store, 2)
+    for name in (one, bad):
+        store.serve(name, by="operator")
+    store.set_adapter_state(one, "rejected")
+    assert store.fall_back({bad}, prefer=one, by="server").adapter == BASE_ADAPTER
+
+
+def test_what_was_served_before_follows_rollbacks_too(store):
+    one, two = publish(store, 1), publish(store, 2)
+    assert store.served_before() == ()
+    for name in (one, two, one):
+        store.serve(name, by="operator")
+    assert store.served_before() == (two, BASE_ADAPTER)
+
+
+def test_adapters_are_signed_once_and_the_audit_log_names_them(store):
+    assert store.signed_since() is None
+    store.note_signed(["policy-000001"], by="server")
+    since = store.signed_since()
+    store.note_signed([], by="cycle")
+    assert store.signed_since() == since is not None
+    (row,) = audited(store, "adapters_signed")
+    assert row == {"adapters": ["policy-000001"], "by": "server"}

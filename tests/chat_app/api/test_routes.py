@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from tests.chat_app.serving import Running
+from tests.chat_app.serving import Running, publish_copy, running
 
 
 def asked(text: str = "hello") -> list[dict[str, str]]:
@@ -403,8 +402,8 @@ def test_operators_only(served: Running) -> None:
 
 
 def test_a_rejected_adapter_is_promoted_only_by_force(served: Running, tiny_adapters: Path) -> None:
-    store, adapters = served.service.store, served.service.settings.adapters
-    shutil.copytree(tiny_adapters, adapters, dirs_exist_ok=True)
+    store, data = served.service.store, served.service.settings.data
+    publish_copy(tiny_adapters / "policy-000002", data, "policy-000002")
     cycle = store.start_cycle({}, pid=os.getpid()).id
     store.register_adapter("policy-000002", kind="policy", state="rejected", cycle_id=cycle)
     store.finish_cycle(cycle, state="rejected", reasons=("KL is 40",), adapter="policy-000002")
@@ -418,7 +417,32 @@ def test_a_rejected_adapter_is_promoted_only_by_force(served: Running, tiny_adap
             "previous": "policy-000000",
         }
         back = operator.post("/v1/operate/rollback").json()
-    assert back == {"serving": "policy-000000", "previous": "policy-000002"}
+    assert back == {"serving": "policy-000000", "previous": "policy-000002", "skipped": {}}
+
+
+def test_damaged_adapters_are_a_conflict_and_a_rollback_says_which_it_skipped(
+    tiny_model: Path, tiny_adapters: Path, tmp_path: Path
+) -> None:
+    one, two, three = (f"policy-{number:06d}" for number in (1, 2, 3))
+    with running(tmp_path, tiny_model) as service:
+        for name in (one, two, three):
+            publish_copy(tiny_adapters / one, tmp_path, name)
+            service.service.store.register_adapter(name, kind="policy", state="published")
+        (tmp_path / "adapters" / three / "notes.json").write_text("{}")
+        with service.client(service.identity.operator_token) as operator:
+            for name in (one, two):
+                answer = operator.post("/v1/operate/promote", json={"adapter": name})
+                assert answer.status_code == 200
+            refused = operator.post("/v1/operate/promote", json={"adapter": three})
+            error = refused.json()["error"]
+            assert (refused.status_code, error["type"]) == (409, "conflict_error")
+            assert "not listed ['notes.json']" in error["message"]
+            facts = operator.get("/v1/operate/status").json()
+            assert (facts["serving"], facts["previous"]) == (two, one)
+            (tmp_path / "adapters" / one / "notes.json").write_text("{}")
+            back = operator.post("/v1/operate/rollback").json()
+    assert (back["serving"], back["previous"]) == ("policy-000000", two)
+    assert list(back["skipped"]) == [one] and "notes.json" in back["skipped"][one]
 
 
 def test_health_routes_and_metrics_tell_the_state(served: Running) -> None:

@@ -21,6 +21,7 @@ from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import CandidateReply, ServedBase
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.store import FeedbackStore
+from tests.chat_app.serving import publish_copy
 
 
 class Done(NamedTuple):
@@ -370,7 +371,7 @@ def test_a_rejected_adapter_is_promoted_only_by_force(
 def test_force_serves_no_damaged_and_no_unknown_adapter(command: Command, rejected: Path) -> None:
     (rejected / "adapters" / "policy-000002" / "extra.json").write_text("{}")
     words = ["promote", "--force", "--data", rejected]
-    assert "extra.json" in one_line(command(*words, "policy-000002"), 1)
+    assert "extra.json" in one_line(command(*words, "policy-000002"), 3)
     assert "policy-000009" in one_line(command(*words, "policy-000009"), 1)
     with FeedbackStore(rejected / "feedback.db") as store:
         assert store.serving().adapter == "policy-000000"
@@ -389,7 +390,7 @@ def test_the_anchor_is_moved_by_an_operator_and_status_shows_it(
     assert "policy-000009" in one_line(command(*words, "policy-000009"), 1)
     weights = data / "adapters" / "policy-000001" / "adapter_model.safetensors"
     weights.write_bytes(b"broken")
-    one_line(command(*words, "policy-000001"), 1)
+    one_line(command(*words, "policy-000001"), 3)
     back = command(*words, "policy-000000", "--json")
     assert json.loads(back.stdout) == {"anchor": "policy-000000"}
 
@@ -406,8 +407,78 @@ def test_a_damaged_adapter_is_found_and_not_promoted(
     assert "policy-000001" in one_line(done, 1)
     faults = json.loads(done.stdout)
     assert "extra.json" in faults["policy-000001"] and faults["policy-000002"] is None
-    said = one_line(command("adapters", "promote", "policy-000001", "--data", data), 1)
+    said = one_line(command("adapters", "promote", "policy-000001", "--data", data), 3)
     assert "extra.json" in said
+
+
+@pytest.fixture
+def published(data: Path, tiny_adapters: Path) -> Path:
+    """The service's directory with two published adapters."""
+    shutil.copytree(tiny_adapters, data / "adapters")
+    with FeedbackStore(data / "feedback.db") as store:
+        for name in ("policy-000001", "policy-000002"):
+            store.register_adapter(name, kind="policy", state="published")
+    return data
+
+
+def test_a_rollback_skips_a_damaged_adapter_and_says_so(command: Command, published: Path) -> None:
+    for name in ("policy-000001", "policy-000002"):
+        assert command("promote", name, "--data", published).returncode == 0
+    (published / "adapters" / "policy-000001" / "extra.json").write_text("{}")
+    done = command("rollback", "--data", published)
+    first, second = done.stdout.splitlines()
+    assert first == "serving policy-000000"
+    assert second.startswith("skipped policy-000001: ") and "extra.json" in second
+    again = json.loads(command("rollback", "--data", published, "--json").stdout)
+    assert again == {"serving": "policy-000002", "previous": "policy-000000", "skipped": {}}
+    (published / "adapters" / "policy-000002" / "extra.json").write_text("{}")
+    assert command("promote", "policy-000000", "--data", published).returncode == 0
+    assert "extra.json" in one_line(command("rollback", "--data", published), 3)
+
+
+def test_an_adapter_from_elsewhere_is_used_once_an_operator_signs_it(
+    command: Command, published: Path, tiny_adapters: Path
+) -> None:
+    assert command("promote", "policy-000001", "--data", published).returncode == 0  # signs both
+    folder = published / "adapters" / "policy-000002"
+    shutil.rmtree(folder)
+    shutil.copytree(tiny_adapters / "policy-000002", folder)
+    words = ["promote", "policy-000002", "--data", published]
+    assert "`feedback-chat adapters sign policy-000002`" in one_line(command(*words), 3)
+    assert "policy-000002" in one_line(command("adapters", "verify", "--data", published), 1)
+    sign = ["adapters", "sign", "--data", published]
+    assert "policy-000009" in one_line(command(*sign, "policy-000002", "policy-000009"), 1)
+    assert "is not signed" in one_line(command(*words), 3)
+    done = command(*sign, "policy-000002", "--json")
+    assert json.loads(done.stdout) == {"signed": ["policy-000002"]}
+    assert command(*words).stdout == "serving policy-000002\n"
+    (folder / "extra.json").write_text("{}")
+    assert "extra.json" in one_line(command(*sign, "policy-000002"), 3)
+
+
+def test_who_only_looks_signs_nothing(command: Command, published: Path) -> None:
+    before = {file: file.read_bytes() for file in published.rglob("*.json")}
+    command("adapters", "verify", "--data", published)
+    command("doctor", "--data", published)
+    assert {file: file.read_bytes() for file in published.rglob("*.json")} == before
+    assert not (published / "secrets").exists()
+
+
+def test_a_restored_directory_has_the_key_of_its_adapters(
+    command: Command, published: Path, tiny_adapters: Path, tmp_path: Path
+) -> None:
+    old, copy, new = tmp_path / "old", tmp_path / "copy", tmp_path / "new"
+    assert command("backup", old, "--data", published).returncode == 0  # nothing is signed yet
+    publish_copy(tiny_adapters / "policy-000001", old, "policy-000003", key=None)  # no row has it
+    assert command("promote", "policy-000001", "--data", published).returncode == 0
+    assert command("backup", copy, "--data", published).returncode == 0
+    for folder in (copy, old):
+        assert command("restore", folder, "--data", new).returncode == 0
+        assert command("promote", "policy-000002", "--data", new).returncode == 0
+        shutil.rmtree(new)
+    (copy / "secrets" / "adapter-key").unlink()
+    said = one_line(command("restore", copy, "--data", new), 1)
+    assert "nothing was restored" in said and "signed with another key" in said
 
 
 def test_an_export_imports_into_another_store_once(

@@ -31,6 +31,7 @@ def make_engine(tiny_model: Path, engine_settings: EngineSettings) -> Iterator[M
         engine = LocalEngine(
             lambda: tiny_base(model),
             engine_settings,
+            key=None,
             reply_seconds=reply_seconds,
         )
         engines.append(engine)

@@ -44,6 +44,7 @@ def engine(tiny_model: Path) -> Iterator[LocalEngine]:
     engine = LocalEngine(
         lambda: load_base(str(tiny_model), quantization="none", device="cpu"),
         EngineSettings(rows=8, waiting=8, updates_per_second=1000),
+        key=None,
         reply_seconds=60.0,
     )
     while not engine.health()["ready"]:
@@ -498,6 +499,19 @@ def test_the_operator_promotes_and_rolls_back(service: ChatService, tiny_adapter
     with pytest.raises(ChatAppError, match="no manifest"):
         operator.promote("policy-000001", allowed=True)
     assert operator.overview(allowed=True).serving == "policy-000000"
+
+
+def test_a_rollback_says_what_it_skipped(service: ChatService, tiny_adapters: Path) -> None:
+    shutil.copytree(tiny_adapters, service.settings.adapters)
+    operator = Operator(service)
+    for name in ("policy-000001", "policy-000002"):
+        service.store.register_adapter(name, kind="policy", state="published")
+    for name in ("policy-000001", "policy-000002"):
+        operator.promote(name, allowed=True)
+    (service.settings.adapters / "policy-000001" / "notes.json").write_text("{}")
+    said = operator.roll_back(allowed=True)
+    assert said.startswith("Rolled back: policy-000000 is served now instead of policy-000002. ")
+    assert "Skipped policy-000001: " in said and "notes.json" in said
 
 
 def test_the_operator_serves_a_rejected_adapter_after_a_warning(

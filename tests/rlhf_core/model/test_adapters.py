@@ -10,18 +10,22 @@ from rlhf_core.errors import AdapterError
 from rlhf_core.model.adapters import (
     MANIFEST,
     publish_adapter,
+    sign_adapter,
     verify_adapter,
 )
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
 
 
-def publish(root: Path, name: str = "policy-000001") -> Path:
+def publish(root: Path, name: str = "policy-000001", key: bytes | None = None) -> Path:
     staging = root / f"{name}.staging"
     staging.mkdir(parents=True)
     save_file({"a": torch.ones(4, 2), "b": torch.zeros(3)}, staging / WEIGHTS)
-    (staging / "adapter_config.json").write_text("{}")
-    publish_adapter(staging, root / name, kind="policy", base="tiny-1", parent="policy-000000")
+    (staging / "adapter_config.json").write_text(json.dumps(CONFIG))
+    publish_adapter(
+        staging, root / name, kind="policy", base="tiny-1", parent="policy-000000", key=key
+    )
     return root / name
 
 
@@ -153,3 +157,57 @@ def test_a_crash_before_the_manifest_leaves_no_adapter(tmp_path):
     (tmp_path / "policy-000002" / WEIGHTS).write_bytes(b"half")
     with pytest.raises(AdapterError, match="no manifest"):
         verify_adapter(tmp_path / "policy-000002")
+
+
+KEY, OTHER_KEY = b"a key of this installation", b"a key of another one"
+
+
+def test_a_signed_adapter_verifies_with_its_key_alone(tmp_path):
+    path = publish(tmp_path, key=KEY)
+    assert verify_adapter(path, base="tiny-1", kind="policy", key=KEY).signature
+    verify_adapter(path)
+    with pytest.raises(AdapterError, match="another key"):
+        verify_adapter(path, key=OTHER_KEY)
+
+
+def test_an_unsigned_adapter_is_refused_where_a_key_is_asked_for_until_it_is_signed(tmp_path):
+    path = publish(tmp_path)
+    with pytest.raises(AdapterError, match="policy-000001 is not signed"):
+        verify_adapter(path, key=KEY)
+    before = {file.name for file in tmp_path.rglob("*")}
+    assert sign_adapter(path, KEY) == verify_adapter(path, key=KEY)
+    assert {file.name for file in tmp_path.rglob("*")} == before
+
+
+def test_a_damaged_adapter_is_not_signed(tmp_path):
+    path = publish(tmp_path)
+    truncate(path)
+    before = (path / MANIFEST).read_bytes()
+    with pytest.raises(AdapterError, match="checksum"):
+        sign_adapter(path, KEY)
+    assert (path / MANIFEST).read_bytes() == before
+
+
+def test_an_adapter_is_used_as_its_kind_alone(tmp_path):
+    with pytest.raises(AdapterError, match="'policy' adapter; here only a reward adapter"):
+        verify_adapter(publish(tmp_path), kind="reward")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"r": 0}, {"r": True}, {"use_dora": True}, {"lora_alpha": "x"}]
+)
+def test_settings_that_training_never_writes_are_not_published(tmp_path, setting):
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    save_file({"a": torch.ones(2)}, staging / WEIGHTS)
+    (staging / "adapter_config.json").write_text(json.dumps(CONFIG | setting))
+    with pytest.raises(AdapterError, match=f"{min(setting)} as no adapter"):
+        publish_adapter(staging, tmp_path / "policy-000001", kind="policy", base="tiny-1")
+
+
+def test_weights_that_no_training_gives_are_not_published(tmp_path):
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    save_file({"a": torch.full((8, 8), 4.0)}, staging / WEIGHTS)
+    with pytest.raises(AdapterError, match="root mean square of 4"):
+        publish_adapter(staging, tmp_path / "policy-000001", kind="policy", base="tiny-1")
