@@ -45,7 +45,7 @@ class LimitSettings(Section):
     message_chars: int = Field(8_000, ge=1, description="longest message, in characters")
     messages: int = Field(200, ge=1, description="most messages in one request")
     body_bytes: int = Field(256 * 1024, ge=1024, description="largest request body under /v1/")
-    page_body_bytes: int = Field(1024 * 1024, ge=1024, description="largest other request body")
+    page_body_bytes: int = Field(128 * 1024, ge=1024, description="largest other request body")
     new_tokens: int = Field(
         512, ge=1, description="largest max_tokens of a request, if reply.tokens is not larger"
     )

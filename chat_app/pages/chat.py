@@ -15,7 +15,7 @@ from chat_app.handlers.receipts import receipts_of
 from chat_app.handlers.talk import Talk, Views
 from chat_app.handlers.views import ChatView, Panel
 from chat_app.handlers.votes import Votes
-from chat_app.pages.chat_parts import ChatParts, Update, show_header, show_receipts
+from chat_app.pages.chat_parts import ChatParts, Turns, Update, show_header, show_receipts
 from chat_app.pages.shared import BLOCKS, EVENT
 from chat_app.pages.words import DECODE_EDITS, Words
 from chat_app.service.chat import ChatService
@@ -66,15 +66,15 @@ class ChatPage:
         gr.on(
             [parts.go.click, parts.text.submit],
             self._on_send,
-            [parts.text, parts.chat],
+            [parts.text, parts.turns],
             everything,
             **EVENT,
         )
         parts.chat.example_select(self._on_example, None, everything, **EVENT)
         gr.on(
-            [parts.again.click, parts.chat.retry], self._on_again, parts.chat, everything, **EVENT
+            [parts.again.click, parts.chat.retry], self._on_again, parts.turns, everything, **EVENT
         )
-        parts.chat.edit(self._on_edit, parts.chat, everything, **EVENT)
+        parts.chat.edit(self._on_edit, parts.turns, everything, **EVENT)
         parts.halt.click(self._on_stop, None, None, **EVENT)
         parts.new.click(self._on_new, None, everything, **EVENT)
         parts.conversations.input(self._on_open, parts.conversations, everything, **EVENT)
@@ -82,14 +82,14 @@ class ChatPage:
 
     def _wire_votes(self, everything: list[Any]) -> None:
         parts = self._parts
-        parts.chat.like(self._on_thumb, parts.chat, everything, **EVENT)
+        parts.chat.like(self._on_thumb, parts.turns, everything, **EVENT)
         parts.save_reasons.click(
             self._on_reasons,
             [parts.panel_id, parts.panel_value, parts.tags, parts.comment],
             everything,
             **EVENT,
         )
-        parts.improve.click(self._on_improve, parts.chat, everything, **EVENT)
+        parts.improve.click(self._on_improve, parts.turns, everything, **EVENT)
         parts.save_better.click(
             self._on_better, [parts.panel_id, parts.better], everything, **EVENT
         )
@@ -133,28 +133,27 @@ class ChatPage:
         update[self._parts.receipts] = self._receipts(request)
         return update
 
-    async def _on_send(
-        self, text: str, history: list[Any], request: gr.Request
-    ) -> AsyncIterator[Update]:
-        views = self._talk.send(_rater(request), text, last_id=_last_id(history), tab=_tab(request))
+    async def _on_send(self, text: str, turns: str, request: gr.Request) -> AsyncIterator[Update]:
+        last_id = Turns(turns).last_id
+        views = self._talk.send(_rater(request), text, last_id=last_id, tab=_tab(request))
         async for update in self._stream(views):
             yield update
 
     async def _on_example(self, event: gr.SelectData, request: gr.Request) -> AsyncIterator[Update]:
         text = str(event.value["text"])
-        async for update in self._on_send(text, [], request):
+        async for update in self._on_send(text, "", request):
             yield update
 
-    async def _on_again(self, history: list[Any], request: gr.Request) -> AsyncIterator[Update]:
-        views = self._talk.again(_rater(request), last_id=_last_id(history), tab=_tab(request))
+    async def _on_again(self, turns: str, request: gr.Request) -> AsyncIterator[Update]:
+        views = self._talk.again(_rater(request), last_id=Turns(turns).last_id, tab=_tab(request))
         async for update in self._stream(views):
             yield update
 
     async def _on_edit(
-        self, event: gr.EditData, history: list[Any], request: gr.Request
+        self, event: gr.EditData, turns: str, request: gr.Request
     ) -> AsyncIterator[Update]:
-        rater, message_id = _rater(request), _id_at(history, event.index)
-        if _role_at(history, event.index) == "assistant":
+        rater, message_id = _rater(request), Turns(turns).id_at(event.index)
+        if Turns(turns).is_reply(event.index):
             yield self._show(self._votes.rewrite(rater, message_id, str(event.value)))
             return
         views = self._talk.edit(rater, message_id, str(event.value), tab=_tab(request))
@@ -170,10 +169,10 @@ class ChatPage:
     def _on_open(self, conversation_id: str | None, request: gr.Request) -> Update:
         return self._show(self._talk.open(_rater(request), conversation_id, tab=_tab(request)))
 
-    def _on_thumb(self, event: gr.LikeData, history: list[Any], request: gr.Request) -> Update:
+    def _on_thumb(self, event: gr.LikeData, turns: str, request: gr.Request) -> Update:
         # `liked` is "" if a thumb is clicked again: that withdraws it, and is no thumb down.
         value = 1 if event.liked is True else -1 if event.liked is False else 0
-        rater, message_id = _rater(request), _id_at(history, event.index)
+        rater, message_id = _rater(request), Turns(turns).id_at(event.index)
         if not message_id:
             gr.Warning(UNFINISHED)
             return {self._parts.note: ""}
@@ -191,8 +190,8 @@ class ChatPage:
             return {self._parts.note: ""}
         return self._voted(view, None, request)
 
-    def _on_improve(self, history: list[Any], request: gr.Request) -> Update:
-        panel = self._votes.panel(_rater(request), _last_id(history))
+    def _on_improve(self, turns: str, request: gr.Request) -> Update:
+        panel = self._votes.panel(_rater(request), Turns(turns).last_id)
         if panel is None:
             gr.Warning("There is no reply to improve yet.")
             return {self._parts.note: ""}
@@ -273,18 +272,3 @@ def _rater(request: gr.Request) -> str:
 
 def _tab(request: gr.Request) -> str:
     return str(request.session_hash)
-
-
-def _id_at(history: list[Any], index: Any) -> str:
-    """The id of a message on the page; empty while it is being written."""
-    if not isinstance(index, int) or not 0 <= index < len(history):
-        return ""
-    return str((history[index].get("metadata") or {}).get("id") or "")
-
-
-def _role_at(history: list[Any], index: Any) -> str:
-    return str(history[index]["role"]) if _id_at(history, index) else ""
-
-
-def _last_id(history: list[Any]) -> str | None:
-    return _id_at(history, len(history) - 1) or None

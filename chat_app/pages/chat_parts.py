@@ -85,6 +85,8 @@ class ChatParts:
                 self.decline = gr.Button("Just chat")
 
     def _conversation(self) -> None:
+        # What events send instead of the conversation, which may be long; see `Turns`.
+        self.turns = gr.Textbox(visible=False)
         self.chat = gr.Chatbot(
             label="Conversation",
             show_label=False,
@@ -166,6 +168,7 @@ class ChatParts:
         """All components that an event may change."""
         return [
             self.chat,
+            self.turns,
             self.conversations,
             self.pair,
             self.pair_id,
@@ -202,7 +205,10 @@ class ChatParts:
         """
         if view.problem and view.conversation_id is None:
             return {self.text: _text(view, waiting=False), self.go: gr.update(interactive=True)}
-        update: Update = {self.chat: gr.update(value=self._history(view.messages))}
+        update: Update = {
+            self.chat: gr.update(value=self._history(view.messages)),
+            self.turns: Turns.written(view.messages),
+        }
         if view.pair is not None:
             update |= self._show_pair(view)
         if view.busy and view.draft is None:
@@ -272,6 +278,36 @@ class ChatParts:
             self.comment: panel.comment,
             self.better: panel.content,
         }
+
+
+class Turns:
+    """The messages on a page, by role and id; a page sends them as one short text.
+
+    Args:
+        text: What `written` gave; anything else has no messages.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._turns = [(turn[:1], turn[1:]) for turn in str(text).split()]
+
+    @staticmethod
+    def written(messages: Sequence[Shown]) -> str:
+        """The text; a reply that is being written has no id yet."""
+        return " ".join(f"{m.role[0]}{m.id}" for m in messages)
+
+    def id_at(self, index: Any) -> str:
+        """The id of a message; empty while it is being written, and for an index of none."""
+        known = isinstance(index, int) and 0 <= index < len(self._turns)
+        return self._turns[index][1] if known else ""
+
+    def is_reply(self, index: Any) -> bool:
+        """Whether a message was written by the assistant."""
+        return bool(self.id_at(index)) and self._turns[index][0] == "a"
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last message, if there is one and it is complete."""
+        return self.id_at(len(self._turns) - 1) or None
 
 
 def invitation(starter: bool) -> dict[str, Any]:
