@@ -50,6 +50,7 @@ ENVIRONMENT = os.environ | {
     "OMP_WAIT_POLICY": "passive",
     "FEEDBACK_CHAT_SCHEDULE__ENABLED": "false",
 }
+SIMULATED = {"Authorization": "Bearer judge", "X-Feedback-Chat-Simulated": "1"}  # no limits
 ALL_KINDS = ("choices", "thumbs", "demonstrations")
 BARS = {"win_rate": 0.75, "truth_ratio": 1.5, "rude_ratio": 0.5, "live_ratio": 0.9}
 VOTES_ONLY_BARS = {"win_rate": 0.70, "truth_ratio": 1.5, "rude_ratio": 0.4, "live_ratio": 0.9}
@@ -284,7 +285,7 @@ def _live(url: str, seed: int) -> Measurement:
         return judge(request, choice["message"]["content"], finished=finished)
 
     with (
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
+        httpx.Client(base_url=url, timeout=60, trust_env=False, headers=SIMULATED) as client,
         ThreadPoolExecutor(16) as pool,
     ):
         return summarise(requests, list(pool.map(ask, requests)))

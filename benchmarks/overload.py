@@ -1,0 +1,314 @@
+"""What people who ask too much cost the others: first token, refusals, memory, counted raters.
+
+    python -m benchmarks.overload --json                 # the starter, every attack
+    python -m benchmarks.overload --attack prompts       # one of them
+
+A real service runs behind a named proxy that this program plays, so that attackers and the other
+visitors have different addresses. Two visitors go on chatting, one request each two seconds. Their
+first tokens alone are compared with those beside each attack, which another process sends.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+
+from benchmarks.loop import ENVIRONMENT
+from feedback_store import FeedbackStore
+
+SECONDS = 30.0  # of each attack, and of the time alone
+AFTER_S = 70.0  # then memory is read again
+PAUSE_S = 2.0  # between two requests of a visitor
+BARS = {"first_token_ratio": 1.5, "refusal_p95_ms": 200.0, "memory_mb": 100.0}
+TIMEOUT = httpx.Timeout(60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attack did."""
+
+    attack: str
+    sent: dict[str, int]  # answers to the attacker, by status
+    refusal_p95_ms: float | None
+    visitors: int  # requests of the others ...
+    failed: int
+    first_token_p95_ms: float  # ... and how long they waited
+    first_token_ratio: float  # over the same alone
+    memory_mb: float  # above the beginning, at most
+    memory_after_mb: float  # a minute later
+    new_raters: int
+
+
+def percentile(values: list[float], share: float = 0.95) -> float:
+    """A percentile of at least one value."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+# Attacks: each sends for `SECONDS` and notes (status, seconds) of every answer
+
+Note = Callable[[int | str, float], None]
+
+
+async def send(client: httpx.AsyncClient, note: Note, path: str, body: Any, who: str) -> None:
+    """One request, and what came of it."""
+    began = time.monotonic()
+    try:
+        answer = await client.post(path, json=body, headers=named(who))
+        note(answer.status_code, time.monotonic() - began)
+    except httpx.HTTPError as exc:
+        note(type(exc).__name__, time.monotonic() - began)
+
+
+def named(who: str, address: str = "203.0.113.9") -> dict[str, str]:
+    """The headers that a proxy adds for a caller."""
+    return {"authorization": f"Bearer {who}", "x-forwarded-for": address}
+
+
+def asked(text: str = "What is the capital of France?", tokens: int = 64) -> dict[str, Any]:
+    """The body of a request for one reply."""
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": tokens}
+
+
+async def crowd(client: httpx.AsyncClient, note: Note) -> None:
+    """Ten times as many callers at once as there are rows, all of one rater."""
+    await forever(320, lambda n: send(client, note, "/v1/chat/completions", asked(), "crowd"))
+
+
+async def prompts(client: httpx.AsyncClient, note: Note) -> None:
+    """Conversations of 199 long messages, four at once."""
+    turns = ["user", "assistant"] * 100
+    said = [{"role": turns[n], "content": f"{n} " + "word " * 239} for n in range(199)]
+    body = {"messages": said, "max_tokens": 8}
+    await forever(4, lambda n: send(client, note, "/v1/chat/completions", body, f"long-{n}"))
+
+
+async def joins(client: httpx.AsyncClient, note: Note) -> None:
+    """One visitor begins 200 events of the page, again and again."""
+    first = await client.get("/", headers={"accept": "text/html", **named("")})
+    cookie = first.headers["set-cookie"].partition(";")[0]
+    forwarded = {"x-forwarded-for": "203.0.113.9", "cookie": cookie}
+
+    async def join(number: int) -> None:
+        body = {"data": ["hello", ""], "fn_index": 4, "session_hash": f"s{number}"}
+        began = time.monotonic()
+        answer = await client.post("/gradio_api/queue/join", json=body, headers=forwarded)
+        note(answer.status_code, time.monotonic() - began)
+
+    await forever(200, join)
+
+
+async def raters(client: httpx.AsyncClient, note: Note) -> None:
+    """Five hundred new names, and a choice by each that gets in."""
+    number = iter(range(10**6))
+
+    async def choose(_: int) -> None:
+        who, body = f"fresh-{next(number)}", {**asked(tokens=4), "n": 2}
+        began = time.monotonic()
+        answer = await client.post("/v1/candidates", json=body, headers=named(who))
+        note(answer.status_code, time.monotonic() - began)
+        found = answer.json().get("candidates_id") if answer.status_code == 200 else None
+        if found:
+            vote = {"candidates_id": found, "choice": "a", "idempotency_key": who}
+            await send(client, note, "/v1/choices", vote, who)
+
+    await forever(20, choose)
+
+
+async def halves(client: httpx.AsyncClient, note: Note) -> None:
+    """Two hundred requests whose bodies never end, and as many whose headers do not."""
+    where = urlsplit(str(client.base_url))
+    head = f"POST /v1/feedback HTTP/1.1\r\nHost: {where.netloc}\r\n"
+    whole = head + "X-Forwarded-For: 203.0.113.9\r\nContent-Length: 1000\r\n\r\n{"
+
+    async def half(number: int) -> None:
+        began = time.monotonic()
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        writer.write((whole if number % 2 else head).encode())
+        with suppress(ConnectionError):
+            await reader.read()
+        note("closed", time.monotonic() - began)
+        writer.close()
+
+    await forever(400, half)
+
+
+async def leavers(client: httpx.AsyncClient, note: Note) -> None:
+    """Two hundred who ask for 500 tokens and leave after the first."""
+
+    async def leave(number: int) -> None:
+        began = time.monotonic()
+        body = {**asked("Tell me a long story.", 500), "stream": True}
+        path, who = "/v1/chat/completions", named(f"leaver-{number % 20}")
+        async with client.stream("POST", path, json=body, headers=who) as answer:
+            note(answer.status_code, time.monotonic() - began)
+            async for _ in answer.aiter_raw():
+                break
+
+    await forever(200, leave)
+
+
+ATTACKS = {f.__name__: f for f in (crowd, prompts, joins, raters, halves, leavers)}
+
+
+async def forever(at_once: int, act: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    """So many at once, each again and again, until the time is over; a refusal ends no attack."""
+    end = time.monotonic() + SECONDS
+
+    async def repeat(number: int) -> None:
+        while time.monotonic() < end:
+            with suppress(httpx.HTTPError, OSError):
+                await act(number)
+            await asyncio.sleep(0.02)
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SECONDS):
+            await asyncio.gather(*(repeat(number) for number in range(at_once)))
+
+
+async def attack(name: str, url: str) -> dict[str, Any]:
+    """Run one attack; what the attacker was told."""
+    found: Counter[str] = Counter()
+    refused: list[float] = []
+
+    def note(status: int | str, seconds: float) -> None:
+        found[str(status)] += 1
+        if status in (413, 429, 503):
+            refused.append(seconds)
+
+    limits = httpx.Limits(max_connections=500)
+    async with httpx.AsyncClient(
+        base_url=url, timeout=TIMEOUT, limits=limits, trust_env=False
+    ) as client:
+        await ATTACKS[name](client, note)
+    p95 = round(1000 * percentile(refused), 1) if refused else None
+    return {"sent": dict(found), "refusal_p95_ms": p95}
+
+
+# The other visitors
+
+
+async def visit(url: str, seconds: float) -> tuple[list[float], int]:
+    """Two visitors who chat; the seconds to each first token, and how many requests failed."""
+    waited: list[float] = []
+    failed, path, body = 0, "/v1/chat/completions", {**asked(), "stream": True}
+
+    async def one(number: int) -> None:
+        nonlocal failed
+        end = time.monotonic() + seconds
+        who = named(f"visitor-{number}", f"198.51.100.{number}")
+        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
+            while time.monotonic() < end:
+                began = time.monotonic()
+                try:
+                    async with client.stream("POST", path, json=body, headers=who) as answer:
+                        answer.raise_for_status()
+                        async for _ in answer.aiter_raw():
+                            waited.append(time.monotonic() - began)
+                            break
+                        async for _ in answer.aiter_raw():
+                            pass
+                except (httpx.HTTPError, httpx.StreamError):
+                    failed += 1
+                await asyncio.sleep(max(0.0, PAUSE_S - (time.monotonic() - began)))
+
+    await asyncio.gather(one(1), one(2))
+    return waited, failed
+
+
+def measure(name: str, url: str, process: psutil.Process, data: Path) -> Outcome:
+    """The visitors alone, then beside an attack, then the memory a minute later."""
+    alone, _ = asyncio.run(visit(url, SECONDS))
+    before, known = process.memory_info().rss, _raters(data)
+    command = [sys.executable, "-m", "benchmarks.overload", "--attack", name, "--url", url]
+    attacker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    waited, failed = asyncio.run(visit(url, SECONDS))
+    peak = process.memory_info().rss
+    told = json.loads(attacker.communicate()[0].splitlines()[-1])
+    peak = max(peak, process.memory_info().rss)
+    time.sleep(AFTER_S)
+    p95 = percentile(waited) if waited else float("inf")
+    return Outcome(
+        attack=name,
+        **told,
+        visitors=len(waited) + failed,
+        failed=failed,
+        first_token_p95_ms=round(1000 * p95, 1),
+        first_token_ratio=round(p95 / percentile(alone), 2),
+        memory_mb=round((peak - before) / 1e6, 1),
+        memory_after_mb=round((process.memory_info().rss - before) / 1e6, 1),
+        new_raters=_raters(data) - known,
+    )
+
+
+def _raters(data: Path) -> int:
+    with FeedbackStore(data / "feedback.db") as store:
+        return store.counts()["raters"]
+
+
+def serve_and_measure(names: list[str]) -> list[Outcome]:
+    """One service for all attacks, one after the other."""
+    environment = {**ENVIRONMENT, "FEEDBACK_CHAT_PROXIES": '["127.0.0.1"]'}
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch) / "data"
+        words = ["serve", "--data", str(data), "--port", "0"]
+        server = subprocess.Popen(
+            [sys.executable, "-u", "-m", "chat_app", *words],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert server.stdout is not None
+        try:
+            url = next(ln.split()[1] for ln in server.stdout if ln.strip().startswith("Chat:"))
+            asyncio.run(visit(url, 5.0))  # warm
+            for name in names:
+                found.append(measure(name, url, psutil.Process(server.pid), data))
+                print(json.dumps(asdict(found[-1])), file=sys.stderr, flush=True)
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+    return found
+
+
+def main() -> None:
+    """Print each attack's figures, and whether all bars are met."""
+    cli = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    cli.add_argument("--attack", choices=ATTACKS, help="one attack; all, if not given")
+    cli.add_argument("--url", help="only send the attack, to this service")
+    cli.add_argument("--json", action="store_true", help="end with one line of JSON")
+    options = cli.parse_args()
+    if options.url:
+        print(json.dumps(asyncio.run(attack(options.attack, options.url))))
+        return
+    outcomes = serve_and_measure([options.attack] if options.attack else list(ATTACKS))
+    for one in outcomes:
+        print(
+            f"{one.attack:8} first token {one.first_token_p95_ms:.0f} ms "
+            f"({one.first_token_ratio}x), {one.failed} of {one.visitors} failed; refusals "
+            f"{one.refusal_p95_ms} ms; memory +{one.memory_mb} MB, then "
+            f"+{one.memory_after_mb}; {one.new_raters} new raters; {one.sent}"
+        )
+    worst = statistics.median(one.first_token_ratio for one in outcomes)
+    summary = {"attacks": [asdict(one) for one in outcomes], "median_ratio": worst, "bars": BARS}
+    print(json.dumps({**summary, "load": os.getloadavg()[0]}))
+
+
+if __name__ == "__main__":
+    main()
