@@ -13,10 +13,18 @@ import torch
 # how much was not measured.
 CPU_TOKENS, GPU_TOKENS = 640, 8192
 
+# Of new prompts, between two steps of replies that people read meanwhile.
+CPU_PART, GPU_PART = 128, 1024
+
 
 def pass_tokens(device: torch.device) -> int:
     """Most tokens of one pass on a device."""
     return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
+
+
+def part_tokens(device: torch.device) -> int:
+    """Most tokens of new prompts that are read between two steps on a device."""
+    return CPU_PART if device.type == "cpu" else GPU_PART
 
 
 def token_batches(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:
