@@ -32,7 +32,7 @@ from feedback_store.records import BASE_ADAPTER
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import DecodingBatch, Row
-from rlhf_core.model.token_batches import part_tokens
+from rlhf_core.model.token_batches import together_tokens
 
 log = logging.getLogger(__name__)
 
@@ -344,7 +344,9 @@ class LocalEngine:
             for ticket in self._encoded():
                 earlier = (r for r in self._replies if r.ticket.turn <= ticket.turn)
                 unread = sum(batch.unread(reply.row) for reply in earlier)
-                if len(self._replies) >= self._settings.rows or unread >= part_tokens(base.device):
+                if len(self._replies) >= self._settings.rows or unread >= together_tokens(
+                    base.device
+                ):
                     return
                 self._waiting.remove(ticket)
                 try:

@@ -24,7 +24,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from rlhf_core.errors import DivergenceError
-from rlhf_core.model.token_batches import part_tokens, pass_tokens, token_batches
+from rlhf_core.model.token_batches import (
+    part_tokens,
+    pass_tokens,
+    together_tokens,
+    token_batches,
+)
 from rlhf_core.records import FinishReason, Sampling
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
@@ -122,19 +127,19 @@ class DecodingBatch:
     def read(self, rows: Sequence[Row]) -> int:
         """Read a few tokens of new rows' prompts, so that the rows of the batch hardly wait.
 
-        The first row comes first: with those after it, as far as they are as short, or a part of it
-        alone if it is long. A row joins the batch when its prompt is read to the end.
+        The first row comes first: with those after it, as far as they are short enough together, or
+        a part of it alone if it is long. A row joins the batch when its prompt is read to the end.
 
         Returns:
             How many tokens were read.
         """
-        most = part_tokens(self._mask.device)
+        most = together_tokens(self._mask.device)
         left = accumulate(self.unread(row) for row in rows)
         short = takewhile(lambda row: row not in self._parts and next(left) <= most, rows)
         if whole := list(short):
-            self.admit(whole, tokens=most)
+            self.admit(whole, tokens=2 * most)  # with their padding
             return sum(len(row.prompt_ids) for row in whole)
-        return self._read_part(rows[0], most)
+        return self._read_part(rows[0], part_tokens(self._mask.device))
 
     def _read_part(self, row: Row, most: int) -> int:
         part, left = self._parts.setdefault(row, _Part()), self.unread(row)

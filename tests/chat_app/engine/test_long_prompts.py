@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from chat_app.engine import GenerationRequest, Sampling, local
+from chat_app.engine import GenerationRequest, Sampling
 from chat_app.engine.local import LocalEngine
 from chat_app.engine.prompts import Prompts
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import EngineSettings
 from feedback_store.records import PromptMessage
-from rlhf_core.model import decoding
+from rlhf_core.model import token_batches
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import DecodingBatch, Row
 from tests.chat_app.serving import tiny_base
@@ -27,8 +27,7 @@ LONG, SHORT = "long " * 48, "short"  # 244 tokens and 9, with the template
 def engine(
     tiny_model: Path, engine_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalEngine]:
-    for module in (local, decoding):
-        monkeypatch.setattr(module, "part_tokens", lambda device: PART)
+    monkeypatch.setattr(token_batches, "CPU_PART", PART)
     engine = LocalEngine(lambda: tiny_base(tiny_model), engine_settings)
     yield engine
     engine.close()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_core.errors import DivergenceError
-from rlhf_core.model import decoding
+from rlhf_core.model import token_batches
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import LIKELIEST, DecodingBatch, Row, draw
 from rlhf_core.model.token_batches import CPU_PART, CPU_TOKENS
@@ -138,7 +138,7 @@ def test_a_prompt_read_in_parts_beside_others_gives_the_same_reply(
     alone = [row(base, i, temperature=temperature) for i in range(4)]
     for single in alone:
         run(DecodingBatch(base), {0: [single]})
-    monkeypatch.setattr(decoding, "part_tokens", lambda device: part)
+    monkeypatch.setattr(token_batches, "CPU_PART", part)
     together = [row(base, i, temperature=temperature) for i in range(4)]
     run_in_parts(DecodingBatch(base), {0: together[:2], 3: [together[2]], 9: [together[3]]})
     assert [r.ids for r in together] == [r.ids for r in alone]
@@ -149,18 +149,19 @@ def test_a_part_of_a_long_prompt_is_read_at_a_time_and_short_ones_go_together(ba
     base.model.register_forward_pre_hook(
         lambda _module, _args, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
     )
-    short = [Row([5] * 30, "one", Sampling(0.0, 1.0, 2), 0) for _ in range(6)]
+    short = [Row([5] * CPU_PART, "one", Sampling(0.0, 1.0, 2), 0) for _ in range(3)]
     long = Row([5] * (4 * CPU_PART + 1), "one", Sampling(0.0, 1.0, 2), 0)
     batch = DecodingBatch(base)
-    assert batch.read([*short[:2], long, *short[2:]]) == 60  # the long one lets nobody pass
-    assert (batch.rows, sizes) == (short[:2], [60])
-    assert batch.read(short[2:]) == 120
+    assert batch.read([short[0], long, *short[1:]]) == CPU_PART  # the long one lets nobody pass
+    assert batch.rows == short[:1]
+    assert batch.read([*short[1:], long]) == 2 * CPU_PART
+    assert sizes == [CPU_PART, 2 * CPU_PART]
     while left := batch.unread(long):
         assert batch.rows == short
         assert batch.read([long]) == left - batch.unread(long)
     assert batch.rows == [*short, long]
-    assert sum(sizes) == 180 + 4 * CPU_PART + 1
-    assert max(sizes) - min(sizes[2:]) <= CPU_PART // 3 and max(sizes) <= CPU_PART
+    assert sum(sizes[2:]) == 4 * CPU_PART + 1 and len(sizes[2:]) == 5
+    assert max(sizes[2:]) - min(sizes[2:]) <= CPU_PART // 4 and max(sizes[2:]) <= CPU_PART
 
 
 def test_a_row_that_ends_while_its_prompt_is_read_leaves_nothing(base: Base) -> None:
