@@ -36,6 +36,10 @@ from rlhf_core.model.token_batches import together_tokens
 
 log = logging.getLogger(__name__)
 
+# A short prompt passes long ones, but nobody waits for ever: those that pass a long one have together
+# at most this many times its own tokens. With 1, whoever came after one of several long ones had been
+# read waited for all the others (docs/results.md, "Long prompts").
+PATIENCE = 16
 UNFINISHED = "\ufffd"  # decoders show it for the bytes of an incomplete character
 
 _Command = tuple[Callable[[], object], Future[None]]  # what to run between two steps, and its end
@@ -46,9 +50,8 @@ class _Ticket:
 
     Attributes:
         ids: The tokens of its prompt, once they are known; before, it cannot be taken.
-        turn: The lowest is taken first: what was read of all prompts until this one came, and its
-            own length. So a short prompt passes a long one, and others pass the long one with no
-            more tokens in all than it has itself.
+        turn: The lowest is taken first. It is the prompt's own length, and a part of what was read
+            of all prompts until it came (see `PATIENCE`).
     """
 
     def __init__(self, request: GenerationRequest, *, deadline: float) -> None:
@@ -56,7 +59,7 @@ class _Ticket:
         self.deadline = deadline
         self.cancelled = False
         self.ids: list[int] | None = None
-        self.turn = 0
+        self.turn = 0.0
         self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
 
@@ -239,7 +242,7 @@ class LocalEngine:
     def _ready(self, ticket: _Ticket, ids: list[int]) -> None:
         """Let a request be taken, now that its prompt is encoded."""
         with self._wake:
-            ticket.turn = self._made["prompt_tokens"] + len(ids)
+            ticket.turn = len(ids) + self._made["prompt_tokens"] / PATIENCE
             ticket.ids = ids
             self._wake.notify()
 

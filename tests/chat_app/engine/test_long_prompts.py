@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from chat_app.engine import GenerationRequest, Sampling
+from chat_app.engine import GenerationRequest, Sampling, local
 from chat_app.engine.local import LocalEngine
 from chat_app.engine.prompts import Prompts
 from chat_app.errors import InvalidRequestError
@@ -119,7 +119,7 @@ def test_a_long_prompt_is_read_in_parts_between_the_steps_of_others(
     asyncio.run(scenario())
 
 
-def test_a_short_prompt_passes_long_ones_and_no_long_one_is_passed_for_ever(
+def test_a_short_prompt_passes_long_ones_whenever_it_comes(
     engine: LocalEngine,
 ) -> None:
     ended: list[str] = []
@@ -135,13 +135,34 @@ def test_a_short_prompt_passes_long_ones_and_no_long_one_is_passed_for_ever(
             await until(lambda: sum(ticket.ids is not None for ticket in engine._waiting) == 12)
             tasks.append(asyncio.create_task(ask("short", SHORT)))
             await until(lambda: sum(ticket.ids is not None for ticket in engine._waiting) == 13)
+        await until(lambda: len(ended) >= 3)  # many tokens were read since the others came
+        await ask("late", SHORT)
+        assert ended[0] == "short" and ended.index("late") < 8
         await asyncio.gather(*tasks)
-        assert ended[0] == "short"
-        ended.clear()
-        long = asyncio.create_task(ask("long", LONG))
-        while not long.done():
-            await ask("short", SHORT)
-        assert ended.index("long") < 2 * 244 / 9
+
+    asyncio.run(scenario())
+
+
+def test_no_long_prompt_is_passed_for_ever(
+    engine: LocalEngine, steps: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "PATIENCE", 2)
+    going = True
+
+    async def chatter() -> None:
+        while going:
+            await read(engine, asked("a longer one", tokens=1))
+
+    async def scenario() -> None:
+        nonlocal going
+        await until(lambda: engine.health()["ready"])
+        others = [asyncio.create_task(chatter()) for _ in range(12)]  # there is always one waiting
+        await until(lambda: len(steps) > 20)
+        before = engine._made["prompt_tokens"]
+        await read(engine, asked(LONG, tokens=1))
+        assert engine._made["prompt_tokens"] - before < 244 + 2 * 244 + 12 * 16 + 2 * PART
+        going = False
+        await asyncio.gather(*others)
 
     asyncio.run(scenario())
 
