@@ -36,9 +36,9 @@ from rlhf_core.model.token_batches import together_tokens
 
 log = logging.getLogger(__name__)
 
-# A short prompt passes long ones, but nobody waits for ever: those that pass a long one have together
-# at most this many times its own tokens. With 1, whoever came after one of several long ones had been
-# read waited for all the others (docs/results.md, "Long prompts").
+# A short prompt passes long ones, but nobody waits for ever: those that pass a long one have
+# together at most this many times its own tokens. With 1, whoever came after one of several long
+# ones had been read waited for all the others (docs/results.md, "Long prompts").
 PATIENCE = 16
 UNFINISHED = "\ufffd"  # decoders show it for the bytes of an incomplete character
 
