@@ -1,11 +1,14 @@
 """The engine in this process: one worker thread owns the model and decodes in steps.
 
+The way of a prompt: `Prompts.encode` makes its tokens in a thread of its own; `LocalEngine._take`
+gives it a row; `DecodingBatch.read` reads it, in parts if it is long, between the steps of others.
 The way of a token: `DecodingBatch.sample` appends it to its `Row`; `_Reply.deliver` decodes the
 row and sends the new text; `LocalEngine.stream` yields that text to the event loop.
 
 Invariant: requests join or leave the batch, and adapters are attached or dropped, only between two
-steps. So nothing changes during a forward pass, and a reply keeps its adapter. The event loop never
-touches a tensor. The engine does not know the store.
+steps. So nothing changes during a forward pass, and a reply keeps its adapter. Between two steps
+there is never more work than a part of a prompt. The event loop never touches a tensor. The engine
+does not know the store.
 """
 
 import asyncio
@@ -15,36 +18,48 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
-from itertools import takewhile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from chat_app.engine import GenerationRequest, Piece
+from chat_app.engine.prompts import Prompts
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
 from feedback_store.records import BASE_ADAPTER
-from rlhf_core.errors import InvalidInputError
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import DecodingBatch, Row
+from rlhf_core.model.token_batches import together_tokens
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CONTEXT = 2048  # tokens, if the model's configuration does not say
+# A short prompt passes long ones, but nobody waits for ever: those that pass a long one have
+# together at most this many times its own tokens. With 1, whoever came after one of several long
+# ones had been read waited for all the others (docs/results.md, "Long prompts").
+PATIENCE = 16
 UNFINISHED = "\ufffd"  # decoders show it for the bytes of an incomplete character
 
 _Command = tuple[Callable[[], object], Future[None]]  # what to run between two steps, and its end
 
 
 class _Ticket:
-    """One request in the engine, and the queue that carries its pieces to its event loop."""
+    """One request in the engine, and the queue that carries its pieces to its event loop.
+
+    Attributes:
+        ids: The tokens of its prompt, once they are known; before, it cannot be taken.
+        turn: The lowest is taken first. It is the prompt's own length, and a part of what was read
+            of all prompts until it came (see `PATIENCE`).
+    """
 
     def __init__(self, request: GenerationRequest, *, deadline: float) -> None:
         self.request = request
         self.deadline = deadline
         self.cancelled = False
+        self.ids: list[int] | None = None
+        self.turn = 0.0
         self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
 
@@ -81,10 +96,12 @@ class ReplyText:
 
 
 class _Reply:
-    """A ticket whose row is in the batch."""
+    """A ticket with a row, which is in the batch or whose prompt is being read."""
 
-    def __init__(self, ticket: _Ticket, base: Base) -> None:
-        self.row = _row(base, ticket.request)
+    def __init__(self, ticket: _Ticket, ids: list[int], base: Base) -> None:
+        request = ticket.request
+        adapter = None if request.adapter == BASE_ADAPTER else request.adapter
+        self.row = Row(ids, adapter, request.sampling, request.seed)
         self.ticket = ticket
         self._text = ReplyText(lambda ids: base.chat.decode_reply(ids))
         self._next_update = 0.0
@@ -133,11 +150,13 @@ class LocalEngine:
         self._key = key
         self._reply_seconds = reply_seconds
         self._wake = threading.Condition()  # guards the next four
-        self._waiting: deque[_Ticket] = deque()
+        self._waiting: list[_Ticket] = []
         self._commands: deque[_Command] = deque()
         self._retired: set[str] = set()
         self._closing = False
         self._base: Base | None = None
+        self._prompts: Future[Prompts] = Future()
+        self._prompts.set_running_or_notify_cancel()  # who stops waiting for it does not cancel it
         self._replies: list[_Reply] = []
         self._failure: Exception | None = None
         self._made: Counter[str] = Counter()
@@ -151,12 +170,17 @@ class LocalEngine:
         ticket = _Ticket(request, deadline=time.monotonic() + self._reply_seconds)
         with self._wake:
             self._require_running()
-            waiting = sum(not other.cancelled for other in self._waiting)
-            if waiting + len(self._replies) >= self._settings.rows + self._settings.waiting:
-                raise BusyError(f"{waiting} requests are waiting already; try again in a moment")
+            if (
+                len(self._waiting) + len(self._replies)
+                >= self._settings.rows + self._settings.waiting
+            ):
+                raise BusyError(
+                    f"{len(self._waiting)} requests are waiting already; try again in a moment"
+                )
             self._waiting.append(ticket)
-            self._wake.notify()
         try:
+            prompts = await asyncio.wrap_future(self._prompts)
+            self._ready(ticket, await prompts.encode(request))
             while True:
                 piece = await ticket.pieces.get()
                 if isinstance(piece, Exception):
@@ -166,12 +190,16 @@ class LocalEngine:
                     return
         finally:
             ticket.cancelled = True
+            with self._wake, suppress(ValueError):
+                self._waiting.remove(ticket)
 
     async def check(self, request: GenerationRequest) -> None:
-        """Encode a request's prompt between two steps; passes while the model is still loading."""
+        """Encode a request's prompt; passes while the model is still loading."""
         base = self._base
         if base is not None and self._thread.is_alive():
-            await self._between_steps(lambda: _row(base, request))
+            self._require_running()
+            _require_adapter(base, request)
+            await self._prompts.result().encode(request)
 
     async def load(self, adapter: str, path: Path) -> None:
         """Verify an adapter while decoding goes on, then attach it between two steps."""
@@ -218,6 +246,15 @@ class LocalEngine:
             self._closing = True
             self._wake.notify()
         self._thread.join(timeout=10)
+        if self._base is not None:
+            self._prompts.result().close()
+
+    def _ready(self, ticket: _Ticket, ids: list[int]) -> None:
+        """Let a request be taken, now that its prompt is encoded."""
+        with self._wake:
+            ticket.turn = len(ids) + self._made["prompt_tokens"] / PATIENCE
+            ticket.ids = ids
+            self._wake.notify()
 
     async def _between_steps(self, command: Callable[[], object]) -> None:
         """Run a command in the worker thread, where no forward pass is under way."""
@@ -239,7 +276,9 @@ class LocalEngine:
         end: Exception = BusyError("the engine has stopped; try again when it is back")
         try:
             try:
-                base = self._base = self._load_base()
+                base = self._load_base()
+                self._prompts.set_result(Prompts(base))
+                self._base = base
             except Exception as exc:
                 self._failure = end = exc
                 return
@@ -248,6 +287,8 @@ class LocalEngine:
             with self._wake:
                 self._closing = True
             self._end_replies(end)
+            if not self._prompts.done():
+                self._prompts.set_exception(end)
             for _, done in self._commands:
                 if done.set_running_or_notify_cancel():
                     done.set_exception(end)
@@ -278,7 +319,7 @@ class LocalEngine:
     def _wait(self) -> list[_Command] | None:
         """Sleep until there is work. Returns the waiting commands, or None to stop."""
         with self._wake:
-            while not (self._closing or self._replies or self._waiting or self._commands):
+            while not (self._closing or self._replies or self._commands or self._encoded()):
                 self._wake.wait()
             if self._closing:
                 return None
@@ -286,38 +327,46 @@ class LocalEngine:
             self._commands.clear()
             return commands
 
+    def _encoded(self) -> list[_Ticket]:
+        """The waiting requests that can be taken, in the order of their turns."""
+        ready = (ticket for ticket in self._waiting if ticket.ids is not None)
+        return sorted(ready, key=lambda ticket: ticket.turn)
+
     def _step(self, base: Base, batch: DecodingBatch) -> None:
-        """Let new rows in, then decode one token for every row and send the new text."""
-        joining = self._joining(base)
-        if joining:
-            self._replies += joining
-            batch.admit([reply.row for reply in joining])
-        if not batch.rows:
-            return
-        batch.sample()
-        self._made["tokens"] += len(batch.rows)
+        """Read some of the new prompts, then decode a token for every row and send the new text."""
+        self._take(base, batch)
+        reading = [reply for reply in self._replies if batch.unread(reply.row)]
+        if reading:
+            reading.sort(key=lambda reply: reply.ticket.turn)
+            self._made["prompt_tokens"] += batch.read([reply.row for reply in reading])
+        if batch.rows:
+            batch.sample()
+            self._made["tokens"] += len(batch.rows)
         now, interval = time.monotonic(), 1 / self._settings.updates_per_second
         going = [reply for reply in self._replies if reply.deliver(now, interval=interval)]
         self._made["replies"] += len(self._replies) - len(going)
         self._replies = going
         batch.advance()
 
-    def _joining(self, base: Base) -> list[_Reply]:
-        """Take waiting requests, as many as there are free rows; unreadable ones get the error."""
+    def _take(self, base: Base, batch: DecodingBatch) -> None:
+        """Give free rows to the requests whose prompts are read next, and to no more.
+
+        So prompts that are read later hold no row meanwhile, and a shorter one can pass them.
+        """
         with self._wake:
-            room = self._settings.rows - len(self._replies)
-            tickets: list[_Ticket] = []
-            while self._waiting and len(tickets) < room:
-                ticket = self._waiting.popleft()
-                if not ticket.cancelled:
-                    tickets.append(ticket)
-        replies = []
-        for ticket in tickets:
-            try:
-                replies.append(_Reply(ticket, base))
-            except Exception as exc:
-                ticket.send(exc)
-        return replies
+            for ticket in self._encoded():
+                earlier = (r for r in self._replies if r.ticket.turn <= ticket.turn)
+                unread = sum(batch.unread(reply.row) for reply in earlier)
+                if len(self._replies) >= self._settings.rows or unread >= together_tokens(
+                    base.device
+                ):
+                    return
+                self._waiting.remove(ticket)
+                try:
+                    _require_adapter(base, ticket.request)
+                    self._replies.append(_Reply(ticket, ticket.ids or [], base))
+                except InvalidRequestError as exc:
+                    ticket.send(exc)
 
     def _drop_retired(self, base: Base) -> None:
         """Drop retired adapters that no row and no waiting request uses."""
@@ -343,31 +392,6 @@ class LocalEngine:
             ticket.send(error)
 
 
-def _row(base: Base, request: GenerationRequest) -> Row:
-    """A request as token ids, without the oldest turns if they do not fit.
-
-    The limit is the contract's, with which every policy was trained, or less if the request wants a
-    longer reply than the model's context leaves room for.
-    """
-    adapter = None if request.adapter == BASE_ADAPTER else request.adapter
-    if adapter is not None and adapter not in base.adapters:
+def _require_adapter(base: Base, request: GenerationRequest) -> None:
+    if request.adapter != BASE_ADAPTER and request.adapter not in base.adapters:
         raise InvalidRequestError(f"adapter {request.adapter!r} is not loaded; ask for 'policy'")
-    config = base.model.config.get_text_config()
-    context = getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT
-    room = min(base.reply.prompt_tokens, context - request.sampling.max_new_tokens)
-    try:
-        messages = base.chat.fit_prompt(request.prompt, room)
-    except InvalidInputError as exc:
-        raise InvalidRequestError(str(exc)) from exc
-    if messages is None:
-        head = takewhile(lambda message: message["role"] == "system", request.prompt)
-        length = len(base.chat.encode_prompt([*head, request.prompt[-1]]))
-        asked = request.sampling.max_new_tokens
-        cut = room < base.reply.prompt_tokens
-        limit = f"beside max_tokens {asked}" if cut else "reply.prompt_tokens"
-        raise InvalidRequestError(
-            f"the last message does not fit the model: it has {length} tokens with the system "
-            f"messages, and at most {max(0, room)} fit ({limit}); shorten it"
-        )
-    ids = base.chat.encode_prompt(messages)
-    return Row(ids, adapter, request.sampling, request.seed)

@@ -80,7 +80,8 @@ class Base:
     @property
     def adapters(self) -> set[str]:
         """Names of the attached adapters."""
-        return set(self.model.peft_config) if isinstance(self.model, PeftModel) else set()
+        model = self.model  # another thread may ask while this one attaches or drops
+        return set(model.peft_config) if isinstance(model, PeftModel) else set()
 
     @property
     def active(self) -> str | None:

@@ -7,7 +7,8 @@ as it is. Nothing here knows lengths, or which texts people typed.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from textwrap import shorten
 from typing import Any
 
@@ -67,20 +68,23 @@ class ChatTemplate:
         self.end = self._end(control)
         self.names = frozenset(control) | self._turn_names()
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """Token ids of messages that have the template's form, up to where a reply begins.
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        """Messages that have the template's form as text, up to where a reply begins.
 
         Raises:
             InvalidInputError: The template refuses them; the message has its words.
         """
-        try:
-            found = self._apply(messages, tokenize=True, return_dict=True, tokenizer_kwargs=QUIET)
-            return list(found["input_ids"])
-        except Exception as exc:  # a template may raise anything
-            words = shorten(str(exc), 200, placeholder=" ...") or type(exc).__name__  # one line
-            raise InvalidInputError(
-                f"the model's chat template refuses this conversation: {words}"
-            ) from exc
+        with _refusal():
+            return str(self._apply(messages, tokenize=False))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text that the template wrote.
+
+        Raises:
+            InvalidInputError: The tokenizer cannot read it.
+        """
+        with _refusal():
+            return list(self._tokenizer(text, add_special_tokens=False, **QUIET)["input_ids"])
 
     def form(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """The messages in the form that the template takes; it changes only what it must.
@@ -143,6 +147,18 @@ class ChatTemplate:
         for probe in PROBES:
             text = text.replace(probe, " ")
         return set(BRACKETED.findall(text))
+
+
+@contextmanager
+def _refusal() -> Iterator[None]:
+    """Turn any error of a template, which may raise anything, into one line."""
+    try:
+        yield
+    except Exception as exc:
+        words = shorten(str(exc), 200, placeholder=" ...") or type(exc).__name__
+        raise InvalidInputError(
+            f"the model's chat template refuses this conversation: {words}"
+        ) from exc
 
 
 def _first_speaker(turns: Sequence[ChatMessage]) -> str | None:

@@ -1,7 +1,8 @@
 """Decode replies together, one token per row and step, with one key-value cache.
 
 Serving, rollouts and the gate all decode here, so that they sample from the same distribution.
-Rows join and leave between steps. The cache is left-padded: a row's real entries end at the right
+Rows join and leave between steps; a long prompt is read in parts, with steps of the others between
+them, unless nobody waits (`admit`). The cache is left-padded: a row's real entries end at the right
 edge, the attention mask hides the rest, and every row has its own position ids. Each row names its
 adapter and has its own random numbers, drawn from its seed alone. Invariant: neither padding nor
 the other rows change the reply of a row. Only one thread may use a batch. It does not know queues
@@ -13,6 +14,8 @@ Letters: B rows, L cached tokens, V vocabulary.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
+from math import ceil
 from typing import Any, Literal, Protocol
 
 import torch
@@ -21,7 +24,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from rlhf_core.errors import DivergenceError
-from rlhf_core.model.token_batches import pass_tokens, token_batches
+from rlhf_core.model.token_batches import (
+    part_tokens,
+    pass_tokens,
+    together_tokens,
+    token_batches,
+)
 from rlhf_core.records import FinishReason, Sampling
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
@@ -77,6 +85,14 @@ class Row:
         return torch.rand(count, generator=generator, dtype=torch.float64)
 
 
+@dataclass(slots=True)
+class _Part:
+    """The beginning of a long prompt: its keys and values, and of how many tokens they are."""
+
+    cache: Any = field(default_factory=DynamicCache)
+    read: int = 0
+
+
 class DecodingBatch:
     """The rows being decoded.
 
@@ -91,20 +107,63 @@ class DecodingBatch:
         self._mask = torch.zeros((0, 0), dtype=torch.long, device=base.device)  # (B, L)
         self._logits = torch.zeros((0, 0))  # (B, V), for each row's next token
         self._uniforms: list[Tensor] = []
+        self._parts: dict[Row, _Part] = {}  # of prompts that were read in part
         self._switch = ExitStack()  # keeps the adapter active that all rows share
 
     @torch.no_grad()
-    def admit(self, rows: Sequence[Row]) -> None:
-        """Run the prompts of new rows through the model, as many at once as tokens allow."""
-        tokens = pass_tokens(self._mask.device)
+    def admit(self, rows: Sequence[Row], *, tokens: int | None = None) -> None:
+        """Read the prompts of new rows to their ends, as many at once as tokens allow."""
+        tokens = tokens or pass_tokens(self._mask.device)
         for part in token_batches([len(row.prompt_ids) for row in rows], tokens=tokens):
             self._admit([rows[i] for i in part])
+
+    def unread(self, row: Row) -> int:
+        """Tokens of a new row's prompt that were not read yet; 0 once the row is in the batch."""
+        if row in self.rows:
+            return 0
+        return len(row.prompt_ids) - (self._parts[row].read if row in self._parts else 0)
+
+    @torch.no_grad()
+    def read(self, rows: Sequence[Row]) -> int:
+        """Read a few tokens of new rows' prompts, so that the rows of the batch hardly wait.
+
+        The first row comes first: with those after it, as far as they are short enough together, or
+        a part of it alone if it is long. A row joins the batch when its prompt is read to the end.
+
+        Returns:
+            How many tokens were read.
+        """
+        most = together_tokens(self._mask.device)
+        left = accumulate(self.unread(row) for row in rows)
+        short = takewhile(lambda row: row not in self._parts and next(left) <= most, rows)
+        if whole := list(short):
+            self.admit(whole, tokens=2 * most)  # with their padding
+            return sum(len(row.prompt_ids) for row in whole)
+        return self._read_part(rows[0], part_tokens(self._mask.device))
+
+    def _read_part(self, row: Row, most: int) -> int:
+        part, left = self._parts.setdefault(row, _Part()), self.unread(row)
+        size = ceil(left / ceil(left / most))  # parts of like size: a short one takes as long
+        start, end = part.read, part.read + size
+        ids = torch.tensor([row.prompt_ids[start:end]], device=self._mask.device)
+        mask = torch.ones((1, end), dtype=torch.long, device=self._mask.device)
+        positions = torch.arange(start, end, device=self._mask.device)[None]
+        logits = self._forward([row], cache=part.cache, ids=ids, mask=mask, positions=positions)
+        part.read = end
+        if end == len(row.prompt_ids):
+            del self._parts[row]
+            self._join([row], cache=part.cache, mask=mask, logits=logits)
+        return size
 
     def _admit(self, rows: Sequence[Row]) -> None:
         ids, mask = self._base.pad([row.prompt_ids for row in rows], side="left")
         cache: Any = DynamicCache()
         positions = (mask.cumsum(-1) - 1).clamp_min(0)
         logits = self._forward(rows, cache=cache, ids=ids, mask=mask, positions=positions)
+        self._join(rows, cache=cache, mask=mask, logits=logits)
+
+    def _join(self, rows: Sequence[Row], *, cache: Any, mask: Tensor, logits: Tensor) -> None:
+        """Add rows whose prompts are in a cache of their own."""
         if self.rows:
             width = max(self._mask.shape[1], mask.shape[1])
             for layer, new in zip(self._cache.layers, cache.layers, strict=True):
@@ -161,6 +220,7 @@ class DecodingBatch:
 
     def _drop_finished(self) -> None:
         """Remove rows with a finish reason, and the cache columns that only they used."""
+        self._parts = {row: part for row, part in self._parts.items() if row.finish_reason is None}
         staying = [i for i, row in enumerate(self.rows) if row.finish_reason is None]
         if len(staying) == len(self.rows):
             return

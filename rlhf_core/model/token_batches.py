@@ -13,10 +13,29 @@ import torch
 # how much was not measured.
 CPU_TOKENS, GPU_TOKENS = 640, 8192
 
+# Of new prompts, between two steps of replies that people read meanwhile. On a CPU, 64 tokens of a
+# model of 135M take as long as 5 steps of one row or 2 of 8, and a long prompt takes 1.2 times as
+# long as with 640 (docs/results.md, "Long prompts"). On a GPU this was not measured.
+CPU_PART, GPU_PART = 64, 512
+
 
 def pass_tokens(device: torch.device) -> int:
     """Most tokens of one pass on a device."""
     return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
+
+
+def part_tokens(device: torch.device) -> int:
+    """Most tokens of one long new prompt that are read between two steps on a device."""
+    return CPU_PART if device.type == "cpu" else GPU_PART
+
+
+def together_tokens(device: torch.device) -> int:
+    """Most tokens of short new prompts that are read as wholes between two steps on a device.
+
+    Twice as many as of a long one: each of them decodes with the others from then on, and when many
+    people begin at once, fewer rows would decode for longer.
+    """
+    return 2 * part_tokens(device)
 
 
 def token_batches(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:

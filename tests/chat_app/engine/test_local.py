@@ -300,15 +300,16 @@ def test_an_adapter_that_cannot_be_dropped_costs_one_reply_and_not_the_engine(
     asyncio.run(scenario())
 
 
-def test_a_cancelled_check_does_not_stop_the_engine(engine: LocalEngine) -> None:
+def test_a_cancelled_check_or_command_does_not_stop_the_engine(engine: LocalEngine) -> None:
     async def scenario() -> None:
         await ready(engine)
         with engine._wake:  # the worker cannot take the command before it is cancelled
-            checking = asyncio.create_task(engine.check(request()))
-            await asyncio.sleep(0)
-            checking.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await checking
+            for waited in (engine.check(request()), engine.unload("policy-000001")):
+                waiting = asyncio.create_task(waited)
+                await asyncio.sleep(0)
+                waiting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await waiting
         assert await read(engine, request())
 
     asyncio.run(scenario())

@@ -1,14 +1,22 @@
 import logging
+from itertools import takewhile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.model.chat_format import ChatFormat
+from tests.rlhf_core.templates import KINDS, tokenizer_of
 
 FIXTURES = [HealthCheck.function_scoped_fixture]
+TEMPLATES = {
+    (name, system): ChatFormat(tokenizer_of(kind), ReplySettings(system_prompt=system))
+    for name, kind in KINDS.items()
+    for system in (None, "be kind")
+}
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +88,98 @@ def test_a_later_system_message_never_comes_to_begin_a_dialogue(chat):
     assert chat.fit_prompt(turns, limit) == turns[3:]
 
 
-def test_a_long_dialogue_is_encoded_a_few_times(chat, monkeypatch):
-    encode, calls = chat.encode_prompt, []
-    monkeypatch.setattr(chat, "encode_prompt", lambda prompt: calls.append(0) or encode(prompt))
-    roles = ("user", "assistant")
-    turns = [{"role": roles[n % 2], "content": f"hello {n}"} for n in range(199)]
+def longest_that_fits(chat, prompt, limit):
+    """What `fit_prompt` means, by encoding the dialogue from each turn on."""
+    head = list(takewhile(lambda message: message["role"] == "system", prompt))
+    turns = range(len(head) + 1, len(prompt))
+    cuts = [[*head, *prompt[at:]] for at in turns if prompt[at]["role"] == "user"]
+    return next((c for c in (prompt, *cuts) if len(chat.encode_prompt(c)) <= limit), None)
+
+
+# Nobody sends an empty message. Some templates have it merged away below another one only, so that
+# a longer dialogue can have fewer tokens.
+texts = st.one_of(
+    st.text(max_size=12).filter(str.strip),
+    st.sampled_from(
+        ["hello", "what is the colour of the sky " * 9, "kind\n" * 40, "no" + " " * 60]
+    ),
+)
+dialogues = st.lists(
+    st.tuples(st.sampled_from(["user", "assistant", "user", "assistant", "system"]), texts),
+    max_size=12,
+).map(lambda turns: [{"role": role, "content": text} for role, text in [*turns, ("user", "red")]])
+
+
+@pytest.mark.parametrize("system", [None, "be kind"])
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=60)
+@given(prompt=dialogues, limit=st.integers(0, 300))
+def test_the_longest_part_of_a_dialogue_that_fits_is_kept(name, system, prompt, limit):
+    chat = TEMPLATES[name, system]
+    longest = longest_that_fits(chat, prompt, limit)
+    assert chat.fit_prompt(prompt, limit) == longest
+    assert longest is None or longest[-1] == prompt[-1]
+    expected = None if longest is None else (longest, chat.encode_prompt(longest))
+    assert chat.encode_fitting(prompt, limit) == expected
+
+
+@pytest.fixture
+def encoded(chat, monkeypatch):
+    """The texts that the tokenizer reads, one after the other."""
+    texts, encode = [], PreTrainedTokenizerFast._encode_plus
+    chat.fit_prompt([{"role": "user", "content": "a"}] * 99)  # what a format finds out but once
+
+    def note(tokenizer, text, **how):
+        texts.append(text)
+        return encode(tokenizer, text, **how)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "_encode_plus", note)
+    return texts
+
+
+@pytest.mark.parametrize("number", [199, 200])
+@pytest.mark.parametrize("length", [1, 30, 8000])
+def test_what_is_read_of_a_dialogue_follows_from_the_limit(chat, encoded, number, length):
+    roles = ("assistant", "user")
+    turns = [{"role": roles[n % 2], "content": f"{n}".zfill(length)} for n in range(number - 1)]
+    turns.append({"role": "user", "content": "the last one"})
     fitted = chat.fit_prompt(turns)
-    assert len(calls) <= 9  # once as it is, and then by halves
-    longer = turns[-len(fitted) - 2 :]
-    assert len(encode(fitted)) <= 64 < len(encode(longer))
     assert fitted == turns[-len(fitted) :] and fitted[0]["role"] == "user"
+    assert sum(map(len, encoded)) < 100 * chat.reply.prompt_tokens
+
+
+def test_one_turn_of_many_answers_is_not_read_to_its_end(chat, said, encoded):
+    turns = [*said("a"), *({"role": "assistant", "content": "b" * 8000} for _ in range(198))]
+    assert chat.fit_prompt([*turns, *said("c")]) == said("c")
+    assert sum(map(len, encoded)) < 100 * chat.reply.prompt_tokens
+
+
+def test_a_prompt_that_fits_is_encoded_once(chat, said, encoded):
+    assert chat.encode_fitting(said("hello"))
+    assert len(encoded) == 1
+
+
+def test_names_of_control_tokens_within_each_other_are_found_in_one_pass(chat, said):
+    searched = []
+
+    class Counting:
+        def __init__(self, pattern):
+            self.pattern = pattern
+
+        def sub(self, new, text):
+            searched.append(len(text))
+            return self.pattern.sub(new, text)
+
+        def search(self, text, start=0):
+            found = self.pattern.search(text, start)
+            searched.append((found.end() if found else len(text)) - start)
+            return found
+
+    nested = "</" * 2000 + "s>" * 2000
+    chat = ChatFormat(chat.tokenizer, chat.reply)
+    chat._special = Counting(chat._special)
+    assert chat.encode_prompt(said(nested)) == chat.encode_prompt(said(""))
+    assert sum(searched) < 10 * len(nested)
 
 
 def test_a_prompt_whose_last_message_is_too_long_is_left_out(chat, said):

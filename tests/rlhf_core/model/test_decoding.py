@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_core.errors import DivergenceError
+from rlhf_core.model import token_batches
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import LIKELIEST, DecodingBatch, Row, draw
-from rlhf_core.model.token_batches import CPU_TOKENS
+from rlhf_core.model.token_batches import CPU_PART, CPU_TOKENS
 from rlhf_core.records import Sampling
 from tests.rlhf_core.templates import TINY
 
@@ -113,6 +114,63 @@ def test_a_long_prompt_does_not_pad_the_short_ones(base: Base) -> None:
     batch.admit([Row([5] * n, "one", Sampling(0.0, 1.0, 2), 0) for n in (300, *[10] * 70)])
     assert len(batch.rows) == 71
     assert sum(sizes) == 300 + 700 and max(sizes) <= CPU_TOKENS
+
+
+def run_in_parts(batch: DecodingBatch, arrivals: dict[int, list[Row]]) -> None:
+    """As the engine runs a batch: between two steps it reads a part of the waiting prompts."""
+    step, waiting = 0, list[Row]()
+    while batch.rows or waiting or any(at >= step for at in arrivals):
+        waiting += arrivals.get(step, [])
+        if waiting:
+            batch.read(waiting)
+            waiting = [row for row in waiting if batch.unread(row)]
+        if batch.rows:
+            batch.sample()
+        batch.advance()
+        step += 1
+
+
+@pytest.mark.parametrize("part", [1, 7, 16, 1000])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_prompt_read_in_parts_beside_others_gives_the_same_reply(
+    base: Base, temperature: float, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [row(base, i, temperature=temperature) for i in range(4)]
+    for single in alone:
+        run(DecodingBatch(base), {0: [single]})
+    monkeypatch.setattr(token_batches, "CPU_PART", part)
+    together = [row(base, i, temperature=temperature) for i in range(4)]
+    run_in_parts(DecodingBatch(base), {0: together[:2], 3: [together[2]], 9: [together[3]]})
+    assert [r.ids for r in together] == [r.ids for r in alone]
+
+
+def test_a_part_of_a_long_prompt_is_read_at_a_time_and_short_ones_go_together(base: Base) -> None:
+    sizes: list[int] = []
+    base.model.register_forward_pre_hook(
+        lambda _module, _args, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    short = [Row([5] * CPU_PART, "one", Sampling(0.0, 1.0, 2), 0) for _ in range(3)]
+    long = Row([5] * (4 * CPU_PART + 1), "one", Sampling(0.0, 1.0, 2), 0)
+    batch = DecodingBatch(base)
+    assert batch.read([short[0], long, *short[1:]]) == CPU_PART  # the long one lets nobody pass
+    assert batch.rows == short[:1]
+    assert batch.read([*short[1:], long]) == 2 * CPU_PART
+    assert sizes == [CPU_PART, 2 * CPU_PART]
+    while left := batch.unread(long):
+        assert batch.rows == short
+        assert batch.read([long]) == left - batch.unread(long)
+    assert batch.rows == [*short, long]
+    assert sum(sizes[2:]) == 4 * CPU_PART + 1 and len(sizes[2:]) == 5
+    assert max(sizes[2:]) - min(sizes[2:]) <= CPU_PART // 4 and max(sizes[2:]) <= CPU_PART
+
+
+def test_a_row_that_ends_while_its_prompt_is_read_leaves_nothing(base: Base) -> None:
+    batch = DecodingBatch(base)
+    long = Row([5] * 3 * CPU_PART, "one", Sampling(0.0, 1.0, 2), 0)
+    batch.read([long])
+    long.finish_reason = "cancelled"
+    batch.advance()
+    assert batch.rows == [] and not batch._parts
 
 
 def test_finished_rows_free_their_columns(base: Base) -> None:

@@ -1,0 +1,76 @@
+"""Prompts as token ids, made beside the decoding thread, which never encodes.
+
+A request is checked before it is stored and answered after that, and several candidates answer one
+prompt. So the last prompts are kept, and each is encoded once. One thread encodes them all: a
+tokenizer lets other threads go on while it works, and the other cores are for decoding.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import takewhile
+
+from chat_app.engine import GenerationRequest
+from chat_app.errors import InvalidRequestError
+from feedback_store.records import PromptMessage
+from rlhf_core.errors import InvalidInputError
+from rlhf_core.model.base_model import Base
+
+DEFAULT_CONTEXT = 2048  # tokens, if the model's configuration does not say
+KEPT = 32  # prompts
+COUNTED = 50_000  # most characters of a refused message whose tokens are counted for the reader
+
+_Said = tuple[tuple[str, str], ...]  # the role and text of each message
+
+
+class Prompts:
+    """Turns the prompts of requests into token ids that fit the base."""
+
+    def __init__(self, base: Base) -> None:
+        config = base.model.config.get_text_config()
+        self._context = getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT
+        self._chat, self._most = base.chat, base.reply.prompt_tokens
+        self._encode_once = lru_cache(KEPT)(self._encode)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+
+    async def encode(self, request: GenerationRequest) -> list[int]:
+        """Token ids of a request's prompt, without the oldest turns if they do not fit.
+
+        The limit is the contract's, with which every policy was trained, or less if the request
+        wants a longer reply than the model's context leaves room for.
+
+        Raises:
+            InvalidRequestError: Not even the last message fits, or the chat template refuses it.
+        """
+        said = tuple((message["role"], message["content"]) for message in request.prompt)
+        asked = request.sampling.max_new_tokens
+        loop = asyncio.get_running_loop()
+        return list(await loop.run_in_executor(self._thread, self._encode_once, said, asked))
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._thread.shutdown(wait=False)
+
+    def _encode(self, said: _Said, asked: int) -> tuple[int, ...]:
+        prompt = [PromptMessage(role=role, content=text) for role, text in said]
+        room = min(self._most, self._context - asked)
+        try:
+            fitting = self._chat.encode_fitting(prompt, room)
+            if fitting is not None:
+                return tuple(fitting[1])
+            length = self._length(prompt, room)
+        except InvalidInputError as exc:
+            raise InvalidRequestError(str(exc)) from exc
+        limit = f"beside max_tokens {asked}" if room < self._most else "reply.prompt_tokens"
+        raise InvalidRequestError(
+            f"the last message does not fit the model: it has {length} tokens with the system "
+            f"messages, and at most {max(0, room)} fit ({limit}); shorten it"
+        )
+
+    def _length(self, prompt: Sequence[PromptMessage], room: int) -> str:
+        head = takewhile(lambda message: message["role"] == "system", prompt)
+        kept = [*head, prompt[-1]]
+        if sum(len(message["content"]) for message in kept) > COUNTED:
+            return f"more than {room}"
+        return str(len(self._chat.encode_prompt(kept)))
