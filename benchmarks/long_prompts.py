@@ -54,6 +54,7 @@ def main() -> None:
             options.model, quantization="none", device="cpu", cache=options.cache, reply=reply
         ),
         EngineSettings(),
+        key=None,
         reply_seconds=600.0,
     )
     try:

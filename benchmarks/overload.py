@@ -85,8 +85,28 @@ def asked(text: str = "What is the capital of France?", tokens: int = 64) -> dic
 
 
 async def crowd(client: httpx.AsyncClient, note: Note) -> None:
-    """Ten times as many callers at once as there are rows, all of one rater."""
-    await forever(320, lambda n: send(client, note, "/v1/chat/completions", asked(), "crowd"))
+    """Ten times as many callers as there are rows, each once a second, all of one rater.
+
+    They are bare sockets, because 320 clients of httpx would wait for one another.
+    """
+    where, body = urlsplit(str(client.base_url)), json.dumps(asked()).encode()
+    kind = {"content-type": "application/json", "content-length": str(len(body))}
+    headers = {"host": where.netloc, **kind, **named("crowd")}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+    async def ask(number: int) -> None:
+        await asyncio.sleep(number / 320)
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        while True:
+            began = time.monotonic()
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            note(int(head.split()[1]), time.monotonic() - began)
+            await reader.readexactly(int(head.partition("content-length:")[2].split()[0]))
+            await asyncio.sleep(1.0)
+
+    await forever(320, ask)
 
 
 async def prompts(client: httpx.AsyncClient, note: Note) -> None:
@@ -217,12 +237,12 @@ async def visit(url: str, seconds: float) -> tuple[list[float], int]:
                 try:
                     async with client.stream("POST", path, json=body, headers=who) as answer:
                         answer.raise_for_status()
+                        first = True
                         async for _ in answer.aiter_raw():
-                            waited.append(time.monotonic() - began)
-                            break
-                        async for _ in answer.aiter_raw():
-                            pass
-                except (httpx.HTTPError, httpx.StreamError):
+                            if first:
+                                waited.append(time.monotonic() - began)
+                            first = False
+                except httpx.HTTPError:
                     failed += 1
                 await asyncio.sleep(max(0.0, PAUSE_S - (time.monotonic() - began)))
 
