@@ -14,6 +14,12 @@ A message says what is wrong, the value, and what to do. Only the command line, 
 handler and the pages turn these errors into text for people.
 """
 
+import logging
+
+from feedback_store.errors import StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
 
 class ChatAppError(Exception):
     """Base of every error that the app raises on purpose."""
@@ -57,3 +63,17 @@ class BusyError(ChatAppError, RuntimeError):
 
 class StartError(ChatAppError, OSError):
     """The service or a command cannot start: port, data directory, model, files."""
+
+
+NOT_SAVED = "the service can save nothing at present, and nothing was saved; try again later"
+
+
+def text_for_visitor(error: Exception) -> str:
+    """An error's text for people who may not know the server's disk: no path of it, and no cause.
+
+    The log gets the text itself.
+    """
+    if isinstance(error, StoreUnavailableError):
+        log.error("%s", error)
+        return NOT_SAVED
+    return str(error)

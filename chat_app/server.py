@@ -144,6 +144,7 @@ def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
             "adapters": health["adapters"],
             "rows": health["rows"],
             "waiting": health["waiting"],
+            "saves": service.store.saves,  # false while the disk is full; replies go on
         }
         return JSONResponse(facts, 200 if ready else 503)
 

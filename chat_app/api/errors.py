@@ -25,6 +25,7 @@ from chat_app.errors import (
     RefusedError,
     TooManyError,
     UnknownCallerError,
+    text_for_visitor,
 )
 from feedback_store.errors import (
     ConflictError,
@@ -64,7 +65,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(FeedbackStoreError)
     async def expected(_: Request, exc: Exception) -> JSONResponse:
         status = next((code for kind, code in STATUS.items() if isinstance(exc, kind)), 500)
-        return _error(status, str(exc), retry_after(exc))
+        return _error(status, text_for_visitor(exc), retry_after(exc))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, exc: RequestValidationError) -> JSONResponse:

@@ -6,6 +6,7 @@ The rater comes from the bearer token or the signed cookie, never from a field o
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -29,13 +30,21 @@ from chat_app.api.requests import (
     RankingIn,
 )
 from chat_app.engine import Sampling
-from chat_app.errors import ChatAppError, InvalidRequestError, NotAllowedError, NotFoundError
+from chat_app.errors import (
+    ChatAppError,
+    InvalidRequestError,
+    NotAllowedError,
+    NotFoundError,
+    text_for_visitor,
+)
 from chat_app.handlers.operator import OperatorDoor
 from chat_app.identity import Identity, bearer_token
 from chat_app.service.chat import ChatService
-from chat_app.service.replies import Candidates, ReplyPiece
-from feedback_store.errors import FeedbackStoreError
+from chat_app.service.replies import NOT_STORED, Candidates, ReplyPiece
+from feedback_store.errors import FeedbackStoreError, StoreUnavailableError
 from feedback_store.records import Message, PromptMessage
+
+log = logging.getLogger(__name__)
 
 THUMBS = {"up": 1, "down": -1, None: 0}
 
@@ -92,7 +101,11 @@ async def complete(
     if body.model not in ("policy", service.adapter):
         raise NotFoundError(f"no model {body.model!r} is served; ask for 'policy'")
     sampling = body.over(service.default_sampling)
-    path = await _stored(body.messages, sampling, rater_id, service)
+    try:
+        path = await _stored(body.messages, sampling, rater_id, service)
+    except StoreUnavailableError as exc:  # a full disk ends no chat; the answer says what is lost
+        log.error("a dialogue is not stored: %s", exc)
+        path = service.unstored_dialogue(_plain(body.messages))
     pieces = service.reply(rater_id, path, sampling=sampling, seed=body.seed)
     if not body.stream:
         return _completion(await _last_piece(pieces, request))
@@ -303,7 +316,13 @@ def _completion(piece: ReplyPiece) -> dict[str, Any]:
         "model": piece.adapter,
         "choices": [choice],
         "usage": _usage(piece),
+        **_kept(piece),
     }
+
+
+def _kept(piece: ReplyPiece) -> dict[str, Any]:
+    """What an answer adds if its reply could not be stored."""
+    return {} if piece.stored else {"stored": False, "note": NOT_STORED}
 
 
 async def _events(
@@ -337,9 +356,9 @@ async def _events(
                 if piece.text:
                     yield event({"content": piece.text})
         except (ChatAppError, FeedbackStoreError) as exc:  # too late for a status code
-            yield sent({"error": openai_error(str(exc), "server_error")})
+            yield sent({"error": openai_error(text_for_visitor(exc), "server_error")})
         if piece.message is not None:
-            yield event({}, _reason(piece.message))
+            yield event({}, _reason(piece.message), **_kept(piece))
             if usage:
                 yield event({}, choices=[], usage=_usage(piece))
         yield format_sse_event(data_str="[DONE]")

@@ -4,8 +4,8 @@ The way of a token: `_write` puts a view with the longer text into a queue, `_an
 and the event's method (`send`, `again`, `edit`) yields it to the page.
 
 Invariant: when a stream ends, for whatever reason, the view is rebuilt from the store, so the page
-never shows a reply that is not stored. `Talk` remembers only which task writes for which tab, so
-that the person can stop it.
+never shows a reply that is not stored, unless the disk is full, and then it says so. `Talk`
+remembers only which task writes for which tab, so that the person can stop it.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from dataclasses import replace
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.handlers.views import ChatView, branch_of, error_text, titles, view_of
 from chat_app.service.chat import ChatService
+from chat_app.service.replies import NOT_STORED, ReplyPiece
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import Message
 
@@ -26,6 +27,14 @@ STILL_WRITING = "The last reply is still being written. Wait for it, or stop it.
 NOTHING_SAID = "There is nothing to answer yet. Write a message first."
 
 Views = AsyncGenerator[ChatView, None]
+
+
+class NotStoredError(Exception):
+    """A reply that was written and could not be stored: the one that a view shows all the same."""
+
+    def __init__(self, view: ChatView) -> None:
+        super().__init__(NOT_STORED)
+        self.view = view
 
 
 class Talk:
@@ -173,7 +182,9 @@ class Talk:
             writing.cancel()
             await asyncio.wait({writing})
             failure = None if writing.cancelled() else writing.exception()
-        if watched:
+        if isinstance(failure, NotStoredError):
+            yield replace(failure.view, busy=False, problem=f"Sorry: {NOT_STORED}.")
+        elif watched:
             problem = error_text(failure) if failure else ""
             yield await asyncio.to_thread(self._answered, rater_id, path[-1], problem)
 
@@ -203,6 +214,8 @@ class Talk:
                     shown_at = time.monotonic()
                     pair = view.writing_pair(texts["a"], texts["b"])
                     show(pair if blind else view.writing(texts["a"]))
+                if isinstance(piece, ReplyPiece) and not piece.stored:
+                    raise NotStoredError(view.writing(texts["a"]))
 
     def _asked(self, rater_id: str, said: Message) -> ChatView:
         """The branch down to a user message that has no reply yet."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from chat_app.errors import ChatAppError
+from chat_app.errors import ChatAppError, text_for_visitor
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import Conversation, ConversationView, Message
 
@@ -146,6 +146,6 @@ def short(text: str, limit: int = TITLE_CHARS) -> str:
 def error_text(error: BaseException) -> str:
     """An error as one sentence for the person; the log gets the details of an unexpected one."""
     if isinstance(error, ChatAppError | FeedbackStoreError):
-        return str(error)
+        return text_for_visitor(error)
     log.error("a page event failed", exc_info=error)
     return UNEXPECTED

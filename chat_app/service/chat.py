@@ -14,6 +14,7 @@ cookies, Gradio or torch.
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from chat_app.cycles.scheduler import CycleProcess
@@ -207,6 +208,14 @@ class ChatService(Voting):
         self._require_room()
         title = _title(messages[-1]["content"])
         return self.store.continue_dialogue(rater_id, messages, title=title)
+
+    def unstored_dialogue(self, messages: Sequence[PromptMessage]) -> list[Message]:
+        """The path of a dialogue while the disk is full: it can be answered, and is not kept."""
+        now = datetime.now(UTC).isoformat()
+        return [
+            Message("", "", None, m["role"], m["content"], None, None, None, None, None, None, now)
+            for m in messages
+        ]
 
     def reply(
         self,

@@ -1,9 +1,9 @@
 """Generate replies to a stored prompt, stream their text, and store them.
 
 Invariants: the last piece goes out only after the row is stored, so a reply that was shown in full
-can be voted on. A stopped reply is stored up to there, as "cancelled". Blind candidates are stored
-together or not at all, and all their texts differ. This module checks no request: `chat.py` has
-done that.
+can be voted on; if the disk is full, the piece says that it is not stored. A stopped reply is
+stored up to there, as "cancelled". Blind candidates are stored together or not at all, and all
+their texts differ. This module checks no request: `chat.py` has done that.
 """
 
 import asyncio
@@ -12,10 +12,12 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from chat_app.engine import Engine, FinishReason, GenerationRequest, Piece
+from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import CandidateReply, Message
 from feedback_store.sqlite.ids import new_id
 from feedback_store.store import FeedbackStore
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 LABELS = "abcdefgh"
+NOT_STORED = (
+    "the reply could not be stored, so nobody can vote on it, and it will not be there later"
+)
 REDRAWS = 3  # new attempts at a candidate that repeats another
 
 
@@ -39,6 +44,7 @@ class ReplyPiece:
     prompt_tokens: int = 0
     new_tokens: int = 0
     label: str = LABELS[0]
+    stored: bool = True
 
     @property
     def tokens(self) -> int:
@@ -77,7 +83,10 @@ class Replies:
     async def one(
         self, prompt: Message, request: GenerationRequest, *, retry_of: str | None = None
     ) -> AsyncGenerator[ReplyPiece, None]:
-        """Stream and store one reply to ``prompt``; ``retry_of`` is the reply it replaces."""
+        """Stream and store one reply to ``prompt``; ``retry_of`` is the reply it replaces.
+
+        A prompt that could not be stored has an empty id; its reply is not stored either.
+        """
         draft = _Draft(request)
         reply_id = new_id()
         try:
@@ -88,15 +97,27 @@ class Replies:
                         yield ReplyPiece(reply_id, request.adapter, piece.text)
         except BaseException as exc:
             draft.finish_reason = "error" if isinstance(exc, Exception) else "cancelled"
-            if draft.text:
+            if draft.text and prompt.id:
                 await _to_the_end(partial(self._store_part, prompt, draft, reply_id))
             raise
-        message = await _to_the_end(
-            partial(self._store_reply, prompt, draft, reply_id, retry_of=retry_of)
-        )
-        last = draft.last
+        stored, last = bool(prompt.id), draft.last
+        message = draft.unstored(prompt, reply_id)
+        try:
+            if stored:
+                message = await _to_the_end(
+                    partial(self._store_reply, prompt, draft, reply_id, retry_of=retry_of)
+                )
+        except StoreUnavailableError as exc:  # a full disk; the reply is there all the same
+            log.error("reply %s is not stored: %s", reply_id, exc)
+            stored = False
         yield ReplyPiece(
-            reply_id, request.adapter, last.text, message, last.prompt_tokens, last.new_tokens
+            reply_id,
+            request.adapter,
+            last.text,
+            message,
+            last.prompt_tokens,
+            last.new_tokens,
+            stored=stored,
         )
 
     async def several(
@@ -196,6 +217,21 @@ class _Draft:
         self.text += piece.text
         self.finish_reason = piece.finish_reason
         self.last = piece
+
+    def unstored(self, prompt: Message, reply_id: str) -> Message:
+        """The message that could not be stored."""
+        origin, now = self.origin(), datetime.now(UTC).isoformat()
+        return Message(
+            reply_id,
+            prompt.conversation_id,
+            prompt.id,
+            "assistant",
+            self.text,
+            **origin,
+            candidates_id=None,
+            label=None,
+            created_at=now,
+        )
 
     def origin(self) -> dict[str, Any]:
         """How the reply was generated, by the names of the store's columns."""

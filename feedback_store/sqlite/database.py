@@ -44,7 +44,13 @@ _SETTINGS = {
 
 
 class SQLiteFile:
-    """One database file, opened, checked and migrated; safe to share between threads."""
+    """One database file, opened, checked and migrated; safe to share between threads.
+
+    Attributes:
+        saves: Whether the last write was saved; false while the disk is full.
+    """
+
+    saves = True
 
     def __init__(self, path: Path, *, allow_old_sqlite: bool = False) -> None:
         _check_library(allow_old_sqlite)
@@ -76,7 +82,7 @@ class SQLiteFile:
 
         When this returns, the block is on disk. The block must not wait for a thread that writes.
         """
-        with translated(self.path), self._group.transaction() as db:
+        with self._noted(), translated(self.path), self._group.transaction() as db:
             yield db
 
     def run(self, work: Callable[[Database], Result]) -> Result:
@@ -84,8 +90,18 @@ class SQLiteFile:
 
         Work must be short, and must not wait for a thread that writes: any of these may do it.
         """
-        with translated(self.path):
+        with self._noted(), translated(self.path):
             return self._group.run(work)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Remember whether a write could be saved, for whoever asks how the store does."""
+        try:
+            yield
+        except StoreUnavailableError:
+            self.saves = False
+            raise
+        self.saves = True
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Database]:

@@ -39,6 +39,11 @@ class Health:
         with self._file.long_read() as db:
             return damage_of(db)
 
+    @property
+    def saves(self) -> bool:
+        """Whether the last write was saved; false while the disk is full."""
+        return self._file.saves
+
     def condition(self) -> dict[str, Any]:
         """What an operator should know about the database.
 
