@@ -173,7 +173,7 @@ def test_a_store_that_fails_for_a_moment_does_not_lock_the_tab(
     with monkeypatch.context() as failing:
         failing.setattr(service.store, "conversations", fail)
         failed = watch(talk.send(ANN, "hello", last_id=None, tab="t"))[-1]
-    assert "database is locked" in failed.problem and not failed.busy
+    assert "nothing was saved" in failed.problem and not failed.busy
     again = say(talk, "once more", failed)
     assert not again.problem and again.messages[-1].role == "assistant"
 
