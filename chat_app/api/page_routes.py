@@ -11,7 +11,8 @@ import logging
 import re
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -36,6 +37,7 @@ LOADED = re.compile(r"/|/(assets|static)/[\w./@-]+|/(theme\.css|favicon\.ico|rob
 STREAM = "/gradio_api/queue/data"
 EVENTS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
 SESSIONS = 20_000  # that are remembered; with fewer, one who fills the list would free names
+STREAMS = 32  # of one visitor at the same time; a tab has one while something happens in it
 UNREAD_S = 60.0  # after which results that nobody fetches are dropped
 
 IsOperator = Callable[[Mapping[str, str], Mapping[str, str], str], bool]
@@ -128,9 +130,12 @@ class PageRoutes:
         session = query.get("session_hash", [""])[0]
         if not self._sessions.take(session, str(who)):
             await refuse(send, 403, "this session is another visitor's; reload the page")
-            return
-        with self._sessions.reading(session):
-            await self._app(scope, receive, send)
+        elif self._sessions.streams(str(who)) >= STREAMS:
+            text = f"{STREAMS} streams are open for you already; close a tab"
+            await refuse(send, 429, text, headers={"retry-after": "5"})
+        else:
+            with self._sessions.reading(session):
+                await self._app(scope, receive, send)
 
 
 class Sessions:
@@ -152,27 +157,25 @@ class Sessions:
             self._owners.popitem(last=False)
         return True
 
-    def reading(self, session: str) -> "_Reading":
+    @contextmanager
+    def reading(self, session: str) -> Iterator[None]:
         """While its results are read."""
-        return _Reading(self._read, session)
+        self._read[session] += 1
+        try:
+            yield
+        finally:
+            self._read[session] -= 1
+            if not self._read[session]:
+                del self._read[session]
+
+    def streams(self, who: str) -> int:
+        """How many streams somebody reads at present."""
+        return sum(n for name, n in self._read.items() if self._owners.get(name, ("",))[0] == who)
 
     def is_unread(self, session: str) -> bool:
         """Whether nobody reads a session, and nobody began an event in it for a minute."""
         _, then = self._owners.get(session, ("", -UNREAD_S))
         return not self._read[session] and self._now() - then >= UNREAD_S
-
-
-class _Reading:
-    def __init__(self, read: Counter[str], session: str) -> None:
-        self._read, self._session = read, session
-
-    def __enter__(self) -> None:
-        self._read[self._session] += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._read[self._session] -= 1
-        if not self._read[self._session]:
-            del self._read[self._session]
 
 
 def _session_of(body: bytes) -> str | None:

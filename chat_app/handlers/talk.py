@@ -82,7 +82,9 @@ class Talk:
                 )
         except Exception as exc:
             view = await asyncio.to_thread(self._view_around, rater_id, last_id)
-            yield replace(view, problem=error_text(exc), draft=text)
+            # a text that is too long stays where it is: it is not sent back
+            draft = text if len(text) <= self._service.settings.limits.message_chars else None
+            yield replace(view, problem=error_text(exc), draft=draft)
             return
         async with aclosing(self._answer(rater_id, [*above, said], tab=tab)) as views:
             async for view in views:

@@ -184,4 +184,6 @@ def test_results_that_nobody_fetches_are_dropped_after_a_minute() -> None:
     seconds[0] = UNREAD_S
     with sessions.reading("two"):
         assert sessions.is_unread("one") and not sessions.is_unread("two")
+        assert (sessions.streams("ann"), sessions.streams("bob")) == (1, 0)
+    assert sessions.streams("ann") == 0
     assert sessions.is_unread("two")

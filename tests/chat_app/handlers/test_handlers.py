@@ -127,7 +127,7 @@ def test_an_unusable_message_comes_back_and_is_not_stored(
     talk: Talk, service: ChatService, text: str
 ) -> None:
     (view,) = watch(talk.send(ANN, text, last_id=None, tab="t"))
-    assert view.problem and view.draft == text
+    assert view.problem and view.draft == (text if len(text) <= 8_000 else None)
     assert service.store.counts()["messages"] == 0
 
 
@@ -162,6 +162,23 @@ def test_a_stopped_reply_is_stored_and_takes_no_vote(
     view, panel = votes.thumb(ANN, last.id, 1)
     assert "cut off" in view.problem and panel is None
     assert service.store.thumbs() == []
+
+
+def test_whoever_is_new_or_was_forgotten_meanwhile_gets_a_new_start(
+    talk: Talk, service: ChatService
+) -> None:
+    before = say(talk, "my secret")
+    service.store.forget(ANN)
+    views = watch(talk.send("browser-new", "hello", last_id=before.last_id, tab="t"))
+    assert views[-1].problem == "" and views[-1].messages[0].content == "hello"
+    assert len(views[-1].messages) == 2
+    assert service.consented("browser-new") is False
+
+
+def test_a_text_that_is_too_long_is_not_sent_back(talk: Talk, service: ChatService) -> None:
+    text = "x" * (service.settings.limits.message_chars + 1)
+    (view,) = watch(talk.send(ANN, text, last_id=None, tab="t"))
+    assert view.draft is None and "shorten it" in view.problem and len(view.problem) < 200
 
 
 def test_a_store_that_fails_for_a_moment_does_not_lock_the_tab(
