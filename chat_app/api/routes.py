@@ -139,8 +139,8 @@ async def _stored(
     n: int = 1,
 ) -> list[Message]:
     """Store a dialogue, if the model can answer it; returns its path."""
-    service.require_room(rater_id, n)
     plain = _plain(messages)
+    service.require_room(rater_id, n, chars=sum(len(message["content"]) for message in plain))
     await service.check_dialogue(plain, sampling)
     return await asyncio.to_thread(service.continue_dialogue, rater_id, plain)
 

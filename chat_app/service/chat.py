@@ -43,6 +43,7 @@ from feedback_store.records import (
 from feedback_store.store import FeedbackStore
 
 TITLE_CHARS = 80
+TOKEN_CHARS = 4  # of a token, about, for what is counted before it is encoded
 AnyPiece = TypeVar("AnyPiece", ReplyPiece, CandidatePiece)
 
 
@@ -173,8 +174,11 @@ class ChatService(Voting):
             [*prompt_of(above), PromptMessage(role="user", content=text)], self.default_sampling
         )
 
-    def require_room(self, rater_id: str, n: int = 1) -> None:
+    def require_room(self, rater_id: str, n: int = 1, *, chars: int = 0) -> None:
         """Refuse a request for ``n`` replies that cannot be answered now, before it is stored.
+
+        ``chars`` is how much text came with it: storing it costs something, however little of it
+        the model reads.
 
         Raises:
             BusyError: The model is being loaded, or too many requests are waiting.
@@ -182,7 +186,7 @@ class ChatService(Voting):
         """
         self._require_room()
         with self.rates.replies(rater_id, n):
-            pass
+            self.rates.tokens(rater_id, chars // TOKEN_CHARS)
 
     async def check_dialogue(
         self, messages: Sequence[PromptMessage], sampling: Sampling | None = None

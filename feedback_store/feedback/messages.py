@@ -14,7 +14,17 @@ from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRe
 from feedback_store.records import FINISH_REASONS, ROLES, Message, PromptMessage
 from feedback_store.splits import is_held_out_question, path_hash, path_hashes, text_hash
 from feedback_store.sqlite.ids import new_id, utc_now
-from feedback_store.sqlite.rows import Row, encode, first, insert, one_of, require, rows, to_record
+from feedback_store.sqlite.rows import (
+    Row,
+    encode,
+    first,
+    insert,
+    insert_many,
+    one_of,
+    require,
+    rows,
+    to_record,
+)
 
 _PATH_SQL = """
     WITH RECURSIVE path (id, depth) AS (
@@ -83,19 +93,29 @@ def refuse_gold_question(db: Database, message: Row) -> None:
 def add_below(
     db: Database, conversation_id: str, parent_id: str | None, messages: Sequence[PromptMessage]
 ) -> list[Message]:
-    """Insert messages, each below the one before, and return them."""
-    path: list[Message] = []
+    """Insert messages, each below the one before, and return them.
+
+    A client may send hundreds at once, and everybody who writes waits meanwhile: what holds for all
+    of them is looked up once.
+    """
+    require(db, "conversations", conversation_id)
+    empty = dict.fromkeys(field.name for field in fields(Message))
+    below = empty | {"conversation_id": conversation_id, "parent_id": parent_id}
+    above, found = _parent_of(db, below), []
     for message in messages:
-        row = dict.fromkeys(field.name for field in fields(Message)) | {
+        one_of(message["role"], ROLES, "the role of a message")
+        row = below | {
             "id": new_id(),
-            "conversation_id": conversation_id,
-            "parent_id": path[-1].id if path else parent_id,
+            "parent_id": above["id"] if above else None,
             "role": message["role"],
             "content": message["content"],
             "created_at": utc_now(),
         }
-        path.append(to_record(Message, store_message(db, row)))
-    return path
+        above = row | _hashes(row, above)
+        found.append(above)
+    insert_many(db, "messages", found)
+    _mark_retries_stale(db, parent_id)
+    return [to_record(Message, row) for row in found]
 
 
 def stored_path(db: Database, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:

@@ -77,10 +77,17 @@ def scalar(db: Database, sql: str, parameters: Sequence[Any] = ()) -> Any:
 
 def insert(db: Database, table: str, row: Mapping[str, Any]) -> None:
     """Insert one row, encoding what needs it."""
-    columns = ", ".join(f'"{name}"' for name in row)
-    places = ", ".join(f":{name}" for name in row)
-    values = {name: encode(value) for name, value in row.items()}
-    db.conn.execute(f'INSERT INTO "{table}" ({columns}) VALUES ({places})', values)
+    insert_many(db, table, [row])
+
+
+def insert_many(db: Database, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that have the same columns."""
+    if not rows:
+        return
+    columns = ", ".join(f'"{name}"' for name in rows[0])
+    places = ", ".join(f":{name}" for name in rows[0])
+    values = ({name: encode(value) for name, value in row.items()} for row in rows)
+    db.conn.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({places})', values)
 
 
 def audit(db: Database, action: str, **detail: Any) -> None:

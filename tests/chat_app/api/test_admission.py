@@ -68,3 +68,18 @@ def test_votes_of_one_rater_are_counted_and_the_answer_tells_what_they_are_for(
         assert browser.post("/v1/feedback", json=vote).json()["trains"] is False
         late = browser.post("/v1/feedback", json=vote)
     assert late.status_code == 429 and "too many votes" in late.json()["error"]["message"]
+
+
+def test_long_dialogues_are_counted_by_what_was_sent_not_by_what_is_read(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    said = [{"role": "user", "content": "word " * 400}] * 20
+    rates = {"tokens_per_minute": 20_000}
+    with running(tmp_path / "data", tiny_model, rates=rates) as served:
+        with served.client("mallory") as mallory:
+            body = {"messages": said, "max_tokens": 2}
+            answers = [mallory.post("/v1/chat/completions", json=body) for _ in range(4)]
+        with served.client("ann") as ann:
+            assert ann.post("/v1/chat/completions", json=ASKED).status_code == 200
+    refused = answers[-1]
+    assert refused.status_code == 429 and "too many tokens" in refused.json()["error"]["message"]
