@@ -354,4 +354,6 @@ def test_poisoned_votes_cost_little_and_honest_raters_stay():
     for name in ("sybils", "sybils_same"):
         assert outcomes[name].capped_share == pytest.approx(0.17, abs=0.01)
         assert outcomes[name].accuracy >= clean - 0.03
+    assert outcomes["sybils_one_origin"].capped_share == pytest.approx(0.05, abs=0.01)
+    assert outcomes["sybils_one_origin"].accuracy > outcomes["sybils_apart"].accuracy + 0.02
     assert max(one.wrongly_held for one in outcomes.values()) <= 2
