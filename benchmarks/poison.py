@@ -14,6 +14,8 @@ preferences that nobody voted on. Every attack is added to a copy of the same cl
 - sybils_same: all 20 on the same few pairs, where they outnumber everybody else.
 - sybils_apart: on pairs that nobody else sees. Agreement shows nothing there, so this is the limit
   of the defences and has no bar: only gold questions, and the gate on trusted votes, are left.
+- sybils_one_origin: the same votes, but the accounts were made from one address, which the others
+  were not.
 """
 
 import argparse
@@ -97,14 +99,17 @@ class World:
         return float(np.mean(self.tests @ learnt > 0))
 
 
-def cast(store: FeedbackStore, world: World, votes: VoteArrays) -> None:
+def cast(
+    store: FeedbackStore, world: World, votes: VoteArrays, *, origin: str | None = None
+) -> None:
     """Write votes as the service would: a conversation, a prompt, two replies, a choice."""
     rng = world.rng
     with store._file.write():  # one transaction, to be quick about it
         conversations: dict[str, str] = {}
         for number, (rater, pair, first) in enumerate(votes):
             if rater not in conversations:
-                store.add_rater(rater, kind="simulated", consent="1")  # all vote at one moment
+                # simulated, because all vote at one moment
+                store.add_rater(rater, kind="simulated", consent="1", origin=origin)
                 conversations[rater] = store.add_conversation(rater).id
             asked = store.add_message(conversations[rater], "user", f"question {pair}")
             texts = [f"response {2 * pair}", f"response {2 * pair + 1}"]
@@ -147,11 +152,11 @@ def sigmoid(values: Any) -> Any:
     return 1 / (1 + np.exp(-values))
 
 
-def measure(world: World, path: Path, attack: VoteArrays) -> Outcome:
+def measure(world: World, path: Path, attack: VoteArrays, *, origin: str | None = None) -> Outcome:
     """Add an attack to a store, let it defend itself, and learn from what it gives."""
     attackers = {rater for rater, _, _ in attack}
     with FeedbackStore(path) as store:
-        cast(store, world, attack)
+        cast(store, world, attack, origin=origin)
         store.refresh_comparisons()
         before = store.comparisons(split="train")
         capped = share_of(attackers, store.comparisons())
@@ -188,13 +193,14 @@ def attacks_on(world: World, pairs: Sequence[int]) -> dict[str, VoteArrays]:
         return list(chain.from_iterable(world.flipped(name, seen()) for name in names))
 
     loud = [*pairs, *(world.pair() for _ in range(honest - len(pairs)))]
-    return {
+    attacks = {
         "clean": [],
         "loud": world.flipped("loud", loud),
         "sybils": crowd(lambda: world.rng.choice(pairs, each, replace=False)),
         "sybils_same": crowd(lambda: same),
         "sybils_apart": crowd(lambda: [world.pair() for _ in range(each)]),
     }
+    return attacks | {"sybils_one_origin": attacks["sybils_apart"]}
 
 
 def run_seed(seed: int) -> dict[str, Outcome]:
@@ -210,7 +216,8 @@ def run_seed(seed: int) -> dict[str, Outcome]:
         for name, attack in attacks_on(world, pairs).items():
             copy = Path(scratch) / f"{name}.db"
             shutil.copy(honest, copy)
-            outcomes[name] = measure(world, copy, attack)
+            origin = "one" if name == "sybils_one_origin" else None
+            outcomes[name] = measure(world, copy, attack, origin=origin)
     return outcomes
 
 
@@ -258,7 +265,7 @@ def main() -> None:
         outcomes.append(run_seed(seed))
         for name, one in outcomes[-1].items():
             print(
-                f"seed {seed:>2}  {name:<12}  accuracy {one.accuracy:.4f}  "
+                f"seed {seed:>2}  {name:<17}  accuracy {one.accuracy:.4f}  "
                 f"undefended {one.undefended:.4f}  attackers: {one.raw_share:.2f} of the votes, "
                 f"{one.capped_share:.2f} capped, {one.learnt_share:.2f} learnt, {one.held} held; "
                 f"{one.wrongly_held} honest held",

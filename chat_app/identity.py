@@ -1,11 +1,11 @@
 """Which rater sends a request, and whether it is the operator.
 
-Any bearer token names a rater, by a keyed hash, so the store never holds a token. A browser gets a
-signed HttpOnly cookie with a random rater id. Its name has the installation's id in it, because
-cookies know no ports: two services on one host keep their visitors. API calls with neither belong
-to one anonymous rater, if they come from this machine and through no proxy; the pages have no such
-rater. Only the operator's token opens the operator's routes. The keys are in ``DATA/secrets``,
-mode 0600.
+Any bearer token names a rater, by a keyed hash, so the store never holds a token; nor an address. A
+browser gets a signed HttpOnly cookie with a random rater id. Its name has the installation's id in
+it, because cookies know no ports: two services on one host keep their visitors. API calls with
+neither belong to one anonymous rater, if they come from this machine and through no proxy; the
+pages have no such rater. Only the operator's token opens the operator's routes. The keys are in
+``DATA/secrets``, mode 0600.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,9 @@ from feedback_store.whole_files import secret
 COOKIES = "feedback_chat"  # begins the name of every cookie of this program
 OLD_COOKIE = f"{COOKIES}_rater"  # its name in versions before 0.2.0, in every installation
 ANONYMOUS = "anonymous"
+# 24 bits: strangers hardly ever share one, and 256 addresses of IPv4 fit each, so that not even
+# the key tells which of them a rater had.
+ORIGIN_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,21 @@ class Identity:
         """The rater that a browser gets after all that its rater said was erased."""
         return f"browser-{self._hash(f'after {rater_id}')[:32]}"
 
+    def origin(self, address: str) -> str | None:
+        """A short keyed hash of an address, or of its /64 network, which is one household in IPv6.
+
+        None for this machine, from which many visitors may come, and for what is no address.
+        """
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return None
+        found = _unmapped(found)
+        if found.is_loopback:
+            return None
+        place = str(found) if found.version == 4 else f"{int(found) >> 64:x}/64"
+        return self._hash(f"origin {place}")[:ORIGIN_DIGITS]
+
     def _signed(self, value: str) -> str | None:
         try:
             return str(self._signer.loads(value))
@@ -120,8 +138,13 @@ def is_this_machine(host: str | None) -> bool:
         address = ip_address(host or "")
     except ValueError:
         return host == "localhost"
+    return _unmapped(address).is_loopback
+
+
+def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """An address of IPv4 that is written as one of IPv6, as IPv4."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
+    return mapped or address
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:

@@ -1,7 +1,8 @@
 """Whether a request is taken at all: limits of requests and new raters, before anything is done.
 
 Every request that may cost something passes here: the API's, the page's own, and the events of the
-pages. Votes, tokens and replies at once are counted where they are known, in the service.
+pages. So this is where it is noted from where a new rater comes. Votes, tokens and replies at once
+are counted where they are known, in the service.
 """
 
 from starlette.requests import HTTPConnection
@@ -47,6 +48,7 @@ class Admission:
         rates.request(rater_id, address)
         if rater_id is not None and not self._service.knows(rater_id):
             rates.new_rater(rater_id, address)
+            self._service.origins.note(rater_id, self._identity.origin(address))
 
     def _rater_of(self, request: HTTPConnection) -> str | None:
         if not path_of(request.scope).startswith("/v1/"):

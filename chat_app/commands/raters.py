@@ -30,7 +30,7 @@ def list_raters(data: Data = None, config: Config = None, as_json: Json = False)
         return
     for one in found:
         state = f"  quarantined by {one.decided_by}: {one.reason}" if one.quarantined_at else ""
-        counts = f"said {one.said:g}  weight {one.weight:.2f}{_tests(one)}"
+        counts = f"said {one.said:g}  weight {one.weight:.2f}{_tests(one)}{_together(one)}"
         typer.echo(f"{one.id}  {one.kind:<9}  {counts}{state}")
 
 
@@ -86,6 +86,13 @@ def release(
 def _tests(rater: RaterStanding | RaterReport) -> str:
     """Gold questions passed and taken, if any."""
     return f"  tests {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
+
+
+def _together(rater: RaterStanding) -> str:
+    """Why a rater is capped with others, if so."""
+    if rater.counts_as_one == 1:
+        return ""
+    return f"  new, counts as one with {rater.counts_as_one - 1} of the same origin"
 
 
 def _show(rater: RaterStanding, as_json: bool) -> None:

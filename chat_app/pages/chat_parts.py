@@ -38,7 +38,8 @@ EXAMPLES = (
     "Write a short thank-you note to a neighbour.",
 )
 DATA = """Your conversations and votes are stored under a random id, which is in a cookie of this
-browser. The model is trained on them only if you agree."""
+browser, with a short hash of the address that you first came from. The model is trained on them
+only if you agree."""
 COUNTING = "At present your votes <b>count</b>."
 NOT_COUNTING = "At present your votes do <b>not</b> count."
 CHOOSE_FIRST = "Choose between the two replies above to go on."

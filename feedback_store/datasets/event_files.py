@@ -94,7 +94,7 @@ class EventFiles:
 
 def _context(db: Database, row: Row) -> Row:
     """The rater of an event, and the messages it is about with all their ancestors."""
-    context: Row = {"rater": require(db, "raters", row["rater_id"])}
+    context: Row = {"rater": _person(db, row["rater_id"])}
     about, shown = row.get("message_id"), row.get("candidates_id")
     replies: list[Row] = []
     if shown is not None:
@@ -114,11 +114,16 @@ def _context(db: Database, row: Row) -> Row:
     shown_to = {item["rater_id"] for item in candidates}
     return context | {
         "conversation": conversation,
-        "owner": require(db, "raters", conversation["rater_id"]),
+        "owner": _person(db, conversation["rater_id"]),
         "candidates": candidates,
-        "shown_to": [require(db, "raters", rater_id) for rater_id in sorted(shown_to)],
+        "shown_to": [_person(db, rater_id) for rater_id in sorted(shown_to)],
         "messages": [decode(item) for item in {item["id"]: item for item in whole}.values()],
     }
+
+
+def _person(db: Database, rater_id: str) -> Row:
+    """A rater without the origin: what was made of an address stays in the store that saw it."""
+    return _columns(Rater, require(db, "raters", rater_id))
 
 
 def _retried(db: Database, row: Row) -> list[Row]:

@@ -19,14 +19,22 @@ class Accounts:
     _file: SQLiteFile
 
     def add_rater(
-        self, rater_id: str | None = None, *, kind: str = "person", consent: str | None = None
+        self,
+        rater_id: str | None = None,
+        *,
+        kind: str = "person",
+        consent: str | None = None,
+        origin: str | None = None,
     ) -> Rater:
-        """Add a rater, or return the one who has this id; record the consent if one is given."""
+        """Add a rater, or return the one who has this id; record the consent if one is given.
+
+        `origin` is a keyed hash of the address that makes the rater; later it changes nothing.
+        """
         one_of(kind, RATER_KINDS, "the kind of a rater")
         with self._file.read() as db:
             row = first(db, "SELECT * FROM raters WHERE id = ?", [rater_id])
         if row is None:
-            row = self._file.run(lambda db: _add(db, rater_id or new_id(), kind, consent))
+            row = self._file.run(lambda db: _add(db, rater_id or new_id(), kind, consent, origin))
         if consent is not None and row["consent"] != consent:
             return self.set_consent(row["id"], consent)
         return to_record(Rater, row)
@@ -54,10 +62,11 @@ def would_hold_out(db: Database, rater_id: str) -> bool:
     return bool(known == _NEVER_HELD_OUT and is_held_out_rater(rater_id))
 
 
-def _add(db: Database, rater_id: str, kind: str, consent: str | None) -> Row:
+def _add(db: Database, rater_id: str, kind: str, consent: str | None, origin: str | None) -> Row:
     db.execute(
-        "INSERT INTO raters (id, kind, consent, created_at, held_out) VALUES (?, ?, ?, ?, ?)"
+        "INSERT INTO raters (id, kind, consent, created_at, held_out, origin)"
+        " VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO NOTHING",  # another process may have added the rater meanwhile
-        [rater_id, kind, consent, utc_now(), would_hold_out(db, rater_id)],
+        [rater_id, kind, consent, utc_now(), would_hold_out(db, rater_id), origin],
     )
     return require(db, "raters", rater_id)

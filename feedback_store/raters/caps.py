@@ -4,6 +4,11 @@ Pure functions. Invariants: a factor is in [0, 1]; the order of the raters chang
 capped weights changes nothing; fewer than `CapSettings.fewest_raters` raters are never capped,
 because a service for few people must learn from all of them.
 
+New accounts of one origin are one rater in every rule below: they have the weight that a single
+account would have that had said all of it, each in proportion to what it said. So it makes no
+difference to anybody's weight among how many accounts something is divided. Whoever has agreed with
+others comes here without an origin (`proof`).
+
 1. Nobody counts as more than `most` comparisons.
 2. Nobody counts as more than a share of the whole. The whole is what is left after capping, so
    water-filling finds the level at which weights are cut.
@@ -13,10 +18,15 @@ because a service for few people must learn from all of them.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+
+from feedback_store.sqlite.ids import iso_utc
+
+One = tuple[str, str]  # what the caps take as one: ("rater", id), or new ones by ("origin", origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,7 @@ class RaterFacts(NamedTuple):
     rater_id: str
     weight: float  # the sum of their comparisons, 0 or more
     since: str  # when the account was made, UTC ISO 8601
+    origin: str | None = None  # None if the rater counts alone, however new
 
 
 def cap_factors(
@@ -58,28 +69,49 @@ def cap_factors(
         settings: The defaults if None.
     """
     settings = settings or CapSettings()
-    raw = {fact.rater_id: fact.weight for fact in facts if fact.weight > 0}
+    groups = counted_as_one(facts, now=now, settings=settings)
+    raw = {one: math.fsum(fact.weight for fact in group) for one, group in groups.items()}
     if len(raw) < settings.fewest_raters:
         return {}
-    recent = _iso(now - timedelta(days=settings.new_days))
-    new = {fact.rater_id for fact in facts if fact.since > recent} & raw.keys()
-    most = {rater: min(weight, settings.most) for rater, weight in raw.items()}
-    base = _levelled({r: w for r, w in most.items() if r not in new}, settings)
+    recent = new_after(now, settings)
+    new = {one for one, group in groups.items() if group[0].since > recent}
+    most = {one: min(weight, settings.most) for one, weight in raw.items()}
+    base = _levelled({one: w for one, w in most.items() if one not in new}, settings)
     total = math.fsum(base.values())
     if len(base) >= settings.base_raters and total >= settings.base_weight:
-        late = {rater: min(most[rater], _share(len(base), settings) * total) for rater in new}
+        late = {one: min(most[one], _share(len(base), settings) * total) for one in new}
         room = total * settings.new_share / (1 - settings.new_share)
         squeeze = room / max(room, math.fsum(late.values()))
-        capped = base | {rater: weight * squeeze for rater, weight in late.items()}
+        capped = base | {one: weight * squeeze for one, weight in late.items()}
     else:
         capped = _levelled(most, settings)
-    return {rater: capped[rater] / raw[rater] for rater in raw if capped[rater] < raw[rater]}
+    cut = {one: capped[one] / raw[one] for one in raw if capped[one] < raw[one]}
+    return {fact.rater_id: factor for one, factor in cut.items() for fact in groups[one]}
 
 
-def _levelled(weights: dict[str, float], settings: CapSettings) -> dict[str, float]:
+def counted_as_one(
+    facts: Iterable[RaterFacts], *, now: datetime, settings: CapSettings | None = None
+) -> dict[One, list[RaterFacts]]:
+    """The raters who have a weight, in groups that the caps take as one rater; most are alone."""
+    groups, recent = defaultdict[One, list[RaterFacts]](list), new_after(now, settings)
+    for fact in facts:
+        if fact.weight > 0:
+            alone = fact.origin is None or fact.since <= recent
+            one = ("rater", fact.rater_id) if alone else ("origin", str(fact.origin))
+            groups[one].append(fact)
+    return groups
+
+
+def new_after(now: datetime, settings: CapSettings | None = None) -> str:
+    """The time after which accounts were made that are new."""
+    days = (settings or CapSettings()).new_days
+    return iso_utc((now - timedelta(days=days)).astimezone(UTC))
+
+
+def _levelled(weights: dict[One, float], settings: CapSettings) -> dict[One, float]:
     """The weights, cut so that none is above its share of the sum of what is returned."""
     level = _level(weights.values(), settings)
-    return {rater: min(weight, level) for rater, weight in weights.items()}
+    return {one: min(weight, level) for one, weight in weights.items()}
 
 
 def _level(weights: Iterable[float], settings: CapSettings) -> float:
@@ -103,7 +135,3 @@ def _level(weights: Iterable[float], settings: CapSettings) -> float:
 
 def _share(raters: int, settings: CapSettings) -> float:
     return max(settings.share, settings.times_equal / raters)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -125,7 +125,7 @@ def _reliability(counts: Array, e: Behaviour, s: QualitySettings) -> float:
 def _contrariness(counts: Array, shared: int, s: QualitySettings) -> str | None:
     """Why a rater is quarantined for what others say: Beta(right, wrong) is mostly below 1/2."""
     # P(Beta(a, b) < 1/2) is the probability of a or more heads in a + b - 1 coin tosses.
-    contrary = _at_least(round(counts[0]), round(counts.sum()) - 1, 0.5)
+    contrary = at_least(round(counts[0]), round(counts.sum()) - 1, 0.5)
     if shared < s.fewest_shared or contrary <= s.contrary:
         return None
     return (
@@ -151,13 +151,13 @@ def _findings(
         yield True, f"right in only {e.gold_right} of {e.gold_total} gold questions"
     left = e.left > usual * e.sided
     side, often = ("left", e.left) if left else ("right", e.sided - e.left)
-    if 2 * _at_least(often, e.sided, usual if left else 1 - usual) < alarm:
+    if 2 * at_least(often, e.sided, usual if left else 1 - usual) < alarm:
         if often / e.sided >= s.one_side:
             yield True, f"chose the {side} side in {often} of {e.sided} choices"
         bias = _log_odds((e.left + 0.5) / (e.sided + 1)) - _log_odds(usual)
         if abs(bias) > s.position_bias:
             yield False, f"prefers the {side} side: position bias {bias:+.2f} in log-odds"
-    if e.timed and _at_least(e.fast, e.timed, 0.5) < alarm:
+    if e.timed and at_least(e.fast, e.timed, 0.5) < alarm:
         yield True, f"made {e.fast} of {e.timed} choices too fast to have read the replies"
     share = e.copies / e.written if e.copies >= s.fewest_copies else 0.0
     if share > s.noted_copied_share:
@@ -179,7 +179,7 @@ def _log_odds(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def _at_least(k: int, n: int, p: float) -> float:
+def at_least(k: int, n: int, p: float) -> float:
     """The binomial probability of `k` or more of `n`, each of probability `p`."""
 
     def probability(i: int) -> float:

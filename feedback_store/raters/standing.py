@@ -1,8 +1,9 @@
 """How much each rater counts: weights, assessments, quarantine and release.
 
 Weights are computed whenever judgements are read, from the column `raters.reliability` and from
-`caps`. An assessment measures reliability again, and may quarantine. Each change is recorded in the
-audit table in the same transaction: who decided, when and why.
+`caps`. An assessment measures reliability again, notes which new raters have agreed with others
+(`raters.proven`), and may quarantine. Each change is recorded in the audit table in the same
+transaction: who decided, when and why.
 
 Only a person releases a rater, and what the rater did before never counts against them again. So no
 assessment overrules that person, unless something new happens. Operators are neither capped nor
@@ -10,7 +11,7 @@ assessed.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -28,7 +29,8 @@ from feedback_store.raters.behaviour import (
     gold_results,
     releases,
 )
-from feedback_store.raters.caps import RaterFacts, cap_factors
+from feedback_store.raters.caps import RaterFacts, cap_factors, counted_as_one, new_after
+from feedback_store.raters.proof import Account, proven
 from feedback_store.raters.reliability import RaterReport, assess
 from feedback_store.records import Rater
 from feedback_store.sqlite.database import SQLiteFile
@@ -38,12 +40,14 @@ from feedback_store.sqlite.rows import Row, audit, require, rows, stream, to_rec
 
 # Each table is summed first, along an index that has only these columns.
 _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight) AS weight,
+        iif(proven, NULL, origin) AS origin,
         {CONSENTED} AND quarantined_at IS NULL AS heard FROM (
         SELECT rater_id, total(weight) AS weight FROM comparisons
         WHERE withdrawn_at IS NULL GROUP BY rater_id
         UNION ALL SELECT rater_id, total(weight) AS weight FROM unpaired GROUP BY rater_id) AS said
     JOIN raters ON raters.id = said.rater_id GROUP BY raters.id"""
-_KNOWN = """SELECT raters.id, kind, created_at, reliability FROM json_each(:raters) AS wanted
+_KNOWN = """SELECT raters.id, kind, created_at, reliability,
+        iif(proven, NULL, origin) AS origin FROM json_each(:raters) AS wanted
     CROSS JOIN raters ON raters.id = wanted.value"""
 _TEXT = """coalesce((SELECT text_hash FROM messages WHERE id = comparisons.{0}),
     (SELECT text_hash FROM demonstrations WHERE id = comparisons.{0}))"""
@@ -55,11 +59,15 @@ _JUDGED = f"""WITH {RELEASED} SELECT comparisons.rater_id, prompt_hash, label,
     WHERE withdrawn_at IS NULL AND source IN ('choice', 'ranking', 'thumbs') AND {ASSESSED}
     AND comparisons.created_at > coalesce(released.at, '') AND prompt_hash IN (
         SELECT prompt_hash FROM comparisons GROUP BY 1 HAVING min(rater_id) < max(rater_id))"""
-_RELIABILITIES = "SELECT id, reliability FROM raters"
+_ACCOUNTS = """SELECT id, reliability, proven, origin, created_at > :recent AS new,
+    quarantined_at IS NULL AS heard FROM raters"""
 _AT_ONCE = 500  # raters in one write transaction: about thirty milliseconds
 _DECIDED = """SELECT action, at, json_extract(detail, '$.rater_id') AS rater_id,
         json_extract(detail, '$.by') AS "by", json_extract(detail, '$.reason') AS reason
     FROM audit WHERE action IN ('quarantine', 'release') ORDER BY id"""
+
+
+_SHOWN = ("id", "kind", "created_at", "reliability", "counts_as_one", *NO_GOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,9 @@ class RaterStanding:
     """How much a rater counts now: comparisons of the weight `said`, times `weight` in [0, 1].
 
     `decided_by` and `reason` tell of the last quarantine or release, if there was one. The rater
-    was right in `gold_right` of `gold_total` gold questions since the last release.
+    was right in `gold_right` of `gold_total` gold questions since the last release. `counts_as_one`
+    is how many raters the caps take as one with this one, itself included: those who are new, of
+    one origin, and have not agreed with others yet.
     """
 
     id: str
@@ -81,6 +91,7 @@ class RaterStanding:
     reason: str | None
     gold_right: int
     gold_total: int
+    counts_as_one: int = 1
 
 
 def rater_weights(
@@ -98,12 +109,7 @@ def rater_weights(
     else:
         known = rows(db, _KNOWN, {"raters": json.dumps([*of])})
         said = [row | {"weight": of[row["id"]]} for row in known]
-    facts = [
-        RaterFacts(row["id"], row["weight"] * row["reliability"], row["created_at"])
-        for row in said
-        if row["kind"] != "operator"
-    ]
-    caps = cap_factors(facts, now=now or datetime.now(UTC))
+    caps = cap_factors(_facts(said), now=now or datetime.now(UTC))
     factors = {row["id"]: row["reliability"] * caps.get(row["id"], 1.0) for row in said}
     return {rater: factor for rater, factor in factors.items() if factor != 1.0}
 
@@ -119,11 +125,19 @@ class Raters:
         with self._file.read() as db:
             weights = rater_weights(db)
             said = {row["id"]: row for row in rows(db, _SAID)}
+            heard = [row for row in said.values() if row["heard"]]
+            groups = counted_as_one(_facts(heard), now=datetime.now(UTC)).values()
+            sizes = {fact.rater_id: len(group) for group in groups for fact in group}
             decided = {row["rater_id"]: row for row in rows(db, _DECIDED)}
             gold = gold_results(db)
             known = rows(db, "SELECT * FROM raters ORDER BY created_at, id")
         return [
-            _standing(row | gold.get(row["id"], NO_GOLD), said.get(row["id"]), weights, decided)
+            _standing(
+                row | gold.get(row["id"], NO_GOLD) | {"counts_as_one": sizes.get(row["id"], 1)},
+                said.get(row["id"]),
+                weights,
+                decided,
+            )
             for row in known
         ]
 
@@ -139,16 +153,18 @@ class Raters:
         with self._file.long_read() as db:
             released = releases(db)
             did, judgements = behaviours(db), _judgements(db)
-            was = {row["id"]: row["reliability"] for row in rows(db, _RELIABILITIES)}
+            accounts = rows(db, _ACCOUNTS, {"recent": new_after(datetime.now(UTC))})
+        was = {row["id"]: row for row in accounts}
         reports = assess(did, judgements)  # may take seconds, so outside a transaction
-        changed = [r for r in reports if r.quarantine or r.reliability != was[r.rater_id]]
+        proof = proven([_account(r, was[r.rater_id]) for r in reports], judgements)
+        changed = [r for r in reports if _changes(r, was[r.rater_id], proof.get(r.rater_id))]
         for start in range(0, len(changed), _AT_ONCE):  # so that nobody waits for long
             with self._file.write() as db:
                 now = releases(db)
                 for report in changed[start : start + _AT_ONCE]:
                     # unless the rater was forgotten or released meanwhile
                     if now.get(report.rater_id) == released[report.rater_id]:
-                        _apply(db, report, by)
+                        _apply(db, report, by, proof.get(report.rater_id))
         return reports
 
     def quarantine(self, rater_id: str, *, by: str, reason: str) -> Rater:
@@ -189,7 +205,7 @@ def _standing(
     last = decided.get(row["id"], {})
     heard = row["quarantined_at"] is None and (said is None or said["heard"])
     return RaterStanding(
-        **{name: row[name] for name in ("id", "kind", "created_at", "reliability", *NO_GOLD)},
+        **{name: row[name] for name in _SHOWN},
         said=said["weight"] if said else 0.0,
         weight=weights.get(row["id"], 1.0) if heard else 0.0,
         quarantined_at=row["quarantined_at"],
@@ -205,8 +221,32 @@ def _judgements(db: Database) -> list[PairVote]:
     ]
 
 
-def _apply(db: Database, report: RaterReport, by: str) -> None:
+def _facts(said: Iterable[Row]) -> list[RaterFacts]:
+    """What the caps depend on; operators are not capped."""
+    return [
+        RaterFacts(row["id"], row["weight"] * row["reliability"], row["created_at"], row["origin"])
+        for row in said
+        if row["kind"] != "operator"
+    ]
+
+
+def _account(report: RaterReport, row: Row) -> Account:
+    heard = bool(row["heard"]) and report.quarantine is None
+    gold = report.gold_right, report.gold_total
+    return Account(report.rater_id, row["origin"], bool(row["new"]), heard, *gold)
+
+
+def _changes(report: RaterReport, row: Row, proof: bool | None) -> bool:
+    """Whether a report changes what is stored of a rater; without a proof that one stays."""
+    told = report.reliability, row["proven"] if proof is None else proof
+    return report.quarantine is not None or told != (row["reliability"], row["proven"])
+
+
+def _apply(db: Database, report: RaterReport, by: str, proof: bool | None) -> None:
     before = require(db, "raters", report.rater_id)
+    if proof is not None and proof != before["proven"]:
+        db.execute("UPDATE raters SET proven = ? WHERE id = ?", [proof, report.rater_id])
+        audit(db, "proven", rater_id=report.rater_id, by=by, after=proof)
     if before["reliability"] != report.reliability:
         sql = "UPDATE raters SET reliability = ? WHERE id = ?"
         db.execute(sql, [report.reliability, report.rater_id])

@@ -269,6 +269,16 @@ def _numbers(db: Database) -> None:
     add_numbers(db)
 
 
+@MIGRATIONS(name="0010_origins")
+def _origins(db: Database) -> None:
+    # A keyed hash of the address that made a rater, and whether the rater has agreed with others.
+    # Of those who are there already it is not known, so each of them counts alone, as before.
+    db.execute("ALTER TABLE raters ADD COLUMN origin TEXT")
+    db.execute(
+        "ALTER TABLE raters ADD COLUMN proven INTEGER NOT NULL DEFAULT 0 CHECK (proven IN (0, 1))"
+    )
+
+
 def known_migrations() -> set[str]:
     """Names of all migrations of this version of the program."""
     with Database(memory=True, execute_plugins=False) as empty:

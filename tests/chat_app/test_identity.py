@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chat_app.errors import NotAllowedError, StartError, UnknownCallerError
-from chat_app.identity import COOKIES, OLD_COOKIE, Identity, is_this_machine
+from chat_app.identity import COOKIES, OLD_COOKIE, ORIGIN_DIGITS, Identity, is_this_machine
 
 
 def test_a_token_is_one_rater_in_this_service_and_another_in_another(tmp_path: Path) -> None:
@@ -37,6 +37,37 @@ def test_two_installations_on_one_host_use_different_cookies(tmp_path: Path) -> 
     assert here.cookie == Identity(tmp_path / "a").cookie
     both = {i.cookie: i.new_cookie() for i in (here, elsewhere)}
     assert here.visitor(both) == here.visitor({here.cookie: both[here.cookie]}) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("2001:db8::1", "32.1.13.184", False),
+    ],
+)
+def test_an_address_or_a_household_of_ipv6_is_one_origin(
+    tmp_path: Path, one: str, other: str, same: bool
+) -> None:
+    identity = Identity(tmp_path)
+    origin = identity.origin(one)
+    assert origin is not None and len(origin) == ORIGIN_DIGITS
+    assert (identity.origin(other) == origin) is same
+
+
+def test_an_origin_tells_no_address_without_the_key(tmp_path: Path) -> None:
+    here, elsewhere = Identity(tmp_path / "a"), Identity(tmp_path / "b")
+    assert here.origin("192.0.2.1") == Identity(tmp_path / "a").origin("192.0.2.1")
+    assert here.origin("192.0.2.1") != elsewhere.origin("192.0.2.1")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "", "testclient"])
+def test_this_machine_and_what_is_no_address_have_no_origin(tmp_path: Path, address: str) -> None:
+    assert Identity(tmp_path).origin(address) is None
 
 
 def test_a_call_may_be_anonymous_from_this_machine_alone(tmp_path: Path) -> None:

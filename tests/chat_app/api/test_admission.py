@@ -18,6 +18,13 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         yield service
 
 
+@pytest.fixture
+def proxied(tmp_path: Path, tiny_model: Path) -> Iterator[Running]:
+    """A service behind a proxy on this machine, which tells whose requests it brings."""
+    with running(tmp_path / "data", tiny_model, proxies=["127.0.0.1"]) as service:
+        yield service
+
+
 def test_a_refused_request_says_when_to_come_again_and_stores_nothing(served: Running) -> None:
     with served.client("mallory") as mallory, served.client("ann") as ann:
         answers = [mallory.post("/v1/chat/completions", json=ASKED) for _ in range(14)]
@@ -83,3 +90,43 @@ def test_long_dialogues_are_counted_by_what_was_sent_not_by_what_is_read(
             assert ann.post("/v1/chat/completions", json=ASKED).status_code == 200
     refused = answers[-1]
     assert refused.status_code == 429 and "too many tokens" in refused.json()["error"]["message"]
+
+
+def origins(served: Running) -> dict[str, str | None]:
+    with served.service.store._file.read() as db:
+        return {row["id"]: row["origin"] for row in db.query("SELECT id, origin FROM raters")}
+
+
+def test_a_new_rater_is_stored_with_the_origin_and_never_with_the_address(
+    proxied: Running, tmp_path: Path
+) -> None:
+    with proxied.client("ann", **{"X-Forwarded-For": "192.0.2.1"}) as ann:
+        ann.post("/v1/consent", json={"given": True})
+    with proxied.client("ann", **{"X-Forwarded-For": "198.51.100.7"}) as ann:  # from work
+        ann.post("/v1/consent", json={"given": True})
+    with proxied.client("bob", **{"X-Forwarded-For": "192.0.2.1"}) as bob:
+        bob.post("/v1/consent", json={"given": True})
+    home = proxied.identity.origin("192.0.2.1")
+    assert list(origins(proxied).values()) == [home, home]
+    proxied.service.store.backup(tmp_path / "copy.db")
+    assert b"192.0.2.1" not in (tmp_path / "copy.db").read_bytes()
+
+
+def test_visitors_of_the_page_have_an_origin_once_they_do_something(proxied: Running) -> None:
+    cookie = f"{proxied.identity.cookie}={proxied.identity.new_cookie('browser-new')}"
+    headers = {"X-Forwarded-For": "2001:db8:1:2::3", "Cookie": cookie}
+    with proxied.client(None, **headers) as browser:
+        browser.get("/")
+    assert not proxied.service.knows("browser-new")
+    proxied.service.visitor("browser-new")  # as an event of the page does
+    expected = proxied.identity.origin("2001:db8:1:2::4")
+    assert origins(proxied)["browser-new"] == expected is not None
+
+
+def test_raters_of_this_machine_and_simulated_ones_have_no_origin(proxied: Running) -> None:
+    with proxied.client("local") as local, proxied.client(None) as anonymous:
+        local.post("/v1/consent", json={"given": True})
+        anonymous.post("/v1/consent", json={"given": True})
+    with proxied.client("robot", **{"X-Feedback-Chat-Simulated": "1"}) as robot:
+        robot.post("/v1/chat/completions", json=ASKED)
+    assert list(origins(proxied).values()) == [None] * 3

@@ -78,6 +78,20 @@ def test_the_text_output_has_the_same_facts(command: Command, data: Path) -> Non
     assert "is quarantined: sells votes" in command(*words)[1]
 
 
+def test_the_list_says_who_counts_as_one_with_others_of_the_same_origin(
+    command: Command, data: Path
+) -> None:
+    with FeedbackStore(data / "feedback.db") as store, store._file.write() as db:
+        db.execute("UPDATE raters SET origin = '5ec2e7' WHERE id IN ('rater-1', 'rater-2')")
+    _, said, _ = command("raters", "list", "--data", data)
+    together = [line.split()[0] for line in said.splitlines() if "counts as one with 1 of" in line]
+    assert together == ["rater-1", "rater-2"]
+    code, said, _ = command("raters", "list", "--data", data, "--json")
+    assert code == 0 and "5ec2e7" not in said
+    sizes = {one["id"]: one["counts_as_one"] for one in json.loads(said)}
+    assert (sizes["rater-1"], sizes["rater-3"]) == (2, 1)
+
+
 def test_a_second_quarantine_notes_the_new_reason(command: Command, data: Path) -> None:
     words = ["raters", "quarantine", "rater-1", "--data", data, "--json", "--reason"]
     first, second = (facts_of(command(*words, reason)) for reason in ("spam", "sells votes"))

@@ -141,6 +141,18 @@ def test_a_third_rater_to_whom_candidates_were_shown_comes_along(store, ann, bob
         assert other.import_events(store.export_events()) == 0
 
 
+def test_the_origin_of_a_rater_stays_at_home(store, ann, bob, tmp_path):
+    with store._file.write() as db:
+        db.execute("UPDATE raters SET origin = ?", [SECRET])
+    asked = ann.ask("hello")
+    replies = [CandidateReply("x"), CandidateReply("y")]
+    _, shown = store.add_candidates(asked.id, replies, rater_id=bob.rater)
+    ann.thumb(shown[0], 1)
+    [line] = lines(store)
+    assert bob.rater in line
+    assert SECRET not in line
+
+
 def test_importing_twice_changes_nothing(busy):
     exported = lines(busy)
     assert busy.import_events(json.loads(line) for line in exported) == 0

@@ -222,6 +222,7 @@ def tainted(store):
 
 
 def test_a_forgotten_rater_is_in_no_row_of_any_table(store, path):
+    store.add_rater("rater-of-canary", origin="origin of canary")
     say_everything(store, "rater-of-canary", "canary")
     say_everything(store, "bob", "harmless")
     run_cycle(store, rater_id="rater-of-canary")

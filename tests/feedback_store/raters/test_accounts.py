@@ -19,3 +19,16 @@ def test_consent_is_given_kept_and_taken_back(store):
 def test_a_kind_of_rater_that_does_not_exist_is_refused(store):
     with pytest.raises(InvalidFeedbackError, match=r"'robot'.*'simulated'"):
         store.add_rater(kind="robot")
+
+
+def origin_of(store, rater_id):
+    with store._file.read() as db:
+        return next(db.query("SELECT origin FROM raters WHERE id = ?", [rater_id]))["origin"]
+
+
+def test_the_origin_of_a_rater_is_that_of_the_first_visit(store):
+    store.add_rater("ann", origin="home")
+    store.add_rater("ann", origin="work")
+    store.add_rater("bob")
+    store.add_rater("bob", origin="work")
+    assert (origin_of(store, "ann"), origin_of(store, "bob")) == ("home", None)

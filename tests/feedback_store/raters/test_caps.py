@@ -1,10 +1,11 @@
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from feedback_store.raters.caps import CapSettings, RaterFacts, cap_factors
+from feedback_store.raters.caps import CapSettings, RaterFacts, cap_factors, counted_as_one
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 OLD, NEW = "2026-01-01T00:00:00.000Z", "2026-05-30T00:00:00.000Z"
@@ -98,6 +99,97 @@ def test_the_share_cap_cuts_as_little_as_it_can(weights):
     cap = max(0.05, 2 / len(weights)) * sum(after.values())
     for rater in found:
         assert after[rater] == pytest.approx(cap)
+
+
+def merged(facts):
+    """The new accounts of each origin as a single account that said all of it."""
+    sums = {}
+    for fact in facts:
+        together = fact.origin is not None and fact.since == NEW
+        one = fact.origin if together else fact.rater_id
+        known = sums.get(one, fact._replace(rater_id=one, weight=0.0))
+        sums[one] = known._replace(weight=known.weight + fact.weight)
+    return list(sums.values())
+
+
+def by_one(facts, weights):
+    """Weights by rater, summed as `merged` does."""
+    sums = dict.fromkeys((fact.rater_id for fact in merged(facts)), 0.0)
+    for fact in facts:
+        together = fact.origin is not None and fact.since == NEW
+        sums[fact.origin if together else fact.rater_id] += weights[fact.rater_id]
+    return sums
+
+
+def from_places(facts, places):
+    return [fact._replace(origin=place) for fact, place in zip(facts, places, strict=True)]
+
+
+place = st.sampled_from([None, None, "home", "work", "school"])
+places_of = st.lists(place, min_size=120, max_size=120)
+shared = st.builds(
+    lambda facts, places: from_places(facts, places[: len(facts)]), crowds, places_of
+)
+
+
+@given(shared)
+def test_new_accounts_of_one_origin_weigh_what_one_account_would_that_said_it_all(facts):
+    assert by_one(facts, capped(facts)) == pytest.approx(capped(merged(facts)))
+
+
+@given(shared, st.integers(2, 20), st.randoms(use_true_random=False))
+def test_splitting_an_account_moves_no_weight(facts, parts, random):
+    new = [fact for fact in facts if fact.origin is not None and fact.since == NEW]
+    assume(new)
+    one = random.choice(new)
+    cuts = sorted([0, 1, *(random.random() for _ in range(parts - 1))])
+    split = [
+        one._replace(rater_id=f"part-{n}", weight=one.weight * (end - start))
+        for n, (start, end) in enumerate(itertools.pairwise(cuts))
+    ]
+    before = capped(facts)
+    after = capped([fact for fact in facts if fact != one] + split)
+    assert sum(after.pop(part.rater_id) for part in split) == pytest.approx(
+        before.pop(one.rater_id)
+    )
+    assert after == pytest.approx(before)
+
+
+@given(shared, st.randoms(use_true_random=False))
+def test_the_order_does_not_matter_with_origins_either(facts, random):
+    assert factors(random.sample(facts, len(facts))) == factors(facts)
+
+
+@given(shared)
+def test_capping_again_changes_nothing_with_origins_either(facts):
+    once = capped(facts)
+    again = capped([fact._replace(weight=once[fact.rater_id]) for fact in facts])
+    assert again == pytest.approx(once)
+
+
+@given(shared)
+def test_in_a_group_all_are_cut_by_the_same_factor(facts):
+    found = factors(facts)
+    for group in counted_as_one(facts, now=NOW).values():
+        assert len({found.get(fact.rater_id, 1.0) for fact in group}) == 1
+
+
+@given(crowds, places_of)
+def test_accounts_that_are_old_or_alone_at_their_origin_count_as_without_one(facts, places):
+    old = [fact for fact in facts if fact.since == OLD]
+    alone = [fact._replace(origin=fact.rater_id) for fact in facts if fact.since == NEW]
+    assert factors([*from_places(old, places[: len(old)]), *alone]) == factors(facts)
+
+
+def test_twenty_new_accounts_of_one_origin_count_as_one_rater_on_a_fresh_service():
+    crowd = [fact._replace(origin="x") for fact in facts_of([20.0] * 20, "2026-05-31")]
+    after = capped(facts_of([50.0] * 40, NEW) + crowd)
+    assert sum(after[fact.rater_id] for fact in crowd) == pytest.approx(2000 * 0.05 / 0.95)
+
+
+def test_a_service_whose_visitors_all_share_an_address_caps_nobody():
+    class_room = [fact._replace(origin="x") for fact in facts_of([10.0] * 30 + [500.0], NEW)]
+    assert factors(class_room) == {}
 
 
 def test_one_loud_rater_among_ten_counts_as_a_fifth():

@@ -274,6 +274,77 @@ def test_new_accounts_are_held_back_only_beside_older_ones(store):
     assert share_of_new() == pytest.approx(0.2)
 
 
+def crowd_of_one_origin(store):
+    """Twelve raters of places of their own, and at one place eight accounts that vote alike."""
+    raters = [f"rater-{i}" for i in range(12)]
+    sybils = [f"sybil-{i}" for i in range(8)]
+    with store._file.write():
+        for rater in raters + sybils:
+            store.add_rater(rater, origin="one house" if rater in sybils else rater)
+            chat = Chat(store, rater)
+            for number in range(10):
+                judge(chat, f"question {number} of {rater}", "right")
+    return sybils
+
+
+def grow_old(store, pattern):
+    with store._file.write() as db:
+        sql = "UPDATE raters SET created_at = '2020-01-01T00:00:00.000Z' WHERE id LIKE ?"
+        db.execute(sql, [pattern])
+
+
+def test_new_accounts_of_one_origin_count_as_one_rater_until_they_are_old(store):
+    sybils = crowd_of_one_origin(store)
+    store.refresh_comparisons()
+    after = 120 * (2 / 13) / (1 - 2 / 13)  # two equal shares of thirteen, for one rater
+
+    def weight():
+        return sum(c.weight for c in store.comparisons() if c.rater_id in sybils)
+
+    assert weight() == pytest.approx(after)
+    assert sum(c.weight for c in store.comparisons()) == pytest.approx(120 + after)
+    assert standing(store, "sybil-0").counts_as_one == 8
+    assert standing(store, "rater-0").counts_as_one == 1
+    grow_old(store, "sybil%")
+    assert weight() == pytest.approx(80)
+    assert standing(store, "sybil-0").counts_as_one == 1
+
+
+def test_a_cycle_that_draws_some_of_the_votes_counts_one_origin_as_one_too(store):
+    sybils = crowd_of_one_origin(store)
+    store.refresh_comparisons()
+    raters = [one.id for one in store.raters()]
+    factors = store.rater_weights(dict.fromkeys(raters, 5.0))
+    assert {rater for rater in factors if factors[rater] < 1} == {*sybils}
+
+
+def test_who_has_agreed_with_raters_elsewhere_counts_alone_and_the_audit_says_so(store):
+    crowd_of_one_origin(store)
+    grow_old(store, "rater%")
+    honest, guessing = Chat(store, "sybil-0"), Chat(store, "sybil-1")
+    for number in range(6):
+        judge(honest, f"question {number} of rater-{number}", "right")
+        better = "right" if number % 2 else "wrong"
+        judge(guessing, f"question {number} of rater-{number}", better)
+    store.assess_raters(by="operator-1")
+    alone = {one.id: one.counts_as_one for one in store.raters()}
+    assert (alone["sybil-0"], alone["sybil-1"], alone["sybil-2"]) == (1, 7, 7)
+    [noted] = audit_of(store, "proven")
+    assert (noted["rater_id"], noted["by"], noted["after"]) == ("sybil-0", "operator-1", True)
+    store.assess_raters()
+    assert len(audit_of(store, "proven")) == 1
+
+
+def test_raters_without_an_origin_are_never_counted_together(store):
+    with store._file.write():
+        for rater in [f"rater-{i}" for i in range(12)]:
+            chat = Chat(store, rater)
+            for number in range(5):
+                judge(chat, f"question {number} of {rater}", "right")
+    assert {one.counts_as_one for one in store.raters()} == {1}
+    assert {one.weight for one in store.raters()} == {1.0}
+
+
 @pytest.mark.slow
 def test_poisoned_votes_cost_little_and_honest_raters_stay():
     outcomes = run_seed(1)
@@ -283,4 +354,6 @@ def test_poisoned_votes_cost_little_and_honest_raters_stay():
     for name in ("sybils", "sybils_same"):
         assert outcomes[name].capped_share == pytest.approx(0.17, abs=0.01)
         assert outcomes[name].accuracy >= clean - 0.03
+    assert outcomes["sybils_one_origin"].capped_share == pytest.approx(0.05, abs=0.01)
+    assert outcomes["sybils_one_origin"].accuracy > outcomes["sybils_apart"].accuracy + 0.02
     assert max(one.wrongly_held for one in outcomes.values()) <= 2

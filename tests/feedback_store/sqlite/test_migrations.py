@@ -48,6 +48,19 @@ def test_what_was_said_is_kept_to_the_letter(old):
     assert contents(old) == before
 
 
+def test_raters_from_before_0010_have_no_origin_and_keep_the_rest(old):
+    with Database(old) as db:
+        before = list(db.query("SELECT * FROM raters ORDER BY id"))
+    with FeedbackStore(old) as store, store._file.read() as db:
+        after = list(db.query("SELECT * FROM raters ORDER BY id"))
+    assert before and after == [
+        {"held_out": 0, "reliability": 1.0, "quarantined_at": None}
+        | row
+        | {"origin": None, "proven": 0}
+        for row in before
+    ]
+
+
 def test_what_cycles_learnt_from_is_still_known_and_not_new(old):
     with FeedbackStore(old) as store:
         store.refresh_comparisons()
