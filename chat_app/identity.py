@@ -99,19 +99,15 @@ class Identity:
         return f"browser-{self._hash(f'after {rater_id}')[:32]}"
 
     def origin(self, address: str) -> str | None:
-        """A short keyed hash of an address, or of its /64 network, which is one household in IPv6.
+        """A short keyed hash of where a request comes from, see `network_of`.
 
         None for this machine, from which many visitors may come, and for what is no address.
         """
         try:
-            found = ip_address(address)
+            here = _unmapped(ip_address(address)).is_loopback
         except ValueError:
             return None
-        found = _unmapped(found)
-        if found.is_loopback:
-            return None
-        place = str(found) if found.version == 4 else f"{int(found) >> 64:x}/64"
-        return self._hash(f"origin {place}")[:ORIGIN_DIGITS]
+        return None if here else self._hash(f"origin {network_of(address)}")[:ORIGIN_DIGITS]
 
     def _signed(self, value: str) -> str | None:
         try:
@@ -130,6 +126,15 @@ class Identity:
         """
         if not token or not hmac.compare_digest(token.encode(), self.operator_token.encode()):
             raise NotAllowedError("operators only: send the token that the server printed at start")
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: in IPv6 the /64 network, which is one household."""
+    try:
+        found = _unmapped(ip_address(address))
+    except ValueError:
+        return address
+    return str(found) if found.version == 4 else f"{int(found) >> 64:x}/64"
 
 
 def is_this_machine(host: str | None) -> bool:

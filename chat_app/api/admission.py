@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chat_app.api.answers import explain, refuse, retry_after, wants_page
 from chat_app.api.proxies import is_from_here, path_of
 from chat_app.errors import NotAllowedError, TooManyError
-from chat_app.identity import Identity
+from chat_app.identity import Identity, network_of
 from chat_app.service.chat import ChatService
 
 SIMULATED_HEADER = "x-feedback-chat-simulated"
@@ -45,9 +45,10 @@ class Admission:
             rates.exempt(rater_id)
             return
         address = request.client.host if request.client else ""
-        rates.request(rater_id, address)
+        network = network_of(address)
+        rates.request(rater_id, network)
         if rater_id is not None and not self._service.knows(rater_id):
-            rates.new_rater(rater_id, address)
+            rates.new_rater(rater_id, network)
             self._service.origins.note(rater_id, self._identity.origin(address))
 
     def _rater_of(self, request: HTTPConnection) -> str | None:

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from chat_app.errors import NotAllowedError, StartError, UnknownCallerError
-from chat_app.identity import COOKIES, OLD_COOKIE, ORIGIN_DIGITS, Identity, is_this_machine
+from chat_app.identity import (
+    COOKIES,
+    OLD_COOKIE,
+    ORIGIN_DIGITS,
+    Identity,
+    is_this_machine,
+    network_of,
+)
 
 
 def test_a_token_is_one_rater_in_this_service_and_another_in_another(tmp_path: Path) -> None:
@@ -112,3 +119,17 @@ def test_secrets_that_cannot_be_kept_stop_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartError, match="cannot keep secrets"):
         Identity(tmp_path / "file" / "secrets")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2::3", "20010db800010002/64"),
+        ("2001:db8:1:2:ffff::", "20010db800010002/64"),
+        ("nowhere", "nowhere"),
+    ],
+)
+def test_limits_count_a_network_of_one_household_as_one_address(address: str, network: str) -> None:
+    assert network_of(address) == network
