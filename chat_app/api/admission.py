@@ -8,9 +8,10 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_app.api.answers import explain, refuse, retry_after, wants_page
+from chat_app.api.callers import address_of, caller_of, visitor_of
 from chat_app.api.proxies import is_from_here, path_of
 from chat_app.errors import NotAllowedError, TooManyError
-from chat_app.identity import Identity
+from chat_app.identity import KNOWN, Identity
 from chat_app.service.chat import ChatService
 
 SIMULATED_HEADER = "x-feedback-chat-simulated"
@@ -43,19 +44,21 @@ class Admission:
         if rater_id is not None and is_simulated(request) and is_from_here(request):
             rates.exempt(rater_id)
             return
-        address = request.client.host if request.client else ""
+        address = address_of(request)
         rates.request(rater_id, address)
-        if rater_id is not None and not self._service.knows(rater_id):
-            rates.new_rater(rater_id, address)
+        if rater_id is None or rater_id.startswith(KNOWN) or self._service.knows(rater_id):
+            return
+        rates.new_rater(rater_id, address)
 
     def _rater_of(self, request: HTTPConnection) -> str | None:
         if not path_of(request.scope).startswith("/v1/"):
-            return self._identity.visitor(request.cookies)
+            return visitor_of(request, self._identity)
         try:
-            here = is_from_here(request)
-            return self._identity.caller(request.headers, request.cookies, here=here).rater_id
+            caller = caller_of(request, self._identity)
         except NotAllowedError:  # the route says so
             return None
+        # the limits of one rater are not meant for all persons behind a gateway
+        return None if caller.key and caller.key.gateway else caller.rater_id
 
 
 def is_simulated(request: HTTPConnection) -> bool:

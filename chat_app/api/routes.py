@@ -1,7 +1,8 @@
 """The HTTP API: OpenAI's shapes where OpenAI has one, plain JSON where it has none.
 
 A route turns a request into one call of `ChatService` and the result into JSON; it has no rules.
-The rater comes from the bearer token or the signed cookie, never from a field of the request.
+The rater comes from a key, a token, a proxy or the signed cookie. A field of the request names one
+only to a gateway's key.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 
 from chat_app.api.admission import is_simulated
 from chat_app.api.answers import openai_error
+from chat_app.api.callers import address_of, caller_of
 from chat_app.api.proxies import is_from_here
 from chat_app.api.requests import (
     CandidatesIn,
@@ -29,14 +31,22 @@ from chat_app.api.requests import (
     RankingIn,
 )
 from chat_app.engine import Sampling
-from chat_app.errors import ChatAppError, InvalidRequestError, NotAllowedError, NotFoundError
+from chat_app.errors import (
+    ChatAppError,
+    InvalidRequestError,
+    NotAllowedError,
+    NotFoundError,
+    UnknownCallerError,
+)
 from chat_app.handlers.operator import OperatorDoor
-from chat_app.identity import Identity, bearer_token
+from chat_app.identity import Caller, Identity, bearer_token
 from chat_app.service.chat import ChatService
 from chat_app.service.replies import Candidates, ReplyPiece
 from feedback_store.errors import FeedbackStoreError
+from feedback_store.raters.keys import is_key
 from feedback_store.records import Message, PromptMessage
 
+PERSON_HEADER = "x-feedback-chat-user"
 THUMBS = {"up": 1, "down": -1, None: 0}
 
 router = APIRouter(prefix="/v1")
@@ -51,34 +61,85 @@ def service_of(request: Request) -> ChatService:
     return service
 
 
-def rater_of(request: Request) -> str:
-    """The caller's rater id. A call with a token, or anonymous, accepts the present notice.
+def known_caller(request: Request) -> Caller:
+    """The caller of a request; where a key is wanted, the operator's token will do as well.
+
+    A wrong token counts at the operator's door, or it could be guessed here.
+    """
+    identity: Identity = request.app.state.identity
+    door: OperatorDoor = request.app.state.door
+    try:
+        caller = caller_of(request, identity)
+    except UnknownCallerError:
+        token = bearer_token(request.headers)
+        if token is None or not door.knows(token, address_of(request)):
+            raise
+        return identity.by_token(token)
+    if caller.key is not None:
+        service_of(request).store.note_use(caller.key)
+    return caller
+
+
+async def person_of(request: Request) -> str | None:
+    """The person whom a request names by its header or by OpenAI's ``user``; nothing is checked."""
+    if PERSON_HEADER in request.headers:
+        return request.headers[PERSON_HEADER].strip() or None
+    if request.method != "POST":
+        return None
+    try:
+        body = await request.json()
+    except ValueError:  # the route says what is wrong
+        return None
+    person = body.get("user") if isinstance(body, dict) else None
+    return person if isinstance(person, str) and person else None
+
+
+def rater_of(
+    request: Request,
+    caller: Annotated[Caller, Depends(known_caller)],
+    person: Annotated[str | None, Depends(person_of)],
+) -> str:
+    """The caller's rater id. A program's call, unlike a browser's, accepts the present notice.
 
     Raises:
         NotAllowedError: A caller on another machine claims to be simulated.
     """
     identity: Identity = request.app.state.identity
-    here = is_from_here(request)
-    caller = identity.caller(request.headers, request.cookies, here=here)
     simulated = is_simulated(request)
-    if simulated and not here:
+    if simulated and not is_from_here(request):
         raise NotAllowedError("simulated visitors must run on the service's own machine")
+    rater_id = caller.rater_id
+    if caller.key is not None and caller.key.gateway and person is not None:
+        rater_id = identity.person(caller.key, person)
     service_of(request).visitor(
-        caller.rater_id,
+        rater_id,
         kind="simulated" if simulated else "person",
-        consent=caller.by != "cookie" and not simulated,
+        consent=caller.by not in ("cookie", "user") and not simulated,
     )
-    return caller.rater_id
+    return rater_id
 
 
-def operator(request: Request) -> None:
-    """Refuse callers without the operator's token."""
+def require_key(request: Request) -> None:
+    """Refuse callers without a key, where the API wants one."""
+    identity: Identity = request.app.state.identity
+    if not identity.access.tokens:
+        known_caller(request)
+
+
+def operator(request: Request) -> str:
+    """Which operator sends a request; others are refused."""
     door: OperatorDoor = request.app.state.door
-    door.require(bearer_token(request.headers), request.client.host if request.client else "")
+    token = bearer_token(request.headers)
+    who = door.require(token, address_of(request))
+    if token is not None and is_key(token):
+        identity: Identity = request.app.state.identity
+        service_of(request).store.note_use(identity.key(token))
+    return who
 
 
 Service = Annotated[ChatService, Depends(service_of)]
 RaterId = Annotated[str, Depends(rater_of)]
+Operator = Annotated[str, Depends(operator)]
 
 
 # Chatting
@@ -219,7 +280,7 @@ def receipts(rater: str, rater_id: RaterId, service: Service) -> dict[str, Any]:
     return {"rater": rater_id, "events": service.receipts(rater_id)}
 
 
-@router.get("/models")
+@router.get("/models", dependencies=[Depends(require_key)])
 def models(service: Service) -> dict[str, Any]:
     """The served policy, under both of its names."""
     names = ("policy", service.adapter)
@@ -241,22 +302,22 @@ def status(service: Service) -> dict[str, Any]:
 
 
 @operate.post("/cycle", status_code=202)
-def start_cycle(service: Service) -> dict[str, Any]:
+def start_cycle(service: Service, by: Operator) -> dict[str, Any]:
     """Start a cycle in a separate process."""
-    return {"pid": service.start_cycle()}
+    return {"pid": service.start_cycle(by=by)}
 
 
 @operate.post("/promote")
-def promote(body: PromoteIn, service: Service) -> dict[str, Any]:
+def promote(body: PromoteIn, service: Service, by: Operator) -> dict[str, Any]:
     """Serve a published adapter; with ``force`` also one that the gate rejected."""
-    serving = service.promote(body.adapter, force=body.force)
+    serving = service.promote(body.adapter, force=body.force, by=by)
     return {"serving": serving.adapter, "previous": serving.previous}
 
 
 @operate.post("/rollback")
-def rollback(service: Service) -> dict[str, Any]:
+def rollback(service: Service, by: Operator) -> dict[str, Any]:
     """Serve the adapter that was served before; ``skipped`` says which could not be, and why."""
-    return service.rollback().facts()
+    return service.rollback(by=by).facts()
 
 
 router.include_router(operate)

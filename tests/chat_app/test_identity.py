@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chat_app.errors import NotAllowedError, StartError, UnknownCallerError
-from chat_app.identity import COOKIES, OLD_COOKIE, Identity, is_this_machine
+from chat_app.identity import COOKIES, OLD_COOKIE, Access, Identity, is_this_machine
 
 
 def test_a_token_is_one_rater_in_this_service_and_another_in_another(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_two_installations_on_one_host_use_different_cookies(tmp_path: Path) -> 
 
 
 def test_a_call_may_be_anonymous_from_this_machine_alone(tmp_path: Path) -> None:
-    identity, public = Identity(tmp_path), Identity(tmp_path, anonymous=False)
+    identity, public = Identity(tmp_path), Identity(tmp_path, access=Access(anonymous=False))
     assert identity.caller({}, {"prefs": "x"}, here=True).by == "anonymous"
     other = {f"{COOKIES}_01234567": "of another installation"}
     for who, cookies, here in ((identity, {}, False), (public, {}, True), (identity, other, True)):

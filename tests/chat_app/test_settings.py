@@ -117,7 +117,7 @@ def test_a_child_process_gets_no_variable_that_is_refused(
 
 
 def test_the_operators_token_never_shows_in_a_printout() -> None:
-    assert "hunter2" not in repr(load_settings(operator_token="hunter2"))
+    assert "hunter2" not in repr(load_settings(operator_token="hunter2-hunter2-hunter2"))
 
 
 def test_the_starter_is_the_starter_whatever_the_working_directory_holds(
