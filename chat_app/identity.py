@@ -145,6 +145,11 @@ class Identity:
         """The key with this id, unless it was revoked."""
         return self._keys.key_in_use(key_id) if self._keys else None
 
+    def note_use(self, key: AccessKey) -> None:
+        """Note the day on which a key is used."""
+        if self._keys:
+            self._keys.note_use(key)
+
     def user(self, name: str) -> str:
         """The rater of a user whom a named proxy names."""
         return self._rater("user", name)

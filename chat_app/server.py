@@ -25,12 +25,13 @@ from filelock import FileLock, Timeout
 from chat_app import __version__
 from chat_app.api.admission import Admission
 from chat_app.api.bodies import BodyLimit, TimedProtocol
+from chat_app.api.callers import operator
 from chat_app.api.errors import add_error_handlers
 from chat_app.api.metrics import CountRequests, Metrics
 from chat_app.api.origins import OwnOriginOnly
 from chat_app.api.page_routes import PageRoutes, Sessions
 from chat_app.api.proxies import NamedProxies, is_from_here
-from chat_app.api.routes import operator, router
+from chat_app.api.routes import router
 from chat_app.api.visitors import VisitorCookie
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.errors import RefusedError, StartError

@@ -22,7 +22,6 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -190,7 +189,7 @@ class Settings(BaseSettings):
         proxies = info.data.get("proxies", ())
         if header is not None and (not proxies or "*" in proxies):
             text = "anybody could set it; name the addresses of your proxies in the option proxies"
-            raise PydanticCustomError("no_proxy", text)
+            raise ValueError(text)
         return header
 
     @field_validator("operator_token")
@@ -198,10 +197,10 @@ class Settings(BaseSettings):
     def _is_hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
         if token is not None and len(token) < TOKEN_CHARS:
             text = "the token is too short; use 16 characters or more that nobody guesses"
-            raise PydanticCustomError("short_token", text)
+            raise ValueError(text)
         if token is not None and is_key(token.get_secret_value()):
             text = "the token has the form of a key; choose another text"
-            raise PydanticCustomError("token_like_a_key", text)
+            raise ValueError(text)
         return token
 
     @classmethod
@@ -328,11 +327,12 @@ def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     name, where = ".".join(path), f" in {file}" if _is_in(path, file) else ""
+    said = first["msg"].removeprefix("Value error, ")
     if name == "operator_token":  # whose value must not be shown
-        return InvalidRequestError(f"option {name!r}{where}: {first['msg']}")
+        return InvalidRequestError(f"option {name!r}{where}: {said}")
     if first["type"] != "extra_forbidden":
         return InvalidRequestError(
-            f"option {name!r}{where}: {first['msg']}, got {first['input']!r}; its values are in "
+            f"option {name!r}{where}: {said}, got {first['input']!r}; its values are in "
             "docs/configuration.md"
         )
     close = difflib.get_close_matches(name, _names(Settings), n=1, cutoff=0.8)

@@ -8,13 +8,12 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_app.api.answers import explain, refuse, retry_after, wants_page
-from chat_app.api.callers import address_of, caller_of, visitor_of
+from chat_app.api.callers import address_of, caller_of, is_simulated, visitor_of
 from chat_app.api.proxies import is_from_here, path_of
 from chat_app.errors import NotAllowedError, TooManyError
 from chat_app.identity import KNOWN, Identity
 from chat_app.service.chat import ChatService
 
-SIMULATED_HEADER = "x-feedback-chat-simulated"
 COUNTED = ("/v1/", "/gradio_api/", "/operator")
 
 
@@ -59,11 +58,6 @@ class Admission:
             return None
         # the limits of one rater are not meant for all persons behind a gateway
         return None if caller.key and caller.key.gateway else caller.rater_id
-
-
-def is_simulated(request: HTTPConnection) -> bool:
-    """Whether a request says that no person sends it."""
-    return request.headers.get(SIMULATED_HEADER) == "1"
 
 
 def _counts(scope: Scope) -> bool:

@@ -15,10 +15,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 
-from chat_app.api.admission import is_simulated
 from chat_app.api.answers import openai_error
-from chat_app.api.callers import address_of, caller_of
-from chat_app.api.proxies import is_from_here
+from chat_app.api.callers import operator, rater_of, require_key, service_of
 from chat_app.api.requests import (
     CandidatesIn,
     ChoiceIn,
@@ -31,110 +29,15 @@ from chat_app.api.requests import (
     RankingIn,
 )
 from chat_app.engine import Sampling
-from chat_app.errors import (
-    ChatAppError,
-    InvalidRequestError,
-    NotAllowedError,
-    NotFoundError,
-    UnknownCallerError,
-)
-from chat_app.handlers.operator import OperatorDoor
-from chat_app.identity import Caller, Identity, bearer_token
+from chat_app.errors import ChatAppError, InvalidRequestError, NotFoundError
 from chat_app.service.chat import ChatService
 from chat_app.service.replies import Candidates, ReplyPiece
 from feedback_store.errors import FeedbackStoreError
-from feedback_store.raters.keys import is_key
 from feedback_store.records import Message, PromptMessage
 
-PERSON_HEADER = "x-feedback-chat-user"
 THUMBS = {"up": 1, "down": -1, None: 0}
 
 router = APIRouter(prefix="/v1")
-
-
-# The service and the caller of a request
-
-
-def service_of(request: Request) -> ChatService:
-    """The application's service."""
-    service: ChatService = request.app.state.service
-    return service
-
-
-def known_caller(request: Request) -> Caller:
-    """The caller of a request; where a key is wanted, the operator's token will do as well.
-
-    A wrong token counts at the operator's door, or it could be guessed here.
-    """
-    identity: Identity = request.app.state.identity
-    door: OperatorDoor = request.app.state.door
-    try:
-        caller = caller_of(request, identity)
-    except UnknownCallerError:
-        token = bearer_token(request.headers)
-        if token is None or not door.knows(token, address_of(request)):
-            raise
-        return identity.by_token(token)
-    if caller.key is not None:
-        service_of(request).store.note_use(caller.key)
-    return caller
-
-
-async def person_of(request: Request) -> str | None:
-    """The person whom a request names by its header or by OpenAI's ``user``; nothing is checked."""
-    if PERSON_HEADER in request.headers:
-        return request.headers[PERSON_HEADER].strip() or None
-    if request.method != "POST":
-        return None
-    try:
-        body = await request.json()
-    except ValueError:  # the route says what is wrong
-        return None
-    person = body.get("user") if isinstance(body, dict) else None
-    return person if isinstance(person, str) and person else None
-
-
-def rater_of(
-    request: Request,
-    caller: Annotated[Caller, Depends(known_caller)],
-    person: Annotated[str | None, Depends(person_of)],
-) -> str:
-    """The caller's rater id. A program's call, unlike a browser's, accepts the present notice.
-
-    Raises:
-        NotAllowedError: A caller on another machine claims to be simulated.
-    """
-    identity: Identity = request.app.state.identity
-    simulated = is_simulated(request)
-    if simulated and not is_from_here(request):
-        raise NotAllowedError("simulated visitors must run on the service's own machine")
-    rater_id = caller.rater_id
-    if caller.key is not None and caller.key.gateway and person is not None:
-        rater_id = identity.person(caller.key, person)
-    service_of(request).visitor(
-        rater_id,
-        kind="simulated" if simulated else "person",
-        consent=caller.by not in ("cookie", "user") and not simulated,
-    )
-    return rater_id
-
-
-def require_key(request: Request) -> None:
-    """Refuse callers without a key, where the API wants one."""
-    identity: Identity = request.app.state.identity
-    if not identity.access.tokens:
-        known_caller(request)
-
-
-def operator(request: Request) -> str:
-    """Which operator sends a request; others are refused."""
-    door: OperatorDoor = request.app.state.door
-    token = bearer_token(request.headers)
-    who = door.require(token, address_of(request))
-    if token is not None and is_key(token):
-        identity: Identity = request.app.state.identity
-        service_of(request).store.note_use(identity.key(token))
-    return who
 
 
 Service = Annotated[ChatService, Depends(service_of)]

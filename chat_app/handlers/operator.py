@@ -113,7 +113,10 @@ class OperatorDoor:
     def require(self, token: str | None, address: str) -> str:
         """Check a token or a key and return who has it; raises as `cookie` does."""
         if token and is_key(token):
-            return _signature(self._identity.key(token))
+            key = self._identity.key(token)
+            who = _signature(key)
+            self._identity.note_use(key)
+            return who
         seconds = self._tries.take(address, 0.0, at_least=1.0)
         if seconds:
             raise TooManyError(
