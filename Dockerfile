@@ -1,10 +1,11 @@
 # The service on the embedded model, on a CPU:
-#   docker build -t feedback-chat . && docker run -p 7860:7860 -v feedback-chat:/data feedback-chat
+#   docker build -t feedback-chat . && docker run -p 127.0.0.1:7860:7860 \
+#     -v feedback-chat:/data feedback-chat
 # torch's usual wheels hold CUDA (gigabytes); for a small CPU image give PyTorch's index of CPU
 # builds, which its installation page names: --build-arg TORCH_INDEX=...
 # On a GPU:
 #   docker build -t feedback-chat --build-arg BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 . \
-#     && docker run --gpus all -p 7860:7860 -v feedback-chat:/data feedback-chat
+#     && docker run --gpus all -p 127.0.0.1:7860:7860 -v feedback-chat:/data feedback-chat
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG TORCH_INDEX=
@@ -30,4 +31,8 @@ VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:7860/healthz', timeout=4)"]
+# Inside, the service must listen on all addresses; outside, these commands publish it on this machine
+# only, so it is open as it would be without a container. Published further, it has to be closed:
+#   docker run -e FEEDBACK_CHAT_ACCESS=keys -e FEEDBACK_CHAT_PAGES=known ...
+ENV FEEDBACK_CHAT_ACCESS=open FEEDBACK_CHAT_PAGES=anyone
 CMD ["feedback-chat", "serve", "--host", "0.0.0.0", "--data", "/data"]

@@ -38,7 +38,7 @@ class NotAllowedError(ChatAppError, PermissionError):
 
 
 class UnknownCallerError(NotAllowedError):
-    """The request has no token, and no cookie that this service signed."""
+    """The request has no key, token or cookie of those that may come in."""
 
 
 class RefusedError(ChatAppError, RuntimeError):

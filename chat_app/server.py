@@ -13,6 +13,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,18 @@ from filelock import FileLock, Timeout
 from chat_app import __version__
 from chat_app.api.admission import Admission
 from chat_app.api.bodies import BodyLimit, TimedProtocol
+from chat_app.api.callers import operator
 from chat_app.api.errors import add_error_handlers
 from chat_app.api.metrics import CountRequests, Metrics
 from chat_app.api.origins import OwnOriginOnly
 from chat_app.api.page_routes import PageRoutes, Sessions
 from chat_app.api.proxies import NamedProxies, is_from_here
-from chat_app.api.routes import operator, router
+from chat_app.api.routes import router
 from chat_app.api.visitors import VisitorCookie
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.errors import RefusedError, StartError
 from chat_app.handlers.operator import OperatorDoor
-from chat_app.identity import Identity, is_this_machine
+from chat_app.identity import Access, Identity, is_this_machine
 from chat_app.service.chat import ChatService
 from chat_app.service.served_adapter import Watcher
 from chat_app.settings import Settings
@@ -63,8 +65,9 @@ def create_app(
     be loaded. ``pages`` mounts the web pages, which takes seconds.
     """
     schedule = service.settings.schedule
-    door, sessions, mounted = OperatorDoor(identity), Sessions(), list[Any]()
-    scheduler = Scheduler(service.store, schedule, service.start_cycle)
+    door = OperatorDoor(identity, note=service.store.note_act)
+    sessions, mounted = Sessions(), list[Any]()
+    scheduler = Scheduler(service.store, schedule, partial(service.start_cycle, by="schedule"))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -122,7 +125,11 @@ def _add_middleware(
     app.add_middleware(VisitorCookie, identity=identity, forgotten=service.store.was_forgotten)
     app.add_middleware(CountRequests, metrics=metrics)
     app.add_middleware(OwnOriginOnly, hosts=settings.hosts, local=local)
-    app.add_middleware(NamedProxies, proxies=settings.proxies, root_path=settings.root_path)
+    app.add_middleware(NamedProxies, **_proxying(settings))
+
+
+def _proxying(settings: Settings) -> dict[str, Any]:
+    return settings.model_dump(include={"proxies", "root_path", "user_header"})
 
 
 def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
@@ -172,15 +179,25 @@ def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
         ModelError: The model cannot be loaded.
     """
     with _listening_socket(settings.host, settings.port) as listener, _only_server(settings.data):
-        token = settings.operator_token
-        identity = Identity(
-            settings.secrets,
-            operator_token=token.get_secret_value() if token else None,
-            anonymous=is_this_machine(settings.host),
-        )
         old = settings.allow_old_sqlite
         with FeedbackStore(settings.database, allow_old_sqlite=old) as store:
-            _run(settings, store, identity, listener, announce)
+            _run(settings, store, identity_of(settings, store), listener, announce)
+
+
+def identity_of(settings: Settings, store: FeedbackStore) -> Identity:
+    """Who may come in by these settings; the store knows the keys."""
+    token, local = settings.operator_token, is_this_machine(settings.host)
+    access = Access(
+        tokens=settings.access == "open" or (settings.access == "auto" and local),
+        visitors=settings.pages == "anyone" or (settings.pages == "auto" and local),
+        anonymous=local,
+    )
+    return Identity(
+        settings.secrets,
+        operator_token=token.get_secret_value() if token else None,
+        access=access,
+        keys=store,
+    )
 
 
 def _run(

@@ -13,7 +13,15 @@ import tomllib
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,11 +31,15 @@ from pydantic_settings import (
 )
 
 from chat_app.errors import InvalidRequestError
+from feedback_store.raters.keys import is_key
 from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.model.sources import FETCHED
 
 Quantization = Literal["auto", "nf4", "int8", "none"]
+Api = Literal["auto", "open", "keys"]
+Pages = Literal["auto", "anyone", "known"]
 ProfileName = Literal["auto", "starter", "cpu", "gpu"]
+TOKEN_CHARS = 16  # fewest in an operator's token that somebody chose
 PREFIX = "FEEDBACK_CHAT_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the TOML file; not an option itself
 DEBUG_VARIABLE = f"{PREFIX}DEBUG"  # shows tracebacks; not an option either
@@ -107,6 +119,23 @@ class Settings(BaseSettings):
     proxies: tuple[str, ...] = Field(
         (), description="addresses or networks of proxies whose forwarding headers are believed"
     )
+    user_header: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="header in which these proxies name the user of each request, such as "
+        "`X-Forwarded-User`, which they must set or remove on every request; that of anybody else "
+        "is removed",
+    )
+    access: Api = Field(
+        "auto",
+        description="who may use the API: `keys`: who has a key, or whom a proxy names; `open`: "
+        "anyone, by any bearer token; `auto`: `open` if `host` is this machine, else `keys`",
+    )
+    pages: Pages = Field(
+        "auto",
+        description="who may open the chat page: `known`: whom a proxy names; `anyone`; `auto`: "
+        "`anyone` if `host` is this machine, else `known`",
+    )
     root_path: str = Field(
         "",
         pattern=r"^(/[\w.~-]+)*$",
@@ -140,7 +169,9 @@ class Settings(BaseSettings):
         20, ge=0, description="one gold question after every n-th choice of a rater; 0 = never"
     )
     consent_version: str = Field("1", description="version of the notice that visitors accept")
-    operator_token: SecretStr | None = Field(None, description="default: made at the first start")
+    operator_token: SecretStr | None = Field(
+        None, description="16 characters or more; default: made at the first start"
+    )
     watch_seconds: float = Field(0.5, gt=0, description="time between reads of the served adapter")
     allow_old_sqlite: bool = Field(
         False, description="open the store with SQLite before 3.51.3, which can corrupt it"
@@ -151,6 +182,26 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     cycle: CycleSettings = CycleSettings()
+
+    @field_validator("user_header")
+    @classmethod
+    def _is_set_by_a_proxy(cls, header: str | None, info: ValidationInfo) -> str | None:
+        proxies = info.data.get("proxies", ())
+        if header is not None and (not proxies or "*" in proxies):
+            text = "anybody could set it; name the addresses of your proxies in the option proxies"
+            raise ValueError(text)
+        return header
+
+    @field_validator("operator_token")
+    @classmethod
+    def _is_hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token) < TOKEN_CHARS:
+            text = "the token is too short; use 16 characters or more that nobody guesses"
+            raise ValueError(text)
+        if token is not None and is_key(token.get_secret_value()):
+            text = "the token has the form of a key; choose another text"
+            raise ValueError(text)
+        return token
 
     @classmethod
     def settings_customise_sources(
@@ -276,9 +327,12 @@ def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     name, where = ".".join(path), f" in {file}" if _is_in(path, file) else ""
+    said = first["msg"].removeprefix("Value error, ")
+    if name == "operator_token":  # whose value must not be shown
+        return InvalidRequestError(f"option {name!r}{where}: {said}")
     if first["type"] != "extra_forbidden":
         return InvalidRequestError(
-            f"option {name!r}{where}: {first['msg']}, got {first['input']!r}; its values are in "
+            f"option {name!r}{where}: {said}, got {first['input']!r}; its values are in "
             "docs/configuration.md"
         )
     close = difflib.get_close_matches(name, _names(Settings), n=1, cutoff=0.8)

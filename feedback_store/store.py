@@ -23,6 +23,7 @@ from feedback_store.feedback.gold_questions import GoldQuestions
 from feedback_store.feedback.search import Search
 from feedback_store.privacy.forgetting import Privacy
 from feedback_store.raters.accounts import Accounts
+from feedback_store.raters.keys import Keys
 from feedback_store.raters.standing import Raters
 from feedback_store.registry import Registry
 from feedback_store.sqlite.database import SQLiteFile
@@ -42,6 +43,7 @@ class FeedbackStore(
     Imports,
     Privacy,
     Raters,
+    Keys,
     Registry,
     Search,
     Backups,

@@ -43,6 +43,9 @@ COMMANDS = {
     "fetch": "NAME --data --config",
     "forget": "RATER --as-in --yes --data --config --json",
     "import": "FILE --format --create --data --config --json",
+    "keys list": "--data --config --json",
+    "keys make": "NAME --role --gateway --data --config --json",
+    "keys revoke": "NAME --data --config --json",
     "plan": "--data --model --profile --quantization --config --json",
     "promote": "NAME --data --config --force --json",
     "raters assess": "--data --config --json",
@@ -73,6 +76,7 @@ CHOICES = {
     "export --format": "events preference preferences unpaired sft prompts",
     "export --split": "all train held_out held_out_raters",
     "import --format": "events hh oasst ultrafeedback arena",
+    "keys make --role": "visitor labeler operator",
     "plan --profile": "auto starter cpu gpu",
     "plan --quantization": "auto nf4 int8 none",
     "serve --profile": "auto starter cpu gpu",
@@ -100,9 +104,9 @@ ROUTES = {
 }
 SAMPLING = "temperature top_p max_tokens max_completion_tokens"
 BODIES = {
-    "CandidatesIn": f"messages n {SAMPLING}",
+    "CandidatesIn": f"messages user n {SAMPLING}",
     "ChoiceIn": "candidates_id choice strength seconds idempotency_key",
-    "CompletionIn": f"model messages stream stream_options seed n {SAMPLING}",
+    "CompletionIn": f"model messages user stream stream_options seed n {SAMPLING}",
     "ConsentIn": "given",
     "DemonstrationIn": "content message_id messages idempotency_key",
     "FeedbackIn": "message_id thumb tags comment idempotency_key",

@@ -9,12 +9,12 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_app.api.answers import explain, refuse, retry_after, wants_page
+from chat_app.api.callers import address_of, caller_of, is_simulated, visitor_of
 from chat_app.api.proxies import is_from_here, path_of
 from chat_app.errors import NotAllowedError, TooManyError
-from chat_app.identity import Identity, network_of
+from chat_app.identity import KNOWN, Identity, network_of
 from chat_app.service.chat import ChatService
 
-SIMULATED_HEADER = "x-feedback-chat-simulated"
 COUNTED = ("/v1/", "/gradio_api/", "/operator")
 
 
@@ -44,26 +44,23 @@ class Admission:
         if rater_id is not None and is_simulated(request) and is_from_here(request):
             rates.exempt(rater_id)
             return
-        address = request.client.host if request.client else ""
+        address = address_of(request)
         network = network_of(address)
         rates.request(rater_id, network)
-        if rater_id is not None and not self._service.knows(rater_id):
-            rates.new_rater(rater_id, network)
-            self._service.origins.note(rater_id, self._identity.origin(address))
+        if rater_id is None or rater_id.startswith(KNOWN) or self._service.knows(rater_id):
+            return
+        rates.new_rater(rater_id, network)
+        self._service.origins.note(rater_id, self._identity.origin(address))
 
     def _rater_of(self, request: HTTPConnection) -> str | None:
         if not path_of(request.scope).startswith("/v1/"):
-            return self._identity.visitor(request.cookies)
+            return visitor_of(request, self._identity)
         try:
-            here = is_from_here(request)
-            return self._identity.caller(request.headers, request.cookies, here=here).rater_id
+            caller = caller_of(request, self._identity)
         except NotAllowedError:  # the route says so
             return None
-
-
-def is_simulated(request: HTTPConnection) -> bool:
-    """Whether a request says that no person sends it."""
-    return request.headers.get(SIMULATED_HEADER) == "1"
+        # the limits of one rater are not meant for all persons behind a gateway
+        return None if caller.key and caller.key.gateway else caller.rater_id
 
 
 def _counts(scope: Scope) -> bool:

@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_app.api.answers import refuse, wants_page
+from chat_app.api.callers import address_of, visitor_of
 from chat_app.api.proxies import path_of
 from chat_app.identity import Identity
 
@@ -48,7 +49,7 @@ class PageRoutes:
 
     Args:
         app: The application.
-        identity: Knows visitors by their cookies.
+        identity: Knows visitors.
         is_operator: Whether headers, cookies and address are an operator's.
         sessions: Remembers whose the sessions are.
     """
@@ -94,10 +95,10 @@ class PageRoutes:
 
     def _who(self, request: HTTPConnection, *, operator: bool) -> str | None:
         if operator:
-            address = request.client.host if request.client else ""
-            known = self._is_operator(dict(request.headers), request.cookies, address)
+            headers, address = dict(request.headers), address_of(request)
+            known = self._is_operator(headers, request.cookies, address)
             return "operator" if known else None
-        return self._identity.visitor(request.cookies)
+        return visitor_of(request, self._identity)
 
     async def _event(self, scope: Scope, receive: Receive, send: Send, who: str | None) -> None:
         message = await receive()  # the whole body: `BodyLimit` has read it

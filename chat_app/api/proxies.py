@@ -1,8 +1,9 @@
 """Under which address a browser knows the service, and from which address a request comes.
 
 Headers such as `X-Forwarded-For` are believed from the proxies that the operator names, and are
-removed from every other request, so nothing behind this module can believe them by mistake. That a
-request had one is kept: it did not come straight from a program on this machine.
+removed from every request, so nothing behind this module can believe them by mistake. That a
+request had one is kept: it did not come straight from a program on this machine. So is the user
+whom a named proxy names, if an option says in which header.
 """
 
 import logging
@@ -34,7 +35,8 @@ FORWARDING = (
     "cf-connecting-ip",
     "true-client-ip",
 )
-MARK = "feedback_chat.forwarded"  # key of a scope: whether a proxy brought the request
+# Keys of a scope: whether a proxy brought the request, and whom a named proxy names as its sender.
+MARK, USER = "feedback_chat.forwarded", "feedback_chat.user"
 
 
 class NamedProxies:
@@ -45,10 +47,20 @@ class NamedProxies:
         proxies: Addresses and networks of proxies.
         root_path: The path below which browsers find the service, such as `/chat`; a named proxy
             may say it instead, by `X-Forwarded-Prefix`.
+        user_header: The header in which a named proxy says who sends a request, if it does.
     """
 
-    def __init__(self, app: ASGIApp, *, proxies: Sequence[str], root_path: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        proxies: Sequence[str],
+        root_path: str,
+        user_header: str | None = None,
+    ) -> None:
         self._app = app
+        self._user_header = (user_header or "").lower()
+        self._removed = {name.encode() for name in (*FORWARDING, self._user_header)}
         self._root_path = root_path
         self._client_of = ProxyHeadersMiddleware(self._plain, list(proxies))  # type: ignore[arg-type]
         self._named = self._client_of.trusted_hosts
@@ -60,10 +72,11 @@ class NamedProxies:
             await self._app(scope, receive, send)
             return
         headers, sender = Headers(scope=scope), (scope.get("client") or (None,))[0]
-        said = [name for name in FORWARDING if name in headers]
-        scope = {**scope, "headers": list(scope["headers"]), MARK: bool(said)}
+        said = [name for name in (*FORWARDING, self._user_header) if name in headers]
+        scope = {**scope, "headers": list(scope["headers"]), MARK: bool(said), USER: None}
         prefix = self._root_path
         if sender in self._named:
+            scope[USER] = _only(headers, self._user_header)
             prefix = _last(headers, "x-forwarded-prefix").rstrip("/") or prefix
             if host := _last(headers, "x-forwarded-host"):
                 MutableHeaders(scope=scope)["host"] = host
@@ -74,8 +87,7 @@ class NamedProxies:
         await self._client_of(scope, receive, send)  # type: ignore[arg-type]
 
     async def _plain(self, scope: Scope, receive: Receive, send: Send) -> None:
-        removed = {name.encode() for name in FORWARDING}
-        scope["headers"] = [item for item in scope["headers"] if item[0] not in removed]
+        scope["headers"] = [item for item in scope["headers"] if item[0] not in self._removed]
         await self._app(scope, receive, send)
 
     def _warn(self, sender: str | None) -> None:
@@ -95,6 +107,12 @@ def is_from_here(connection: HTTPConnection) -> bool:
     return is_this_machine(client) and not connection.scope.get(MARK, False)
 
 
+def user_of(connection: HTTPConnection) -> str | None:
+    """The user whom a named proxy names as the sender of a request, if one does."""
+    user: str | None = connection.scope.get(USER)
+    return user
+
+
 def path_of(scope: Scope) -> str:
     """The path of a request below the service's root."""
     return str(scope["path"]).removeprefix(scope.get("root_path", "")) or "/"
@@ -103,6 +121,12 @@ def path_of(scope: Scope) -> str:
 def _last(headers: Headers, name: str) -> str:
     """The last value of a header: the one that the nearest proxy wrote."""
     return headers.get(name, "").rpartition(",")[2].strip()
+
+
+def _only(headers: Headers, name: str) -> str | None:
+    """The value of a header that is there once; of two, one may be the sender's own."""
+    values = headers.getlist(name)
+    return values[0].strip() or None if len(values) == 1 else None
 
 
 def _put_below(scope: Scope, prefix: str) -> None:

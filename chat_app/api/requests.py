@@ -60,6 +60,7 @@ class CompletionIn(SamplingIn):
 
     model: str = "policy"
     messages: list[MessageIn]
+    user: str | None = None  # for whom a gateway asks
     stream: bool = False
     stream_options: StreamOptions | None = None
     seed: int | None = None
@@ -70,6 +71,7 @@ class CandidatesIn(SamplingIn):
     """``POST /v1/candidates``."""
 
     messages: list[MessageIn]
+    user: str | None = None  # for whom a gateway asks
     n: int = 2
 
 

@@ -1,7 +1,8 @@
 """The HTTP API: OpenAI's shapes where OpenAI has one, plain JSON where it has none.
 
 A route turns a request into one call of `ChatService` and the result into JSON; it has no rules.
-The rater comes from the bearer token or the signed cookie, never from a field of the request.
+The rater comes from a key, a token, a proxy or the signed cookie. A field of the request names one
+only to a gateway's key.
 """
 
 import asyncio
@@ -15,9 +16,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 
-from chat_app.api.admission import is_simulated
 from chat_app.api.answers import openai_error
-from chat_app.api.proxies import is_from_here
+from chat_app.api.callers import operator, rater_of, require_key, service_of
 from chat_app.api.requests import (
     CandidatesIn,
     ChoiceIn,
@@ -33,12 +33,9 @@ from chat_app.engine import Sampling
 from chat_app.errors import (
     ChatAppError,
     InvalidRequestError,
-    NotAllowedError,
     NotFoundError,
     text_for_visitor,
 )
-from chat_app.handlers.operator import OperatorDoor
-from chat_app.identity import Identity, bearer_token
 from chat_app.service.chat import ChatService
 from chat_app.service.replies import NOT_STORED, Candidates, ReplyPiece
 from feedback_store.errors import FeedbackStoreError, StoreUnavailableError
@@ -51,43 +48,9 @@ THUMBS = {"up": 1, "down": -1, None: 0}
 router = APIRouter(prefix="/v1")
 
 
-# The service and the caller of a request
-
-
-def service_of(request: Request) -> ChatService:
-    """The application's service."""
-    service: ChatService = request.app.state.service
-    return service
-
-
-def rater_of(request: Request) -> str:
-    """The caller's rater id. A call with a token, or anonymous, accepts the present notice.
-
-    Raises:
-        NotAllowedError: A caller on another machine claims to be simulated.
-    """
-    identity: Identity = request.app.state.identity
-    here = is_from_here(request)
-    caller = identity.caller(request.headers, request.cookies, here=here)
-    simulated = is_simulated(request)
-    if simulated and not here:
-        raise NotAllowedError("simulated visitors must run on the service's own machine")
-    service_of(request).visitor(
-        caller.rater_id,
-        kind="simulated" if simulated else "person",
-        consent=caller.by != "cookie" and not simulated,
-    )
-    return caller.rater_id
-
-
-def operator(request: Request) -> None:
-    """Refuse callers without the operator's token."""
-    door: OperatorDoor = request.app.state.door
-    door.require(bearer_token(request.headers), request.client.host if request.client else "")
-
-
 Service = Annotated[ChatService, Depends(service_of)]
 RaterId = Annotated[str, Depends(rater_of)]
+Operator = Annotated[str, Depends(operator)]
 
 
 # Chatting
@@ -232,7 +195,7 @@ def receipts(rater: str, rater_id: RaterId, service: Service) -> dict[str, Any]:
     return {"rater": rater_id, "events": service.receipts(rater_id)}
 
 
-@router.get("/models")
+@router.get("/models", dependencies=[Depends(require_key)])
 def models(service: Service) -> dict[str, Any]:
     """The served policy, under both of its names."""
     names = ("policy", service.adapter)
@@ -254,22 +217,22 @@ def status(service: Service) -> dict[str, Any]:
 
 
 @operate.post("/cycle", status_code=202)
-def start_cycle(service: Service) -> dict[str, Any]:
+def start_cycle(service: Service, by: Operator) -> dict[str, Any]:
     """Start a cycle in a separate process."""
-    return {"pid": service.start_cycle()}
+    return {"pid": service.start_cycle(by=by)}
 
 
 @operate.post("/promote")
-def promote(body: PromoteIn, service: Service) -> dict[str, Any]:
+def promote(body: PromoteIn, service: Service, by: Operator) -> dict[str, Any]:
     """Serve a published adapter; with ``force`` also one that the gate rejected."""
-    serving = service.promote(body.adapter, force=body.force)
+    serving = service.promote(body.adapter, force=body.force, by=by)
     return {"serving": serving.adapter, "previous": serving.previous}
 
 
 @operate.post("/rollback")
-def rollback(service: Service) -> dict[str, Any]:
+def rollback(service: Service, by: Operator) -> dict[str, Any]:
     """Serve the adapter that was served before; ``skipped`` says which could not be, and why."""
-    return service.rollback().facts()
+    return service.rollback(by=by).facts()
 
 
 router.include_router(operate)

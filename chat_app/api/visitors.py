@@ -2,7 +2,8 @@
 
 A browser without a cookie of ours is sent to the same page once more, with a cookie. If it comes
 back without, it keeps none, and a page says so. A frame of another site gets no cookies either, and
-a page that says so. Nothing is stored for a cookie before its visitor does something.
+a page that says so. Nothing is stored for a cookie before its visitor does something. Whom a named
+proxy names needs no cookie; where anonymous visitors may not come, nobody else gets the page.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_app.api.answers import explain, wants_page
-from chat_app.api.proxies import path_of
+from chat_app.api.callers import visitor_of
+from chat_app.api.proxies import path_of, user_of
 from chat_app.identity import Identity
 
 YEAR = 365 * 24 * 3600
@@ -24,10 +26,14 @@ NO_COOKIES = (
     "Your browser kept no cookie, so your conversations could not be told from other people's. "
     "Allow cookies for this site, then open it again."
 )
+CLOSED = (
+    "This service is not open to anonymous visitors. Its operator can let a proxy name the users "
+    '(options user_header and proxies), or open the page to anyone (option pages = "anyone").'
+)
 
 
 class VisitorCookie:
-    """Gives a browser a signed cookie when it opens the chat page.
+    """Gives a browser a signed cookie when it opens the chat page, if it needs one.
 
     Args:
         app: The application.
@@ -47,10 +53,12 @@ class VisitorCookie:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity, cookies = self._identity, HTTPConnection(scope).cookies
-        rater_id = identity.visitor(cookies)
+        identity, connection = self._identity, HTTPConnection(scope)
+        cookies, rater_id = connection.cookies, visitor_of(connection, identity)
         if wants_page(scope) and _is_framed(scope):
             await explain(send, 403, "feedback-chat", FRAMED, link=_root(scope))
+        elif user_of(connection):
+            await self._app(scope, receive, send)
         elif rater_id is not None:
             present = rater_id
             while self._forgotten(present):  # the same new one for requests that come together
@@ -63,6 +71,8 @@ class VisitorCookie:
             await self._app(_named(scope, identity.cookie, value), receive, given)
         elif not (wants_page(scope) and path_of(scope) == "/"):
             await self._app(scope, receive, send)
+        elif not identity.access.visitors:
+            await explain(send, 401, "Not open to everybody", CLOSED)
         elif SENT in parse_qs(scope["query_string"].decode("latin-1")):
             await explain(send, 403, "Cookies are needed", NO_COOKIES)
         else:

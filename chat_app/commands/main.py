@@ -201,6 +201,7 @@ def doctor(
 
 app.add_typer(adapters.adapters, name="adapters")
 app.add_typer(raters.raters, name="raters")
+app.add_typer(raters.keys, name="keys")
 app.add_typer(starter.starter, name="starter")
 adapters.register(app)
 backup.register(app)

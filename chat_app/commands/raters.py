@@ -1,8 +1,12 @@
-"""Commands about raters: list, assess, quarantine, release. The rules are in the store."""
+"""Commands about raters and the keys that name them; the rules are in the store.
+
+A key is printed when it is made and never again, because the store has only its hash.
+"""
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,12 +15,16 @@ from chat_app.commands.options import Config, Data, Json
 from chat_app.settings import load_settings
 from feedback_store.raters.reliability import RaterReport
 from feedback_store.raters.standing import RaterStanding
+from feedback_store.store import FeedbackStore
 
 raters = typer.Typer(
     help="List, assess, quarantine and release raters.",
     no_args_is_help=True,
 )
 
+keys = typer.Typer(help="Make, list and revoke keys of the API.", no_args_is_help=True)
+
+KeyName = Annotated[str, typer.Argument(help="The person or program that has it.")]
 RaterId = Annotated[str, typer.Argument(help="As `raters list` shows it.")]
 
 
@@ -81,6 +89,54 @@ def release(
     with open_store(load_settings(config, data=data)) as store:
         store.release(rater, by="operator")
         _show(next(one for one in store.raters() if one.id == rater), as_json)
+
+
+@keys.command()
+def make(
+    name: KeyName,
+    role: Annotated[
+        Literal["visitor", "labeler", "operator"], typer.Option(help="What its owner may do.")
+    ] = "visitor",
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Its calls say for which person each is made.")
+    ] = False,
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it; it is not shown again."""
+    with _store_of_keys(config, data) as store:
+        key, text = store.make_key(name, role=role, gateway=gateway, by="operator")
+    typer.echo(json.dumps({**asdict(key), "key": text}) if as_json else text)
+    typer.echo(f"This key of {name} is not shown again; send it as a bearer token.", err=True)
+
+
+@keys.command("list")
+def list_keys(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """List all keys: name, role, when it was made, used last, and revoked."""
+    with _store_of_keys(config, data) as store:
+        found = store.keys()
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found]))
+        return
+    for one in found:
+        role = f"{one.role}{' gateway' if one.gateway else ''}"
+        used = f"used {one.used_on or 'never'}"
+        ended = f"  revoked {one.revoked_at[:10]}" if one.revoked_at else ""
+        typer.echo(f"{one.name:<16}  {role:<16}  made {one.created_at[:10]}  {used}{ended}")
+
+
+@keys.command()
+def revoke(name: KeyName, data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Revoke a key; a running server refuses it from its next request on."""
+    with _store_of_keys(config, data) as store:
+        key = store.revoke_key(name, by="operator")
+    typer.echo(json.dumps(asdict(key)) if as_json else f"the key {name} is revoked")
+
+
+def _store_of_keys(config: Path | None, data: Path | None) -> FeedbackStore:
+    settings = load_settings(config, data=data)
+    return open_store(settings, otherwise="start the server once, or give its directory by --data")
 
 
 def _tests(rater: RaterStanding | RaterReport) -> str:

@@ -24,6 +24,7 @@ def mount(
 
     Call it after all other routes are added: the chat page takes every other path.
     """
+    from chat_app.api.callers import address_of, visitor_of
     from chat_app.pages.shared import attach, log_one_line_for_a_failed_event, scrub_environment
 
     scrub_environment()
@@ -37,14 +38,10 @@ def mount(
     operator, chat = OperatorPage(service, door).build(), ChatPage(service).build()
 
     def operator_of(request: "fastapi.Request") -> str | None:
-        is_open = door.is_open(request.headers, request.cookies, _address(request))
+        is_open = door.is_open(request.headers, request.cookies, address_of(request))
         return "operator" if is_open else None
 
     # without a user, Gradio answers 401
     attach(app, operator, "/operator", user=operator_of, blocked=blocked)
-    attach(app, chat, "/", user=lambda r: identity.visitor(r.cookies), blocked=blocked)
+    attach(app, chat, "/", user=lambda r: visitor_of(r, identity), blocked=blocked)
     return [operator, chat]
-
-
-def _address(request: "fastapi.Request") -> str:
-    return request.client.host if request.client else ""

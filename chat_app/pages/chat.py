@@ -1,6 +1,6 @@
 """The events of the chat page: which one calls which handler.
 
-The rater is ``gr.Request.username``, which the server reads from the signed cookie; the browser
+The rater is ``gr.Request.username``, which the server finds by cookie or proxy; the browser
 tab is Gradio's session. The rules are in ``chat_app.handlers``, the layout in ``chat_parts.py``.
 """
 

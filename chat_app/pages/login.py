@@ -1,4 +1,4 @@
-"""The operator's login: a token, from the address or a form, becomes a signed cookie.
+"""The operator's login: a token or key, from the address or a form, becomes a signed cookie.
 
 The redirect removes the token from the address bar, so it is in no history or bookmark. A wrong
 token leads to a plain page that says so at once, without a script, and its address has no
@@ -23,7 +23,7 @@ FORM_BYTES = 4096
 WRONG = "That token was wrong. The server printed the right one at its last start."
 TOO_MANY = "Too many wrong tokens came from your address. Try again in {minutes} minutes."
 LOGIN = """<form method="post" action="{place}" class="login">
-<label for="token">The operator's token, which the server printed at its start</label>
+<label for="token">The operator's token, which the server printed at its start, or a key</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required>
 <button type="submit">Enter</button></form>"""
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
@@ -66,14 +66,15 @@ def add_login(app: fastapi.FastAPI, door: OperatorDoor, cookie: str) -> None:
 
     @app.post(OUT, include_in_schema=False)
     async def logout(request: fastapi.Request) -> Response:
-        door.close(request.cookies)
+        await asyncio.to_thread(door.close, request.cookies)
         response = RedirectResponse(_place(request, FORM), 303)
         response.delete_cookie(cookie, path=_place(request, "/operator"))
         return response
 
     async def let_in(request: fastapi.Request, token: str) -> Response:
         try:
-            value = door.cookie(token, request.client.host if request.client else "")
+            address = request.client.host if request.client else ""
+            value = await asyncio.to_thread(door.cookie, token, address)
         except TooManyError as exc:
             minutes = ceil(exc.seconds / 60)
             return RedirectResponse(f"{_place(request, FORM)}?wait={minutes}", 303)

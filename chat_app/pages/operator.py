@@ -6,6 +6,7 @@ The rules are in ``chat_app.handlers.operator``, the layout in ``operator_parts.
 
 import html
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -68,7 +69,7 @@ class OperatorPage:
         return self._parts.show_report(report, chosen=bool(cycle_id))
 
     def _on_run(self, seen: str, request: gr.Request) -> Update:
-        return self._act(lambda ok: self._operator.run_cycle(allowed=ok), seen, request)
+        return self._act(self._operator.run_cycle, seen, request)
 
     def _on_ask_promote(self, name: str | None, request: gr.Request) -> Update:
         if not name:
@@ -82,29 +83,32 @@ class OperatorPage:
         return self._parts.promote_sure.ask(f"Serve {name}?", name, warning)
 
     def _on_promote(self, seen: str, name: str, force: bool, request: gr.Request) -> Update:
-        update = self._act(
-            lambda ok: self._operator.promote(name, allowed=ok, force=force), seen, request
-        )
+        promote = partial(self._operator.promote, name, force=force)
+        update = self._act(promote, seen, request)
         return {**update, **self._parts.promote_sure.close()}
 
     def _on_ask_back(self) -> Update:
         return self._parts.back_sure.ask("Serve the previous adapter again?")
 
     def _on_back(self, seen: str, _name: str, _force: bool, request: gr.Request) -> Update:
-        update = self._act(lambda ok: self._operator.roll_back(allowed=ok), seen, request)
+        update = self._act(self._operator.roll_back, seen, request)
         return {**update, **self._parts.back_sure.close()}
 
     # Helpers
 
-    def _act(self, action: Callable[[bool], str], seen: str, request: gr.Request) -> Update:
+    def _act(self, action: Callable[..., str], seen: str, request: gr.Request) -> Update:
         """Do one action, show its result, and show the new state."""
         try:
-            gr.Info(html.escape(action(self._allowed(request))))
+            who = self._who(request)
+            gr.Info(html.escape(action(allowed=who is not None, by=who or "")))
         except Exception as exc:
             gr.Warning(html.escape(error_text(exc)))
         return self._on_look(seen, request)
 
     def _allowed(self, request: gr.Request) -> bool:
+        return self._who(request) is not None
+
+    def _who(self, request: gr.Request) -> str | None:
         headers: dict[str, Any] = dict(request.headers)
         address = request.client.host if request.client else ""
-        return self._door.is_open(headers, dict(request.cookies), address)
+        return self._door.who(headers, dict(request.cookies), address)

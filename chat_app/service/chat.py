@@ -279,25 +279,27 @@ class ChatService(Voting):
         """The latest cycles, newest first."""
         return self.store.cycles(limit=limit)
 
-    def start_cycle(self) -> int:
+    def start_cycle(self, *, by: str = "operator") -> int:
         """Start a cycle in a separate process and return its process id.
 
         Raises:
             RefusedError: A cycle is running.
         """
-        return self.cycles.start()
+        pid = self.cycles.start()
+        self.store.note_act("cycle_started", by=by, pid=pid)
+        return pid
 
-    def promote(self, name: str, *, force: bool = False) -> Serving:
+    def promote(self, name: str, *, force: bool = False, by: str = "operator") -> Serving:
         """Serve a policy adapter, a rejected one by force; new replies use it within a second."""
-        return promotion.promote(self.store, self.settings.data, name, force=force)
+        return promotion.promote(self.store, self.settings.data, name, force=force, by=by)
 
-    def rollback(self) -> promotion.RolledBack:
+    def rollback(self, *, by: str = "operator") -> promotion.RolledBack:
         """Serve the adapter that was served before this one; one that does not verify is skipped.
 
         Raises:
             RefusedError: There is none.
         """
-        return promotion.roll_back(self.store, self.settings.data)
+        return promotion.roll_back(self.store, self.settings.data, by=by)
 
     # Inside
 

@@ -43,7 +43,9 @@ class RolledBack:
         return tuple(f"skipped {name}: {reason}" for name, reason in self.skipped.items())
 
 
-def promote(store: FeedbackStore, data: Path, name: str, *, force: bool = False) -> Serving:
+def promote(
+    store: FeedbackStore, data: Path, name: str, *, force: bool = False, by: str = "operator"
+) -> Serving:
     """Serve a policy adapter to new replies.
 
     Args:
@@ -51,6 +53,7 @@ def promote(store: FeedbackStore, data: Path, name: str, *, force: bool = False)
         data: The data directory with the adapters and their key.
         name: A published adapter.
         force: Serve it even if the gate rejected it; it is published from then on.
+        by: Who does it, for the audit log.
 
     Raises:
         UnknownRecordError: There is no such adapter.
@@ -62,7 +65,7 @@ def promote(store: FeedbackStore, data: Path, name: str, *, force: bool = False)
         how = 'with --force, in the API with "force": true, on the page with the tick'
         raise RefusedError(f"{rejected}; it can be served anyway: {how}")
     _require_sound(store, data, name)
-    return store.serve(name, by="operator", force=force)
+    return store.serve(name, by=by, force=force)
 
 
 def warning_of(store: FeedbackStore, name: str) -> str | None:
@@ -86,7 +89,7 @@ def anchor(store: FeedbackStore, data: Path, name: str) -> str:
     return store.set_anchor(name, by="operator")
 
 
-def roll_back(store: FeedbackStore, data: Path) -> RolledBack:
+def roll_back(store: FeedbackStore, data: Path, *, by: str = "operator") -> RolledBack:
     """Serve the latest adapter that was served before this one and can be served again.
 
     The base always can; so if no adapter verifies any more, the base is served.
@@ -98,7 +101,7 @@ def roll_back(store: FeedbackStore, data: Path) -> RolledBack:
     for name in store.served_before():
         reason = warning_of(store, name) or _fault(store, data, name)
         if reason is None:
-            return RolledBack(store.serve(name, by="operator"), skipped)
+            return RolledBack(store.serve(name, by=by), skipped)
         skipped[name] = reason
     why = f": {'; '.join(skipped.values())}" if skipped else ""
     raise RefusedError(

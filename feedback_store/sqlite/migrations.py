@@ -279,6 +279,23 @@ def _origins(db: Database) -> None:
     )
 
 
+@MIGRATIONS(name="0011_keys")
+def _keys(db: Database) -> None:
+    db.execute(
+        """CREATE TABLE keys (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            role TEXT NOT NULL CHECK (role IN ('visitor', 'labeler', 'operator')),
+            gateway INTEGER NOT NULL CHECK (gateway IN (0, 1)),
+            hash TEXT NOT NULL UNIQUE,
+            created_at TEXT NOT NULL,
+            used_on TEXT,
+            revoked_at TEXT
+        ) STRICT"""
+    )
+    db.execute("CREATE UNIQUE INDEX keys_in_use ON keys (name) WHERE revoked_at IS NULL")
+
+
 def known_migrations() -> set[str]:
     """Names of all migrations of this version of the program."""
     with Database(memory=True, execute_plugins=False) as empty:

@@ -24,7 +24,7 @@ Record = TypeVar("Record")
 
 _LISTS = {"tags", "prompt", "reasons", "event_ids"}  # become tuples
 _DICTS = {"sampling", "metrics", "config"}
-_FLAGS = {"held_out", "good"}
+_FLAGS = {"held_out", "good", "gateway"}
 
 
 def encode(value: Any) -> Any:

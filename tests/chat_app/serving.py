@@ -25,7 +25,7 @@ from chat_app.api.bodies import TimedProtocol
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine.local import LocalEngine
 from chat_app.identity import Identity
-from chat_app.server import create_app, prepare_data
+from chat_app.server import create_app, identity_of, prepare_data
 from chat_app.service.chat import ChatService
 from chat_app.settings import RateSettings, load_settings
 from feedback_store.store import FeedbackStore
@@ -91,12 +91,8 @@ def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
         **{"schedule": {"enabled": False}, "rates": UNLIMITED, **options},
     )
     prepare_data(data)
-    token = settings.operator_token
-    identity = Identity(
-        settings.secrets, operator_token=token.get_secret_value() if token else None
-    )
     with FeedbackStore(settings.database) as store, socket.create_server(("127.0.0.1", 0)) as port:
-        key = signing_key(store, data)
+        identity, key = identity_of(settings, store), signing_key(store, data)
         engine = LocalEngine(lambda: tiny_base(model, settings.reply), settings.engine, key=key)
         service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
         ready = threading.Event()

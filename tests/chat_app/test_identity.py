@@ -9,6 +9,7 @@ from chat_app.identity import (
     COOKIES,
     OLD_COOKIE,
     ORIGIN_DIGITS,
+    Access,
     Identity,
     is_this_machine,
     network_of,
@@ -78,7 +79,7 @@ def test_this_machine_and_what_is_no_address_have_no_origin(tmp_path: Path, addr
 
 
 def test_a_call_may_be_anonymous_from_this_machine_alone(tmp_path: Path) -> None:
-    identity, public = Identity(tmp_path), Identity(tmp_path, anonymous=False)
+    identity, public = Identity(tmp_path), Identity(tmp_path, access=Access(anonymous=False))
     assert identity.caller({}, {"prefs": "x"}, here=True).by == "anonymous"
     other = {f"{COOKIES}_01234567": "of another installation"}
     for who, cookies, here in ((identity, {}, False), (public, {}, True), (identity, other, True)):

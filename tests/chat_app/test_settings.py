@@ -1,6 +1,7 @@
 """Options come from flags, the environment, the file and the defaults, in this order."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_a_child_process_gets_no_variable_that_is_refused(
 
 
 def test_the_operators_token_never_shows_in_a_printout() -> None:
-    assert "hunter2" not in repr(load_settings(operator_token="hunter2"))
+    assert "hunter2" not in repr(load_settings(operator_token="hunter2-hunter2-hunter2"))
 
 
 def test_the_starter_is_the_starter_whatever_the_working_directory_holds(
@@ -128,3 +129,23 @@ def test_the_starter_is_the_starter_whatever_the_working_directory_holds(
     monkeypatch.chdir(tmp_path)
     assert load_settings(model="starter").model_name == "starter"
     assert load_settings(model="other").model_name == str(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"operator_token": "short-secret"}, "use 16 characters or more"),
+        ({"operator_token": f"fc-{'x' * 43}"}, "has the form of a key"),
+        ({"user_header": "X-Forwarded-User"}, "name the addresses of your proxies"),
+        ({"user_header": "X-Forwarded-User", "proxies": ("*",)}, "anybody could set it"),
+        ({"access": "closed"}, "'auto', 'open' or 'keys'"),
+    ],
+)
+def test_what_would_let_in_strangers_is_refused_in_one_line(
+    given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        load_settings(**given)
+    said = str(refused.value)
+    assert says in said and "\n" not in said
+    assert "short-secret" not in said and "xxx" not in said, "a secret is not shown"

@@ -11,6 +11,7 @@ import pytest
 from chat_app.commands.main import main
 from feedback_store import CandidateReply, FeedbackStore
 from feedback_store.feedback.gold_questions import GoldItem
+from feedback_store.raters.keys import is_key
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -138,3 +139,23 @@ def test_an_impossible_action_gives_one_line(
     ended, _, said = command("raters", *words, "--data", data)
     assert (ended, len(said.strip().splitlines())) == (code, 1)
     assert says in said
+
+
+def test_the_text_of_a_key_is_all_that_making_it_prints(command: Command, data: Path) -> None:
+    code, said, more = command("keys", "make", "portal", "--gateway", "--data", data)
+    assert code == 0 and is_key(said.strip()) and "not shown again" in more
+    _, said, _ = command("keys", "list", "--data", data)
+    assert said.split()[:4] == ["portal", "visitor", "gateway", "made"] and "used never" in said
+    _, said, _ = command("keys", "revoke", "portal", "--data", data)
+    assert said == "the key portal is revoked\n"
+    assert "revoked 2" in command("keys", "list", "--data", data)[1]
+
+
+def test_a_key_that_cannot_be_made_or_revoked_is_one_line(command: Command, data: Path) -> None:
+    command("keys", "make", "ann", "--data", data)
+    code, _, said = command("keys", "make", "ann", "--data", data)
+    assert code == 3 and said.count("\n") == 1 and "a key 'ann' is in use" in said
+    code, _, said = command("keys", "revoke", "bob", "--data", data)
+    assert code == 1 and "no key 'bob' is in use" in said
+    code, _, said = command("keys", "make", "bob", "--data", data / "nothing")
+    assert code == 1 and "start the server once" in said

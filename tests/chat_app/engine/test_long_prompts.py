@@ -28,7 +28,7 @@ def engine(
     tiny_model: Path, engine_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalEngine]:
     monkeypatch.setattr(token_batches, "CPU_PART", PART)
-    engine = LocalEngine(lambda: tiny_base(tiny_model), engine_settings)
+    engine = LocalEngine(lambda: tiny_base(tiny_model), engine_settings, key=None)
     yield engine
     engine.close()
 

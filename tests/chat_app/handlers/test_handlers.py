@@ -509,7 +509,8 @@ def test_the_operator_promotes_and_rolls_back(service: ChatService, tiny_adapter
     assert operator.overview(allowed=True).promotable == ("policy-000001",)
     assert "policy-000001 is served" in operator.promote("policy-000001", allowed=True)
     assert operator.overview(allowed=True).serving == "policy-000001"
-    assert "policy-000000 is served" in operator.roll_back(allowed=True)
+    assert "policy-000000 is served" in operator.roll_back(allowed=True, by="key olga")
+    assert service.store.serving().by == "key olga"
     with pytest.raises((ChatAppError, LookupError)):
         operator.promote("policy-000099", allowed=True)
     (service.settings.adapters / "policy-000001" / "manifest.json").unlink()

@@ -517,12 +517,13 @@ def test_a_rejected_adapter_is_served_only_after_the_warning_is_ticked(
 ) -> None:
     publish_copy(tiny_adapters / "policy-000002", server.data, "policy-000002")
     with FeedbackStore(server.data / "feedback.db") as store:
+        _, key = store.make_key("olga", role="operator", by="operator")
         cycle = store.start_cycle({}, pid=os.getpid()).id
         store.register_adapter("policy-000002", kind="policy", state="rejected", cycle_id=cycle)
         why = "18% of replies end in <mid>-sentence"
         store.finish_cycle(cycle, state="rejected", reasons=[why], adapter="policy-000002")
     page = visitor.new_page()
-    page.goto(f"{server.url}/operator?token={TOKEN}")
+    page.goto(f"{server.url}/operator?token={key}")
     page.get_by_label("Adapter to serve").click()
     page.get_by_role("option", name="policy-000002 (rejected)").click()
     for ticked in (False, True):
@@ -539,3 +540,5 @@ def test_a_rejected_adapter_is_served_only_after_the_warning_is_ticked(
     page.get_by_role("button", name="Roll back").click()
     page.get_by_role("button", name="Yes, roll back").click()
     expect(page.get_by_text("serving: policy-000000")).to_be_visible()
+    with FeedbackStore(server.data / "feedback.db") as store:
+        assert store.serving().by == "key olga"
