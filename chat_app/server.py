@@ -226,6 +226,7 @@ def _run(
         uvicorn.Config(
             app,
             http=TimedProtocol,
+            ws="none",
             proxy_headers=False,  # `NamedProxies` believes the named ones alone
             timeout_keep_alive=KEEP_ALIVE_S,
             log_config=None,

@@ -5,15 +5,18 @@ pages. So this is where it is noted from where a new rater comes. Votes, tokens 
 are counted where they are known, in the service.
 """
 
+import asyncio
+
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_app.api.answers import explain, refuse, retry_after, wants_page
 from chat_app.api.callers import address_of, caller_of, is_simulated, visitor_of
 from chat_app.api.proxies import is_from_here, path_of
-from chat_app.errors import NotAllowedError, TooManyError
+from chat_app.errors import NotAllowedError, TooManyError, text_for_visitor
 from chat_app.identity import KNOWN, Identity, network_of
 from chat_app.service.chat import ChatService
+from feedback_store.errors import FeedbackStoreError
 
 COUNTED = ("/v1/", "/gradio_api/", "/operator")
 
@@ -30,7 +33,11 @@ class Admission:
         """Count a request, and pass it on if there is room for it."""
         if scope["type"] == "http" and _counts(scope):
             try:
-                self._admit(HTTPConnection(scope))
+                # in a thread, because it asks the store, for which no stream may wait
+                await asyncio.to_thread(self._admit, HTTPConnection(scope))
+            except FeedbackStoreError as exc:
+                await refuse(send, 503, text_for_visitor(exc), headers={"retry-after": "1"})
+                return
             except TooManyError as exc:
                 if wants_page(scope):
                     await explain(send, 429, "Too many requests", str(exc))

@@ -8,6 +8,7 @@ headers for ever, so its protocol gets a timer here.
 import asyncio
 from typing import Any
 
+import h11
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -47,7 +48,7 @@ class BodyLimit:
             text = f"the request body is larger than {limit} bytes; send less"
             await refuse(send, 413, text, code="too_large", headers={"connection": "close"})
         else:
-            await self._app(scope, _replayed(body, receive), send)
+            await self._app(scope, replayed(body, receive), send)
 
 
 class _TooLargeError(Exception):
@@ -67,7 +68,9 @@ class TimedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Wait for the rest of the headers; or no longer, if they are complete."""
         super().data_received(data)
-        waiting = self.cycle is None or self.cycle.response_complete
+        answered = self.cycle is None or self.cycle.response_complete
+        # the rest of a body that was refused is no beginning of a request
+        waiting = answered and self.conn.their_state is h11.IDLE
         if self._timer is not None and not waiting:
             self._timer.cancel()
             self._timer = None
@@ -93,7 +96,7 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
     if large and "expect" in headers:  # nothing of it was sent yet
         raise _TooLargeError
     parts, size, more = [], 0, True
-    while more and size < UNREAD:
+    while more and not (large and size >= UNREAD):
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionResetError("the caller has gone")
@@ -108,7 +111,7 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def replayed(body: bytes, receive: Receive) -> Receive:
     """Receive the body again, then what comes after it (a disconnection)."""
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_app.api.proxies import path_of
 from chat_app.service.chat import ChatService
 
 
@@ -73,7 +74,7 @@ class CountRequests:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request through and count it at its end."""
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or not path_of(scope).startswith("/v1/"):
             await self._app(scope, receive, send)
             return
         status = "none"  # the connection was closed before an answer

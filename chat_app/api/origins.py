@@ -92,8 +92,14 @@ class OwnOriginOnly:
 def _is_own(headers: Headers, scheme: str, host: str) -> bool:
     """Whether a request is one of our own pages', or no page's at all."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-    own = origin is None or origin.lower() == f"{scheme}://{host}".lower()
+    own = origin is None or _plain(origin) == _plain(f"{scheme}://{host}")
     return own and site in (None, "same-origin", "none")
+
+
+def _plain(origin: str) -> str:
+    """An origin as browsers write it: in lower case, without the scheme's own port."""
+    own = {"http": ":80", "https": ":443"}.get(origin.lower().partition("://")[0], "")
+    return origin.lower().removesuffix(own) if own else origin.lower()
 
 
 def _guard(headers: MutableHeaders, path: str) -> None:
@@ -102,7 +108,7 @@ def _guard(headers: MutableHeaders, path: str) -> None:
             del headers[name]
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
-    if not path.removeprefix("/operator").startswith(STORED):
+    if "set-cookie" in headers or not path.removeprefix("/operator").startswith(STORED):
         headers["cache-control"] = "no-store"
     if headers.get("content-type", "").startswith("text/event-stream"):
         headers["x-accel-buffering"] = "no"  # nginx would keep a reply until it is complete

@@ -6,6 +6,7 @@ began it: another visitor who knows its name can neither send to it nor read fro
 operator's page is for anybody else, not even its layout.
 """
 
+import asyncio
 import json
 import logging
 import re
@@ -20,6 +21,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_app.api.answers import refuse, wants_page
+from chat_app.api.bodies import replayed
 from chat_app.api.callers import address_of, visitor_of
 from chat_app.api.proxies import path_of
 from chat_app.identity import Identity
@@ -39,6 +41,7 @@ STREAM = "/gradio_api/queue/data"
 EVENTS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
 SESSIONS = 20_000  # that are remembered; with fewer, one who fills the list would free names
 STREAMS = 32  # of one visitor at the same time; a tab has one while something happens in it
+NOT_YOURS = "this session is another visitor's; reload the page"
 UNREAD_S = 60.0  # after which results that nobody fetches are dropped
 
 IsOperator = Callable[[Mapping[str, str], Mapping[str, str], str], bool]
@@ -78,7 +81,7 @@ class PageRoutes:
         if not (events or stream or loaded) or ".." in path:
             await refuse(send, 404, f"no route {path}; the routes are in /v1/openapi.json")
             return
-        who = self._who(request, operator=of_operator)
+        who = await asyncio.to_thread(self._who, request, operator=of_operator)
         if who is None and of_operator and wants_page(scope):
             await _to_form(scope, send)
         elif who is None and not loaded:
@@ -106,9 +109,9 @@ class PageRoutes:
         if session is None:
             await refuse(send, 400, "the event has no session; reload the page")
         elif not self._sessions.take(session, str(who)):
-            await refuse(send, 403, "this session is another visitor's; reload the page")
+            await refuse(send, 403, NOT_YOURS)
         else:
-            await self._quietly(scope, _again(message, receive), send)
+            await self._quietly(scope, replayed(message.get("body", b""), receive), send)
 
     async def _quietly(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on an event that may be wrong: that is one line in the log, which quotes nothing."""
@@ -127,16 +130,20 @@ class PageRoutes:
                 await refuse(send, 400, "the event cannot be read; reload the page")
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, who: str | None) -> None:
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        session = query.get("session_hash", [""])[0]
-        if not self._sessions.take(session, str(who)):
-            await refuse(send, 403, "this session is another visitor's; reload the page")
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        session, *others = query.get("session_hash", [""])
+        if others:  # which of them Gradio would take is not our guess to make
+            await refuse(send, 400, "name one session")
+        elif not self._sessions.has(session):
+            await refuse(send, 404, "there is no such session; reload the page")
+        elif not self._sessions.take(session, str(who)):
+            await refuse(send, 403, NOT_YOURS)
         elif self._sessions.streams(str(who)) >= STREAMS:
             text = f"{STREAMS} streams are open for you already; close a tab"
             await refuse(send, 429, text, headers={"retry-after": "5"})
         else:
             with self._sessions.reading(session):
-                await self._app(scope, receive, send)
+                await self._quietly(scope, receive, send)
 
 
 class Sessions:
@@ -147,12 +154,16 @@ class Sessions:
         self._read: Counter[str] = Counter()
         self._now = now
 
+    def has(self, session: str) -> bool:
+        """Whether somebody has begun an event in a session."""
+        return session in self._owners
+
     def take(self, session: str, who: str) -> bool:
         """Give a session to whoever comes first; returns whether it is this one's."""
-        owner, _ = self._owners.get(session, (who, 0.0))
+        owner, _ = self._owners.setdefault(session, (who, self._now()))
         if owner != who:
             return False
-        self._owners[session] = (who, self._now())
+        # an event is no sign that somebody reads: only a new session, or a stream, has a minute
         self._owners.move_to_end(session)
         while len(self._owners) > SESSIONS:
             self._owners.popitem(last=False)
@@ -168,13 +179,15 @@ class Sessions:
             self._read[session] -= 1
             if not self._read[session]:
                 del self._read[session]
+            if session in self._owners:
+                self._owners[session] = (self._owners[session][0], self._now())
 
     def streams(self, who: str) -> int:
         """How many streams somebody reads at present."""
         return sum(n for name, n in self._read.items() if self._owners.get(name, ("",))[0] == who)
 
     def is_unread(self, session: str) -> bool:
-        """Whether nobody reads a session, and nobody began an event in it for a minute."""
+        """Whether nobody has read a session for a minute, however many events were begun in it."""
         _, then = self._owners.get(session, ("", -UNREAD_S))
         return not self._read[session] and self._now() - then >= UNREAD_S
 
@@ -182,19 +195,10 @@ class Sessions:
 def _session_of(body: bytes) -> str | None:
     try:
         found: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     session = found.get("session_hash") if isinstance(found, dict) else None
     return session if isinstance(session, str) and 0 < len(session) <= 64 else None
-
-
-def _again(message: Message, receive: Receive) -> Receive:
-    messages = [message]
-
-    async def replay() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return replay
 
 
 async def _to_form(scope: Scope, send: Send) -> None:

@@ -7,6 +7,7 @@ whom a named proxy names, if an option says in which header.
 """
 
 import logging
+import re
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -37,6 +38,8 @@ FORWARDING = (
 )
 # Keys of a scope: whether a proxy brought the request, and whom a named proxy names as its sender.
 MARK, USER = "feedback_chat.forwarded", "feedback_chat.user"
+
+PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 
 
 class NamedProxies:
@@ -77,7 +80,9 @@ class NamedProxies:
         prefix = self._root_path
         if sender in self._named:
             scope[USER] = _only(headers, self._user_header)
-            prefix = _last(headers, "x-forwarded-prefix").rstrip("/") or prefix
+            said_prefix = _last(headers, "x-forwarded-prefix").rstrip("/")
+            if PREFIX.fullmatch(said_prefix) and "/.." not in said_prefix:
+                prefix = said_prefix
             if host := _last(headers, "x-forwarded-host"):
                 MutableHeaders(scope=scope)["host"] = host
         elif "x-forwarded-for" in headers:

@@ -36,7 +36,7 @@ from chat_app.errors import (
     NotFoundError,
     text_for_visitor,
 )
-from chat_app.service.chat import ChatService
+from chat_app.service.chat import ChatService, Room
 from chat_app.service.replies import NOT_STORED, Candidates, ReplyPiece
 from feedback_store.errors import FeedbackStoreError, StoreUnavailableError
 from feedback_store.records import Message, PromptMessage
@@ -64,15 +64,20 @@ async def complete(
     if body.model not in ("policy", service.adapter):
         raise NotFoundError(f"no model {body.model!r} is served; ask for 'policy'")
     sampling = body.over(service.default_sampling)
+    room = _room(body.messages, rater_id, service)
     try:
-        path = await _stored(body.messages, sampling, rater_id, service)
-    except StoreUnavailableError as exc:  # a full disk ends no chat; the answer says what is lost
-        log.error("a dialogue is not stored: %s", exc)
-        path = service.unstored_dialogue(_plain(body.messages))
-    pieces = service.reply(rater_id, path, sampling=sampling, seed=body.seed)
-    if not body.stream:
-        return _completion(await _last_piece(pieces, request))
-    first = await anext(pieces)  # an error of the request shows here, before the headers
+        try:
+            path = await _stored(body.messages, sampling, rater_id, service)
+        except StoreUnavailableError as exc:  # a full disk ends no chat; the answer says so
+            log.error("a dialogue is not stored: %s", exc)
+            path = service.unstored_dialogue(_plain(body.messages))
+        pieces = service.reply(rater_id, path, sampling=sampling, seed=body.seed, room=room)
+        if not body.stream:
+            return _completion(await _last_piece(pieces, request))
+        first = await anext(pieces)  # an error of the request shows here, before the headers
+    except BaseException:
+        room()
+        raise
     usage = body.stream_options is not None and body.stream_options.include_usage
     return EventSourceResponse(
         _events(first, pieces, usage=usage),
@@ -84,26 +89,32 @@ async def complete(
 async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
     """Two or more blind replies to one dialogue."""
     sampling = body.over(service.default_sampling)
-    path = await _stored(body.messages, sampling, rater_id, service, n=body.n)
-    stored = None
-    async with aclosing(service.candidates(rater_id, path, n=body.n, sampling=sampling)) as pieces:
-        async for piece in pieces:
-            stored = piece.candidates
+    room, stored = _room(body.messages, rater_id, service, n=body.n), None
+    try:
+        path = await _stored(body.messages, sampling, rater_id, service)
+        found = service.candidates(rater_id, path, n=body.n, sampling=sampling, room=room)
+        async with aclosing(found) as pieces:
+            async for piece in pieces:
+                stored = piece.candidates
+    finally:
+        room()
     assert stored is not None, "the last piece has the candidates"
     return _shown(stored)
 
 
+def _room(
+    messages: Sequence[MessageIn], rater_id: str, service: ChatService, *, n: int = 1
+) -> Room:
+    """Room for the replies to a dialogue, before anything of it is stored."""
+    chars = sum(len(message["content"]) for message in _plain(messages))
+    return service.require_room(rater_id, n, chars=chars)
+
+
 async def _stored(
-    messages: Sequence[MessageIn],
-    sampling: Sampling,
-    rater_id: str,
-    service: ChatService,
-    *,
-    n: int = 1,
+    messages: Sequence[MessageIn], sampling: Sampling, rater_id: str, service: ChatService
 ) -> list[Message]:
     """Store a dialogue, if the model can answer it; returns its path."""
     plain = _plain(messages)
-    service.require_room(rater_id, n, chars=sum(len(message["content"]) for message in plain))
     await service.check_dialogue(plain, sampling)
     return await asyncio.to_thread(service.continue_dialogue, rater_id, plain)
 

@@ -6,6 +6,8 @@ a page that says so. Nothing is stored for a cookie before its visitor does some
 proxy names needs no cookie; where anonymous visitors may not come, nobody else gets the page.
 """
 
+import asyncio
+import logging
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
@@ -17,6 +19,9 @@ from chat_app.api.answers import explain, wants_page
 from chat_app.api.callers import visitor_of
 from chat_app.api.proxies import path_of, user_of
 from chat_app.identity import Identity
+from feedback_store.errors import FeedbackStoreError
+
+log = logging.getLogger(__name__)
 
 YEAR = 365 * 24 * 3600
 SENT = "visit"  # in the address of a page that was opened with a new cookie
@@ -60,9 +65,7 @@ class VisitorCookie:
         elif user_of(connection):
             await self._app(scope, receive, send)
         elif rater_id is not None:
-            present = rater_id
-            while self._forgotten(present):  # the same new one for requests that come together
-                present = identity.successor(present)
+            present = await asyncio.to_thread(self._present, rater_id)
             if present == rater_id and identity.cookie in cookies:
                 await self._app(scope, receive, send)
                 return
@@ -74,11 +77,23 @@ class VisitorCookie:
         elif not identity.access.visitors:
             await explain(send, 401, "Not open to everybody", CLOSED)
         elif SENT in parse_qs(scope["query_string"].decode("latin-1")):
-            await explain(send, 403, "Cookies are needed", NO_COOKIES)
+            await explain(send, 403, "Cookies are needed", NO_COOKIES, link=_root(scope))
         else:
             await _redirect(
                 self._giving(scope, send, identity.new_cookie()), f"{_root(scope)}?{SENT}=1"
             )
+
+    def _present(self, rater_id: str) -> str:
+        """The rater, or whoever came after if that one was forgotten.
+
+        Requests that come together find the same one.
+        """
+        try:
+            while self._forgotten(rater_id):
+                rater_id = self._identity.successor(rater_id)
+        except FeedbackStoreError as exc:  # the route says so, if it needs the store
+            log.warning("who was forgotten cannot be read: %s", exc)
+        return rater_id
 
     def _giving(self, scope: Scope, send: Send, value: str) -> Send:
         """Send an answer with the cookie."""

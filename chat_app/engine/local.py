@@ -123,7 +123,7 @@ class _Reply:
             return False
         if now >= self._next_update and (text := self._text.take(row.ids)):
             self._next_update = now + interval
-            ticket.send(Piece(text))
+            ticket.send(Piece(text, None, len(row.prompt_ids), len(row.ids)))
         return True
 
 

@@ -17,7 +17,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from chat_app.errors import NotAllowedError, TooManyError
 from chat_app.handlers.report import Report, read_report
-from chat_app.identity import Identity, bearer_token
+from chat_app.identity import Identity, bearer_token, network_of
 from chat_app.service.chat import ChatService
 from chat_app.service.promotion import warning_of
 from chat_app.service.rates import Buckets
@@ -117,6 +117,7 @@ class OperatorDoor:
             who = _signature(key)
             self._identity.note_use(key)
             return who
+        address = network_of(address)
         seconds = self._tries.take(address, 0.0, at_least=1.0)
         if seconds:
             raise TooManyError(

@@ -48,7 +48,7 @@ def add_login(app: fastapi.FastAPI, door: OperatorDoor, cookie: str) -> None:
 
     @app.get("/operator", include_in_schema=False)
     async def enter(request: fastapi.Request, token: str | None = None) -> Response:
-        if token is None:
+        if token is None or _is_of_another_page(request):
             return RedirectResponse(_place(request, HOME), 303)
         return await let_in(request, token)
 
@@ -92,6 +92,11 @@ def add_login(app: fastapi.FastAPI, door: OperatorDoor, cookie: str) -> None:
             samesite="lax",
         )
         return response
+
+
+def _is_of_another_page(request: fastapi.Request) -> bool:
+    """Whether a page of others sent this: it may send wrong tokens, to have the operator wait."""
+    return request.headers.get("sec-fetch-site") not in (None, "none", "same-origin")
 
 
 def _page(request: fastapi.Request, problem: str, status: int) -> Response:

@@ -50,6 +50,7 @@ MOUNT: dict[str, Any] = {
     "footer_links": [],
 }
 UNREAD_CHECK_S = 10.0  # between looks for results that nobody fetches
+UNREAD_RESULTS = 500  # of one session, at which a reader does not read; a stream has ten a second
 SESSIONS = 1000  # sessions whose component state the server keeps
 # For every event: leave it out of the API description. This is no access control; see handlers.
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -152,7 +153,10 @@ async def drop_unread(pages: Sequence[gr.Blocks], is_unread: Callable[[str], boo
         await asyncio.sleep(UNREAD_CHECK_S)
         for page in pages:
             queue = page._queue
-            for session in filter(is_unread, list(queue.pending_messages_per_session)):
+            waiting = queue.pending_messages_per_session
+            for session in list(waiting):
+                if not is_unread(session) and waiting[session].qsize() <= UNREAD_RESULTS:
+                    continue
                 await queue.clean_events(session_hash=session)
                 queue.pending_messages_per_session.pop(session, None)
                 queue.pending_event_ids_session.pop(session, None)

@@ -11,10 +11,11 @@ and blocking, so an event loop calls them through a thread. This module does not
 cookies, Gradio or torch.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from chat_app.cycles.scheduler import CycleProcess
@@ -45,6 +46,7 @@ from feedback_store.store import FeedbackStore
 
 TITLE_CHARS = 80
 TOKEN_CHARS = 4  # of a token, about, for what is counted before it is encoded
+Room = Callable[[], None]  # for a reply that is to come; a call gives it back
 AnyPiece = TypeVar("AnyPiece", ReplyPiece, CandidatePiece)
 
 
@@ -171,25 +173,26 @@ class ChatService(Voting):
             BusyError: No reply is possible now.
             TooManyError: As for `reply`.
         """
-        self.require_room(rater_id)
+        self.require_room(rater_id)()
         check_text(text, self.settings.limits)
         await self._check(
             [*prompt_of(above), PromptMessage(role="user", content=text)], self.default_sampling
         )
 
-    def require_room(self, rater_id: str, n: int = 1, *, chars: int = 0) -> None:
-        """Refuse a request for ``n`` replies that cannot be answered now, before it is stored.
+    def require_room(self, rater_id: str, n: int = 1, *, chars: int = 0) -> Room:
+        """Keep room for ``n`` replies, or refuse a request before it is stored.
 
         ``chars`` is how much text came with it: storing it costs something, however little of it
-        the model reads.
+        the model reads. Call what is returned if no reply takes the room.
 
         Raises:
             BusyError: The model is being loaded, or too many requests are waiting.
             TooManyError: As for `reply`.
         """
         self._require_room()
-        with self.rates.replies(rater_id, n):
-            self.rates.tokens(rater_id, chars // TOKEN_CHARS)
+        room = self.rates.reserve(rater_id, n)
+        self.rates.tokens(rater_id, chars // TOKEN_CHARS)
+        return room
 
     async def check_dialogue(
         self, messages: Sequence[PromptMessage], sampling: Sampling | None = None
@@ -232,11 +235,13 @@ class ChatService(Voting):
         sampling: Sampling | None = None,
         seed: int | None = None,
         retry_of: str | None = None,
+        room: Room | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
         """Answer the user message at the end of a path; the last piece has the stored reply.
 
-        ``retry_of`` is the reply that the rater wants replaced: weak evidence against it. Closing
-        the iterator early stops the decoding and stores the text so far as "cancelled".
+        ``retry_of`` is the reply that the rater wants replaced: weak evidence against it. ``room``
+        is what `require_room` gave; it is given back when the reply ends. Closing the iterator
+        early stops the decoding and stores the text so far as "cancelled".
 
         Raises:
             BusyError: The queue is full.
@@ -244,7 +249,9 @@ class ChatService(Voting):
             InvalidRequestError: The conversation does not fit the model.
         """
         request = self._request(path, sampling=sampling, seed=seed)
-        return self._counted(rater_id, 1, self._replies.one(path[-1], request, retry_of=retry_of))
+        spent = partial(self.rates.tokens, rater_id)
+        one = self._replies.one(path[-1], request, spent=spent, retry_of=retry_of)
+        return self._within(one, rater_id, 1, room)
 
     def candidates(
         self,
@@ -253,6 +260,7 @@ class ChatService(Voting):
         *,
         n: int = 2,
         sampling: Sampling | None = None,
+        room: Room | None = None,
     ) -> AsyncGenerator[CandidatePiece, None]:
         """Answer a user message with n blind replies; pieces of all labels come interleaved.
 
@@ -266,8 +274,9 @@ class ChatService(Voting):
             )
         request = self._request(path, sampling=sampling)
         requests = [replace(request, seed=new_seed()) for _ in range(n)]
-        several = self._replies.several(path[-1], requests, rater_id=rater_id)
-        return self._counted(rater_id, n, several)
+        spent = partial(self.rates.tokens, rater_id)
+        several = self._replies.several(path[-1], requests, rater_id=rater_id, spent=spent)
+        return self._within(several, rater_id, n, room)
 
     # For operators; the caller has checked that the request is an operator's
 
@@ -306,15 +315,21 @@ class ChatService(Voting):
     async def _check(self, prompt: Sequence[PromptMessage], sampling: Sampling) -> None:
         await self.engine.check(GenerationRequest(prompt, self.adapter, sampling, seed=0))
 
-    async def _counted(
-        self, rater_id: str, n: int, pieces: AsyncGenerator[AnyPiece, None]
+    async def _within(
+        self,
+        pieces: AsyncGenerator[AnyPiece, None],
+        rater_id: str,
+        n: int,
+        room: Room | None,
     ) -> AsyncGenerator[AnyPiece, None]:
-        """The pieces of replies, within what the rater may have."""
-        with self.rates.replies(rater_id, n):
+        """The pieces of replies, in the room that was kept for them or is found now."""
+        room = room or self.rates.reserve(rater_id, n)
+        try:
             async with aclosing(pieces) as arriving:
                 async for piece in arriving:
-                    self.rates.tokens(rater_id, piece.tokens)
                     yield piece
+        finally:
+            room()
 
     def _require_room(self) -> None:
         """Refuse a request that cannot be answered now, before it is stored."""

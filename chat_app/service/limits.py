@@ -2,7 +2,7 @@
 
 Each function raises `InvalidRequestError`, which names the value, unless the request is allowed.
 Nothing here knows the rater or counts requests: a limit of requests in a time belongs into
-`api/middleware.py`, where every request passes.
+`api/admission.py`, where every request passes.
 """
 
 from collections.abc import Sequence

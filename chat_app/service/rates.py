@@ -8,8 +8,7 @@ this machine are not limited.
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import ceil, inf
 
 from chat_app.errors import TooManyError
@@ -69,6 +68,7 @@ class Rates:
         self._writing: Counter[str] = Counter()  # replies, by rater
         self._admitted: OrderedDict[str, None] = OrderedDict()  # new raters that were counted
         self._unlimited: set[str] = set()
+        self._lock = threading.Lock()
 
     def exempt(self, rater_id: str) -> None:
         """Limit a simulated visitor of this machine no more."""
@@ -98,26 +98,33 @@ class Rates:
         if rater_id not in self._unlimited:
             _refuse(self._votes.take(rater_id), "votes")
 
-    @contextmanager
-    def replies(self, rater_id: str, n: int = 1) -> Iterator[None]:
-        """Keep count of replies while they are written; one request is never too many."""
+    def reserve(self, rater_id: str, n: int = 1) -> Callable[[], None]:
+        """Keep count of replies from now until the returned function is called.
+
+        One request is never too many.
+        """
         most = self._settings.replies_at_once
-        if rater_id not in self._unlimited:
-            writing = self._writing[rater_id]
-            if writing and writing + n > most:
-                raise TooManyError(
-                    f"{writing} replies are being written for you already, and {most} may be; "
-                    "wait until one ends",
-                    seconds=1.0,
-                )
-            _refuse(self._tokens.take(rater_id, 0.0, at_least=1.0), "tokens")
-        self._writing[rater_id] += n
-        try:
-            yield
-        finally:
-            self._writing[rater_id] -= n
-            if not self._writing[rater_id]:
-                del self._writing[rater_id]
+        with self._lock:
+            if rater_id not in self._unlimited:
+                writing = self._writing[rater_id]
+                if writing and writing + n > most:
+                    raise TooManyError(
+                        f"{writing} replies are being written for you already, and {most} may be; "
+                        "wait until one ends",
+                        seconds=1.0,
+                    )
+                _refuse(self._tokens.take(rater_id, 0.0, at_least=1.0), "tokens")
+            self._writing[rater_id] += n
+        left = [n]
+
+        def release() -> None:
+            """Count them no more; a second call does nothing."""
+            with self._lock:
+                self._writing[rater_id] -= left.pop() if left else 0
+                if not self._writing[rater_id]:
+                    del self._writing[rater_id]
+
+        return release
 
     def tokens(self, rater_id: str, tokens: int) -> None:
         """Count what a reply has read and written, once that is known."""

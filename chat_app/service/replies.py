@@ -46,11 +46,6 @@ class ReplyPiece:
     label: str = LABELS[0]
     stored: bool = True
 
-    @property
-    def tokens(self) -> int:
-        """Of the prompt and the reply; 0 before the last piece."""
-        return self.prompt_tokens + self.new_tokens
-
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -70,7 +65,9 @@ class CandidatePiece:
     label: str
     text: str
     candidates: Candidates | None = None
-    tokens: int = 0  # on the last piece: of all prompts and replies
+
+
+Spent = Callable[[int], None]  # is told the tokens of a prompt and a reply when the reply ends
 
 
 class Replies:
@@ -81,7 +78,12 @@ class Replies:
         self._engine = engine
 
     async def one(
-        self, prompt: Message, request: GenerationRequest, *, retry_of: str | None = None
+        self,
+        prompt: Message,
+        request: GenerationRequest,
+        *,
+        spent: Spent,
+        retry_of: str | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
         """Stream and store one reply to ``prompt``; ``retry_of`` is the reply it replaces.
 
@@ -100,6 +102,8 @@ class Replies:
             if draft.text and prompt.id:
                 await _to_the_end(partial(self._store_part, prompt, draft, reply_id))
             raise
+        finally:
+            spent(draft.tokens)
         stored, last = bool(prompt.id), draft.last
         message = draft.unstored(prompt, reply_id)
         try:
@@ -121,14 +125,20 @@ class Replies:
         )
 
     async def several(
-        self, prompt: Message, requests: Sequence[GenerationRequest], *, rater_id: str
+        self,
+        prompt: Message,
+        requests: Sequence[GenerationRequest],
+        *,
+        rater_id: str,
+        spent: Spent,
     ) -> AsyncGenerator[CandidatePiece, None]:
         """Stream several replies at the same time, then store those that differ, together."""
         drafts = [_Draft(request) for request in requests]
         arrivals: asyncio.Queue[CandidatePiece | asyncio.Task[None]] = asyncio.Queue()
         readers = []
         for draft, label in zip(drafts, LABELS, strict=False):
-            reader = asyncio.create_task(self._read(draft, label=label, arrivals=arrivals))
+            reading_one = self._read(draft, spent, label=label, arrivals=arrivals)
+            reader = asyncio.create_task(reading_one)
             reader.add_done_callback(arrivals.put_nowait)
             readers.append(reader)
         try:
@@ -144,33 +154,36 @@ class Replies:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-        distinct = await self._distinct(drafts)
+        distinct = await self._distinct(drafts, spent)
         stored = await _to_the_end(partial(self._store_several, prompt, distinct, rater_id))
-        tokens = sum(draft.last.prompt_tokens + draft.last.new_tokens for draft in drafts)
-        yield CandidatePiece(LABELS[len(drafts) - 1], "", stored, tokens)
+        yield CandidatePiece(LABELS[len(drafts) - 1], "", stored)
 
     async def _read(
         self,
         draft: "_Draft",
+        spent: Spent,
         *,
         label: str = "",
         arrivals: "asyncio.Queue[CandidatePiece | asyncio.Task[None]] | None" = None,
     ) -> None:
         """Read a reply from the engine to its end; its text goes to ``arrivals``, if given."""
-        async with aclosing(self._engine.stream(draft.request)) as pieces:
-            async for piece in pieces:
-                draft.add(piece)
-                if piece.text and arrivals is not None:
-                    arrivals.put_nowait(CandidatePiece(label, piece.text))
+        try:
+            async with aclosing(self._engine.stream(draft.request)) as pieces:
+                async for piece in pieces:
+                    draft.add(piece)
+                    if piece.text and arrivals is not None:
+                        arrivals.put_nowait(CandidatePiece(label, piece.text))
+        finally:
+            spent(draft.tokens)
 
-    async def _distinct(self, drafts: Sequence["_Draft"]) -> list["_Draft"]:
+    async def _distinct(self, drafts: Sequence["_Draft"], spent: Spent) -> list["_Draft"]:
         """Generate a draft that repeats another again; leave it out if it repeats one still."""
         kept: dict[str, _Draft] = {}
         for draft in drafts:
             redraws = REDRAWS if draft.request.sampling.temperature else 0
             while draft.text.strip() in kept and redraws:
                 draft, redraws = _Draft(replace(draft.request, seed=new_seed())), redraws - 1
-                await self._read(draft)
+                await self._read(draft, spent)
             kept.setdefault(draft.text.strip(), draft)
         return list(kept.values())
 
@@ -217,6 +230,11 @@ class _Draft:
         self.text += piece.text
         self.finish_reason = piece.finish_reason
         self.last = piece
+
+    @property
+    def tokens(self) -> int:
+        """Of the prompt and the reply so far."""
+        return self.last.prompt_tokens + self.last.new_tokens
 
     def unstored(self, prompt: Message, reply_id: str) -> Message:
         """The message that could not be stored."""

@@ -151,6 +151,11 @@ def test_another_visitor_neither_sends_to_nor_reads_from_a_session(served: Serve
     assert visit("browser-mallory", "/gradio_api/queue/join", json=event) == 403
     assert visit("browser-mallory", stream) == 403
     assert visit("browser-mallory", "/gradio_api/cancel", json=event) == 404
+    for trick in (f"{stream}&session_hash=of-mallory", f"{stream}&session_hash="):
+        assert visit("browser-mallory", trick) == 400
+    both = "/gradio_api/queue/data?session_hash=of-mallory&session_hash=of-ann"
+    assert visit("browser-mallory", both) == 400
+    assert visit("browser-mallory", "/gradio_api/queue/data?session_hash=" + "x" * 5000) == 404
     assert visit("browser-ann", stream) == 200
     assert visit("browser-ann", "/gradio_api/queue/join", json={"data": [], "fn_index": 0}) == 400
 
@@ -166,12 +171,17 @@ def test_wrong_events_of_a_page_leave_one_line_each_without_what_was_sent(served
         {"data": [{"path": secret}], "fn_index": 1},
         {"data": None},
     ]
+    nested = b"[" * 50_000
     with httpx.Client(base_url=served.url, timeout=20, trust_env=False) as client:
         for number, event in enumerate(wrong):
             for route in ("run/predict", "queue/join"):
                 sent = {**event, "session_hash": f"wrong-{number}"}
                 client.post(f"/gradio_api/{route}", json=sent, headers={"cookie": cookie})
-        assert client.get("/healthz").status_code == 200
+        for number in range(3):
+            path = f"/gradio_api/queue/data?session_hash=unknown-{number}"
+            assert client.get(path, headers={"cookie": cookie}).status_code == 404
+        deep = client.post("/gradio_api/queue/join", content=nested, headers={"cookie": cookie})
+        assert deep.status_code == 400
     assert secret not in served.log.read_text()
 
 
@@ -180,10 +190,11 @@ def test_results_that_nobody_fetches_are_dropped_after_a_minute() -> None:
     sessions = Sessions(now=lambda: seconds[0])
     assert sessions.take("one", "ann") and sessions.take("two", "ann")
     seconds[0] = UNREAD_S - 1
-    assert not sessions.is_unread("one")
-    seconds[0] = UNREAD_S
+    assert sessions.take("one", "ann") and not sessions.is_unread("one")
+    seconds[0] = UNREAD_S  # events alone are no sign that somebody reads
     with sessions.reading("two"):
         assert sessions.is_unread("one") and not sessions.is_unread("two")
         assert (sessions.streams("ann"), sessions.streams("bob")) == (1, 0)
-    assert sessions.streams("ann") == 0
-    assert sessions.is_unread("two")
+    assert sessions.streams("ann") == 0 and not sessions.is_unread("two")
+    seconds[0] = 2 * UNREAD_S
+    assert sessions.is_unread("two") and sessions.is_unread("never seen")

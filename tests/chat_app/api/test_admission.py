@@ -1,6 +1,8 @@
 """Limits over HTTP: who is refused, how, and that nothing of it is stored."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -130,3 +132,27 @@ def test_raters_of_this_machine_and_simulated_ones_have_no_origin(proxied: Runni
     with proxied.client("robot", **{"X-Feedback-Chat-Simulated": "1"}) as robot:
         robot.post("/v1/chat/completions", json=ASKED)
     assert list(origins(proxied).values()) == [None] * 3
+
+
+def test_of_requests_that_come_together_the_refused_ones_store_nothing(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    with running(tmp_path / "data", tiny_model, rates={"replies_at_once": 3}) as served:
+        with served.client("mallory") as client, ThreadPoolExecutor(24) as pool:
+            body = {**ASKED, "max_tokens": 60}
+            post = partial(client.post, "/v1/chat/completions", json=body)
+            answers = list(pool.map(lambda _: post().status_code, range(24)))
+        asked = served.service.store.counts()["messages"] - answers.count(200)
+    assert set(answers) == {200, 429} and asked == answers.count(200)
+
+
+def test_a_reply_that_is_stopped_is_counted_all_the_same(tmp_path: Path, tiny_model: Path) -> None:
+    with running(tmp_path / "data", tiny_model, rates={"tokens_per_minute": 300}) as served:
+        said = []
+        with served.client("mallory") as client:
+            for _ in range(40):
+                body = {**ASKED, "max_tokens": 100, "stream": True}
+                with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                    said.append(answer.status_code)
+                    next(answer.iter_raw())
+    assert said[0] == 200 and said[-1] == 429

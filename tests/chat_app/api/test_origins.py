@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_app.api.origins import OwnOriginOnly
-from chat_app.identity import Identity
+from chat_app.identity import OLD_COOKIE, Identity
 from chat_app.server import create_app
 from feedback_store.store import FeedbackStore
 from tests.chat_app.fakes import FakeEngine, fake_service
@@ -132,6 +132,19 @@ def test_answers_forbid_frames_guesses_and_copies(client: TestClient) -> None:
     assert headers["x-content-type-options"] == "nosniff"
     assert (headers["referrer-policy"], headers["cache-control"]) == ("same-origin", "no-store")
     assert not [name for name in headers if name.startswith("access-control")]
+
+
+def test_a_host_with_the_schemes_own_port_is_the_same_origin(client: TestClient) -> None:
+    assert ask(client, host="localhost:80", origin="http://localhost") == 200
+    assert ask(client, host="localhost:80", origin="http://localhost:8080") == 403
+
+
+def test_an_answer_that_gives_a_cookie_is_never_kept(
+    client: TestClient, identity: Identity
+) -> None:
+    old = {"cookie": f"{OLD_COOKIE}={identity.new_cookie()}"}
+    answer = client.get("/theme.css", headers=old)
+    assert "set-cookie" in answer.headers and answer.headers["cache-control"] == "no-store"
 
 
 def test_a_browser_gets_a_cookie_and_one_that_keeps_none_is_told_why(client: TestClient) -> None:

@@ -478,6 +478,25 @@ def test_an_address_with_too_many_wrong_tokens_waits_also_with_the_right_one(
     door.require("right", "203.0.113.10")
 
 
+def test_a_household_of_ipv6_has_the_same_few_tries(door: OperatorDoor) -> None:
+    for number in range(TRIES):
+        with pytest.raises(NotAllowedError):
+            door.require("wrong", f"2001:db8::{number}")
+    with pytest.raises(TooManyError):
+        door.require("wrong", "2001:db8::ffff")
+
+
+def test_a_page_of_others_cannot_have_the_operator_wait(door: OperatorDoor, tmp_path: Path) -> None:
+    app, name = fastapi.FastAPI(), Identity(tmp_path / "secrets").operator_cookie
+    add_login(app, door, name)
+    picture = {"sec-fetch-site": "cross-site", "sec-fetch-dest": "image"}
+    with TestClient(app) as client:
+        for _ in range(2 * TRIES):
+            client.get("/operator?token=bad", headers=picture, follow_redirects=False)
+        right = client.get("/operator?token=right", follow_redirects=False)
+    assert right.headers["location"] == "/operator/"
+
+
 def test_a_wrong_token_is_called_wrong_and_leaves_the_address(
     door: OperatorDoor, tmp_path: Path
 ) -> None:

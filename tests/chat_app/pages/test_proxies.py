@@ -68,7 +68,7 @@ def server_block(folder: Path, service: str, scheme: str, path: str, port: int) 
         "http://127.0.0.1:7860/": f"{service}/",
     }
     if path != "/":
-        changes |= {"location / {": f"location {path} {{", "# proxy_set": "proxy_set"}
+        changes |= {"location / {": f"location {path} {{", 'Prefix "";': "Prefix /chat;"}
     block = EXAMPLE.read_text()
     for old, new in changes.items():
         assert old in block

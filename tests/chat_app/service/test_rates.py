@@ -57,8 +57,8 @@ def test_one_person_in_a_hurry_meets_no_limit() -> None:
         rates.request("ann", "127.0.0.1")
     for _ in range(30):
         rates.vote("ann")
-    with rates.replies("ann"):
-        rates.tokens("ann", 2_000)
+    rates.reserve("ann")()
+    rates.tokens("ann", 2_000)
 
 
 def test_a_rater_who_asks_on_and_on_is_refused_and_others_are_not() -> None:
@@ -85,18 +85,22 @@ def test_one_address_cannot_make_new_raters_without_end() -> None:
 
 def test_a_rater_has_few_replies_at_once_and_each_end_makes_room() -> None:
     rates = Rates(RateSettings(replies_at_once=2))
-    with rates.replies("ann"):
-        with rates.replies("ann"):
-            with pytest.raises(TooManyError, match="2 replies are being written for you"):
-                rates.replies("ann").__enter__()
-            with rates.replies("bob", 4):  # one request is never too many
-                pass
-        with rates.replies("ann"):
-            pass
+    first, second = rates.reserve("ann"), rates.reserve("ann")
+    with pytest.raises(TooManyError, match="2 replies are being written for you"):
+        rates.reserve("ann")
+    rates.reserve("bob", 4)()  # one request is never too many
+    first()
+    first()  # which ends once
+    third = rates.reserve("ann")
+    with pytest.raises(TooManyError):
+        rates.reserve("ann")
+    second()
+    third()
+    rates.reserve("ann", 2)()
 
 
 def test_tokens_that_were_used_up_have_to_flow_in_again() -> None:
     rates = Rates(RateSettings(tokens_per_minute=1000))
     rates.tokens("ann", 5000)
     with pytest.raises(TooManyError, match="too many tokens; try again in 24"):
-        rates.replies("ann").__enter__()
+        rates.reserve("ann")
