@@ -14,6 +14,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -25,6 +26,7 @@ from chat_app.api.bodies import replayed
 from chat_app.api.callers import address_of, visitor_of
 from chat_app.api.proxies import path_of
 from chat_app.identity import Identity
+from chat_app.service.rates import Buckets
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ LOADED = re.compile(r"/|/(assets|static)/[\w./@-]+|/(theme\.css|favicon\.ico|rob
 STREAM = "/gradio_api/queue/data"
 EVENTS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
 SESSIONS = 20_000  # that are remembered; with fewer, one who fills the list would free names
+PAGES_PER_MINUTE = 30  # that one visitor opens
 STREAMS = 32  # of one visitor at the same time; a tab has one while something happens in it
 NOT_YOURS = "this session is another visitor's; reload the page"
 UNREAD_S = 60.0  # after which results that nobody fetches are dropped
@@ -110,6 +113,9 @@ class PageRoutes:
             await refuse(send, 400, "the event has no session; reload the page")
         elif not self._sessions.take(session, str(who)):
             await refuse(send, 403, NOT_YOURS)
+        elif seconds := self._sessions.too_many(session, str(who)):
+            text = "too many pages were opened in a minute; wait, then reload"
+            await refuse(send, 429, text, headers={"retry-after": str(ceil(seconds))})
         else:
             await self._quietly(scope, replayed(message.get("body", b""), receive), send)
 
@@ -152,11 +158,27 @@ class Sessions:
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
         self._owners: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._read: Counter[str] = Counter()
+        self._begun = Buckets(PAGES_PER_MINUTE, 60.0, now=now)
+        self._counted: OrderedDict[str, None] = OrderedDict()  # sessions that were paid for
         self._now = now
 
     def has(self, session: str) -> bool:
         """Whether somebody has begun an event in a session."""
         return session in self._owners
+
+    def too_many(self, session: str, who: str) -> float:
+        """Seconds to wait for somebody who begins many sessions; 0 if this one is well.
+
+        Each page that is opened is a session, whose first event costs more than a request.
+        """
+        if session in self._counted:
+            return 0.0
+        seconds = self._begun.take(who)
+        if not seconds:
+            self._counted[session] = None
+            while len(self._counted) > SESSIONS:
+                self._counted.popitem(last=False)
+        return seconds
 
     def take(self, session: str, who: str) -> bool:
         """Give a session to whoever comes first; returns whether it is this one's."""

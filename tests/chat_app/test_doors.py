@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from chat_app.api.page_routes import UNREAD_S, Sessions
+from chat_app.api.page_routes import PAGES_PER_MINUTE, UNREAD_S, Sessions
 from chat_app.identity import Identity
 from tests.chat_app.serving import serving
 
@@ -198,3 +198,14 @@ def test_results_that_nobody_fetches_are_dropped_after_a_minute() -> None:
     assert sessions.streams("ann") == 0 and not sessions.is_unread("two")
     seconds[0] = 2 * UNREAD_S
     assert sessions.is_unread("two") and sessions.is_unread("never seen")
+
+
+def test_one_visitor_opens_few_pages_in_a_minute_and_goes_on_in_those() -> None:
+    seconds = [0.0]
+    sessions = Sessions(now=lambda: seconds[0])
+    waits = [sessions.too_many(f"page-{n}", "mallory") for n in range(PAGES_PER_MINUTE + 1)]
+    assert waits[:-1] == [0.0] * PAGES_PER_MINUTE and waits[-1] > 0
+    assert sessions.too_many("page-0", "mallory") == 0.0, "it was opened before"
+    assert sessions.too_many("another", "ann") == 0.0
+    seconds[0] += waits[-1]
+    assert sessions.too_many("one-more", "mallory") == 0.0
