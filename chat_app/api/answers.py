@@ -50,7 +50,7 @@ async def explain(send: Send, status: int, title: str, text: str, *, link: str =
 
     It may stand in any frame, for it says nothing but that. ``link`` opens in a tab of its own.
     """
-    shown = f'<p><a href="{html.escape(link)}" target="_blank">Open it in a tab of its own.</a></p>'
+    shown = f'<p><a href="{html.escape(link)}" target="_blank">Open the chat.</a></p>'
     page = PAGE.format(title=html.escape(title), text=html.escape(text), link=shown if link else "")
     headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
     await _send(send, status, page, "text/html; charset=utf-8", headers)

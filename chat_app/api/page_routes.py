@@ -11,9 +11,9 @@ import json
 import logging
 import re
 import time
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 from urllib.parse import parse_qs
@@ -25,8 +25,9 @@ from chat_app.api.answers import refuse, wants_page
 from chat_app.api.bodies import replayed
 from chat_app.api.callers import address_of, visitor_of
 from chat_app.api.proxies import path_of
+from chat_app.errors import NotAllowedError
 from chat_app.identity import Identity
-from chat_app.service.rates import Buckets
+from chat_app.service.rates import Buckets, Latest
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,8 @@ OWN = re.compile(
 LOADED = re.compile(r"/|/(assets|static)/[\w./@-]+|/(theme\.css|favicon\.ico|robots\.txt)")
 STREAM = "/gradio_api/queue/data"
 EVENTS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
-SESSIONS = 20_000  # that are remembered; with fewer, one who fills the list would free names
 PAGES_PER_MINUTE = 30  # that one visitor opens
 STREAMS = 32  # of one visitor at the same time; a tab has one while something happens in it
-NOT_YOURS = "this session is another visitor's; reload the page"
 UNREAD_S = 60.0  # after which results that nobody fetches are dropped
 
 IsOperator = Callable[[Mapping[str, str], Mapping[str, str], str], bool]
@@ -92,12 +91,14 @@ class PageRoutes:
             await refuse(send, 401, f"{text}; open the page first")
         elif who is None and of_operator:
             await refuse(send, 401, "this is for operators only; open the page first")
-        elif events:
-            await self._event(scope, receive, send, who)
-        elif stream:
-            await self._stream(scope, receive, send, who)
-        else:
+        elif loaded:
             await self._app(scope, receive, send)
+        else:
+            answer = self._event if events else self._stream
+            try:
+                await answer(scope, receive, send, str(who))
+            except NotAllowedError as exc:
+                await refuse(send, 403, str(exc))
 
     def _who(self, request: HTTPConnection, *, operator: bool) -> str | None:
         if operator:
@@ -106,14 +107,12 @@ class PageRoutes:
             return "operator" if known else None
         return visitor_of(request, self._identity)
 
-    async def _event(self, scope: Scope, receive: Receive, send: Send, who: str | None) -> None:
+    async def _event(self, scope: Scope, receive: Receive, send: Send, who: str) -> None:
         message = await receive()  # the whole body: `BodyLimit` has read it
         session = _session_of(message.get("body", b""))
         if session is None:
             await refuse(send, 400, "the event has no session; reload the page")
-        elif not self._sessions.take(session, str(who)):
-            await refuse(send, 403, NOT_YOURS)
-        elif seconds := self._sessions.too_many(session, str(who)):
+        elif seconds := self._sessions.begin(session, who):
             text = "too many pages were opened in a minute; wait, then reload"
             await refuse(send, 429, text, headers={"retry-after": str(ceil(seconds))})
         else:
@@ -135,16 +134,14 @@ class PageRoutes:
             if not begun:
                 await refuse(send, 400, "the event cannot be read; reload the page")
 
-    async def _stream(self, scope: Scope, receive: Receive, send: Send, who: str | None) -> None:
+    async def _stream(self, scope: Scope, receive: Receive, send: Send, who: str) -> None:
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        session, *others = query.get("session_hash", [""])
+        name, *others = query.get("session_hash", [""])
         if others:  # which of them Gradio would take is not our guess to make
             await refuse(send, 400, "name one session")
-        elif not self._sessions.has(session):
+        elif (session := self._sessions.of(name, who)) is None:
             await refuse(send, 404, "there is no such session; reload the page")
-        elif not self._sessions.take(session, str(who)):
-            await refuse(send, 403, NOT_YOURS)
-        elif self._sessions.streams(str(who)) >= STREAMS:
+        elif self._sessions.streams(who) >= STREAMS:
             text = f"{STREAMS} streams are open for you already; close a tab"
             await refuse(send, 429, text, headers={"retry-after": "5"})
         else:
@@ -152,66 +149,80 @@ class PageRoutes:
                 await self._quietly(scope, receive, send)
 
 
+@dataclass
+class Session:
+    """One of Gradio's sessions: one page in one tab.
+
+    Attributes:
+        owner: Who began it.
+        since: When its last stream ended, or when the first event came that nobody has read.
+        unread: Whether an event came since that stream.
+        streams: How many streams read it at present.
+    """
+
+    owner: str
+    since: float
+    unread: bool = False
+    streams: int = 0
+
+
 class Sessions:
-    """Whose each of Gradio's sessions is, and which ones nobody reads."""
+    """Whose each session is, and which ones nobody reads; only the event loop uses it."""
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._owners: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        self._read: Counter[str] = Counter()
+        self._sessions = Latest[Session]()
         self._begun = Buckets(PAGES_PER_MINUTE, 60.0, now=now)
-        self._counted: OrderedDict[str, None] = OrderedDict()  # sessions that were paid for
         self._now = now
 
-    def has(self, session: str) -> bool:
-        """Whether somebody has begun an event in a session."""
-        return session in self._owners
-
-    def too_many(self, session: str, who: str) -> float:
-        """Seconds to wait for somebody who begins many sessions; 0 if this one is well.
+    def begin(self, name: str, who: str) -> float:
+        """Begin an event; returns 0, or the seconds to wait for who opens too many pages.
 
         Each page that is opened is a session, whose first event costs more than a request.
+
+        Raises:
+            NotAllowedError: The session is another visitor's.
         """
-        if session in self._counted:
-            return 0.0
-        seconds = self._begun.take(who)
-        if not seconds:
-            self._counted[session] = None
-            while len(self._counted) > SESSIONS:
-                self._counted.popitem(last=False)
-        return seconds
+        session = self.of(name, who)
+        if session is None:
+            if seconds := self._begun.take(who):
+                return seconds
+            session = Session(who, self._now())
+        if not session.unread:
+            session.since, session.unread = self._now(), True
+        self._sessions[name] = session
+        return 0.0
 
-    def take(self, session: str, who: str) -> bool:
-        """Give a session to whoever comes first; returns whether it is this one's."""
-        owner, _ = self._owners.setdefault(session, (who, self._now()))
-        if owner != who:
-            return False
-        # an event is no sign that somebody reads: only a new session, or a stream, has a minute
-        self._owners.move_to_end(session)
-        while len(self._owners) > SESSIONS:
-            self._owners.popitem(last=False)
-        return True
+    def of(self, name: str, who: str) -> Session | None:
+        """A session that somebody began; None if nobody did.
 
-    @contextmanager
-    def reading(self, session: str) -> Iterator[None]:
-        """While its results are read."""
-        self._read[session] += 1
-        try:
-            yield
-        finally:
-            self._read[session] -= 1
-            if not self._read[session]:
-                del self._read[session]
-            if session in self._owners:
-                self._owners[session] = (self._owners[session][0], self._now())
+        Raises:
+            NotAllowedError: It is another visitor's.
+        """
+        session = self._sessions.get(name)
+        if session is not None and session.owner != who:
+            raise NotAllowedError("this session is another visitor's; reload the page")
+        return session
 
     def streams(self, who: str) -> int:
         """How many streams somebody reads at present."""
-        return sum(n for name, n in self._read.items() if self._owners.get(name, ("",))[0] == who)
+        return sum(one.streams for one in self._sessions.values() if one.owner == who)
 
-    def is_unread(self, session: str) -> bool:
-        """Whether nobody has read a session for a minute, however many events were begun in it."""
-        _, then = self._owners.get(session, ("", -UNREAD_S))
-        return not self._read[session] and self._now() - then >= UNREAD_S
+    @contextmanager
+    def reading(self, session: Session) -> Iterator[None]:
+        """While the results of a session are read."""
+        session.streams += 1
+        try:
+            yield
+        finally:
+            session.streams -= 1
+            session.since, session.unread = self._now(), False
+
+    def is_unread(self, name: str) -> bool:
+        """Whether nobody reads a session and its minute is over; more events do not renew it."""
+        session = self._sessions.get(name)
+        if session is None:
+            return True
+        return not session.streams and self._now() - session.since >= UNREAD_S
 
 
 def _session_of(body: bytes) -> str | None:

@@ -4,27 +4,27 @@ A request shows its address before anything is stored; what a rater does first m
 a page's event that knows no address. In between the origin is kept here, in memory.
 """
 
-from collections import OrderedDict
+import threading
 
-from chat_app.service.rates import KEPT
+from chat_app.service.rates import Latest
 
 
 class Origins:
     """The origins of the latest new raters."""
 
     def __init__(self) -> None:
-        self._origins: OrderedDict[str, str | None] = OrderedDict()
+        self._origins = Latest[str | None]()
+        self._lock = threading.Lock()
 
     def note(self, rater_id: str, origin: str | None) -> None:
-        """Note from where a new rater comes; only the event loop calls this."""
-        self._origins[rater_id] = origin
-        self._origins.move_to_end(rater_id)
-        while len(self._origins) > KEPT:
-            self._origins.popitem(last=False)
+        """Note from where a new rater comes."""
+        with self._lock:
+            self._origins[rater_id] = origin
 
     def of(self, rater_id: str) -> str | None:
         """The origin of a rater who was noted.
 
         It stays, because requests of one new rater may come together and the first one stores it.
         """
-        return self._origins.get(rater_id)
+        with self._lock:
+            return self._origins.get(rater_id)

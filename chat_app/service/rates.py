@@ -10,11 +10,25 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from math import ceil, inf
+from typing import TypeVar
 
 from chat_app.errors import TooManyError
 from chat_app.settings import RateSettings
 
-KEPT = 20_000  # buckets of one kind; the one that was used longest ago goes, and begins full again
+KEPT = (
+    20_000  # things of one kind that callers can make up; a bucket that is lost begins full again
+)
+Kept = TypeVar("Kept")
+
+
+class Latest(OrderedDict[str, Kept]):
+    """What was set last, under names that callers choose: so many, then the oldest one goes."""
+
+    def __setitem__(self, name: str, value: Kept) -> None:
+        super().__setitem__(name, value)
+        self.move_to_end(name)
+        if len(self) > KEPT:
+            del self[next(iter(self))]
 
 
 class Buckets:
@@ -30,7 +44,7 @@ class Buckets:
         self, size: float, seconds: float, *, now: Callable[[], float] = time.monotonic
     ) -> None:
         self._size, self._rate, self._now = size, size / seconds, now
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # units, and when
+        self._levels = Latest[tuple[float, float]]()  # units, and when
         self._lock = threading.Lock()
 
     def take(self, key: str, units: float = 1.0, *, at_least: float | None = None) -> float:
@@ -45,9 +59,6 @@ class Buckets:
             if level < needed:
                 return (needed - level) / self._rate
             self._levels[key] = (level - units, now)
-            self._levels.move_to_end(key)
-            while len(self._levels) > KEPT:
-                self._levels.popitem(last=False)
         return 0.0
 
     def _level(self, key: str) -> float:
@@ -66,7 +77,7 @@ class Rates:
         self._tokens = Buckets(settings.tokens_per_minute, 60.0)
         self._new = Buckets(settings.new_raters_per_hour, 3600.0)
         self._writing: Counter[str] = Counter()  # replies, by rater
-        self._admitted: OrderedDict[str, None] = OrderedDict()  # new raters that were counted
+        self._admitted = Latest[None]()  # new raters that were counted
         self._unlimited: set[str] = set()
         self._lock = threading.Lock()
 
@@ -86,12 +97,11 @@ class Rates:
 
     def new_rater(self, rater_id: str, address: str) -> None:
         """Count a rater who is not known yet, once."""
-        if rater_id in self._admitted or rater_id in self._unlimited:
-            return
-        _refuse(self._new.take(address), "new visitors from your address")
-        self._admitted[rater_id] = None
-        while len(self._admitted) > KEPT:
-            self._admitted.popitem(last=False)
+        with self._lock:  # requests of one new rater may come together
+            if rater_id in self._admitted or rater_id in self._unlimited:
+                return
+            _refuse(self._new.take(address), "new visitors from your address")
+            self._admitted[rater_id] = None
 
     def vote(self, rater_id: str) -> None:
         """Count one vote or rewritten answer."""

@@ -188,24 +188,40 @@ def test_wrong_events_of_a_page_leave_one_line_each_without_what_was_sent(served
 def test_results_that_nobody_fetches_are_dropped_after_a_minute() -> None:
     seconds = [0.0]
     sessions = Sessions(now=lambda: seconds[0])
-    assert sessions.take("one", "ann") and sessions.take("two", "ann")
+    assert sessions.begin("one", "ann") == sessions.begin("two", "ann") == 0.0
     seconds[0] = UNREAD_S - 1
-    assert sessions.take("one", "ann") and not sessions.is_unread("one")
-    seconds[0] = UNREAD_S  # events alone are no sign that somebody reads
-    with sessions.reading("two"):
+    assert sessions.begin("one", "ann") == 0.0 and not sessions.is_unread("one")
+    seconds[0] = UNREAD_S  # more events are no sign that somebody reads
+    two = sessions.of("two", "ann")
+    assert two is not None
+    with sessions.reading(two):
         assert sessions.is_unread("one") and not sessions.is_unread("two")
         assert (sessions.streams("ann"), sessions.streams("bob")) == (1, 0)
     assert sessions.streams("ann") == 0 and not sessions.is_unread("two")
-    seconds[0] = 2 * UNREAD_S
-    assert sessions.is_unread("two") and sessions.is_unread("never seen")
+    assert sessions.is_unread("never begun")
+
+
+def test_an_event_after_a_long_pause_has_its_minute_to_be_read() -> None:
+    seconds = [0.0]
+    sessions = Sessions(now=lambda: seconds[0])
+    sessions.begin("tab", "ann")
+    session = sessions.of("tab", "ann")
+    assert session is not None
+    with sessions.reading(session):
+        seconds[0] = 5.0
+    seconds[0] = 900.0  # ann has read the reply, thought, and writes again
+    sessions.begin("tab", "ann")
+    assert not sessions.is_unread("tab")
+    seconds[0] += UNREAD_S
+    assert sessions.is_unread("tab")
 
 
 def test_one_visitor_opens_few_pages_in_a_minute_and_goes_on_in_those() -> None:
     seconds = [0.0]
     sessions = Sessions(now=lambda: seconds[0])
-    waits = [sessions.too_many(f"page-{n}", "mallory") for n in range(PAGES_PER_MINUTE + 1)]
+    waits = [sessions.begin(f"page-{n}", "mallory") for n in range(PAGES_PER_MINUTE + 1)]
     assert waits[:-1] == [0.0] * PAGES_PER_MINUTE and waits[-1] > 0
-    assert sessions.too_many("page-0", "mallory") == 0.0, "it was opened before"
-    assert sessions.too_many("another", "ann") == 0.0
+    assert sessions.begin("page-0", "mallory") == 0.0, "it was opened before"
+    assert sessions.begin("another", "ann") == 0.0
     seconds[0] += waits[-1]
-    assert sessions.too_many("one-more", "mallory") == 0.0
+    assert sessions.begin("one-more", "mallory") == 0.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat_app.service import origins
+from chat_app.service import rates
 from chat_app.service.origins import Origins
 
 
@@ -13,7 +13,7 @@ def test_an_origin_stays_for_requests_that_come_together() -> None:
 
 
 def test_only_the_latest_origins_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origins, "KEPT", 2)
+    monkeypatch.setattr(rates, "KEPT", 2)
     known = Origins()
     for rater in ("ann", "bob", "ann", "eve"):
         known.note(rater, f"of {rater}")
