@@ -175,10 +175,19 @@ def vote_and_train(
 @contextmanager
 def service(data: Path, options: Sequence[str] = ()) -> Iterator[str]:
     """The service in a process of its own; yields its address."""
+    with service_process(data, options) as (address, _):
+        yield address
+
+
+@contextmanager
+def service_process(
+    data: Path, options: Sequence[str] = (), **variables: str
+) -> Iterator[tuple[str, int]]:
+    """The same; yields the id of the process, too."""
     words = ["serve", "--data", str(data), "--port", "0", *options]
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "chat_app", *words],
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -186,7 +195,7 @@ def service(data: Path, options: Sequence[str] = ()) -> Iterator[str]:
     assert process.stdout is not None
     try:
         found = next(filter(None, (re.search(r"Chat:\s+(\S+)", ln) for ln in process.stdout)))
-        yield found.group(1)
+        yield found.group(1), process.pid
     finally:
         process.terminate()
         process.wait(timeout=30)

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from benchmarks.loop import ENVIRONMENT
+from benchmarks.loop import service_process
 from feedback_store import FeedbackStore
 
 SECONDS = 30.0  # of each attack, and of the time alone
@@ -95,6 +95,7 @@ async def crowd(client: httpx.AsyncClient, note: Note) -> None:
     request = f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n".encode() + body
 
     async def ask(number: int) -> None:
+        """One caller, who keeps its connection."""
         await asyncio.sleep(number / 320)
         reader, writer = await asyncio.open_connection(where.hostname, where.port)
         while True:
@@ -123,6 +124,7 @@ async def joins(client: httpx.AsyncClient, note: Note) -> None:
     forwarded = {"x-forwarded-for": "203.0.113.9", "cookie": cookie}
 
     async def join(number: int) -> None:
+        """One event in a page of its own."""
         body = {"data": ["hello", ""], "fn_index": 4, "session_hash": f"s{number}"}
         began = time.monotonic()
         answer = await client.post("/gradio_api/queue/join", json=body, headers=forwarded)
@@ -136,6 +138,7 @@ async def raters(client: httpx.AsyncClient, note: Note) -> None:
     number = iter(range(10**6))
 
     async def choose(_: int) -> None:
+        """A new name, two replies, a choice."""
         who, body = f"fresh-{next(number)}", {**asked(tokens=4), "n": 2}
         began = time.monotonic()
         answer = await client.post("/v1/candidates", json=body, headers=named(who))
@@ -155,6 +158,7 @@ async def halves(client: httpx.AsyncClient, note: Note) -> None:
     whole = head + "X-Forwarded-For: 203.0.113.9\r\nContent-Length: 1000\r\n\r\n{"
 
     async def half(number: int) -> None:
+        """One connection that says too little, until it is closed."""
         began = time.monotonic()
         reader, writer = await asyncio.open_connection(where.hostname, where.port)
         writer.write((whole if number % 2 else head).encode())
@@ -170,6 +174,7 @@ async def leavers(client: httpx.AsyncClient, note: Note) -> None:
     """Two hundred who ask for 500 tokens and leave after the first."""
 
     async def leave(number: int) -> None:
+        """One long reply, of which only the beginning is read."""
         began = time.monotonic()
         body = {**asked("Tell me a long story.", 500), "stream": True}
         path, who = "/v1/chat/completions", named(f"leaver-{number % 20}")
@@ -189,6 +194,7 @@ async def forever(at_once: int, act: Callable[[int], Coroutine[Any, Any, None]])
     end = time.monotonic() + SECONDS
 
     async def repeat(number: int) -> None:
+        """One of those who act at once."""
         while time.monotonic() < end:
             with suppress(httpx.HTTPError, OSError):
                 await act(number)
@@ -227,6 +233,7 @@ async def visit(url: str, seconds: float) -> tuple[list[float], int]:
     failed, path, body = 0, "/v1/chat/completions", {**asked(), "stream": True}
 
     async def one(number: int) -> None:
+        """One visitor, with an address of its own."""
         nonlocal failed
         end = time.monotonic() + seconds
         who = named(f"visitor-{number}", f"198.51.100.{number}")
@@ -281,28 +288,14 @@ def _raters(data: Path) -> int:
 
 def serve_and_measure(names: list[str]) -> list[Outcome]:
     """One service for all attacks, one after the other."""
-    environment = {**ENVIRONMENT, "FEEDBACK_CHAT_PROXIES": '["127.0.0.1"]'}
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "data"
-        words = ["serve", "--data", str(data), "--port", "0"]
-        server = subprocess.Popen(
-            [sys.executable, "-u", "-m", "chat_app", *words],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert server.stdout is not None
-        try:
-            url = next(ln.split()[1] for ln in server.stdout if ln.strip().startswith("Chat:"))
+        with service_process(data, FEEDBACK_CHAT_PROXIES='["127.0.0.1"]') as (url, pid):
             asyncio.run(visit(url, 5.0))  # warm
             for name in names:
-                found.append(measure(name, url, psutil.Process(server.pid), data))
+                found.append(measure(name, url, psutil.Process(pid), data))
                 print(json.dumps(asdict(found[-1])), file=sys.stderr, flush=True)
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
     return found
 
 

@@ -28,6 +28,7 @@ from chat_app.api.bodies import BodyLimit, TimedProtocol
 from chat_app.api.callers import operator
 from chat_app.api.errors import add_error_handlers
 from chat_app.api.metrics import CountRequests, Metrics
+from chat_app.api.operator_door import OperatorDoor
 from chat_app.api.origins import OwnOriginOnly
 from chat_app.api.page_routes import PageRoutes, Sessions
 from chat_app.api.proxies import NamedProxies, is_from_here
@@ -35,7 +36,6 @@ from chat_app.api.routes import router
 from chat_app.api.visitors import VisitorCookie
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.errors import RefusedError, StartError
-from chat_app.handlers.operator import OperatorDoor
 from chat_app.identity import Access, Identity, is_this_machine
 from chat_app.service.chat import ChatService
 from chat_app.service.served_adapter import Watcher

@@ -21,7 +21,7 @@ from feedback_store.errors import (
     StoreOpenError,
     StoreUnavailableError,
 )
-from feedback_store.registry import end_cycle_of_copy
+from feedback_store.registry.cycles import end_cycle_of_copy
 from feedback_store.sqlite.database import SQLiteFile, translated
 from feedback_store.sqlite.health import damage_of
 from feedback_store.sqlite.migrations import APPLICATION_ID

@@ -4,7 +4,7 @@ Several processes may open the same file, and several threads may share one stor
 returns, what it wrote is on disk; when it raises, nothing is. Each part is a class in a module of
 its own: what people said in `feedback/`, what becomes of it in `comparisons/` and `training_data`,
 how much each rater counts in `raters/`, files in and out in `datasets/`, forgetting in `privacy/`,
-adapters and cycles in `registry`, operations in `backups` and `sqlite/`.
+adapters and cycles in `registry/`, operations in `backups` and `sqlite/`.
 """
 
 from pathlib import Path
@@ -25,7 +25,8 @@ from feedback_store.privacy.forgetting import Privacy
 from feedback_store.raters.accounts import Accounts
 from feedback_store.raters.keys import Keys
 from feedback_store.raters.standing import Raters
-from feedback_store.registry import Registry
+from feedback_store.registry.adapters import Adapters
+from feedback_store.registry.cycles import Cycles
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.health import Health
 from feedback_store.training_data import TrainingData
@@ -44,7 +45,8 @@ class FeedbackStore(
     Privacy,
     Raters,
     Keys,
-    Registry,
+    Adapters,
+    Cycles,
     Search,
     Backups,
     Health,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.chat_app.pages.test_pages import CHROMIUM, FLAGS, TOKEN, Server, say
+from tests.chat_app.pages.browsing import CHROMIUM, FLAGS, say
+from tests.chat_app.pages.test_pages import TOKEN, Server
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WIDTH, HEIGHT = 1280, 860

@@ -57,7 +57,7 @@ class Admission:
         if rater_id is None or rater_id.startswith(KNOWN) or self._service.knows(rater_id):
             return
         rates.new_rater(rater_id, network)
-        self._service.origins.note(rater_id, self._identity.origin(address))
+        self._service.origins[rater_id] = self._identity.origin(address)
 
     def _rater_of(self, request: HTTPConnection) -> str | None:
         if not path_of(request.scope).startswith("/v1/"):

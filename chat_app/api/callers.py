@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
+from chat_app.api.operator_door import OperatorDoor
 from chat_app.api.proxies import is_from_here, user_of
 from chat_app.errors import NotAllowedError, UnknownCallerError
-from chat_app.handlers.operator import OperatorDoor
 from chat_app.identity import Caller, Identity, bearer_token
 from chat_app.service.chat import ChatService
 

@@ -150,7 +150,7 @@ class PageRoutes:
 
 
 @dataclass
-class Session:
+class PageSession:
     """One of Gradio's sessions: one page in one tab.
 
     Attributes:
@@ -170,7 +170,7 @@ class Sessions:
     """Whose each session is, and which ones nobody reads; only the event loop uses it."""
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._sessions = Latest[Session]()
+        self._sessions = Latest[PageSession]()
         self._begun = Buckets(PAGES_PER_MINUTE, 60.0, now=now)
         self._now = now
 
@@ -186,13 +186,13 @@ class Sessions:
         if session is None:
             if seconds := self._begun.take(who):
                 return seconds
-            session = Session(who, self._now())
+            session = PageSession(who, self._now())
         if not session.unread:
             session.since, session.unread = self._now(), True
         self._sessions[name] = session
         return 0.0
 
-    def of(self, name: str, who: str) -> Session | None:
+    def of(self, name: str, who: str) -> PageSession | None:
         """A session that somebody began; None if nobody did.
 
         Raises:
@@ -208,7 +208,7 @@ class Sessions:
         return sum(one.streams for one in self._sessions.values() if one.owner == who)
 
     @contextmanager
-    def reading(self, session: Session) -> Iterator[None]:
+    def reading(self, session: PageSession) -> Iterator[None]:
         """While the results of a session are read."""
         session.streams += 1
         try:

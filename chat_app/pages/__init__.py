@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import fastapi
     import gradio as gr
 
-    from chat_app.handlers.operator import OperatorDoor
+    from chat_app.api.operator_door import OperatorDoor
     from chat_app.identity import Identity
     from chat_app.service.chat import ChatService
 

@@ -2,7 +2,7 @@
 
 The redirect removes the token from the address bar, so it is in no history or bookmark. A wrong
 token leads to a plain page that says so at once, without a script, and its address has no
-token. The check is in `chat_app.handlers.operator`.
+token. The check is in `chat_app.api.operator_door`.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ from urllib.parse import parse_qs
 import fastapi
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from chat_app.api.callers import address_of
+from chat_app.api.operator_door import SESSION_S, OperatorDoor
 from chat_app.errors import NotAllowedError, TooManyError
-from chat_app.handlers.operator import SESSION_S, OperatorDoor
 
 HOME = "/operator/"
 FORM, OUT = "/operator/login", "/operator/logout"
@@ -72,9 +73,9 @@ def add_login(app: fastapi.FastAPI, door: OperatorDoor, cookie: str) -> None:
         return response
 
     async def let_in(request: fastapi.Request, token: str) -> Response:
+        """A cookie in exchange for a token, or the form with what was wrong."""
         try:
-            address = request.client.host if request.client else ""
-            value = await asyncio.to_thread(door.cookie, token, address)
+            value = await asyncio.to_thread(door.cookie, token, address_of(request))
         except TooManyError as exc:
             minutes = ceil(exc.seconds / 60)
             return RedirectResponse(f"{_place(request, FORM)}?wait={minutes}", 303)

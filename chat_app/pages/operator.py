@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from chat_app.handlers.operator import SESSION_S, Operator, OperatorDoor
+from chat_app.api.operator_door import SESSION_S, OperatorDoor
+from chat_app.handlers.operator import Operator
 from chat_app.handlers.views import error_text
 from chat_app.pages.operator_parts import Confirm, OperatorParts, Update
 from chat_app.pages.shared import BLOCKS, EVENT

@@ -25,8 +25,7 @@ from chat_app.errors import BusyError, InvalidRequestError
 from chat_app.service import promotion
 from chat_app.service.gold_file import read_gold
 from chat_app.service.limits import check_messages, check_sampling, check_text
-from chat_app.service.origins import Origins
-from chat_app.service.rates import Rates
+from chat_app.service.rates import Latest, Rates
 from chat_app.service.replies import CandidatePiece, Replies, ReplyPiece, new_seed
 from chat_app.service.voting import Voting, not_found
 from chat_app.settings import Settings
@@ -63,7 +62,8 @@ class ChatService(Voting):
         self._replies = Replies(store, engine)
         self._gold = read_gold(settings.gold_items, settings.limits) if settings.gold_items else ()
         self.rates = Rates(settings.rates)
-        self.origins = Origins()
+        # from where new raters come; a page stores them in an event that knows no address
+        self.origins = Latest[str | None]()
         self.adapter = BASE_ADAPTER  # of new replies; only the watcher sets it
         self.ready = False  # whether that adapter is loaded; only the watcher sets it
 
@@ -78,7 +78,7 @@ class ChatService(Voting):
     def visitor(self, rater_id: str, *, kind: str = "person", consent: bool = False) -> Rater:
         """The rater of this id, made at the first visit; ``consent`` accepts the present notice."""
         consent_version = self.settings.consent_version if consent else None
-        origin = self.origins.of(rater_id)
+        origin = self.origins.get(rater_id)
         return self.store.add_rater(rater_id, kind=kind, consent=consent_version, origin=origin)
 
     def knows(self, rater_id: str) -> bool:

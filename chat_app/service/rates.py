@@ -15,20 +15,21 @@ from typing import TypeVar
 from chat_app.errors import TooManyError
 from chat_app.settings import RateSettings
 
-KEPT = (
-    20_000  # things of one kind that callers can make up; a bucket that is lost begins full again
-)
+KEPT = 20_000
 Kept = TypeVar("Kept")
 
 
 class Latest(OrderedDict[str, Kept]):
-    """What was set last, under names that callers choose: so many, then the oldest one goes."""
+    """What was set last, under names that callers choose: `KEPT` of it, then the oldest one goes.
+
+    A limit that is forgotten in this way begins anew. Threads may share one.
+    """
 
     def __setitem__(self, name: str, value: Kept) -> None:
         super().__setitem__(name, value)
         self.move_to_end(name)
         if len(self) > KEPT:
-            del self[next(iter(self))]
+            self.popitem(last=False)
 
 
 class Buckets:

@@ -25,7 +25,7 @@ from feedback_store.errors import (
     UnknownRecordError,
 )
 from feedback_store.privacy.erasure import count, erase, taint
-from feedback_store.registry import cycle_in_progress
+from feedback_store.registry.cycles import cycle_in_progress
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import iso_utc, utc_now
 from feedback_store.sqlite.rows import Row, audit, first, require, rows

@@ -10,7 +10,7 @@ import pytest
 from sqlite_utils.utils import sqlite3
 
 from feedback_store import ConflictError, FeedbackStore, StoreOpenError, StoreUnavailableError
-from feedback_store.registry import COPIED
+from feedback_store.registry.cycles import COPIED
 
 # Votes without a pause until it is killed: a question, two replies, a choice, a thumb.
 VOTING = """

@@ -16,10 +16,11 @@ import fastapi
 import pytest
 from fastapi.testclient import TestClient
 
+from chat_app.api.operator_door import TRIES, OperatorDoor
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine.local import LocalEngine
 from chat_app.errors import ChatAppError, NotAllowedError, RefusedError, TooManyError
-from chat_app.handlers.operator import TRIES, Operator, OperatorDoor
+from chat_app.handlers.operator import Operator
 from chat_app.handlers.receipts import receipts_of
 from chat_app.handlers.report import parse_report, read_report
 from chat_app.handlers.talk import UPDATE_S, Talk, Views

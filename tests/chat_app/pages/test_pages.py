@@ -14,7 +14,7 @@ import fastapi
 import gradio as gr
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from chat_app.commands.starter import stage_bar
 from chat_app.handlers.report import parse_report
@@ -23,18 +23,9 @@ from chat_app.pages import shared
 from chat_app.pages.operator_parts import _verdict
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
+from tests.chat_app.pages.browsing import CHROMIUM, say
 from tests.chat_app.serving import publish_copy
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--headless",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 TOKEN = "the-operators-token"
 PAGE = {"accept": "text/html"}
 PICTURE = "![p](http://elsewhere.example/pixel.png)"
@@ -172,14 +163,6 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport={"width": 1280, "height": 860})
@@ -198,18 +181,6 @@ def open_chat(visitor: BrowserContext, server: Server) -> Page:
 
 def replies(page: Page) -> Any:
     return page.locator("#chat [data-testid=bot]")
-
-
-def say(page: Page, text: str) -> None:
-    """Send a message with the keyboard alone and wait until the reply is complete."""
-    box = page.get_by_role("textbox", name="Your message")
-    expect(box).to_be_enabled()
-    asked = page.locator("#chat [data-testid=user]").count()
-    box.fill(text)
-    box.press("Enter")
-    expect(page.locator("#chat [data-testid=user]")).to_have_count(asked + 1)
-    expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
 def answer_one_more(page: Page) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from chat_app.identity import Identity
-from tests.chat_app.pages.test_pages import CHROMIUM, FLAGS
+from tests.chat_app.pages.browsing import CHROMIUM
 from tests.chat_app.serving import serving
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "proxies" / "nginx.conf"
@@ -111,14 +111,6 @@ def wait_for(proxied: Proxied) -> None:
             assert [answer.status_code for answer in answers] == [200] * 4
             return
     raise AssertionError("nginx does not answer")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize(("scheme", "path"), PLACES)

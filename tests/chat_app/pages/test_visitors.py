@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from chat_app.identity import Identity
 from feedback_store.store import FeedbackStore
 from tests.chat_app.api.test_origins import FOREIGN
-from tests.chat_app.pages.test_pages import CHROMIUM, FLAGS, say
+from tests.chat_app.pages.browsing import CHROMIUM, say
 from tests.chat_app.serving import serving
 
 TOKEN = "the-operators-token"
@@ -110,14 +110,6 @@ def host(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator
         yield Host(urls[0][1], urls[1][1], other, data, Identity(data / "secrets"))
         server.shutdown()
         server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def opened(context: BrowserContext, url: str) -> Page:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_app.errors import TooManyError
-from chat_app.service.rates import Buckets, Rates
+from chat_app.service import rates as rates_module
+from chat_app.service.rates import Buckets, Latest, Rates
 from chat_app.settings import RateSettings
 
 
@@ -49,6 +50,14 @@ def test_never_more_is_taken_than_was_there_and_has_flowed_in(
         clock.seconds += seconds
         taken += units if buckets.take("ann", units) == 0.0 else 0
     assert taken <= 10 + (clock.seconds - 100.0) + 1e-6
+
+
+def test_of_what_callers_name_only_the_latest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates_module, "KEPT", 2)
+    known = Latest[str]()
+    for rater in ("ann", "bob", "ann", "eve"):
+        known[rater] = f"of {rater}"
+    assert dict(known) == {"ann": "of ann", "eve": "of eve"}
 
 
 def test_one_person_in_a_hurry_meets_no_limit() -> None:

@@ -14,7 +14,7 @@ from feedback_store import (
     ServedBase,
     UnknownRecordError,
 )
-from feedback_store.registry import DIED
+from feedback_store.registry.cycles import DIED
 
 ME = os.getpid()
 
@@ -223,7 +223,7 @@ def test_a_promotion_is_undone_if_the_cycle_cannot_be_ended(store, monkeypatch):
     store.start_cycle({}, pid=ME)
     store.register_adapter("policy-000001", kind="policy", cycle_id=1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("feedback_store.registry._end_cycle", killed)
+        patch.setattr("feedback_store.registry.cycles._end_cycle", killed)
         store.finish_cycle(1, state="promoted", adapter="policy-000001", serve=True)
     assert store.serving().adapter == BASE_ADAPTER
     assert store.adapter("policy-000001").state == "candidate"

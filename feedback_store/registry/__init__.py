@@ -1,0 +1,1 @@
+"""Adapters, which one is served, and the cycles that made them."""

@@ -1,0 +1,277 @@
+"""Cycles: what each uses, how far it is and how it ended.
+
+Invariants: a promoted cycle ends in the transaction that serves its adapter; at most one cycle
+runs, and the next cycle marks a cycle whose process has died as failed. Reports are files
+elsewhere.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from sqlite_utils import Database
+
+from feedback_store.errors import ConflictError, CycleInProgressError, InvalidFeedbackError
+from feedback_store.records import (
+    CYCLE_STAGES,
+    CYCLE_STATES,
+    Cycle,
+)
+from feedback_store.registry.adapters import (
+    publish_candidate,
+    require_serving,
+    serve_adapter,
+    split_metrics,
+)
+from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.ids import utc_now
+from feedback_store.sqlite.numbers import last_numbers
+from feedback_store.sqlite.process_identity import identity
+from feedback_store.sqlite.rows import (
+    Row,
+    encode,
+    first,
+    insert,
+    one_of,
+    require,
+    rows,
+    scalar,
+    to_record,
+)
+
+_END_STATES = tuple(state for state in CYCLE_STATES if state != "running")
+# Only an adapter lasts of a failed cycle; if there is one, it may have learnt from the comparisons.
+_FORGET_USES = """DELETE FROM {table} WHERE cycle_id = :cycle
+    AND NOT EXISTS (SELECT 1 FROM adapters WHERE adapters.cycle_id = :cycle)"""
+_USE = """INSERT INTO cycle_comparisons (cycle_id, comparison_id, used_as) VALUES (?, ?, ?)
+    ON CONFLICT DO NOTHING"""
+DIED = "its process has died; the next cycle goes on where it stopped"
+COPIED = "it ran when the backup was made, and the backup has no files of it; start a new cycle"
+_AT_ONCE = 500  # uses in one write transaction: about ten milliseconds
+
+
+class Cycles:
+    """The cycles of a store, one at a time."""
+
+    _file: SQLiteFile
+
+    def start_cycle(self, config: Mapping[str, Any], *, pid: int) -> Cycle:
+        """Begin a cycle run by process `pid`.
+
+        Raises:
+            CycleInProgressError: Another cycle runs and its process is alive.
+        """
+        with self._file.write() as db:
+            running = first(db, "SELECT * FROM cycles WHERE state = 'running'")
+            if running is not None:
+                if _is_alive(running):
+                    raise CycleInProgressError(
+                        f"cycle {running['id']} is running (process {running['pid']}, stage "
+                        f"{running['stage']}); wait for it, or stop that process."
+                    )
+                _end_cycle(db, running["id"], state="failed", reasons=(DIED,))
+            row = {
+                "state": "running",
+                "stage": CYCLE_STAGES[0],
+                "progress": 0.0,
+                "reasons": (),
+                "metrics": {},
+                "config": dict(config),
+                "pid": pid,
+                "process": identity(pid),
+                "started_at": utc_now(),
+            }
+            insert(db, "cycles", row)
+            return _cycle(db, scalar(db, "SELECT max(id) FROM cycles"))
+
+    def update_cycle(
+        self,
+        cycle_id: int,
+        *,
+        stage: str | None = None,
+        progress: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Cycle:
+        """Record how far a running cycle is, from 0 to 1, and what is known of it already."""
+        one_of(stage, (None, *CYCLE_STAGES), "the stage of a cycle")
+        if progress is not None and not 0 <= progress <= 1:
+            raise InvalidFeedbackError(f"progress cannot be {progress!r}; use a number 0 to 1.")
+        with self._file.write() as db:
+            _require_running(db, cycle_id)
+            said = {
+                "stage": stage,
+                "progress": progress,
+                "metrics": None if metrics is None else split_metrics(metrics)[0],
+            }
+            known = {name: value for name, value in said.items() if value is not None}
+            db.table("cycles").update(cycle_id, known)
+            return _cycle(db, cycle_id)
+
+    def finish_cycle(
+        self,
+        cycle_id: int,
+        *,
+        state: str,
+        reasons: Sequence[str] = (),
+        metrics: Mapping[str, float] | None = None,
+        adapter: str | None = None,
+        serve: bool = False,
+        expected_serving: str | None = None,
+    ) -> Cycle:
+        """End a running cycle, and with `serve` promote its adapter in the same transaction.
+
+        Args:
+            cycle_id: The running cycle.
+            state: How it ended.
+            reasons: Why. Each metric that is not a finite number is one more reason.
+            metrics: What it measured.
+            adapter: The policy adapter that it made.
+            serve: Publish the adapter if it is a candidate, and let new replies use it.
+            expected_serving: The adapter that `adapter` was compared with.
+
+        Raises:
+            ConflictError: Another adapter than `expected_serving` is served now.
+        """
+        one_of(state, _END_STATES, "the end of a cycle")
+        if serve and (state != "promoted" or adapter is None):
+            raise InvalidFeedbackError(
+                f"a cycle that ended {state} with adapter {adapter!r} has nothing to serve; "
+                "end it promoted, with an adapter."
+            )
+        finite, complaints = split_metrics(metrics or {})
+        reasons = (*reasons, *complaints)
+        with self._file.write() as db:
+            _require_running(db, cycle_id)
+            if expected_serving is not None:
+                require_serving(db, expected_serving)
+            if adapter is not None:
+                require(db, "adapters", adapter, key="name")
+                if serve:
+                    publish_candidate(db, adapter)
+                    serve_adapter(db, adapter, by=f"cycle {cycle_id}")
+            _end_cycle(db, cycle_id, state=state, reasons=reasons, metrics=finite, adapter=adapter)
+            return _cycle(db, cycle_id)
+
+    def use_comparisons(
+        self,
+        cycle_id: int,
+        ids: Iterable[str],
+        *,
+        prompts: Iterable[str] = (),
+        seen: Mapping[str, int] | None = None,
+    ) -> None:
+        """Record which comparisons a cycle uses, and how, so that receipts can say it.
+
+        How follows from the comparison's present split: the cycle trains its adapters on `train`
+        and only measures them on `held_out` (a held-out question) and `held_out_raters`.
+
+        If the cycle is refused, or fails before it makes an adapter, its end deletes these records:
+        nothing of the cycle lasts. There are several transactions, so that nobody waits for long.
+
+        Args:
+            cycle_id: The cycle.
+            ids: The comparisons.
+            prompts: Messages of users that nobody judged, which the policy answers in training.
+            seen: `last_numbers` when the cycle looked; now, if None. What comes later is new.
+
+        Raises:
+            UnknownRecordError: One of them is no longer there: it was withdrawn meanwhile.
+        """
+        with self._file.write() as db:
+            require(db, "cycles", cycle_id)
+            seen = last_numbers(db) if seen is None else seen
+            db.execute("UPDATE cycles SET seen = ? WHERE id = ?", [encode(dict(seen)), cycle_id])
+        for some in _batches(ids):
+            with self._file.write() as db:
+                uses = [(cycle_id, i, require(db, "comparisons", i)["split"]) for i in some]
+                db.conn.executemany(_USE, uses)
+        for some in _batches(prompts):
+            with self._file.write() as db:
+                there = [(cycle_id, require(db, "messages", i)["id"]) for i in some]
+                sql = "INSERT OR IGNORE INTO cycle_prompts (cycle_id, message_id) VALUES (?, ?)"
+                db.conn.executemany(sql, there)
+
+    def cycle(self, cycle_id: int) -> Cycle:
+        """The cycle with this number."""
+        with self._file.read() as db:
+            return _cycle(db, cycle_id)
+
+    def cycles(self, limit: int = 50) -> list[Cycle]:
+        """The latest cycles, newest first."""
+        sql = "SELECT * FROM cycles ORDER BY id DESC LIMIT ?"
+        with self._file.read() as db:
+            return [_as_it_is(row) for row in rows(db, sql, [limit])]
+
+    def running_cycle(self) -> Cycle | None:
+        """The running cycle, if there is one; a cycle whose process has died does not run."""
+        with self._file.read() as db:
+            return cycle_in_progress(db)
+
+    def last_cycle(self) -> Cycle | None:
+        """The latest cycle, running or not, if there is one."""
+        return next(iter(self.cycles(limit=1)), None)
+
+
+def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some
+
+
+def cycle_in_progress(db: Database) -> Cycle | None:
+    """See `Cycles.running_cycle`."""
+    row = first(db, "SELECT * FROM cycles WHERE state = 'running'")
+    return to_record(Cycle, row) if row is not None and _is_alive(row) else None
+
+
+def _cycle(db: Database, cycle_id: int) -> Cycle:
+    return _as_it_is(require(db, "cycles", cycle_id))
+
+
+def _as_it_is(row: Row) -> Cycle:
+    """A cycle's record: one whose process has died has failed, though nobody has written it yet."""
+    if row["state"] == "running" and not _is_alive(row):
+        row = row | {"state": "failed", "reasons": (DIED,)}
+    return to_record(Cycle, row)
+
+
+def _is_alive(running: Row) -> bool:
+    """Whether the process that began a cycle still runs; another process may have its pid now."""
+    process = identity(running["pid"])
+    return process is not None and process == running["process"]
+
+
+def _require_running(db: Database, cycle_id: int) -> None:
+    state = require(db, "cycles", cycle_id)["state"]
+    if state != "running":
+        raise ConflictError(f"cycle {cycle_id} has ended ({state}); start a new one.")
+
+
+def _end_cycle(
+    db: Database,
+    cycle_id: int,
+    *,
+    state: str,
+    reasons: Sequence[str],
+    metrics: Mapping[str, float] | None = None,
+    adapter: str | None = None,
+) -> None:
+    end: Row = {
+        "state": state,
+        "reasons": encode(tuple(reasons)),
+        "metrics": encode(dict(metrics or {})),
+        "adapter": adapter,
+        "finished_at": utc_now(),
+    }
+    if state != "failed":  # a failed cycle keeps the stage and progress at which it failed
+        end |= {"stage": "done", "progress": 1.0}
+    db.table("cycles").update(cycle_id, end)
+    if state in ("refused", "failed"):
+        for table in ("cycle_comparisons", "cycle_prompts"):
+            db.execute(_FORGET_USES.format(table=table), {"cycle": cycle_id})
+
+
+def end_cycle_of_copy(db: Database) -> None:
+    """In a copy of a store, end the cycle that ran when it was made: its process is another's."""
+    for row in rows(db, "SELECT id FROM cycles WHERE state = 'running'"):
+        _end_cycle(db, row["id"], state="failed", reasons=(COPIED,))
