@@ -38,8 +38,7 @@ FORWARDING = (
 )
 # Keys of a scope: whether a proxy brought the request, and whom a named proxy names as its sender.
 MARK, USER = "feedback_chat.forwarded", "feedback_chat.user"
-
-PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)
+PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)  # a path; what else a proxy passes on is not its own
 
 
 class NamedProxies:
