@@ -113,7 +113,7 @@ async def reply(engine: LocalEngine, text: str, seed: int) -> int:
     asked = (PromptMessage(role="user", content=text),)
     sampling = Sampling(TEMPERATURE, TOP_P, TOKENS)
     wanted = GenerationRequest(asked, BASE_ADAPTER, sampling, seed)
-    return sum([piece.new_tokens async for piece in engine.stream(wanted)])
+    return [piece.new_tokens async for piece in engine.stream(wanted)][-1]
 
 
 @torch.inference_mode()

@@ -28,7 +28,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """New text of a reply, and the tokens so far; the last piece has the finish reason."""
+    """New text of a reply, and its tokens up to here; the last piece has the finish reason."""
 
     text: str
     finish_reason: FinishReason | None = None

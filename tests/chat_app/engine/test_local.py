@@ -69,6 +69,8 @@ def test_pieces_are_whole_characters_and_the_last_says_why(engine: LocalEngine) 
         assert len(pieces) > 5
         assert [p.finish_reason for p in pieces[:-1]] == [None] * (len(pieces) - 1)
         assert pieces[-1].finish_reason == "length"
+        counts = [piece.new_tokens for piece in pieces]
+        assert counts == sorted(counts) and {piece.prompt_tokens for piece in pieces} == {12}
         assert (pieces[-1].prompt_tokens, pieces[-1].new_tokens) == (12, 60)
         assert not pieces[-1].text.endswith("\ufffd")
 
