@@ -7,6 +7,7 @@ when replies are possible. This module has no rules of the chat; see `service/`.
 
 import asyncio
 import errno
+import gc
 import importlib
 import logging
 import socket
@@ -217,6 +218,10 @@ def _run(
         server.should_exit = True
 
     def ready() -> None:
+        # What is loaded now stays, and a full collection that walks through it stops everything
+        # for a third of a second.
+        gc.collect()
+        gc.freeze()
         announce(address, f"{address}/operator?token={identity.operator_token}")
 
     engine = _engine(settings, signing_key(store, settings.data))

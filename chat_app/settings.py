@@ -70,7 +70,9 @@ class RateSettings(Section):
     """How much one rater or address may ask for in a time; a bucket for each."""
 
     requests_per_minute: float = Field(240, gt=0, description="of one rater; half of it at once")
-    address_requests_per_minute: float = Field(2400, gt=0, description="the same of one address")
+    address_requests_per_minute: float = Field(
+        2400, gt=0, description="of one address; a sixth of it at once"
+    )
     tokens_per_minute: float = Field(
         100_000, gt=0, description="of one rater's prompts and replies together"
     )

@@ -13,11 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chat_app.api.answers import explain, refuse, retry_after, wants_page
 from chat_app.api.callers import address_of, caller_of, is_simulated, visitor_of
 from chat_app.api.proxies import is_from_here, path_of
-from chat_app.errors import NotAllowedError, TooManyError, text_for_visitor
+from chat_app.errors import BusyError, NotAllowedError, TooManyError, text_for_visitor
 from chat_app.identity import KNOWN, Identity, network_of
 from chat_app.service.chat import ChatService
 from feedback_store.errors import FeedbackStoreError
 
+REPLIES = ("/v1/chat/completions", "/v1/candidates")
 COUNTED = ("/v1/", "/gradio_api/", "/operator")
 
 
@@ -33,9 +34,8 @@ class Admission:
         """Count a request, and pass it on if there is room for it."""
         if scope["type"] == "http" and _counts(scope):
             try:
-                # in a thread, because it asks the store, for which no stream may wait
-                await asyncio.to_thread(self._admit, HTTPConnection(scope))
-            except FeedbackStoreError as exc:
+                await self._admit(HTTPConnection(scope), replies=path_of(scope) in REPLIES)
+            except (FeedbackStoreError, BusyError) as exc:
                 await refuse(send, 503, text_for_visitor(exc), headers={"retry-after": "1"})
                 return
             except TooManyError as exc:
@@ -46,18 +46,26 @@ class Admission:
                 return
         await self._app(scope, receive, send)
 
-    def _admit(self, request: HTTPConnection) -> None:
+    async def _admit(self, request: HTTPConnection, *, replies: bool) -> None:
+        simulated = is_simulated(request) and is_from_here(request)
+        network = network_of(address_of(request))
+        if not simulated:  # an address that asks too much is refused at once, without a thread
+            self._service.rates.address(network, replies=replies)
+        # in a thread, because it asks the store, for which no stream may wait
+        await asyncio.to_thread(self._admit_rater, request, network, simulated=simulated)
+
+    def _admit_rater(self, request: HTTPConnection, network: str, *, simulated: bool) -> None:
         rates, rater_id = self._service.rates, self._rater_of(request)
-        if rater_id is not None and is_simulated(request) and is_from_here(request):
+        if rater_id is None:
+            return
+        if simulated:
             rates.exempt(rater_id)
             return
-        address = address_of(request)
-        network = network_of(address)
         rates.request(rater_id, network)
-        if rater_id is None or rater_id.startswith(KNOWN) or self._service.knows(rater_id):
+        if rater_id.startswith(KNOWN) or self._service.knows(rater_id):
             return
         rates.new_rater(rater_id, network)
-        self._service.origins[rater_id] = self._identity.origin(address)
+        self._service.origins[rater_id] = self._identity.origin(address_of(request))
 
     def _rater_of(self, request: HTTPConnection) -> str | None:
         if not path_of(request.scope).startswith("/v1/"):

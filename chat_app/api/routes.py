@@ -70,7 +70,7 @@ async def complete(
             path = await _stored(body.messages, sampling, rater_id, service)
         except StoreUnavailableError as exc:  # a full disk ends no chat; the answer says so
             log.error("a dialogue is not stored: %s", exc)
-            path = service.unstored_dialogue(_plain(body.messages))
+            path = service.unstored(_plain(body.messages))
         pieces = service.reply(rater_id, path, sampling=sampling, seed=body.seed, room=room)
         if not body.stream:
             return _completion(await _last_piece(pieces, request))

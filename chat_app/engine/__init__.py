@@ -24,6 +24,7 @@ class GenerationRequest:
     sampling: Sampling
     seed: int
     system_prompt: str | None = None  # its name, for the reply's row; the engine knows the text
+    source: str = ""  # on whose account it is taken: while others ask, a source gets its share
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import torch
 
 from chat_app.engine import GenerationRequest, Piece
 from chat_app.engine.prompts import Prompts
+from chat_app.engine.waiting import PATIENCE, Ticket, Waiting
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
 from feedback_store.records import BASE_ADAPTER
@@ -36,39 +36,9 @@ from rlhf_core.model.token_batches import together_tokens
 
 log = logging.getLogger(__name__)
 
-# A short prompt passes long ones, but nobody waits for ever: those that pass a long one have
-# together at most this many times its own tokens. With 1, whoever came after one of several long
-# ones had been read waited for all the others (docs/results.md, "Long prompts").
-PATIENCE = 16
 UNFINISHED = "\ufffd"  # decoders show it for the bytes of an incomplete character
 
 _Command = tuple[Callable[[], object], Future[None]]  # what to run between two steps, and its end
-
-
-class _Ticket:
-    """One request in the engine, and the queue that carries its pieces to its event loop.
-
-    Attributes:
-        ids: The tokens of its prompt, once they are known; before, it cannot be taken.
-        turn: The lowest is taken first. It is the prompt's own length, and a part of what was read
-            of all prompts until it came (see `PATIENCE`).
-    """
-
-    def __init__(self, request: GenerationRequest, *, deadline: float) -> None:
-        self.request = request
-        self.deadline = deadline
-        self.cancelled = False
-        self.ids: list[int] | None = None
-        self.turn = 0.0
-        self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-
-    def send(self, piece: Piece | Exception) -> None:
-        """Pass a piece from the worker thread to the event loop."""
-        try:
-            self._loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
-        except RuntimeError:  # the loop is closed, so no one reads any more
-            self.cancelled = True
 
 
 class ReplyText:
@@ -98,7 +68,7 @@ class ReplyText:
 class _Reply:
     """A ticket with a row, which is in the batch or whose prompt is being read."""
 
-    def __init__(self, ticket: _Ticket, ids: list[int], base: Base) -> None:
+    def __init__(self, ticket: Ticket, ids: list[int], base: Base) -> None:
         request = ticket.request
         adapter = None if request.adapter == BASE_ADAPTER else request.adapter
         self.row = Row(ids, adapter, request.sampling, request.seed)
@@ -150,7 +120,7 @@ class LocalEngine:
         self._key = key
         self._reply_seconds = reply_seconds
         self._wake = threading.Condition()  # guards the next four
-        self._waiting: list[_Ticket] = []
+        self._waiting = Waiting(settings.rows)
         self._commands: deque[_Command] = deque()
         self._retired: set[str] = set()
         self._closing = False
@@ -167,7 +137,7 @@ class LocalEngine:
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply piece by piece; see `Engine.stream`."""
-        ticket = _Ticket(request, deadline=time.monotonic() + self._reply_seconds)
+        ticket = Ticket(request, deadline=time.monotonic() + self._reply_seconds)
         with self._wake:
             self._require_running()
             if (
@@ -177,7 +147,7 @@ class LocalEngine:
                 raise BusyError(
                     f"{len(self._waiting)} requests are waiting already; try again in a moment"
                 )
-            self._waiting.append(ticket)
+            self._waiting.add(ticket)
         try:
             prompts = await asyncio.wrap_future(self._prompts)
             self._ready(ticket, await prompts.encode(request))
@@ -190,7 +160,7 @@ class LocalEngine:
                     return
         finally:
             ticket.cancelled = True
-            with self._wake, suppress(ValueError):
+            with self._wake:
                 self._waiting.remove(ticket)
 
     async def check(self, request: GenerationRequest) -> None:
@@ -235,7 +205,6 @@ class LocalEngine:
             "adapters": sorted(base.adapters) if base is not None else [],
             "rows": rows,
             "waiting": waiting,
-            "room": self._settings.rows + self._settings.waiting - rows - waiting,
             "replies": self._made["replies"],
             "new_tokens": self._made["tokens"],
         }
@@ -249,7 +218,7 @@ class LocalEngine:
         if self._base is not None:
             self._prompts.result().close()
 
-    def _ready(self, ticket: _Ticket, ids: list[int]) -> None:
+    def _ready(self, ticket: Ticket, ids: list[int]) -> None:
         """Let a request be taken, now that its prompt is encoded."""
         with self._wake:
             ticket.turn = len(ids) + self._made["prompt_tokens"] / PATIENCE
@@ -319,18 +288,13 @@ class LocalEngine:
     def _wait(self) -> list[_Command] | None:
         """Sleep until there is work. Returns the waiting commands, or None to stop."""
         with self._wake:
-            while not (self._closing or self._replies or self._commands or self._encoded()):
+            while not (self._closing or self._replies or self._commands or self._waiting.encoded()):
                 self._wake.wait()
             if self._closing:
                 return None
             commands = list(self._commands)
             self._commands.clear()
             return commands
-
-    def _encoded(self) -> list[_Ticket]:
-        """The waiting requests that can be taken, in the order of their turns."""
-        ready = (ticket for ticket in self._waiting if ticket.ids is not None)
-        return sorted(ready, key=lambda ticket: ticket.turn)
 
     def _step(self, base: Base, batch: DecodingBatch) -> None:
         """Read some of the new prompts, then decode a token for every row and send the new text."""
@@ -354,7 +318,8 @@ class LocalEngine:
         So prompts that are read later hold no row meanwhile, and a shorter one can pass them.
         """
         with self._wake:
-            for ticket in self._encoded():
+            taken = [reply.ticket for reply in self._replies]
+            for ticket in self._waiting.encoded(taken):
                 earlier = (r for r in self._replies if r.ticket.turn <= ticket.turn)
                 unread = sum(batch.unread(reply.row) for reply in earlier)
                 if len(self._replies) >= self._settings.rows or unread >= together_tokens(
@@ -386,7 +351,7 @@ class LocalEngine:
         """Send an error to every request, decoded or waiting, and forget them all."""
         with self._wake:
             tickets = [reply.ticket for reply in self._replies] + list(self._waiting)
-            self._waiting.clear()
+            self._waiting = Waiting(self._settings.rows)
             self._replies = []
         for ticket in tickets:
             ticket.send(error)

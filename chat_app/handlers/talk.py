@@ -9,17 +9,20 @@ remembers only which task writes for which tab, so that the person can stop it.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
-from chat_app.handlers.views import ChatView, branch_of, error_text, titles, view_of
-from chat_app.service.chat import ChatService
+from chat_app.handlers.views import ChatView, Shown, branch_of, error_text, titles, view_of
+from chat_app.service.chat import ChatService, Room
 from chat_app.service.replies import NOT_STORED, ReplyPiece
-from feedback_store.errors import FeedbackStoreError
-from feedback_store.records import Message
+from feedback_store.errors import FeedbackStoreError, StoreUnavailableError
+from feedback_store.records import Message, PromptMessage
+
+log = logging.getLogger(__name__)
 
 UPDATE_S = 0.1  # least time between two views of one stream; each costs about 1 ms of CPU
 NO_REPLY = "There is no reply. Press “Try again”, or send another message."
@@ -72,21 +75,15 @@ class Talk:
             with self._free((rater_id, tab)):
                 last_id = await asyncio.to_thread(self._known, rater_id, last_id)
                 conversation_id, above = await asyncio.to_thread(self._above, rater_id, last_id)
-                await self._service.check_message(rater_id, text, above)
-                said = await asyncio.to_thread(
-                    self._service.ask,
-                    rater_id,
-                    text,
-                    conversation_id=conversation_id,
-                    parent_id=above[-1].id if above else None,
-                )
+                parent_id = above[-1].id if above else None
+                said, room = await self._say(rater_id, text, above, conversation_id, parent_id)
         except Exception as exc:
             view = await asyncio.to_thread(self._view_around, rater_id, last_id)
             # a text that is too long stays where it is: it is not sent back
             draft = text if len(text) <= self._service.settings.limits.message_chars else None
             yield replace(view, problem=error_text(exc), draft=draft)
             return
-        async with aclosing(self._answer(rater_id, [*above, said], tab=tab)) as views:
+        async with aclosing(self._answer(rater_id, [*above, said], tab=tab, room=room)) as views:
             async for view in views:
                 yield view
 
@@ -115,19 +112,14 @@ class Talk:
             if old.role == "assistant":
                 raise InvalidRequestError(f"{message_id} is a reply; edit a message of your own")
             with self._free((rater_id, tab)):
-                await self._service.check_message(rater_id, text, above)
-                said = await asyncio.to_thread(
-                    self._service.ask,
-                    rater_id,
-                    text,
-                    conversation_id=old.conversation_id,
-                    parent_id=old.parent_id,
+                said, room = await self._say(
+                    rater_id, text, above, old.conversation_id, old.parent_id
                 )
         except Exception as exc:
             view = await asyncio.to_thread(self._view_around, rater_id, message_id)
             yield replace(view, problem=error_text(exc))
             return
-        async with aclosing(self._answer(rater_id, [*above, said], tab=tab)) as views:
+        async with aclosing(self._answer(rater_id, [*above, said], tab=tab, room=room)) as views:
             async for view in views:
                 yield view
 
@@ -154,6 +146,28 @@ class Talk:
         finally:
             self._asking.discard(key)
 
+    async def _say(
+        self,
+        rater_id: str,
+        text: str,
+        above: Sequence[Message],
+        conversation_id: str | None,
+        parent_id: str | None,
+    ) -> tuple[Message, Room]:
+        """Store a message, and keep room for its answer; over a full disk it is not stored."""
+        turn = 1 + sum(message.role == "user" for message in above)
+        two = await asyncio.to_thread(self._two_are_due, rater_id, turn)
+        room = await self._service.room_to_answer(rater_id, text, above, n=2 if two else 1)
+        try:
+            said = await asyncio.to_thread(self._store, rater_id, text, conversation_id, parent_id)
+            return said, room
+        except StoreUnavailableError as exc:  # which ends no chat; the last view says so
+            log.error("a message is not stored: %s", exc)
+            return self._service.unstored([PromptMessage(role="user", content=text)])[0], room
+        except BaseException:
+            room()
+            raise
+
     async def _answer(
         self,
         rater_id: str,
@@ -162,6 +176,7 @@ class Talk:
         tab: str,
         single: bool = False,
         retry_of: str | None = None,
+        room: Room | None = None,
     ) -> Views:
         """Stream one reply, or two blind ones where due; the last view is read from the store.
 
@@ -170,7 +185,9 @@ class Talk:
         """
         key = (rater_id, tab)
         views: asyncio.Queue[ChatView | None] = asyncio.Queue()
-        write = self._write(rater_id, path, views.put_nowait, single=single, retry_of=retry_of)
+        write = self._write(
+            rater_id, path, views.put_nowait, single=single, retry_of=retry_of, room=room
+        )
         writing = self._writing[key] = asyncio.create_task(write)
         writing.add_done_callback(lambda _: views.put_nowait(None))
         try:
@@ -183,12 +200,14 @@ class Talk:
                 del self._writing[key]
             writing.cancel()
             await asyncio.wait({writing})
+            if room is not None:
+                room()
             failure = None if writing.cancelled() else writing.exception()
         if isinstance(failure, NotStoredError):
             yield replace(failure.view, busy=False, problem=f"Sorry: {NOT_STORED}.")
         elif watched:
             problem = error_text(failure) if failure else ""
-            yield await asyncio.to_thread(self._answered, rater_id, path[-1], problem)
+            yield await asyncio.to_thread(self._answered, rater_id, path, problem)
 
     async def _write(
         self,
@@ -198,16 +217,22 @@ class Talk:
         *,
         single: bool,
         retry_of: str | None,
+        room: Room | None,
     ) -> None:
         """Show the user message alone, then the text of one reply or two as it arrives."""
-        view = await asyncio.to_thread(self._asked, rater_id, path[-1])
-        blind = not single and await asyncio.to_thread(self._two_are_due, rater_id, view)
+        view = await asyncio.to_thread(self._asked, rater_id, path)
+        turn = sum(message.role == "user" for message in path)
+        blind = (
+            not single
+            and path[-1].id != ""
+            and await asyncio.to_thread(self._two_are_due, rater_id, turn)
+        )
         show(replace(view, busy=True, draft=""))
         texts, shown_at = {"a": "", "b": ""}, 0.0
         pieces = (
-            self._service.candidates(rater_id, path)
+            self._service.candidates(rater_id, path, room=room)
             if blind
-            else self._service.reply(rater_id, path, retry_of=retry_of)
+            else self._service.reply(rater_id, path, retry_of=retry_of, room=room)
         )
         async with aclosing(pieces) as arriving:
             async for piece in arriving:
@@ -219,14 +244,22 @@ class Talk:
                 if isinstance(piece, ReplyPiece) and not piece.stored:
                     raise NotStoredError(view.writing(texts["a"]))
 
-    def _asked(self, rater_id: str, said: Message) -> ChatView:
+    def _asked(self, rater_id: str, path: Sequence[Message]) -> ChatView:
         """The branch down to a user message that has no reply yet."""
+        *above, said = path
+        if not said.id:
+            view = self._view_around(rater_id, above[-1].id if above else None)
+            return replace(view, messages=(*view.messages, Shown("", said.role, said.content)))
         found = self._service.conversation(rater_id, conversation_id=said.conversation_id)
         conversations = tuple(titles(self._service.conversations(rater_id)))
         return replace(branch_of(found, said), conversations=conversations)
 
-    def _answered(self, rater_id: str, said: Message, problem: str) -> ChatView:
+    def _answered(self, rater_id: str, path: Sequence[Message], problem: str) -> ChatView:
         """The conversation after a reply, or after a failed attempt at one."""
+        *above, said = path
+        if not said.id:
+            view = self._view_around(rater_id, above[-1].id if above else None)
+            return replace(view, problem=problem, draft=said.content)
         try:
             view = self._view(rater_id, said.conversation_id)
         except Exception as exc:
@@ -234,15 +267,20 @@ class Talk:
         unanswered = view.pair is None and view.last_id == said.id
         return replace(view, problem=problem, note=NO_REPLY if unanswered else "")
 
-    def _two_are_due(self, rater_id: str, view: ChatView) -> bool:
-        turn = sum(message.role == "user" for message in view.messages)
+    def _two_are_due(self, rater_id: str, turn: int) -> bool:
         return self._service.shows_candidates(turn) and self._service.consented(rater_id)
+
+    def _store(
+        self, rater_id: str, text: str, conversation_id: str | None, parent_id: str | None
+    ) -> Message:
+        self._service.visitor(rater_id)
+        return self._service.ask(
+            rater_id, text, conversation_id=conversation_id, parent_id=parent_id
+        )
 
     def _known(self, rater_id: str, last_id: str | None) -> str | None:
         """The last message; None for a visitor who is new, or who was forgotten meanwhile."""
-        new = not self._service.knows(rater_id)
-        self._service.visitor(rater_id)
-        return None if new else last_id
+        return last_id if self._service.knows(rater_id) else None
 
     def _above(self, rater_id: str, last_id: str | None) -> tuple[str | None, list[Message]]:
         """The conversation that goes on, and what a new message follows in it.
@@ -267,6 +305,8 @@ class Talk:
 
     def _view_around(self, rater_id: str, message_id: str | None) -> ChatView:
         """The conversation that has a message; an empty view if it is not the person's."""
+        if message_id is None:
+            return ChatView()
         try:
             return view_of(self._service.conversation(rater_id, message_id=message_id))
         except (ChatAppError, FeedbackStoreError):

@@ -21,7 +21,10 @@ UNEXPECTED = "That did not work: an error on the server. Its log has the details
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One message on the page; ``thumb`` is the person's own present thumb (0 = none)."""
+    """One message on the page; ``thumb`` is the person's own present thumb (0 = none).
+
+    A message that is not stored, or not yet, has an empty id.
+    """
 
     id: str
     role: str
@@ -54,8 +57,8 @@ class ChatView:
 
     @property
     def last_id(self) -> str | None:
-        """The message that the next turn follows."""
-        return self.messages[-1].id if self.messages else None
+        """The message that the next turn follows: the last one that is stored."""
+        return next((message.id for message in reversed(self.messages) if message.id), None)
 
     def writing(self, text: str) -> "ChatView":
         """The same view with the text so far of a reply."""

@@ -61,7 +61,8 @@ class ChatService(Voting):
         self.cycles = cycles
         self._replies = Replies(store, engine)
         self._gold = read_gold(settings.gold_items, settings.limits) if settings.gold_items else ()
-        self.rates = Rates(settings.rates)
+        room = settings.engine.rows + settings.engine.waiting
+        self.rates = Rates(settings.rates, room=room)
         # from where new raters come; a page stores them in an event that knows no address
         self.origins = Latest[str | None]()
         self.adapter = BASE_ADAPTER  # of new replies; only the watcher sets it
@@ -165,19 +166,25 @@ class ChatService(Voting):
                 parent_id=parent_id,
             )[0]
 
-    async def check_message(self, rater_id: str, text: str, above: Sequence[Message] = ()) -> None:
-        """Check that the model can answer a message after those above it, before it is stored.
+    async def room_to_answer(
+        self, rater_id: str, text: str, above: Sequence[Message] = (), *, n: int = 1
+    ) -> Room:
+        """Check that a message after those above it can be answered, and keep room for n replies.
 
         Raises:
             InvalidRequestError: The text is empty or too long, or the chat template refuses it.
             BusyError: No reply is possible now.
             TooManyError: As for `reply`.
         """
-        self.require_room(rater_id)()
         check_text(text, self.settings.limits)
-        await self._check(
-            [*prompt_of(above), PromptMessage(role="user", content=text)], self.default_sampling
-        )
+        room = self.require_room(rater_id, n)
+        try:
+            asked = [*prompt_of(above), PromptMessage(role="user", content=text)]
+            await self._check(asked, self.default_sampling)
+        except BaseException:
+            room()
+            raise
+        return room
 
     def require_room(self, rater_id: str, n: int = 1, *, chars: int = 0) -> Room:
         """Keep room for ``n`` replies, or refuse a request before it is stored.
@@ -189,7 +196,7 @@ class ChatService(Voting):
             BusyError: The model is being loaded, or too many requests are waiting.
             TooManyError: As for `reply`.
         """
-        self._require_room()
+        self._require_ready()
         room = self.rates.reserve(rater_id, n)
         self.rates.tokens(rater_id, chars // TOKEN_CHARS)
         return room
@@ -212,15 +219,15 @@ class ChatService(Voting):
 
         Raises:
             InvalidRequestError: No messages, too many, a wrong role, or no user message at the end.
-            BusyError: No reply is possible now; nothing was stored.
+            BusyError: The model is being loaded; nothing was stored.
         """
         check_messages(messages, self.settings.limits)
-        self._require_room()
+        self._require_ready()
         title = _title(messages[-1]["content"])
         return self.store.continue_dialogue(rater_id, messages, title=title)
 
-    def unstored_dialogue(self, messages: Sequence[PromptMessage]) -> list[Message]:
-        """The path of a dialogue while the disk is full: it can be answered, and is not kept."""
+    def unstored(self, messages: Sequence[PromptMessage]) -> list[Message]:
+        """Messages while the disk is full: they can be answered, and are not kept."""
         now = datetime.now(UTC).isoformat()
         return [
             Message("", "", None, m["role"], m["content"], None, None, None, None, None, None, now)
@@ -248,7 +255,7 @@ class ChatService(Voting):
             TooManyError: Too much is written for the rater already, or was in a short time.
             InvalidRequestError: The conversation does not fit the model.
         """
-        request = self._request(path, sampling=sampling, seed=seed)
+        request = self._request(rater_id, path, sampling=sampling, seed=seed)
         spent = partial(self.rates.tokens, rater_id)
         one = self._replies.one(path[-1], request, spent=spent, retry_of=retry_of)
         return self._within(one, rater_id, 1, room)
@@ -272,7 +279,7 @@ class ChatService(Voting):
             raise InvalidRequestError(
                 f"n is {n}; ask for 2 to {self.settings.limits.candidates} candidates"
             )
-        request = self._request(path, sampling=sampling)
+        request = self._request(rater_id, path, sampling=sampling)
         requests = [replace(request, seed=new_seed()) for _ in range(n)]
         spent = partial(self.rates.tokens, rater_id)
         several = self._replies.several(path[-1], requests, rater_id=rater_id, spent=spent)
@@ -331,21 +338,20 @@ class ChatService(Voting):
         finally:
             room()
 
-    def _require_room(self) -> None:
-        """Refuse a request that cannot be answered now, before it is stored."""
+    def _require_ready(self) -> None:
+        """Refuse a request that cannot be answered yet, before it is stored."""
         if not self.ready:
             raise BusyError("the model is still being loaded; try again in a moment")
-        if self.engine.health()["room"] <= 0:
-            raise BusyError("too many requests are waiting already; try again in a moment")
 
     def _request(
         self,
+        rater_id: str,
         path: Sequence[Message],
         *,
         sampling: Sampling | None = None,
         seed: int | None = None,
     ) -> GenerationRequest:
-        self._require_room()
+        self._require_ready()
         if path[-1].role != "user":
             raise InvalidRequestError(f"message {path[-1].id} is a reply; answer a user's message")
         prompt = prompt_of(path)
@@ -355,6 +361,7 @@ class ChatService(Voting):
             check_sampling(sampling or self.default_sampling, self.settings),
             new_seed() if seed is None else seed % 2**63,
             self.settings.reply.system_name(prompt),
+            self.rates.source(rater_id),
         )
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from math import ceil, inf
 from typing import TypeVar
 
-from chat_app.errors import TooManyError
+from chat_app.errors import BusyError, TooManyError
+from chat_app.identity import KNOWN
 from chat_app.settings import RateSettings
 
 KEPT = 20_000
@@ -68,16 +69,24 @@ class Buckets:
 
 
 class Rates:
-    """The limits in force."""
+    """The limits in force.
 
-    def __init__(self, settings: RateSettings) -> None:
-        self._settings = settings
+    Args:
+        settings: Of each rater and address.
+        room: Replies that may be written or wait at once, of all raters together.
+    """
+
+    def __init__(self, settings: RateSettings, *, room: int) -> None:
+        self._settings, self._room = settings, room
         self._requests = Buckets(settings.requests_per_minute / 2, 30.0)
-        self._of_address = Buckets(settings.address_requests_per_minute / 2, 30.0)
+        # what an address asks at once all others wait for: a class that opens the page is enough
+        self._of_address = Buckets(settings.address_requests_per_minute / 6, 10.0)
         self._votes = Buckets(settings.votes_per_minute, 60.0)
         self._tokens = Buckets(settings.tokens_per_minute, 60.0)
         self._new = Buckets(settings.new_raters_per_hour, 3600.0)
         self._writing: Counter[str] = Counter()  # replies, by rater
+        self._of_source: Counter[str] = Counter()  # the same, by source
+        self._networks = Latest[str]()  # by rater
         self._admitted = Latest[None]()  # new raters that were counted
         self._unlimited: set[str] = set()
         self._lock = threading.Lock()
@@ -86,15 +95,24 @@ class Rates:
         """Limit a simulated visitor of this machine no more."""
         self._unlimited.add(rater_id)
 
-    def request(self, rater_id: str | None, address: str) -> None:
-        """Count one request.
+    def address(self, network: str, *, replies: bool = False) -> None:
+        """Count one request of an address, before anything else is asked about it.
+
+        One for replies is refused here if the address leaves no room for them (see `reserve`).
 
         Raises:
             TooManyError: As in all methods: the rater, or the address, has to wait.
+            BusyError: There is no room.
         """
-        _refuse(self._of_address.take(address), "requests from your address")
-        if rater_id is not None:
-            _refuse(self._requests.take(rater_id), "requests")
+        _refuse(self._of_address.take(network), "requests from your address")
+        if replies:
+            with self._lock:
+                self._require_room(network, 1)
+
+    def request(self, rater_id: str, network: str) -> None:
+        """Count one request of a rater, who comes from this address."""
+        self._networks[rater_id] = network
+        _refuse(self._requests.take(rater_id), "requests")
 
     def new_rater(self, rater_id: str, address: str) -> None:
         """Count a rater who is not known yet, once."""
@@ -109,13 +127,25 @@ class Rates:
         if rater_id not in self._unlimited:
             _refuse(self._votes.take(rater_id), "votes")
 
+    def source(self, rater_id: str) -> str:
+        """On whose account a rater's replies are: names are free, so their address is asked."""
+        if rater_id in self._unlimited or rater_id.startswith(KNOWN):
+            return rater_id
+        return self._networks.get(rater_id, rater_id)
+
     def reserve(self, rater_id: str, n: int = 1) -> Callable[[], None]:
         """Keep count of replies from now until the returned function is called.
 
-        One request is never too many.
+        One request of a rater is never too many. A source never takes more than it leaves free, so
+        the next one always finds room (dynamic thresholds: Choudhury and Hahne 1998, equation 1
+        with alpha = 1).
+
+        Raises:
+            BusyError: There is no room.
         """
-        most = self._settings.replies_at_once
+        most, source = self._settings.replies_at_once, self.source(rater_id)
         with self._lock:
+            self._require_room(source, n)
             if rater_id not in self._unlimited:
                 writing = self._writing[rater_id]
                 if writing and writing + n > most:
@@ -126,16 +156,24 @@ class Rates:
                     )
                 _refuse(self._tokens.take(rater_id, 0.0, at_least=1.0), "tokens")
             self._writing[rater_id] += n
+            self._of_source[source] += n
         left = [n]
 
         def release() -> None:
             """Count them no more; a second call does nothing."""
             with self._lock:
-                self._writing[rater_id] -= left.pop() if left else 0
-                if not self._writing[rater_id]:
-                    del self._writing[rater_id]
+                ended = left.pop() if left else 0
+                for writing, key in ((self._writing, rater_id), (self._of_source, source)):
+                    writing[key] -= ended
+                    if not writing[key]:
+                        del writing[key]
 
         return release
+
+    def _require_room(self, source: str, n: int) -> None:
+        free, taken = self._room - self._of_source.total(), self._of_source[source]
+        if free <= 0 or (taken and taken + n > free):
+            raise BusyError("too many requests are waiting already; try again in a moment")
 
     def tokens(self, rater_id: str, tokens: int) -> None:
         """Count what a reply has read and written, once that is known."""

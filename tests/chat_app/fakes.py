@@ -16,7 +16,6 @@ class FakeEngine:
     """Says "one two" to everything; a test may have it say other things, or break it."""
 
     def __init__(self) -> None:
-        self.room = 8
         self.says: list[str] = []  # before "one two", each once
         self.seeds: list[int] = []  # of what was asked for
         self.adapters: list[str] = []
@@ -50,14 +49,14 @@ class FakeEngine:
 
     def health(self) -> dict[str, Any]:
         """The facts that the watcher and the service read."""
-        return {"alive": True, "ready": True, "failure": None, "room": self.room}
+        return {"alive": True, "ready": True, "failure": None}
 
     def close(self) -> None:
         """Nothing runs."""
 
 
 def fake_service(
-    store: FeedbackStore, engine: FakeEngine, data: Path, **options: Any
+    store: FeedbackStore, engine: FakeEngine, data: Path, /, **options: Any
 ) -> ChatService:
     """A service that is ready, on ``engine``."""
     settings = Settings.model_validate({"data": data, "watch_seconds": 0.01, **options})

@@ -6,6 +6,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -139,3 +140,14 @@ def serving(
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def full_disk(pid: int) -> Iterator[None]:
+    """Let a process write no byte more to any file, as on a full disk."""
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)

@@ -14,15 +14,13 @@ import pytest
 
 from chat_app.api.page_routes import PAGES_PER_MINUTE, UNREAD_S, Sessions
 from chat_app.identity import Identity
+from feedback_store.store import FeedbackStore
 from tests.chat_app.serving import serving
 
 ROOT = Path(__file__).parents[2]
-ROWS = re.findall(
-    r"^\| (GET|POST) (\S+) \| (\S+) \| (\S+) \| (\S+) \|$",
-    (ROOT / "docs" / "security.md").read_text(),
-    re.MULTILINE,
-)
-CALLERS = ("nobody", "visitor", "operator")
+PAGE, _, _ = (ROOT / "docs" / "security.md").read_text().partition("On another host")
+ROWS = re.findall(r"^\| (GET|POST) (\S+) \| ((?:\S+ \| ){4}\S+) \|$", PAGE, re.MULTILINE)
+CALLERS = ("nobody", "visitor", "another", "labeler", "operator")
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.9"}  # so that no request counts as one of this machine
 TOKEN = "the-operators-token"
 EVENT = {"data": [], "fn_index": 0, "session_hash": "s"}
@@ -35,6 +33,8 @@ class Served:
     url: str
     identity: Identity  # reads the same keys
     log: Path
+    labeler: str  # the text of a key
+    ids: dict[str, str]  # of what is the visitor's
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +43,47 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
     options = ("--model", str(tiny_model), "--quantization", "none")
     keys = {"operator_token": TOKEN, "rates__requests_per_minute": "10000"}
     with serving(folder / "data", *options, log=folder / "log", **keys) as (_, url):
-        yield Served(url, Identity(folder / "data" / "secrets"), folder / "log")
+        identity = Identity(folder / "data" / "secrets")
+        with FeedbackStore(folder / "data" / "feedback.db") as store:
+            _, key = store.make_key("lena", role="labeler", by="operator")
+        service = Served(url, identity, folder / "log", key, {})
+        asked = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+        with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+            sent = {"headers": headers_of("visitor", service)}
+            client.post("/v1/consent", json={"given": True}, **sent).raise_for_status()
+            shown = client.post("/v1/candidates", json={**asked, "temperature": 2.0}, **sent).json()
+            service.ids["candidates_id"] = shown["candidates_id"]
+            reply = client.post("/v1/chat/completions", json=asked, **sent).json()
+            service.ids["message_id"] = reply["id"]
+            service.ids["rater"] = client.get("/v1/feedback/me", **sent).json()["rater"]
+        yield service
     assert "Traceback" not in (folder / "log").read_text()
 
 
 def headers_of(caller: str, served: Served) -> dict[str, str]:
     """What a caller sends."""
-    if caller == "visitor":
-        cookie = f"{served.identity.cookie}={served.identity.new_cookie('browser-visitor')}"
+    if caller in ("visitor", "another"):
+        cookie = f"{served.identity.cookie}={served.identity.new_cookie(f'browser-{caller}')}"
         return {**ELSEWHERE, "cookie": cookie}
-    if caller == "operator":
-        return {**ELSEWHERE, "authorization": f"Bearer {TOKEN}"}
+    if caller in ("labeler", "operator"):
+        token = served.labeler if caller == "labeler" else TOKEN
+        return {**ELSEWHERE, "authorization": f"Bearer {token}"}
     return ELSEWHERE
+
+
+def body_of(path: str, caller: str, ids: dict[str, str]) -> dict[str, Any]:
+    """What a request says: right, as far as it is about something of the visitor's."""
+    once = {"idempotency_key": f"by-{caller}"}
+    return {
+        "/gradio_api/queue/join": {**EVENT, "session_hash": "of-visitor"},
+        "/gradio_api/run/predict": {**EVENT, "session_hash": "of-visitor"},
+        "/operator/gradio_api/queue/join": {**EVENT, "session_hash": f"of-{caller}"},
+        "/operator/gradio_api/run/predict": {**EVENT, "session_hash": f"of-{caller}"},
+        "/v1/choices": {"candidates_id": ids["candidates_id"], "choice": "a", **once},
+        "/v1/rankings": {"candidates_id": ids["candidates_id"], "order": [["a"], ["b"]], **once},
+        "/v1/feedback": {"message_id": ids["message_id"], "thumb": "up", **once},
+        "/v1/demonstrations": {"message_id": ids["message_id"], "content": "Good day.", **once},
+    }.get(path, {})
 
 
 def status_of(served: Served, method: str, path: str, caller: str) -> int:
@@ -62,14 +91,22 @@ def status_of(served: Served, method: str, path: str, caller: str) -> int:
     headers, login = headers_of(caller, served), path == "/operator/login"
     if path.endswith("/"):
         headers = {**headers, "accept": "text/html"}
-    body: dict[str, Any] = {}
+    if path.endswith("/queue/data"):
+        path += f"?session_hash=of-{caller if path.startswith('/operator') else 'visitor'}"
+    sent: dict[str, Any] = {}
     if method == "POST" and login:
-        body = {"data": {"token": TOKEN if caller == "operator" else ""}}
+        sent = {"data": {"token": TOKEN if caller == "operator" else ""}}
     elif method == "POST":
-        body = {"json": {**EVENT, "session_hash": f"of-{caller}"} if "gradio" in path else {}}
+        sent = {"json": body_of(path, caller, served.ids)}
     with (
         httpx.Client(base_url=served.url, timeout=20, trust_env=False) as client,
-        client.stream(method, path, headers=headers, follow_redirects=login, **body) as answer,
+        client.stream(
+            method,
+            path.replace("RATER", served.ids["rater"]),
+            headers=headers,
+            follow_redirects=login,
+            **sent,
+        ) as answer,
     ):
         return answer.status_code
 
@@ -99,16 +136,15 @@ print("\\n" + json.dumps(sorted(set(routes_of(app.routes)))))
 """
 
 
-@pytest.mark.parametrize(("method", "path", *CALLERS), ROWS)
+@pytest.mark.parametrize(("method", "path", "answers"), ROWS)
 def test_the_answer_to_every_caller_is_the_reviewed_one(
-    served: Served, method: str, path: str, nobody: str, visitor: str, operator: str
+    served: Served, method: str, path: str, answers: str
 ) -> None:
-    for caller, expected in zip(CALLERS, (nobody, visitor, operator), strict=True):
-        query = f"?session_hash=of-{caller}" if path.endswith("queue/data") else ""
-        status = status_of(served, method, path + query, caller)
+    for caller, expected in zip(CALLERS, answers.split(" | "), strict=True):
+        status = status_of(served, method, path, caller)
         to_login = status == 303 and path == "/operator/"
         found = "no" if status in (401, 403) or to_login else "-" if status == 404 else "yes"
-        if query and status == 404:
+        if path.endswith("/queue/data") and status == 404:
             found = "yes"  # let in; there is no such session
         assert found == expected, f"{caller}: {status}"
 

@@ -1,24 +1,10 @@
 """A disk that is full: what goes on, what says so, and that nobody is shown the server's paths."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
-from tests.chat_app.serving import serving
-
-
-@contextmanager
-def full(pid: int) -> Iterator[None]:
-    """Let a process write no byte more to any file, as on a full disk."""
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+from tests.chat_app.serving import full_disk, serving
 
 
 def test_chat_goes_on_over_a_full_disk_and_says_what_is_not_kept(
@@ -35,7 +21,7 @@ def test_chat_goes_on_over_a_full_disk_and_says_what_is_not_kept(
             kept = client.post("/v1/chat/completions", json=body).json()
             vote = {"message_id": kept["id"], "thumb": "up", "idempotency_key": "k"}
             assert client.get("/readyz").json()["saves"] is True
-            with full(process.pid):
+            with full_disk(process.pid):
                 answer = client.post("/v1/chat/completions", json=body)
                 stream = client.post("/v1/chat/completions", json={**body, "stream": True})
                 refused = client.post("/v1/feedback", json=vote)

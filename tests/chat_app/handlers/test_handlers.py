@@ -36,6 +36,7 @@ from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import Conversation
 from feedback_store.store import FeedbackStore
 from rlhf_core.model.loading import load_base
+from tests.chat_app.serving import full_disk
 
 ANN, BOB = "browser-ann", "browser-bob"
 
@@ -194,6 +195,40 @@ def test_a_store_that_fails_for_a_moment_does_not_lock_the_tab(
     assert "nothing was saved" in failed.problem and not failed.busy
     again = say(talk, "once more", failed)
     assert not again.problem and again.messages[-1].role == "assistant"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_over_a_full_disk_the_page_answers_and_says_that_nothing_is_kept(
+    talk: Talk, service: ChatService, known: bool
+) -> None:
+    rater, shown = (ANN, say(talk, "hello")) if known else (BOB, ChatView())
+    with full_disk(os.getpid()):
+        *_, lost = watch(talk.send(rater, "how are you", last_id=shown.last_id, tab="t"))
+    said = [(message.role, message.content) for message in lost.messages]
+    assert said[-2] == ("user", "how are you") and said[-1][0] == "assistant" and said[-1][1]
+    assert len(said) == len(shown.messages) + 2, "what was said before is there"
+    assert "could not be stored" in lost.problem and not lost.busy
+    assert lost.last_id == shown.last_id, "the next message follows what is stored"
+    *_, later = watch(talk.send(rater, "and now", last_id=lost.last_id, tab="t"))
+    assert not later.problem and len(later.messages) == len(shown.messages) + 2
+
+
+def test_tabs_that_send_together_store_no_message_that_is_refused(
+    talk: Talk, service: ChatService
+) -> None:
+    most = service.settings.rates.replies_at_once
+
+    async def send(tab: str) -> ChatView:
+        return [view async for view in talk.send(ANN, "hello", last_id=None, tab=tab)][-1]
+
+    async def scenario() -> list[ChatView]:
+        return await asyncio.gather(*(send(f"tab {n}") for n in range(3 * most)))
+
+    views = asyncio.run(scenario())
+    refused = [view for view in views if "being written for you" in view.problem]
+    assert len(refused) == 2 * most and all(view.draft == "hello" for view in refused)
+    assert len(service.conversations(ANN)) == most
+    service.require_room(ANN)()
 
 
 def test_a_reply_goes_on_when_its_tab_shows_another_conversation(

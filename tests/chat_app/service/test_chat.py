@@ -70,13 +70,16 @@ def test_a_stopped_reply_is_stored_beside_the_event_loop(
     assert threads and threading.main_thread() not in threads
 
 
-def test_a_conversation_that_cannot_be_answered_now_is_not_stored(
-    service: ChatService, engine: FakeEngine
+def test_there_is_no_room_for_more_replies_than_the_engine_holds(
+    engine: FakeEngine, tmp_path: Path
 ) -> None:
-    engine.room = 0
-    with pytest.raises(BusyError, match="too many requests"):
-        service.continue_dialogue(ANN, [{"role": "user", "content": "hello"}])
-    assert service.conversations(ANN) == []
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        service = fake_service(store, engine, tmp_path, engine={"rows": 1, "waiting": 0})
+        room = service.require_room("bob")
+        with pytest.raises(BusyError, match="too many requests"):
+            service.require_room(ANN)
+        room()
+        service.require_room(ANN)()
 
 
 def compare(service: ChatService, *, n: int = 2, temperature: float = 1.0) -> Candidates:

@@ -1,0 +1,95 @@
+"""Which requests wait for a row of the engine, and which of them gets the next one.
+
+A short prompt passes long ones, and one source of requests cannot take all rows while others ask.
+"""
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+
+from chat_app.engine import GenerationRequest, Piece
+
+# A short prompt passes long ones, but nobody waits for ever: those that pass a long one have
+# together at most this many times its own tokens. With 1, whoever came after one of several long
+# ones had been read waited for all the others (docs/results.md, "Long prompts").
+PATIENCE = 16
+RECENT_S = 60.0  # a source that asked within this time may ask again, so its share is kept
+FEWEST = 8  # the smallest share of the rows is one of so many
+
+
+class Ticket:
+    """One request in the engine, and the queue that carries its pieces to its event loop.
+
+    Attributes:
+        ids: The tokens of its prompt, once they are known; before, it cannot be taken.
+        turn: The lowest is taken first. It is the prompt's own length, and a part of what was read
+            of all prompts until it came (see `PATIENCE`).
+    """
+
+    def __init__(self, request: GenerationRequest, *, deadline: float) -> None:
+        self.request = request
+        self.deadline = deadline
+        self.cancelled = False
+        self.ids: list[int] | None = None
+        self.turn = 0.0
+        self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+
+    def send(self, piece: Piece | Exception) -> None:
+        """Pass a piece from the worker thread to the event loop."""
+        try:
+            self._loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+        except RuntimeError:  # the loop is closed, so no one reads any more
+            self.cancelled = True
+
+
+class Waiting:
+    """The tickets without a row; its owner guards it by a lock.
+
+    While several sources ask, each has at most its share of the rows: a row costs all others a part
+    of every step. A source alone has all rows.
+
+    Args:
+        rows: That the engine has.
+        now: A clock, in seconds.
+    """
+
+    def __init__(self, rows: int, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._rows, self._now = rows, now
+        self._tickets: list[Ticket] = []
+        self._asked: OrderedDict[str, float] = OrderedDict()  # by source: when, the latest last
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return iter(self._tickets)
+
+    def add(self, ticket: Ticket) -> None:
+        """Let a ticket wait."""
+        self._tickets.append(ticket)
+        source = ticket.request.source
+        self._asked[source] = self._now()
+        self._asked.move_to_end(source)
+
+    def remove(self, ticket: Ticket) -> None:
+        """Let a ticket wait no more, if it does."""
+        if ticket in self._tickets:
+            self._tickets.remove(ticket)
+
+    def encoded(self, taken: Sequence[Ticket] = ()) -> list[Ticket]:
+        """The tickets that may be taken beside those with a row, in the order of their turns."""
+        rows, share = Counter(ticket.request.source for ticket in taken), self._share()
+        found = []
+        for ticket in sorted(self._tickets, key=lambda ticket: ticket.turn):
+            if ticket.ids is not None and rows[ticket.request.source] < share:
+                rows[ticket.request.source] += 1
+                found.append(ticket)
+        return found
+
+    def _share(self) -> int:
+        """The most rows of one source."""
+        while self._asked and next(iter(self._asked.values())) < self._now() - RECENT_S:
+            self._asked.popitem(last=False)
+        return max(self._rows // max(1, len(self._asked)), self._rows // FEWEST, 1)
