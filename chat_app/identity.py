@@ -86,7 +86,7 @@ class Identity:
         self.operator_token = operator_token or _secret(directory / "operator-token")
         self._signer = URLSafeSerializer(self._key, salt="rater-cookie")
         self.installation = self._hash("installation")[:8]
-        self.cookie = f"{COOKIES}_{self.installation}"
+        self.cookie = f"{OLD_COOKIE}_{self.installation}"
         self.operator_cookie = f"{COOKIES}_operator_{self.installation}"
 
     def caller(
