@@ -206,7 +206,10 @@ class Identity:
             NotAllowedError: The token is missing or wrong.
         """
         if not token or not hmac.compare_digest(token.encode(), self.operator_token.encode()):
-            raise NotAllowedError("operators only: send the token that the server printed at start")
+            raise NotAllowedError(
+                "operators only: send the token that the server printed at start, or a key with "
+                "the role operator"
+            )
 
 
 def network_of(address: str) -> str:

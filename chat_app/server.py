@@ -33,7 +33,7 @@ from chat_app.api.operator_door import OperatorDoor
 from chat_app.api.origins import OwnOriginOnly
 from chat_app.api.page_routes import PageRoutes, Sessions
 from chat_app.api.proxies import NamedProxies, is_from_here
-from chat_app.api.routes import router
+from chat_app.api.routes import operate, router
 from chat_app.api.visitors import VisitorCookie
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.errors import RefusedError, StartError
@@ -100,6 +100,7 @@ def create_app(
     app.state.door = door
     _add_middleware(app, service, identity, metrics, door=door, sessions=sessions)
     app.include_router(router)
+    app.include_router(operate)
     _add_health(app, service, metrics)
     add_error_handlers(app)
     if pages:
@@ -185,18 +186,23 @@ def serve(settings: Settings, *, announce: Callable[[str, str], None]) -> None:
             _run(settings, store, identity_of(settings, store), listener, announce)
 
 
-def identity_of(settings: Settings, store: FeedbackStore) -> Identity:
-    """Who may come in by these settings; the store knows the keys."""
-    token, local = settings.operator_token, is_this_machine(settings.host)
-    access = Access(
+def access_of(settings: Settings) -> Access:
+    """Whom these settings let in without knowing them."""
+    local = is_this_machine(settings.host)
+    return Access(
         tokens=settings.access == "open" or (settings.access == "auto" and local),
         visitors=settings.pages == "anyone" or (settings.pages == "auto" and local),
         anonymous=local,
     )
+
+
+def identity_of(settings: Settings, store: FeedbackStore) -> Identity:
+    """Who may come in by these settings; the store knows the keys."""
+    token = settings.operator_token
     return Identity(
         settings.secrets,
         operator_token=token.get_secret_value() if token else None,
-        access=access,
+        access=access_of(settings),
         keys=store,
     )
 

@@ -8,10 +8,13 @@ defaults below, which fit the starter. An unknown name or a value out of range i
 """
 
 import difflib
+import json
 import os
+import re
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -24,6 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -38,8 +42,14 @@ from rlhf_core.model.sources import FETCHED
 Quantization = Literal["auto", "nf4", "int8", "none"]
 Api = Literal["auto", "open", "keys"]
 Pages = Literal["auto", "anyone", "known"]
+# TOML has lists; an environment variable has names with commas between them, or a list as JSON.
+Names = Annotated[tuple[str, ...], NoDecode]
 ProfileName = Literal["auto", "starter", "cpu", "gpu"]
 TOKEN_CHARS = 16  # fewest in an operator's token that somebody chose
+HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*|[0-9a-fA-F:]+")  # a name, all below it, or an address
+TAKEN = re.compile(  # headers that have a meaning already
+    "authorization|cookie|host|origin|forwarded|via|x-real-ip|x-forwarded-(for|host|port|prefix|proto)"
+)
 PREFIX = "FEEDBACK_CHAT_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the TOML file; not an option itself
 DEBUG_VARIABLE = f"{PREFIX}DEBUG"  # shows tracebacks; not an option either
@@ -112,18 +122,17 @@ class Settings(BaseSettings):
     data: Path = Field(Path("data"), description="data directory")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(7860, ge=0, le=65535, description="0 = any free port")
-    hosts: tuple[str, ...] = Field(
+    hosts: Names = Field(
         (),
         description="names under which browsers may reach the service, such as `chat.example.org`; "
         "`.example.org` for all below it; this machine's names always, and any numeric address if "
         "`host` is not this machine",
     )
-    proxies: tuple[str, ...] = Field(
+    proxies: Names = Field(
         (), description="addresses or networks of proxies whose forwarding headers are believed"
     )
     user_header: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9-]+$",
         description="header in which these proxies name the user of each request, such as "
         "`X-Forwarded-User`, which they must set or remove on every request; that of anybody else "
         "is removed",
@@ -140,7 +149,6 @@ class Settings(BaseSettings):
     )
     root_path: str = Field(
         "",
-        pattern=r"^(/[\w.~-]+)*$",
         description="path below which a proxy shows the service, such as `/chat`",
     )
     model: str = Field(
@@ -185,11 +193,57 @@ class Settings(BaseSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     cycle: CycleSettings = CycleSettings()
 
+    @field_validator("hosts", "proxies", mode="before")
+    @classmethod
+    def _is_a_list(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        if given.lstrip().startswith("["):
+            try:
+                return json.loads(given)
+            except ValueError:
+                raise ValueError('write ["one", "another"], or one,another') from None
+        return [name.strip() for name in given.split(",") if name.strip()]
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no name of a host; leave out scheme, port and path")
+        return hosts
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                everybody = ip_network(proxy, strict=False).prefixlen == 0
+            except ValueError:
+                raise ValueError(
+                    f"{proxy!r} is no address or network, such as 127.0.0.1 or 172.16.0.0/12"
+                ) from None
+            if everybody:
+                raise ValueError(f"{proxy!r} is everybody; name the addresses of your proxies")
+        return proxies
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_path(cls, path: str) -> str:
+        if not re.fullmatch(r"(/[\w.~-]+)*", path):
+            raise ValueError("begin with / and do not end with it, such as /chat")
+        return path
+
     @field_validator("user_header")
     @classmethod
     def _is_set_by_a_proxy(cls, header: str | None, info: ValidationInfo) -> str | None:
-        proxies = info.data.get("proxies", ())
-        if header is not None and (not proxies or "*" in proxies):
+        if header is None:
+            return None
+        if not re.fullmatch(r"[A-Za-z0-9-]+", header):
+            raise ValueError("a header's name has letters, digits and hyphens only")
+        if TAKEN.fullmatch(header.lower()):
+            raise ValueError("this header has another use; choose one of its own")
+        if not info.data.get("proxies"):
             text = "anybody could set it; name the addresses of your proxies in the option proxies"
             raise ValueError(text)
         return header
@@ -337,7 +391,7 @@ def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
             f"option {name!r}{where}: {said}, got {first['input']!r}; its values are in "
             "docs/configuration.md"
         )
-    close = difflib.get_close_matches(name, _names(Settings), n=1, cutoff=0.8)
+    close = difflib.get_close_matches(name, _names(Settings), n=1, cutoff=0.7)
     meant = f"did you mean {close[0]!r}?" if close else "docs/configuration.md has all of them"
     return InvalidRequestError(f"there is no option {name!r}{where}; {meant}")
 

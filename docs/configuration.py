@@ -28,6 +28,7 @@ errors. The same options in both spellings:
 FEEDBACK_CHAT_PORT=8000                            port = 8000
 FEEDBACK_CHAT_CYCLE__MIN_COMPARISONS=100           [cycle]
                                                    min_comparisons = 100
+FEEDBACK_CHAT_HOSTS=chat.example.org,chat.local    hosts = ["chat.example.org", "chat.local"]
 ```
 """
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}

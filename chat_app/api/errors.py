@@ -15,7 +15,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from chat_app.api.answers import KIND, openai_error, retry_after
-from chat_app.api.routes import router
+from chat_app.api.routes import operate, router
 from chat_app.errors import (
     BusyError,
     ChatAppError,
@@ -50,6 +50,8 @@ STATUS: dict[type[Exception], int] = {
     BusyError: 503,
     StoreUnavailableError: 503,
 }
+FASTAPI_NO_JSON = "There was an error parsing the body"  # what FastAPI says of one
+NO_JSON = "the body is not text in UTF-8; send one JSON object"
 SHOWN = 60  # characters of a wrong value
 
 
@@ -73,7 +75,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, exc: HTTPException) -> JSONResponse:
-        return _error(exc.status_code, str(exc.detail), exc.headers)
+        text = NO_JSON if exc.detail == FASTAPI_NO_JSON else str(exc.detail)
+        return _error(exc.status_code, text, exc.headers)
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, exc: Exception) -> JSONResponse:
@@ -95,7 +98,7 @@ class _UnknownRoute:
 
     def _methods(self, scope: Scope) -> list[str]:
         """The methods that a known path allows."""
-        known = (*self._app.routes, *router.routes)
+        known = (*self._app.routes, *router.routes, *operate.routes)
         fits = [route for route in known if route.matches(scope)[0] is Match.PARTIAL]
         return sorted({name for route in fits for name in getattr(route, "methods", None) or ()})
 
@@ -105,6 +108,8 @@ def _wrong(error: Mapping[str, Any]) -> str:
     if error["type"] == "json_invalid":
         place = f"at character {error['loc'][-1]}"
         return f"the body is not JSON: {error['ctx']['error']} {place}; send one JSON object"
+    if error["type"] in ("model_attributes_type", "dict_type") and error["loc"] == ("body",):
+        return f"the body is not a JSON object, got {_short(error['input'])}"
     where = ".".join(str(part) for part in error["loc"] if part != "body") or "body"
     got = "" if error["type"] == "missing" else f", got {_short(error['input'])}"
     return f"{where}: {error['msg']}{got}"

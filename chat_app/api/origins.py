@@ -69,7 +69,8 @@ class OwnOriginOnly:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(host):
-            text = f"the host {host!r} is not this service; if it is, name it in the option hosts"
+            name = host.rpartition(":")[0] or host
+            text = f"the host {name!r} is not this service; if it is, name it in the option hosts"
             await refuse(guarded, 400, text)
         elif scope["method"] not in SAFE_METHODS and not _is_own(headers, scope["scheme"], host):
             text = "the request comes from a page of another origin; only our own pages may send it"

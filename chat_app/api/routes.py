@@ -218,7 +218,7 @@ def models(service: Service) -> dict[str, Any]:
 
 # For operators
 
-operate = APIRouter(prefix="/operate", dependencies=[Depends(operator)])
+operate = APIRouter(prefix="/v1/operate", dependencies=[Depends(operator)])
 
 
 @operate.get("/status")
@@ -244,9 +244,6 @@ def promote(body: PromoteIn, service: Service, by: Operator) -> dict[str, Any]:
 def rollback(service: Service, by: Operator) -> dict[str, Any]:
     """Serve the adapter that was served before; ``skipped`` says which could not be, and why."""
     return service.rollback(by=by).facts()
-
-
-router.include_router(operate)
 
 
 # OpenAI's shapes

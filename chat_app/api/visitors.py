@@ -72,10 +72,14 @@ class VisitorCookie:
             value = identity.new_cookie(present)
             given = self._giving(scope, send, value)
             await self._app(_named(scope, identity.cookie, value), receive, given)
-        elif not (wants_page(scope) and path_of(scope) == "/"):
+        elif path_of(scope) != "/" or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
         elif not identity.access.visitors:
             await explain(send, 401, "Not open to everybody", CLOSED)
+        elif not wants_page(scope):  # a program looks whether there is a page
+            value = identity.new_cookie()
+            given = self._giving(scope, send, value)
+            await self._app(_named(scope, identity.cookie, value), receive, given)
         elif SENT in parse_qs(scope["query_string"].decode("latin-1")):
             await explain(send, 403, "Cookies are needed", NO_COOKIES, link=_root(scope))
         else:
@@ -98,7 +102,9 @@ class VisitorCookie:
     def _giving(self, scope: Scope, send: Send, value: str) -> Send:
         """Send an answer with the cookie."""
         secure = "; Secure" if scope["scheme"] == "https" else ""
-        cookie = f"{self._identity.cookie}={value}; HttpOnly; SameSite=Lax; Path=/; Max-Age={YEAR}"
+        place = scope.get("root_path") or "/"
+        cookie = f"{self._identity.cookie}={value}; Path={place}; Max-Age={YEAR}"
+        cookie += "; HttpOnly; SameSite=Lax"
 
         async def with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from chat_app.commands.options import Config, Data, Json
-from chat_app.errors import ChatAppError, StartError
+from chat_app.errors import ChatAppError, InvalidRequestError, StartError
 from chat_app.service import promotion
 from chat_app.settings import Settings, load_settings
 from feedback_store.records import BASE_ADAPTER
@@ -82,6 +82,11 @@ def verify(
     with open_store(settings) as store:
         known = [a.name for a in store.adapters() if a.name != BASE_ADAPTER]
         key = checking_key(store, settings.data)
+    for name in names or ():
+        if name not in known:
+            raise InvalidRequestError(
+                f"there is no {name!r} among the adapters; `feedback-chat adapters list` shows them"
+            )
     found = {name: settings.adapters / name for name in names or known}
     faults = {name: promotion.fault_of(path, key=key) for name, path in found.items()}
     if as_json:

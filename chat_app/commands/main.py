@@ -33,6 +33,7 @@ from chat_app.commands.find_model import require_contract, resolved, settings_of
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
 from chat_app.cycles.status import cycle_facts, outcome, status_of
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
+from chat_app.identity import is_this_machine
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
 from feedback_store.errors import ConflictError, CycleInProgressError
 from feedback_store.records import Cycle
@@ -42,6 +43,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+# Who may come from other machines, for the greeting; by whether strangers may.
+PAGE_FOR = {
+    True: "open to everybody who reaches it (pages)",
+    False: "only for users whom a proxy names (pages, user_header)",
+}
+API_FOR = {
+    True: "open to everybody who reaches it (access)",
+    False: "only with a key: feedback-chat keys make NAME (access)",
+}
 
 
 def main() -> NoReturn:
@@ -220,11 +231,15 @@ def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
     logging.getLogger("chat_app").setLevel(logging.INFO)
     settings = resolved(settings)
     _stop_on_sigterm()
-    from chat_app.server import serve
+    from chat_app.server import access_of, serve
 
     def announce(url: str, operator_url: str) -> None:
         typer.echo(f"\n{greeting}\n    Chat:     {url}\n    Operator: {operator_url}")
         typer.echo(f"    Model:    {settings.model}")
+        if settings.proxies or not is_this_machine(settings.host):
+            access = access_of(settings)
+            typer.echo(f"    Page:     {PAGE_FOR[access.visitors]}")
+            typer.echo(f"    API:      {API_FOR[access.tokens]}")
         typer.echo(f"Stop it with Ctrl-C.{hint.format(url=url)}\n")
 
     try:

@@ -21,7 +21,10 @@ HOME = "/operator/"
 FORM, OUT = "/operator/login", "/operator/logout"
 WRONG_TOKEN_S = 0.5  # delay of the answer to a wrong token
 FORM_BYTES = 4096
-WRONG = "That token was wrong. The server printed the right one at its last start."
+WRONG = (
+    "That is no operator's token or key. The server printed the token at its last start; a key "
+    "needs the role operator."
+)
 TOO_MANY = "Too many wrong tokens came from your address. Try again in {minutes} minutes."
 LOGIN = """<form method="post" action="{place}" class="login">
 <label for="token">The operator's token, which the server printed at its start, or a key</label>

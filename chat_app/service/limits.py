@@ -5,12 +5,15 @@ Nothing here knows the rater or counts requests: a limit of requests in a time b
 `api/admission.py`, where every request passes.
 """
 
+import re
 from collections.abc import Sequence
 
 from chat_app.engine import Sampling
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import LimitSettings, Settings
 from feedback_store.records import ROLES, PromptMessage
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_sampling(sampling: Sampling, settings: Settings) -> Sampling:
@@ -29,6 +32,10 @@ def check_text(text: str, limits: LimitSettings) -> None:
     """Refuse a text that is empty or too long."""
     if not text.strip():
         raise InvalidRequestError("the message is empty; write something")
+    if half := SURROGATE.search(text):
+        raise InvalidRequestError(
+            f"the message has half of a character at position {half.start()}; send it whole"
+        )
     if len(text) > limits.message_chars:
         raise InvalidRequestError(
             f"the message has {len(text)} characters, more than {limits.message_chars}; shorten it"

@@ -20,7 +20,9 @@ from feedback_store.sqlite.ids import new_id, utc_now
 from feedback_store.sqlite.rows import audit, first, insert, one_of, rows, to_record
 
 KEY_ROLES = ("visitor", "labeler", "operator")
-_TEXT = re.compile(r"fc-[\w-]{43}", re.ASCII)  # 32 bytes in base64 without padding
+# `fc-` and 43 characters, which are 32 bytes in base64. A key that lost its end, or got something
+# more, is still meant as one, and must not name a new rater.
+_TEXT = re.compile(r"fc-[\w-]{24,}", re.ASCII)
 _NAME = re.compile(r"[\w.@-]{1,64}")
 _IN_USE = "SELECT * FROM keys WHERE revoked_at IS NULL AND "
 
@@ -63,11 +65,16 @@ class Keys:
         """Make a key, and return it with its text, which nobody can read again.
 
         Raises:
-            InvalidFeedbackError: The name has other characters than it may, or there is no such
-                role.
+            InvalidFeedbackError: The name has other characters than it may, there is no such
+                role, or a gateway would be an operator.
             ConflictError: A key of that name is in use.
         """
         one_of(role, KEY_ROLES, "the role of a key")
+        if gateway and role == "operator":
+            raise InvalidFeedbackError(
+                "a gateway speaks for many persons, who are no operators; make it a key with the "
+                "role visitor or labeler"
+            )
         if not _NAME.fullmatch(name):
             raise InvalidFeedbackError(
                 f"a key cannot be named {name!r}; use up to 64 letters, digits and . _ - @"

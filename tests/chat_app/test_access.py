@@ -307,3 +307,13 @@ def test_a_service_of_this_machine_is_open_unless_it_wants_keys(
         assert (status(service, "anybody"), status(service, None)) == (200, 200)
     with running(tmp_path / "keys", tiny_model, access="keys") as service:
         assert (status(service, "anybody"), status(service, None)) == (401, 401)
+
+
+def test_the_server_says_at_its_start_whom_it_lets_in(tmp_path: Path, tiny_model: Path) -> None:
+    options = ("--model", str(tiny_model), "--quantization", "none")
+    given = {"proxies": "127.0.0.1", "pages": "known"}
+    with serving(tmp_path / "data", *options, log=tmp_path / "log", **given) as (process, _):
+        assert process.stdout is not None
+        said = "".join(next(process.stdout) for _ in range(3))
+    assert "Page:     only for users whom a proxy names" in said
+    assert "API:      open to everybody who reaches it" in said

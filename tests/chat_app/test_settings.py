@@ -137,7 +137,15 @@ def test_the_starter_is_the_starter_whatever_the_working_directory_holds(
         ({"operator_token": "short-secret"}, "use 16 characters or more"),
         ({"operator_token": f"fc-{'x' * 43}"}, "has the form of a key"),
         ({"user_header": "X-Forwarded-User"}, "name the addresses of your proxies"),
-        ({"user_header": "X-Forwarded-User", "proxies": ("*",)}, "anybody could set it"),
+        ({"user_header": "Authorization", "proxies": ("127.0.0.1",)}, "has another use"),
+        ({"user_header": "bad header", "proxies": ("127.0.0.1",)}, "letters, digits and hyphens"),
+        ({"proxies": ("*",)}, "'*' is no address or network, such as 127.0.0.1"),
+        ({"proxies": "127.0.0.1, localhost"}, "'localhost' is no address or network"),
+        ({"proxies": ("0.0.0.0/0",)}, "'0.0.0.0/0' is everybody"),
+        ({"proxies": '["127.0.0.1"'}, 'write ["one", "another"], or one,another'),
+        ({"hosts": ("chat.example.org:9110",)}, "leave out scheme, port and path"),
+        ({"hosts": ("http://chat.example.org",)}, "leave out scheme, port and path"),
+        ({"root_path": "chat"}, "begin with /"),
         ({"access": "closed"}, "'auto', 'open' or 'keys'"),
     ],
 )
@@ -149,3 +157,14 @@ def test_what_would_let_in_strangers_is_refused_in_one_line(
     said = str(refused.value)
     assert says in said and "\n" not in said
     assert "short-secret" not in said and "xxx" not in said, "a secret is not shown"
+
+
+@pytest.mark.parametrize("said", ["10.0.0.1, 172.16.0.0/12", '["10.0.0.1", "172.16.0.0/12"]'])
+def test_a_variable_has_a_list_with_commas_or_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setenv("FEEDBACK_CHAT_PROXIES", said)
+    monkeypatch.setenv("FEEDBACK_CHAT_HOSTS", "chat.example.org")
+    settings = load_settings(data=tmp_path)
+    assert settings.proxies == ("10.0.0.1", "172.16.0.0/12")
+    assert settings.hosts == ("chat.example.org",)

@@ -310,8 +310,9 @@ def test_the_answer_to_a_wrong_request_names_the_fault(
         ("{bad", "the body is not JSON: Expecting property name enclosed in double quotes at "
          "character 1; send one JSON object"),
         ("", "body: Field required"),
-        ("[1]", "body: Input should be a valid dictionary or object to extract fields from, "
-         "got [1]"),
+        ("[1]", "the body is not a JSON object, got [1]"),
+        ('{"messages": [{"role": "user", "content": "x\\ud800"}]}', "the message has half of a "
+         "character at position 1; send it whole"),
         ('{"messages": [], "n": 2}', "n: Input should be 1, got 2"),
         ('{"messages": [], "seed": "x"}', "seed: Input should be a valid integer, unable to parse "
          'string as an integer, got "x"'),
@@ -454,3 +455,10 @@ def test_health_routes_and_metrics_tell_the_state(served: Running) -> None:
     assert 'feedback_chat_serving{adapter="policy-000000"} 1.0' in text
     route = 'route="/v1/chat/completions",status="200"'
     assert f"feedback_chat_requests_total{{{route}}}" in text
+
+
+def test_an_operators_route_with_another_method_names_the_right_one(served: Running) -> None:
+    with served.client(served.identity.operator_token) as client:
+        answer = client.get("/v1/operate/promote")
+    assert answer.status_code == 405 and answer.headers["allow"] == "POST"
+    assert "use POST" in answer.json()["error"]["message"]

@@ -446,6 +446,8 @@ def test_an_adapter_from_elsewhere_is_used_once_an_operator_signs_it(
     words = ["promote", "policy-000002", "--data", published]
     assert "`feedback-chat adapters sign policy-000002`" in one_line(command(*words), 3)
     assert "policy-000002" in one_line(command("adapters", "verify", "--data", published), 1)
+    lost = command("adapters", "verify", "policy-000009", "--data", published)
+    assert "there is no 'policy-000009' among the adapters" in one_line(lost, 2)
     sign = ["adapters", "sign", "--data", published]
     assert "policy-000009" in one_line(command(*sign, "policy-000002", "policy-000009"), 1)
     assert "is not signed" in one_line(command(*words), 3)

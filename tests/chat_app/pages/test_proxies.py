@@ -175,6 +175,20 @@ def test_both_streams_say_that_no_proxy_may_keep_them_back(proxied: Proxied) -> 
                 assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("path", ["/", "/chat/"])
+def test_the_cookie_is_for_our_path_alone_and_a_program_may_look(
+    proxied: Proxied, path: str
+) -> None:
+    url = proxied.url("http", path)
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        program = client.get(url, headers={"accept": "*/*"})
+        client.cookies.clear()
+        browser = client.get(url, headers={"accept": "text/html"})
+    assert program.status_code == 200 and browser.status_code == 303
+    for answer in (program, browser):
+        assert f"Path={path.rstrip('/') or '/'};" in answer.headers["set-cookie"]
+
+
 def test_only_the_address_that_a_named_proxy_tells_is_believed(proxied: Proxied) -> None:
     url = proxied.url("http", "/")
     body = {"messages": [{"role": "user", "content": "hi"}]}

@@ -9,10 +9,10 @@ from feedback_store.raters.keys import is_key
 
 
 def test_a_key_is_found_by_its_text_until_it_is_revoked(store):
-    key, text = store.make_key("ann", role="operator", gateway=True, by="operator")
-    assert is_key(text) and not is_key(text[:-1]) and not is_key("fc-barcelona")
+    key, text = store.make_key("ann", role="labeler", gateway=True, by="operator")
+    assert is_key(text) and not is_key("fc-barcelona")
     assert store.key_of(text) == store.key_in_use(key.id) == key
-    assert (key.role, key.gateway, key.used_on, key.revoked_at) == ("operator", True, None, None)
+    assert (key.role, key.gateway, key.used_on, key.revoked_at) == ("labeler", True, None, None)
     assert store.key_of(text[:-1] + ("A" if text[-1] != "A" else "B")) is None
     ended = store.revoke_key("ann", by="operator")
     assert store.key_of(text) is store.key_in_use(key.id) is None
@@ -25,6 +25,17 @@ def test_the_text_of_a_key_is_in_no_file(store, path):
     files = [file for file in path.parent.iterdir() if file.is_file()]
     assert path in files
     assert not [file for file in files if text.encode() in file.read_bytes()]
+
+
+def test_a_gateway_is_no_operator(store):
+    with pytest.raises(InvalidFeedbackError, match="persons, who are no operators"):
+        store.make_key("portal", role="operator", gateway=True, by="operator")
+
+
+@pytest.mark.parametrize("change", [lambda text: text[:-1], lambda text: f"{text}x"])
+def test_a_key_with_a_slip_is_meant_as_a_key(store, change):
+    _, text = store.make_key("ann", by="operator")
+    assert is_key(change(text)) and store.key_of(change(text)) is None
 
 
 def test_a_name_is_given_again_only_after_its_key_was_revoked(store):
