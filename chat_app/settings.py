@@ -47,9 +47,24 @@ Names = Annotated[tuple[str, ...], NoDecode]
 ProfileName = Literal["auto", "starter", "cpu", "gpu"]
 TOKEN_CHARS = 16  # fewest in an operator's token that somebody chose
 HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*|[0-9a-fA-F:]+")  # a name, all below it, or an address
-TAKEN = re.compile(  # headers that have a meaning already
-    "authorization|cookie|host|origin|forwarded|via|x-real-ip|x-forwarded-(for|host|port|prefix|proto)"
+# What proxies add. `X-Gradio-Server` is none of theirs, but Gradio would believe it.
+FORWARDING = (
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-gradio-server",
+    "x-original-forwarded-for",
+    "x-real-ip",
+    "cf-connecting-ip",
+    "true-client-ip",
 )
+OTHER_USE = re.compile("authorization|cookie|host|origin|content-.*|x-feedback-chat-.*")
 PREFIX = "FEEDBACK_CHAT_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"  # names the TOML file; not an option itself
 DEBUG_VARIABLE = f"{PREFIX}DEBUG"  # shows tracebacks; not an option either
@@ -218,7 +233,7 @@ class Settings(BaseSettings):
     def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         for proxy in proxies:
             try:
-                everybody = ip_network(proxy, strict=False).prefixlen == 0
+                everybody = ip_network(proxy).prefixlen == 0
             except ValueError:
                 raise ValueError(
                     f"{proxy!r} is no address or network, such as 127.0.0.1 or 172.16.0.0/12"
@@ -241,7 +256,7 @@ class Settings(BaseSettings):
             return None
         if not re.fullmatch(r"[A-Za-z0-9-]+", header):
             raise ValueError("a header's name has letters, digits and hyphens only")
-        if TAKEN.fullmatch(header.lower()):
+        if header.lower() in FORWARDING or OTHER_USE.fullmatch(header.lower()):
             raise ValueError("this header has another use; choose one of its own")
         if not info.data.get("proxies"):
             text = "anybody could set it; name the addresses of your proxies in the option proxies"

@@ -11,12 +11,13 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_app.api.answers import explain, refuse, retry_after, wants_page
-from chat_app.api.callers import address_of, caller_of, is_simulated, visitor_of
-from chat_app.api.proxies import is_from_here, path_of
+from chat_app.api.callers import LOOKS, address_of, caller_of, is_simulated, visitor_of
+from chat_app.api.proxies import is_from_here, path_of, user_of
 from chat_app.errors import BusyError, NotAllowedError, TooManyError, text_for_visitor
-from chat_app.identity import KNOWN, Identity, network_of
+from chat_app.identity import KNOWN, Identity, bearer_token, network_of
 from chat_app.service.chat import ChatService
 from feedback_store.errors import FeedbackStoreError
+from feedback_store.raters.keys import is_key
 
 REPLIES = ("/v1/chat/completions", "/v1/candidates")
 COUNTED = ("/v1/", "/gradio_api/", "/operator")
@@ -50,7 +51,8 @@ class Admission:
         simulated = is_simulated(request) and is_from_here(request)
         network = network_of(address_of(request))
         if not simulated:  # an address that asks too much is refused at once, without a thread
-            self._service.rates.address(network, replies=replies)
+            named = user_of(request) or is_key(bearer_token(request.headers) or "")
+            self._service.rates.address(network, replies=replies and not named)
         # in a thread, because it asks the store, for which no stream may wait
         await asyncio.to_thread(self._admit_rater, request, network, simulated=simulated)
 
@@ -62,7 +64,8 @@ class Admission:
             rates.exempt(rater_id)
             return
         rates.request(rater_id, network)
-        if rater_id.startswith(KNOWN) or self._service.knows(rater_id):
+        looks = request.scope.get(LOOKS, False)
+        if looks or rater_id.startswith(KNOWN) or self._service.knows(rater_id):
             return
         rates.new_rater(rater_id, network)
         self._service.origins[rater_id] = self._identity.origin(address_of(request))

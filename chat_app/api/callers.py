@@ -15,6 +15,8 @@ from chat_app.errors import NotAllowedError, UnknownCallerError
 from chat_app.identity import Caller, Identity, bearer_token
 from chat_app.service.chat import ChatService
 
+# A key of a scope: a program looks whether there is a page, which makes no new rater.
+LOOKS = "feedback_chat.looks"
 SIMULATED_HEADER, PERSON_HEADER = "x-feedback-chat-simulated", "x-feedback-chat-user"
 
 

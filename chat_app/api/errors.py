@@ -50,8 +50,8 @@ STATUS: dict[type[Exception], int] = {
     BusyError: 503,
     StoreUnavailableError: 503,
 }
-FASTAPI_NO_JSON = "There was an error parsing the body"  # what FastAPI says of one
-NO_JSON = "the body is not text in UTF-8; send one JSON object"
+FASTAPI_UNREADABLE = "There was an error parsing the body"  # what FastAPI says of one
+UNREADABLE = "the body cannot be read as JSON in UTF-8; send one plain JSON object"
 SHOWN = 60  # characters of a wrong value
 
 
@@ -75,7 +75,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, exc: HTTPException) -> JSONResponse:
-        text = NO_JSON if exc.detail == FASTAPI_NO_JSON else str(exc.detail)
+        text = UNREADABLE if exc.detail == FASTAPI_UNREADABLE else str(exc.detail)
         return _error(exc.status_code, text, exc.headers)
 
     @app.exception_handler(Exception)

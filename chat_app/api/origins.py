@@ -69,8 +69,7 @@ class OwnOriginOnly:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(host):
-            name = host.rpartition(":")[0] or host
-            text = f"the host {name!r} is not this service; if it is, name it in the option hosts"
+            text = f"the host {_name(host)!r} is not this service; if it is, name it in the option hosts"
             await refuse(guarded, 400, text)
         elif scope["method"] not in SAFE_METHODS and not _is_own(headers, scope["scheme"], host):
             text = "the request comes from a page of another origin; only our own pages may send it"
@@ -79,15 +78,20 @@ class OwnOriginOnly:
             await self._app(scope, receive, guarded)
 
     def _is_ours(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
+        name = _name(host)
         if name in LOCAL_NAMES or name in self._hosts:
             return True
         if any(host.startswith(".") and name.endswith(host) for host in self._hosts):
             return True
         return not self._local and _is_address(name)
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without the port; the whole header, if it is wrong."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return host
 
 
 def _is_own(headers: Headers, scheme: str, host: str) -> bool:

@@ -16,26 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from chat_app.identity import is_this_machine
+from chat_app.settings import FORWARDING
 
 log = logging.getLogger(__name__)
 
-# What proxies add. `X-Gradio-Server` is none of theirs, but Gradio would believe it.
-FORWARDING = (
-    "forwarded",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-gradio-server",
-    "x-original-forwarded-for",
-    "x-real-ip",
-    "cf-connecting-ip",
-    "true-client-ip",
-)
 # Keys of a scope: whether a proxy brought the request, and whom a named proxy names as its sender.
 MARK, USER = "feedback_chat.forwarded", "feedback_chat.user"
 PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)  # a path; what else a proxy passes on is not its own

@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_app.api.answers import explain, wants_page
-from chat_app.api.callers import visitor_of
+from chat_app.api.callers import LOOKS, visitor_of
 from chat_app.api.proxies import path_of, user_of
 from chat_app.identity import Identity
 from feedback_store.errors import FeedbackStoreError
@@ -79,7 +79,7 @@ class VisitorCookie:
         elif not wants_page(scope):  # a program looks whether there is a page
             value = identity.new_cookie()
             given = self._giving(scope, send, value)
-            await self._app(_named(scope, identity.cookie, value), receive, given)
+            await self._app(_named({**scope, LOOKS: True}, identity.cookie, value), receive, given)
         elif SENT in parse_qs(scope["query_string"].decode("latin-1")):
             await explain(send, 403, "Cookies are needed", NO_COOKIES, link=_root(scope))
         else:

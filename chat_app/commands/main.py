@@ -51,7 +51,7 @@ PAGE_FOR = {
 }
 API_FOR = {
     True: "open to everybody who reaches it (access)",
-    False: "only with a key: feedback-chat keys make NAME (access)",
+    False: "with a key (feedback-chat keys make NAME), or for users whom a proxy names (access)",
 }
 
 

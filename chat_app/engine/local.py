@@ -140,10 +140,9 @@ class LocalEngine:
         ticket = Ticket(request, deadline=time.monotonic() + self._reply_seconds)
         with self._wake:
             self._require_running()
-            if (
-                len(self._waiting) + len(self._replies)
-                >= self._settings.rows + self._settings.waiting
-            ):
+            # whoever left gave the room back, though the row goes on until the step ends
+            going = sum(not reply.ticket.cancelled for reply in self._replies)
+            if len(self._waiting) + going >= self._settings.rows + self._settings.waiting:
                 raise BusyError(
                     f"{len(self._waiting)} requests are waiting already; try again in a moment"
                 )

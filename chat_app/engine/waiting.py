@@ -6,7 +6,7 @@ A short prompt passes long ones, and one source of requests cannot take all rows
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from chat_app.engine import GenerationRequest, Piece
 
@@ -14,8 +14,8 @@ from chat_app.engine import GenerationRequest, Piece
 # together at most this many times its own tokens. With 1, whoever came after one of several long
 # ones had been read waited for all the others (docs/results.md, "Long prompts").
 PATIENCE = 16
-RECENT_S = 60.0  # a source that asked within this time may ask again, so its share is kept
-FEWEST = 8  # the smallest share of the rows is one of so many
+RECENT_S = 60.0  # who asked within this time may well ask again: a share of the rows is kept free
+SMALLEST = 1 / 8  # of the rows, however many sources ask
 
 
 class Ticket:
@@ -48,7 +48,7 @@ class Waiting:
     """The tickets without a row; its owner guards it by a lock.
 
     While several sources ask, each has at most its share of the rows: a row costs all others a part
-    of every step. A source alone has all rows.
+    of every step. One share is kept free for those who asked a moment ago. A source alone has all.
 
     Args:
         rows: That the engine has.
@@ -80,7 +80,8 @@ class Waiting:
 
     def encoded(self, taken: Sequence[Ticket] = ()) -> list[Ticket]:
         """The tickets that may be taken beside those with a row, in the order of their turns."""
-        rows, share = Counter(ticket.request.source for ticket in taken), self._share()
+        rows = Counter(ticket.request.source for ticket in taken)
+        share = self._share({*rows, *(ticket.request.source for ticket in self._tickets)})
         found = []
         for ticket in sorted(self._tickets, key=lambda ticket: ticket.turn):
             if ticket.ids is not None and rows[ticket.request.source] < share:
@@ -88,8 +89,10 @@ class Waiting:
                 found.append(ticket)
         return found
 
-    def _share(self) -> int:
-        """The most rows of one source."""
+    def _share(self, asking: Set[str]) -> int:
+        """The most rows of one source: a part for each that asks, and one for all others."""
         while self._asked and next(iter(self._asked.values())) < self._now() - RECENT_S:
             self._asked.popitem(last=False)
-        return max(self._rows // max(1, len(self._asked)), self._rows // FEWEST, 1)
+        others = any(source not in asking for source in reversed(self._asked))
+        parts = max(1, len(asking) + others)
+        return max(self._rows // parts, int(self._rows * SMALLEST), 1)

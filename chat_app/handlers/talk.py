@@ -76,14 +76,15 @@ class Talk:
                 last_id = await asyncio.to_thread(self._known, rater_id, last_id)
                 conversation_id, above = await asyncio.to_thread(self._above, rater_id, last_id)
                 parent_id = above[-1].id if above else None
-                said, room = await self._say(rater_id, text, above, conversation_id, parent_id)
+                said, room, two = await self._say(rater_id, text, above, conversation_id, parent_id)
         except Exception as exc:
             view = await asyncio.to_thread(self._view_around, rater_id, last_id)
             # a text that is too long stays where it is: it is not sent back
             draft = text if len(text) <= self._service.settings.limits.message_chars else None
             yield replace(view, problem=error_text(exc), draft=draft)
             return
-        async with aclosing(self._answer(rater_id, [*above, said], tab=tab, room=room)) as views:
+        answers = self._answer(rater_id, [*above, said], tab=tab, two=two, room=room)
+        async with aclosing(answers) as views:
             async for view in views:
                 yield view
 
@@ -100,7 +101,7 @@ class Talk:
         except Exception as exc:
             yield ChatView(problem=error_text(exc))
             return
-        answers = self._answer(rater_id, path, tab=tab, single=True, retry_of=old)
+        answers = self._answer(rater_id, path, tab=tab, retry_of=old)
         async with aclosing(answers) as views:
             async for view in views:
                 yield view
@@ -112,14 +113,15 @@ class Talk:
             if old.role == "assistant":
                 raise InvalidRequestError(f"{message_id} is a reply; edit a message of your own")
             with self._free((rater_id, tab)):
-                said, room = await self._say(
+                said, room, two = await self._say(
                     rater_id, text, above, old.conversation_id, old.parent_id
                 )
         except Exception as exc:
             view = await asyncio.to_thread(self._view_around, rater_id, message_id)
             yield replace(view, problem=error_text(exc))
             return
-        async with aclosing(self._answer(rater_id, [*above, said], tab=tab, room=room)) as views:
+        answers = self._answer(rater_id, [*above, said], tab=tab, two=two, room=room)
+        async with aclosing(answers) as views:
             async for view in views:
                 yield view
 
@@ -153,17 +155,21 @@ class Talk:
         above: Sequence[Message],
         conversation_id: str | None,
         parent_id: str | None,
-    ) -> tuple[Message, Room]:
-        """Store a message, and keep room for its answer; over a full disk it is not stored."""
+    ) -> tuple[Message, Room, bool]:
+        """Store a message, and keep room for its answer: one reply, or two (then the last is true).
+
+        Over a full disk the message is not stored, and gets one reply.
+        """
         turn = 1 + sum(message.role == "user" for message in above)
         two = await asyncio.to_thread(self._two_are_due, rater_id, turn)
         room = await self._service.room_to_answer(rater_id, text, above, n=2 if two else 1)
         try:
             said = await asyncio.to_thread(self._store, rater_id, text, conversation_id, parent_id)
-            return said, room
+            return said, room, two
         except StoreUnavailableError as exc:  # which ends no chat; the last view says so
             log.error("a message is not stored: %s", exc)
-            return self._service.unstored([PromptMessage(role="user", content=text)])[0], room
+            said = self._service.unstored([PromptMessage(role="user", content=text)])[0]
+            return said, room, False
         except BaseException:
             room()
             raise
@@ -174,7 +180,7 @@ class Talk:
         path: Sequence[Message],
         *,
         tab: str,
-        single: bool = False,
+        two: bool = False,
         retry_of: str | None = None,
         room: Room | None = None,
     ) -> Views:
@@ -185,9 +191,7 @@ class Talk:
         """
         key = (rater_id, tab)
         views: asyncio.Queue[ChatView | None] = asyncio.Queue()
-        write = self._write(
-            rater_id, path, views.put_nowait, single=single, retry_of=retry_of, room=room
-        )
+        write = self._write(rater_id, path, views.put_nowait, two=two, retry_of=retry_of, room=room)
         writing = self._writing[key] = asyncio.create_task(write)
         writing.add_done_callback(lambda _: views.put_nowait(None))
         try:
@@ -215,23 +219,17 @@ class Talk:
         path: Sequence[Message],
         show: Callable[[ChatView], None],
         *,
-        single: bool,
+        two: bool,
         retry_of: str | None,
         room: Room | None,
     ) -> None:
         """Show the user message alone, then the text of one reply or two as it arrives."""
         view = await asyncio.to_thread(self._asked, rater_id, path)
-        turn = sum(message.role == "user" for message in path)
-        blind = (
-            not single
-            and path[-1].id != ""
-            and await asyncio.to_thread(self._two_are_due, rater_id, turn)
-        )
         show(replace(view, busy=True, draft=""))
         texts, shown_at = {"a": "", "b": ""}, 0.0
         pieces = (
             self._service.candidates(rater_id, path, room=room)
-            if blind
+            if two
             else self._service.reply(rater_id, path, retry_of=retry_of, room=room)
         )
         async with aclosing(pieces) as arriving:
@@ -240,7 +238,7 @@ class Talk:
                 if time.monotonic() - shown_at >= UPDATE_S:
                     shown_at = time.monotonic()
                     pair = view.writing_pair(texts["a"], texts["b"])
-                    show(pair if blind else view.writing(texts["a"]))
+                    show(pair if two else view.writing(texts["a"]))
                 if isinstance(piece, ReplyPiece) and not piece.stored:
                     raise NotStoredError(view.writing(texts["a"]))
 
@@ -248,24 +246,29 @@ class Talk:
         """The branch down to a user message that has no reply yet."""
         *above, said = path
         if not said.id:
-            view = self._view_around(rater_id, above[-1].id if above else None)
+            view = self._branch(rater_id, above)
             return replace(view, messages=(*view.messages, Shown("", said.role, said.content)))
-        found = self._service.conversation(rater_id, conversation_id=said.conversation_id)
         conversations = tuple(titles(self._service.conversations(rater_id)))
-        return replace(branch_of(found, said), conversations=conversations)
+        return replace(self._branch(rater_id, path), conversations=conversations)
 
     def _answered(self, rater_id: str, path: Sequence[Message], problem: str) -> ChatView:
         """The conversation after a reply, or after a failed attempt at one."""
         *above, said = path
-        if not said.id:
-            view = self._view_around(rater_id, above[-1].id if above else None)
-            return replace(view, problem=problem, draft=said.content)
         try:
+            if not said.id:
+                return replace(self._branch(rater_id, above), problem=problem, draft=said.content)
             view = self._view(rater_id, said.conversation_id)
         except Exception as exc:
             return ChatView(problem=problem or error_text(exc))
         unanswered = view.pair is None and view.last_id == said.id
         return replace(view, problem=problem, note=NO_REPLY if unanswered else "")
+
+    def _branch(self, rater_id: str, path: Sequence[Message]) -> ChatView:
+        """The messages down to the end of a path; an empty view of an empty one."""
+        if not path:
+            return ChatView()
+        found = self._service.conversation(rater_id, message_id=path[-1].id)
+        return branch_of(found, path[-1])
 
     def _two_are_due(self, rater_id: str, turn: int) -> bool:
         return self._service.shows_candidates(turn) and self._service.consented(rater_id)

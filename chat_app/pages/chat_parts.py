@@ -202,9 +202,9 @@ class ChatParts:
     def show(self, view: ChatView) -> Update:
         """Show a view; while a reply is being written, only the parts that grow are sent.
 
-        A problem without a conversation leaves the conversation on the page as it is.
+        A problem without messages leaves the conversation on the page as it is.
         """
-        if view.problem and view.conversation_id is None:
+        if view.problem and not view.messages:
             return {self.text: _text(view, waiting=False), self.go: gr.update(interactive=True)}
         update: Update = {
             self.chat: gr.update(value=self._history(view.messages)),
@@ -215,7 +215,8 @@ class ChatParts:
         if view.busy and view.draft is None:
             return update
         waiting, thumbs = view.pair is not None, _thumbs(view.messages)
-        idle = not view.busy and not waiting
+        stored = bool(view.messages) and view.messages[-1].id != ""
+        idle = stored and not view.busy and not waiting
         update |= {
             self.chat: gr.update(value=self._history(view.messages), feedback_value=thumbs),
             self.pair: gr.update(visible=waiting),
@@ -223,7 +224,7 @@ class ChatParts:
             self.note: f'<p class="quiet" role="status">{html.escape(view.note)}</p>',
             self.go: gr.update(visible=not view.busy, interactive=not waiting),
             self.halt: gr.update(visible=view.busy),
-            self.again: gr.update(interactive=idle and bool(view.messages)),
+            self.again: gr.update(interactive=idle),
             self.improve: gr.update(interactive=idle and bool(thumbs)),
             self.text: _text(view, waiting=waiting),
         }
@@ -293,7 +294,7 @@ class Turns:
 
     @staticmethod
     def written(messages: Sequence[Shown]) -> str:
-        """The text; a reply that is being written has no id yet."""
+        """The text; a message that is not stored, or not yet, has no id."""
         return " ".join(f"{m.role[0]}{m.id}" for m in messages)
 
     def id_at(self, index: Any) -> str:
@@ -307,8 +308,8 @@ class Turns:
 
     @property
     def last_id(self) -> str | None:
-        """The id of the last message, if there is one and it is complete."""
-        return self.id_at(len(self._turns) - 1) or None
+        """The id of the last message that is stored."""
+        return next((turn_id for _, turn_id in reversed(self._turns) if turn_id), None)
 
 
 def invitation(starter: bool) -> dict[str, Any]:

@@ -22,7 +22,7 @@ FORM, OUT = "/operator/login", "/operator/logout"
 WRONG_TOKEN_S = 0.5  # delay of the answer to a wrong token
 FORM_BYTES = 4096
 WRONG = (
-    "That is no operator's token or key. The server printed the token at its last start; a key "
+    "That is no token or key of an operator. The server printed the token at its last start; a key "
     "needs the role operator."
 )
 TOO_MANY = "Too many wrong tokens came from your address. Try again in {minutes} minutes."

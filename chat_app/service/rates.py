@@ -136,9 +136,9 @@ class Rates:
     def reserve(self, rater_id: str, n: int = 1) -> Callable[[], None]:
         """Keep count of replies from now until the returned function is called.
 
-        One request of a rater is never too many. A source never takes more than it leaves free, so
-        the next one always finds room (dynamic thresholds: Choudhury and Hahne 1998, equation 1
-        with alpha = 1).
+        One request of a rater is not too many, if there is room. A source never takes more than it
+        leaves free, so the next one finds room (dynamic thresholds: Choudhury and Hahne 1998,
+        equation 1 with alpha = 1).
 
         Raises:
             BusyError: There is no room.
@@ -171,8 +171,9 @@ class Rates:
         return release
 
     def _require_room(self, source: str, n: int) -> None:
-        free, taken = self._room - self._of_source.total(), self._of_source[source]
-        if free <= 0 or (taken and taken + n > free):
+        taken, all_taken = self._of_source[source], self._of_source.total()
+        free = self._room - all_taken
+        if all_taken and (n > free or (taken and taken + n > free)):
             raise BusyError("too many requests are waiting already; try again in a moment")
 
     def tokens(self, rater_id: str, tokens: int) -> None:

@@ -55,6 +55,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
             service.ids["candidates_id"] = shown["candidates_id"]
             reply = client.post("/v1/chat/completions", json=asked, **sent).json()
             service.ids["message_id"] = reply["id"]
+            event = {**EVENT, "session_hash": "of-visitor"}
+            client.post("/gradio_api/queue/join", json=event, **sent).raise_for_status()
             service.ids["rater"] = client.get("/v1/feedback/me", **sent).json()["rater"]
         yield service
     assert "Traceback" not in (folder / "log").read_text()

@@ -141,6 +141,8 @@ def test_the_starter_is_the_starter_whatever_the_working_directory_holds(
         ({"user_header": "bad header", "proxies": ("127.0.0.1",)}, "letters, digits and hyphens"),
         ({"proxies": ("*",)}, "'*' is no address or network, such as 127.0.0.1"),
         ({"proxies": "127.0.0.1, localhost"}, "'localhost' is no address or network"),
+        ({"proxies": ("172.18.0.1/16",)}, "is no address or network"),
+        ({"user_header": "CF-Connecting-IP", "proxies": ("127.0.0.1",)}, "has another use"),
         ({"proxies": ("0.0.0.0/0",)}, "'0.0.0.0/0' is everybody"),
         ({"proxies": '["127.0.0.1"'}, 'write ["one", "another"], or one,another'),
         ({"hosts": ("chat.example.org:9110",)}, "leave out scheme, port and path"),

@@ -156,3 +156,24 @@ def test_a_reply_that_is_stopped_is_counted_all_the_same(tmp_path: Path, tiny_mo
                     said.append(answer.status_code)
                     next(answer.iter_raw())
     assert said[0] == 200 and said[-1] == 429
+
+
+def test_who_has_a_key_is_not_refused_for_others_of_the_address(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    with running(tmp_path / "data", tiny_model, engine={"rows": 2, "waiting": 6}) as served:
+        _, key = served.service.store.make_key("ann", by="operator")
+        rooms = [served.service.require_room("token-x") for _ in range(4)]
+        with served.client("stranger") as stranger, served.client(key) as ann:
+            served.service.rates.request("token-x", "127.0.0.1")
+            assert ann.post("/v1/chat/completions", json=ASKED).status_code == 200
+            assert stranger.post("/v1/chat/completions", json=ASKED).status_code == 200
+        for room in rooms:
+            room()
+        rooms = [served.service.require_room("token-x") for _ in range(4)]
+        with served.client("stranger") as stranger, served.client(key) as ann:
+            refused = stranger.post("/v1/chat/completions", json=ASKED)
+            assert refused.status_code == 503 and "too many requests" in refused.text
+            assert ann.post("/v1/chat/completions", json=ASKED).status_code == 200
+        for room in rooms:
+            room()
