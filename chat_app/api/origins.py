@@ -69,8 +69,8 @@ class OwnOriginOnly:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(host):
-            text = f"the host {_name(host)!r} is not this service; if it is, name it in the option hosts"
-            await refuse(guarded, 400, text)
+            said = f"the host {_name(host)!r} is not this service"
+            await refuse(guarded, 400, f"{said}; if it is, name it in the option hosts")
         elif scope["method"] not in SAFE_METHODS and not _is_own(headers, scope["scheme"], host):
             text = "the request comes from a page of another origin; only our own pages may send it"
             await refuse(guarded, 403, text)
