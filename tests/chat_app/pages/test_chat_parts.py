@@ -20,7 +20,7 @@ def test_the_page_sends_roles_and_ids_of_its_messages_and_no_text() -> None:
     shown = [Shown(*one) for one in said]
     turns = Turns(Turns.written(shown))
     assert len(Turns.written(shown)) < 20
-    assert (turns.id_at(0), turns.id_at(1), turns.id_at(2), turns.last_id) == ("q1", "r1", "", None)
+    assert (turns.id_at(0), turns.id_at(1), turns.id_at(2), turns.last_id) == ("q1", "r1", "", "r1")
     assert [turns.is_reply(n) for n in range(3)] == [False, True, False]
     assert Turns(Turns.written(shown[:2])).last_id == "r1"
 
