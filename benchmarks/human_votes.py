@@ -34,7 +34,7 @@ import torch
 
 from feedback_store.datasets import hh
 from rlhf_core.config import ReplySettings, RewardSettings
-from rlhf_core.gate.evaluation import clustered_interval
+from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.facts import machine_facts, model_facts
 from rlhf_core.model.loading import load_base

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.loop import vote_and_train
 from chat_app.simulate import Plan
-from rlhf_core.gate.evaluation import clustered_interval
+from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.starter.measure import Z95, answers

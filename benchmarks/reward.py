@@ -28,7 +28,7 @@ import torch
 
 from feedback_store.splits import is_held_out_question
 from rlhf_core.config import PolicySettings, RewardSettings
-from rlhf_core.gate.evaluation import clustered_interval
+from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Label, Prompt, Unpaired

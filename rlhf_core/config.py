@@ -132,7 +132,7 @@ class RewardSettings(TrainingStage):
     """The reward model: an ensemble of adapters with a score head."""
 
     members: int = Field(
-        3, ge=1, le=5, description="ensemble members; the held-out reward model has one"
+        3, ge=1, le=5, description="ensemble members; those of the held-out one: `gate.members`"
     )
     epochs: int = Field(2, ge=1, description="passes over the opinions")
     min_steps: int = Field(
@@ -297,7 +297,26 @@ class GateSettings(Stage):
     min_prompts: int = Field(
         12, ge=2, description="fewest different held-out prompts for a comparison"
     )
-    confidence_z: float = Field(1.645, gt=0, description="one-sided normal quantile of the bounds")
+    members: int = Field(
+        1,
+        ge=1,
+        le=10,
+        description="members of the held-out reward model; several learn each without its share of "
+        "the questions and score these, and how they differ widens the win rate's bounds",
+    )
+    error_rate: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="probability that one of all cycles since the last promotion serves a policy "
+        "that is no better; each later cycle has less of it",
+    )
+    meaningless_votes: float = Field(
+        0.02, gt=0, lt=0.5, description="probability that votes without a meaning train a policy"
+    )
+    confidence_z: float = Field(
+        1.645, gt=0, description="one-sided normal quantile of all other bounds"
+    )
     min_win_rate_low: float = Field(0.5, ge=0, le=1, description="lower bound of the win rate")
     max_kl: float | None = Field(
         None,

@@ -18,7 +18,7 @@ from rlhf_core.checkable.tastes import Taste
 from rlhf_core.checkable.texts import words
 from rlhf_core.checkable.world import CheckableWorld
 from rlhf_core.errors import InvalidInputError
-from rlhf_core.gate.evaluation import clustered_interval
+from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.gate.replies import repeats
 from rlhf_core.model.base_model import Base, Response
 from rlhf_core.records import Prompt

@@ -23,18 +23,28 @@ def flat_metrics(
         "reward_accuracy_low": reward.low,
         "reward_by_rank": reward.by_rank,
         "reward_by_rank_low": reward.by_rank_low,
+        "reward_chance": reward.chance,
         "judge_accuracy": held_out_reward.value,  # the names since 0.1.0
         "judge_accuracy_low": held_out_reward.low,
         "held_out_reward_by_rank": held_out_reward.by_rank,
         "held_out_reward_by_rank_low": held_out_reward.by_rank_low,
+        "held_out_reward_chance": held_out_reward.chance,
     }
     if evaluation:
         metrics |= {
             "win_rate": evaluation.win_rate,
             "win_rate_low": evaluation.win_rate_low,
             "win_rate_high": evaluation.win_rate_high,
+            "win_rate_question_error": evaluation.question_error,
+            "win_rate_member_error": evaluation.member_error,
             "kl": evaluation.kl,
         }
+        if equal := evaluation.same_length:
+            metrics |= {
+                "win_rate_same_length": equal.value,
+                "win_rate_same_length_low": equal.low,
+                "win_rate_same_length_high": equal.high,
+            }
         for name in ("candidate", "served"):
             metrics |= {f"{name}/{k}": v for k, v in asdict(getattr(evaluation, name)).items()}
         if math.isfinite(evaluation.fit):  # asked only if many questions got the same reply

@@ -40,6 +40,7 @@ from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataErro
 from rlhf_core.gate.checks import Verdict, check_policy, decide
 from rlhf_core.gate.evaluation import Evaluation
 from rlhf_core.gate.held_out_raters import measure_prompts
+from rlhf_core.gate.win_rate import level_of
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.conversions import loadable
@@ -50,6 +51,7 @@ from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.training.distributed import broadcast
 from rlhf_core.training.memory import map_large_blocks, out_of_memory_in_one_line
 
+MOST_TESTS = 10_000  # cycles that are looked at; a later test has a level of nearly nothing
 SNAPSHOTS = 3  # that are tried, if each time somebody withdraws a vote of it
 
 
@@ -213,7 +215,10 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     trained = train_stages(run, snapshot, quantization)
     checks, evaluation = [*trained.checks], None
     if trained.votes_are_informative:  # else no candidate was trained
-        evaluation = _evaluate(run, trained)
+        test = _test_number(run.store)
+        level = level_of(test, run.settings.gate.error_rate)
+        run.notes |= {"gate/test": float(test), "gate/level": round(level, 6)}
+        evaluation = _evaluate(run, trained, level)
         checks += check_policy(evaluation, run.settings.gate)
     verdict = decide(checks)
 
@@ -236,7 +241,17 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     _finish(run, verdict, metrics, adapter)
 
 
-def _evaluate(run: Run, trained: Trained) -> Evaluation:
+def _test_number(store: FeedbackStore) -> int:
+    """Which test of a candidate this is since the last promotion, from 1."""
+    tested = 1
+    for cycle in store.cycles(limit=MOST_TESTS):
+        if cycle.state == "promoted":
+            break
+        tested += "win_rate" in (cycle.metrics or {})
+    return tested
+
+
+def _evaluate(run: Run, trained: Trained, level: float) -> Evaluation:
     """Compare the candidate with the served policy, on held-out prompts and on raters' prompts.
 
     The second comparison is for the report only; the gate does not look at it (decisions/0009).
@@ -250,6 +265,7 @@ def _evaluate(run: Run, trained: Trained) -> Evaluation:
             trained,
             trained.snapshot.held_out_prompts,
             lambda share: run.report("evaluate", first * share),
+            level=level,
         )
         run.notes |= measure_prompts(
             of_raters,

@@ -184,7 +184,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     run.report("reward", 1.0)
     # Rounding differs between processes, but all must take the same branch below.
     accuracies = broadcast((unseen, on_training))
-    checks = check_votes(*accuracies)
+    checks = check_votes(*accuracies, settings.gate)
     trained = Trained(base, snapshot, reward, held_out_reward, reference, accuracies, checks)
     if trained.votes_are_informative:
         with run.clock.timed("policy"):
@@ -258,12 +258,15 @@ def _train_reward_models(
     policy always wins by the score that it was optimised against. For the same reason the second
     never begins as a reward model of an earlier cycle.
 
-    The second has one member. An ensemble keeps PPO from using a member's errors, and nothing is
-    optimised against the second; and the bootstrap samples of several members would leave each with
-    less of the few held-out votes (docs/decisions/0018-*.md).
+    The second has one member, which learns from all its votes, or several that are folds: each
+    learns without its share of the questions and scores replies to these, and how they differ says
+    how uncertain the win rate is (docs/decisions/0022-*.md). Nothing is optimised against it, so
+    disagreement lowers no score.
     """
     settings, seed = run.settings.reward, run.seed
-    alone = settings.model_copy(update={"members": 1})
+    folds = settings.model_copy(
+        update={"members": run.settings.gate.members, "spread_penalty": 0.0}
+    )
     run.report("reward", 0.0)
     with out_of_memory_in_one_line("reward.reference_samples"):
         samples = _samples(base, reference, snapshot.prompts, settings.reference_samples, seed=seed)
@@ -279,7 +282,7 @@ def _train_reward_models(
     last = _last_reward(run, base) if settings.start == "last" else None
     # Each model's share of the stage is that of its optimizer steps.
     steps = expected_steps(len(snapshot.train), len(snapshot.train_thumbs), settings)
-    others = expected_steps(len(snapshot.held_out), len(snapshot.held_out_thumbs), alone)
+    others = expected_steps(len(snapshot.held_out), len(snapshot.held_out_thumbs), folds)
     first = run.trained * steps / (steps + others)
     end = run.sampled + run.trained
     reward = train(
@@ -295,8 +298,8 @@ def _train_reward_models(
         last.drop()
     held_out_reward = train(
         snapshot.held_out,
-        settings=alone,
-        leave_out=False,
+        settings=folds,
+        sample="fold",
         name="held_out_reward",
         start=own,
         progress=lambda f, m: run.report(
@@ -391,7 +394,12 @@ def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:
 
 
 def compare_with_served(
-    run: Run, trained: Trained, prompts: Sequence[Prompt], progress: Callable[[float], None]
+    run: Run,
+    trained: Trained,
+    prompts: Sequence[Prompt],
+    progress: Callable[[float], None],
+    *,
+    level: float = 0.05,
 ) -> Evaluation:
     """Compare both policies' replies by the reward model that neither was trained on."""
     wanted = run.settings.gate.prompts
@@ -400,12 +408,14 @@ def compare_with_served(
     return evaluate(
         trained.base,
         ([*prompts] * repeats)[: max(wanted, len(prompts))],
-        trained.held_out_reward.score,
+        trained.held_out_reward,
         candidate="policy",
         served=None if run.served == BASE_ADAPTER else "served",
         reference=trained.reference,
         anchor=run.attached_anchor,
         settings=run.settings.gate,
+        level=level,
+        votes=(*trained.snapshot.train_votes, *trained.snapshot.held_out_votes),
         progress=progress,
         seed=run.seed,
     )

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from scipy.stats import norm
+
 from rlhf_core.config import GateSettings
 from rlhf_core.gate.evaluation import Accuracy, Evaluation
 
@@ -41,29 +43,40 @@ class Verdict:
         return tuple(c.text for c in self.checks if not c.passed)
 
 
-def check_votes(reward: Accuracy, held_out_reward: Accuracy) -> tuple[Check, ...]:
+def check_votes(
+    reward: Accuracy, held_out_reward: Accuracy, settings: GateSettings
+) -> tuple[Check, ...]:
     """Whether votes carry information: each half has to predict the other.
 
     The reward model is tested on held-out votes and on training votes that members left out, the
     held-out reward model on training votes. Votes count by how sure the prediction is, since few
-    pairs of replies differ much in what raters care about.
-    Random votes pass each test about once in twenty times, and both very rarely.
+    pairs of replies differ much in what raters care about. Both tests ask the same thing, whether
+    votes of one half and of the other go together, so they are no two proofs: their normal scores
+    are averaged, which is right even if they always agree.
     """
-    tests = (
-        ("reward_by_rank_low", "reward model", reward),
-        ("held_out_reward_by_rank_low", "held-out reward model", held_out_reward),
+    # a test that drew 9,999 flips cannot be surer than one in 10,000
+    scores = [norm.isf(min(max(m.chance, 1e-4), 1 - 1e-4)) for m in (reward, held_out_reward)]
+    chance = float(norm.sf(sum(scores) / 2)) if all(map(math.isfinite, scores)) else math.nan
+    said = (
+        f"the reward model predicts {_predicted(reward)} and the held-out reward model "
+        f"{_predicted(held_out_reward)}"
     )
-    return tuple(
-        _at_least(
-            name,
-            found.by_rank_low,
-            0.5,
-            f"the {model} predicts {found.value:.0%} of {found.votes} unseen votes, or "
-            f"{found.by_rank:.0%} if its surer predictions count more (lower bound "
-            f"{found.by_rank_low:.0%}); that may be chance: collect more votes",
-            strict=True,
-        )
-        for name, model, found in tests
+    return (
+        _at_most(
+            "votes_chance",
+            chance,
+            settings.meaningless_votes,
+            f"{said}; votes without a meaning would be predicted so well with probability "
+            f"{chance:.2g}, and at most {settings.meaningless_votes:g} will do: collect more votes",
+            said,
+        ),
+    )
+
+
+def _predicted(found: Accuracy) -> str:
+    return (
+        f"{found.value:.0%} of {found.votes} votes that it has not seen ({found.by_rank:.0%} if "
+        "its surer predictions count more)"
     )
 
 
@@ -83,9 +96,9 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             "win_rate_low",
             e.win_rate_low,
             settings.min_win_rate_low,
-            f"win rate {e.win_rate:.0%} on {e.replies} held-out replies "
-            f"(lower bound {e.win_rate_low:.0%}) does not show that the candidate is better: "
-            f"collect more votes",
+            f"{_preferred(e)}; more than {settings.min_win_rate_low:.0%} is needed to show that "
+            f"it is better: collect more votes",
+            _preferred(e),
             strict=True,
         ),
         _at_most(
@@ -150,15 +163,30 @@ def _variety(e: Evaluation, limit: float) -> Check:
     )
 
 
+def _preferred(e: Evaluation) -> str:
+    return (
+        f"the candidate's reply is preferred in {e.win_rate_low:.0%} to {e.win_rate_high:.0%} of "
+        f"{e.prompts} held-out questions"
+    )
+
+
 def _both(e: Evaluation, sign: str, of: str = "of replies") -> str:
     """The candidate's rate and the served policy's, in words."""
     new, old = (getattr(policy, f"{sign}_rate") for policy in (e.candidate, e.served))
     return f"{new:.0%} {of} (served policy: {old:.0%})"
 
 
-def _at_least(name: str, value: float, limit: float, failed: str, *, strict: bool = False) -> Check:
+def _at_least(
+    name: str,
+    value: float,
+    limit: float,
+    failed: str,
+    passed_text: str | None = None,
+    *,
+    strict: bool = False,
+) -> Check:
     passed = math.isfinite(value) and (value > limit if strict else value >= limit)
-    return _check(name, value, limit, passed, ">" if strict else ">=", failed)
+    return _check(name, value, limit, passed, ">" if strict else ">=", failed, passed_text)
 
 
 def _at_most(

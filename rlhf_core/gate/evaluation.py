@@ -8,7 +8,6 @@ does.
 
 import math
 import random
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,17 +16,24 @@ from torch import Tensor
 
 from rlhf_core.config import GateSettings
 from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.gate.intervals import (
+    clustered_interval,
+    increase_low,
+    sign_flip_test,
+    wilson_interval,
+)
 from rlhf_core.gate.replies import (
     ReplyStatistics,
     reply_signs,
     reply_statistics,
     shared_replies,
 )
+from rlhf_core.gate.win_rate import WinRate, win_rate
 from rlhf_core.model.base_model import Base, Response
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.calibration import expected_calibration_error
 from rlhf_core.reward.reward_data import prompt_key
-from rlhf_core.reward.reward_model import Score, scores_of
+from rlhf_core.reward.reward_model import RewardModel, Score, scores_of
 
 Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
 
@@ -46,6 +52,7 @@ class Accuracy:
         votes: Number of votes.
         by_rank: The same share, where a vote counts by the rank of its margin of scores.
         by_rank_low: Its lower bound.
+        chance: Probability of so large a share by rank, or a larger one, if votes were coin flips.
     """
 
     value: float
@@ -54,6 +61,7 @@ class Accuracy:
     votes: int
     by_rank: float
     by_rank_low: float
+    chance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,9 @@ class Evaluation:
     win_rate: float
     win_rate_low: float
     win_rate_high: float
+    same_length: WinRate | None  # the win rate if all replies were as long; None without votes
+    question_error: float  # the win rate's standard error because of the questions
+    member_error: float  # ... and because of what the held-out reward model learnt
     replies: int  # of each policy
     prompts: int  # different prompts among them
     kl: float  # mean KL(candidate || anchor) per response, nats
@@ -81,13 +92,15 @@ class Evaluation:
 def evaluate(  # noqa: PLR0913 - everything by name
     base: Base,
     prompts: Sequence[Prompt],
-    score: Score,
+    score: Score | RewardModel,
     *,
     candidate: str | None,
     served: str | None,
     reference: str | None = None,
     anchor: str | None = None,
     settings: GateSettings | None = None,
+    level: float = 0.05,
+    votes: Sequence[Comparison] = (),
     progress: Callable[[float], None] | None = None,
     seed: int = 0,
 ) -> Evaluation:
@@ -96,12 +109,15 @@ def evaluate(  # noqa: PLR0913 - everything by name
     Args:
         base: The base with both adapters attached.
         prompts: Held-out prompts; repeated ones count as one cluster.
-        score: Scores of responses, higher is better; the gate's is the held-out reward model's.
+        score: Scores of responses, higher is better; the gate's is the held-out reward model, whose
+            members judge (`win_rate.py`). A function judges as if it were sure.
         candidate: Adapter that wants to be served.
         served: Adapter that is being served; `None` is the bare base.
         reference: Adapter whose endings count as natural, as the base's do.
         anchor: Adapter that the KL counts from; `None` is the bare base.
-        settings: Quantile of the bounds.
+        settings: Quantile of the other bounds.
+        level: Probability that the true win rate is below its lower bound.
+        votes: Pairs of replies, which show how much the score likes length.
         progress: Called with the share of the work that is done.
         seed: Seed of the sampling, the same for both policies.
 
@@ -120,13 +136,21 @@ def evaluate(  # noqa: PLR0913 - everything by name
     done(REPLIED / 2)
     old = base.respond(prompts, adapter=served, seed=seed)
     done(REPLIED)
-    scores_new = scores_of(score, prompts, [r.text for r in new])  # (B,)
-    scores_old = scores_of(score, prompts, [r.text for r in old])  # (B,)
+    scores_new = member_scores(score, prompts, [r.text for r in new])  # (K, B)
+    scores_old = member_scores(score, prompts, [r.text for r in old])  # (K, B)
     done(SCORED)
     # 2. The win rate. Small policies often give the same reply: a tie is half a win for each.
-    wins = ((scores_new > scores_old).float() + 0.5 * (scores_new == scores_old).float()).tolist()
     keys = [prompt_key(p) for p in prompts]
-    low, mean, high = clustered_interval(wins, keys, z=z)
+    known = torch.zeros_like(scores_new, dtype=torch.bool)
+    if isinstance(score, RewardModel) and score.learnt_from is not None:
+        known = ~score.unseen(prompts)
+    margins = scores_new - scores_old
+    found = win_rate(margins, known, keys, level=level)
+    same_length = None
+    if votes:
+        longer = _longer(base, [r.text for r in new], [r.text for r in old])
+        equal = margins - length_slopes(base, score, votes)[:, None] * longer
+        same_length = win_rate(equal, known, keys, level=level)
     # 3. The signs of collapse, prompt by prompt. What one policy does more often than the other is
     # as uncertain as the win rate. Base and reference (trained on demonstrations) end replies well.
     natural = (None, reference)
@@ -136,13 +160,17 @@ def evaluate(  # noqa: PLR0913 - everything by name
     # 4. Questions may share a right reply ("Yes."), but then it has to fit its questions best.
     fit_low, fit = math.nan, math.nan
     if statistics_new.same_rate > settings.max_same_rate:
-        fit_low, fit = fit_of_shared_replies(score, prompts, [r.text for r in new], z=z, seed=seed)
+        one = score.score if isinstance(score, RewardModel) else score
+        fit_low, fit = fit_of_shared_replies(one, prompts, [r.text for r in new], z=z, seed=seed)
     return Evaluation(
-        win_rate=mean,
-        win_rate_low=low,
-        win_rate_high=high,
+        win_rate=found.value,
+        win_rate_low=found.low,
+        win_rate_high=found.high,
+        same_length=same_length,
+        question_error=found.question_error,
+        member_error=found.member_error,
         replies=len(prompts),
-        prompts=len(set(keys)),
+        prompts=found.questions,
         kl=mean_kl(base, prompts, new, adapter=candidate, anchor=anchor),
         tokens=base.reply.tokens,
         candidate=statistics_new,
@@ -153,8 +181,8 @@ def evaluate(  # noqa: PLR0913 - everything by name
         },
         fit=fit,
         fit_low=fit_low,
-        scores_candidate=tuple(scores_new.tolist()),
-        scores_served=tuple(scores_old.tolist()),
+        scores_candidate=tuple(scores_new.mean(0).tolist()),
+        scores_served=tuple(scores_old.mean(0).tolist()),
         samples=tuple(
             {"prompt": p[-1]["content"], "served": o.text, "candidate": n.text}
             for p, o, n in list(zip(prompts, old, new, strict=True))[:12]
@@ -162,42 +190,37 @@ def evaluate(  # noqa: PLR0913 - everything by name
     )
 
 
-def clustered_interval(
-    values: Sequence[float], clusters: Sequence[str], *, z: float
-) -> tuple[float, float, float]:
-    """Lower bound, mean and upper bound of values in [0, 1] that come in clusters."""
-    mean, error = clustered_error(values, clusters)
-    return max(0.0, mean - z * error), mean, min(1.0, mean + z * error)
+def member_scores(
+    score: Score | RewardModel, prompts: Sequence[Prompt], responses: Sequence[str]
+) -> Tensor:
+    """The scores by each member of a reward model, or by a function, which is one; (K, B)."""
+    if isinstance(score, RewardModel):
+        return score.member_scores(prompts, responses)
+    return scores_of(score, prompts, responses)[None]
 
 
-def clustered_error(
-    values: Sequence[float], clusters: Sequence[str], weights: Sequence[float] | None = None
-) -> tuple[float, float]:
-    """The weighted mean of values that come in clusters, and its standard error.
+def length_slopes(base: Base, score: Score | RewardModel, votes: Sequence[Comparison]) -> Tensor:
+    """How much each member's score rises with a reply's length, at the same prompt; (K,).
 
-    Replies to one prompt are not independent, so the error is computed from the sums of clusters
-    (the usual cluster-robust estimate). It is at least half a win, of the smallest weight, because
-    a few prompts that agree are no proof.
+    Least squares over the pairs of replies that people compared, per unit of the logarithm of the
+    number of tokens. Whichever reply was preferred does not matter.
+
+    Source:
+        Dubois et al. 2024, arXiv:2404.04475, section 3, which asks for the preference at the same
+        length, too; there the slope comes from the compared policies themselves.
     """
-    weights = weights or [1.0] * len(values)
-    whole = sum(weights)
-    mean = sum(w * value for w, value in zip(weights, values, strict=True)) / whole
-    sums: defaultdict[str, float] = defaultdict(float)  # of weighted deviations, by cluster
-    for w, value, cluster in zip(weights, values, clusters, strict=True):
-        sums[cluster] += w * (value - mean)
-    groups = len(sums)
-    # variance of the mean from the clusters' sums, with the usual factor for few clusters
-    variance = sum(s * s for s in sums.values()) / whole**2 * groups / max(1, groups - 1)
-    return mean, max(math.sqrt(variance), 0.5 * min(weights) / whole)
+    prompts = [c.prompt for c in votes]
+    first, second = [c.response_a for c in votes], [c.response_b for c in votes]
+    margins = member_scores(score, prompts, first) - member_scores(score, prompts, second)  # (K, N)
+    longer = _longer(base, first, second)  # (N,)
+    return (margins * longer).sum(1) / longer.square().sum().clamp(min=1e-9)
 
 
-def increase_low(
-    new: Sequence[bool], old: Sequence[bool], clusters: Sequence[str], *, z: float
-) -> float:
-    """Lower bound of how much more often `new` is true than `old`; both answer the same prompts."""
-    differences = [float(n) - float(o) for n, o in zip(new, old, strict=True)]
-    mean, error = clustered_error(differences, clusters)
-    return mean - z * error
+def _longer(base: Base, first: Sequence[str], second: Sequence[str]) -> Tensor:
+    """How much longer each first text is than the second, in logarithms of tokens; (N,)."""
+    tokens = [[len(base.chat.cut_reply(text)) for text in texts] for texts in (first, second)]
+    logs = torch.tensor(tokens, dtype=torch.float32).log1p()  # (2, N)
+    return logs[0] - logs[1]
 
 
 def fit_of_shared_replies(
@@ -247,7 +270,7 @@ def accuracy(
     kept = [(c, cluster) for c, cluster in pairs if c.label != "tie"]
     decided = [c for c, _ in kept]
     if not decided:
-        return Accuracy(0.0, 0.0, 1.0, 0, 0.0, 0.0)  # no votes: anything is possible
+        return Accuracy(0.0, 0.0, 1.0, 0, 0.0, 0.0, 1.0)  # no votes: anything is possible
     prompts = [c.prompt for c in decided]
     margins = scores_of(score, prompts, [c.response_a for c in decided]) - scores_of(
         score, prompts, [c.response_b for c in decided]
@@ -255,9 +278,11 @@ def accuracy(
     signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])  # (N,)
     right = ((margins * signs) > 0).float().tolist()  # equal scores predict nothing
     own = [cluster for _, cluster in kept]
-    low, value, high = _wilson_interval(right, own, [1.0] * len(right), z=z)
-    by_rank_low, by_rank, _ = _wilson_interval(right, own, _ranks(margins.abs()), z=z)
-    return Accuracy(value, low, high, len(decided), by_rank, by_rank_low)
+    low, value, high = wilson_interval(right, own, [1.0] * len(right), z=z)
+    ranks = _ranks(margins.abs())
+    by_rank_low, by_rank, _ = wilson_interval(right, own, ranks, z=z)
+    chance = sign_flip_test([w * (r - 0.5) for w, r in zip(ranks, right, strict=True)], own)
+    return Accuracy(value, low, high, len(decided), by_rank, by_rank_low, chance)
 
 
 def _ranks(values: Tensor) -> list[float]:
@@ -265,31 +290,6 @@ def _ranks(values: Tensor) -> list[float]:
     _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
     ranks: list[float] = (counts.cumsum(0) - (counts - 1) / 2)[place].tolist()
     return ranks
-
-
-def _wilson_interval(
-    right: Sequence[float], clusters: Sequence[str], weights: Sequence[float], *, z: float
-) -> tuple[float, float, float]:
-    """Lower bound, value and upper bound of a weighted share of votes that come in clusters.
-
-    Votes of one cluster are not independent. So the bounds are computed for a smaller number of
-    independent votes of equal weight, whose share would be equally uncertain.
-
-    Source:
-        Wilson 1927, the score interval for a proportion; Kish 1965, Survey Sampling, sections 8.2
-        and 11.2, the design effects of clusters and of weights.
-    """
-    p, error = clustered_error(right, clusters, weights)
-    # n independent votes have the variance p (1 - p) / n = error^2; solve for n, at most as many as
-    # the weights leave. If all are right or all are wrong, n would be 0, and those count instead:
-    # fewer, such as one for each cluster, would let a wrong prediction raise the bound.
-    most = sum(weights) ** 2 / sum(w * w for w in weights)
-    n = min(most, p * (1 - p) / error**2) or most
-    # Wilson's interval for n votes
-    middle = p + z * z / (2 * n)
-    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((middle + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return low, p, high
 
 
 def calibration_error(preference: Preference, comparisons: Sequence[Comparison]) -> float:

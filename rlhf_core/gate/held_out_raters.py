@@ -15,6 +15,8 @@ Source:
 import math
 from collections.abc import Callable, Sequence
 
+from scipy.stats import norm, t
+
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.reward_model import Score
@@ -61,7 +63,7 @@ def measure_votes(
         return _metrics(counts | {"votes_needed": FEWEST_VOTES, "raters_needed": FEWEST_RATERS})
     # The figure is about raters who have not voted yet. So raters are the sample: the votes of one
     # are one cluster, and because clusters are few the quantile is Student's.
-    theirs = accuracy(score, votes, z=student_quantile(z, n - 1), clusters=raters)
+    theirs = accuracy(score, votes, z=float(t.isf(norm.sf(z), n - 1)), clusters=raters)
     drop = on_questions.value - theirs.value
     down = math.hypot(on_questions.value - on_questions.low, theirs.high - theirs.value)
     up = math.hypot(on_questions.high - on_questions.value, theirs.value - theirs.low)
@@ -93,18 +95,6 @@ def measure_prompts(
         return _metrics(counts | {"prompts_needed": needed})
     e = compare(prompts)
     return _metrics(counts, win_rate=(e.win_rate_low, e.win_rate, e.win_rate_high))
-
-
-def student_quantile(z: float, freedom: int) -> float:
-    """The quantile of Student's t at the level at which the normal quantile is `z`.
-
-    Source:
-        Abramowitz and Stegun 1964, 26.7.5, to the second order: within 2% from 4 degrees on, for z
-        up to 1.96.
-    """
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return z + first / freedom + second / freedom**2
 
 
 def _metrics(counts: dict[str, float], **intervals: Interval) -> dict[str, float]:

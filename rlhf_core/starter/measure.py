@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlhf_core.gate.evaluation import clustered_interval
+from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.model.base_model import Base
 from rlhf_core.records import Prompt
 from rlhf_core.starter.corpus import almanac_document, endings

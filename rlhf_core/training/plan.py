@@ -227,7 +227,8 @@ def _reward(
     sampled = _replies(costs, work, reward.reference_samples)
     replies = round(work.each * (work.opinions + work.held_out)) + reward.reference_samples
     trained = scored = 0.0
-    for members, opinions in ((reward.members, work.opinions), (1, work.held_out)):
+    judges = settings.gate.members
+    for members, opinions in ((reward.members, work.opinions), (judges, work.held_out)):
         scored += _scores(settings, costs, replies, pair, members=members)
         if not opinions:
             continue
@@ -273,7 +274,7 @@ def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float
         n = max(gate.prompts, prompts)  # few prompts are asked again
         sampled = _replies(costs, work, n)
         known = 3 * n * (pair * costs.read + (work.reply_tokens + 1) * costs.head)
-        seconds += 2 * (sampled + _scores(settings, costs, n, pair, members=1)) + known
+        seconds += 2 * (sampled + _scores(settings, costs, n, pair, members=gate.members)) + known
     return seconds
 
 
@@ -324,9 +325,9 @@ def _memory(
     window = work.longest_prompt + reply.tokens  # of the longest row
     packed = BITS.get(quantization, 8 * number) / 8 * model.linear_parameters
     weights = number * (model.parameters - model.linear_parameters) + packed
-    # beside the members: the held-out reward model, the reference, the served policy, and what a
-    # stage that halves its rows begins again with
-    frozen = reward.members + 4
+    # beside both models' members: the reference, the served policy, and what a stage that halves
+    # its rows begins again with
+    frozen = reward.members + settings.gate.members + 3
     adapters = 4.0 * costs.adapter * (frozen + ADAM)
     logits = 4.0 * 3 * model.vocabulary  # of one token, with their log-probabilities and gradients
 

@@ -12,7 +12,7 @@ from rlhf_core.config import CycleSettings, GateSettings, RewardSettings
 from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.fitting import fit_snapshot
 from rlhf_core.cycle.report import budget_spent
-from rlhf_core.cycle.run import _finish
+from rlhf_core.cycle.run import _finish, _test_number
 from rlhf_core.cycle.snapshot import take_snapshot
 from rlhf_core.cycle.stages import Run, _pretraining_texts, _sft, _train_reward_models
 from rlhf_core.errors import ModelError, NoRoomError, NotEnoughDataError
@@ -304,15 +304,19 @@ def test_sft_on_too_few_demonstrations_is_skipped_and_both_numbers_are_reported(
     assert finishing.notes == counted
 
 
-def test_the_held_out_reward_model_learns_from_all_held_out_votes(finishing, base):
+def test_the_held_out_reward_model_is_folds_of_all_held_out_votes(finishing, base):
     reward = RewardSettings(members=2, epochs=1, min_steps=1, reference_samples=2)
-    finishing.settings = SETTINGS.model_copy(update={"reward": reward})
+    update = {"reward": reward, "gate": GateSettings(min_prompts=2, members=3)}
+    finishing.settings = SETTINGS.model_copy(update=update)
     finishing.directory.mkdir(parents=True)
     snapshot, _ = fit_snapshot(take_snapshot(finishing.store, SETTINGS), base)
     model, held_out_model = _train_reward_models(finishing, base, snapshot, None)
     assert len(model.members) == 2
-    assert len(held_out_model.members) == 1
-    assert held_out_model.learnt_from == [{prompt_key(c.prompt) for c in snapshot.held_out}]
+    assert len(held_out_model.members) == 3
+    prompts = {prompt_key(c.prompt) for c in snapshot.held_out}
+    assert set().union(*held_out_model.learnt_from) == prompts
+    left_out = [key for own in held_out_model.learnt_from for key in prompts - own]
+    assert sorted(left_out) == sorted(prompts), "each by one member"
     model.drop()
     held_out_model.drop()
 
@@ -371,3 +375,20 @@ def test_a_candidate_is_rejected_if_an_operator_served_another_policy_meanwhile(
     assert cycle.state == "rejected"
     assert "policy-000002" in cycle.reasons[0]
     assert store.adapter("policy-000001").state == "rejected"
+
+
+def test_tests_are_counted_since_the_last_promotion_and_only_where_a_candidate_was_compared(data):
+    compared, not_compared = {"win_rate": 0.5}, {"seconds": 1.0}
+    with FeedbackStore(data / "feedback.db") as store:
+
+        def end(state, metrics=None):
+            cycle = store.start_cycle({}, pid=os.getpid())
+            store.finish_cycle(cycle.id, state=state, metrics=metrics)
+            return _test_number(store)
+
+        assert _test_number(store) == 1
+        assert end("rejected", compared) == 2
+        assert end("refused") == end("failed") == end("rejected", not_compared) == 2
+        assert end("rejected", compared) == 3
+        assert end("promoted", compared) == 1
+        assert end("rejected", compared) == 2

@@ -13,7 +13,7 @@ from feedback_store import FeedbackStore
 from feedback_store.splits import is_held_out_rater
 from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.snapshot import take_snapshot
-from rlhf_core.cycle.stages import HELD_OUT_SEED
+from rlhf_core.cycle.stages import HELD_OUT_SEED, _samples
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model.loading import load_base
 from rlhf_core.reward.reward_model import RewardModel
@@ -105,16 +105,19 @@ def test_the_report_says_how_often_the_candidate_wins_on_what_held_out_raters_as
     of_raters = [c for c in cycled.comparisons if c.split == "held_out_raters"]
     asked = list({json.dumps(c.prompt): c.prompt for c in of_raters}.values())
     new = [p for p in asked if json.dumps(p) not in known]
-    seed = int(cycled.row.metrics["seed"])
+    seed, n_samples = int(cycled.row.metrics["seed"]), small_cycle.reward.reference_samples
     held_out_reward = train_reward(
         cycled.base,
         cycled.snapshot.held_out,
-        settings=small_cycle.reward,
+        settings=small_cycle.reward.model_copy(
+            update={"members": small_cycle.gate.members, "spread_penalty": 0.0}
+        ),
         name="again",
         lora=small_cycle.lora,
         seed=seed + HELD_OUT_SEED,
         unpaired=cycled.snapshot.held_out_thumbs,
-        leave_out=False,
+        samples=_samples(cycled.base, None, cycled.snapshot.prompts, n_samples, seed=seed),
+        sample="fold",
     )
     cycled.base.attach("candidate", cycled.data / "adapters" / "policy-000001")
     prompts = (new * small_cycle.gate.prompts)[: max(small_cycle.gate.prompts, len(new))]

@@ -21,6 +21,9 @@ BETTER = Evaluation(
     win_rate=0.7,
     win_rate_low=0.64,
     win_rate_high=0.76,
+    same_length=None,
+    question_error=0.03,
+    member_error=0.02,
     replies=200,
     prompts=60,
     kl=5.0,
@@ -103,26 +106,26 @@ def test_no_checks_promote_nothing():
     assert not decide(()).promote
 
 
+def predicted(chance, votes=150):
+    return Accuracy(0.6, 0.5, 0.7, votes, 0.65, 0.5, chance)
+
+
+def votes_pass(first, second):
+    return decide(check_votes(predicted(first), predicted(second), SETTINGS)).promote
+
+
 def test_votes_that_do_not_predict_each_other_are_rejected():
-    good, chance = (
-        Accuracy(0.75, 0.68, 0.81, 150, 0.8, 0.72),
-        Accuracy(0.52, 0.45, 0.59, 150, 0.53, 0.45),
-    )
-    assert decide(check_votes(good, good)).promote
-    assert not decide(check_votes(good, chance)).promote
-    assert not decide(check_votes(chance, good)).promote
+    assert votes_pass(0.001, 0.001) and votes_pass(0.0001, 0.2)
+    assert not votes_pass(0.03, 0.03), "two that agree are no two proofs"
+    assert not votes_pass(0.0001, 0.9) and not votes_pass(math.nan, 0.001)
 
 
-def test_votes_count_by_how_sure_the_prediction_is():
-    by_rank, plainly = (
-        Accuracy(0.6, 0.49, 0.7, 90, 0.68, 0.56),
-        Accuracy(0.6, 0.51, 0.7, 90, 0.52, 0.43),
-    )
-    assert decide(check_votes(by_rank, by_rank)).promote
-    assert not decide(check_votes(by_rank, plainly)).promote
-    assert not decide(check_votes(plainly, by_rank)).promote
+def test_the_reason_says_what_was_predicted_and_how_likely_that_is_by_chance():
+    (reason,) = decide(check_votes(predicted(0.3), predicted(0.2), SETTINGS)).reasons
+    assert "60% of 150 votes that it has not seen (65% if its surer predictions" in reason
+    assert "with probability 0.2" in reason and "at most 0.02" in reason
 
 
 def test_no_held_out_votes_reject():
-    none, good = Accuracy(0.0, 0.0, 1.0, 0, 0.0, 0.0), Accuracy(0.8, 0.7, 0.87, 99, 0.8, 0.7)
-    assert not decide(check_votes(none, good)).promote
+    none = Accuracy(0.0, 0.0, 1.0, 0, 0.0, 0.0, 1.0)
+    assert not decide(check_votes(none, predicted(0.0001), SETTINGS)).promote

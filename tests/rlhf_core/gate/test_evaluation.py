@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.evaluation import (
     accuracy,
-    clustered_interval,
     evaluate,
+    length_slopes,
     mean_kl,
 )
+from rlhf_core.gate.intervals import clustered_interval, sign_flip_test
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison
 from rlhf_core.starter.facts import facts
@@ -44,6 +45,26 @@ def test_a_policy_compared_with_itself_neither_wins_nor_loses(starter):
     assert found.win_rate_low < 0.5 < found.win_rate_high
     assert found.candidate == found.served
     assert all(low <= 0 for low in found.increases.values())
+
+
+def test_how_much_a_score_likes_length_is_seen_in_pairs_whoever_was_preferred(starter):
+    def by_length(prompts, replies):
+        return [math.log1p(len(starter.chat.cut_reply(r))) for r in replies]
+
+    texts = ["a", "a b c d", "one two three four five six seven", "yes"]
+    for label in ("a", "b", "tie"):
+        votes = [Comparison(PROMPTS[0], one, other, label) for one in texts for other in texts]
+        assert length_slopes(starter, by_length, votes).tolist() == pytest.approx([1.0], abs=1e-5)
+        assert length_slopes(starter, lambda p, r: [1.0] * len(r), votes).tolist() == [0.0]
+    same = [Comparison(PROMPTS[0], "yes", "yes", "tie")]
+    assert length_slopes(starter, by_length, same).tolist() == [0.0]
+
+
+def test_flipping_signs_finds_what_coin_flips_would_not_give():
+    assert sign_flip_test([1.0] * 12, [str(n) for n in range(12)]) < 0.002
+    assert sign_flip_test([1.0] * 12, ["one"] * 12) == pytest.approx(0.5, abs=0.03)
+    assert sign_flip_test([1.0, -1.0] * 6, [str(n) for n in range(12)]) > 0.4
+    assert sign_flip_test([], []) == 1.0
 
 
 def test_accuracy_counts_decided_comparisons_and_bounds_them():
