@@ -144,7 +144,7 @@ def vars_of(case: Case) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print all shares, and whether the bars are met."""
+    """Print all shares."""
     cli = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     cli.add_argument("--sequences", type=int, default=200)
     cli.add_argument("--cycles", type=int, default=400, help="of each kind")

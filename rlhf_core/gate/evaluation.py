@@ -110,7 +110,7 @@ def evaluate(  # noqa: PLR0913 - everything by name
         base: The base with both adapters attached.
         prompts: Held-out prompts; repeated ones count as one cluster.
         score: Scores of responses, higher is better; the gate's is the held-out reward model, whose
-            members judge (`win_rate.py`). A function judges as if it were sure.
+            members are asked one by one (`win_rate.py`). A function counts as one that is sure.
         candidate: Adapter that wants to be served.
         served: Adapter that is being served; `None` is the bare base.
         reference: Adapter whose endings count as natural, as the base's do.

@@ -2,10 +2,10 @@
 
 Two things are uncertain. Other questions would get other replies: the error between questions. And
 a reward model that learnt from other votes would score otherwise: one that likes short replies by
-chance finds every short reply better, on however many questions. So the held-out reward model has
-several members, each of which learnt without a part of the questions (a fold). A reply is scored by
-the members that know no vote on its question, and how far the win rates by single members differ
-says how uncertain the scores are.
+chance finds every short reply better, on however many questions. So the held-out reward model may
+have several members, each of which learnt without a part of the questions (a fold). A reply is then
+scored by the members that know no vote on its question, and how far the win rates by single members
+differ says how uncertain the scores are. With one member only the first error is counted.
 
 Shapes: K members, N pairs of replies.
 """
@@ -100,7 +100,8 @@ def level_of(test: int, error_rate: float) -> float:
 
     Source:
         Foster and Stine 2008, JRSS B 70:429: a test may spend what earlier ones left, and a
-        discovery earns it back. Of promotions, at most this share and one are expected to be false.
+        discovery earns it back. The expected number of wrong promotions is at most the error rate
+        times one more than the expected number of all promotions.
     """
     return float(error_rate * test**-SPENT / _ALL)
 
