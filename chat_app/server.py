@@ -36,6 +36,7 @@ from chat_app.api.proxies import NamedProxies, is_from_here
 from chat_app.api.routes import operate, router
 from chat_app.api.visitors import VisitorCookie
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
+from chat_app.cycles.trials import watch_trials
 from chat_app.errors import RefusedError, StartError
 from chat_app.identity import Access, Identity, is_this_machine
 from chat_app.service.chat import ChatService
@@ -74,7 +75,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         """Run the watcher and the scheduler while the application serves requests."""
         watcher = Watcher(service, on_ready=on_ready, on_failure=on_failure)
-        tasks = [asyncio.create_task(watcher.run())]
+        trials = watch_trials(service.store, service.settings.cycle.trial)
+        tasks = [asyncio.create_task(watcher.run()), asyncio.create_task(trials)]
         if mounted:
             shared = importlib.import_module("chat_app.pages.shared")
             tasks.append(asyncio.create_task(shared.drop_unread(mounted, sessions.is_unread)))

@@ -32,6 +32,7 @@ from feedback_store.records import (
     StoredDemonstration,
     StoredUnpaired,
     Thumb,
+    Trial,
 )
 from feedback_store.splits import split_of
 from feedback_store.store import FeedbackStore
@@ -65,6 +66,7 @@ __all__ = [
     "StoredDemonstration",
     "StoredUnpaired",
     "Thumb",
+    "Trial",
     "UnknownRecordError",
     "pair_across_raters",
     "split_of",

@@ -13,6 +13,7 @@ Label = Literal["a", "b", "tie"]
 Split = Literal["train", "held_out", "held_out_raters"]
 Source = Literal["choice", "ranking", "edit", "thumbs", "retry", "across"]
 UnpairedSource = Literal["thumb", "both_bad"]
+Promotion = Literal["offline", "canary", "manual"]
 
 RATER_KINDS = ("person", "simulated", "operator")
 ROLES = ("system", "user", "assistant")
@@ -21,7 +22,9 @@ SPLITS = ("train", "held_out", "held_out_raters")
 CHOICES = ("a", "b", "tie", "both_bad")
 ADAPTER_KINDS = ("policy", "reward")
 ADAPTER_STATES = ("candidate", "published", "rejected")
-CYCLE_STATES = ("running", "promoted", "rejected", "refused", "failed")
+CYCLE_STATES = ("running", "passed", "promoted", "rejected", "refused", "failed")
+TRIAL_KINDS = ("canary", "guard")
+TRIAL_OUTCOMES = ("better", "worse", "not_shown", "stopped")
 CYCLE_STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish", "done")
 
 BASE_ADAPTER = "policy-000000"
@@ -287,6 +290,25 @@ class Serving:
     previous: str | None
     since: str
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """People compare two policy adapters, blind: `adapter` and, beside it, the `other` one.
+
+    A `canary` asks before a promotion, whether the new adapter is better than the served one; a
+    `guard` after it, whether the served adapter is worse than the one before. `outcome` is about
+    `adapter`, and `reason` says why in words; both are None while the trial is open.
+    """
+
+    id: int
+    kind: str
+    adapter: str
+    other: str
+    started_at: str
+    ended_at: str | None = None
+    outcome: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from feedback_store.raters.keys import Keys
 from feedback_store.raters.standing import Raters
 from feedback_store.registry.adapters import Adapters
 from feedback_store.registry.cycles import Cycles
+from feedback_store.registry.serving import ServedAdapter
+from feedback_store.registry.trials import Trials
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.health import Health
 from feedback_store.training_data import TrainingData
@@ -46,6 +48,8 @@ class FeedbackStore(
     Raters,
     Keys,
     Adapters,
+    ServedAdapter,
+    Trials,
     Cycles,
     Search,
     Backups,

@@ -398,6 +398,28 @@ class DataSettings(Stage):
     floor: float = Field(0.2, gt=0, le=1, description="smallest chance beside a new opinion's")
 
 
+class TrialSettings(Stage):
+    """People compare two policies, blind: a canary before a promotion, a guard after it.
+
+    A share of the side-by-sides then shows a reply of each. What the choices show is measured by
+    bets (`rlhf_core/gate/betting.py`): at 20, it is shown.
+    """
+
+    canary_share: float = Field(
+        0.5, ge=0, le=1, description="of the side-by-sides, while there is a canary"
+    )
+    guard_share: float = Field(
+        0.25, ge=0, le=1, description="of the side-by-sides, while a guard watches; 0 = no guard"
+    )
+    canary_choices: int = Field(
+        600, ge=20, description="after so many a canary that is not shown to be better is rejected"
+    )
+    guard_choices: int = Field(
+        600, ge=20, description="after so many a guard ends, if nothing is shown"
+    )
+    days: float = Field(30.0, gt=0, description="after so many days either ends as well")
+
+
 class CycleSettings(Stage):
     """One cycle, from votes to a published or rejected adapter."""
 
@@ -406,6 +428,12 @@ class CycleSettings(Stage):
     )
     min_new_comparisons: int = Field(
         1, ge=0, description="fewest comparisons that no cycle has used"
+    )
+    promotion: Literal["offline", "canary", "manual"] = Field(
+        "offline",
+        description="what becomes of a candidate that passes the gate; `offline`: it is served, "
+        "and people's choices can take it back; `canary`: people compare it with the served one, "
+        "and it is served once they find it better; `manual`: it waits for an operator",
     )
     pretraining_file: str | None = Field(
         None,
@@ -420,6 +448,7 @@ class CycleSettings(Stage):
     reward: RewardSettings = RewardSettings()
     policy: PolicySettings = PolicySettings()
     gate: GateSettings = GateSettings()
+    trial: TrialSettings = TrialSettings()
 
     def require_fit(self) -> None:
         """Refuse options that do not go together.

@@ -27,10 +27,12 @@ from tests.chat_app.fakes import FakeEngine, fake_service
 # Arguments in capitals, as the help shows them; --help goes without saying.
 COMMANDS = {
     "adapters anchor": "NAME --data --config --json",
+    "adapters canary": "NAME --data --config --force --json",
     "adapters list": "--data --config --json",
     "adapters promote": "NAME --data --config --force --json",
     "adapters rollback": "--data --config --json",
     "adapters sign": "NAMES --data --config --json",
+    "adapters stop-trial": "--data --config --json",
     "adapters verify": "NAMES --data --config --json",
     "backup": "FOLDER --data --config --json",
     "cycle": "--data --model --profile --quantization --config --json",
@@ -97,9 +99,11 @@ ROUTES = {
     "POST /v1/consent",
     "POST /v1/demonstrations",
     "POST /v1/feedback",
+    "POST /v1/operate/canary",
     "POST /v1/operate/cycle",
     "POST /v1/operate/promote",
     "POST /v1/operate/rollback",
+    "POST /v1/operate/stop-trial",
     "POST /v1/rankings",
 }
 SAMPLING = "temperature top_p max_tokens max_completion_tokens"

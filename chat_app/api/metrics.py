@@ -5,7 +5,8 @@ counted as they happen. Invariant: no label has text of a chat or a rater's id.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,6 +14,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_app.api.proxies import path_of
+from chat_app.cycles.trials import trial_facts
 from chat_app.service.chat import ChatService
 
 
@@ -35,6 +37,7 @@ class Facts(Collector):
         )
         serving.add_metric([self._service.adapter], 1)
         yield serving
+        yield from _trial(trial_facts(self._service.store))
         stored = GaugeMetricFamily("feedback_chat_stored", "rows in the store", labels=["kind"])
         for kind, count in self._service.store.counts().items():
             stored.add_metric([kind], count)
@@ -92,6 +95,22 @@ class CountRequests:
             route = getattr(scope.get("route"), "path", "unknown")
             self._metrics.requests.labels(route, status).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+
+
+def _trial(facts: Mapping[str, Any] | None) -> Iterator[Metric]:
+    """What people's choices between two adapters show so far; nothing while there is no trial."""
+    if facts is None:
+        return
+    names = ("kind", "adapter", "other")
+    for name, text in (
+        ("choices", "choices that count"),
+        ("rate", "share of the choices that prefer the adapter; neither is half of one"),
+        ("better", "evidence that the adapter is better; 20 is enough"),
+        ("worse", "evidence that the adapter is worse; 20 is enough"),
+    ):
+        gauge = GaugeMetricFamily(f"feedback_chat_trial_{name}", text, labels=names)
+        gauge.add_metric([str(facts[label]) for label in names], facts[name])
+        yield gauge
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -123,7 +123,7 @@ class ConsentIn(BaseModel):
 
 
 class PromoteIn(BaseModel):
-    """``POST /v1/operate/promote``."""
+    """``POST /v1/operate/promote`` and ``/v1/operate/canary``."""
 
     model_config = {"extra": "forbid"}
     adapter: str

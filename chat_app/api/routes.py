@@ -240,6 +240,20 @@ def promote(body: PromoteIn, service: Service, by: Operator) -> dict[str, Any]:
     return {"serving": serving.adapter, "previous": serving.previous}
 
 
+@operate.post("/canary")
+def canary(body: PromoteIn, service: Service, by: Operator) -> dict[str, Any]:
+    """Let people compare an adapter with the served one, blind, before it is served."""
+    trial = service.canary(body.adapter, force=body.force, by=by)
+    return {"adapter": trial.adapter, "other": trial.other}
+
+
+@operate.post("/stop-trial")
+def stop_trial(service: Service, by: Operator) -> dict[str, Any]:
+    """Let people compare adapters no more; what is served stays."""
+    trial = service.stop_trial(by=by)
+    return {"kind": trial.kind, "adapter": trial.adapter, "other": trial.other}
+
+
 @operate.post("/rollback")
 def rollback(service: Service, by: Operator) -> dict[str, Any]:
     """Serve the adapter that was served before; ``skipped`` says which could not be, and why."""

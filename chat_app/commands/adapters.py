@@ -45,12 +45,13 @@ def open_store(
 def list_adapters(data: Data = None, config: Config = None, as_json: Json = False) -> None:
     """List all adapters; a star marks the served one."""
     with open_store(load_settings(config, data=data)) as store:
-        serving = store.serving().adapter
+        serving, stages = store.serving().adapter, store.stages()
         found = [
             {
                 "name": adapter.name,
                 "kind": adapter.kind,
                 "state": adapter.state,
+                "stage": stages.get(adapter.name),
                 "serving": adapter.name == serving,
                 "parent": adapter.parent,
                 "cycle": adapter.cycle_id,
@@ -64,7 +65,9 @@ def list_adapters(data: Data = None, config: Config = None, as_json: Json = Fals
         return
     for row in found:
         mark = "*" if row["serving"] else " "
-        line = f"{mark} {row['name']}  {row['state']:<9}  cycle {row['cycle'] or '-'}"
+        line = (
+            f"{mark} {row['name']}  {row['stage'] or row['state']:<11}  cycle {row['cycle'] or '-'}"
+        )
         if row["tainted_at"] is not None:
             line += f"  learnt from a rater who was forgotten on {str(row['tainted_at'])[:10]}"
         typer.echo(line)
@@ -148,6 +151,39 @@ def promote(
         typer.echo(f"warning: {warning}", err=True)
     facts = {"serving": serving.adapter, "previous": serving.previous}
     typer.echo(json.dumps(facts) if as_json else f"serving {serving.adapter}")
+
+
+@adapters.command()
+def canary(
+    name: Annotated[str, typer.Argument(help="A published policy adapter.")],
+    data: Data = None,
+    config: Config = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Try it even if the gate rejected it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Let people compare an adapter with the served one; it is served once they find it better."""
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
+        warning = promotion.warning_of(store, name)
+        trial = promotion.canary(store, settings.data, name, force=force)
+    if warning is not None:
+        typer.echo(f"warning: {warning}", err=True)
+    facts = {"adapter": trial.adapter, "other": trial.other}
+    told = f"people compare {trial.adapter} with {trial.other}"
+    typer.echo(json.dumps(facts) if as_json else told)
+
+
+@adapters.command()
+def stop_trial(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Let people compare adapters no more; what is served stays."""
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
+        trial = promotion.stop_trial(store)
+    facts = {"kind": trial.kind, "adapter": trial.adapter, "other": trial.other}
+    told = f"stopped the {trial.kind} of {trial.adapter}"
+    typer.echo(json.dumps(facts) if as_json else told)
 
 
 @adapters.command()

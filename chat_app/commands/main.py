@@ -32,6 +32,7 @@ from chat_app.commands import (
 from chat_app.commands.find_model import require_contract, resolved, settings_of_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
 from chat_app.cycles.status import cycle_facts, outcome, status_of
+from chat_app.cycles.trials import told
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.identity import is_this_machine
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
@@ -161,9 +162,9 @@ def cycle(
         )
     if as_json:
         typer.echo(json.dumps(cycle_facts(done)))
-    elif done.state in ("promoted", "rejected"):
+    elif done.state in ("passed", "promoted", "rejected"):
         _show_cycle(done)
-    if done.state != "promoted":
+    if done.state not in ("passed", "promoted"):
         why = "; ".join(done.reasons) or "no reason was noted"
         raise RefusedError(f"cycle {done.id} was {done.state}: {why}")
 
@@ -180,6 +181,8 @@ def status(data: Data = None, config: Config = None, as_json: Json = False) -> N
         return
     typer.echo(f"serving   {facts['serving']}  (before: {facts['previous'] or 'nothing'})")
     typer.echo(f"anchor    {facts['anchor']}")
+    if facts["trial"] is not None:
+        typer.echo(f"trial     {told(facts['trial'])}")
     for name, count in facts["counts"].items():
         typer.echo(f"{count:>8}  {name.replace('_', ' ')}")
     if last is not None:

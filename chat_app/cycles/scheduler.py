@@ -128,7 +128,11 @@ class Scheduler:
         self._jobs.shutdown(wait=False)
 
     def check(self) -> bool:
-        """Start a cycle if one is due; returns whether it did."""
+        """Start a cycle if one is due; returns whether it did.
+
+        None is while people still compare the last candidate with the served policy: what they say
+        decides what the next one begins with.
+        """
         self._store.refresh_comparisons()
         running = self._store.running_cycle()
         new = self._store.new_comparisons()
@@ -139,7 +143,8 @@ class Scheduler:
             new=new - min(self._left, new),
             hours=self._hours_since(self._store.last_cycle()),
         )
-        if reason is None:
+        trial = self._store.open_trial()
+        if reason is None or (trial is not None and trial.kind == "canary"):
             return False
         try:
             self._start()

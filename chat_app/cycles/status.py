@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from chat_app.cycles.trials import trial_facts
 from feedback_store.records import Cycle
 from feedback_store.store import FeedbackStore
 
@@ -20,6 +21,7 @@ def status_of(store: FeedbackStore) -> dict[str, Any]:
         "serving": serving.adapter,
         "previous": serving.previous,
         "anchor": store.anchor(),
+        "trial": trial_facts(store),
         "counts": store.counts(),
         "last_cycle": None if cycle is None else cycle_facts(cycle),
     }

@@ -1,4 +1,4 @@
-"""What the operator page's events do: show the state, run a cycle, promote, roll back.
+"""What the operator page's events do: show the state, run a cycle, promote, try, roll back.
 
 Invariant: every public method first checks that the request is the operator's. A hidden button is
 no protection, because each event function is a public endpoint. The audit log says who did it: the
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_app.api.operator_door import OPERATOR
+from chat_app.cycles.trials import told
 from chat_app.errors import NotAllowedError
 from chat_app.handlers.report import Report, read_report
 from chat_app.service.chat import ChatService
@@ -27,6 +28,8 @@ class Overview:
     counts: Mapping[str, int]
     cycles: tuple[Cycle, ...]
     adapters: tuple[Adapter, ...]
+    stages: Mapping[str, str]  # of each adapter, by its name
+    trial: str | None  # what the open trial shows so far, in words
     needed: int  # comparisons that a cycle needs, ties not counted
     busy: bool  # whether a cycle's process is alive; a killed one leaves its row at "running"
 
@@ -79,6 +82,8 @@ class Operator:
             counts=status["counts"],
             cycles=tuple(self._service.recent_cycles()),
             adapters=tuple(self._service.store.adapters(kind="policy")),
+            stages=self._service.store.stages(),
+            trial=None if status["trial"] is None else told(status["trial"]),
             needed=self._service.settings.cycle.min_comparisons,
             busy=self._service.cycles.running() is not None,
         )
@@ -107,13 +112,28 @@ class Operator:
         serving = self._service.promote(name, force=force, by=by)
         return f"{serving.adapter} is served now. “Roll back” serves {serving.previous} again."
 
+    def canary(self, name: str, *, allowed: bool, force: bool = False, by: str = OPERATOR) -> str:
+        """Let people compare an adapter with the served one before it is served."""
+        _require(allowed)
+        trial = self._service.canary(name, force=force, by=by)
+        return (
+            f"People compare {trial.adapter} with {trial.other} now. It is served once they find "
+            "it better."
+        )
+
+    def stop_trial(self, *, allowed: bool, by: str = OPERATOR) -> str:
+        """Let people compare adapters no more."""
+        _require(allowed)
+        trial = self._service.stop_trial(by=by)
+        return f"People do not compare {trial.adapter} with {trial.other} any more."
+
     def roll_back(self, *, allowed: bool, by: str = OPERATOR) -> str:
         """Serve the adapter that was served before, and say which could not be, and why."""
         _require(allowed)
         done = self._service.rollback(by=by)
         now, before = done.serving.adapter, done.serving.previous
-        told = (f"Rolled back: {now} is served now instead of {before}", *done.remarks())
-        return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in told)
+        said = (f"Rolled back: {now} is served now instead of {before}", *done.remarks())
+        return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in said)
 
 
 def _require(allowed: bool) -> None:

@@ -60,6 +60,31 @@ def _said(event: Mapping[str, Any]) -> str:
 
 
 def _became(event: Mapping[str, Any]) -> str:
+    """What the vote taught or tested, and what it decided."""
+    decided = _decided(event["trial"]) if "trial" in event and not event["left_out"] else ""
+    return f"{decided} {_taught(event)}".strip()
+
+
+def _decided(trial: Mapping[str, Any]) -> str:
+    """What the choice and those of others said about the two adapters that wrote the replies."""
+    kind, outcome, names = trial["kind"], trial["outcome"], (trial["adapter"], trial["other"])
+    if outcome is None:
+        return "Helps to decide between {} and {}.".format(*names)
+    return _DECIDED.get((kind, outcome), _DECIDED[outcome]).format(*names)
+
+
+_DECIDED: Mapping[Any, str] = {
+    ("canary", "better"): "Helped to decide: {} was found better than {}, and was served.",
+    ("guard", "worse"): "Helped to decide: {} was found worse than {}, and was rolled back.",
+    ("guard", "not_shown"): "Helped to decide: {} was not found worse than {}, and stayed.",
+    "better": "Helped to decide: {} was found better than {}, and stayed.",
+    "worse": "Helped to decide: {} was found worse than {}, and was not served.",
+    "not_shown": "Helped to decide: {} was not found better than {}, and was not served.",
+    "stopped": "Compared {} with {}; this was stopped before enough had chosen.",
+}
+
+
+def _taught(event: Mapping[str, Any]) -> str:
     comparisons = [item for item in event["comparisons"] if not item.get("withdrawn_at")]
     uses = [use for item in comparisons for use in item["uses"]]
     left_out = f"Counts for nothing now: {event['left_out']}." if event["left_out"] else ""

@@ -45,8 +45,11 @@ class OperatorPage:
         parts.cycle.change(self._on_report, parts.cycle, parts.report, **EVENT)
         parts.run.click(self._on_run, parts.seen, parts.live, **EVENT)
         parts.promote.click(self._on_ask_promote, parts.target, parts.promote_sure.parts, **EVENT)
+        parts.canary.click(self._on_ask_canary, parts.target, parts.canary_sure.parts, **EVENT)
+        parts.stop_trial.click(self._on_stop_trial, parts.seen, parts.live, **EVENT)
         parts.back.click(self._on_ask_back, None, parts.back_sure.parts, **EVENT)
         self._confirmed(parts.promote_sure, self._on_promote)
+        self._confirmed(parts.canary_sure, self._on_canary)
         self._confirmed(parts.back_sure, self._on_back)
 
     def _confirmed(self, sure: Confirm, act: Callable[..., Update]) -> None:
@@ -73,15 +76,19 @@ class OperatorPage:
         return self._act(self._operator.run_cycle, seen, request)
 
     def _on_ask_promote(self, name: str | None, request: gr.Request) -> Update:
-        if not name:
-            gr.Warning("Choose an adapter to serve first.")
-            return self._parts.promote_sure.close()
-        try:
-            warning = self._operator.warning(name, allowed=self._allowed(request))
-        except Exception as exc:
-            gr.Warning(html.escape(error_text(exc)))
-            return self._parts.promote_sure.close()
-        return self._parts.promote_sure.ask(f"Serve {name}?", name, warning)
+        return self._ask(self._parts.promote_sure, f"Serve {name}?", name, request)
+
+    def _on_ask_canary(self, name: str | None, request: gr.Request) -> Update:
+        question = f"Let people compare {name} with the served adapter, blind?"
+        return self._ask(self._parts.canary_sure, question, name, request)
+
+    def _on_canary(self, seen: str, name: str, force: bool, request: gr.Request) -> Update:
+        canary = partial(self._operator.canary, name, force=force)
+        update = self._act(canary, seen, request)
+        return {**update, **self._parts.canary_sure.close()}
+
+    def _on_stop_trial(self, seen: str, request: gr.Request) -> Update:
+        return self._act(self._operator.stop_trial, seen, request)
 
     def _on_promote(self, seen: str, name: str, force: bool, request: gr.Request) -> Update:
         promote = partial(self._operator.promote, name, force=force)
@@ -96,6 +103,18 @@ class OperatorPage:
         return {**update, **self._parts.back_sure.close()}
 
     # Helpers
+
+    def _ask(self, sure: Confirm, question: str, name: str | None, request: gr.Request) -> Update:
+        """Ask whether to do something with an adapter, with the warning that belongs to it."""
+        if not name:
+            gr.Warning("Choose an adapter first.")
+            return sure.close()
+        try:
+            warning = self._operator.warning(name, allowed=self._allowed(request))
+        except Exception as exc:
+            gr.Warning(html.escape(error_text(exc)))
+            return sure.close()
+        return sure.ask(question, name, warning)
 
     def _act(self, action: Callable[..., str], seen: str, request: gr.Request) -> Update:
         """Do one action, show its result, and show the new state."""

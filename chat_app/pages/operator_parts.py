@@ -15,7 +15,7 @@ from chat_app.cycles.status import on_held_out_raters, skipped_sft, time_left
 from chat_app.handlers.operator import Overview
 from chat_app.handlers.report import Report
 from chat_app.pages.plots import score_plot, training_plot, win_plot
-from feedback_store.records import CYCLE_STAGES, Adapter, Cycle
+from feedback_store.records import CYCLE_STAGES, Cycle
 
 Update = dict[Any, Any]
 
@@ -23,7 +23,9 @@ MARKS = {
     "promoted": "good",
     "published": "good",
     "passed": "good",
+    "served": "good",
     "rejected": "bad",
+    "rolled back": "bad",
     "failed": "bad",
     "stopped": "bad",
 }
@@ -111,6 +113,9 @@ class OperatorParts:
     def _now(self) -> None:
         self.serving = gr.HTML()
         self.counts = gr.HTML()
+        with gr.Column(elem_classes="card", visible=False) as self.trial_card:
+            self.trial = gr.HTML(elem_id="trial")
+            self.stop_trial = gr.Button("Stop comparing", size="sm", elem_id="stop-trial")
         with gr.Column(elem_classes="card"):
             self.progress = gr.HTML()
             self.run = gr.Button("Run a cycle", variant="primary", elem_id="run")
@@ -134,7 +139,9 @@ class OperatorParts:
         with gr.Row(elem_classes="bottom"):
             self.target = gr.Dropdown([], label="Adapter to serve", filterable=False, scale=3)
             self.promote = gr.Button("Promote", scale=1, min_width=120)
+            self.canary = gr.Button("Let people compare", scale=1, min_width=160)
             self.back = gr.Button("Roll back", scale=1, min_width=120)
+        self.canary_sure = Confirm("Yes, let people compare", "canary")
         self.promote_sure = Confirm("Yes, promote", "promote")
         self.back_sure = Confirm("Yes, roll back", "back")
 
@@ -147,6 +154,8 @@ class OperatorParts:
             self.seen,
             self.serving,
             self.counts,
+            self.trial_card,
+            self.trial,
             self.progress,
             self.run,
             self.cycles,
@@ -174,10 +183,12 @@ class OperatorParts:
             self.timer: gr.update(active=True),
             self.serving: _serving(overview),
             self.counts: _counts(overview),
+            self.trial_card: gr.update(visible=overview.trial is not None),
+            self.trial: f'<p role="status">{_text(overview.trial)}</p>',
             self.progress: _progress(overview),
             self.run: gr.update(interactive=not overview.busy),
             self.cycles: _cycles(overview),
-            self.adapters: _adapters(overview.adapters, overview.serving),
+            self.adapters: _adapters(overview),
             self.back: gr.update(interactive=overview.previous is not None),
         }
         finished = [cycle for cycle in overview.cycles if cycle.state != "running"]
@@ -272,14 +283,14 @@ def _state(cycle: Cycle, overview: Overview) -> str:
     return "stopped" if cycle.state == "running" and not overview.busy else cycle.state
 
 
-def _adapters(adapters: Sequence[Adapter], serving: str) -> str:
-    newest_first = sorted(adapters, key=lambda adapter: adapter.name, reverse=True)
+def _adapters(overview: Overview) -> str:
+    newest_first = sorted(overview.adapters, key=lambda adapter: adapter.name, reverse=True)
     return _table(
-        ("adapter", "state", "made from", "cycle", "made"),
+        ("adapter", "stage", "made from", "cycle", "made"),
         (
             (
-                f"<b>{_text(a.name)}</b> (served)" if a.name == serving else _text(a.name),
-                _mark(a.state),
+                f"<b>{_text(a.name)}</b>" if a.name == overview.serving else _text(a.name),
+                _mark(overview.stages[a.name]),
                 _text(a.parent),
                 _text(a.cycle_id),
                 _when(a.created_at),

@@ -11,6 +11,7 @@ and blocking, so an event loop calls them through a thread. This module does not
 cookies, Gradio or torch.
 """
 
+import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.cycles.status import status_of
+from chat_app.cycles.trials import share_of
 from chat_app.engine import Engine, GenerationRequest, Sampling
 from chat_app.errors import BusyError, InvalidRequestError
 from chat_app.service import promotion
@@ -40,10 +42,12 @@ from feedback_store.records import (
     PromptMessage,
     Rater,
     Serving,
+    Trial,
 )
 from feedback_store.store import FeedbackStore
 
 TITLE_CHARS = 80
+LOT = random.SystemRandom()  # nobody can foresee which side is whose
 TOKEN_CHARS = 4  # of a token, about, for what is counted before it is encoded
 Room = Callable[[], None]  # for a reply that is to come; a call gives it back
 AnyPiece = TypeVar("AnyPiece", ReplyPiece, CandidatePiece)
@@ -67,6 +71,7 @@ class ChatService(Voting):
         self.origins = Latest[str | None]()
         self.adapter = BASE_ADAPTER  # of new replies; only the watcher sets it
         self.ready = False  # whether that adapter is loaded; only the watcher sets it
+        self.trial: Trial | None = None  # whose adapters are loaded; only the watcher sets it
 
     @property
     def default_sampling(self) -> Sampling:
@@ -274,16 +279,30 @@ class ChatService(Voting):
         They are stored together at the end. Closing the iterator early stores nothing, because a
         reply that was not shown in full is no evidence. Replies with the same text are generated
         again, and left out if they still repeat another. A single one left is an ordinary reply.
+        While a trial is open, a share of the pairs shows one reply of each of its adapters.
         """
         if not 2 <= n <= self.settings.limits.candidates:
             raise InvalidRequestError(
                 f"n is {n}; ask for 2 to {self.settings.limits.candidates} candidates"
             )
         request = self._request(rater_id, path, sampling=sampling)
-        requests = [replace(request, seed=new_seed()) for _ in range(n)]
-        spent = partial(self.rates.tokens, rater_id)
-        several = self._replies.several(path[-1], requests, rater_id=rater_id, spent=spent)
+        adapters, trial_id = self._sides(n)
+        requests = [replace(request, adapter=name, seed=new_seed()) for name in adapters]
+        several = self._replies.several(
+            path[-1],
+            requests,
+            rater_id=rater_id,
+            spent=partial(self.rates.tokens, rater_id),
+            trial_id=trial_id,
+        )
         return self._within(several, rater_id, n, room)
+
+    def _sides(self, n: int) -> tuple[list[str], int | None]:
+        """Whose replies are shown, from left to right, and the trial that this belongs to."""
+        trial = self.trial  # another thread sets it
+        if n == 2 and trial is not None and LOT.random() < share_of(trial, self.settings.cycle):
+            return LOT.sample((trial.adapter, trial.other), 2), trial.id
+        return [self.adapter] * n, None
 
     # For operators; the caller has checked that the request is an operator's
 
@@ -308,6 +327,14 @@ class ChatService(Voting):
     def promote(self, name: str, *, force: bool = False, by: str = "operator") -> Serving:
         """Serve a policy adapter, a rejected one by force; new replies use it within a second."""
         return promotion.promote(self.store, self.settings.data, name, force=force, by=by)
+
+    def canary(self, name: str, *, force: bool = False, by: str = "operator") -> Trial:
+        """Let people compare a policy adapter with the served one before it is served."""
+        return promotion.canary(self.store, self.settings.data, name, force=force, by=by)
+
+    def stop_trial(self, *, by: str = "operator") -> Trial:
+        """Let people compare adapters no more; what is served stays."""
+        return promotion.stop_trial(self.store, by=by)
 
     def rollback(self, *, by: str = "operator") -> promotion.RolledBack:
         """Serve the adapter that was served before this one; one that does not verify is skipped.

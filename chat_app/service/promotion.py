@@ -1,4 +1,4 @@
-"""Promote an adapter, roll back, or move the anchor: one rule for page, API and commands.
+"""Promote an adapter, try it, roll back, or move the anchor: one rule for page, API and commands.
 
 Invariants: only an adapter that verifies is served, or is the anchor: complete, undamaged, signed
 with this installation's key, a policy, and made for the base that answers; one that the gate
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chat_app.errors import RefusedError
-from feedback_store.records import BASE_ADAPTER, Serving
+from feedback_store.records import BASE_ADAPTER, Serving, Trial
 from feedback_store.store import FeedbackStore
 from rlhf_core.cycle.signing import signing_key
 
@@ -60,22 +60,56 @@ def promote(
         RefusedError: The gate rejected it, and `force` is not set; or it does not verify. The
             served adapter stays.
     """
+    _require_allowed(store, name, force=force)
+    _require_sound(store, data, name)
+    return store.serve(name, by=by, force=force, guard=True)
+
+
+def canary(
+    store: FeedbackStore, data: Path, name: str, *, force: bool = False, by: str = "operator"
+) -> Trial:
+    """Let people compare a policy adapter with the served one, blind.
+
+    It is served once they find it better, and rejected once they find it worse. The arguments are
+    those of `promote`.
+
+    Raises:
+        UnknownRecordError: There is no such adapter.
+        RefusedError: As for `promote`.
+        ConflictError: It is served already.
+    """
+    _require_allowed(store, name, force=force)
+    _require_sound(store, data, name)
+    return store.start_trial("canary", name, store.serving().adapter, by=by, force=force)
+
+
+def stop_trial(store: FeedbackStore, *, by: str = "operator") -> Trial:
+    """End the open trial without a verdict; what is served stays.
+
+    Raises:
+        RefusedError: There is none.
+    """
+    trial = store.open_trial()
+    if trial is None:
+        raise RefusedError("people compare no adapters now; there is nothing to stop")
+    return store.end_trial(trial.id, "stopped", f"stopped by {by}", by=by)
+
+
+def _require_allowed(store: FeedbackStore, name: str, *, force: bool) -> None:
     rejected = warning_of(store, name)
     if rejected is not None and not force:
         how = 'with --force, in the API with "force": true, on the page with the tick'
         raise RefusedError(f"{rejected}; it can be served anyway: {how}")
-    _require_sound(store, data, name)
-    return store.serve(name, by=by, force=force)
 
 
 def warning_of(store: FeedbackStore, name: str) -> str | None:
-    """One line for who wants to serve a rejected adapter: the gate's reasons; else None."""
+    """One line for who wants to serve a rejected adapter: who rejected it, and why; else None."""
     reasons = store.rejection(name)
     if reasons is None:
         return None
-    cycle = store.adapter(name).cycle_id
-    by = "" if cycle is None else f" by cycle {cycle}"
-    return f"adapter {name!r} was rejected{by}: {'; '.join(reasons) or 'no reason was noted'}"
+    cycle, stage = store.adapter(name).cycle_id, store.stages()[name]
+    by = "" if cycle is None or stage != "rejected" else f" by cycle {cycle}"
+    return f"adapter {name!r} was {stage}{by}: {'; '.join(reasons) or 'no reason was noted'}"
 
 
 def anchor(store: FeedbackStore, data: Path, name: str) -> str:

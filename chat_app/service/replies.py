@@ -131,8 +131,13 @@ class Replies:
         *,
         rater_id: str,
         spent: Spent,
+        trial_id: int | None = None,
     ) -> AsyncGenerator[CandidatePiece, None]:
-        """Stream several replies at the same time, then store those that differ, together."""
+        """Stream several replies at the same time, then store those that differ, together.
+
+        In a trial a reply that repeats the other one is not generated again: what is rare would
+        be shown too often, and of the surer adapter most of all.
+        """
         drafts = [_Draft(request) for request in requests]
         arrivals: asyncio.Queue[CandidatePiece | asyncio.Task[None]] = asyncio.Queue()
         readers = []
@@ -154,8 +159,10 @@ class Replies:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-        distinct = await self._distinct(drafts, spent)
-        stored = await _to_the_end(partial(self._store_several, prompt, distinct, rater_id))
+        redraws = 0 if trial_id else REDRAWS
+        distinct = await self._distinct(drafts, spent, redraws)
+        store = partial(self._store_several, prompt, distinct, rater_id, trial_id)
+        stored = await _to_the_end(store)
         yield CandidatePiece(LABELS[len(drafts) - 1], "", stored)
 
     async def _read(
@@ -176,11 +183,13 @@ class Replies:
         finally:
             spent(draft.tokens)
 
-    async def _distinct(self, drafts: Sequence["_Draft"], spent: Spent) -> list["_Draft"]:
+    async def _distinct(
+        self, drafts: Sequence["_Draft"], spent: Spent, most: int
+    ) -> list["_Draft"]:
         """Generate a draft that repeats another again; leave it out if it repeats one still."""
         kept: dict[str, _Draft] = {}
         for draft in drafts:
-            redraws = REDRAWS if draft.request.sampling.temperature else 0
+            redraws = most if draft.request.sampling.temperature else 0
             while draft.text.strip() in kept and redraws:
                 draft, redraws = _Draft(replace(draft.request, seed=new_seed())), redraws - 1
                 await self._read(draft, spent)
@@ -188,12 +197,14 @@ class Replies:
         return list(kept.values())
 
     def _store_several(
-        self, prompt: Message, drafts: Sequence["_Draft"], rater_id: str
+        self, prompt: Message, drafts: Sequence["_Draft"], rater_id: str, trial_id: int | None
     ) -> Candidates:
         if len(drafts) == 1:
             return Candidates("", (self._store_reply(prompt, drafts[0], new_id()),))
         replies = [CandidateReply(draft.text, **draft.origin()) for draft in drafts]
-        candidates_id, messages = self._store.add_candidates(prompt.id, replies, rater_id=rater_id)
+        candidates_id, messages = self._store.add_candidates(
+            prompt.id, replies, rater_id=rater_id, trial_id=trial_id
+        )
         return Candidates(candidates_id, tuple(messages))
 
     def _store_part(self, prompt: Message, draft: "_Draft", reply_id: str) -> None:

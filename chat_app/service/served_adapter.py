@@ -1,15 +1,16 @@
-"""New replies use the adapter that the store names as served.
+"""New replies use the adapter that the store names as served, and those of its open trial.
 
-Only the `Watcher` sets `ChatService.adapter`. Invariant: that adapter is loaded, so no reply fails
-because of a swap. The swap waits for no reply: `engine/local.py` drops an old adapter once no
-reply uses it. If an adapter cannot be verified or loaded, the watcher sets the store's row back
-to another one, as if the damaged one had never been served; the log has the reason, the store's
-audit table has the entry.
+Only the `Watcher` sets `ChatService.adapter` and `ChatService.trial`. Invariant: their adapters are
+loaded, so no reply fails because of a swap. The swap waits for no reply: `engine/local.py` drops an
+old adapter once no reply uses it. If an adapter cannot be verified or loaded, the watcher sets the
+store's row back to another one, as if the damaged one had never been served; a trial of it is
+stopped. The log has the reason, the store's audit table has the entry.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from chat_app.errors import BusyError
 from chat_app.service.chat import ChatService
@@ -53,6 +54,7 @@ class Watcher:
                     serving = await asyncio.to_thread(self._service.store.serving)
                     if serving.adapter != self._service.adapter or not self._service.ready:
                         await self._follow(serving)
+                    await self._follow_trial()
                 except (FeedbackStoreError, BusyError):
                     log.exception("the served adapter cannot be followed; the present one stays")
             await asyncio.sleep(self._service.settings.watch_seconds)
@@ -60,9 +62,7 @@ class Watcher:
     async def _follow(self, serving: Serving) -> None:
         name = serving.adapter
         try:
-            if name != BASE_ADAPTER:
-                path = self._service.settings.adapters / name
-                await self._service.engine.load(name, path)
+            await self._load(name)
         except BusyError:
             raise  # the engine has stopped: no fault of the adapter
         except Exception as exc:  # any error; the watcher must live to follow the next swap
@@ -75,11 +75,42 @@ class Watcher:
             await asyncio.to_thread(self._note_base)
             self._service.ready = True
             self._on_ready()
-        # Keep the last few adapters loaded, so that a rollback is quick.
+        await self._drop_old()
+
+    async def _follow_trial(self) -> None:
+        """Let side-by-sides show the two adapters of the open trial, once both are loaded."""
+        trial = await asyncio.to_thread(self._service.store.open_trial)
+        if trial == self._service.trial:
+            return
+        self._service.trial = None
+        if trial is not None:
+            try:
+                for name in (trial.adapter, trial.other):
+                    await self._load(name)
+            except BusyError:
+                raise
+            except Exception as exc:
+                log.error("the %s of %s is stopped: %s", trial.kind, trial.adapter, exc)
+                stop = partial(self._service.store.end_trial, by="server: it does not load")
+                await asyncio.to_thread(stop, trial.id, "stopped", str(exc))
+                return
+            log.info("people compare %s with %s", trial.adapter, trial.other)
+        self._service.trial = trial
+        await self._drop_old()
+
+    async def _load(self, name: str) -> None:
         if name != BASE_ADAPTER:
+            await self._service.engine.load(name, self._service.settings.adapters / name)
             self._recent = [*(other for other in self._recent if other != name), name]
-        while len(self._recent) > self._service.settings.engine.kept_adapters:
-            await self._service.engine.unload(self._recent.pop(0))
+
+    async def _drop_old(self) -> None:
+        """Keep the last few adapters loaded, so that a rollback is quick, and those in use."""
+        trial = self._service.trial
+        used = {self._service.adapter, *((trial.adapter, trial.other) if trial else ())}
+        old = [name for name in self._recent if name not in used]
+        for name in old[: max(0, len(self._recent) - self._service.settings.engine.kept_adapters)]:
+            self._recent.remove(name)
+            await self._service.engine.unload(name)
 
     def _note_base(self) -> None:
         """Write which base answers, and how; a cycle of another one is refused."""

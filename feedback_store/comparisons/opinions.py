@@ -72,7 +72,7 @@ _SEEN = """SELECT coalesce(max(seen ->> '$.comparisons'), 0) AS comparisons,
     coalesce(max(seen ->> '$.unpaired'), 0) AS unpaired,
     coalesce(max(iif(state = 'promoted' AND metrics ->> '$.sft' = 1, seen, '{}')
         ->> '$.demonstrations'), 0) AS demonstrations
-    FROM cycles WHERE state IN ('running', 'promoted', 'rejected')"""
+    FROM cycles WHERE state IN ('running', 'passed', 'promoted', 'rejected')"""
 # CROSS JOIN keeps the order: from numbers to rows to their raters.
 _SAID = "{name} AS said INDEXED BY {name}_by_number"
 _NEWEST = f"""SELECT DISTINCT number FROM {_SAID} CROSS JOIN raters ON raters.id = said.rater_id

@@ -43,7 +43,9 @@ class Receipts:
             The event's columns; `comparisons`, each with its `cycles`, `adapters` and `uses`, and
             `passed_over`: a cycle looked at more than it takes, and has not drawn it so far;
             `unpaired`, whether it judges one response by itself; `left_out`, why it counts for
-            nothing, or None. An unpaired event and a demonstration have a `split`.
+            nothing, or None. An unpaired event and a demonstration have a `split`. A choice in a
+            trial has a `trial`: its `kind`, `adapter`, `other`, and `outcome`, None while it is
+            open.
             A use has the `cycle`, its `state`, its `adapter` or None, `used_as` (see
             `use_comparisons`), and `adapter_is`: "served" now, "built_on" (the served one was
             trained from it), "rolled_back", "never_served", or None without an adapter.
@@ -53,6 +55,10 @@ class Receipts:
             became = _comparisons(db, rater_id)
             sql = "SELECT event_id, split FROM unpaired WHERE rater_id = ?"
             unpaired = {row["event_id"]: row["split"] for row in rows(db, sql, [rater_id])}
+            sql = """SELECT choices.id AS event, trials.kind, trials.adapter, trials.other, outcome
+                FROM choices JOIN candidates ON candidates.id = candidates_id
+                JOIN trials ON trials.id = trial_id WHERE choices.rater_id = ?"""
+            trials = {row.pop("event"): row for row in rows(db, sql, [rater_id])}
             receipts = []
             for name, table in EVENT_TABLES.items():
                 for row in rows(db, f"SELECT * FROM {table} WHERE rater_id = ?", [rater_id]):
@@ -62,6 +68,8 @@ class Receipts:
                     receipt = {"event": name, **said}
                     receipt |= {"comparisons": comparisons, "unpaired": alone}
                     receipt["left_out"] = _why_left_out(db, rater, name, row, counts=counts)
+                    if row["id"] in trials:
+                        receipt["trial"] = trials[row["id"]]
                     if alone:
                         receipt["split"] = unpaired[row["id"]]
                     elif name == "demonstration":

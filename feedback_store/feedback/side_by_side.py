@@ -26,6 +26,7 @@ class SideBySide:
         *,
         rater_id: str,
         gold: str | None = None,
+        trial_id: int | None = None,
     ) -> tuple[str, list[Message]]:
         """Add replies to be judged blind, labelled a, b, ... in the order given, all or none.
 
@@ -35,6 +36,7 @@ class SideBySide:
             rater_id: The rater who sees them.
             gold: The label of the best reply, if it is known. This makes them a gold question of
                 the rater, which never becomes a comparison.
+            trial_id: The trial whose two adapters wrote them.
 
         Returns:
             The id of the candidates, and their messages in the order given.
@@ -56,6 +58,7 @@ class SideBySide:
                 "rater_id": rater_id,
                 "created_at": utc_now(),
                 "gold": gold,
+                "trial_id": trial_id,
             }
             insert(db, "candidates", row)
             common = {

@@ -1,17 +1,15 @@
-"""Adapters, and which one is served: training writes them and the server follows.
+"""Adapters: training writes them. Which one is served is in `serving.py`.
 
 The anchor is the adapter that the KL budget of cycles counts from; only an operator moves it.
 
-Invariants: an adapter's name is never used twice; the served adapter is one row, so promotion and
-rollback are the same atomic write. Each row of the served adapter names the one before it, which is
-the way back; an adapter that did not load is not on it. Weights are files elsewhere.
+Invariants: an adapter's name is never used twice; the served adapter and the anchor stay published.
+Weights are files elsewhere.
 """
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from sqlite_utils import Database
 
@@ -106,7 +104,7 @@ class Adapters:
         one_of(state, ADAPTER_STATES, "the state of an adapter")
         with self._file.write() as db:
             before = require(db, "adapters", name, key="name")["state"]
-            if state != "published" and _serving(db).adapter == name:
+            if state != "published" and serving_of(db).adapter == name:
                 raise ConflictError(
                     f"adapter {name!r} is being served, so it cannot become {state}; "
                     "roll back to another adapter first."
@@ -131,42 +129,6 @@ class Adapters:
         with self._file.read() as db:
             return [to_record(Adapter, row) for row in rows(db, sql, {"kind": kind})]
 
-    def serving(self) -> Serving:
-        """Which policy adapter new replies use now."""
-        with self._file.read() as db:
-            return _serving(db)
-
-    def serve(self, name: str, *, by: str, force: bool = False) -> Serving:
-        """Serve a published policy adapter to new replies; promotion and rollback both do this.
-
-        With `force` a rejected one is published first. The audit log then has the gate's reasons.
-        """
-        with self._file.write() as db:
-            return serve_adapter(db, name, by=by, force=force)
-
-    def served_before(self) -> tuple[str, ...]:
-        """The adapters on the way back from the served one, the latest first, each once."""
-        with self._file.read() as db:
-            return _served_before(db)
-
-    def fall_back(self, damaged: Collection[str], *, prefer: str | None, by: str) -> Serving:
-        """Serve another adapter than one that does not load; nothing if another is served by now.
-
-        Args:
-            damaged: The adapters that do not load.
-            prefer: The adapter that answers now, if there is one; else the latest one before.
-            by: Who does it, and why.
-        """
-        with self._file.write() as db:
-            now = _serving(db)
-            if now.adapter not in damaged:
-                return now
-            sql = "SELECT name FROM adapters WHERE kind = 'policy' AND state = 'published'"
-            sound = {row["name"] for row in rows(db, sql)}.difference(damaged)
-            way = dict.fromkeys((prefer, *_served_before(db), BASE_ADAPTER))
-            good, *before = [name for name in way if name is not None and name in sound]
-            return _write_serving(db, good, before[0] if before else None, by=by)
-
     def signed_since(self) -> str | None:
         """When the adapters of this store were signed; later ones are signed when published."""
         with self._file.read() as db:
@@ -185,7 +147,7 @@ class Adapters:
     def rejection(self, name: str) -> tuple[str, ...] | None:
         """Why a policy adapter was rejected; None if it was not, empty if no reason was kept."""
         with self._file.read() as db:
-            return _rejection(db, require(db, "adapters", name, key="name"))
+            return rejection_of(db, require(db, "adapters", name, key="name"))
 
     def anchor(self) -> str:
         """The policy adapter that the KL budget of cycles counts from; at first the bare base."""
@@ -195,7 +157,7 @@ class Adapters:
     def set_anchor(self, name: str, *, by: str) -> str:
         """Let the KL budget of the cycles from now on count from a published policy adapter."""
         with self._file.write() as db:
-            _require_published_policy(db, name, "the anchor")
+            require_published_policy(db, name, "the anchor")
             before = _anchor(db)
             if before != name:
                 db.table("bookkeeping").upsert({"name": "anchor", "value": name}, pk="name")
@@ -203,18 +165,9 @@ class Adapters:
         return name
 
 
-def _serving(db: Database) -> Serving:
+def serving_of(db: Database) -> Serving:
+    """Which policy adapter new replies use now."""
     return to_record(Serving, rows(db, _SERVING)[0])
-
-
-def require_serving(db: Database, name: str) -> None:
-    """Refuse to go on if another adapter is served than a candidate was compared with."""
-    served = _serving(db).adapter
-    if served != name:
-        raise ConflictError(
-            f"adapter {served!r} is served by now, not {name!r}, "
-            "which the new adapter was compared with"
-        )
 
 
 def publish_candidate(db: Database, name: str) -> None:
@@ -224,9 +177,32 @@ def publish_candidate(db: Database, name: str) -> None:
         audit(db, "adapter_state", adapter=name, before="candidate", after="published")
 
 
-def _rejection(db: Database, adapter: Row) -> tuple[str, ...] | None:
+def reject_adapter(db: Database, name: str, reason: str, *, by: str) -> None:
+    """Reject an adapter because of what people chose; the cycle that waited for it ends so.
+
+    The base is the last way back, and the anchor is the operator's: neither is rejected.
+    """
+    if name in (BASE_ADAPTER, _anchor(db)):
+        return
+    before = require(db, "adapters", name, key="name")
+    db.table("adapters").update(name, {"state": "rejected"})
+    audit(db, "adapter_state", adapter=name, before=before["state"], after="rejected", by=by)
+    if before["cycle_id"] is not None:
+        cycle = to_record(Cycle, require(db, "cycles", before["cycle_id"]))
+        if cycle.state == "passed":
+            ended = {"state": "rejected", "reasons": encode((*cycle.reasons, reason))}
+            db.table("cycles").update(cycle.id, ended)
+
+
+def rejection_of(db: Database, adapter: Row) -> tuple[str, ...] | None:
+    """Why a policy adapter was rejected: by people's choices, or else by its cycle's gate."""
     if (adapter["kind"], adapter["state"]) != ("policy", "rejected"):
         return None
+    sql = """SELECT reason FROM trials WHERE adapter = ? AND outcome IN ('worse', 'not_shown')
+        ORDER BY id DESC LIMIT 1"""
+    by_people = first(db, sql, [adapter["name"]])
+    if by_people is not None:
+        return (by_people["reason"],)
     if adapter["cycle_id"] is None:
         return ()
     return to_record(Cycle, require(db, "cycles", adapter["cycle_id"])).reasons
@@ -237,46 +213,14 @@ def _anchor(db: Database) -> str:
     return BASE_ADAPTER if found is None else str(found["value"])
 
 
-def _require_published_policy(db: Database, name: str, use: str) -> None:
+def require_published_policy(db: Database, name: str, use: str) -> None:
+    """Refuse an adapter that may not be served."""
     adapter = to_record(Adapter, require(db, "adapters", name, key="name"))
     if (adapter.kind, adapter.state) != ("policy", "published"):
         raise ConflictError(
             f"adapter {name!r} is a {adapter.state} {adapter.kind} adapter; "
             f"only published policy adapters can be {use}."
         )
-
-
-def serve_adapter(db: Database, name: str, *, by: str, force: bool = False) -> Serving:
-    """Write that an adapter is served; with `force` also one that was rejected."""
-    row = require(db, "adapters", name, key="name")
-    reasons, detail = _rejection(db, row), dict[str, Any]()
-    if force and reasons is not None:  # from now on it is published, so a rollback can serve it
-        detail = {"forced": True, "reasons": reasons}
-        db.table("adapters").update(name, {"state": "published"})
-        audit(db, "adapter_state", adapter=name, before="rejected", after="published", by=by)
-    _require_published_policy(db, name, "served")
-    now = _serving(db)
-    return now if now.adapter == name else _write_serving(db, name, now.adapter, by=by, **detail)
-
-
-def _write_serving(
-    db: Database, name: str, previous: str | None, *, by: str, **detail: Any
-) -> Serving:
-    """Write the row that names the served adapter, and into the audit log who wrote it."""
-    new = {"adapter": name, "previous": previous, "since": utc_now(), "by": by}
-    insert(db, "serving", new)
-    audit(db, "serve", **new, **detail)
-    return to_record(Serving, new)
-
-
-def _served_before(db: Database) -> tuple[str, ...]:
-    now, *earlier = rows(db, "SELECT adapter, previous FROM serving ORDER BY id DESC")
-    way, wanted = dict[str, None](), now["previous"]
-    for row in earlier:
-        if row["adapter"] == wanted:
-            way[wanted], wanted = None, row["previous"]
-    way.pop(now["adapter"], None)
-    return tuple(way)
 
 
 def split_metrics(metrics: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:

@@ -16,13 +16,11 @@ from feedback_store.records import (
     CYCLE_STAGES,
     CYCLE_STATES,
     Cycle,
+    Promotion,
 )
-from feedback_store.registry.adapters import (
-    publish_candidate,
-    require_serving,
-    serve_adapter,
-    split_metrics,
-)
+from feedback_store.registry.adapters import publish_candidate, serving_of, split_metrics
+from feedback_store.registry.serving import require_serving, serve_adapter
+from feedback_store.registry.trials import insert_trial
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.numbers import last_numbers
@@ -115,10 +113,10 @@ class Cycles:
         reasons: Sequence[str] = (),
         metrics: Mapping[str, float] | None = None,
         adapter: str | None = None,
-        serve: bool = False,
+        promotion: Promotion | None = None,
         expected_serving: str | None = None,
     ) -> Cycle:
-        """End a running cycle, and with `serve` promote its adapter in the same transaction.
+        """End a running cycle, and what becomes of its adapter, in the same transaction.
 
         Args:
             cycle_id: The running cycle.
@@ -126,17 +124,19 @@ class Cycles:
             reasons: Why. Each metric that is not a finite number is one more reason.
             metrics: What it measured.
             adapter: The policy adapter that it made.
-            serve: Publish the adapter if it is a candidate, and let new replies use it.
+            promotion: Publish the adapter: `offline` serves it, and a guard watches it; `canary`
+                lets people compare it with the served one; `manual` waits for the operator.
             expected_serving: The adapter that `adapter` was compared with.
 
         Raises:
             ConflictError: Another adapter than `expected_serving` is served now.
         """
         one_of(state, _END_STATES, "the end of a cycle")
-        if serve and (state != "promoted" or adapter is None):
+        ends = {None: state, "offline": "promoted", "canary": "passed", "manual": "passed"}
+        if promotion and (state != ends[promotion] or adapter is None):
             raise InvalidFeedbackError(
-                f"a cycle that ended {state} with adapter {adapter!r} has nothing to serve; "
-                "end it promoted, with an adapter."
+                f"a cycle that ended {state} with adapter {adapter!r} has nothing to promote; "
+                f"end it {ends[promotion]}, with an adapter."
             )
         finite, complaints = split_metrics(metrics or {})
         reasons = (*reasons, *complaints)
@@ -146,9 +146,13 @@ class Cycles:
                 require_serving(db, expected_serving)
             if adapter is not None:
                 require(db, "adapters", adapter, key="name")
-                if serve:
+                if promotion:
                     publish_candidate(db, adapter)
-                    serve_adapter(db, adapter, by=f"cycle {cycle_id}")
+                if promotion == "offline":
+                    serve_adapter(db, adapter, by=f"cycle {cycle_id}", guard=True)
+                if promotion == "canary":
+                    served = serving_of(db).adapter
+                    insert_trial(db, "canary", adapter, served, by=f"cycle {cycle_id}")
             _end_cycle(db, cycle_id, state=state, reasons=reasons, metrics=finite, adapter=adapter)
             return _cycle(db, cycle_id)
 

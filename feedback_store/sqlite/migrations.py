@@ -296,6 +296,48 @@ def _keys(db: Database) -> None:
     db.execute("CREATE UNIQUE INDEX keys_in_use ON keys (name) WHERE revoked_at IS NULL")
 
 
+@MIGRATIONS(name="0012_trials")
+def _trials(db: Database) -> None:
+    # A cycle whose candidate passed the gate waits for what people or the operator say.
+    widen_check(db, "cycles", "'running', 'promoted'", "'running', 'passed', 'promoted'")
+    db.execute(
+        """CREATE TABLE trials (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL CHECK (kind IN ('canary', 'guard')),
+            adapter TEXT NOT NULL REFERENCES adapters (name),
+            other TEXT NOT NULL REFERENCES adapters (name),
+            started_at TEXT NOT NULL,
+            ended_at TEXT,
+            outcome TEXT CHECK (outcome IN ('better', 'worse', 'not_shown', 'stopped')),
+            reason TEXT,
+            CHECK ((ended_at IS NULL) = (outcome IS NULL))
+        ) STRICT"""
+    )
+    db.execute(
+        "CREATE UNIQUE INDEX trials_open ON trials (ended_at IS NULL) WHERE ended_at IS NULL"
+    )
+    db.execute("ALTER TABLE candidates ADD COLUMN trial_id INTEGER REFERENCES trials (id)")
+    db.execute(
+        "CREATE INDEX candidates_of_trial ON candidates (trial_id) WHERE trial_id IS NOT NULL"
+    )
+
+
+def widen_check(db: Database, table: str, old: str, new: str) -> None:
+    """Let a table's CHECK take more values than before, without copying its rows.
+
+    Source: sqlite.org/lang_altertable.html, section 7: the text of the schema may be changed where
+    the rows stay as they are and all of them fit.
+    """
+    version = db.execute("PRAGMA schema_version").fetchone()[0]
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute(
+        "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = ?",
+        [old, new, table],
+    )
+    db.execute(f"PRAGMA schema_version = {version + 1}")
+    db.execute("PRAGMA writable_schema = OFF")
+
+
 def known_migrations() -> set[str]:
     """Names of all migrations of this version of the program."""
     with Database(memory=True, execute_plugins=False) as empty:

@@ -242,10 +242,11 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
 
 
 def _test_number(store: FeedbackStore) -> int:
-    """Which test of a candidate this is since the last promotion, from 1."""
+    """Which test of a candidate this is since the last promotion that stands, from 1."""
     tested = 1
+    taken_back = {a.name for a in store.adapters("policy") if a.state == "rejected"}
     for cycle in store.cycles(limit=MOST_TESTS):
-        if cycle.state == "promoted":
+        if cycle.state == "promoted" and cycle.adapter not in taken_back:
             break
         tested += "win_rate" in (cycle.metrics or {})
     return tested
@@ -309,20 +310,21 @@ def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float
 
 
 def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str | None) -> None:
-    """End the cycle's row; a promotion serves the adapter in the same transaction.
+    """End the cycle's row and serve the adapter, or begin its trial, in the same transaction.
 
     The candidate was compared with the policy that was served when the cycle began. If an operator
     has served another one meanwhile, the comparison says nothing about it: the cycle is rejected.
     """
     if verdict.promote:
+        promotion = run.settings.promotion
         try:
             run.store.finish_cycle(
                 run.cycle_id,
-                state="promoted",
+                state="promoted" if promotion == "offline" else "passed",
                 reasons=run.remarks,
                 metrics=metrics,
                 adapter=adapter,
-                serve=True,
+                promotion=promotion,
                 expected_serving=run.served,
             )
             return

@@ -9,8 +9,6 @@ Choices of one rater go together, because of the rater's taste. So they are one 
 counts, and only the first `MOST` of each rater. Whoever calls it a tie, or both bad, says that
 neither is better, and moves nothing.
 
-The service does not ask people for such choices yet; `benchmarks/gate.py` measures the test.
-
 Source:
     Waudby-Smith and Ramdas 2024, JRSS B 86:1, section 4 (the bets); Ville 1939 (the bound). With
     raters in place of choices, a stake is the product of `1 + BET * sum`, whose mean is at most 1

@@ -57,8 +57,8 @@ def run_cycle(
     if adapter is not None:
         store.register_adapter(adapter, kind="policy", parent=parent, cycle_id=cycle.id)
     if state != "running":
-        serve = state == "promoted"
-        store.finish_cycle(cycle.id, state=state, adapter=adapter, serve=serve)
+        promotion = "offline" if state == "promoted" else None
+        store.finish_cycle(cycle.id, state=state, adapter=adapter, promotion=promotion)
 
 
 def became(service: ChatService) -> str:

@@ -22,7 +22,7 @@ def test_a_vote_that_taught_names_its_cycle_and_adapter(store, ann):
     cycle = store.start_cycle({}, pid=os.getpid())
     store.use_comparisons(cycle.id, [item.id for item in store.comparisons()])
     store.register_adapter("policy-000001", kind="policy", cycle_id=cycle.id)
-    store.finish_cycle(cycle.id, state="promoted", adapter="policy-000001", serve=True)
+    store.finish_cycle(cycle.id, state="promoted", adapter="policy-000001", promotion="offline")
     [used] = receipt(ann, "choice")["comparisons"]
     assert (used["cycles"], used["adapters"]) == ([cycle.id], ["policy-000001"])
     assert receipt(ann, "choice")["left_out"] is None
@@ -46,7 +46,8 @@ def run_cycle(store, state, *, adapter=None, parent="policy-000000"):
     store.use_comparisons(cycle.id, [item.id for item in store.comparisons()])
     if adapter is not None:
         store.register_adapter(adapter, kind="policy", parent=parent, cycle_id=cycle.id)
-    store.finish_cycle(cycle.id, state=state, adapter=adapter, serve=state == "promoted")
+    promotion = "offline" if state == "promoted" else None
+    store.finish_cycle(cycle.id, state=state, adapter=adapter, promotion=promotion)
     return cycle.id
 
 

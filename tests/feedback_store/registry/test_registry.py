@@ -195,7 +195,11 @@ def test_a_promoted_cycle_publishes_and_serves_in_its_last_transaction(store):
     store.start_cycle({}, pid=ME)
     store.register_adapter("policy-000001", kind="policy", cycle_id=1)
     done = store.finish_cycle(
-        1, state="promoted", adapter="policy-000001", serve=True, expected_serving=BASE_ADAPTER
+        1,
+        state="promoted",
+        adapter="policy-000001",
+        promotion="offline",
+        expected_serving=BASE_ADAPTER,
     )
     assert (done.state, done.adapter) == ("promoted", "policy-000001")
     assert store.adapter("policy-000001").state == "published"
@@ -209,7 +213,11 @@ def test_a_cycle_whose_opponent_is_no_longer_served_promotes_nothing(store):
     before = store.serve(publish(store, 1), by="ann")
     with pytest.raises(ConflictError, match="'policy-000001' is served by now"):
         store.finish_cycle(
-            1, state="promoted", adapter="policy-000002", serve=True, expected_serving=BASE_ADAPTER
+            1,
+            state="promoted",
+            adapter="policy-000002",
+            promotion="offline",
+            expected_serving=BASE_ADAPTER,
         )
     assert store.serving() == before
     assert store.adapter("policy-000002").state == "candidate"
@@ -224,7 +232,7 @@ def test_a_promotion_is_undone_if_the_cycle_cannot_be_ended(store, monkeypatch):
     store.register_adapter("policy-000001", kind="policy", cycle_id=1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("feedback_store.registry.cycles._end_cycle", killed)
-        store.finish_cycle(1, state="promoted", adapter="policy-000001", serve=True)
+        store.finish_cycle(1, state="promoted", adapter="policy-000001", promotion="offline")
     assert store.serving().adapter == BASE_ADAPTER
     assert store.adapter("policy-000001").state == "candidate"
 
@@ -235,7 +243,7 @@ def test_a_cycle_serves_neither_a_rejected_adapter_nor_a_reward_model(store):
     store.register_adapter("reward-000001", kind="reward")
     for name in ("policy-000001", "reward-000001"):
         with pytest.raises(ConflictError, match="only published policy adapters"):
-            store.finish_cycle(1, state="promoted", adapter=name, serve=True)
+            store.finish_cycle(1, state="promoted", adapter=name, promotion="offline")
     assert (store.cycle(1).state, store.serving().adapter) == ("running", BASE_ADAPTER)
     assert store.adapter("reward-000001").state == "candidate"
 
@@ -335,8 +343,8 @@ def test_wrong_values_are_refused(store):
         lambda: store.update_cycle(1, stage="lunch"),
         lambda: store.update_cycle(1, progress=1.2),
         lambda: store.finish_cycle(1, state="running"),
-        lambda: store.finish_cycle(1, state="promoted", serve=True),
-        lambda: store.finish_cycle(1, state="rejected", adapter=BASE_ADAPTER, serve=True),
+        lambda: store.finish_cycle(1, state="promoted", promotion="offline"),
+        lambda: store.finish_cycle(1, state="rejected", adapter=BASE_ADAPTER, promotion="offline"),
     ):
         with pytest.raises(InvalidFeedbackError):
             attempt()

@@ -1,0 +1,116 @@
+"""People decide on an adapter: when a trial ends, what follows, and what its choices show so far.
+
+In a trial some side-by-sides show a reply of each of two adapters. A canary runs before a promotion
+and asks whether the new adapter is better than the served one. A guard runs after it and asks
+whether the served one is worse than the one before. Invariants: the test may be looked at after
+every choice (`rlhf_core/gate/betting.py`); a trial without a verdict ends at a limit, and then what
+is served stays.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from feedback_store.errors import ConflictError, FeedbackStoreError
+from feedback_store.records import Trial
+from feedback_store.store import FeedbackStore
+from rlhf_core.config import CycleSettings, TrialSettings
+from rlhf_core.gate.betting import ENOUGH, LiveEvidence, Preferred, live_evidence
+
+log = logging.getLogger(__name__)
+
+CHECK_S = 2.0  # between two looks at the choices
+SERVER = "server: people's choices"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a trial ends now: the outcome about its adapter, and the reason in words."""
+
+    outcome: str
+    reason: str
+
+
+def share_of(trial: Trial, settings: CycleSettings) -> float:
+    """The share of the side-by-sides that belong to a trial."""
+    shares = {"canary": settings.trial.canary_share, "guard": settings.trial.guard_share}
+    return shares[trial.kind]
+
+
+def evidence_of(store: FeedbackStore, trial: Trial) -> LiveEvidence:
+    """What the choices of a trial show so far about its adapter."""
+    sides: dict[str | None, Preferred] = {trial.adapter: "first", trial.other: "second"}
+    choices = store.trial_choices(trial.id)
+    return live_evidence((rater, sides.get(adapter, "neither")) for rater, adapter in choices)
+
+
+def end_of(trial: Trial, found: LiveEvidence, settings: TrialSettings, now: datetime) -> End | None:
+    """How a trial ends now, or None while it goes on."""
+    if found.verdict != "not shown":
+        strongest = max(found.better, found.worse)
+        said = f"{preferred(trial, found)}; that it is {found.verdict} is shown by {strongest:.0f}"
+        return End(found.verdict, f"{said}, and {ENOUGH:.0f} is enough")
+    most = {"canary": settings.canary_choices, "guard": settings.guard_choices}[trial.kind]
+    age = now - datetime.fromisoformat(trial.started_at)
+    if found.choices >= most or age >= timedelta(days=settings.days):
+        wanted = "better" if trial.kind == "canary" else "worse"
+        after = f"after {age.days} days" if found.choices < most else f"of at most {most}"
+        return End("not_shown", f"{preferred(trial, found)}, {after}: not shown to be {wanted}")
+    return None
+
+
+def preferred(trial: Trial, found: LiveEvidence) -> str:
+    """How often people preferred a trial's adapter, in words."""
+    return (
+        f"people preferred {trial.adapter} to {trial.other} in {found.rate:.0%} of "
+        f"{found.choices} choices by {found.raters} raters"
+    )
+
+
+def told(facts: Mapping[str, Any]) -> str:
+    """What an open trial shows so far, in one line; of `trial_facts`."""
+    return (
+        f"{facts['kind']} of {facts['adapter']} beside {facts['other']}: preferred in "
+        f"{facts['rate']:.0%} of {facts['choices']} choices by {facts['raters']} raters; better by "
+        f"{facts['better']:.3g}, worse by {facts['worse']:.3g}, {facts['enough']:.0f} is enough"
+    )
+
+
+def trial_facts(store: FeedbackStore) -> dict[str, Any] | None:
+    """The open trial as plain values, or None if there is none."""
+    trial = store.open_trial()
+    if trial is None:
+        return None
+    facts = {name: getattr(trial, name) for name in ("kind", "adapter", "other", "started_at")}
+    return facts | asdict(evidence_of(store, trial)) | {"enough": ENOUGH}
+
+
+def check_trial(store: FeedbackStore, settings: TrialSettings) -> Trial | None:
+    """End the open trial if its choices show enough, or at its limit; returns it if it ended."""
+    trial = store.open_trial()
+    if trial is None:
+        return None
+    end = end_of(trial, evidence_of(store, trial), settings, datetime.now(UTC))
+    if trial.kind == "guard" and not settings.guard_share:
+        end = End("stopped", "cycle.trial.guard_share is 0")
+    if end is None:
+        return None
+    try:
+        ended = store.end_trial(trial.id, end.outcome, end.reason, by=SERVER)
+    except ConflictError:  # an operator has served another adapter in this moment
+        return None
+    log.warning("the %s of %s has ended: %s", trial.kind, trial.adapter, end.reason)
+    return ended
+
+
+async def watch_trials(store: FeedbackStore, settings: TrialSettings) -> None:
+    """Check the open trial every few seconds, until cancelled."""
+    while True:
+        try:
+            await asyncio.to_thread(check_trial, store, settings)
+        except FeedbackStoreError:
+            log.exception("the choices of the trial cannot be read; it goes on")
+        await asyncio.sleep(CHECK_S)
