@@ -132,8 +132,8 @@ class ServedAdapter:
                 WHEN name = (SELECT adapter FROM serving ORDER BY id DESC LIMIT 1) THEN 'served'
                 WHEN name IN (SELECT adapter FROM trials WHERE ended_at IS NULL AND kind = 'canary')
                     THEN 'canary'
-                WHEN state = 'rejected'
-                    THEN iif(name IN (SELECT adapter FROM serving), 'rolled back', 'rejected')
+                WHEN state = 'rejected' THEN iif(name IN (SELECT adapter FROM trials
+                    WHERE kind = 'guard' AND outcome = 'worse'), 'rolled back', 'rejected')
                 WHEN name IN (SELECT adapter FROM serving) THEN 'retired'
                 ELSE 'candidate' END AS stage
             FROM adapters WHERE kind = 'policy' ORDER BY rowid"""

@@ -288,7 +288,7 @@ def test_status_gives_the_documented_document(command: Command, data: Path) -> N
         cycle = store.start_cycle({}, pid=os.getpid())
         store.finish_cycle(cycle.id, state="rejected", reasons=["too few"], metrics={"kl": 3.5})
     facts = json.loads(command("status", "--data", data, "--json").stdout)
-    assert set(facts) == {"serving", "previous", "anchor", "counts", "last_cycle"}
+    assert set(facts) == {"serving", "previous", "anchor", "trial", "counts", "last_cycle"}
     assert (facts["serving"], facts["previous"]) == ("policy-000000", None)
     assert facts["anchor"] == "policy-000000"
     assert set(facts["counts"]) == {

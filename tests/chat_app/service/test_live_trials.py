@@ -107,13 +107,16 @@ def test_people_who_find_a_canary_better_get_it_served_and_guarded(fresh: Runnin
 def test_people_who_find_a_served_adapter_worse_get_the_one_before_back(fresh: Running) -> None:
     fresh.service.promote(ONE)
     until(lambda: fresh.service.trial is not None)
-    for n in range(45):
+    for n in range(63):
+        if fresh.service.trial is None:
+            break
         assert choose(fresh, f"rater-{n % 9}", worse=ONE).is_success
     until(lambda: fresh.service.adapter == BASE_ADAPTER)
     assert fresh.service.store.stages()[ONE] == "rolled back"
     with fresh.client("rater-0") as client:
-        receipts = client.get("/v1/feedback/me").json()["events"]
-    assert {receipt["trial"]["outcome"] for receipt in receipts} == {"worse"}
+        receipt, *_ = client.get("/v1/feedback/me").json()["events"]
+    about = {"kind": "guard", "adapter": ONE, "other": BASE_ADAPTER, "outcome": "worse"}
+    assert receipt["trial"] == about
     with pytest.raises(RefusedError, match=r"was rolled back: people preferred"):
         fresh.service.promote(ONE)
 
