@@ -1,0 +1,199 @@
+"""Linear heads on a frozen policy: a reward model that is solved, not trained.
+
+What a frozen policy makes of a response is a vector. A head weighs it; the score is their product.
+The best head for some votes, a logistic regression with a ridge, is one point that is computed
+exactly. So heads that were fitted to other votes differ because of these votes alone, and twenty of
+them cost a second: they can say how uncertain a score is. They learn less from many votes than a
+network that is trained (`train_reward.py`), and no less from a hundred.
+
+Members are folds: each is fitted without its share of the questions (`unseen`). Nothing that is
+optimised against these scores may fit the heads as well.
+
+Shapes: N responses or pairs of them, d numbers in a vector, K members, r <= min(N, d) directions.
+"""
+
+from array import array
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.split import whole_pass
+from rlhf_core.model.token_batches import pass_tokens, token_batches
+from rlhf_core.records import Comparison, Prompt
+from rlhf_core.reward.reward_data import prompt_key
+
+# Of a pair's vector, whose mean square length is 1. The one that predicts votes on unseen questions
+# best is taken.
+RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+STEPS = 30  # of Newton's method; it ends earlier
+MOST_KNOWN = 2**15  # responses whose vectors are remembered, at a few kilobytes each
+
+
+class LinearHeads:
+    """An ensemble of heads on the vectors of one frozen policy.
+
+    Args:
+        base: The shared base.
+        adapter: The frozen policy; `None` is the bare base.
+        heads: A weight for each number of a vector, by member. (K, d)
+        learnt_from: By member, the keys of the questions whose votes fitted it.
+    """
+
+    def __init__(
+        self, base: Base, adapter: str | None, heads: Tensor, learnt_from: Sequence[Set[str]]
+    ) -> None:
+        self.base, self.adapter = base, adapter
+        self.heads, self.learnt_from = heads, learnt_from
+        self._known: dict[bytes, Tensor] = {}  # scores by all members, by a response's tokens
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Score of each response, in log-odds: the mean over the members; (N,)."""
+        return self.member_scores(prompts, responses).mean(0)
+
+    def member_scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Score of each response by each member; (K, N)."""
+        pairs = [self.base.chat.encode_pair(p, r) for p, r in zip(prompts, responses, strict=True)]
+        keys = [array("i", ids).tobytes() for ids, _ in pairs]
+        new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._known}
+        if new:
+            found = vectors_of(self.base, self.adapter, [*new.values()]) @ self.heads.T  # (N, K)
+            self._known |= zip(new, found, strict=True)
+        scores = torch.stack([self._known[key] for key in keys], dim=1).float()
+        for key in list(self._known)[: max(0, len(self._known) - MOST_KNOWN)]:
+            del self._known[key]  # the oldest
+        return scores
+
+    def unseen(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Whether each member was fitted without votes on each prompt; (K, N)."""
+        keys = [prompt_key(prompt) for prompt in prompts]
+        return torch.tensor([[key not in own for key in keys] for own in self.learnt_from])
+
+
+@torch.no_grad()
+def vectors_of(
+    base: Base, adapter: str | None, pairs: Sequence[tuple[Sequence[int], int]]
+) -> Tensor:
+    """What a policy makes of responses: its last hidden states, at the end and in the mean.
+
+    Args:
+        base: The shared base.
+        adapter: The policy; `None` is the bare base.
+        pairs: Tokens of a prompt with its response, and how many of them are the response's.
+
+    Returns:
+        The state at the end token, and beside it the mean over the response; (N, d) in float64.
+    """
+    found: dict[int, Tensor] = {}
+    rows = [tuple(ids) for ids, _ in pairs]
+    for places in token_batches([len(row) for row in rows], tokens=pass_tokens(base.device)):
+        ids, mask = base.pad([rows[place] for place in places], side="right")
+        with base.using(adapter):
+            states = whole_pass(base, ids, mask).double().cpu()  # (rows, T, d / 2)
+        for place, row in zip(places, states, strict=True):
+            length, own = len(rows[place]), pairs[place][1]
+            response = row[length - own : length]
+            found[place] = torch.cat([response[-1], response.mean(0)])
+    return torch.stack([found[place] for place in range(len(rows))])
+
+
+def fit_heads(
+    base: Base,
+    comparisons: Sequence[Comparison],
+    *,
+    adapter: str | None = None,
+    members: int = 10,
+) -> LinearHeads:
+    """Fit heads to comparisons, each without its share of the questions.
+
+    A tie is half a preference for each response. The pairs of one opinion count as one together.
+
+    Args:
+        base: The shared base.
+        comparisons: What raters preferred.
+        adapter: The frozen policy whose vectors are weighed; `None` is the bare base.
+        members: How many heads; at most as many as there are questions.
+
+    Raises:
+        NotEnoughDataError: No comparison prefers one response over the other.
+
+    Source:
+        Bishop 2006, Pattern Recognition and Machine Learning, 4.3.3: Newton's method for a logistic
+        regression. The ridge is chosen by cross-validation.
+    """
+    if all(c.label == "tie" for c in comparisons):
+        raise NotEnoughDataError(
+            f"none of {len(comparisons)} comparisons prefers a response; collect more votes"
+        )
+    votes = _votes_of(base, comparisons, adapter)
+    questions = sorted(set(votes.questions))
+    k = max(1, min(members, len(questions)))
+    fold = {question: number % k for number, question in enumerate(questions)}
+    own = torch.tensor([fold[question] for question in votes.questions])  # (N,)
+    kept = [own != number if k > 1 else own >= 0 for number in range(k)]
+    fits = {ridge: [_fit(votes, rows, ridge) for rows in kept] for ridge in RIDGES}
+    best = max(RIDGES, key=lambda ridge: _foretold(votes, fits[ridge], kept))
+    heads = torch.stack(fits[best]) @ votes.directions  # (K, d)
+    learnt_from = [{q for q in questions if k == 1 or fold[q] != number} for number in range(k)]
+    return LinearHeads(base, adapter, heads, learnt_from)
+
+
+@dataclass(frozen=True, slots=True)
+class _Votes:
+    pairs: Tensor  # the first response's vector less the second's, along `directions` (N, r)
+    directions: Tensor  # those in which the pairs differ at all (r, d)
+    preferred: Tensor  # the first response: 1, 0, or 0.5 for a tie (N,)
+    weights: Tensor  # (N,)
+    questions: Sequence[str]  # (N,)
+
+
+def _votes_of(base: Base, comparisons: Sequence[Comparison], adapter: str | None) -> _Votes:
+    groups = [c.group for c in comparisons if c.group]
+    sizes = {group: groups.count(group) for group in set(groups)}
+    sides = [(c.prompt, response) for c in comparisons for response in (c.response_a, c.response_b)]
+    encoded = [base.chat.encode_pair(prompt, response) for prompt, response in sides]
+    unique = {tuple(ids): (ids, own) for ids, own in encoded}
+    rows = dict(zip(unique, vectors_of(base, adapter, [*unique.values()]), strict=True))
+    vectors = torch.stack([rows[tuple(ids)] for ids, _ in encoded])  # (2N, d)
+    pairs = vectors[::2] - vectors[1::2]  # (N, d)
+    # A ridge never leaves the directions of the pairs, which are few if a vector is long.
+    along, size, directions = torch.linalg.svd(pairs, full_matrices=False)
+    scale = (size.square().sum() / len(pairs)).sqrt().clamp(min=1e-12)
+    return _Votes(
+        pairs=along * size / scale,
+        directions=directions / scale,
+        preferred=torch.tensor([{"a": 1.0, "b": 0.0, "tie": 0.5}[c.label] for c in comparisons]),
+        weights=torch.tensor([c.weight / sizes.get(c.group or "", 1) for c in comparisons]),
+        questions=[prompt_key(c.prompt) for c in comparisons],
+    )
+
+
+def _fit(votes: _Votes, rows: Tensor, ridge: float) -> Tensor:
+    """The head that fits some of the votes best, by Newton's method; (r,)."""
+    pairs, weights, wanted = votes.pairs[rows], votes.weights[rows], votes.preferred[rows]
+    weights = weights.double() / votes.weights.double().mean()
+    head = pairs.new_zeros(pairs.shape[1])
+    square = ridge * torch.eye(len(head), dtype=pairs.dtype)
+    for _ in range(STEPS):
+        chance = (pairs @ head).sigmoid()
+        slope = pairs.T @ (weights * (chance - wanted)) + ridge * head
+        curve = (pairs * (weights * chance * (1 - chance))[:, None]).T @ pairs + square
+        step = torch.linalg.solve(curve, slope)
+        head = head - step
+        if step.norm() < 1e-8 * (1 + head.norm()):
+            break
+    return head
+
+
+def _foretold(votes: _Votes, heads: Sequence[Tensor], kept: Sequence[Tensor]) -> float:
+    """Log-likelihood of the votes, each by the head that was fitted without its question."""
+    total = 0.0
+    for head, rows in zip(heads, kept, strict=True):
+        left = ~rows if not rows.all() else rows
+        margins, wanted = votes.pairs[left] @ head, votes.preferred[left]
+        likely = torch.nn.functional.logsigmoid(margins * (2 * wanted - 1).sign())
+        total += float((votes.weights[left] * likely)[wanted != 0.5].sum())
+    return total
