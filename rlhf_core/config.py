@@ -131,9 +131,7 @@ class SFTSettings(TrainingStage):
 class RewardSettings(TrainingStage):
     """The reward model: an ensemble of adapters with a score head."""
 
-    members: int = Field(
-        3, ge=1, le=5, description="ensemble members; those of the held-out one: `gate.members`"
-    )
+    members: int = Field(3, ge=1, le=5, description="ensemble members")
     epochs: int = Field(2, ge=1, description="passes over the opinions")
     min_steps: int = Field(
         60, ge=1, description="fewest optimizer steps of a member; few comparisons get more passes"
@@ -298,11 +296,11 @@ class GateSettings(Stage):
         12, ge=2, description="fewest different held-out prompts for a comparison"
     )
     members: int = Field(
-        1,
-        ge=1,
-        le=10,
-        description="members of the held-out reward model; several learn each without its share of "
-        "the questions and score these, and how they differ widens the win rate's bounds",
+        10,
+        ge=2,
+        le=50,
+        description="members of the held-out reward model; each is fitted without its share of the "
+        "questions and scores these, and how they differ widens the win rate's bounds",
     )
     error_rate: float = Field(
         0.05,

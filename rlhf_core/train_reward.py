@@ -14,7 +14,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +38,7 @@ FEWEST_PROMPTS = 100  # with fewer, a single member sees all prompts
 # A reference that hardly varies must not make differences between other replies look huge: its
 # standard deviation counts as at least this share of that on the compared replies.
 LEAST_SD = 0.25
-Sampling = Literal["bootstrap", "fold", "all"]
+Sampling = Literal["bootstrap", "all"]
 BACKWARD = 2.0  # cost of a backward pass through a layer, in forward passes
 
 
@@ -82,8 +81,8 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
         seed: Seed of everything random here.
         unpaired: Thumbs without an opposite.
         sample: Prompts that a member learns from: a ``bootstrap`` sample (of a single member: most
-            of them); all but its ``fold``, its share of them; or ``all``. Votes on those that it
-            left out set the temperature; without any, a difference of scores is no log-odds.
+            of them), or ``all``. Votes on those that it left out set the temperature; without any,
+            a difference of scores is no log-odds.
         checkpoints: Directory of the members' checkpoints, from which a killed run resumes.
 
     Raises:
@@ -103,12 +102,9 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
     opinions: list[list[TokenizedOpinion]] = []
     learnt_from: list[set[str]] = []
     for k in range(settings.members):
-        # folds are to differ by their votes alone, not by how their training happened to go
-        rng = random.Random(f"{seed}-{0 if sample == 'fold' else k}")
+        rng = random.Random(f"{seed}-{k}")
         drawn = Counter(data.prompts)
-        if sample == "fold":
-            drawn = _without_fold(data.prompts, k, settings.members, seed=seed)
-        elif sample == "bootstrap":
+        if sample == "bootstrap":
             drawn = _draw(data.prompts, settings.members, rng)
         while not data.decides(drawn):  # a sample of ties alone teaches nothing
             drawn = _draw(data.prompts, settings.members, rng)
@@ -138,7 +134,7 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
             raters=data.raters,
             settings=settings,
             report=work.of_member(k),
-            seed=seed * 100 + (0 if sample == "fold" else k),
+            seed=seed * 100 + k,
             file=file_in(checkpoints, member.adapter),
         )
     # 4. The scale and zero of the score, and how sure it may be.
@@ -149,12 +145,6 @@ def train_reward(  # noqa: PLR0913  # every stage takes its inputs by name
         _fit_temperature(model, comparisons)
     trunk.forget()
     return model
-
-
-def expected_steps(comparisons: int, unpaired: int, settings: RewardSettings) -> int:
-    """About how many optimizer steps all members take together, to weigh stages by."""
-    rows = max(1, comparisons + (unpaired if settings.unpaired_share > 0 else 0))
-    return settings.members * _passes(rows, settings) * ceil(rows / settings.batch_size)
 
 
 def _decides(c: Comparison) -> bool:
@@ -170,13 +160,6 @@ def _draw(prompts: Sequence[str], members: int, rng: random.Random) -> Counter[s
         return Counter(rng.choice(prompts) for _ in prompts)
     left_out = round(LEFT_OUT * len(prompts)) if len(prompts) >= FEWEST_PROMPTS else 0
     return Counter(rng.sample(prompts, len(prompts) - left_out))
-
-
-def _without_fold(prompts: Sequence[str], k: int, members: int, *, seed: int) -> Counter[str]:
-    """All prompts but those of the k-th of so many equal folds; one member has no fold."""
-    mixed = list(prompts)
-    random.Random(f"{seed}-folds").shuffle(mixed)
-    return Counter(p for i, p in enumerate(mixed) if members == 1 or i % members != k)
 
 
 def _new_member(

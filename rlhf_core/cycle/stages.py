@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import compress, cycle, islice
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,10 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import Quantization, load_base
 from rlhf_core.ppo.trainer import REFERENCE
 from rlhf_core.records import Prompt
+from rlhf_core.reward.heads import LinearHeads, fit_heads
 from rlhf_core.reward.reward_model import RewardModel, scores_of
 from rlhf_core.train_policy import train_policy
-from rlhf_core.train_reward import Samples, expected_steps, train_reward
+from rlhf_core.train_reward import Samples, train_reward
 from rlhf_core.train_sft import train_sft
 from rlhf_core.training.distributed import broadcast, first_process
 from rlhf_core.training.memory import give_back, out_of_memory_in_one_line
@@ -40,7 +40,6 @@ BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
 SHARES = dict(zip(STAGES, (0.01, 0.06, 0.35, 0.53, 0.04, 0.01), strict=True))  # the starter's
 SAMPLED, TRAINED = 0.05, 0.80  # of the starter's reward stage; the rest of it scores the votes
-HELD_OUT_SEED = 1 << 20  # added to a cycle's seed; the next cycle has the one that follows
 STARTER_TEXTS = 2000  # almanac documents for the ptx loss
 
 Progress = Callable[[str, float, dict[str, float]], None]
@@ -66,7 +65,7 @@ class Run:
     clock: Stopwatch = field(default_factory=Stopwatch)  # seconds of each stage
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)  # of the cycle's time
     sampled: float = SAMPLED  # share of the reward stage that samples the reference
-    trained: float = TRAINED  # share that trains both reward models
+    trained: float = TRAINED  # share that trains the reward model
     _stored_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -141,7 +140,7 @@ class Trained:
     base: Base
     snapshot: Snapshot
     reward: RewardModel
-    held_out_reward: RewardModel
+    held_out_reward: LinearHeads
     reference: str | None
     accuracies: tuple[Accuracy, Accuracy]  # of the two, each on votes that it did not learn from
     checks: tuple[Check, ...]
@@ -251,66 +250,39 @@ def _last_reward(run: Run, base: Base) -> RewardModel | None:
 
 def _train_reward_models(
     run: Run, base: Base, snapshot: Snapshot, reference: str | None
-) -> tuple[RewardModel, RewardModel]:
-    """The reward model for PPO, the held-out reward model for the gate, and what they score 0.
+) -> tuple[RewardModel, LinearHeads]:
+    """The reward model for PPO, and the held-out reward model for the gate.
 
     The first learns from training votes, the second from held-out votes alone. One is not enough: a
     policy always wins by the score that it was optimised against. For the same reason the second
-    never begins as a reward model of an earlier cycle.
-
-    The second has one member, which learns from all its votes, or several that are folds: each
-    learns without its share of the questions and scores replies to these, and how they differ says
-    how uncertain the win rate is (docs/decisions/0022-*.md). Nothing is optimised against it, so
-    disagreement lowers no score.
+    looks through the bare base, which no vote has changed. Its members are folds: each is fitted
+    without its share of the questions and scores replies to these, and how they differ says how
+    uncertain the win rate is (docs/decisions/0024-*.md).
     """
     settings, seed = run.settings.reward, run.seed
-    folds = settings.model_copy(
-        update={"members": run.settings.gate.members, "spread_penalty": 0.0}
-    )
     run.report("reward", 0.0)
     with out_of_memory_in_one_line("reward.reference_samples"):
         samples = _samples(base, reference, snapshot.prompts, settings.reference_samples, seed=seed)
     run.report("reward", run.sampled)
-    train = partial(
-        train_reward,
-        base,
-        lora=run.settings.lora,
-        samples=samples,
-        checkpoints=run.checkpoints,
-    )
-    own = None if settings.start == "base" else reference
     last = _last_reward(run, base) if settings.start == "last" else None
-    # Each model's share of the stage is that of its optimizer steps.
-    steps = expected_steps(len(snapshot.train), len(snapshot.train_thumbs), settings)
-    others = expected_steps(len(snapshot.held_out), len(snapshot.held_out_thumbs), folds)
-    first = run.trained * steps / (steps + others)
-    end = run.sampled + run.trained
-    reward = train(
+    reward = train_reward(
+        base,
         snapshot.train,
         settings=settings,
         name="reward",
-        start=last or own,
-        progress=lambda f, m: run.report("reward", run.sampled + first * f, m),
+        lora=run.settings.lora,
+        start=last or (None if settings.start == "base" else reference),
+        samples=samples,
+        progress=lambda f, m: run.report("reward", run.sampled + run.trained * f, m),
         seed=seed,
         unpaired=snapshot.train_thumbs,
+        checkpoints=run.checkpoints,
     )
     if last is not None:
         last.drop()
-    held_out_reward = train(
-        snapshot.held_out,
-        settings=folds,
-        sample="fold",
-        name="held_out_reward",
-        start=own,
-        progress=lambda f, m: run.report(
-            "reward",
-            run.sampled + first + (run.trained - first) * f,
-            {f"held_out/{name}": value for name, value in m.items()},
-        ),
-        seed=seed + HELD_OUT_SEED,
-        unpaired=snapshot.held_out_thumbs,
-    )
-    run.report("reward", (1 + end) / 2)
+    with out_of_memory_in_one_line("reply.prompt_tokens or reply.tokens"):
+        held_out_reward = fit_heads(base, snapshot.held_out, members=run.settings.gate.members)
+    run.report("reward", (1 + run.sampled + run.trained) / 2)
     run.notes |= _reward_notes(base, snapshot, reward)
     return reward, held_out_reward
 

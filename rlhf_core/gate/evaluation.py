@@ -33,7 +33,7 @@ from rlhf_core.model.base_model import Base, Response
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.calibration import expected_calibration_error
 from rlhf_core.reward.reward_data import prompt_key
-from rlhf_core.reward.reward_model import RewardModel, Score, scores_of
+from rlhf_core.reward.reward_model import Ensemble, Score, scores_of
 
 Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
 
@@ -92,7 +92,7 @@ class Evaluation:
 def evaluate(  # noqa: PLR0913 - everything by name
     base: Base,
     prompts: Sequence[Prompt],
-    score: Score | RewardModel,
+    score: Score | Ensemble,
     *,
     candidate: str | None,
     served: str | None,
@@ -142,7 +142,7 @@ def evaluate(  # noqa: PLR0913 - everything by name
     # 2. The win rate. Small policies often give the same reply: a tie is half a win for each.
     keys = [prompt_key(p) for p in prompts]
     known = torch.zeros_like(scores_new, dtype=torch.bool)
-    if isinstance(score, RewardModel) and score.learnt_from is not None:
+    if isinstance(score, Ensemble) and score.learnt_from is not None:
         known = ~score.unseen(prompts)
     margins = scores_new - scores_old
     found = win_rate(margins, known, keys, level=level)
@@ -160,7 +160,7 @@ def evaluate(  # noqa: PLR0913 - everything by name
     # 4. Questions may share a right reply ("Yes."), but then it has to fit its questions best.
     fit_low, fit = math.nan, math.nan
     if statistics_new.same_rate > settings.max_same_rate:
-        one = score.score if isinstance(score, RewardModel) else score
+        one = score.score if isinstance(score, Ensemble) else score
         fit_low, fit = fit_of_shared_replies(one, prompts, [r.text for r in new], z=z, seed=seed)
     return Evaluation(
         win_rate=found.value,
@@ -191,15 +191,15 @@ def evaluate(  # noqa: PLR0913 - everything by name
 
 
 def member_scores(
-    score: Score | RewardModel, prompts: Sequence[Prompt], responses: Sequence[str]
+    score: Score | Ensemble, prompts: Sequence[Prompt], responses: Sequence[str]
 ) -> Tensor:
     """The scores by each member of a reward model, or by a function, which is one; (K, B)."""
-    if isinstance(score, RewardModel):
+    if isinstance(score, Ensemble):
         return score.member_scores(prompts, responses)
     return scores_of(score, prompts, responses)[None]
 
 
-def length_slopes(base: Base, score: Score | RewardModel, votes: Sequence[Comparison]) -> Tensor:
+def length_slopes(base: Base, score: Score | Ensemble, votes: Sequence[Comparison]) -> Tensor:
     """How much each member's score rises with a reply's length, at the same prompt; (K,).
 
     Least squares over the pairs of replies that people compared, per unit of the logarithm of the

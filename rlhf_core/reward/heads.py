@@ -15,6 +15,7 @@ Shapes: N responses or pairs of them, d numbers in a vector, K members, r <= min
 from array import array
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -29,8 +30,10 @@ from rlhf_core.reward.reward_data import prompt_key
 # Of a pair's vector, whose mean square length is 1. The one that predicts votes on unseen questions
 # best is taken.
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+PREFERRED = {"a": 1.0, "b": 0.0, "tie": 0.5}  # the first response
 STEPS = 30  # of Newton's method; it ends earlier
-MOST_KNOWN = 2**15  # responses whose vectors are remembered, at a few kilobytes each
+MOST_KNOWN = 2**15  # responses whose scores are remembered
+AT_ONCE = 512  # responses whose vectors are in memory
 
 
 class LinearHeads:
@@ -59,9 +62,10 @@ class LinearHeads:
         pairs = [self.base.chat.encode_pair(p, r) for p, r in zip(prompts, responses, strict=True)]
         keys = [array("i", ids).tobytes() for ids, _ in pairs]
         new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._known}
-        if new:
-            found = vectors_of(self.base, self.adapter, [*new.values()]) @ self.heads.T  # (N, K)
-            self._known |= zip(new, found, strict=True)
+        rest = iter(new)
+        while some := list(islice(rest, AT_ONCE)):
+            vectors = vectors_of(self.base, self.adapter, [new[key] for key in some])  # (n, d)
+            self._known |= zip(some, vectors @ self.heads.T, strict=True)
         scores = torch.stack([self._known[key] for key in keys], dim=1).float()
         for key in list(self._known)[: max(0, len(self._known) - MOST_KNOWN)]:
             del self._known[key]  # the oldest
@@ -165,8 +169,8 @@ def _votes_of(base: Base, comparisons: Sequence[Comparison], adapter: str | None
     return _Votes(
         pairs=along * size / scale,
         directions=directions / scale,
-        preferred=torch.tensor([{"a": 1.0, "b": 0.0, "tie": 0.5}[c.label] for c in comparisons]),
-        weights=torch.tensor([c.weight / sizes.get(c.group or "", 1) for c in comparisons]),
+        preferred=pairs.new_tensor([PREFERRED[c.label] for c in comparisons]),
+        weights=pairs.new_tensor([c.weight / sizes.get(c.group or "", 1) for c in comparisons]),
         questions=[prompt_key(c.prompt) for c in comparisons],
     )
 
@@ -174,7 +178,6 @@ def _votes_of(base: Base, comparisons: Sequence[Comparison], adapter: str | None
 def _fit(votes: _Votes, rows: Tensor, ridge: float) -> Tensor:
     """The head that fits some of the votes best, by Newton's method; (r,)."""
     pairs, weights, wanted = votes.pairs[rows], votes.weights[rows], votes.preferred[rows]
-    weights = weights.double() / votes.weights.double().mean()
     head = pairs.new_zeros(pairs.shape[1])
     square = ridge * torch.eye(len(head), dtype=pairs.dtype)
     for _ in range(STEPS):

@@ -19,7 +19,7 @@ import json
 from array import array
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -37,6 +37,29 @@ from rlhf_core.reward.trunk import Tokens, Trunk, common_layers
 
 # What scores responses: a reward model's method, a rule, a service; any function of this shape.
 Score = Callable[[Sequence[Prompt], Sequence[str]], Tensor | Sequence[float]]  # (B,)
+
+
+@runtime_checkable
+class Ensemble(Protocol):
+    """Several reward models in one: `RewardModel`, or `LinearHeads` (`heads.py`)."""
+
+    @property
+    def learnt_from(self) -> Sequence[Set[str]] | None:
+        """By member, the keys of the prompts that it learnt from; None if that is not known."""
+        ...
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Score of each response, (B,)."""
+        ...
+
+    def member_scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Score of each response by each member, (members, B)."""
+        ...
+
+    def unseen(self, prompts: Sequence[Prompt]) -> Tensor:
+        """Whether each member did not learn from each prompt; (members, B)."""
+        ...
+
 
 HEADS, SETTINGS = "heads.safetensors", "reward.json"
 # Responses whose scores are remembered: all that a cycle compares, within its caps, and those that

@@ -222,23 +222,22 @@ def _sft(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> 
 def _reward(
     settings: CycleSettings, costs: Costs, work: Workload, pair: float, *, token_bytes: float
 ) -> tuple[float, float, float]:
-    """Both reward models: the reference's samples, training, and the scores that test them."""
+    """The reference's samples, training, and the scores that test both reward models."""
     reward = settings.reward
     sampled = _replies(costs, work, reward.reference_samples)
     replies = round(work.each * (work.opinions + work.held_out)) + reward.reference_samples
-    trained = scored = 0.0
-    judges = settings.gate.members
-    for members, opinions in ((reward.members, work.opinions), (judges, work.held_out)):
-        scored += _scores(settings, costs, replies, pair, members=members)
-        if not opinions:
-            continue
+    trained, opinions = 0.0, work.opinions
+    scored = _scores(settings, costs, replies, pair, members=reward.members)
+    scored += replies * pair * costs.read  # the held-out reward model's: one pass for all heads
+    if opinions:
         times = passes(
             opinions, batch_size=reward.batch_size, epochs=reward.epochs, min_steps=reward.min_steps
         )
         tokens = opinions * work.each * pair
         kept = min(1.0, reward.kept_bytes / (tokens * token_bytes))  # the others are read again
         below = (1 - reward.layers) * (1 - kept) * costs.read
-        trained += members * times * tokens * (reward.layers * _trained(costs, reward) + below)
+        learned = reward.layers * _trained(costs, reward) + below
+        trained = reward.members * times * tokens * learned
     return sampled, trained, scored
 
 
@@ -274,7 +273,7 @@ def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float
         n = max(gate.prompts, prompts)  # few prompts are asked again
         sampled = _replies(costs, work, n)
         known = 3 * n * (pair * costs.read + (work.reply_tokens + 1) * costs.head)
-        seconds += 2 * (sampled + _scores(settings, costs, n, pair, members=gate.members)) + known
+        seconds += 2 * (sampled + n * pair * costs.read) + known
     return seconds
 
 
@@ -325,9 +324,9 @@ def _memory(
     window = work.longest_prompt + reply.tokens  # of the longest row
     packed = BITS.get(quantization, 8 * number) / 8 * model.linear_parameters
     weights = number * (model.parameters - model.linear_parameters) + packed
-    # beside both models' members: the reference, the served policy, and what a stage that halves
-    # its rows begins again with
-    frozen = reward.members + settings.gate.members + 3
+    # beside the reward model's members: the reference, the served policy, and what a stage that
+    # halves its rows begins again with
+    frozen = reward.members + 3
     adapters = 4.0 * costs.adapter * (frozen + ADAM)
     logits = 4.0 * 3 * model.vocabulary  # of one token, with their log-probabilities and gradients
 
@@ -341,7 +340,7 @@ def _memory(
 
     # what the lower layers made of the replies that are compared, kept in the CPU's memory
     pair = work.prompt_tokens + work.reply_tokens
-    states = work.each * max(work.opinions, work.held_out) * pair * number * model.width
+    states = work.each * work.opinions * pair * number * model.width
     states = min(reward.kept_bytes, states) if reward.layers < 1 and device == "cpu" else 0.0
 
     most = max(

@@ -13,11 +13,12 @@ from feedback_store import FeedbackStore
 from feedback_store.splits import is_held_out_rater
 from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.snapshot import take_snapshot
-from rlhf_core.cycle.stages import HELD_OUT_SEED, _samples
 from rlhf_core.errors import DivergenceError
+from rlhf_core.gate.win_rate import win_rate
 from rlhf_core.model.loading import load_base
+from rlhf_core.reward.heads import fit_heads
+from rlhf_core.reward.reward_data import prompt_key
 from rlhf_core.reward.reward_model import RewardModel
-from rlhf_core.train_reward import train_reward
 from tests.rlhf_core.conftest import prefer_the_kind_reply as vote
 
 FIRST = [f"first-{number}" for number in range(20)]  # nobody is held out among twenty raters
@@ -105,32 +106,22 @@ def test_the_report_says_how_often_the_candidate_wins_on_what_held_out_raters_as
     of_raters = [c for c in cycled.comparisons if c.split == "held_out_raters"]
     asked = list({json.dumps(c.prompt): c.prompt for c in of_raters}.values())
     new = [p for p in asked if json.dumps(p) not in known]
-    seed, n_samples = int(cycled.row.metrics["seed"]), small_cycle.reward.reference_samples
-    held_out_reward = train_reward(
-        cycled.base,
-        cycled.snapshot.held_out,
-        settings=small_cycle.reward.model_copy(
-            update={"members": small_cycle.gate.members, "spread_penalty": 0.0}
-        ),
-        name="again",
-        lora=small_cycle.lora,
-        seed=seed + HELD_OUT_SEED,
-        unpaired=cycled.snapshot.held_out_thumbs,
-        samples=_samples(cycled.base, None, cycled.snapshot.prompts, n_samples, seed=seed),
-        sample="fold",
-    )
+    seed = int(cycled.row.metrics["seed"])
+    members = small_cycle.gate.members
+    held_out_reward = fit_heads(cycled.base, cycled.snapshot.held_out, members=members)
     cycled.base.attach("candidate", cycled.data / "adapters" / "policy-000001")
     prompts = (new * small_cycle.gate.prompts)[: max(small_cycle.gate.prompts, len(new))]
     scores = []
     for adapter in ("candidate", None):
         replies = cycled.base.respond(prompts, adapter=adapter, seed=seed)
-        scores.append(held_out_reward.score(prompts, [r.text for r in replies]))
-    wins = (scores[0] > scores[1]).float() + 0.5 * (scores[0] == scores[1]).float()
+        scores.append(held_out_reward.member_scores(prompts, [r.text for r in replies]))
+    known, keys = ~held_out_reward.unseen(prompts), [prompt_key(p) for p in prompts]
+    wins = win_rate(scores[0] - scores[1], known, keys, level=0.05)
 
     found = cycled.row.metrics
     assert len(asked) > len(new) > 2  # some questions had been asked by those who train
     assert found["held_out_raters/prompts"] == len(new)
-    assert found["held_out_raters/win_rate"] == pytest.approx(wins.mean().item(), abs=1e-3)
+    assert found["held_out_raters/win_rate"] == pytest.approx(wins.value, abs=1e-3)
     low, high = (found[f"held_out_raters/win_rate_{side}"] for side in ("low", "high"))
     assert low < found["held_out_raters/win_rate"] < high
 

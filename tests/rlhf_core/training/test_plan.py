@@ -7,6 +7,7 @@ from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
 from rlhf_core.config import (
     CycleSettings,
+    GateSettings,
     LoraSettings,
     PolicySettings,
     ReplySettings,
@@ -93,17 +94,17 @@ def test_fewer_rows_at_once_or_states_computed_again_need_less_memory(planned):
     assert planned(again, reply=long).memory < whole.memory
 
 
-def test_the_held_out_reward_model_is_planned_with_one_member(planned):
-    def hours_of_another_member(**work):
-        """Seconds that the second member of the reward model adds to its stage."""
-        one, two = (
-            planned(CycleSettings(reward=RewardSettings(members=n)), work=replace(WORK, **work))
-            for n in (1, 2)
-        )
-        return two.seconds["reward"] - one.seconds["reward"]
+def test_held_out_votes_are_read_and_nothing_trains_on_them(planned):
+    few, many, trained = (
+        planned(CycleSettings(), work=replace(WORK, **work)).seconds["reward"]
+        for work in ({"held_out": 10}, {"held_out": 400}, {"opinions": WORK.opinions + 390})
+    )
+    assert few < many < few + (trained - few) / 2
 
-    few, many = hours_of_another_member(held_out=10), hours_of_another_member(held_out=400)
-    assert many < 3 * few  # it only reads more votes; a second held-out model would train on them
+
+def test_more_heads_of_the_held_out_reward_model_cost_nothing(planned):
+    few, many = (planned(CycleSettings(gate=GateSettings(members=n))).seconds for n in (2, 50))
+    assert few == many
 
 
 def test_states_that_the_reward_stage_keeps_need_memory(planned):
