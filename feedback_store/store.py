@@ -26,6 +26,7 @@ from feedback_store.raters.accounts import Accounts
 from feedback_store.raters.keys import Keys
 from feedback_store.raters.standing import Raters
 from feedback_store.registry.adapters import Adapters
+from feedback_store.registry.alarms import Alarms
 from feedback_store.registry.cycles import Cycles
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.health import Health
@@ -47,6 +48,7 @@ class FeedbackStore(
     Keys,
     Adapters,
     Cycles,
+    Alarms,
     Search,
     Backups,
     Health,
