@@ -93,8 +93,8 @@ class Alarms:
             if not found:
                 return None
             row = found[0]
-            wait = waits[row["tries"]] if row["tries"] < len(waits) else None
-            db.execute(_PUT_OFF, [wait and iso_utc(now + wait), row["id"]])
+            wait = next(iter(waits[row["tries"] :]), None)
+            db.execute(_PUT_OFF, [None if wait is None else iso_utc(now + wait), row["id"]])
             return to_record(RaisedAlarm, row | {"tries": row["tries"] + 1})
 
     def note_sent(self, alarm_id: int) -> None:
