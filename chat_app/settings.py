@@ -144,7 +144,7 @@ class AlertSettings(Section):
     )
     seconds: float = Field(10.0, gt=0, le=60, description="longest time for one of the two")
     installation: str = Field(
-        "", description="the service's name in alarms; none = the name of this machine"
+        "", description="the service's name in alarms; empty = the name of this machine"
     )
 
     @field_validator("webhook")

@@ -7,15 +7,13 @@ for it either: the next process sends what is left. What trouble is, the core kn
 
 import logging
 import threading
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from chat_app.cycles.alerts import send_due
 from chat_app.settings import ScheduleSettings, Settings
-from feedback_store.errors import FeedbackStoreError
-from feedback_store.records import BASE_ADAPTER, Alarm, Cycle
+from feedback_store.records import Alarm
 from feedback_store.store import FeedbackStore
-from rlhf_core.cycle.alarms import WINDOW, raise_alarms
+from rlhf_core.cycle.alarms import raise_alarms
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +58,7 @@ class AlarmWatch:
         settings, store = self._settings.schedule, self._store
         if not settings.enabled:
             return
-        began = store.adapter(BASE_ADAPTER).created_at  # with the store itself
-        since = waits_since(store.cycles(limit=WINDOW), began)
+        since = store.votes_sufficed_at()
         alarm = starved(settings, since, new=store.new_comparisons(), now=datetime.now(UTC))
         if alarm is not None:
             store.raise_alarm(alarm, key=since)
@@ -71,21 +68,10 @@ class AlarmWatch:
             try:
                 self.check()
                 self._fault = ""
-            except FeedbackStoreError as exc:
+            except Exception as exc:  # whatever it is, the watch goes on
                 if str(exc) != self._fault and not self._end.is_set():
                     log.error("alarms cannot be looked for: %s", exc)
                 self._fault = str(exc)
-
-
-def waits_since(cycles: Sequence[Cycle], began: str) -> str:
-    """Since when the service has waited for enough votes; a running cycle does not wait.
-
-    Args:
-        cycles: The newest first. One that was refused for too little evidence ends no waiting.
-        began: When the store was made.
-    """
-    ends = (c.finished_at or c.started_at for c in cycles if c.state != "refused")
-    return next(ends, began)
 
 
 def starved(settings: ScheduleSettings, since: str, *, new: int, now: datetime) -> Alarm | None:

@@ -334,11 +334,15 @@ def test_a_cycle_from_the_shell_sends_the_alarms_that_are_left_once(
         sleeper.kill()
         sleeper.communicate()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    told = []
     with receiving() as receiver:
         for _ in range(2):
             words = ["cycle", "--data", data, "--json"]
             done = command(*words, FEEDBACK_CHAT_ALERTS__WEBHOOK=receiver.url)
-            assert done.returncode == 3 and json.loads(done.stdout)["state"] == "refused"
+            facts = json.loads(done.stdout)
+            assert (done.returncode, facts["state"]) == (3, "refused")
+            told.append([(alarm["kind"], alarm["cycle"]) for alarm in facts["alarms"]])
+    assert told == [[("failed", 1)], []]
     assert [(body["kind"], body["cycle"]) for body in receiver.got] == [("failed", 1)]
 
 

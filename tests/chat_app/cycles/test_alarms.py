@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from chat_app.cycles.alarms import AlarmWatch, starved, waits_since
+from chat_app.cycles.alarms import AlarmWatch, starved
 from chat_app.cycles.status import status_of
 from chat_app.settings import ScheduleSettings, load_settings
 from feedback_store.records import Alarm
@@ -60,16 +60,6 @@ def test_no_number_of_days_starves_a_service_that_does_not_want_to_hear_of_it() 
     assert starved(ScheduleSettings(starved_days=0), ago(days=999), new=0, now=NOON) is None
 
 
-def test_a_refused_cycle_ends_no_waiting_and_any_other_does(store: FeedbackStore) -> None:
-    assert waits_since(store.cycles(), "the beginning") == "the beginning"
-    end(store, "refused")
-    assert waits_since(store.cycles(), "the beginning") == "the beginning"
-    end(store, "rejected")
-    end(store, "refused")
-    refused, rejected, _ = store.cycles()
-    assert waits_since([refused, rejected], "the beginning") == rejected.finished_at
-
-
 def test_a_starved_service_raises_one_alarm_for_each_time_that_it_waits(
     store: FeedbackStore, tmp_path: Path
 ) -> None:
@@ -112,6 +102,19 @@ def test_a_watch_logs_also_what_another_process_sends(
     server.check()
     assert "alarm 1 (failed)" in caplog.text
     assert len(receiver.got) == 1
+
+
+def test_a_store_that_does_not_answer_is_one_line_and_the_watch_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        looking = watch(store, tmp_path, schedule={"poll_seconds": 0.01})
+    looking.begin()
+    until(lambda: caplog.records)
+    time.sleep(0.1)
+    looking.end()
+    (line,) = [record.message for record in caplog.records]
+    assert line.startswith("alarms cannot be looked for: ")
 
 
 def test_status_has_the_alarms_since_the_last_cycle_began(store: FeedbackStore) -> None:
