@@ -35,6 +35,7 @@ from chat_app.api.page_routes import PageRoutes, Sessions
 from chat_app.api.proxies import NamedProxies, is_from_here
 from chat_app.api.routes import operate, router
 from chat_app.api.visitors import VisitorCookie
+from chat_app.cycles.alarms import AlarmWatch
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.cycles.trials import watch_trials
 from chat_app.errors import RefusedError, StartError
@@ -71,9 +72,11 @@ def create_app(
     sessions, mounted = Sessions(), list[Any]()
     scheduler = Scheduler(service.store, schedule, partial(service.start_cycle, by="schedule"))
 
+    alarms = AlarmWatch(service.store, service.settings)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        """Run the watcher and the scheduler while the application serves requests."""
+        """Run the watcher, the scheduler and the alarms while the application serves requests."""
         watcher = Watcher(service, on_ready=on_ready, on_failure=on_failure)
         trials = watch_trials(service.store, service.settings.cycle.trial)
         tasks = [asyncio.create_task(watcher.run()), asyncio.create_task(trials)]
@@ -82,12 +85,14 @@ def create_app(
             tasks.append(asyncio.create_task(shared.drop_unread(mounted, sessions.is_unread)))
         if schedule.enabled:
             scheduler.begin()
+        alarms.begin()
         yield
         if schedule.enabled:
             scheduler.end()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(alarms.end)
         await asyncio.to_thread(service.engine.close)
 
     app = FastAPI(

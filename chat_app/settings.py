@@ -11,6 +11,7 @@ import difflib
 import json
 import os
 import re
+import shlex
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
@@ -47,6 +48,7 @@ Names = Annotated[tuple[str, ...], NoDecode]
 ProfileName = Literal["auto", "starter", "cpu", "gpu"]
 TOKEN_CHARS = 16  # fewest in an operator's token that somebody chose
 HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*|[0-9a-fA-F:]+")  # a name, all below it, or an address
+WEBHOOK = re.compile(r"https?://[^\s/?#@]+([/?][^\s#]*)?")  # without a user's name
 # What proxies add. `X-Gradio-Server` is none of theirs, but Gradio would believe it.
 FORWARDING = (
     "forwarded",
@@ -124,6 +126,46 @@ class ScheduleSettings(Section):
     every_hours: float = Field(24.0, ge=0, description="or after this time, if any; 0 = never")
     poll_seconds: float = Field(10.0, gt=0, description="time between checks of the two conditions")
     niceness: int = Field(10, ge=0, le=19, description="niceness of the cycle's process")
+    starved_days: float = Field(
+        14.0,
+        ge=0,
+        description="days without enough votes for a cycle until an alarm says so; 0 = never",
+    )
+
+
+class AlertSettings(Section):
+    """Where alarms are sent, as JSON; without an address or a command they are shown only."""
+
+    webhook: SecretStr | None = Field(
+        None, description="address that gets each alarm by POST; http or https"
+    )
+    command: str | None = Field(
+        None, description="program with its arguments that gets each alarm on stdin; no shell"
+    )
+    seconds: float = Field(10.0, gt=0, le=60, description="longest time for one of the two")
+    installation: str = Field(
+        "", description="the service's name in alarms; empty = the name of this machine"
+    )
+
+    @field_validator("webhook")
+    @classmethod
+    def _is_an_address(cls, webhook: SecretStr | None) -> SecretStr | None:
+        if webhook is not None and not WEBHOOK.fullmatch(webhook.get_secret_value()):
+            raise ValueError("write an address such as https://hooks.example.org/name")
+        return webhook
+
+    @field_validator("command")
+    @classmethod
+    def _can_be_split(cls, command: str | None) -> str | None:
+        if command is None:
+            return None
+        try:
+            words = shlex.split(command)
+        except ValueError as exc:
+            raise ValueError(f"{exc}; write it as in a shell") from None
+        if not words:
+            raise ValueError("name a program, or leave the option out")
+        return command
 
 
 class Settings(BaseSettings):
@@ -206,6 +248,7 @@ class Settings(BaseSettings):
     rates: RateSettings = RateSettings()
     engine: EngineSettings = EngineSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    alerts: AlertSettings = AlertSettings()
     cycle: CycleSettings = CycleSettings()
 
     @field_validator("hosts", "proxies", mode="before")
@@ -399,7 +442,7 @@ def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     path = [str(part) for part in first["loc"]]
     name, where = ".".join(path), f" in {file}" if _is_in(path, file) else ""
     said = first["msg"].removeprefix("Value error, ")
-    if name == "operator_token":  # whose value must not be shown
+    if name in ("operator_token", "alerts.webhook"):  # whose value must not be shown
         return InvalidRequestError(f"option {name!r}{where}: {said}")
     if first["type"] != "extra_forbidden":
         return InvalidRequestError(

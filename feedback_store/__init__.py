@@ -16,6 +16,7 @@ from feedback_store.errors import (
 from feedback_store.records import (
     BASE_ADAPTER,
     Adapter,
+    Alarm,
     CandidateReply,
     Choice,
     Conversation,
@@ -23,6 +24,7 @@ from feedback_store.records import (
     Message,
     OpinionRow,
     PromptMessage,
+    RaisedAlarm,
     Ranking,
     Rater,
     Retry,
@@ -39,6 +41,7 @@ from feedback_store.store import FeedbackStore
 
 __all__ = [
     "Adapter",
+    "Alarm",
     "BASE_ADAPTER",
     "CandidateReply",
     "Choice",
@@ -55,6 +58,7 @@ __all__ = [
     "Message",
     "OpinionRow",
     "PromptMessage",
+    "RaisedAlarm",
     "Ranking",
     "Rater",
     "Retry",

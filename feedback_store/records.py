@@ -27,6 +27,21 @@ TRIAL_KINDS = ("canary", "guard")
 TRIAL_OUTCOMES = ("better", "worse", "not_shown", "stopped")
 CYCLE_STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish", "done")
 
+ALARM_KINDS = (
+    "length",
+    "length_drift",
+    "entropy",
+    "kl",
+    "over_optimised",
+    "agreement",
+    "one_rater",
+    "live_win_rate",
+    "rejected",
+    "failed",
+    "rolled_back",
+    "starved",
+)
+
 BASE_ADAPTER = "policy-000000"
 """The base model without an adapter; every store starts by serving it."""
 
@@ -341,3 +356,26 @@ class Cycle:
     pid: int
     started_at: str
     finished_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What an operator should hear of: a measurement beyond its limit, or how something ended.
+
+    `kind` is one of `ALARM_KINDS`. `text` is one sentence for a person, and quotes nobody.
+    """
+
+    kind: str
+    text: str
+    value: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RaisedAlarm(Alarm):
+    """An alarm in the store; `tries` counts how often it was sent or tried to be."""
+
+    id: int = 0
+    cycle_id: int | None = None
+    raised_at: str = ""
+    tries: int = 0

@@ -26,6 +26,7 @@ from feedback_store.raters.accounts import Accounts
 from feedback_store.raters.keys import Keys
 from feedback_store.raters.standing import Raters
 from feedback_store.registry.adapters import Adapters
+from feedback_store.registry.alarms import Alarms
 from feedback_store.registry.cycles import Cycles
 from feedback_store.registry.serving import ServedAdapter
 from feedback_store.registry.trials import Trials
@@ -51,6 +52,7 @@ class FeedbackStore(
     ServedAdapter,
     Trials,
     Cycles,
+    Alarms,
     Search,
     Backups,
     Health,

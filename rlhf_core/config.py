@@ -418,6 +418,45 @@ class TrialSettings(Stage):
     days: float = Field(30.0, gt=0, description="after so many days either ends as well")
 
 
+class AlarmSettings(Stage):
+    """When a cycle's numbers raise an alarm; none of these changes what a cycle does.
+
+    The defaults let the starter's healthy cycles pass: these halve the length of replies, and leave
+    0.4 of the entropy.
+    """
+
+    length_growth: float = Field(
+        1.5, gt=1, description="mean length of replies, beside the served policy's or the first's"
+    )
+    length_fall: float = Field(0.4, ge=0, lt=1, description="the same, where replies get shorter")
+    entropy_fall: float = Field(
+        0.25, ge=0, lt=1, description="entropy per token that is left of the first policy's"
+    )
+    kl_share: float = Field(0.8, gt=0, description="KL to the anchor, as a share of the gate's")
+    score_rise: float = Field(
+        0.25,
+        ge=0,
+        description="rise of the score in PPO, in standard deviations of the reference's replies, "
+        "that is wrong if the win rate does not rise too",
+    )
+    win_rate: float = Field(
+        0.5, ge=0, le=1, description="win rate by held-out votes at which such a rise is wrong"
+    )
+    agreement_fall: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="share of unseen votes that the reward model no longer predicts, beside the "
+        "mean of the last three cycles",
+    )
+    rater_share: float = Field(
+        0.5, gt=0, le=1, description="largest rater's share of the weight of all comparisons"
+    )
+    live_fall: float = Field(
+        0.1, gt=0, le=1, description="win rate by people's choices, below the gate's"
+    )
+
+
 class CycleSettings(Stage):
     """One cycle, from votes to a published or rejected adapter."""
 
@@ -447,6 +486,7 @@ class CycleSettings(Stage):
     policy: PolicySettings = PolicySettings()
     gate: GateSettings = GateSettings()
     trial: TrialSettings = TrialSettings()
+    alarms: AlarmSettings = AlarmSettings()
 
     def require_fit(self) -> None:
         """Refuse options that do not go together.

@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from chat_app.commands.main import app
+from feedback_store.records import ALARM_KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -224,6 +225,13 @@ def test_the_table_of_options_is_the_one_that_the_settings_give() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == render(), (
         "renew it: .venv/bin/python docs/configuration.py > docs/configuration.md"
     )
+
+
+def test_the_table_of_alarms_has_every_kind() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    section = page.partition("\n## Alarms\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert re.findall(r"`(\w+)`", "".join(rows)) == list(ALARM_KINDS)
 
 
 def test_the_folders_in_the_architecture_page_are_the_folders() -> None:

@@ -42,6 +42,10 @@ class Facts(Collector):
         for kind, count in self._service.store.counts().items():
             stored.add_metric([kind], count)
         yield stored
+        alarms = CounterMetricFamily("feedback_chat_alarms", "alarms raised", labels=["kind"])
+        for kind, count in self._service.store.alarm_counts().items():
+            alarms.add_metric([kind], count)
+        yield alarms
 
 
 class Metrics:

@@ -10,9 +10,10 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -31,12 +32,12 @@ from chat_app.commands import (
 )
 from chat_app.commands.find_model import require_contract, resolved, settings_of_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
-from chat_app.cycles.status import cycle_facts, outcome, status_of
+from chat_app.cycles.status import alarm_facts, cycle_facts, outcome, status_of
 from chat_app.cycles.trials import told
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.identity import is_this_machine
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
-from feedback_store.errors import ConflictError, CycleInProgressError
+from feedback_store.errors import ConflictError, CycleInProgressError, FeedbackStoreError
 from feedback_store.records import Cycle
 
 app = typer.Typer(
@@ -150,20 +151,28 @@ def cycle(
     _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
 
-    with starter.stage_bar(hidden=as_json) as bar:
-        done = run_cycle(
-            settings.data,
-            settings.cycle,
-            reply=settings.reply,
-            model=settings.model,
-            quantization=settings.packing,
-            progress=bar,
-            allow_old_sqlite=settings.allow_old_sqlite,
-        )
+    try:
+        with starter.stage_bar(hidden=as_json) as bar:
+            done = run_cycle(
+                settings.data,
+                settings.cycle,
+                reply=settings.reply,
+                model=settings.model,
+                quantization=settings.packing,
+                progress=bar,
+                allow_old_sqlite=settings.allow_old_sqlite,
+            )
+    except Exception:  # a signal is none: what stops a cycle does not wait for a receiver
+        _send_alarms(settings)
+        raise
+    _send_alarms(settings)
+    with adapters.open_store(settings) as store:
+        alarms = [alarm_facts(alarm) for alarm in store.alarms(since=done.started_at)]
     if as_json:
-        typer.echo(json.dumps(cycle_facts(done)))
+        typer.echo(json.dumps(cycle_facts(done) | {"alarms": alarms}))
     elif done.state in ("passed", "promoted", "rejected"):
         _show_cycle(done)
+        _show_alarms(alarms)
     if done.state not in ("passed", "promoted"):
         why = "; ".join(done.reasons) or "no reason was noted"
         raise RefusedError(f"cycle {done.id} was {done.state}: {why}")
@@ -187,6 +196,7 @@ def status(data: Data = None, config: Config = None, as_json: Json = False) -> N
         typer.echo(f"{count:>8}  {name.replace('_', ' ')}")
     if last is not None:
         _show_cycle(last)
+    _show_alarms(facts["alarms"])
 
 
 @app.command()
@@ -303,6 +313,23 @@ def _show_cycle(cycle: Cycle) -> None:
         typer.echo(f"  - {fact}")
     if cycle.metrics:
         typer.echo("  - all that was measured: `feedback-chat status --json`")
+
+
+def _show_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:
+    for alarm in alarms:
+        about = f" of cycle {alarm['cycle']}" if alarm["cycle"] else ""
+        typer.echo(f"alarm     {alarm['kind']}{about}: {alarm['text']}")
+
+
+def _send_alarms(settings: Settings) -> None:
+    """Send the alarms of a cycle, also without a server; what cannot be sent is left to others."""
+    from chat_app.cycles.alerts import send_due
+
+    try:
+        with adapters.open_store(settings) as store:
+            send_due(store, settings.alerts)
+    except FeedbackStoreError as exc:  # how the cycle ended is what counts
+        typer.echo(f"feedback-chat: alarms were not sent: {exc}", err=True)
 
 
 def _stop_on_sigterm() -> None:

@@ -1,1 +1,1 @@
-"""When the server starts a cycle, and the state of the last one. Training is in `rlhf_core`."""
+"""When a cycle starts, how the last one went, and alarms. Training is in `rlhf_core`."""

@@ -2,21 +2,23 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from chat_app.cycles.trials import trial_facts
-from feedback_store.records import Cycle
+from feedback_store.records import Cycle, RaisedAlarm
 from feedback_store.store import FeedbackStore
 
 PACE_KNOWN = 0.05  # of a cycle; before that, its pace says little
 
 
 def status_of(store: FeedbackStore) -> dict[str, Any]:
-    """What is served, what is stored, and how the last cycle went."""
+    """What is served, what is stored, how the last cycle went, and the alarms since it began."""
     store.refresh_comparisons()  # cheap: only what was said since the last time
     serving = store.serving()
     cycle = store.last_cycle()
+    since = "" if cycle is None else cycle.started_at
     return {
         "serving": serving.adapter,
         "previous": serving.previous,
@@ -24,6 +26,7 @@ def status_of(store: FeedbackStore) -> dict[str, Any]:
         "trial": trial_facts(store),
         "counts": store.counts(),
         "last_cycle": None if cycle is None else cycle_facts(cycle),
+        "alarms": [alarm_facts(alarm) for alarm in store.alarms(since=since)],
     }
 
 
@@ -43,6 +46,13 @@ def cycle_facts(cycle: Cycle) -> dict[str, Any]:
         "seconds_left": seconds_left(cycle),
         "metrics": dict(cycle.metrics),
     }
+
+
+def alarm_facts(alarm: RaisedAlarm) -> dict[str, Any]:
+    """One alarm as plain values."""
+    facts = asdict(alarm)
+    del facts["tries"]
+    return facts | {"cycle": facts.pop("cycle_id"), "time": facts.pop("raised_at")}
 
 
 def seconds_left(cycle: Cycle, now: datetime | None = None) -> float | None:

@@ -15,9 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from feedback_store.errors import ConflictError, FeedbackStoreError
-from feedback_store.records import Trial
+from feedback_store.records import Alarm, Trial
 from feedback_store.store import FeedbackStore
-from rlhf_core.config import CycleSettings, TrialSettings
+from rlhf_core.config import AlarmSettings, CycleSettings, TrialSettings
+from rlhf_core.cycle.alarms import live_alarms
 from rlhf_core.gate.betting import ENOUGH, LiveEvidence, Preferred, live_evidence
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,34 @@ def check_trial(store: FeedbackStore, settings: TrialSettings) -> Trial | None:
     except ConflictError:  # an operator has served another adapter in this moment
         return None
     log.warning("the %s of %s has ended: %s", trial.kind, trial.adapter, end.reason)
+    _raise_alarm(store, ended)
     return ended
+
+
+def _raise_alarm(store: FeedbackStore, trial: Trial) -> None:
+    """Tell the operator of an adapter that people did not find good enough."""
+    kinds = {
+        ("guard", "worse"): "rolled_back",
+        ("canary", "worse"): "rejected",
+        ("canary", "not_shown"): "rejected",
+    }
+    kind = kinds.get((trial.kind, trial.outcome or ""))
+    if kind is not None:
+        text = f"{trial.adapter} was {kind.replace('_', ' ')}: {trial.reason}"
+        cycle = store.adapter(trial.adapter).cycle_id
+        store.raise_alarm(Alarm(kind, text), key=f"trial {trial.id}", cycle_id=cycle)
+
+
+def drifting(store: FeedbackStore, settings: AlarmSettings) -> tuple[Alarm, ...]:
+    """The alarm of a served adapter that people like less than its cycle's gate said."""
+    trial = store.open_trial()
+    cycle = None if trial is None else store.adapter(trial.adapter).cycle_id
+    if trial is None or trial.kind != "guard" or cycle is None:
+        return ()
+    found = evidence_of(store, trial)
+    error = 1.645 * (0.25 / max(1, found.choices)) ** 0.5  # of a share of so many choices, at most
+    live = {"live/win_rate": found.rate, "live/win_rate_high": found.rate + error}
+    return live_alarms(store.cycle(cycle).metrics | live, settings)
 
 
 async def watch_trials(store: FeedbackStore, settings: TrialSettings) -> None:

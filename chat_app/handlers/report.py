@@ -38,6 +38,7 @@ class Report:
     metrics: Mapping[str, float]
     reasons: tuple[str, ...]
     remarks: tuple[str, ...]
+    alarms: tuple[str, ...]
     checks: tuple[CheckRow, ...]
     samples: tuple[Sample, ...]
     scores_served: tuple[float, ...]
@@ -66,6 +67,11 @@ def parse_report(content: Mapping[str, Any]) -> Report:
         metrics={str(name): float(n) for name, n in metrics.items() if _is_number(n)},
         reasons=tuple(str(reason) for reason in _list(content.get("reasons"))),
         remarks=tuple(str(remark) for remark in _list(content.get("remarks"))),
+        alarms=tuple(
+            str(alarm.get("text", ""))
+            for alarm in _list(content.get("alarms"))
+            if isinstance(alarm, dict)
+        ),
         checks=tuple(_check(c) for c in _list(content.get("checks")) if isinstance(c, dict)),
         samples=tuple(_sample(s) for s in _list(content.get("samples")) if isinstance(s, dict)),
         scores_served=_numbers(plots.get("scores_served")),

@@ -312,6 +312,8 @@ def _verdict(report: Report) -> str:
         verdict += f'<p class="quiet">SFT {_text(skipped)}</p>'
     for remark in report.remarks:
         verdict += f'<p class="quiet">{_text(remark)}.</p>'
+    for alarm in report.alarms:
+        verdict += f'<p class="bad">Alarm: {_text(alarm)}.</p>'
     for fact in on_held_out_raters(report.metrics):
         verdict += f'<p class="quiet">Held-out raters: {_text(fact)}.</p>'
     verdict += _replies(report)

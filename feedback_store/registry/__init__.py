@@ -1,1 +1,1 @@
-"""Adapters, which one is served, and the cycles that made them."""
+"""Adapters, which one is served, the cycles that made them, and alarms."""

@@ -215,6 +215,18 @@ class Cycles:
         """The latest cycle, running or not, if there is one."""
         return next(iter(self.cycles(limit=1)), None)
 
+    def votes_sufficed_at(self) -> str:
+        """When there last were enough votes for a cycle: the end of the last that was not refused.
+
+        A running cycle counts from its start; without any, it is when the store was made.
+        """
+        sql = """SELECT coalesce(
+            (SELECT coalesce(finished_at, started_at) FROM cycles WHERE state != 'refused'
+             ORDER BY id DESC LIMIT 1),
+            (SELECT min(since) FROM serving))"""
+        with self._file.read() as db:
+            return str(scalar(db, sql))
+
 
 def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(ids)

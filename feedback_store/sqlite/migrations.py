@@ -338,6 +338,32 @@ def widen_check(db: Database, table: str, old: str, new: str) -> None:
     db.execute("PRAGMA writable_schema = OFF")
 
 
+@MIGRATIONS(name="0013_alarms")
+def _alarms(db: Database) -> None:
+    # Alarms, each once by its kind and key; `next_try_at` is null where there is nothing to send.
+    db.execute(
+        """CREATE TABLE alarms (
+            id INTEGER PRIMARY KEY,
+            kind TEXT NOT NULL,
+            key TEXT NOT NULL,
+            text TEXT NOT NULL,
+            value REAL,
+            "limit" REAL,
+            cycle_id INTEGER REFERENCES cycles (id),
+            raised_at TEXT NOT NULL,
+            tries INTEGER NOT NULL DEFAULT 0,
+            next_try_at TEXT,
+            UNIQUE (kind, key)
+        ) STRICT"""
+    )
+    db.execute("CREATE INDEX alarms_due ON alarms (next_try_at) WHERE next_try_at IS NOT NULL")
+    # Nobody wants to hear now of the cycles that ended long ago.
+    db.execute(
+        "INSERT INTO bookkeeping (name, value)"
+        " SELECT 'watched_cycle', coalesce(max(id), 0) FROM cycles WHERE state != 'running'"
+    )
+
+
 def known_migrations() -> set[str]:
     """Names of all migrations of this version of the program."""
     with Database(memory=True, execute_plugins=False) as empty:

@@ -5,11 +5,13 @@ Nothing here measures or decides.
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from feedback_store import Alarm
 from rlhf_core.gate.checks import Verdict
 from rlhf_core.gate.evaluation import Accuracy, Evaluation
 
@@ -52,6 +54,28 @@ def flat_metrics(
     return {k: round(v, 4) for k, v in metrics.items()}
 
 
+def curve_metrics(curves: Mapping[str, Mapping[float, float]]) -> dict[str, float]:
+    """The score and the entropy per token with which PPO began and ended.
+
+    Each is the mean over an eighth of the iterations.
+
+    Args:
+        curves: By metric, its value by the fraction of the stage; tokens are `val/length`.
+    """
+    names = ("objective/scores", "objective/entropy", "val/length")
+    scores, entropy, tokens = (list(curves.get(name, {}).values()) for name in names)
+    n = max(1, len(scores) // 8)
+    if not scores or sum(tokens[:n]) == 0 or sum(tokens[-n:]) == 0:
+        return {}
+    found = {
+        "policy/score_first": statistics.fmean(scores[:n]),
+        "policy/score_last": statistics.fmean(scores[-n:]),
+        "policy/entropy_first": sum(entropy[:n]) / sum(tokens[:n]),  # nats per token
+        "policy/entropy_last": sum(entropy[-n:]) / sum(tokens[-n:]),
+    }
+    return {name: round(value, 4) for name, value in found.items()}
+
+
 def budget_spent(budget: float, ended: str, *, served: str, anchor: str) -> str:
     """Why PPO ended early, and what an operator can do: one sentence.
 
@@ -76,6 +100,7 @@ def write_report(
     *,
     served: str,
     remarks: Sequence[str],
+    alarms: Sequence[Alarm],
     metrics: Mapping[str, float],
     evaluation: Evaluation | None,
     curves: Mapping[str, Sequence[float]],
@@ -88,6 +113,7 @@ def write_report(
         "metrics": dict(metrics),
         "reasons": list(verdict.reasons),
         "remarks": list(remarks),
+        "alarms": [asdict(alarm) for alarm in alarms],
         "checks": [asdict(c) for c in verdict.checks],
         "samples": list(e.samples) if e else [],
         "plots": {

@@ -105,8 +105,8 @@ def delete_checkpoints(cycles: Path, *, keep: Path | None = None) -> int:
 
 
 def _decisive(config: Mapping[str, Any], served: str) -> dict[str, Any]:
-    """What two cycles must have in common; settings of memory and checkpoints may differ."""
-    free = set(TrainingStage.model_fields)
+    """What two cycles must have in common; settings of memory, checkpoints, alarms may differ."""
+    free = {*TrainingStage.model_fields, "alarms"}
 
     def decisive(value: Any) -> Any:
         if not isinstance(value, Mapping):

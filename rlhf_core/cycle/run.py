@@ -23,9 +23,10 @@ from typing import Any, Literal
 import feedback_store
 from feedback_store import FeedbackStore
 from rlhf_core.config import CycleSettings, ReplySettings
+from rlhf_core.cycle.alarms import WINDOW, measured_alarms, raise_alarms_safely
 from rlhf_core.cycle.cost import plan_cycle
 from rlhf_core.cycle.evidence import Evidence
-from rlhf_core.cycle.report import flat_metrics, write_report
+from rlhf_core.cycle.report import curve_metrics, flat_metrics, write_report
 from rlhf_core.cycle.resume import (
     FOLDER,
     delete_checkpoints,
@@ -116,6 +117,8 @@ def run_cycle(
             if _would_fail_again(exc, resumed="resumed_cycle" in run.notes):
                 delete_checkpoints(data / "cycles")
             raise  # else the checkpoints stay, and the next cycle resumes this one
+        finally:
+            raise_alarms_safely(store, settings.alarms)
         delete_checkpoints(data / "cycles")
         return store.cycle(row.id)
 
@@ -219,19 +222,23 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
         level = level_of(test, run.settings.gate.error_rate)
         run.notes |= {"gate/test": float(test), "gate/level": round(level, 6)}
         evaluation = _evaluate(run, trained, level)
+        run.notes["gate/kl_limit"] = run.settings.gate.kl_limit(evaluation.tokens)
         checks += check_policy(evaluation, run.settings.gate)
     verdict = decide(checks)
 
     run.report("publish", 0.0)
-    metrics = flat_metrics(*trained.accuracies, evaluation) | run.notes
+    metrics = flat_metrics(*trained.accuracies, evaluation) | curve_metrics(run.curves) | run.notes
+    metrics["data/largest_rater_share"] = round(snapshot.largest_rater_share, 4)
     metrics |= {f"seconds/{stage}": round(s, 1) for stage, s in run.clock.seconds.items()}
     metrics["seconds"] = round(time.monotonic() - started, 1)
     metrics["memory_gb"] = round(peak_memory() / 1e9, 2)
+    earlier = [c.metrics for c in run.store.cycles(limit=WINDOW) if c.id < run.cycle_id]
     write_report(
         run.directory / "report.json",
         verdict,
         served=run.served,
         remarks=run.remarks,
+        alarms=measured_alarms(metrics, earlier, run.settings.alarms),
         metrics=metrics,
         evaluation=evaluation,
         curves={name: list(curve.values()) for name, curve in run.curves.items()},

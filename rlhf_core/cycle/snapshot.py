@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Snapshot:
     older_prompts: tuple[Prompt, ...]  # those of `prompts` whose votes and answers are all old
     held_out_prompts: tuple[Prompt, ...]
     held_out_rater_prompts: tuple[Prompt, ...]  # asked by held-out raters, and not in `prompts`
+    largest_rater_share: float  # of the weight of all comparisons
 
 
 def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
@@ -115,6 +117,7 @@ def _snapshot(
         ),
         held_out_prompts=fixed_sample(unique([c.prompt for c in held_out]), most),
         held_out_rater_prompts=fixed_sample(asked_by_held_out_raters, most),
+        largest_rater_share=_largest_share([*train, *held_out]),
     )
 
 
@@ -167,6 +170,16 @@ def _comparisons(
         )
         for c, group in zip(rows, groups, strict=True)
     )
+
+
+def _largest_share(rows: Sequence[StoredComparison]) -> float:
+    """The share of the rows' weight that the rater with the most of it has."""
+    said: defaultdict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        said[row.rater_id].append(row.weight)
+    weights = [math.fsum(own) for own in said.values()]
+    total = math.fsum(weights)
+    return max(weights) / total if total else 0.0
 
 
 def _group(c: StoredComparison) -> tuple[str, ...] | None:

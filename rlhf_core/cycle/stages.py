@@ -40,6 +40,7 @@ BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
 SHARES = dict(zip(STAGES, (0.01, 0.06, 0.35, 0.53, 0.04, 0.01), strict=True))  # the starter's
 SAMPLED, TRAINED = 0.05, 0.80  # of the starter's reward stage; the rest of it scores the votes
+CURVES = ("objective/kl", "objective/scores", "objective/entropy", "val/length")
 STARTER_TEXTS = 2000  # almanac documents for the ptx loss
 
 Progress = Callable[[str, float, dict[str, float]], None]
@@ -123,8 +124,8 @@ class Run:
             self.progress(stage, fraction, metrics)
 
     def add_to_curves(self, fraction: float, metrics: dict[str, float]) -> None:
-        """Add a point to each of the report's curves; a resumed stage replaces its own points."""
-        for name in ("objective/kl", "objective/scores"):
+        """Add a point to each of the curves; a resumed stage replaces its own points."""
+        for name in CURVES:
             if name in metrics:
                 self.curves.setdefault(name, {})[round(fraction, 4)] = metrics[name]
 

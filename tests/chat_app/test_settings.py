@@ -121,6 +121,32 @@ def test_the_operators_token_never_shows_in_a_printout() -> None:
     assert "hunter2" not in repr(load_settings(operator_token="hunter2-hunter2-hunter2"))
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"webhook": "hooks.example.org/s3cret"}, "alerts.webhook.*such as https://"),
+        ({"webhook": "file:///etc/s3cret"}, "alerts.webhook"),
+        ({"webhook": "https://me:s3cret@example.org/"}, "alerts.webhook"),
+        ({"webhook": "https://example.org/a s3cret"}, "alerts.webhook"),
+        ({"command": "notify 'me"}, "alerts.command.*No closing quotation; write it as in a shell"),
+        ({"command": " "}, "alerts.command.*name a program"),
+        ({"seconds": 0}, "alerts.seconds"),
+    ],
+)
+def test_an_alert_that_could_reach_nobody_is_refused_without_its_secret(
+    given: dict[str, object], says: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=says) as refused:
+        load_settings(alerts=given)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_webhook_is_an_address_with_a_path_and_a_query() -> None:
+    for address in ("http://localhost:8065", "https://hooks.slack.com/services/T0/B0/x?a=b"):
+        webhook = load_settings(alerts={"webhook": address}).alerts.webhook
+        assert webhook is not None and webhook.get_secret_value() == address
+
+
 def test_the_starter_is_the_starter_whatever_the_working_directory_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,9 +18,10 @@ from filelock import FileLock
 from chat_app.commands.main import error_text, exit_code, main
 from chat_app.errors import InvalidRequestError, RefusedError
 from feedback_store.errors import StoreUnavailableError
-from feedback_store.records import CandidateReply, ServedBase
+from feedback_store.records import Alarm, CandidateReply, ServedBase
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.store import FeedbackStore
+from tests.chat_app.cycles.receiving import receiving
 from tests.chat_app.serving import publish_copy
 
 
@@ -288,7 +289,9 @@ def test_status_gives_the_documented_document(command: Command, data: Path) -> N
         cycle = store.start_cycle({}, pid=os.getpid())
         store.finish_cycle(cycle.id, state="rejected", reasons=["too few"], metrics={"kl": 3.5})
     facts = json.loads(command("status", "--data", data, "--json").stdout)
-    assert set(facts) == {"serving", "previous", "anchor", "trial", "counts", "last_cycle"}
+    names = ("serving", "previous", "anchor", "trial", "counts", "last_cycle", "alarms")
+    assert set(facts) == set(names)
+    assert facts["alarms"] == []
     assert (facts["serving"], facts["previous"]) == ("policy-000000", None)
     assert facts["anchor"] == "policy-000000"
     assert set(facts["counts"]) == {
@@ -309,6 +312,39 @@ def test_status_gives_the_documented_document(command: Command, data: Path) -> N
     )
     assert last["seconds"] >= 0
     assert "rejected" in command("status", "--data", data).stdout
+
+
+def test_status_shows_the_alarms_since_the_last_cycle_began(command: Command, data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        cycle = store.start_cycle({}, pid=os.getpid())
+        store.finish_cycle(cycle.id, state="promoted")
+        far = Alarm("kl", "the KL is 35 nats a reply", 0.9, 0.8)
+        store.raise_alarm(far, key="1", cycle_id=cycle.id)
+        store.raise_alarm(Alarm("starved", "no votes for 14 days"), key="then")
+    *_, kl, starved = command("status", "--data", data).stdout.splitlines()
+    assert kl == "alarm     kl of cycle 1: the KL is 35 nats a reply"
+    assert starved == "alarm     starved: no votes for 14 days"
+
+
+def test_a_cycle_from_the_shell_sends_the_alarms_that_are_left_once(
+    command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        store.start_cycle({}, pid=sleeper.pid)
+        sleeper.kill()
+        sleeper.communicate()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    told = []
+    with receiving() as receiver:
+        for _ in range(2):
+            words = ["cycle", "--data", data, "--json"]
+            done = command(*words, FEEDBACK_CHAT_ALERTS__WEBHOOK=receiver.url)
+            facts = json.loads(done.stdout)
+            assert (done.returncode, facts["state"]) == (3, "refused")
+            told.append([(alarm["kind"], alarm["cycle"]) for alarm in facts["alarms"]])
+    assert told == [[("failed", 1)], []]
+    assert [(body["kind"], body["cycle"]) for body in receiver.got] == [("failed", 1)]
 
 
 def test_commands_that_look_never_make_a_data_directory(command: Command, tmp_path: Path) -> None:

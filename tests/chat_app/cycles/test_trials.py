@@ -1,5 +1,6 @@
 """When a trial ends, and in which words."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.cycles.trials import check_trial, end_of, evidence_of, told, trial_facts
+from chat_app.cycles.trials import check_trial, drifting, end_of, evidence_of, told, trial_facts
 from feedback_store import BASE_ADAPTER, CandidateReply, FeedbackStore, Trial
-from rlhf_core.config import TrialSettings
+from rlhf_core.config import AlarmSettings, TrialSettings
 from rlhf_core.gate.betting import LiveEvidence, live_evidence
 
 ONE = "policy-000001"
@@ -94,6 +95,8 @@ def test_people_take_a_served_adapter_back_by_their_choices_alone(store: Feedbac
     assert ended is not None and ended.outcome == "worse"
     assert store.serving().adapter == BASE_ADAPTER
     assert store.stages()[ONE] == "rolled back"
+    [alarm] = store.alarms()
+    assert (alarm.kind, alarm.text) == ("rolled_back", f"{ONE} was rolled back: {ended.reason}")
 
 
 def test_a_guard_of_an_adapter_that_people_like_ends_and_it_stays(store: FeedbackStore) -> None:
@@ -101,6 +104,19 @@ def test_a_guard_of_an_adapter_that_people_like_ends_and_it_stays(store: Feedbac
     ended = check_trial(store, TrialSettings())
     assert ended is not None and ended.outcome == "better"
     assert (store.serving().adapter, store.open_trial()) == (ONE, None)
+
+
+def test_people_who_like_an_adapter_less_than_its_gate_said_raise_an_alarm(tmp_path: Path) -> None:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        cycle = store.start_cycle({}, pid=os.getpid())
+        store.register_adapter(ONE, kind="policy", cycle_id=cycle.id)
+        how = {"state": "promoted", "adapter": ONE, "promotion": "offline"}
+        store.finish_cycle(cycle.id, metrics={"win_rate": 0.85}, **how)
+        vote(store, ONE, raters=7)
+        assert drifting(store, AlarmSettings()) == ()
+        vote(store, BASE_ADAPTER, raters=7)
+        [alarm] = drifting(store, AlarmSettings())
+        assert alarm.kind == "live_win_rate" and alarm.value == pytest.approx(0.5)
 
 
 def test_one_rater_decides_nothing_however_often_they_choose(store: FeedbackStore) -> None:

@@ -40,6 +40,12 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
+def test_the_report_shows_each_alarm_as_text() -> None:
+    alarms = [{"kind": "kl", "text": "the KL is <b>large</b>"}]
+    page = _verdict(parse_report({"alarms": alarms}))
+    assert '<p class="bad">Alarm: the KL is &lt;b&gt;large&lt;/b&gt;.</p>' in page
+
+
 @pytest.mark.parametrize(
     ("metrics", "says"),
     [

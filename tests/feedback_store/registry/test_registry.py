@@ -40,6 +40,22 @@ def test_the_base_is_that_of_the_last_server(store):
         assert store.base() == base
 
 
+def test_votes_last_sufficed_for_the_last_cycle_that_was_not_refused(store):
+    began = store.votes_sufficed_at()
+    assert began == store.serving().since
+
+    def end(state):
+        return store.finish_cycle(store.start_cycle({}, pid=ME).id, state=state)
+
+    end("refused")
+    assert store.votes_sufficed_at() == began
+    rejected = end("rejected")
+    end("refused")
+    assert store.votes_sufficed_at() == rejected.finished_at
+    running = store.start_cycle({}, pid=ME)
+    assert store.votes_sufficed_at() == running.started_at
+
+
 def test_an_adapter_is_registered_once(store):
     cycle = store.start_cycle({}, pid=ME)
     added = store.register_adapter(

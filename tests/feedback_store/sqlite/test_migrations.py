@@ -72,6 +72,11 @@ def test_what_cycles_learnt_from_is_still_known_and_not_new(old):
         assert all(use["cycles"] == [1] for use in used)
 
 
+def test_cycles_from_before_0013_raise_no_alarm(old):
+    with FeedbackStore(old) as store:
+        assert store.watched_cycle() == store.last_cycle().id > 0
+
+
 def test_what_is_derived_does_not_depend_on_the_way_through_an_old_version(old, tmp_path):
     with FeedbackStore(old) as store, FeedbackStore(tmp_path / "fresh.db") as fresh:
         fresh.import_events(store.export_events())

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from feedback_store import BASE_ADAPTER, FeedbackStore
+from rlhf_core.config import AlarmSettings
 from rlhf_core.cycle import resume, run_cycle
 from rlhf_core.cycle.resume import metrics_of
 from rlhf_core.cycle.run import _would_fail_again
@@ -62,14 +63,16 @@ def test_an_error_that_would_happen_again_leaves_no_checkpoints():
     assert _would_fail_again(KeyError("x"), resumed=True)
 
 
-def test_a_cycle_that_died_before_it_took_over_the_checkpoints_loses_nothing(data, tiny):
+def test_a_cycle_that_died_before_it_took_over_the_checkpoints_loses_nothing(
+    data, tiny, small_cycle
+):
     with pytest.raises(Killed):
         tiny(data, progress=killed_in("snapshot", 1.0))
     with FeedbackStore(data / "feedback.db") as store:
         died = store.start_cycle({}, pid=1)
         store.finish_cycle(died.id, state="failed", reasons=("killed",))
-    ended = tiny(data)
-    assert ended.metrics["resumed_cycle"] == 1
+    ended = tiny(data, small_cycle.model_copy(update={"alarms": AlarmSettings(kl_share=0.5)}))
+    assert ended.metrics["resumed_cycle"] == 1, "other limits of alarms change no result"
 
 
 def published(data):

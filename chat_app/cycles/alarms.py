@@ -1,0 +1,99 @@
+"""Watch for trouble while the server runs: raise alarms, log them, have them sent.
+
+It works in a thread of its own, so no chat waits for a receiver. A stop of the server does not wait
+for it either: the next process sends what is left. What trouble is, the core knows
+(`rlhf_core.cycle.alarms`); this module adds a service that starves of votes.
+"""
+
+import logging
+import threading
+from datetime import UTC, datetime
+
+from chat_app.cycles.alerts import send_due
+from chat_app.cycles.trials import drifting
+from chat_app.settings import ScheduleSettings, Settings
+from feedback_store.records import Alarm
+from feedback_store.store import FeedbackStore
+from rlhf_core.cycle.alarms import raise_alarms
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 1.0  # that a stop of the server waits for a receiver
+
+
+class AlarmWatch:
+    """Looks for trouble every few seconds."""
+
+    def __init__(self, store: FeedbackStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._logged = store.last_tried_alarm()
+        self._fault = ""  # the last one, so that each is told once
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
+
+    def begin(self) -> None:
+        """Start watching."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop watching."""
+        self._end.set()
+        self._thread.join(STOP_SECONDS)
+
+    def check(self) -> None:
+        """Raise what is to be raised, log what is new, send what is due.
+
+        Raises:
+            FeedbackStoreError: The store does not answer.
+        """
+        raise_alarms(self._store, self._settings.cycle.alarms)
+        self._starved()
+        self._drifting()
+        for alarm in self._store.alarms(after=self._logged):
+            about = f" of cycle {alarm.cycle_id}" if alarm.cycle_id else ""
+            log.warning("alarm %d (%s)%s: %s", alarm.id, alarm.kind, about, alarm.text)
+            self._logged = alarm.id
+        send_due(self._store, self._settings.alerts)
+
+    def _starved(self) -> None:
+        settings, store = self._settings.schedule, self._store
+        if not settings.enabled:
+            return
+        since = store.votes_sufficed_at()
+        alarm = starved(settings, since, new=store.new_comparisons(), now=datetime.now(UTC))
+        if alarm is not None:
+            store.raise_alarm(alarm, key=since)
+
+    def _drifting(self) -> None:
+        for alarm in drifting(self._store, self._settings.cycle.alarms):
+            self._store.raise_alarm(alarm, key=self._store.serving().adapter)
+
+    def _run(self) -> None:
+        while not self._end.wait(self._settings.schedule.poll_seconds):
+            try:
+                self.check()
+                self._fault = ""
+            except Exception as exc:  # whatever it is, the watch goes on
+                if str(exc) != self._fault and not self._end.is_set():
+                    log.error("alarms cannot be looked for: %s", exc)
+                self._fault = str(exc)
+
+
+def starved(settings: ScheduleSettings, since: str, *, new: int, now: datetime) -> Alarm | None:
+    """The alarm of a schedule that has waited too long for votes.
+
+    Args:
+        settings: When cycles start, and how many days are too long.
+        since: When the waiting began, as the store writes times.
+        new: Comparisons since the last cycle that reached a verdict.
+        now: The time, in UTC.
+    """
+    days = (now - datetime.fromisoformat(since)).total_seconds() / 86_400
+    if not settings.starved_days or days < settings.starved_days:
+        return None
+    text = (
+        f"no cycle has had enough votes for {days:.0f} days: {new} new comparisons have come, and "
+        f"{settings.new_comparisons} start a cycle (schedule.new_comparisons); ask people to vote"
+    )
+    return Alarm("starved", text, round(days, 2), settings.starved_days)
