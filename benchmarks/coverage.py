@@ -1,0 +1,194 @@
+"""Does the gate's interval have the true win rate? On the starter, by the exact judge.
+
+    python -m benchmarks.coverage --json       # 20 seeds of 300 choices, 6 candidates each
+
+Candidates are made once: they imitate right answers, wrong ones, politely wrong ones, or the base's
+own replies, the longest, the shortest or any, so that some are better than the base, some worse,
+and some differ in style alone. For every seed visitors of a real service vote on the base's
+replies. Then the gate's own code compares each candidate with the base: heads are fitted to the
+held-out votes, both policies answer the held-out questions, and the interval is compared with the
+judge's win rate on many requests of the same kind.
+"""
+
+import argparse
+import json
+import os
+import random
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.live import WRITERS
+from benchmarks.loop import service
+from chat_app.simulate import Plan, run_simulation
+from feedback_store import FeedbackStore
+from rlhf_core.config import CycleSettings, LoraSettings, SFTSettings
+from rlhf_core.cycle.snapshot import Snapshot, take_snapshot
+from rlhf_core.gate.win_rate import level_of, win_rate
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
+from rlhf_core.records import Demonstration, Prompt
+from rlhf_core.reward.heads import fit_heads
+from rlhf_core.reward.reward_data import prompt_key
+from rlhf_core.starter.facts import facts
+from rlhf_core.starter.judge import judge
+from rlhf_core.starter.world import Request, sample_request
+from rlhf_core.train_sft import train_sft
+
+ANSWERS, JUDGED, REPLIES = 400, 1500, 200
+STYLES = {"longest": max, "shortest": min, "any": lambda texts, key: texts[0]}
+BARS = {"covered": 0.93}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the gate said of one candidate with one seed's votes."""
+
+    seed: int
+    candidate: str
+    true: float
+    value: float
+    low: float  # bounds of an interval of 95%
+    high: float
+    promoted: bool  # by the level of a first test
+    questions: int
+
+
+def prompt_of(request: Request) -> Prompt:
+    """A request as a prompt."""
+    return ({"role": "user", "content": request.text},)
+
+
+def asked(n: int, seed: int) -> list[Request]:
+    """Requests as visitors make them."""
+    rng = random.Random(seed)
+    return [sample_request(rng, facts("train")) for _ in range(n)]
+
+
+def candidates(base: Base) -> list[str]:
+    """Attach the candidates to the base; their names."""
+    requests = asked(ANSWERS, seed=1)
+    rng = random.Random(2)
+    written = {
+        name.replace(" ", "-"): [writer(request, rng) for request in requests]
+        for name, writer in WRITERS.items()
+    }
+    several = [
+        base.respond([prompt_of(r) for r in requests], adapter=None, seed=n) for n in range(4)
+    ]
+    for name, choose in STYLES.items():
+        replies = zip(*([reply.text for reply in own] for own in several), strict=True)
+        written[name] = [choose(texts, key=len) for texts in replies]
+    for name, texts in written.items():
+        shown = [
+            Demonstration(prompt=prompt_of(r), response=t)
+            for r, t in zip(requests, texts, strict=True)
+            if t.strip()
+        ]
+        base.attach(name, lora=LoraSettings(), trainable=True)
+        train_sft(base, shown, adapter=name, settings=SFTSettings(epochs=2), seed=3)
+    return [*written]
+
+
+def gold(base: Base, requests: Sequence[Request], adapter: str | None, seed: int) -> list[float]:
+    """The judge's figures of a policy's replies."""
+    replies = base.respond([prompt_of(r) for r in requests], adapter=adapter, seed=seed)
+    return [
+        judge(request, reply.text, finished=reply.finish_reason == "stop").gold
+        for request, reply in zip(requests, replies, strict=True)
+    ]
+
+
+def true_rate(new: Sequence[float], old: Sequence[float]) -> float:
+    """How often the judge prefers the new reply; a tie is half of one."""
+    wins = [0.5 if abs(a - b) <= 1e-9 else float(a > b) for a, b in zip(new, old, strict=True)]
+    return sum(wins) / len(wins)
+
+
+def votes(seed: int, events: int) -> Snapshot:
+    """What a cycle would learn from the choices of one seed's visitors."""
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch) / "data"
+        with service(data) as url:
+            plan = Plan(url=url, events=events, seed=seed, kinds=("choices",))
+            run_simulation(plan, show=False)
+        with FeedbackStore(data / "feedback.db") as store:
+            return take_snapshot(store, CycleSettings())
+
+
+def compare(base: Base, snapshot: Snapshot, known: dict[str, float], seed: int) -> list[Found]:
+    """The gate's interval for each candidate."""
+    settings = CycleSettings().gate
+    heads = fit_heads(base, snapshot.held_out, members=settings.members)
+    questions = snapshot.held_out_prompts
+    prompts = ([*questions] * REPLIES)[: max(REPLIES, len(questions))]
+    keys = [prompt_key(prompt) for prompt in prompts]
+    seen = ~heads.unseen(prompts)
+
+    def scores(adapter: str | None) -> torch.Tensor:
+        replies = base.respond(prompts, adapter=adapter, seed=seed)
+        return heads.member_scores(prompts, [reply.text for reply in replies])
+
+    served, found = scores(None), []
+    for name, true in known.items():
+        margins = scores(name) - served
+        both = win_rate(margins, seen, keys, level=0.025)
+        first = win_rate(margins, seen, keys, level=level_of(1, settings.error_rate))
+        true, value, low, high = (round(x, 3) for x in (true, both.value, both.low, both.high))
+        one = Found(seed, name, true, value, low, high, first.low > 0.5, both.questions)
+        found.append(one)
+    return found
+
+
+def summary(found: Sequence[Found]) -> dict[str, Any]:
+    """Coverage over all, and by candidate."""
+    by_name = defaultdict(list)
+    for one in found:
+        by_name[one.candidate].append(one)
+    covered = [one.low <= one.true <= one.high for one in found]
+    return {
+        "name": "coverage",
+        "covered": round(sum(covered) / len(covered), 3),
+        "candidates": {
+            name: {
+                "true": own[0].true,
+                "mean": round(sum(o.value for o in own) / len(own), 3),
+                "width": round(sum(o.high - o.low for o in own) / len(own), 3),
+                "covered": sum(o.low <= o.true <= o.high for o in own) / len(own),
+                "promoted": sum(o.promoted for o in own) / len(own),
+            }
+            for name, own in by_name.items()
+        },
+        "bars": BARS,
+        "load": os.getloadavg()[0],
+    }
+
+
+def main() -> None:
+    """Print each seed's intervals, and the summary."""
+    cli = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    cli.add_argument("--seeds", type=int, nargs="+", default=[*range(1, 21)])
+    cli.add_argument("--events", type=int, default=300)
+    cli.add_argument("--json", action="store_true", help="end with one line of JSON")
+    options = cli.parse_args()
+    torch.set_num_threads(1)
+    base = load_base("starter")
+    names, requests = candidates(base), asked(JUDGED, seed=4)
+    old = gold(base, requests, None, seed=5)
+    known = {name: true_rate(gold(base, requests, name, seed=6), old) for name in names}
+    print(json.dumps(known), flush=True)
+    found: list[Found] = []
+    for seed in options.seeds:
+        found += compare(base, votes(seed, options.events), known, seed)
+        for one in found[-len(known) :]:
+            print(one, flush=True)
+    print(json.dumps(summary(found)))
+
+
+if __name__ == "__main__":
+    main()
