@@ -23,6 +23,7 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.gate.held_out_raters import measure_votes
+from rlhf_core.gate.probes.packs import Probe
 from rlhf_core.gate.score_habits import measure_habits
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import Quantization, load_base
@@ -59,6 +60,7 @@ class Run:
     model: str = "starter"
     reply: ReplySettings = field(default_factory=ReplySettings)
     anchor: str = BASE_ADAPTER  # KL budget and the gate's KL count from this adapter
+    probes: tuple[Probe, ...] = ()  # what the gate asks, whatever people voted on
     seed: int = field(init=False)  # of everything random; of a resumed cycle, as when it began
     remarks: list[str] = field(default_factory=list)  # in words, beside the verdict's reasons
     curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by fraction
@@ -84,6 +86,11 @@ class Run:
         if self.anchor == BASE_ADAPTER:
             return None
         return "served" if self.anchor == self.served else "anchor"
+
+    @property
+    def attached_served(self) -> str | None:
+        """The name under which the served policy is attached; ``None`` is the bare base."""
+        return None if self.served == BASE_ADAPTER else "served"
 
     @property
     def directory(self) -> Path:
@@ -410,7 +417,7 @@ def compare_with_served(
         ([*prompts] * repeats)[: max(wanted, len(prompts))],
         trained.held_out_reward,
         candidate="policy",
-        served=None if run.served == BASE_ADAPTER else "served",
+        served=run.attached_served,
         reference=trained.reference,
         anchor=run.attached_anchor,
         settings=run.settings.gate,
