@@ -43,6 +43,7 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
     world: WorldName = "starter",
     taste: Tastes = None,
     prompts: Prompts = None,
+    probes: Annotated[bool, typer.Option("--probes", help="Ask the gate's probes, too.")] = False,
     data: Data = None,
     model: Model = None,
     profile: Profiled = None,
@@ -75,6 +76,9 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
         found, lines = _by_the_starters_judge(base, asked)
     else:
         found, lines = _by_tastes(base, judged, asked)
+    if probes:
+        probed, said = _by_probes(base, settings, sides, seed)
+        found, lines = found | probed, lines + said
     facts = {"adapter": names[0], "against": against, **found}
     text = "\n".join([f"{names[0]} against {against}", *lines])
     typer.echo(json.dumps(facts) if as_json else text)
@@ -97,6 +101,21 @@ def _by_tastes(
 
     found = compare_satisfaction(base, world, **options)
     return {"world": world.facts(), **asdict(found)}, [about(world), *found.lines()]
+
+
+def _by_probes(
+    base: Any, settings: Settings, sides: list[str | None], seed: int
+) -> tuple[dict[str, Any], list[str]]:
+    """What the gate would say of the probes, had the first adapter been a candidate."""
+    from rlhf_core.cycle.probing import probes_for
+    from rlhf_core.gate.checks import check_probes
+    from rlhf_core.gate.probes.asking import ask_probes
+
+    asked = probes_for(settings.model, settings.cycle.gate)
+    counts = ask_probes(base, asked, candidate=sides[0], served=sides[1], seed=seed)
+    checks = check_probes(counts, settings.cycle.gate, liked=False)
+    lines = [f"{'passed' if c.passed else 'FAILED':>7}  {c.text}" for c in checks]
+    return {"probes": {kind: asdict(found) for kind, found in counts.items()}}, lines
 
 
 def _attached(

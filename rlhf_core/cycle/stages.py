@@ -39,7 +39,7 @@ from rlhf_core.training.stage import Stopwatch
 
 BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
-SHARES = dict(zip(STAGES, (0.01, 0.06, 0.35, 0.53, 0.04, 0.01), strict=True))  # the starter's
+SHARES = dict(zip(STAGES, (0.01, 0.06, 0.33, 0.51, 0.08, 0.01), strict=True))  # the starter's
 SAMPLED, TRAINED = 0.05, 0.80  # of the starter's reward stage; the rest of it scores the votes
 HELD_OUT_SEED = 1 << 20  # added to a cycle's seed; the next cycle has the one that follows
 STARTER_TEXTS = 2000  # almanac documents for the ptx loss
