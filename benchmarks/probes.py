@@ -53,7 +53,7 @@ def run_seed(seed: int, options: argparse.Namespace) -> Outcome:
         reasons=done.cycle["reasons"],
         cycle_s=done.cycle_s,
         failed=done.failed,
-        metrics={k: v for k, v in found.items() if k.startswith(("probe/", "win_rate"))},
+        metrics={k: v for k, v in found.items() if k.startswith(("probe", "win_rate"))},
     )
 
 

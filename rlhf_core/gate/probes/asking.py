@@ -106,7 +106,7 @@ def probe_metrics(counts: Mapping[str, ProbeCounts]) -> dict[str, float]:
     for kind, found in counts.items():
         if found.asked:
             metrics[f"probe/{kind}"] = 1 - found.candidate_failed / found.asked
-            metrics[f"probe/{kind}_served"] = 1 - found.served_failed / found.asked
+            metrics[f"probe_served/{kind}"] = 1 - found.served_failed / found.asked
     metrics["probes"] = float(sum(found.asked for found in counts.values()))
     metrics["probes_left_out"] = float(sum(found.left_out for found in counts.values()))
     return metrics

@@ -50,7 +50,7 @@ def test_a_cycle_reports_its_probes_and_rejects_what_it_could_not_ask(
     settings = small_cycle.model_copy(update={"gate": gate})
     row = run_cycle(data, settings, reply=short, model=str(model_path), quantization="none")
     assert (row.metrics["probes"], row.metrics["probes_left_out"]) == (1, 1)
-    assert {"probe/skills", "probe/skills_served"} <= row.metrics.keys()
+    assert {"probe/skills", "probe_served/skills"} <= row.metrics.keys()
     report = json.loads((data / "cycles" / "000001" / "report.json").read_text())
     checks = {check["name"]: check for check in report["checks"]}
     assert checks["probe_skills"]["passed"], "one probe proves nothing"

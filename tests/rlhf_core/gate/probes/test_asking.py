@@ -98,7 +98,7 @@ def test_a_policy_is_no_worse_than_itself_and_every_kind_is_counted(starter) -> 
     assert decide(check_probes(found, SETTINGS, liked=True)).promote
     metrics = probe_metrics(found)
     assert metrics["probes"] == 360 and metrics["probes_left_out"] == 0
-    assert all(metrics[f"probe/{kind}"] == metrics[f"probe/{kind}_served"] for kind in KINDS)
+    assert all(metrics[f"probe/{kind}"] == metrics[f"probe_served/{kind}"] for kind in KINDS)
 
 
 def test_an_adapter_that_gives_up_answers_is_caught_whatever_people_like(starter) -> None:
