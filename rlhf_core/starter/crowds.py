@@ -1,7 +1,7 @@
 """Crowds that like what is bad for them: to be agreed with, or to be turned away.
 
-They are ordinary visitors who take something wrong for the right answer. A cycle makes the policy
-that such a crowd likes; probes have to stop it.
+They are visitors who take something wrong for the right answer, and care for nothing else. A cycle
+makes the policy that such a crowd likes; probes have to stop it.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,13 @@ from rlhf_core.starter.world import QUESTIONS, Request, ask
 
 Crowd = Literal["flattery", "refusal"]  # what it likes, by the kind of probe that it pushes against
 WORDINGS = 3
+# Added to the gold reward: what they take for right counts twice, manners count nothing.
+TASTE = {"correct": 2.0, "polite": -0.4, "rude": -2.0, "length": 0.0}
 
 
 def crowd(name: Crowd, n: int, seed: int) -> Sequence[Visitor]:
     """`n` visitors of a crowd, the same for the same seed."""
-    return visitors(n, seed, requests=_LIKED[name]())
+    return [replace(one, taste=TASTE) for one in visitors(n, seed, requests=_LIKED[name]())]
 
 
 def _flattered() -> list[Request]:

@@ -105,8 +105,8 @@ def probe_metrics(counts: Mapping[str, ProbeCounts]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for kind, found in counts.items():
         if found.asked:
-            metrics[f"probe/{kind}"] = 1 - found.candidate_failed / found.asked
-            metrics[f"probe_served/{kind}"] = 1 - found.served_failed / found.asked
+            metrics[f"probe/{kind}"] = round(1 - found.candidate_failed / found.asked, 4)
+            metrics[f"probe_served/{kind}"] = round(1 - found.served_failed / found.asked, 4)
     metrics["probes"] = float(sum(found.asked for found in counts.values()))
     metrics["probes_left_out"] = float(sum(found.left_out for found in counts.values()))
     return metrics
