@@ -16,7 +16,7 @@ import os
 import random
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,11 @@ from rlhf_core.starter.world import Request, sample_request
 from rlhf_core.train_sft import train_sft
 
 ANSWERS, JUDGED, REPLIES = 400, 1500, 200
-STYLES = {"longest": max, "shortest": min, "any": lambda texts, key: texts[0]}
+STYLES: dict[str, Callable[[Sequence[str]], str]] = {
+    "longest": lambda texts: max(texts, key=len),
+    "shortest": lambda texts: min(texts, key=len),
+    "any": lambda texts: texts[0],
+}
 BARS = {"covered": 0.93}
 
 
@@ -83,7 +87,7 @@ def candidates(base: Base) -> list[str]:
     ]
     for name, choose in STYLES.items():
         replies = zip(*([reply.text for reply in own] for own in several), strict=True)
-        written[name] = [choose(texts, key=len) for texts in replies]
+        written[name] = [choose(texts) for texts in replies]
     for name, texts in written.items():
         shown = [
             Demonstration(prompt=prompt_of(r), response=t)
@@ -99,7 +103,7 @@ def gold(base: Base, requests: Sequence[Request], adapter: str | None, seed: int
     """The judge's figures of a policy's replies."""
     replies = base.respond([prompt_of(r) for r in requests], adapter=adapter, seed=seed)
     return [
-        judge(request, reply.text, finished=reply.finish_reason == "stop").gold
+        judge(request, reply.text, finished=reply.finished).gold
         for request, reply in zip(requests, replies, strict=True)
     ]
 

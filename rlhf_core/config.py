@@ -343,6 +343,26 @@ class GateSettings(Stage):
         description="share of pairs of different questions with the same response; above it, these "
         "responses have to fit their questions",
     )
+    probes: str | None = Field(
+        None, description="file of probes that are asked beside the packaged ones, JSON lines"
+    )
+    packaged_probes: bool = Field(
+        True, description="ask the starter's probes of the starter, the general ones of others"
+    )
+    probe_margin: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="share of the probes of a kind that a candidate may fail more often than the "
+        "served policy does; beyond it and chance, it is rejected",
+    )
+    probe_error_rate: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="probability that probes of any kind reject a candidate that fails more often "
+        "by just the margin",
+    )
 
     def kl_limit(self, tokens: int) -> float:
         """The largest KL in nats per response, where a reply has at most ``tokens`` tokens."""

@@ -35,6 +35,7 @@ ONLY_FROM = {
 }
 WORLDS = ("rlhf_core.starter", "rlhf_core.checkable")  # each has its visitors and its gold judge
 ASKS_THEM = ("chat_app.commands", "chat_app.simulate", "chat_app.__main__")
+TRAINS = ("rlhf_core.train_", "rlhf_core.reward", "rlhf_core.ppo", "rlhf_core.training")
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 MOST_ENTRIES = 14  # of a folder, beside its __init__
 
@@ -108,11 +109,21 @@ def reachable(start: str) -> set[str]:
 
 
 def test_nothing_that_trains_serves_or_decides_can_reach_a_gold_judge() -> None:
-    judges = {"rlhf_core.starter.judge", "rlhf_core.checkable.judge", "rlhf_core.checkable.tastes"}
+    judges = {"rlhf_core.starter.judge", "rlhf_core.checkable.judge"}
     assert judges <= MODULES.keys()
     others = [name for name in MODULES if not name.startswith((*WORLDS, *ASKS_THEM))]
     assert {"rlhf_core.cycle", "rlhf_core.train_policy", "feedback_store.store"} <= set(others)
+    # in a world, its probes decide, and what the cycle takes from the world trains
+    others += ["rlhf_core.starter.probes", "rlhf_core.starter.corpus"]
     assert not [name for name in others if judges & reachable(name)]
+
+
+def test_nothing_that_trains_can_reach_the_probes_or_what_checks_them() -> None:
+    trains = [name for name in MODULES if name.startswith(TRAINS)]
+    assert {"rlhf_core.train_policy", "rlhf_core.ppo.trainer"} <= set(trains)
+    probes = {name for name in MODULES if name.startswith("rlhf_core.gate.probes.")}
+    assert {"rlhf_core.gate.probes.packs", "rlhf_core.gate.probes.tastes"} <= probes
+    assert not [name for name in trains if probes & reachable(name)]
 
 
 def circles(arrows: dict[str, set[str]]) -> list[str]:

@@ -39,7 +39,7 @@ COMMANDS = {
     "demo": "--data --host --port --model --profile --quantization --config",
     "doctor": "--data --model --profile --quantization --config --json",
     "evaluate": "--adapter --against --requests --seed --world --taste --prompts "
-    "--data --model --profile --quantization --config --json",
+    "--probes --data --model --profile --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
     "--data --config --json",
     "fetch": "NAME --data --config",

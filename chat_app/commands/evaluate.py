@@ -1,6 +1,7 @@
 """The command `evaluate`: two adapters compared by the exact judge of a world."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,10 +25,13 @@ from chat_app.commands.options import (
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER
+from rlhf_core.config import GateSettings
+from rlhf_core.cycle.probing import probes_for
 from rlhf_core.cycle.signing import signing_key
 
 if TYPE_CHECKING:
     from rlhf_core.checkable.world import CheckableWorld
+    from rlhf_core.gate.probes.packs import Probe
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +47,7 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
     world: WorldName = "starter",
     taste: Tastes = None,
     prompts: Prompts = None,
+    probes: Annotated[bool, typer.Option("--probes", help="Ask the gate's probes, too.")] = False,
     data: Data = None,
     model: Model = None,
     profile: Profiled = None,
@@ -69,12 +74,17 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
         key = signing_key(store, settings.data)
     settings = resolved(settings)
     require_contract(settings)
+    gate = settings.cycle.gate
+    pack = probes_for(settings.model, gate) if probes else ()
     base, sides = _attached(settings, names, key)
     asked = {"candidate": sides[0], "served": sides[1], "n": requests, "seed": seed}
     if judged is None:
         found, lines = _by_the_starters_judge(base, asked)
     else:
         found, lines = _by_tastes(base, judged, asked)
+    if probes:
+        probed, said = _by_probes(base, pack, gate, sides, seed)
+        found, lines = found | probed, lines + said
     facts = {"adapter": names[0], "against": against, **found}
     text = "\n".join([f"{names[0]} against {against}", *lines])
     typer.echo(json.dumps(facts) if as_json else text)
@@ -97,6 +107,19 @@ def _by_tastes(
 
     found = compare_satisfaction(base, world, **options)
     return {"world": world.facts(), **asdict(found)}, [about(world), *found.lines()]
+
+
+def _by_probes(
+    base: Any, pack: Sequence["Probe"], gate: GateSettings, sides: list[str | None], seed: int
+) -> tuple[dict[str, Any], list[str]]:
+    """What the gate would say of the probes, if the first adapter were a candidate."""
+    from rlhf_core.gate.checks import check_probes
+    from rlhf_core.gate.probes.asking import ask_probes
+
+    counts = ask_probes(base, pack, candidate=sides[0], served=sides[1], seed=seed)
+    checks = check_probes(counts, gate, liked=False)
+    lines = [f"{'passed' if c.passed else 'FAILED':>7}  {c.text}" for c in checks]
+    return {"probes": {kind: asdict(found) for kind, found in counts.items()}}, lines
 
 
 def _attached(

@@ -140,18 +140,21 @@ def todays_work(settings: Settings, chat: "ChatFormat") -> "tuple[Workload, bool
     """What a cycle would read today; and whether that is assumed, because there are no votes."""
     from rlhf_core.cycle.cost import work_of
     from rlhf_core.cycle.evidence import choose_evidence
+    from rlhf_core.cycle.probing import probes_for
     from rlhf_core.cycle.snapshot import read_snapshot
     from rlhf_core.training.plan import Workload
 
+    probes = len(probes_for(settings.model, settings.cycle.gate))
     if settings.database.is_file():
         with FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite) as store:
             evidence = choose_evidence(store, settings.cycle)
-            work = work_of(read_snapshot(store, evidence, settings.cycle), chat)
+            work = work_of(read_snapshot(store, evidence, settings.cycle), chat, probes)
         if work.opinions + work.held_out:
             return work, False
     held_out = ASSUMED_VOTES // 4
     reply = ASSUMED_REPLY * settings.reply.tokens
-    return Workload(ASSUMED_VOTES - held_out, held_out, 0, ASSUMED_PROMPT, reply), True
+    votes = ASSUMED_VOTES - held_out
+    return Workload(votes, held_out, 0, ASSUMED_PROMPT, reply, probes=probes), True
 
 
 def _slow(settings: Settings, seconds: float) -> Iterator[str]:

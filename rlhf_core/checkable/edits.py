@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rlhf_core.checkable import texts
-from rlhf_core.checkable.tastes import MARKDOWN, Taste
+from rlhf_core.gate.probes import texts
+from rlhf_core.gate.probes.tastes import MARKDOWN, Taste
 
 ROUNDS = 3  # one edit can undo another: a round repeats all of them in order
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_core.checkable.prompts import CheckablePrompt
-from rlhf_core.checkable.tastes import Taste
+from rlhf_core.gate.probes.tastes import Taste
 
 
 @dataclass(frozen=True, slots=True)

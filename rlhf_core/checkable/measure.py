@@ -14,11 +14,11 @@ import numpy as np
 
 from rlhf_core.checkable.judge import judge
 from rlhf_core.checkable.prompts import CheckablePrompt
-from rlhf_core.checkable.tastes import Taste
-from rlhf_core.checkable.texts import words
 from rlhf_core.checkable.world import CheckableWorld
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.gate.intervals import clustered_interval
+from rlhf_core.gate.probes.tastes import Taste
+from rlhf_core.gate.probes.texts import words
 from rlhf_core.gate.replies import repeats
 from rlhf_core.model.base_model import Base, Response
 from rlhf_core.records import Prompt

@@ -6,15 +6,14 @@ refused in one line with the number of the line; nothing in it is guessed.
 """
 
 import hashlib
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.checkable.ifeval import read_instructions
-from rlhf_core.checkable.tastes import Taste
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.gate.probes.documents import kind_of, read_documents
+from rlhf_core.gate.probes.ifeval import read_instructions
+from rlhf_core.gate.probes.tastes import Taste
 
 KEPT_PERCENT = 30
 
@@ -52,7 +51,7 @@ def read_prompts(path: Path) -> list[CheckablePrompt]:
         InvalidInputError: The file cannot be read, a line is none of these, or there is no prompt.
     """
     found: dict[str, CheckablePrompt] = {}
-    for number, document in _documents(path):
+    for number, document in read_documents(path):
         try:
             prompt = _prompt(document)
         except InvalidInputError as exc:
@@ -63,41 +62,11 @@ def read_prompts(path: Path) -> list[CheckablePrompt]:
     return list(found.values())
 
 
-def _documents(path: Path) -> Iterator[tuple[int, Any]]:
-    """Each document with its line (of a JSON list: its place in the list)."""
-    try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except OSError as exc:
-        raise InvalidInputError(f"{path} cannot be read ({exc.strerror}); name a file") from exc
-    except UnicodeDecodeError as exc:
-        line = content[: exc.start].count(b"\n") + 1
-        raise InvalidInputError(f"{path} line {line}: not UTF-8; save the file as UTF-8") from exc
-    if path.suffix == ".json":
-        whole = _json(path, 1, text)
-        if not isinstance(whole, list):
-            raise InvalidInputError(f"{path} line 1: {_kind(whole)}; a .json file is one list")
-        yield from enumerate(whole, start=1)
-        return
-    for number, row in enumerate(text.split("\n"), start=1):
-        if row.strip():
-            yield number, _json(path, number, row) if path.suffix == ".jsonl" else row
-
-
-def _json(path: Path, number: int, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        line = number + getattr(exc, "lineno", 1) - 1
-        reason = getattr(exc, "msg", exc)
-        raise InvalidInputError(f"{path} line {line}: not JSON ({reason})") from exc
-
-
 def _prompt(document: Any) -> CheckablePrompt:
     if isinstance(document, str):
         return CheckablePrompt(_text(document))
     if not isinstance(document, dict):
-        raise InvalidInputError(f"{_kind(document)}; give a text or an object with `prompt`")
+        raise InvalidInputError(f"{kind_of(document)}; give a text or an object with `prompt`")
     names, kwargs = document.get("instruction_id_list", []), document.get("kwargs", [])
     lists = isinstance(names, list) and isinstance(kwargs, list)
     if not lists or not all(isinstance(k, dict) or k is None for k in kwargs):
@@ -126,9 +95,5 @@ def _asked_in(document: dict[str, Any]) -> Any:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidInputError(f"the prompt is {_kind(value)}; write a text")
+        raise InvalidInputError(f"the prompt is {kind_of(value)}; write a text")
     return value.strip()
-
-
-def _kind(value: Any) -> str:
-    return "an empty text" if isinstance(value, str) else f"a {type(value).__name__}"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from rlhf_core.checkable.edits import rewrite
 from rlhf_core.checkable.judge import in_force, judge
 from rlhf_core.checkable.prompts import CheckablePrompt
-from rlhf_core.checkable.tastes import Taste
-from rlhf_core.checkable.texts import words
+from rlhf_core.gate.probes.tastes import Taste
+from rlhf_core.gate.probes.texts import words
 from rlhf_core.starter.habits import ChoiceLabel, Habits, ThumbLabel
 
 # Median scale of the logistic noise; a taste that is met is worth 1. With it two visitors agree on

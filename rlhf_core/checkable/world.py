@@ -9,9 +9,9 @@ from typing import Any
 from rlhf_core.checkable.judge import in_force
 from rlhf_core.checkable.prompts import CheckablePrompt, read_prompts
 from rlhf_core.checkable.requests import built_in_requests
-from rlhf_core.checkable.tastes import DEFAULT_TASTES, Taste, parse_tastes
 from rlhf_core.checkable.visitors import TasteVisitor, visitors
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.gate.probes.tastes import DEFAULT_TASTES, Taste, parse_tastes
 
 
 @dataclass(frozen=True, slots=True)

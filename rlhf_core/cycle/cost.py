@@ -59,6 +59,8 @@ def plan_cycle(
     settings: CycleSettings,
     reply: ReplySettings,
     quantization: Quantization,
+    *,
+    probes: int = 0,
 ) -> CyclePlan | None:
     """Plan a cycle that is about to begin; None for a model that is small or cannot be measured.
 
@@ -68,13 +70,14 @@ def plan_cycle(
         settings: The cycle's settings.
         reply: The contract of lengths.
         quantization: Of the base.
+        probes: How many the gate asks.
 
     Raises:
         NoRoomError: The cycle needs more memory than is free, or its measuring does.
     """
     if model_facts(path).parameters < WORTH_MEASURING:
         return None
-    work = work_of(snapshot, ChatFormat(AutoTokenizer.from_pretrained(path), reply))
+    work = work_of(snapshot, ChatFormat(AutoTokenizer.from_pretrained(path), reply), probes)
     try:
         plan = plan_work(path, work, settings, reply, quantization)
     except ModelError as exc:  # it trains all the same
@@ -123,8 +126,8 @@ def plan_work(
     return CyclePlan(model, machine, settings, halvings, found, costs)
 
 
-def work_of(snapshot: Snapshot, chat: ChatFormat) -> Workload:
-    """What a cycle on this snapshot has to read."""
+def work_of(snapshot: Snapshot, chat: ChatFormat, probes: int = 0) -> Workload:
+    """What a cycle on this snapshot has to read, and how many probes it asks."""
     comparisons = (*snapshot.train, *snapshot.held_out)
     judged = [(c.prompt, reply) for c in comparisons for reply in (c.response_a, c.response_b)]
     thumbs = (*snapshot.train_thumbs, *snapshot.held_out_thumbs)
@@ -136,6 +139,7 @@ def work_of(snapshot: Snapshot, chat: ChatFormat) -> Workload:
         demonstrations=[(d.prompt, d.response) for d in snapshot.demonstrations],
         rollouts=[*snapshot.prompts, *snapshot.unvoted_prompts],
         rater_prompts=snapshot.held_out_rater_prompts,
+        probes=probes,
     )
 
 

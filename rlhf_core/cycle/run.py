@@ -15,7 +15,7 @@ cycle learns from is chosen in `snapshot.py`; the stages are in `stages.py`.
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.cycle.alarms import WINDOW, measured_alarms, raise_alarms_safely
 from rlhf_core.cycle.cost import plan_cycle
 from rlhf_core.cycle.evidence import Evidence
+from rlhf_core.cycle.probing import probes_for
 from rlhf_core.cycle.report import curve_metrics, flat_metrics, write_report
 from rlhf_core.cycle.resume import (
     FOLDER,
@@ -38,9 +39,10 @@ from rlhf_core.cycle.signing import signing_key
 from rlhf_core.cycle.snapshot import Snapshot, read_snapshot, take_snapshot
 from rlhf_core.cycle.stages import Progress, Run, Trained, compare_with_served, train_stages
 from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
-from rlhf_core.gate.checks import Verdict, check_policy, decide
+from rlhf_core.gate.checks import Verdict, check_policy, check_probes, decide
 from rlhf_core.gate.evaluation import Evaluation
 from rlhf_core.gate.held_out_raters import measure_prompts
+from rlhf_core.gate.probes.asking import ProbeCounts, ask_probes, probe_metrics
 from rlhf_core.gate.win_rate import level_of
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base
@@ -80,11 +82,13 @@ def run_cycle(
         allow_old_sqlite: Open the store even if SQLite has the WAL-reset bug.
 
     Raises:
-        InvalidInputError: Options do not go together; nothing was begun.
+        InvalidInputError: Options do not go together, or the file of probes is none; nothing was
+            begun.
         CycleInProgressError: Another cycle is running on this data directory.
         RLHFError: A stage failed; the row says so too, and serving is as it was.
     """
     settings.require_fit()
+    probes = probes_for(model, settings.gate)
     map_large_blocks()
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
         reply = reply or ReplySettings()
@@ -102,6 +106,7 @@ def run_cycle(
             model=model,
             reply=reply,
             anchor=anchor,
+            probes=probes,
         )
         try:
             signing_key(store, data)  # adapters of an earlier version
@@ -202,7 +207,9 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     """From the snapshot to the end of the cycle: train, evaluate, decide, publish, finish."""
     started = time.monotonic()
     path = loadable(resolve(run.model, run.models), run.models)
-    planned = plan_cycle(path, snapshot, run.settings, run.reply, quantization)
+    planned = plan_cycle(
+        path, snapshot, run.settings, run.reply, quantization, probes=len(run.probes)
+    )
     if planned is not None:
         run.settings, run.shares = planned.settings, planned.estimate.shares
         run.sampled, run.trained = planned.estimate.sampled, planned.estimate.trained
@@ -221,9 +228,11 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
         test = _test_number(run.store)
         level = level_of(test, run.settings.gate.error_rate)
         run.notes |= {"gate/test": float(test), "gate/level": round(level, 6)}
-        evaluation = _evaluate(run, trained, level)
+        evaluation, probed = _evaluate(run, trained, level)
         run.notes["gate/kl_limit"] = run.settings.gate.kl_limit(evaluation.tokens)
-        checks += check_policy(evaluation, run.settings.gate)
+        of_votes = check_policy(evaluation, run.settings.gate)
+        liked = all(check.passed for check in of_votes if check.name == "win_rate_low")
+        checks += [*of_votes, *check_probes(probed, run.settings.gate, liked=liked)]
     verdict = decide(checks)
 
     run.report("publish", 0.0)
@@ -259,33 +268,45 @@ def _test_number(store: FeedbackStore) -> int:
     return tested
 
 
-def _evaluate(run: Run, trained: Trained, level: float) -> Evaluation:
-    """Compare the candidate with the served policy, on held-out prompts and on raters' prompts.
+def _evaluate(
+    run: Run, trained: Trained, level: float
+) -> tuple[Evaluation, dict[str, ProbeCounts]]:
+    """Compare the candidate with the served policy: held-out prompts, raters' prompts, probes.
 
     The second comparison is for the report only; the gate does not look at it (decisions/0009).
     """
     few, of_raters = run.settings.gate.min_prompts, trained.snapshot.held_out_rater_prompts
-    first = 1.0 if len(of_raters) < few else 0.5  # its share; the second comparison's is the rest
+    held_out = trained.snapshot.held_out_prompts
+    sizes = (
+        max(run.settings.gate.prompts, len(held_out)),
+        max(run.settings.gate.prompts, len(of_raters)) if len(of_raters) >= few else 0,
+        len(run.probes),
+    )
+    on_held_out, on_raters, on_probes = (_part(run, sizes, number) for number in range(3))
     run.report("evaluate", 0.0)
     with run.clock.timed("evaluate"), out_of_memory_in_one_line("reply.tokens"):
-        evaluation = compare_with_served(
-            run,
-            trained,
-            trained.snapshot.held_out_prompts,
-            lambda share: run.report("evaluate", first * share),
-            level=level,
-        )
+        evaluation = compare_with_served(run, trained, held_out, on_held_out, level=level)
         run.notes |= measure_prompts(
             of_raters,
-            lambda prompts: compare_with_served(
-                run,
-                trained,
-                prompts,
-                lambda share: run.report("evaluate", first + (1 - first) * share),
-            ),
+            lambda prompts: compare_with_served(run, trained, prompts, on_raters),
             needed=few,
         )
-    return evaluation
+        probed = ask_probes(
+            trained.base,
+            run.probes,
+            candidate="policy",
+            served=run.attached_served,
+            progress=on_probes,
+            seed=run.seed,
+        )
+        run.notes |= probe_metrics(probed)
+    return evaluation, probed
+
+
+def _part(run: Run, sizes: Sequence[int], number: int) -> Callable[[float], None]:
+    """The progress callback of one part of the stage `evaluate`."""
+    before, whole = sum(sizes[:number]), sum(sizes)
+    return lambda share: run.report("evaluate", (before + sizes[number] * share) / whole)
 
 
 def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float]) -> str:

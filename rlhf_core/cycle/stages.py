@@ -22,6 +22,7 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.gate.held_out_raters import measure_votes
+from rlhf_core.gate.probes.packs import Probe
 from rlhf_core.gate.score_habits import measure_habits
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import Quantization, load_base
@@ -38,7 +39,7 @@ from rlhf_core.training.stage import Stopwatch
 
 BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
-SHARES = dict(zip(STAGES, (0.01, 0.06, 0.35, 0.53, 0.04, 0.01), strict=True))  # the starter's
+SHARES = dict(zip(STAGES, (0.01, 0.06, 0.33, 0.51, 0.08, 0.01), strict=True))  # the starter's
 SAMPLED, TRAINED = 0.05, 0.80  # of the starter's reward stage; the rest of it scores the votes
 CURVES = ("objective/kl", "objective/scores", "objective/entropy", "val/length")
 STARTER_TEXTS = 2000  # almanac documents for the ptx loss
@@ -59,6 +60,7 @@ class Run:
     model: str = "starter"
     reply: ReplySettings = field(default_factory=ReplySettings)
     anchor: str = BASE_ADAPTER  # KL budget and the gate's KL count from this adapter
+    probes: tuple[Probe, ...] = ()  # what the gate asks, whatever people voted on
     seed: int = field(init=False)  # of everything random; of a resumed cycle, as when it began
     remarks: list[str] = field(default_factory=list)  # in words, beside the verdict's reasons
     curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by fraction
@@ -84,6 +86,11 @@ class Run:
         if self.anchor == BASE_ADAPTER:
             return None
         return "served" if self.anchor == self.served else "anchor"
+
+    @property
+    def attached_served(self) -> str | None:
+        """The name under which the served policy is attached; ``None`` is the bare base."""
+        return None if self.served == BASE_ADAPTER else "served"
 
     @property
     def directory(self) -> Path:
@@ -258,7 +265,7 @@ def _train_reward_models(
     policy always wins by the score that it was optimised against. For the same reason the second
     looks through the bare base, which no vote has changed. Its members are folds: each is fitted
     without its share of the questions and scores replies to these, and how they differ says how
-    uncertain the win rate is (docs/decisions/0024-*.md).
+    uncertain the win rate is (docs/decisions/0025-*.md).
     """
     settings, seed = run.settings.reward, run.seed
     run.report("reward", 0.0)
@@ -383,7 +390,7 @@ def compare_with_served(
         ([*prompts] * repeats)[: max(wanted, len(prompts))],
         trained.held_out_reward,
         candidate="policy",
-        served=None if run.served == BASE_ADAPTER else "served",
+        served=run.attached_served,
         reference=trained.reference,
         anchor=run.attached_anchor,
         settings=run.settings.gate,

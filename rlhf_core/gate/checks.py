@@ -4,12 +4,13 @@ Fails closed: a measurement that is missing or not finite fails its check, and o
 rejects. The lower bound of the win rate has to show that the candidate is better; "no worse" is not
 enough. A policy that collapsed to empty, endless, cut, repeated or stock replies is rejected
 whatever its win rate. How often replies reach the longest length, and how they end, differs between
-models and topics, so these signs are measured against the served policy on the same prompts.
+models and topics, so these signs are measured against the served policy on the same prompts. So
+are probes, whose right replies no vote can move: whoever does worse on them is rejected, too.
 The limits are `GateSettings` in `rlhf_core/config.py`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,8 @@ from scipy.stats import norm
 
 from rlhf_core.config import GateSettings
 from rlhf_core.gate.evaluation import Accuracy, Evaluation
+from rlhf_core.gate.probes.asking import ProbeCounts
+from rlhf_core.gate.probes.packs import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,23 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
     )
 
 
+def check_probes(
+    counts: Mapping[str, ProbeCounts], settings: GateSettings, *, liked: bool
+) -> tuple[Check, ...]:
+    """Whether the candidate does no worse on any kind of probe, whatever people like.
+
+    A kind is tested at its share of the error rate, so that a candidate as good as the margin asks
+    is rejected with at most about that probability by all kinds together (Bonferroni).
+
+    Args:
+        counts: By kind, every kind that was to be asked.
+        settings: The margin and the error rate.
+        liked: Whether the candidate's replies are shown to be preferred.
+    """
+    level = settings.probe_error_rate / max(1, len(counts))
+    return tuple(_probe(kind, found, settings, level, liked) for kind, found in counts.items())
+
+
 def decide(checks: Sequence[Check]) -> Verdict:
     """Promote only if there are checks and every one of them passed."""
     return Verdict(bool(checks) and all(c.passed for c in checks), tuple(checks))
@@ -161,6 +181,23 @@ def _variety(e: Evaluation, limit: float) -> Check:
         said,
         excused=e.fit_low > 0.5,
     )
+
+
+def _probe(
+    kind: str, found: ProbeCounts, settings: GateSettings, level: float, liked: bool
+) -> Check:
+    said = (
+        f"{found.candidate_failed} of {found.asked}, "
+        f"served policy {found.served_failed} of {found.asked}"
+    )
+    chance = found.chance(settings.probe_margin)
+    failed = f"{'people liked it, but it' if liked else 'it'} {KINDS[kind]}: {said}"
+    if not found.asked:
+        failed = (
+            f"none of {found.left_out} probes of {kind} fits the model; raise reply.prompt_tokens"
+        )
+    passed = chance >= level  # false for NaN
+    return Check(f"probe_{kind}", chance, level, passed, f"{kind}: {said}" if passed else failed)
 
 
 def _preferred(e: Evaluation) -> str:

@@ -269,6 +269,11 @@ def unknown_request(rng: random.Random) -> Request:
     return Request("unknown", rng.choice(_UNKNOWN), ("do not know",), ())
 
 
+def unknown_questions() -> tuple[str, ...]:
+    """Every question that this small world cannot answer."""
+    return _UNKNOWN
+
+
 def sample_request(rng: random.Random, pool: Sequence[Fact], *, rare: float = 0.0) -> Request:
     """One request of the usual mixture, about the facts of `pool`."""
     draw = rng.random()

@@ -45,6 +45,7 @@ class Workload:
         most_each: The most replies of one opinion.
         rater_prompts: Prompts on which the gate compares policies once more, for the report.
         rollout_prompt_tokens: Mean length of the prompts of PPO; None if as of those with votes.
+        probes: Questions that the gate asks both policies, about as long as prompts with votes.
     """
 
     opinions: int
@@ -58,6 +59,7 @@ class Workload:
     most_each: int = 2
     rater_prompts: int = 0
     rollout_prompt_tokens: float | None = None
+    probes: int = 0
 
 
 def workload(
@@ -69,6 +71,7 @@ def workload(
     demonstrations: Sequence[tuple[Prompt, str]] = (),
     rollouts: Sequence[Prompt] = (),
     rater_prompts: Sequence[Prompt] = (),
+    probes: int = 0,
 ) -> Workload:
     """What a cycle has to read.
 
@@ -81,6 +84,7 @@ def workload(
         demonstrations: Prompts and rewritten answers.
         rollouts: Prompts that PPO answers.
         rater_prompts: Prompts of held-out raters.
+        probes: How many questions the gate asks.
     """
     rows = _lengths(chat, _some(pairs))
     answered = [(prompt, "") for prompt in rollouts]
@@ -102,6 +106,7 @@ def workload(
         most_each=max(sizes, default=2),
         rater_prompts=len(rater_prompts),
         rollout_prompt_tokens=fmean(p for p, _ in own_prompts) if own_prompts else None,
+        probes=probes,
     )
 
 
@@ -263,12 +268,12 @@ def _policy(settings: CycleSettings, costs: Costs, work: Workload, pair: float) 
 
 
 def _evaluate(settings: CycleSettings, costs: Costs, work: Workload, pair: float) -> float:
-    """Both policies' replies, their scores, and log-probabilities under the base and the policy."""
+    """Both policies' replies, their scores, log-probabilities, and their replies to probes."""
     gate, most = settings.gate, settings.data.most_gate_prompts
     asked = [min(work.held_out, most)]
     if work.rater_prompts >= gate.min_prompts:
         asked.append(work.rater_prompts)
-    seconds = 0.0
+    seconds = 2 * _replies(costs, work, work.probes)
     for prompts in asked:
         n = max(gate.prompts, prompts)  # few prompts are asked again
         sampled = _replies(costs, work, n)

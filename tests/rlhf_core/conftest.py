@@ -161,5 +161,5 @@ def small_cycle() -> CycleSettings:
         sft=SFTSettings(min_demonstrations=2, epochs=1, min_steps=4, batch_size=4),
         reward=RewardSettings(members=1, min_steps=12, batch_size=8, learning_rate=1e-2),
         policy=PolicySettings(iterations=3, batch_size=8, minibatch_size=8, kl_budget=1e9),
-        gate=GateSettings(prompts=20, min_prompts=2),
+        gate=GateSettings(prompts=20, min_prompts=2, packaged_probes=False),
     )

@@ -21,6 +21,7 @@ from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import Alarm, CandidateReply, ServedBase
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.store import FeedbackStore
+from rlhf_core.gate.probes.packs import KINDS
 from tests.chat_app.cycles.receiving import receiving
 from tests.chat_app.serving import publish_copy
 
@@ -240,6 +241,29 @@ def test_a_cycle_of_another_model_than_the_server_answers_with_is_refused(
     assert f"add `--model {tiny_model}`" in said
     same = tiny_model.parent / "." / tiny_model.name
     assert "80 are needed" in one_line(command("cycle", "--data", data, "--model", same), 3)
+
+
+def test_a_bad_file_of_probes_is_one_line_before_a_cycle_begins(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "probes.jsonl"
+    path.write_text('{"kind": "manners"}\n')
+    (data / "config.toml").write_text(f'[cycle.gate]\nprobes = "{path}"\n')
+    for words in (["cycle"], ["evaluate", "--requests", "20", "--probes"]):
+        assert f"{path} line 1: kind 'manners' is unknown; use flattery" in one_line(
+            command(*words, "--data", data), 1
+        )
+    with FeedbackStore(data / "feedback.db") as store:
+        assert store.last_cycle() is None
+
+
+@pytest.mark.slow
+def test_evaluate_asks_the_gates_probes_of_any_two_adapters(command: Command, data: Path) -> None:
+    words = ["evaluate", "--data", data, "--requests", "20", "--probes"]
+    found = json.loads(command(*words, "--json").stdout)["probes"]
+    assert set(found) == set(KINDS)
+    assert all(one["lost"] == 0 and one["asked"] == 60 for one in found.values())
+    assert " passed  flattery: " in command(*words).stdout
 
 
 def test_without_a_model_every_command_takes_the_one_that_the_server_answered_with(

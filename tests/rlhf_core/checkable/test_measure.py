@@ -2,11 +2,11 @@ import random
 
 import pytest
 
-from rlhf_core.checkable.ifeval import read_instructions
 from rlhf_core.checkable.measure import Satisfaction, SatisfactionComparison, gain, satisfaction
 from rlhf_core.checkable.prompts import CheckablePrompt
-from rlhf_core.checkable.tastes import parse_tastes
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.gate.probes.ifeval import read_instructions
+from rlhf_core.gate.probes.tastes import parse_tastes
 from rlhf_core.model.base_model import Response
 
 TASTES = parse_tastes(["at-most-words:3", "no-commas"])

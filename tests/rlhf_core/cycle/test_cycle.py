@@ -158,7 +158,7 @@ def test_the_snapshot_says_which_policies_wrote_the_replies_of_a_vote(data):
 
 
 def test_a_vote_that_changes_while_the_cycle_plans_is_kept_as_used(data, model_path, monkeypatch):
-    def change_every_vote(*_: object) -> None:
+    def change_every_vote(*_: object, **__: object) -> None:
         with FeedbackStore(data / "feedback.db") as store, store._file.read() as db:
             shown = db.conn.execute("SELECT candidates_id, rater_id FROM choices").fetchall()
         with FeedbackStore(data / "feedback.db") as store:

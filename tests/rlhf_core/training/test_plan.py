@@ -72,6 +72,14 @@ def test_sft_costs_nothing_with_too_few_demonstrations(planned):
     assert planned(work=replace(WORK, demonstrations=50)).seconds["sft"] > 0
 
 
+def test_probes_cost_two_replies_each(planned, costs):
+    few, many = (planned(work=replace(WORK, probes=n, longest_reply=20)) for n in (0, 144))
+    more = many.seconds["evaluate"] - few.seconds["evaluate"]
+    asked = replace(WORK, longest_reply=20)
+    assert more == pytest.approx(2 * _replies(costs, asked, 144))
+    assert many.memory == few.memory
+
+
 def test_memory_is_planned_for_the_longest_prompts_and_replies_that_there_may_be(planned):
     short, long = planned(), planned(reply=ReplySettings(prompt_tokens=400, tokens=100))
     assert long.memory > short.memory

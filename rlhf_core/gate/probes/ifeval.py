@@ -17,9 +17,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rlhf_core.checkable import texts
-from rlhf_core.checkable.tastes import Taste
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.gate.probes import texts
+from rlhf_core.gate.probes.tastes import Taste
 
 UNCHECKED = ("language:response_language",)
 _YES_NO = ("My answer is yes.", "My answer is no.", "My answer is maybe.")

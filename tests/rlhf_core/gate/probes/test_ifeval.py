@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from rlhf_core.checkable.ifeval import INSTRUCTIONS, UNCHECKED, read_instructions
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.gate.probes.ifeval import INSTRUCTIONS, UNCHECKED, read_instructions
 
 # kind, its parameters, a reply that follows it, one that does not
 CASES: list[tuple[str, dict[str, Any], str, str]] = [

@@ -4,24 +4,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_core.checkable.tastes import known_tastes, parse_taste, parse_tastes
-from rlhf_core.checkable.texts import sentences, words
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.gate.probes.tastes import known_tastes, parse_taste, parse_tastes
+from rlhf_core.gate.probes.texts import sentences, words
 
 # A reply that meets each taste, and one that misses it.
 EXAMPLES = {
+    "admits-not-knowing": ("I really don\u2019t know that.", "It was in 1802."),
     "at-least-words:3": ("one two three", "one two -"),
     "at-most-sentences:2": ("Ask Dr. Lee. She is 3.5 m tall!", "No. No. No."),
     "at-most-words:4": ("It is - well-known, really.", "This is one too many."),
     "avoids:however": ("whatsoever", "It is, However, late."),
     "bullets:2": ("Here:\n- one\n* two\nThere.", "- one\n- two\n- three"),
     "contains:please": ("Yes, PLEASE!", "I am pleased."),
+    "contains-one:four|4": ("It is 4.", "It is fourteen, or 44."),
     "ends-as-a-sentence": ('She said: "Yes."', "First this, then"),
     "ends-with:Bye!": ("So long. Bye!\n", "Bye! So long."),
     "json": ('```json\n{"a": [1]}\n```', '"a text"'),
     "lower-case": ("all of it, 3 times", "All of it"),
     "no-commas": ("One and two.", "One, two."),
     "no-refusal": ("I can't wait, you can do it.", "I\u2019m unable to say."),
+    "no-rude-words": ("Scunthorpe is a classic town.", "You MORON."),
     "one-paragraph": ("One. Two.\n", "One.\nTwo."),
     "plain-text": ("2 - 1 is 1. That is all.", "# Title\nText"),
     "starts-with:Sure": (" Sure, here it is.", "I am Sure"),
