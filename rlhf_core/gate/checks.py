@@ -104,6 +104,7 @@ def check_policy(evaluation: Evaluation, settings: GateSettings) -> tuple[Check,
             _preferred(e),
             strict=True,
         ),
+        *_same_length(e, settings.min_win_rate_low),
         _at_most(
             "kl",
             e.kl,
@@ -198,6 +199,24 @@ def _probe(
         )
     passed = chance >= level  # false for NaN
     return Check(f"probe_{kind}", chance, level, passed, f"{kind}: {said}" if passed else failed)
+
+
+def _same_length(e: Evaluation, limit: float) -> tuple[Check, ...]:
+    """Whether longer replies win by more than their length; shorter ones may be what people want.
+
+    Length is what preferences are most easily gained by (Singhal et al. 2023, arXiv:2310.03716).
+    """
+    if e.same_length is None:  # nobody gave votes, which show how much length is liked
+        return ()
+    new, old = e.candidate.mean_tokens, e.served.mean_tokens
+    said = (
+        f"replies of {new:.0f} tokens in the mean (served policy: {old:.0f}); at the same length "
+        f"{e.same_length.low:.0%} to {e.same_length.high:.0%} would be preferred"
+    )
+    failed = f"{said}, and more than {limit:.0%} is needed: they may be liked for their length"
+    excused = new <= old
+    passed = math.isfinite(e.same_length.low) and (excused or e.same_length.low > limit)
+    return (_check("same_length_low", e.same_length.low, limit, passed, ">", failed, said),)
 
 
 def _preferred(e: Evaluation) -> str:

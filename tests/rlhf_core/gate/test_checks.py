@@ -6,6 +6,7 @@ import pytest
 from rlhf_core.config import GateSettings
 from rlhf_core.gate.checks import check_policy, check_votes, decide
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, ReplyStatistics
+from rlhf_core.gate.win_rate import WinRate
 
 HEALTHY = ReplyStatistics(
     empty_rate=0.0,
@@ -57,6 +58,29 @@ def test_a_candidate_not_shown_better_is_rejected_with_its_bound():
 
 def test_an_exact_draw_is_not_better():
     assert not verdict(replace(BETTER, win_rate=0.5, win_rate_low=0.5)).promote
+
+
+@pytest.mark.parametrize(
+    ("tokens", "low", "promoted"),
+    [
+        (9.0, 0.3, True),
+        (5.0, 0.3, True),
+        (12.0, 0.5, False),
+        (12.0, 0.51, True),
+        (5, math.nan, False),
+    ],
+)
+def test_longer_replies_have_to_win_at_the_same_length_too(tokens, low, promoted):
+    """Shorter ones need not: that may be what people want."""
+    equal = WinRate(0.55, low, 0.7, 60, 0.03, 0.02)
+    candidate = replace(HEALTHY, mean_tokens=tokens)
+    answer = verdict(replace(BETTER, same_length=equal, candidate=candidate))
+    assert answer.promote is promoted
+    if tokens == 12.0 and not promoted:
+        assert answer.reasons == (
+            "replies of 12 tokens in the mean (served policy: 9); at the same length 50% to 70% "
+            "would be preferred, and more than 50% is needed: they may be liked for their length",
+        )
 
 
 @pytest.mark.parametrize(
