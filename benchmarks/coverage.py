@@ -29,18 +29,19 @@ from chat_app.simulate import Plan, run_simulation
 from feedback_store import FeedbackStore
 from rlhf_core.config import CycleSettings, LoraSettings, SFTSettings
 from rlhf_core.cycle.snapshot import Snapshot, take_snapshot
-from rlhf_core.gate.win_rate import level_of, win_rate
+from rlhf_core.gate.checks import check_policy, decide
+from rlhf_core.gate.evaluation import evaluate
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.reward.heads import fit_heads
-from rlhf_core.reward.reward_data import prompt_key
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.judge import judge
 from rlhf_core.starter.world import Request, sample_request
 from rlhf_core.train_sft import train_sft
 
 ANSWERS, JUDGED, REPLIES = 400, 1500, 200
+LEVEL = 0.025  # of each bound; a first cycle has .019
 STYLES: dict[str, Callable[[Sequence[str]], str]] = {
     "longest": lambda texts: max(texts, key=len),
     "shortest": lambda texts: min(texts, key=len),
@@ -59,7 +60,7 @@ class Found:
     value: float
     low: float  # bounds of an interval of 95%
     high: float
-    promoted: bool  # by the level of a first test
+    promoted: bool  # by all checks of a policy
     questions: int
 
 
@@ -126,26 +127,26 @@ def votes(seed: int, events: int) -> Snapshot:
 
 
 def compare(base: Base, snapshot: Snapshot, known: dict[str, float], seed: int) -> list[Found]:
-    """The gate's interval for each candidate."""
+    """The gate's interval and verdict for each candidate."""
     settings = CycleSettings().gate
     heads = fit_heads(base, snapshot.held_out, members=settings.members)
     questions = snapshot.held_out_prompts
-    prompts = ([*questions] * REPLIES)[: max(REPLIES, len(questions))]
-    keys = [prompt_key(prompt) for prompt in prompts]
-    seen = ~heads.unseen(prompts)
-
-    def scores(adapter: str | None) -> torch.Tensor:
-        replies = base.respond(prompts, adapter=adapter, seed=seed)
-        return heads.member_scores(prompts, [reply.text for reply in replies])
-
-    served, found = scores(None), []
+    found = []
     for name, true in known.items():
-        margins = scores(name) - served
-        both = win_rate(margins, seen, keys, level=0.025)
-        first = win_rate(margins, seen, keys, level=level_of(1, settings.error_rate))
-        true, value, low, high = (round(x, 3) for x in (true, both.value, both.low, both.high))
-        one = Found(seed, name, true, value, low, high, first.low > 0.5, both.questions)
-        found.append(one)
+        evaluation = evaluate(
+            base,
+            ([*questions] * REPLIES)[: max(REPLIES, len(questions))],
+            heads,
+            candidate=name,
+            served=None,
+            level=LEVEL,
+            votes=(*snapshot.train_votes, *snapshot.held_out_votes),
+            seed=seed,
+        )
+        rate = evaluation.win_rate, evaluation.win_rate_low, evaluation.win_rate_high
+        true, value, low, high = (round(x, 3) for x in (true, *rate))
+        promoted = decide(check_policy(evaluation, settings)).promote
+        found.append(Found(seed, name, true, value, low, high, promoted, evaluation.prompts))
     return found
 
 

@@ -76,7 +76,7 @@ def test_longer_replies_have_to_win_at_the_same_length_too(tokens, low, promoted
     candidate = replace(HEALTHY, mean_tokens=tokens)
     answer = verdict(replace(BETTER, same_length=equal, candidate=candidate))
     assert answer.promote is promoted
-    if tokens == 12.0 and not promoted:
+    if tokens == 12 and not promoted:
         assert answer.reasons == (
             "replies of 12 tokens in the mean (served policy: 9); at the same length 50% to 70% "
             "would be preferred, and more than 50% is needed: they may be liked for their length",
