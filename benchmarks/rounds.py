@@ -1,0 +1,144 @@
+"""Many rounds of the loop on the starter, by the exact judge: does it go on getting better?
+
+    python -m benchmarks.rounds --json                          # 6 cycles of 300 choices, 1 seed
+    python -m benchmarks.rounds --rounds 4 --events 50          # four small ones ...
+    python -m benchmarks.rounds --rounds 1 --events 200         # ... beside a large one
+
+One service runs through all rounds. In each, new visitors choose between replies of whatever is
+served by then, and a cycle trains; the guard goes on watching. After each round the judge compares
+the served policy with the one before and with the base, on requests that no visitor makes.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.loop import run_command, service
+from chat_app.simulate import Plan, run_simulation
+from feedback_store import BASE_ADAPTER, FeedbackStore
+from rlhf_core.gate.evaluation import mean_kl
+from rlhf_core.model.base_model import Base
+from rlhf_core.model.loading import load_base
+from rlhf_core.starter.measure import compare, held_out_requests
+
+JUDGED, REPLIES = 600, 200
+BARS = {"over_base_low": 0.80, "distinct_ratio": 0.60}
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round, and the judge's comparisons of what is served after it."""
+
+    number: int
+    state: str
+    serving: str
+    over_last: float  # win rate over what was served before the round; .5 if that is still served
+    over_base: float
+    over_base_low: float  # lower bound of 95%
+    truth: float
+    rude: float
+    kl: float  # to the base, nats a reply
+    distinct: float  # different replies, as a share of the different requests
+    reward_accuracy: float | None  # on votes that the reward model has not seen
+    cycle_s: float
+    failed: int
+    reasons: Sequence[str]
+
+
+def measure(base: Base, folder: Path, before: str, now: str, seed: int) -> dict[str, float]:
+    """What the judge says of what is served now, and how far it is from the base."""
+    names = {name: None if name == BASE_ADAPTER else name for name in (before, now)}
+    for name in {name for name in names.values() if name is not None} - set(base.adapters):
+        base.attach(name, folder / name)
+    over_base = compare(base, candidate=names[now], served=None, n=JUDGED, seed=seed)
+    over_last = 0.5
+    if before != now:
+        compared = compare(base, candidate=names[now], served=names[before], n=JUDGED, seed=seed)
+        over_last = compared.win_rate
+    prompts = [
+        ({"role": "user", "content": request.text},) for request in held_out_requests(REPLIES, 7)
+    ]
+    replies = base.respond(prompts, adapter=names[now], seed=seed)
+    asked = len({prompt[0]["content"] for prompt in prompts})
+    return {
+        "over_last": round(over_last, 3),
+        "over_base": round(over_base.win_rate, 3),
+        "over_base_low": round(over_base.low, 3),
+        "truth": round(over_base.candidate.truth, 3),
+        "rude": round(over_base.candidate.rude, 3),
+        "kl": round(mean_kl(base, prompts, replies, adapter=names[now]), 2),
+        "distinct": round(len({reply.text for reply in replies}) / asked, 3),
+    }
+
+
+def run_rounds(seed: int, options: argparse.Namespace) -> list[Round]:
+    """All rounds of one service."""
+    base, found = load_base("starter"), list[Round]()
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch) / "data"
+        with service(data) as url:
+            plan = Plan(url=url, events=options.events, kinds=tuple(options.kinds))
+            for number in range(1, options.rounds + 1):
+                before = serving(data)
+                simulated = run_simulation(replace(plan, seed=100 * seed + number), show=False)
+                facts, seconds = run_command("cycle", "--data", str(data), "--json")
+                measured = measure(base, data / "adapters", before, serving(data), seed)
+                found.append(
+                    Round(
+                        number=number,
+                        state=facts["state"],
+                        serving=serving(data),
+                        **measured,
+                        reward_accuracy=facts["metrics"].get("reward_accuracy"),
+                        cycle_s=round(seconds, 1),
+                        failed=simulated.failed,
+                        reasons=facts["reasons"],
+                    )
+                )
+                print(json.dumps({"seed": seed, **asdict(found[-1])}), flush=True)
+    return found
+
+
+def serving(data: Path) -> str:
+    """The adapter that is served now."""
+    with FeedbackStore(data / "feedback.db") as store:
+        return store.serving().adapter
+
+
+def summary(seeds: Sequence[Sequence[Round]]) -> dict[str, Any]:
+    """What stands at the end of all seeds, beside its bars."""
+    last = [rounds[-1] for rounds in seeds]
+    promoted = [r for rounds in seeds for r in rounds if r.state == "promoted"]
+    return {
+        "name": "rounds",
+        "over_base_low": [r.over_base_low for r in last],
+        "over_last": [r.over_last for r in promoted],
+        "distinct_ratio": [round(rounds[-1].distinct / rounds[0].distinct, 3) for rounds in seeds],
+        "promoted": len(promoted),
+        "failed_requests": sum(r.failed for rounds in seeds for r in rounds),
+        "bars": BARS,
+        "load": os.getloadavg()[0],
+    }
+
+
+def main() -> None:
+    """Run the rounds of every seed and print what came of them."""
+    cli = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    cli.add_argument("--seeds", type=int, nargs="+", default=[1])
+    cli.add_argument("--rounds", type=int, default=6)
+    cli.add_argument("--events", type=int, default=300)
+    cli.add_argument("--kinds", nargs="+", default=["choices"])
+    cli.add_argument("--json", action="store_true", help="end with one line of JSON")
+    options = cli.parse_args()
+    seeds = [run_rounds(seed, options) for seed in options.seeds]
+    if options.json:
+        print(json.dumps(summary(seeds)))
+
+
+if __name__ == "__main__":
+    main()
