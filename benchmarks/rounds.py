@@ -24,6 +24,7 @@ from feedback_store import BASE_ADAPTER, FeedbackStore
 from rlhf_core.gate.evaluation import mean_kl
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
+from rlhf_core.records import Prompt
 from rlhf_core.starter.measure import compare, held_out_requests
 
 JUDGED, REPLIES = 600, 200
@@ -60,7 +61,7 @@ def measure(base: Base, folder: Path, before: str, now: str, seed: int) -> dict[
     if before != now:
         compared = compare(base, candidate=names[now], served=names[before], n=JUDGED, seed=seed)
         over_last = compared.win_rate
-    prompts = [
+    prompts: list[Prompt] = [
         ({"role": "user", "content": request.text},) for request in held_out_requests(REPLIES, 7)
     ]
     replies = base.respond(prompts, adapter=names[now], seed=seed)
