@@ -21,7 +21,7 @@ SPLITS = ("train", "held_out", "held_out_raters")
 CHOICES = ("a", "b", "tie", "both_bad")
 ADAPTER_KINDS = ("policy", "reward")
 ADAPTER_STATES = ("candidate", "published", "rejected")
-CYCLE_STATES = ("running", "promoted", "rejected", "refused", "failed")
+CYCLE_STATES = ("running", "promoted", "rejected", "refused", "failed", "cancelled")
 CYCLE_STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish", "done")
 
 BASE_ADAPTER = "policy-000000"

@@ -12,7 +12,7 @@ import signal
 import sys
 from dataclasses import asdict
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -133,9 +133,13 @@ def cycle(
     profile: Profiled = None,
     quantization: Quantized = None,
     config: Config = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the running cycle.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
+    if cancel:
+        _cancel(load_settings(config, data=data), as_json=as_json)
+        return
     if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several processes
         from rlhf_core.cycle import help_cycle  # only the main process uses the store and prints
 
@@ -291,6 +295,17 @@ def _require_votes(settings: Settings) -> None:
                 f"{kept if found else none}; {settings.cycle.min_comparisons} comparisons are "
                 f"needed: {more}"
             )
+
+
+def _cancel(settings: Settings, *, as_json: bool) -> None:
+    from chat_app.cycles.scheduler import CycleProcess
+
+    with adapters.open_store(settings) as store:
+        done = CycleProcess(store, settings).cancel(by="operator")
+    if as_json:
+        typer.echo(json.dumps(cycle_facts(done)))
+    else:
+        typer.echo(f"cycle {done.id} is cancelled; the served adapter is as before")
 
 
 def _show_cycle(cycle: Cycle) -> None:

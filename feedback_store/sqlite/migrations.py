@@ -296,6 +296,20 @@ def _keys(db: Database) -> None:
     db.execute("CREATE UNIQUE INDEX keys_in_use ON keys (name) WHERE revoked_at IS NULL")
 
 
+@MIGRATIONS(name="0012_cancelled")
+def _cancelled(db: Database) -> None:
+    # One more state. SQLite cannot change a CHECK, and a copy of the table would break the rows
+    # that refer to it. So the text of the schema changes: sqlite.org/lang_altertable.html, 7.
+    (version,) = db.execute("PRAGMA schema_version").fetchone()
+    db.execute("PRAGMA writable_schema = 1")
+    db.execute(
+        "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'cycles'",
+        ["'failed')", "'failed', 'cancelled')"],
+    )
+    db.execute(f"PRAGMA schema_version = {version + 1}")
+    db.execute("PRAGMA writable_schema = 0")
+
+
 def known_migrations() -> set[str]:
     """Names of all migrations of this version of the program."""
     with Database(memory=True, execute_plugins=False) as empty:

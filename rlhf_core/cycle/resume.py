@@ -96,9 +96,14 @@ def metrics_of(cycle: Path) -> list[dict[str, Any]]:
     return found
 
 
-def delete_checkpoints(cycles: Path, *, keep: Path | None = None) -> int:
-    """Delete the checkpoints of all cycles but ``keep``; returns the number of deleted folders."""
+def delete_checkpoints(cycles: Path, *, keep: Path | None = None, up_to: int | None = None) -> int:
+    """Delete the checkpoints of all cycles but ``keep``; returns the number of deleted folders.
+
+    A cycle deletes those ``up_to`` its own number. So one that slept while another took its place
+    never deletes what the other needs.
+    """
     folders = [f for f in cycles.glob(f"*/{FOLDER}") if f.parent != keep]
+    folders = [f for f in folders if up_to is None or int(f.parent.name) <= up_to]
     for folder in folders:
         shutil.rmtree(folder)
     return len(folders)

@@ -7,6 +7,8 @@ A cycle is a process of its own, and the only part of the core that knows the st
 - The served adapter changes only in the last step, by one row, after the new adapter is complete
   on disk. A cycle that fails before that leaves serving as it was.
 - The next cycle resumes a cycle that died, and ends as that one would have ended.
+- A cycle that was cancelled, or replaced by another while it slept, changes nothing more: the store
+  refuses what it writes, and it deletes no other cycle's checkpoints.
 
 Started in several processes, the first runs the cycle and the others help it to train. What a
 cycle learns from is chosen in `snapshot.py`; the stages are in `stages.py`.
@@ -14,6 +16,7 @@ cycle learns from is chosen in `snapshot.py`; the stages are in `stages.py`.
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from itertools import takewhile
@@ -81,6 +84,7 @@ def run_cycle(
     Raises:
         InvalidInputError: Options do not go together; nothing was begun.
         CycleInProgressError: Another cycle is running on this data directory.
+        CycleEndedError: Another cycle has replaced this one, whose process slept.
         RLHFError: A stage failed; the row says so too, and serving is as it was.
     """
     settings.require_fit()
@@ -103,35 +107,54 @@ def run_cycle(
             anchor=anchor,
         )
         try:
-            signing_key(store, data)  # adapters of an earlier version
-            run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
-            (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-            snapshot = _resume_or_begin(run, config)
-            _train_and_decide(run, snapshot, quantization)
-        except NotEnoughDataError as exc:
-            store.finish_cycle(row.id, state="refused", reasons=(str(exc),))
-        except BaseException as exc:
-            reason = str(exc).strip() or type(exc).__name__
-            store.finish_cycle(row.id, state="failed", reasons=(reason,))
-            if _would_fail_again(exc, resumed="resumed_cycle" in run.notes):
-                delete_checkpoints(data / "cycles")
-            raise  # else the checkpoints stay, and the next cycle resumes this one
-        delete_checkpoints(data / "cycles")
+            _run_to_an_end(run, config, quantization)
+        except feedback_store.CycleEndedError:
+            if store.cycle(row.id).state != "cancelled":
+                raise  # another cycle has replaced it, and may go on with its checkpoints
+        _delete_checkpoints(run)
         return store.cycle(row.id)
+
+
+def _run_to_an_end(run: Run, config: dict[str, Any], quantization: Quantization) -> None:
+    """All of a cycle; its row says how it ended.
+
+    Raises:
+        CycleEndedError: Somebody else has ended it: it was cancelled, or another one replaced it.
+    """
+    try:
+        signing_key(run.store, run.data)  # adapters of an earlier version
+        run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
+        (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        snapshot = _resume_or_begin(run, config)
+        _train_and_decide(run, snapshot, quantization)
+    except NotEnoughDataError as exc:
+        run.store.finish_cycle(run.cycle_id, state="refused", reasons=(str(exc),))
+    except feedback_store.CycleEndedError:
+        raise
+    except BaseException as exc:
+        reason = str(exc).strip() or type(exc).__name__
+        run.store.finish_cycle(run.cycle_id, state="failed", reasons=(reason,))
+        if _would_fail_again(exc, resumed="resumed_cycle" in run.notes):
+            _delete_checkpoints(run)
+        raise  # else the checkpoints stay, and the next cycle resumes this one
+
+
+def _delete_checkpoints(run: Run, *, keep: Path | None = None) -> None:
+    """Delete the checkpoints of this cycle and of all before it."""
+    delete_checkpoints(run.data / "cycles", keep=keep, up_to=run.cycle_id)
 
 
 def _resume_or_begin(run: Run, config: dict[str, Any]) -> Snapshot:
     """The snapshot of a failed cycle that this one resumes, or else a new one."""
     snapshot = _resume(run, config)
     run.notes["seed"] = float(run.seed)
-    # No later cycle can resume the other checkpoints.
-    delete_checkpoints(run.data / "cycles", keep=run.directory)
+    _delete_checkpoints(run, keep=run.directory)  # no later cycle can resume the others
     if snapshot is None:
         return _begin(run, config)
     try:
         _note_use(run, snapshot)
     except feedback_store.UnknownRecordError:  # withdrawn in this moment: its checkpoints are void
-        delete_checkpoints(run.data / "cycles")
+        _delete_checkpoints(run)
         del run.notes["resumed_cycle"]
         return _begin(run, config)
     # The report's curves begin where those of the failed cycle began.
@@ -175,7 +198,7 @@ def _note_use(run: Run, snapshot: Snapshot) -> None:
 
 def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
     """Take over the snapshot and checkpoints of the last failed cycle, if they still fit."""
-    earlier = (cycle for cycle in run.store.cycles() if cycle.id != run.cycle_id)
+    earlier = (cycle for cycle in run.store.cycles() if cycle.id < run.cycle_id)
     failed = takewhile(lambda cycle: cycle.state == "failed", earlier)  # the newest comes first
     folders = {cycle.id: run.data / "cycles" / f"{cycle.id:06d}" for cycle in failed}
     last = next((number for number, folder in folders.items() if (folder / FOLDER).exists()), None)
@@ -283,7 +306,8 @@ def _evaluate(run: Run, trained: Trained, level: float) -> Evaluation:
 def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float]) -> str:
     """Write the reward model and the policy as adapters, then their rows; returns the policy's.
 
-    The rows come after the files, so no row ever names an adapter that is not complete on disk.
+    The rows come after the files, so no row ever names an adapter that is not complete on disk. The
+    files of an adapter whose row is refused go again.
     """
     number = run.store.next_adapter_number()
     kinds: tuple[Literal["reward", "policy"], ...] = ("reward", "policy")
@@ -293,18 +317,23 @@ def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float
             base.save("policy", staging)
         else:
             reward.save(staging)
+        target = run.data / "adapters" / name
         publish_adapter(
             staging,
-            run.data / "adapters" / name,
+            target,
             kind=kind,
             base=base.fingerprint,
             parent=run.served,
             extra={"cycle": run.cycle_id},
             key=run.key,
         )
-        run.store.register_adapter(
-            name, kind=kind, parent=run.served, cycle_id=run.cycle_id, metrics=metrics
-        )
+        try:
+            run.store.register_adapter(
+                name, kind=kind, parent=run.served, cycle_id=run.cycle_id, metrics=metrics
+            )
+        except feedback_store.CycleEndedError:
+            shutil.rmtree(target)
+            raise
     return name
 
 
@@ -326,12 +355,12 @@ def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str 
                 expected_serving=run.served,
             )
             return
+        except feedback_store.CycleEndedError:
+            raise
         except feedback_store.ConflictError as exc:
             reasons: tuple[str, ...] = (f"{exc}; run another cycle",)
     else:
         reasons = verdict.reasons
-    if adapter is not None:
-        run.store.set_adapter_state(adapter, "rejected")
     run.store.finish_cycle(
         run.cycle_id,
         state="rejected",
