@@ -17,6 +17,7 @@ from feedback_store.comparisons.opinions import opinion_pool, seen_numbers, unvo
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
 from feedback_store.feedback.events import HEARD, owners_agree
 from feedback_store.feedback.messages import path_to, prompt_of
+from feedback_store.raters.left_out import LeftOut, left_out
 from feedback_store.raters.standing import rater_weights
 from feedback_store.records import (
     SPLITS,
@@ -109,6 +110,11 @@ class TrainingData:
         with self._file.read() as db:
             cancelled = scalar(db, _CANCELLED) if after_cancel else 0
             return _count_new(db, at_most=at_most, after=cancelled)
+
+    def left_out(self, *, since: str | None = None) -> LeftOut:
+        """What people said that counts for nothing or for less, and why; see `left_out`."""
+        with self._file.long_read() as db:
+            return left_out(db, since=since)
 
     def last_numbers(self) -> dict[str, int]:
         """By table, the number of the last opinion: what a cycle has seen that begins now."""

@@ -33,7 +33,7 @@ COMMANDS = {
     "adapters sign": "NAMES --data --config --json",
     "adapters verify": "NAMES --data --config --json",
     "backup": "FOLDER --data --config --json",
-    "cycle": "--data --model --profile --quantization --config --cancel --json",
+    "cycle": "--data --model --profile --quantization --config --cancel --dry-run --json",
     "demo": "--data --host --port --model --profile --quantization --config",
     "doctor": "--data --model --profile --quantization --config --json",
     "evaluate": "--adapter --against --requests --seed --world --taste --prompts "

@@ -134,6 +134,9 @@ def cycle(
     quantization: Quantized = None,
     config: Config = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the running cycle.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what a cycle would do; write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
@@ -147,9 +150,14 @@ def cycle(
         return
     options = {"model": model, "profile": profile, "quantization": quantization}
     settings = settings_of_model(config, data=data, **options)
-    _require_votes(settings)
+    _require_startable(settings)
+    if not dry_run:
+        _require_votes(settings)
     settings = resolved(settings)
     require_contract(settings)
+    if dry_run:
+        plan.dry_run(settings, as_json=as_json)
+        return
     _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
 
@@ -261,17 +269,20 @@ def _running_cycle(settings: Settings) -> int | None:
         return CycleProcess(store, settings).running()
 
 
-def _require_votes(settings: Settings) -> None:
-    """Refuse a cycle beside another, of another model or without votes, before it loads much."""
+def _how_to_vote(settings: Settings) -> str:
     visitors = "simulate" if settings.model == "starter" else "simulate --world checkable"
-    more = (
+    return (
         f"chat and vote, or run `feedback-chat {visitors} --url ADDRESS` with the address that the "
         "server prints"
     )
+
+
+def _require_startable(settings: Settings) -> None:
+    """Refuse a cycle without a store, beside another, or of another model; it only reads."""
     if not settings.database.exists():
         raise RefusedError(
             f"no votes yet: there is no database in {settings.data}; give the server's directory "
-            f"by --data, or start a server, {more}"
+            f"by --data, or start a server, {_how_to_vote(settings)}"
         )
     running = _running_cycle(settings)
     if running is not None:
@@ -284,6 +295,11 @@ def _require_votes(settings: Settings) -> None:
                 f"cycle would train {settings.model!r}; add `--model {served.model}`, or start the "
                 "server with the other model first"
             )
+
+
+def _require_votes(settings: Settings) -> None:
+    """Refuse a cycle without votes before it loads much."""
+    with adapters.open_store(settings) as store:
         store.refresh_comparisons()
         counts = store.counts()
         if counts["comparisons"] == 0:
@@ -293,7 +309,7 @@ def _require_votes(settings: Settings) -> None:
             none = f"no votes yet in {settings.data}"
             raise RefusedError(
                 f"{kept if found else none}; {settings.cycle.min_comparisons} comparisons are "
-                f"needed: {more}"
+                f"needed: {'; '.join((_how_to_vote(settings), *store.left_out().lines()))}"
             )
 
 

@@ -19,7 +19,6 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,8 +29,9 @@ from rlhf_core.cycle.cost import plan_cycle
 from rlhf_core.cycle.evidence import Evidence
 from rlhf_core.cycle.report import flat_metrics, write_report
 from rlhf_core.cycle.resume import (
-    FOLDER,
+    config_of,
     delete_checkpoints,
+    left_by_failed,
     metrics_of,
     save_evidence,
     take_over,
@@ -91,10 +91,9 @@ def run_cycle(
     map_large_blocks()
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
         reply = reply or ReplySettings()
-        base = {"model": model, "quantization": quantization, "reply": reply.model_dump()}
-        config = settings.model_dump() | base | {"anchor": store.anchor()}
-        row = store.start_cycle(config, pid=os.getpid())
         served, anchor = store.serving().adapter, store.anchor()
+        config = config_of(settings, reply, model=model, quantization=quantization, anchor=anchor)
+        row = store.start_cycle(config, pid=os.getpid())
         run = Run(
             store,
             row.id,
@@ -128,7 +127,9 @@ def _run_to_an_end(run: Run, config: dict[str, Any], quantization: Quantization)
         snapshot = _resume_or_begin(run, config)
         _train_and_decide(run, snapshot, quantization)
     except NotEnoughDataError as exc:
-        run.store.finish_cycle(run.cycle_id, state="refused", reasons=(str(exc),))
+        began = run.store.cycle(run.cycle_id).started_at
+        reasons = (str(exc), *run.store.left_out(since=began).lines())
+        run.store.finish_cycle(run.cycle_id, state="refused", reasons=reasons)
     except feedback_store.CycleEndedError:
         raise
     except BaseException as exc:
@@ -199,9 +200,7 @@ def _note_use(run: Run, snapshot: Snapshot) -> None:
 def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
     """Take over the snapshot and checkpoints of the last failed cycle, if they still fit."""
     earlier = (cycle for cycle in run.store.cycles() if cycle.id < run.cycle_id)
-    failed = takewhile(lambda cycle: cycle.state == "failed", earlier)  # the newest comes first
-    folders = {cycle.id: run.data / "cycles" / f"{cycle.id:06d}" for cycle in failed}
-    last = next((number for number, folder in folders.items() if (folder / FOLDER).exists()), None)
+    last = left_by_failed(earlier, run.data / "cycles")
     if last is None:
         return None
 
@@ -209,8 +208,8 @@ def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
         run.store.assess_raters(by="cycle")  # some may be in quarantine by now
         return read_snapshot(run.store, Evidence(**found), run.settings)
 
-    where = folders[last], run.directory
-    found = take_over(*where, read, config=config, served=run.served)
+    failed = run.data / "cycles" / f"{last:06d}"
+    found = take_over(failed, run.directory, read, config=config, served=run.served)
     if found is None:
         return None
     snapshot, run.seed = found
