@@ -103,7 +103,8 @@ class LeftOut:
 
     def _why(self) -> str:
         """Why raters are in quarantine, in brackets."""
-        told = [f"{n} such as “{why}”" for why, n in self.quarantines[:_MOST_REASONS]]
+        often = self.quarantines[:_MOST_REASONS]
+        told = [f"{n} such as “{why}”" if n > 1 else f"“{why}”" for why, n in often]
         if more := sum(n for _, n in self.quarantines[_MOST_REASONS:]):
             told.append(f"{more} for other reasons")
         if self.lately:

@@ -33,7 +33,7 @@ def test_quarantined_raters_are_told_with_how_many_and_why(store):
     votes(store, "ann", 2)
     [said] = lines(store)
     assert said.startswith("not counted: 12 comparisons of 4 raters in quarantine (3 such as “made")
-    assert said.endswith("of 12 choices too fast”, 1 such as “posts links”)")
+    assert said.endswith("of 12 choices too fast”, “posts links”)")
     since = store.rater("u1").created_at
     assert "4 since this cycle began" in lines(store, since=since)[0]
     store.release("u4", by="operator")
