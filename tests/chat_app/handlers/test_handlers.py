@@ -626,6 +626,20 @@ def test_the_operator_serves_a_rejected_adapter_after_a_warning(
     assert "policy-000000 is served" in operator.roll_back(allowed=True)
 
 
+def test_only_an_operator_cancels_and_the_audit_log_says_who(service: ChatService) -> None:
+    operator, store = Operator(service), service.store
+    store.start_cycle({}, pid=os.getpid())
+    with pytest.raises(NotAllowedError):
+        operator.cancel_cycle(allowed=False)
+    assert operator.overview(allowed=True).busy
+    assert "Cycle 1 is cancelled" in operator.cancel_cycle(allowed=True, by="key olga")
+    overview = operator.overview(allowed=True)
+    assert not overview.busy and overview.running is None
+    assert (overview.cycles[0].state, overview.cycles[0].reasons) == ("cancelled", ("by key olga",))
+    with pytest.raises(RefusedError, match="no cycle is running"):
+        operator.cancel_cycle(allowed=True)
+
+
 def test_a_fresh_service_says_what_a_first_cycle_needs(service: ChatService) -> None:
     overview = Operator(service).overview(allowed=True)
     assert overview.cycles == () and overview.needed == 80
