@@ -91,9 +91,10 @@ def run_cycle(
     map_large_blocks()
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
         reply = reply or ReplySettings()
-        served, anchor = store.serving().adapter, store.anchor()
-        config = config_of(settings, reply, model=model, quantization=quantization, anchor=anchor)
+        given = {"model": model, "quantization": quantization, "anchor": store.anchor()}
+        config = config_of(settings, reply, **given)
         row = store.start_cycle(config, pid=os.getpid())
+        served, anchor = store.serving().adapter, store.anchor()
         run = Run(
             store,
             row.id,
