@@ -292,7 +292,7 @@ def measure(data: Path) -> dict[str, float]:
         )
         ids, prompts = snapshot.ids, evidence.unvoted
         timed("note", lambda: store.use_comparisons(cycle.id, ids, prompts=prompts, seen={}))
-        fitted, _ = timed("fit", lambda: fit_snapshot(snapshot, base))
+        fitted, _ = timed("fit", lambda: fit_snapshot(snapshot, base.chat))
         sides = (fitted.train, fitted.train_thumbs), (fitted.held_out, fitted.held_out_thumbs)
         timed("prepare", lambda: [RewardData(base, *side, settings.reward) for side in sides])
         total, elapsed = sum(seconds.values()), time.perf_counter() - started

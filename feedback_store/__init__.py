@@ -6,6 +6,7 @@ from feedback_store.datasets.imports import ImportReport
 from feedback_store.datasets.trl_rows import ExportOptions
 from feedback_store.errors import (
     ConflictError,
+    CycleEndedError,
     CycleInProgressError,
     FeedbackStoreError,
     InvalidFeedbackError,
@@ -48,6 +49,7 @@ __all__ = [
     "ConflictError",
     "Conversation",
     "Cycle",
+    "CycleEndedError",
     "CycleInProgressError",
     "ExportOptions",
     "ExportReport",

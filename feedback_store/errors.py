@@ -5,6 +5,7 @@
     ├── StoreUnavailableError(OSError)     it was opened, but cannot be read or written now
     ├── UnknownRecordError(LookupError)    no record has this id
     ├── ConflictError(ValueError)          it contradicts what is stored
+    │   └── CycleEndedError                a cycle that has ended writes no more
     ├── InvalidFeedbackError(ValueError)   a value that the store does not accept
     └── CycleInProgressError(RuntimeError) another cycle is running
 
@@ -30,6 +31,10 @@ class UnknownRecordError(FeedbackStoreError, LookupError):
 
 class ConflictError(FeedbackStoreError, ValueError):
     """The request contradicts what is stored, such as an idempotency key used twice."""
+
+
+class CycleEndedError(ConflictError):
+    """A cycle that was cancelled, or that another one has replaced, tries to write."""
 
 
 class InvalidFeedbackError(FeedbackStoreError, ValueError):

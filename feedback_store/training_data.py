@@ -17,6 +17,7 @@ from feedback_store.comparisons.opinions import opinion_pool, seen_numbers, unvo
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
 from feedback_store.feedback.events import HEARD, owners_agree
 from feedback_store.feedback.messages import path_to, prompt_of
+from feedback_store.raters.left_out import LeftOut, left_out
 from feedback_store.raters.standing import rater_weights
 from feedback_store.records import (
     SPLITS,
@@ -35,6 +36,8 @@ _NEW = f"""SELECT count(*) FROM (
     CROSS JOIN raters ON raters.id = comparisons.rater_id
     WHERE split IN ('train', 'held_out') AND number > ? AND withdrawn_at IS NULL AND {HEARD}
     LIMIT ?)"""
+_CANCELLED = """SELECT coalesce(max(seen ->> '$.comparisons'), 0) FROM cycles
+    WHERE state = 'cancelled' AND id = (SELECT max(id) FROM cycles)"""
 _USABLE = f"""FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
     WHERE withdrawn_at IS NULL AND {HEARD}"""
 _OWNERS_AGREE = owners_agree("comparisons.a, comparisons.b, comparisons.prompt_id")
@@ -97,14 +100,21 @@ class TrainingData:
         with self._file.read() as db:
             return list(read_unpaired(db, split=split, weights=weights))
 
-    def new_comparisons(self, *, at_most: int = -1) -> int:
+    def new_comparisons(self, *, at_most: int = -1, after_cancel: bool = False) -> int:
         """How many comparisons came after what the last cycle saw that reached a verdict.
 
         Those of held-out raters on training questions are not counted: they teach nothing. With
-        `at_most` the count ends there. It costs as much as there is new.
+        `at_most` the count ends there. With `after_cancel`, if the last cycle was cancelled, only
+        what came after that counts. It costs as much as there is new.
         """
         with self._file.read() as db:
-            return _count_new(db, at_most=at_most)
+            cancelled = scalar(db, _CANCELLED) if after_cancel else 0
+            return _count_new(db, at_most=at_most, after=cancelled)
+
+    def left_out(self, *, since: str | None = None) -> LeftOut:
+        """What people said that counts for nothing or for less, and why; see `left_out`."""
+        with self._file.long_read() as db:
+            return left_out(db, since=since)
 
     def last_numbers(self) -> dict[str, int]:
         """By table, the number of the last opinion: what a cycle has seen that begins now."""
@@ -159,8 +169,8 @@ def counts_of(db: Database) -> dict[str, int]:
     return rows(db, _COUNTS)[0] | {"unused_comparisons": _count_new(db)}
 
 
-def _count_new(db: Database, *, at_most: int = -1) -> int:
-    seen = seen_numbers(db)["comparisons"]
+def _count_new(db: Database, *, at_most: int = -1, after: int = 0) -> int:
+    seen = max(after, seen_numbers(db)["comparisons"])
     return int(scalar(db, _NEW, [seen, at_most]))
 
 

@@ -35,7 +35,7 @@ COMMANDS = {
     "adapters stop-trial": "--data --config --json",
     "adapters verify": "NAMES --data --config --json",
     "backup": "FOLDER --data --config --json",
-    "cycle": "--data --model --profile --quantization --config --json",
+    "cycle": "--data --model --profile --quantization --config --cancel --dry-run --json",
     "demo": "--data --host --port --model --profile --quantization --config",
     "doctor": "--data --model --profile --quantization --config --json",
     "evaluate": "--adapter --against --requests --seed --world --taste --prompts "
@@ -100,6 +100,7 @@ ROUTES = {
     "POST /v1/demonstrations",
     "POST /v1/feedback",
     "POST /v1/operate/canary",
+    "POST /v1/operate/cancel",
     "POST /v1/operate/cycle",
     "POST /v1/operate/promote",
     "POST /v1/operate/rollback",
@@ -120,7 +121,7 @@ BODIES = {
 # 0 is done; whatever is not named here is 1, failed
 EXIT_CODES = {
     2: {"InvalidRequestError"},  # wrong usage
-    3: {"ConflictError", "CycleInProgressError", "RefusedError"},  # refused
+    3: {"ConflictError", "CycleEndedError", "CycleInProgressError", "RefusedError"},  # refused
 }
 COLUMNS = {
     "preference": "prompt chosen rejected",

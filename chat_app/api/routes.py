@@ -233,6 +233,13 @@ def start_cycle(service: Service, by: Operator) -> dict[str, Any]:
     return {"pid": service.start_cycle(by=by)}
 
 
+@operate.post("/cancel")
+def cancel_cycle(service: Service, by: Operator) -> dict[str, Any]:
+    """Cancel the running cycle; the answer comes when its process is gone, within 25 seconds."""
+    cycle = service.cancel_cycle(by=by)
+    return {"cycle": cycle.id, "state": cycle.state, "stage": cycle.stage}
+
+
 @operate.post("/promote")
 def promote(body: PromoteIn, service: Service, by: Operator) -> dict[str, Any]:
     """Serve a published adapter; with ``force`` also one that the gate rejected."""

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -135,9 +135,16 @@ def cycle(
     profile: Profiled = None,
     quantization: Quantized = None,
     config: Config = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the running cycle.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what a cycle would do; write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
+    if cancel:
+        _cancel(load_settings(config, data=data), as_json=as_json)
+        return
     if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several processes
         from rlhf_core.cycle import help_cycle  # only the main process uses the store and prints
 
@@ -145,9 +152,14 @@ def cycle(
         return
     options = {"model": model, "profile": profile, "quantization": quantization}
     settings = settings_of_model(config, data=data, **options)
-    _require_votes(settings)
+    _require_startable(settings)
+    if not dry_run:
+        _require_votes(settings)
     settings = resolved(settings)
     require_contract(settings)
+    if dry_run:
+        plan.dry_run(settings, as_json=as_json)
+        return
     _stop_on_sigterm()  # so that a stopped cycle notes it in its row
     from rlhf_core.cycle import run_cycle
 
@@ -270,17 +282,20 @@ def _running_cycle(settings: Settings) -> int | None:
         return CycleProcess(store, settings).running()
 
 
-def _require_votes(settings: Settings) -> None:
-    """Refuse a cycle beside another, of another model or without votes, before it loads much."""
+def _how_to_vote(settings: Settings) -> str:
     visitors = "simulate" if settings.model == "starter" else "simulate --world checkable"
-    more = (
+    return (
         f"chat and vote, or run `feedback-chat {visitors} --url ADDRESS` with the address that the "
         "server prints"
     )
+
+
+def _require_startable(settings: Settings) -> None:
+    """Refuse a cycle without a store, beside another, or of another model; it only reads."""
     if not settings.database.exists():
         raise RefusedError(
             f"no votes yet: there is no database in {settings.data}; give the server's directory "
-            f"by --data, or start a server, {more}"
+            f"by --data, or start a server, {_how_to_vote(settings)}"
         )
     running = _running_cycle(settings)
     if running is not None:
@@ -293,6 +308,11 @@ def _require_votes(settings: Settings) -> None:
                 f"cycle would train {settings.model!r}; add `--model {served.model}`, or start the "
                 "server with the other model first"
             )
+
+
+def _require_votes(settings: Settings) -> None:
+    """Refuse a cycle without votes before it loads much."""
+    with adapters.open_store(settings) as store:
         store.refresh_comparisons()
         counts = store.counts()
         if counts["comparisons"] == 0:
@@ -302,8 +322,19 @@ def _require_votes(settings: Settings) -> None:
             none = f"no votes yet in {settings.data}"
             raise RefusedError(
                 f"{kept if found else none}; {settings.cycle.min_comparisons} comparisons are "
-                f"needed: {more}"
+                f"needed: {'; '.join((_how_to_vote(settings), *store.left_out().lines()))}"
             )
+
+
+def _cancel(settings: Settings, *, as_json: bool) -> None:
+    from chat_app.cycles.scheduler import CycleProcess
+
+    with adapters.open_store(settings) as store:
+        done = CycleProcess(store, settings).cancel(by="operator")
+    if as_json:
+        typer.echo(json.dumps(cycle_facts(done)))
+    else:
+        typer.echo(f"cycle {done.id} is cancelled; the served adapter is as before")
 
 
 def _show_cycle(cycle: Cycle) -> None:

@@ -1,25 +1,32 @@
-"""The command `plan`: what would be used for a model here, and what a cycle would cost.
+"""`plan` and `cycle --dry-run`: what would be used for a model, what a cycle would do and cost.
 
-It loads no weights: it reads the model's configuration and times a few blocks of its kind.
+They load no weights: they read the model's configuration and time a few blocks of its kind. A dry
+run works on a copy of the database, so it writes nothing into the data directory.
 """
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import BaseModel
 
+from chat_app.commands.adapters import open_store
 from chat_app.commands.find_model import resolved, settings_of_model
 from chat_app.commands.options import Config, Data, Json, Model, Profiled, Quantized
+from chat_app.errors import RefusedError
 from chat_app.profile import model_path
 from chat_app.settings import Settings
 from feedback_store.store import FeedbackStore
 
 if TYPE_CHECKING:
+    from rlhf_core.cycle.dry_run import DryRun
     from rlhf_core.model.chat_format import ChatFormat
     from rlhf_core.training.plan import Workload
 
@@ -51,10 +58,111 @@ def plan(
     _show(facts)
 
 
+def dry_run(settings: Settings, *, as_json: bool) -> None:
+    """Say what a cycle would do now; nothing is written.
+
+    Raises:
+        RefusedError: The cycle would not run.
+    """
+    from rlhf_core.cycle.cost import WORTH_MEASURING, work_of
+    from rlhf_core.cycle.dry_run import dry_run
+    from rlhf_core.cycle.resume import config_of
+
+    chat, cycles = _chat(settings), settings.data / "cycles"
+    with _copied(settings) as copy:
+        config = config_of(
+            settings.cycle,
+            settings.reply,
+            model=settings.model,
+            quantization=settings.packing,
+            anchor=copy.anchor(),
+        )
+        found = dry_run(copy, cycles, settings.cycle, chat, config)
+    work = work_of(found.snapshot, chat)
+    costs = cost(settings, work if work.opinions + work.held_out else None)
+    refusal = found.refusal
+    if refusal is None and not costs["fits"] and costs["model"]["parameters"] >= WORTH_MEASURING:
+        refusal = f"it does not fit into memory: {costs['least_gb']:.1f} GB or more are needed"
+    facts = _facts(found, settings) | {"refusal": refusal}
+    if as_json:
+        typer.echo(json.dumps(facts | {"plan": costs}))
+    else:
+        _show_dry_run(facts)
+        _show_cost(costs)
+    if refusal is not None:
+        raise RefusedError(f"a cycle would be refused: {refusal}")
+
+
+@contextmanager
+def _copied(settings: Settings) -> Iterator[FeedbackStore]:
+    """A copy of the store as it is now, in a directory that only this user reads."""
+    with tempfile.TemporaryDirectory(prefix="feedback-chat-") as folder:
+        copy = Path(folder) / "feedback.db"
+        with open_store(settings) as store:
+            store.backup(copy)
+        with FeedbackStore(copy, allow_old_sqlite=settings.allow_old_sqlite) as store:
+            yield store
+
+
+def _facts(found: "DryRun", settings: Settings) -> dict[str, Any]:
+    """What a dry run found, as plain values."""
+    snapshot, needed = found.snapshot, settings.cycle
+    return {
+        "resumes": found.resumes,
+        "evidence": asdict(found.supply)
+        | {
+            "thumbs": len(snapshot.train_thumbs) + len(snapshot.held_out_thumbs),
+            "demonstrations": len(snapshot.demonstrations),
+            "not_drawn": found.not_drawn,
+        },
+        "needed": {
+            "decided": needed.min_comparisons,
+            "new": needed.min_new_comparisons,
+            "held_out_prompts": needed.gate.min_prompts,
+            "demonstrations": needed.sft.min_demonstrations,
+        },
+        "split": {
+            "train": len(snapshot.train),
+            "held_out": len(snapshot.held_out),
+            "held_out_raters": len(snapshot.held_out_rater_votes),
+        },
+        "fitted": found.fitted,
+        "left_out": list(found.left_out),
+    }
+
+
+def _show_dry_run(facts: dict[str, Any]) -> None:
+    have, needed, split = facts["evidence"], facts["needed"], facts["split"]
+    how = "starts anew" if facts["resumes"] is None else f"goes on with cycle {facts['resumes']}"
+    typer.echo(f"dry run    {'would be refused' if facts['refusal'] else how}; nothing is written")
+    typer.echo(
+        f"evidence   {have['decided']} decided comparisons ({needed['decided']} needed), "
+        f"{have['ties']} ties, {have['new']} new ({needed['new']} needed), {have['thumbs']} thumbs "
+        f"alone, {have['demonstrations']} demonstrations ({needed['demonstrations']} for SFT)"
+    )
+    typer.echo(
+        f"split      {split['train']} to train on, {split['held_out']} held out, on "
+        f"{have['held_out_prompts']} prompts ({needed['held_out_prompts']} needed), "
+        f"{split['held_out_raters']} of held-out raters"
+    )
+    if have["not_drawn"]:
+        typer.echo(f"  - not drawn: {have['not_drawn']} comparisons, by the limits of cycle.data")
+    cut = {name.removeprefix("data/"): n for name, n in facts["fitted"].items() if n}
+    if cut:
+        told = ", ".join(f"{n:.0f} {name.replace('_', ' ')}" for name, n in cut.items())
+        typer.echo(f"  - by the contract of lengths and the chat template: {told}")
+    for line in facts["left_out"]:
+        typer.echo(f"  - {line}")
+
+
 def _show(facts: dict[str, Any]) -> None:
     width = max(map(len, facts["settings"]))
     for name, (value, whose) in facts["settings"].items():
         typer.echo(f"{name:<{width}} {value!s:<12} {whose}")
+    _show_cost(facts)
+
+
+def _show_cost(facts: dict[str, Any]) -> None:
     model, machine, work = facts["model"], facts["machine"], facts["work"]
     votes = work["opinions"] + work["held_out"]
     typer.echo(
@@ -77,9 +185,9 @@ def _show(facts: dict[str, Any]) -> None:
         f"one row at once): {fits}"
     )
     alone, among = facts["reply_seconds"]
-    rows, _ = facts["settings"]["engine.rows"]
     typer.echo(
-        f"one reply  up to {alone:.0f} s alone, {among:.0f} s when {rows} are written at once"
+        f"one reply  up to {alone:.0f} s alone, {among:.0f} s when {facts['rows']} are written at "
+        "once"
     )
     if facts["load"] > BUSY:
         typer.echo(
@@ -102,17 +210,22 @@ def _values(given: BaseModel, used: BaseModel, prefix: str = "") -> Iterator[tup
             yield f"{prefix}{name}", (now, "profile" if now != before else "default")
 
 
-def cost(settings: Settings) -> dict[str, Any]:
-    """The planned cost of one cycle on today's votes, after measurements of a few seconds."""
+def _chat(settings: Settings) -> "ChatFormat":
+    """The model's chat template and contract of lengths, without its weights."""
     from transformers import AutoTokenizer
 
-    from rlhf_core.cycle.cost import plan_work
     from rlhf_core.model.chat_format import ChatFormat
 
+    return ChatFormat(AutoTokenizer.from_pretrained(model_path(settings)), settings.reply)
+
+
+def cost(settings: Settings, work: "Workload | None" = None) -> dict[str, Any]:
+    """The planned cost of one cycle, on today's votes if no work is given; it measures seconds."""
+    from rlhf_core.cycle.cost import plan_work
+
     load = os.getloadavg()[0]  # before the measurements, which add to it
+    work, assumed = todays_work(settings, _chat(settings)) if work is None else (work, False)
     path = model_path(settings)
-    chat = ChatFormat(AutoTokenizer.from_pretrained(path), settings.reply)
-    work, assumed = todays_work(settings, chat)
     plan = plan_work(path, work, settings.cycle, settings.reply, settings.packing)
     found, costs = plan.estimate, plan.costs
     alone = settings.reply.tokens * costs.step
@@ -131,6 +244,7 @@ def cost(settings: Settings) -> dict[str, Any]:
         "fits": plan.fits,
         "least_gb": round(found.least / 1e9, 2),
         "load": round(load, 1),
+        "rows": settings.engine.rows,
         "reply_seconds": [round(alone, 1), round(among, 1)],
         "advice": [*advice],
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from chat_app.cycles.cancel import cancel_cycle
 from chat_app.errors import ChatAppError, RefusedError
 from chat_app.profile import with_profile
 from chat_app.settings import CONFIG_VARIABLE, ScheduleSettings, Settings, load_settings
@@ -67,6 +68,15 @@ class CycleProcess:
             os.setpriority(os.PRIO_PROCESS, self._process.pid, self._settings.schedule.niceness)
             log.info("cycle started as process %d", self._process.pid)
             return self._process.pid
+
+    def cancel(self, *, by: str) -> Cycle:
+        """Cancel the running cycle, whoever started it; see `cancel_cycle` for the errors."""
+        return cancel_cycle(
+            self._store,
+            self._settings.data,
+            by=by,
+            starting=lambda: self._process is not None and self._process.poll() is None,
+        )
 
     def _require_contract(self) -> None:
         """Refuse a cycle that would refuse itself, where nobody would read why.
@@ -135,7 +145,7 @@ class Scheduler:
         """
         self._store.refresh_comparisons()
         running = self._store.running_cycle()
-        new = self._store.new_comparisons()
+        new = self._store.new_comparisons(after_cancel=True)
         if running is None:  # a running one may still be refused, and release its comparisons
             self._left = min(self._left, new)
         reason = due(
@@ -159,9 +169,15 @@ class Scheduler:
         return True
 
     def _hours_since(self, cycle: Cycle | None) -> float:
-        """Hours since a cycle began; without one, since this scheduler began."""
-        began = self._since if cycle is None else datetime.fromisoformat(cycle.started_at)
+        """Hours since a cycle began, or was cancelled; without one, since this scheduler began."""
+        began = self._since if cycle is None else datetime.fromisoformat(_moment(cycle))
         return (datetime.now(UTC) - began).total_seconds() / 3600
+
+
+def _moment(cycle: Cycle) -> str:
+    """From when on the scheduler counts: who cancels a cycle wants none at once."""
+    ended = cycle.finished_at if cycle.state == "cancelled" else None
+    return ended or cycle.started_at
 
 
 def due(settings: ScheduleSettings, *, new: int, hours: float) -> str | None:
@@ -169,8 +185,9 @@ def due(settings: ScheduleSettings, *, new: int, hours: float) -> str | None:
 
     Args:
         settings: The two conditions.
-        new: Comparisons since the last cycle that reached a verdict, and that no refused one had.
-        hours: Since the last cycle began; without one, since the server began.
+        new: Comparisons since the last cycle that reached a verdict or was cancelled, and that no
+            refused one had.
+        hours: Since the last cycle began, or was cancelled; without one, since the server began.
     """
     if new >= settings.new_comparisons:
         return f"{new} new comparisons"

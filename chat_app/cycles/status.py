@@ -98,7 +98,8 @@ def outcome(cycle: Cycle) -> list[str]:
         first = f"running, {cycle.progress:.0%} done, in stage {cycle.stage}"
         first += left and f", {left}"
     else:
-        first = f"failed in stage {cycle.stage}" if state == "failed" else state
+        cut = state in ("failed", "cancelled")
+        first = f"{state} in stage {cycle.stage}" if cut else state
         first += f": {cycle.adapter}" if cycle.adapter else ""
         first += f", after {_time(seconds)}" if seconds is not None else ""
         first += f" and {found['memory_gb']:.1f} GB" if "memory_gb" in found else ""

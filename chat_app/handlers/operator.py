@@ -1,4 +1,4 @@
-"""What the operator page's events do: show the state, run a cycle, promote, try, roll back.
+"""What the operator page's events do: show the state, run or cancel a cycle, serve, try, roll back.
 
 Invariant: every public method first checks that the request is the operator's. A hidden button is
 no protection, because each event function is a public endpoint. The audit log says who did it: the
@@ -100,6 +100,12 @@ class Operator:
         _require(allowed)
         pid = self._service.start_cycle(by=by)
         return f"Cycle started as process {pid}."
+
+    def cancel_cycle(self, *, allowed: bool, by: str = OPERATOR) -> str:
+        """Cancel the running cycle; serving is as it was before."""
+        _require(allowed)
+        cycle = self._service.cancel_cycle(by=by)
+        return f"Cycle {cycle.id} is cancelled. The served adapter is as before."
 
     def warning(self, name: str, *, allowed: bool) -> str | None:
         """Why the gate rejected an adapter; None for one that it did not reject."""

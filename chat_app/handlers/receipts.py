@@ -111,11 +111,14 @@ _ADAPTER_IS = {
 }
 
 
+_NO_VERDICT = {"running": "is running", "failed": "failed", "cancelled": "was cancelled"}
+
+
 def _use(use: Mapping[str, Any]) -> str:
     """What one cycle did with a vote, and what became of its adapter."""
     cycle = f"cycle {use['cycle']}"
-    if use["state"] in ("running", "failed"):
-        ended = "is running" if use["state"] == "running" else "failed"
+    ended = _NO_VERDICT.get(use["state"])
+    if ended is not None:
         return f"Used by {cycle}, which {ended}."
     if use["adapter"] is None:
         what = cycle if use["used_as"] == "held_out_raters" else f"the reward model of {cycle}"

@@ -1,4 +1,4 @@
-"""The events of the operator page: show the state or a report, run a cycle, promote, roll back.
+"""The events of the operator page: show the state or a report, run or cancel a cycle, promote.
 
 Every event first checks its own request's headers and cookies; hidden components are no protection.
 The rules are in ``chat_app.handlers.operator``, the layout in ``operator_parts.py``.
@@ -44,10 +44,12 @@ class OperatorPage:
         parts.timer.tick(self._on_look, parts.seen, parts.live, queue=False, **EVENT)
         parts.cycle.change(self._on_report, parts.cycle, parts.report, **EVENT)
         parts.run.click(self._on_run, parts.seen, parts.live, **EVENT)
+        parts.cancel.click(self._on_ask_cancel, None, parts.cancel_sure.parts, **EVENT)
         parts.promote.click(self._on_ask_promote, parts.target, parts.promote_sure.parts, **EVENT)
         parts.canary.click(self._on_ask_canary, parts.target, parts.canary_sure.parts, **EVENT)
         parts.stop_trial.click(self._on_stop_trial, parts.seen, parts.live, **EVENT)
         parts.back.click(self._on_ask_back, None, parts.back_sure.parts, **EVENT)
+        self._confirmed(parts.cancel_sure, self._on_cancel)
         self._confirmed(parts.promote_sure, self._on_promote)
         self._confirmed(parts.canary_sure, self._on_canary)
         self._confirmed(parts.back_sure, self._on_back)
@@ -74,6 +76,15 @@ class OperatorPage:
 
     def _on_run(self, seen: str, request: gr.Request) -> Update:
         return self._act(self._operator.run_cycle, seen, request)
+
+    def _on_ask_cancel(self) -> Update:
+        return self._parts.cancel_sure.ask(
+            "Cancel the running cycle? What it has trained is lost; no vote is."
+        )
+
+    def _on_cancel(self, seen: str, _name: str, _force: bool, request: gr.Request) -> Update:
+        update = self._act(self._operator.cancel_cycle, seen, request)
+        return {**update, **self._parts.cancel_sure.close()}
 
     def _on_ask_promote(self, name: str | None, request: gr.Request) -> Update:
         return self._ask(self._parts.promote_sure, f"Serve {name}?", name, request)

@@ -27,6 +27,7 @@ MARKS = {
     "rejected": "bad",
     "rolled back": "bad",
     "failed": "bad",
+    "cancelled": "wait",
     "stopped": "bad",
 }
 NAMES = {
@@ -59,14 +60,14 @@ class Confirm:
     With a `warning` to show, the action also needs the tick at `force`.
     """
 
-    def __init__(self, yes: str, name: str) -> None:
+    def __init__(self, yes: str, name: str, no: str = "Cancel") -> None:
         with gr.Column(visible=False, elem_classes="card", elem_id=f"confirm-{name}") as self.card:
             self.question = gr.Markdown()
             self.warning = gr.HTML(visible=False)
             self.force = gr.Checkbox(label="Serve it anyway", visible=False)
             with gr.Row():
                 self.yes = gr.Button(yes, variant="stop", size="sm", min_width=140)
-                self.no = gr.Button("Cancel", size="sm", min_width=100)
+                self.no = gr.Button(no, size="sm", min_width=100)
         self.subject = gr.Textbox(visible=False)
 
     @property
@@ -118,7 +119,10 @@ class OperatorParts:
             self.stop_trial = gr.Button("Stop comparing", size="sm", elem_id="stop-trial")
         with gr.Column(elem_classes="card"):
             self.progress = gr.HTML()
-            self.run = gr.Button("Run a cycle", variant="primary", elem_id="run")
+            with gr.Row():
+                self.run = gr.Button("Run a cycle", variant="primary", elem_id="run")
+                self.cancel = gr.Button("Cancel the cycle", elem_id="cancel", visible=False)
+            self.cancel_sure = Confirm("Yes, cancel it", "cancel", no="Let it run")
 
     def _past(self) -> None:
         gr.Markdown("### Cycles")
@@ -158,6 +162,7 @@ class OperatorParts:
             self.trial,
             self.progress,
             self.run,
+            self.cancel,
             self.cycles,
             self.cycle,
             self.adapters,
@@ -187,6 +192,7 @@ class OperatorParts:
             self.trial: f'<p role="status">{_text(overview.trial)}</p>',
             self.progress: _progress(overview),
             self.run: gr.update(interactive=not overview.busy),
+            self.cancel: gr.update(visible=overview.busy),
             self.cycles: _cycles(overview),
             self.adapters: _adapters(overview),
             self.back: gr.update(interactive=overview.previous is not None),

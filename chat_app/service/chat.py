@@ -324,6 +324,14 @@ class ChatService(Voting):
         self.store.note_act("cycle_started", by=by, pid=pid)
         return pid
 
+    def cancel_cycle(self, *, by: str = "operator") -> Cycle:
+        """Cancel the running cycle; returns when its process is gone, within 25 seconds.
+
+        Raises:
+            RefusedError: No cycle is running.
+        """
+        return self.cycles.cancel(by=by)
+
     def promote(self, name: str, *, force: bool = False, by: str = "operator") -> Serving:
         """Serve a policy adapter, a rejected one by force; new replies use it within a second."""
         return promotion.promote(self.store, self.settings.data, name, force=force, by=by)

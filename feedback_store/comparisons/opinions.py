@@ -66,7 +66,7 @@ _TABLES = {
         " '' AS adapter_b",
     ),
 }
-# What a failed or refused cycle looked at has taught nothing, so it is as new as before. Policies
+# What a cycle without a verdict looked at has taught nothing, so it is as new as before. Policies
 # imitate demonstrations, so those count as seen only if the policy was kept.
 _SEEN = """SELECT coalesce(max(seen ->> '$.comparisons'), 0) AS comparisons,
     coalesce(max(seen ->> '$.unpaired'), 0) AS unpaired,

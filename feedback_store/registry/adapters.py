@@ -23,6 +23,7 @@ from feedback_store.records import (
     ServedBase,
     Serving,
 )
+from feedback_store.registry.fencing import require_running
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.rows import (
@@ -79,14 +80,18 @@ class Adapters:
         metrics: Mapping[str, float] | None = None,
         state: str = "candidate",
     ) -> Adapter:
-        """Add an adapter under a new name."""
+        """Add an adapter under a new name.
+
+        Raises:
+            CycleEndedError: It is of a cycle that does not run any more.
+        """
         one_of(kind, ADAPTER_KINDS, "the kind of an adapter")
         one_of(state, ADAPTER_STATES, "the state of an adapter")
         with self._file.write() as db:
             if first(db, "SELECT 1 FROM adapters WHERE name = ?", [name]):
                 raise ConflictError(f"adapter {name!r} exists; names are not used twice.")
             if cycle_id is not None:
-                require(db, "cycles", cycle_id)
+                require_running(db, cycle_id)
             row = {
                 "name": name,
                 "kind": kind,
@@ -170,11 +175,11 @@ def serving_of(db: Database) -> Serving:
     return to_record(Serving, rows(db, _SERVING)[0])
 
 
-def publish_candidate(db: Database, name: str) -> None:
-    """Publish an adapter that is a candidate still."""
-    sql = "UPDATE adapters SET state = 'published' WHERE name = ? AND state = 'candidate'"
-    if db.execute(sql, [name]).rowcount:
-        audit(db, "adapter_state", adapter=name, before="candidate", after="published")
+def settle_candidate(db: Database, name: str, state: str) -> None:
+    """Publish or reject an adapter that is a candidate still."""
+    sql = "UPDATE adapters SET state = ? WHERE name = ? AND state = 'candidate'"
+    if db.execute(sql, [state, name]).rowcount:
+        audit(db, "adapter_state", adapter=name, before="candidate", after=state)
 
 
 def reject_adapter(db: Database, name: str, reason: str, *, by: str) -> None:

@@ -1,8 +1,8 @@
 """Cycles: what each uses, how far it is and how it ended.
 
 Invariants: a promoted cycle ends in the transaction that serves its adapter; at most one cycle
-runs, and the next cycle marks a cycle whose process has died as failed. Reports are files
-elsewhere.
+runs, and the next cycle marks a cycle whose process has died as failed; a cycle that has ended
+writes no more (`fencing`). Reports are files elsewhere.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,14 +11,15 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from feedback_store.errors import ConflictError, CycleInProgressError, InvalidFeedbackError
+from feedback_store.errors import CycleInProgressError, InvalidFeedbackError
 from feedback_store.records import (
     CYCLE_STAGES,
     CYCLE_STATES,
     Cycle,
     Promotion,
 )
-from feedback_store.registry.adapters import publish_candidate, serving_of, split_metrics
+from feedback_store.registry.adapters import serving_of, settle_candidate, split_metrics
+from feedback_store.registry.fencing import require_running
 from feedback_store.registry.serving import require_serving, serve_adapter
 from feedback_store.registry.trials import insert_trial
 from feedback_store.sqlite.database import SQLiteFile
@@ -27,6 +28,7 @@ from feedback_store.sqlite.numbers import last_numbers
 from feedback_store.sqlite.process_identity import identity
 from feedback_store.sqlite.rows import (
     Row,
+    audit,
     encode,
     first,
     insert,
@@ -38,7 +40,7 @@ from feedback_store.sqlite.rows import (
 )
 
 _END_STATES = tuple(state for state in CYCLE_STATES if state != "running")
-# Only an adapter lasts of a failed cycle; if there is one, it may have learnt from the comparisons.
+# Only an adapter lasts of a cycle without a verdict; it may have learnt from the comparisons.
 _FORGET_USES = """DELETE FROM {table} WHERE cycle_id = :cycle
     AND NOT EXISTS (SELECT 1 FROM adapters WHERE adapters.cycle_id = :cycle)"""
 _USE = """INSERT INTO cycle_comparisons (cycle_id, comparison_id, used_as) VALUES (?, ?, ?)
@@ -57,9 +59,11 @@ class Cycles:
         """Begin a cycle run by process `pid`.
 
         Raises:
-            CycleInProgressError: Another cycle runs and its process is alive.
+            CycleInProgressError: Another cycle runs and its process is alive; or it was cancelled
+                and its process has not ended yet.
         """
         with self._file.write() as db:
+            _require_nobody_ending(db, pid)
             running = first(db, "SELECT * FROM cycles WHERE state = 'running'")
             if running is not None:
                 if _is_alive(running):
@@ -90,12 +94,16 @@ class Cycles:
         progress: float | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> Cycle:
-        """Record how far a running cycle is, from 0 to 1, and what is known of it already."""
+        """Record how far a running cycle is, from 0 to 1, and what is known of it already.
+
+        Raises:
+            CycleEndedError: It does not run any more.
+        """
         one_of(stage, (None, *CYCLE_STAGES), "the stage of a cycle")
         if progress is not None and not 0 <= progress <= 1:
             raise InvalidFeedbackError(f"progress cannot be {progress!r}; use a number 0 to 1.")
         with self._file.write() as db:
-            _require_running(db, cycle_id)
+            require_running(db, cycle_id)
             said = {
                 "stage": stage,
                 "progress": progress,
@@ -118,6 +126,8 @@ class Cycles:
     ) -> Cycle:
         """End a running cycle, and what becomes of its adapter, in the same transaction.
 
+        The adapter of a rejected cycle is rejected with it.
+
         Args:
             cycle_id: The running cycle.
             state: How it ended.
@@ -129,6 +139,7 @@ class Cycles:
             expected_serving: The adapter that `adapter` was compared with.
 
         Raises:
+            CycleEndedError: It does not run any more.
             ConflictError: Another adapter than `expected_serving` is served now.
         """
         one_of(state, _END_STATES, "the end of a cycle")
@@ -141,13 +152,15 @@ class Cycles:
         finite, complaints = split_metrics(metrics or {})
         reasons = (*reasons, *complaints)
         with self._file.write() as db:
-            _require_running(db, cycle_id)
+            require_running(db, cycle_id)
             if expected_serving is not None:
                 require_serving(db, expected_serving)
             if adapter is not None:
                 require(db, "adapters", adapter, key="name")
+                if state == "rejected":
+                    settle_candidate(db, adapter, "rejected")
                 if promotion:
-                    publish_candidate(db, adapter)
+                    settle_candidate(db, adapter, "published")
                 if promotion == "offline":
                     serve_adapter(db, adapter, by=f"cycle {cycle_id}", guard=True)
                 if promotion == "canary":
@@ -155,6 +168,32 @@ class Cycles:
                     insert_trial(db, "canary", adapter, served, by=f"cycle {cycle_id}")
             _end_cycle(db, cycle_id, state=state, reasons=reasons, metrics=finite, adapter=adapter)
             return _cycle(db, cycle_id)
+
+    def cancel_cycle(self, *, by: str) -> Cycle | None:
+        """End the running cycle because somebody wants it; its process can write nothing more.
+
+        What people said stays to be learnt from, and no later cycle resumes this one. The caller
+        ends the process.
+
+        Returns:
+            The cycle, or None if none runs.
+        """
+        with self._file.write() as db:
+            cycle = cycle_in_progress(db)
+            if cycle is None:
+                return None
+            metrics = cycle.metrics
+            _end_cycle(db, cycle.id, state="cancelled", reasons=(f"by {by}",), metrics=metrics)
+            # what had been said by then starts no cycle by itself: `new_comparisons`
+            db.table("cycles").update(cycle.id, {"seen": encode(last_numbers(db))})
+            audit(db, "cycle_cancelled", cycle=cycle.id, by=by)
+            return _cycle(db, cycle.id)
+
+    def cycle_process(self, cycle_id: int) -> int | None:
+        """Id of the process that began a cycle, though the cycle may have ended; None if dead."""
+        with self._file.read() as db:
+            row = require(db, "cycles", cycle_id)
+        return row["pid"] if _is_alive(row) else None
 
     def use_comparisons(
         self,
@@ -169,7 +208,7 @@ class Cycles:
         How follows from the comparison's present split: the cycle trains its adapters on `train`
         and only measures them on `held_out` (a held-out question) and `held_out_raters`.
 
-        If the cycle is refused, or fails before it makes an adapter, its end deletes these records:
+        If the cycle is refused, or ends before it makes an adapter, its end deletes these records:
         nothing of the cycle lasts. There are several transactions, so that nobody waits for long.
 
         Args:
@@ -180,17 +219,20 @@ class Cycles:
 
         Raises:
             UnknownRecordError: One of them is no longer there: it was withdrawn meanwhile.
+            CycleEndedError: The cycle does not run any more.
         """
         with self._file.write() as db:
-            require(db, "cycles", cycle_id)
+            require_running(db, cycle_id)
             seen = last_numbers(db) if seen is None else seen
             db.execute("UPDATE cycles SET seen = ? WHERE id = ?", [encode(dict(seen)), cycle_id])
         for some in _batches(ids):
             with self._file.write() as db:
+                require_running(db, cycle_id)
                 uses = [(cycle_id, i, require(db, "comparisons", i)["split"]) for i in some]
                 db.conn.executemany(_USE, uses)
         for some in _batches(prompts):
             with self._file.write() as db:
+                require_running(db, cycle_id)
                 there = [(cycle_id, require(db, "messages", i)["id"]) for i in some]
                 sql = "INSERT OR IGNORE INTO cycle_prompts (cycle_id, message_id) VALUES (?, ?)"
                 db.conn.executemany(sql, there)
@@ -257,10 +299,15 @@ def _is_alive(running: Row) -> bool:
     return process is not None and process == running["process"]
 
 
-def _require_running(db: Database, cycle_id: int) -> None:
-    state = require(db, "cycles", cycle_id)["state"]
-    if state != "running":
-        raise ConflictError(f"cycle {cycle_id} has ended ({state}); start a new one.")
+def _require_nobody_ending(db: Database, pid: int) -> None:
+    """Refuse to begin beside the process of a cycle that was cancelled: memory is for one."""
+    last = first(db, "SELECT * FROM cycles ORDER BY id DESC LIMIT 1")
+    ending = last is not None and last["state"] == "cancelled" and last["pid"] != pid
+    if last is not None and ending and _is_alive(last):
+        raise CycleInProgressError(
+            f"cycle {last['id']} was cancelled, and its process {last['pid']} has not ended yet; "
+            "try again in a moment, or end that process."
+        )
 
 
 def _end_cycle(
@@ -279,10 +326,10 @@ def _end_cycle(
         "adapter": adapter,
         "finished_at": utc_now(),
     }
-    if state != "failed":  # a failed cycle keeps the stage and progress at which it failed
+    if state not in ("failed", "cancelled"):  # these keep the stage and progress of their end
         end |= {"stage": "done", "progress": 1.0}
     db.table("cycles").update(cycle_id, end)
-    if state in ("refused", "failed"):
+    if state in ("refused", "failed", "cancelled"):
         for table in ("cycle_comparisons", "cycle_prompts"):
             db.execute(_FORGET_USES.format(table=table), {"cycle": cycle_id})
 

@@ -364,6 +364,11 @@ def _alarms(db: Database) -> None:
     )
 
 
+@MIGRATIONS(name="0014_cancelled")
+def _cancelled(db: Database) -> None:
+    widen_check(db, "cycles", "'failed')", "'failed', 'cancelled')")
+
+
 def known_migrations() -> set[str]:
     """Names of all migrations of this version of the program."""
     with Database(memory=True, execute_plugins=False) as empty:

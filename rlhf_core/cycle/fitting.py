@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from rlhf_core.cycle.snapshot import Snapshot, unique, without
 from rlhf_core.errors import InvalidInputError, NotEnoughDataError
-from rlhf_core.model.base_model import Base
+from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
 from rlhf_core.reward.reward_data import prompt_key
 
@@ -20,13 +20,13 @@ Record = TypeVar("Record", Comparison, Demonstration, Unpaired)
 
 
 def fit_snapshot(
-    snapshot: Snapshot, base: Base, *, needed: int = 1
+    snapshot: Snapshot, chat: ChatFormat, *, needed: int = 1
 ) -> tuple[Snapshot, dict[str, float]]:
     """The snapshot as training reads it, and counts for the report.
 
     Args:
         snapshot: As it was read from the store.
-        base: Its chat template and contract say what fits.
+        chat: The model's chat template and contract of lengths say what fits.
         needed: The fewest held-out prompts to compare policies on.
 
     Returns:
@@ -38,7 +38,7 @@ def fit_snapshot(
     Raises:
         NotEnoughDataError: Too few held-out prompts fit.
     """
-    fit = _Fitting(base)
+    fit = _Fitting(chat)
     held_out = fit.prompts(snapshot.held_out_prompts)
     if len(held_out) < needed:
         raise NotEnoughDataError(
@@ -73,10 +73,10 @@ def fit_snapshot(
 
 
 class _Fitting:
-    """Cuts texts to a base's contract, each different one once."""
+    """Cuts texts to the contract of lengths, each different one once."""
 
-    def __init__(self, base: Base) -> None:
-        self._chat = base.chat
+    def __init__(self, chat: ChatFormat) -> None:
+        self._chat = chat
         self._prompts: dict[str, Prompt | None] = {}
         self._replies: dict[str, tuple[list[int], bool]] = {}  # token ids, and whether cut
         self._refused: set[str] = set()

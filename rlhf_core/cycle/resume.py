@@ -9,16 +9,35 @@ changed or withdrawn what is in it. Otherwise it deletes the folder.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlhf_core.config import TrainingStage
+from feedback_store.records import Cycle
+from rlhf_core.config import CycleSettings, ReplySettings, TrainingStage
 
 FOLDER, EVIDENCE, METRICS = "checkpoints", "evidence.json", "metrics.jsonl"
 T = TypeVar("T")
+
+
+def config_of(
+    settings: CycleSettings, reply: ReplySettings, *, model: str, quantization: str, anchor: str
+) -> dict[str, Any]:
+    """What a cycle's row and `config.json` have as its settings."""
+    base = {"model": model, "quantization": quantization, "reply": reply.model_dump()}
+    return settings.model_dump() | base | {"anchor": anchor}
+
+
+def left_by_failed(earlier: Iterable[Cycle], cycles: Path) -> int | None:
+    """The last cycle that left checkpoints, if all since have failed; the newest comes first.
+
+    What was cancelled is not resumed, nor is anything before it.
+    """
+    failed = takewhile(lambda cycle: cycle.state == "failed", earlier)
+    return next((c.id for c in failed if (cycles / f"{c.id:06d}" / FOLDER).exists()), None)
 
 
 def save_evidence(
@@ -70,6 +89,32 @@ def take_over(
         served: The policy being served now.
 
     Returns:
+        What `snapshot_of` returns.
+    """
+    found = snapshot_of(failed, read, config=config, served=served)
+    if found is not None:
+        (failed / FOLDER).replace(own / FOLDER)
+        lines = "".join(json.dumps(line) + "\n" for line in metrics_of(failed))
+        (own / METRICS).write_text(lines)
+    return found
+
+
+def snapshot_of(
+    failed: Path,
+    read: Callable[[Mapping[str, Any]], T],
+    *,
+    config: Mapping[str, Any],
+    served: str,
+) -> tuple[T, int] | None:
+    """The snapshot of a failed cycle, if a new cycle can go on with it.
+
+    Args:
+        failed: The directory of the failed cycle.
+        read: Makes the snapshot from the fields of the evidence.
+        config: The settings of the new cycle.
+        served: The policy being served now.
+
+    Returns:
         The snapshot, the same as the failed cycle had, and the cycle's seed; ``None`` if there is
         nothing to resume.
     """
@@ -82,8 +127,6 @@ def take_over(
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # the cycle was killed before it was written, or another version wrote it
-    (failed / FOLDER).replace(own / FOLDER)
-    (own / METRICS).write_text("".join(json.dumps(line) + "\n" for line in metrics_of(failed)))
     return snapshot, seed
 
 
@@ -96,17 +139,22 @@ def metrics_of(cycle: Path) -> list[dict[str, Any]]:
     return found
 
 
-def delete_checkpoints(cycles: Path, *, keep: Path | None = None) -> int:
-    """Delete the checkpoints of all cycles but ``keep``; returns the number of deleted folders."""
+def delete_checkpoints(cycles: Path, *, keep: Path | None = None, up_to: int | None = None) -> int:
+    """Delete the checkpoints of all cycles but ``keep``; returns the number of deleted folders.
+
+    A cycle deletes those ``up_to`` its own number. So one that slept while another took its place
+    never deletes what the other needs.
+    """
     folders = [f for f in cycles.glob(f"*/{FOLDER}") if f.parent != keep]
+    folders = [f for f in folders if up_to is None or int(f.parent.name) <= up_to]
     for folder in folders:
         shutil.rmtree(folder)
     return len(folders)
 
 
 def _decisive(config: Mapping[str, Any], served: str) -> dict[str, Any]:
-    """What two cycles must have in common; settings of memory, checkpoints, alarms may differ."""
-    free = {*TrainingStage.model_fields, "alarms"}
+    """What two cycles must have in common: not what uses memory, nor what comes after the gate."""
+    free = {*TrainingStage.model_fields, "alarms", "trial", "promotion"}
 
     def decisive(value: Any) -> Any:
         if not isinstance(value, Mapping):

@@ -7,6 +7,8 @@ A cycle is a process of its own, and the only part of the core that knows the st
 - The served adapter changes only in the last step, by one row, after the new adapter is complete
   on disk. A cycle that fails before that leaves serving as it was.
 - The next cycle resumes a cycle that died, and ends as that one would have ended.
+- A cycle that was cancelled, or replaced by another while it slept, changes nothing more: the store
+  refuses what it writes, and it deletes no other cycle's checkpoints.
 
 Started in several processes, the first runs the cycle and the others help it to train. What a
 cycle learns from is chosen in `snapshot.py`; the stages are in `stages.py`.
@@ -14,9 +16,9 @@ cycle learns from is chosen in `snapshot.py`; the stages are in `stages.py`.
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +31,9 @@ from rlhf_core.cycle.evidence import Evidence
 from rlhf_core.cycle.probing import probes_for
 from rlhf_core.cycle.report import curve_metrics, flat_metrics, write_report
 from rlhf_core.cycle.resume import (
-    FOLDER,
+    config_of,
     delete_checkpoints,
+    left_by_failed,
     metrics_of,
     save_evidence,
     take_over,
@@ -85,6 +88,7 @@ def run_cycle(
         InvalidInputError: Options do not go together, or the file of probes is none; nothing was
             begun.
         CycleInProgressError: Another cycle is running on this data directory.
+        CycleEndedError: Another cycle has replaced this one, whose process slept.
         RLHFError: A stage failed; the row says so too, and serving is as it was.
     """
     settings.require_fit()
@@ -92,8 +96,8 @@ def run_cycle(
     map_large_blocks()
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
         reply = reply or ReplySettings()
-        base = {"model": model, "quantization": quantization, "reply": reply.model_dump()}
-        config = settings.model_dump() | base | {"anchor": store.anchor()}
+        given = {"model": model, "quantization": quantization, "anchor": store.anchor()}
+        config = config_of(settings, reply, **given)
         row = store.start_cycle(config, pid=os.getpid())
         served, anchor = store.serving().adapter, store.anchor()
         run = Run(
@@ -109,37 +113,58 @@ def run_cycle(
             probes=probes,
         )
         try:
-            signing_key(store, data)  # adapters of an earlier version
-            run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
-            (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-            snapshot = _resume_or_begin(run, config)
-            _train_and_decide(run, snapshot, quantization)
-        except NotEnoughDataError as exc:
-            store.finish_cycle(row.id, state="refused", reasons=(str(exc),))
-        except BaseException as exc:
-            reason = str(exc).strip() or type(exc).__name__
-            store.finish_cycle(row.id, state="failed", reasons=(reason,))
-            if _would_fail_again(exc, resumed="resumed_cycle" in run.notes):
-                delete_checkpoints(data / "cycles")
-            raise  # else the checkpoints stay, and the next cycle resumes this one
+            _run_to_an_end(run, config, quantization)
+        except feedback_store.CycleEndedError:
+            if store.cycle(row.id).state != "cancelled":
+                raise  # another cycle has replaced it, and may go on with its checkpoints
         finally:
             raise_alarms_safely(store, settings.alarms)
-        delete_checkpoints(data / "cycles")
+        _delete_checkpoints(run)
         return store.cycle(row.id)
+
+
+def _run_to_an_end(run: Run, config: dict[str, Any], quantization: Quantization) -> None:
+    """All of a cycle; its row says how it ended.
+
+    Raises:
+        CycleEndedError: Somebody else has ended it: it was cancelled, or another one replaced it.
+    """
+    try:
+        signing_key(run.store, run.data)  # adapters of an earlier version
+        run.directory.mkdir(parents=True, exist_ok=True, mode=0o700)  # reports quote people
+        (run.directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        snapshot = _resume_or_begin(run, config)
+        _train_and_decide(run, snapshot, quantization)
+    except NotEnoughDataError as exc:
+        began = run.store.cycle(run.cycle_id).started_at
+        reasons = (str(exc), *run.store.left_out(since=began).lines())
+        run.store.finish_cycle(run.cycle_id, state="refused", reasons=reasons)
+    except feedback_store.CycleEndedError:
+        raise
+    except BaseException as exc:
+        reason = str(exc).strip() or type(exc).__name__
+        run.store.finish_cycle(run.cycle_id, state="failed", reasons=(reason,))
+        if _would_fail_again(exc, resumed="resumed_cycle" in run.notes):
+            _delete_checkpoints(run)
+        raise  # else the checkpoints stay, and the next cycle resumes this one
+
+
+def _delete_checkpoints(run: Run, *, keep: Path | None = None) -> None:
+    """Delete the checkpoints of this cycle and of all before it."""
+    delete_checkpoints(run.data / "cycles", keep=keep, up_to=run.cycle_id)
 
 
 def _resume_or_begin(run: Run, config: dict[str, Any]) -> Snapshot:
     """The snapshot of a failed cycle that this one resumes, or else a new one."""
     snapshot = _resume(run, config)
     run.notes["seed"] = float(run.seed)
-    # No later cycle can resume the other checkpoints.
-    delete_checkpoints(run.data / "cycles", keep=run.directory)
+    _delete_checkpoints(run, keep=run.directory)  # no later cycle can resume the others
     if snapshot is None:
         return _begin(run, config)
     try:
         _note_use(run, snapshot)
     except feedback_store.UnknownRecordError:  # withdrawn in this moment: its checkpoints are void
-        delete_checkpoints(run.data / "cycles")
+        _delete_checkpoints(run)
         del run.notes["resumed_cycle"]
         return _begin(run, config)
     # The report's curves begin where those of the failed cycle began.
@@ -183,10 +208,8 @@ def _note_use(run: Run, snapshot: Snapshot) -> None:
 
 def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
     """Take over the snapshot and checkpoints of the last failed cycle, if they still fit."""
-    earlier = (cycle for cycle in run.store.cycles() if cycle.id != run.cycle_id)
-    failed = takewhile(lambda cycle: cycle.state == "failed", earlier)  # the newest comes first
-    folders = {cycle.id: run.data / "cycles" / f"{cycle.id:06d}" for cycle in failed}
-    last = next((number for number, folder in folders.items() if (folder / FOLDER).exists()), None)
+    earlier = (cycle for cycle in run.store.cycles() if cycle.id < run.cycle_id)
+    last = left_by_failed(earlier, run.data / "cycles")
     if last is None:
         return None
 
@@ -194,8 +217,8 @@ def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
         run.store.assess_raters(by="cycle")  # some may be in quarantine by now
         return read_snapshot(run.store, Evidence(**found), run.settings)
 
-    where = folders[last], run.directory
-    found = take_over(*where, read, config=config, served=run.served)
+    failed = run.data / "cycles" / f"{last:06d}"
+    found = take_over(failed, run.directory, read, config=config, served=run.served)
     if found is None:
         return None
     snapshot, run.seed = found
@@ -312,7 +335,8 @@ def _part(run: Run, sizes: Sequence[int], number: int) -> Callable[[float], None
 def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float]) -> str:
     """Write the reward model and the policy as adapters, then their rows; returns the policy's.
 
-    The rows come after the files, so no row ever names an adapter that is not complete on disk.
+    The rows come after the files, so no row ever names an adapter that is not complete on disk. The
+    files of an adapter whose row is refused go again.
     """
     number = run.store.next_adapter_number()
     kinds: tuple[Literal["reward", "policy"], ...] = ("reward", "policy")
@@ -322,18 +346,23 @@ def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float
             base.save("policy", staging)
         else:
             reward.save(staging)
+        target = run.data / "adapters" / name
         publish_adapter(
             staging,
-            run.data / "adapters" / name,
+            target,
             kind=kind,
             base=base.fingerprint,
             parent=run.served,
             extra={"cycle": run.cycle_id},
             key=run.key,
         )
-        run.store.register_adapter(
-            name, kind=kind, parent=run.served, cycle_id=run.cycle_id, metrics=metrics
-        )
+        try:
+            run.store.register_adapter(
+                name, kind=kind, parent=run.served, cycle_id=run.cycle_id, metrics=metrics
+            )
+        except feedback_store.CycleEndedError:
+            shutil.rmtree(target)
+            raise
     return name
 
 
@@ -356,12 +385,12 @@ def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str 
                 expected_serving=run.served,
             )
             return
+        except feedback_store.CycleEndedError:
+            raise
         except feedback_store.ConflictError as exc:
             reasons: tuple[str, ...] = (f"{exc}; run another cycle",)
     else:
         reasons = verdict.reasons
-    if adapter is not None:
-        run.store.set_adapter_state(adapter, "rejected")
     run.store.finish_cycle(
         run.cycle_id,
         state="rejected",

@@ -43,6 +43,43 @@ class Snapshot:
     largest_rater_share: float  # of the weight of all comparisons
 
 
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """How much evidence there is, as far as it decides whether a cycle begins.
+
+    Attributes:
+        decided: Comparisons that are no ties.
+        ties: The others.
+        new: Comparisons since the last cycle that reached a verdict.
+        held_out_prompts: Held-out prompts with a decided comparison.
+    """
+
+    decided: int
+    ties: int
+    new: int
+    held_out_prompts: int
+
+    def lack(self, settings: CycleSettings) -> str | None:
+        """Why a cycle is refused whose data cannot lead to a promotion; None if it can."""
+        if self.decided < settings.min_comparisons:
+            return (
+                f"too little evidence: {self.decided} decided comparisons, "
+                f"{settings.min_comparisons} are needed; collect more votes or lower "
+                "cycle.min_comparisons"
+            )
+        if self.new < settings.min_new_comparisons:
+            return (
+                f"nothing new: {self.new} comparisons since the last cycle, "
+                f"{settings.min_new_comparisons} are needed; collect more votes"
+            )
+        if self.held_out_prompts < settings.gate.min_prompts:
+            return (
+                f"too little evidence: votes on {self.held_out_prompts} held-out prompts, "
+                f"{settings.gate.min_prompts} are needed; collect votes on more different questions"
+            )
+        return None
+
+
 def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
     """Weigh the raters, derive comparisons from new events, and fix what this cycle will use.
 
@@ -51,11 +88,18 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
             few held-out prompts.
     """
     store.assess_raters(by="cycle")
+    snapshot, supply = begin_snapshot(store, settings)
+    if lack := supply.lack(settings):
+        raise NotEnoughDataError(lack)
+    return snapshot
+
+
+def begin_snapshot(store: FeedbackStore, settings: CycleSettings) -> tuple[Snapshot, Supply]:
+    """The snapshot that can be taken now, be it enough or not, and how much evidence it has."""
     evidence = choose_evidence(store, settings)
     rows = store.comparisons(weights=evidence.comparisons)
-    new = store.new_comparisons(at_most=settings.min_new_comparisons)
-    _require_enough(rows, new, settings)
-    return _snapshot(store, evidence, rows, settings)
+    new = store.new_comparisons(at_most=settings.data.most_opinions)
+    return _snapshot(store, evidence, rows, settings), _supply(rows, new)
 
 
 def read_snapshot(store: FeedbackStore, evidence: Evidence, settings: CycleSettings) -> Snapshot:
@@ -121,26 +165,10 @@ def _snapshot(
     )
 
 
-def _require_enough(rows: Sequence[StoredComparison], new: int, settings: CycleSettings) -> None:
-    """Refuse a cycle whose data cannot lead to a promotion."""
-    decided = sum(c.label != "tie" for c in rows)
-    if decided < settings.min_comparisons:
-        raise NotEnoughDataError(
-            f"too little evidence: {decided} decided comparisons, {settings.min_comparisons} "
-            f"are needed; collect more votes or lower cycle.min_comparisons"
-        )
-    if new < settings.min_new_comparisons:
-        raise NotEnoughDataError(
-            f"nothing new: {new} comparisons since the last cycle, "
-            f"{settings.min_new_comparisons} are needed; collect more votes"
-        )
-    held_out = [c for c in rows if c.split == "held_out" and c.label != "tie"]
-    different = len({json.dumps(c.prompt) for c in held_out})
-    if different < settings.gate.min_prompts:
-        raise NotEnoughDataError(
-            f"too little evidence: votes on {different} held-out prompts, "
-            f"{settings.gate.min_prompts} are needed; collect votes on more different questions"
-        )
+def _supply(rows: Sequence[StoredComparison], new: int) -> Supply:
+    decided = [c for c in rows if c.label != "tie"]
+    held_out = {json.dumps(c.prompt) for c in decided if c.split == "held_out"}
+    return Supply(len(decided), len(rows) - len(decided), new, len(held_out))
 
 
 def _comparisons(

@@ -162,7 +162,7 @@ class Trained:
 def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Trained:
     """SFT, reward models and PPO; the result is the same in every process."""
     base, settings = _load(run, quantization), run.settings
-    snapshot, counts = fit_snapshot(snapshot, base, needed=run.settings.gate.min_prompts)
+    snapshot, counts = fit_snapshot(snapshot, base.chat, needed=run.settings.gate.min_prompts)
     run.notes |= counts
     with run.clock.timed("sft"):
         reference = _sft(run, base, snapshot)

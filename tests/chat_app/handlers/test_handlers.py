@@ -481,7 +481,7 @@ def test_every_operation_is_refused_to_visitors(service: ChatService) -> None:
     operator = Operator(service)
     given = {"cycle_id": 1, "name": "policy-000000"}
     methods = [name for name in dir(Operator) if not name.startswith("_")]
-    assert len(methods) == 8
+    assert len(methods) == 9
     for name in methods:
         method = getattr(operator, name)
         needed = {key: given[key] for key in inspect.signature(method).parameters if key in given}
@@ -624,6 +624,20 @@ def test_the_operator_serves_a_rejected_adapter_after_a_warning(
     assert "policy-000001 is served" in operator.promote("policy-000001", allowed=True, force=True)
     assert operator.overview(allowed=True).rejected == ()
     assert "policy-000000 is served" in operator.roll_back(allowed=True)
+
+
+def test_only_an_operator_cancels_and_the_audit_log_says_who(service: ChatService) -> None:
+    operator, store = Operator(service), service.store
+    store.start_cycle({}, pid=os.getpid())
+    with pytest.raises(NotAllowedError):
+        operator.cancel_cycle(allowed=False)
+    assert operator.overview(allowed=True).busy
+    assert "Cycle 1 is cancelled" in operator.cancel_cycle(allowed=True, by="key olga")
+    overview = operator.overview(allowed=True)
+    assert not overview.busy and overview.running is None
+    assert (overview.cycles[0].state, overview.cycles[0].reasons) == ("cancelled", ("by key olga",))
+    with pytest.raises(RefusedError, match="no cycle is running"):
+        operator.cancel_cycle(allowed=True)
 
 
 def test_a_fresh_service_says_what_a_first_cycle_needs(service: ChatService) -> None:

@@ -23,6 +23,7 @@ from chat_app.pages import shared
 from chat_app.pages.operator_parts import _verdict
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
+from tests.chat_app.cycles.test_cancel import begin
 from tests.chat_app.pages.browsing import CHROMIUM, say
 from tests.chat_app.serving import publish_copy
 
@@ -429,7 +430,7 @@ def test_no_function_of_the_operator_page_works_without_the_cookie(server: Serve
     with httpx.Client(base_url=f"{server.url}/operator", timeout=30, trust_env=False) as client:
         client.headers["cookie"] = httpx.get(server.url, headers=PAGE).headers["set-cookie"]
         assert client.get("/", headers=PAGE).headers["location"] == "/operator/login"
-        for function in range(20):
+        for function in range(30):
             call = {"data": ["policy-000000"] * 3, "fn_index": function, "session_hash": "x"}
             for route in ("run/predict", "queue/join"):
                 answer = client.post(f"/gradio_api/{route}", json=call)
@@ -485,6 +486,30 @@ def test_the_switches_of_gradio_are_as_reviewed(monkeypatch: pytest.MonkeyPatch)
         "sessions": 1000,
         "event": "private",
     }
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_running_cycle_is_cancelled_by_a_second_click(
+    visitor: BrowserContext, server: Server
+) -> None:
+    process = begin(server.data, "hears")
+    page = visitor.new_page()
+    page.goto(f"{server.url}/operator?token={TOKEN}")
+    asked = page.locator("#confirm-cancel")
+    for answer in ("Let it run", "Yes, cancel it"):
+        expect(page.get_by_text(re.compile("Cycle [0-9]+ is running"))).to_be_visible()
+        page.get_by_role("button", name="Cancel the cycle").click()
+        expect(asked).to_contain_text("Cancel the running cycle?")
+        asked.get_by_role("button", name=answer).click()
+        expect(asked).to_be_hidden()
+    expect(page.get_by_text(re.compile("Cycle [0-9]+ is cancelled"))).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel the cycle")).to_be_hidden()
+    expect(page.get_by_text("No cycle is running.")).to_be_visible()
+    assert process.wait() == -signal.SIGTERM
+    with FeedbackStore(server.data / "feedback.db") as store:
+        last = store.last_cycle()
+    assert last is not None and (last.state, last.reasons) == ("cancelled", ("by operator",))
 
 
 @pytest.mark.slow

@@ -309,7 +309,7 @@ def test_the_members_of_the_held_out_reward_model_are_folds_of_all_held_out_vote
     update = {"reward": reward, "gate": GateSettings(min_prompts=2, members=3)}
     finishing.settings = SETTINGS.model_copy(update=update)
     finishing.directory.mkdir(parents=True)
-    snapshot, _ = fit_snapshot(take_snapshot(finishing.store, SETTINGS), base)
+    snapshot, _ = fit_snapshot(take_snapshot(finishing.store, SETTINGS), base.chat)
     model, held_out_model = _train_reward_models(finishing, base, snapshot, None)
     assert len(model.members) == 2
     assert held_out_model.heads.shape[0] == 3

@@ -60,10 +60,12 @@ def capped(**caps):
     return SETTINGS.model_copy(update={"data": DataSettings(**most | caps)})
 
 
-def end(store, evidence, ids, *, state="rejected", sft=0.0):
+def end(store, evidence, ids, *, state="rejected", sft=0.0, adapter=None):
     """A cycle on this evidence."""
     cycle = store.start_cycle({}, pid=os.getpid())
     store.use_comparisons(cycle.id, ids, prompts=evidence.unvoted, seen=evidence.seen)
+    if adapter is not None:
+        store.register_adapter(adapter, kind="policy", cycle_id=cycle.id)
     store.finish_cycle(cycle.id, state=state, metrics={"sft": sft})
     return cycle.id
 
@@ -183,8 +185,7 @@ def test_prompts_that_nobody_voted_on_are_told_apart_and_noted(store, tmp_path):
     assert 4 < len(asked) < 12 and all(text.startswith("Unvoted") for text in asked)
     assert asked == sorted(asked, key=lambda text: -int(text.split()[1][:-1]))
     assert len(choose_evidence(store, capped(most_unvoted_prompts=2)).unvoted) == 2
-    cycle = end(store, found.evidence, found.ids, state="promoted")
-    store.register_adapter("policy-000001", kind="policy", cycle_id=cycle)
+    end(store, found.evidence, found.ids, state="promoted", adapter="policy-000001")
     assert store.forget("rater-1").adapters == ("policy-000001",)
 
 
