@@ -33,7 +33,7 @@ from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.gate.win_rate import WinRate, level_of, win_rate
 
 FEATURES = 20
-SETTINGS = GateSettings(members=5)
+SETTINGS = GateSettings()
 CYCLES, PER_QUESTION, REPLIES = 30, 3, 200
 BARS = {"null_sequences": 0.05, "coverage": 0.90}
 Vector = NDArray[np.float64]

@@ -1,7 +1,7 @@
 """The reward model on real people's votes: how well it predicts them, beside length and people.
 
     python -m benchmarks.human_votes --data DIR --model MODEL --json
-    python -m benchmarks.human_votes --data DIR --sets pandalm --train 300
+    python -m benchmarks.human_votes --data DIR --sets pandalm --train 300 [--heads]
 
 DIR holds the files as their owners publish them: `pandalm_testset_v1.json` (WeOpenML/PandaLM: 999
 pairs, three people each, ties), `hh_harmless_base_test.jsonl.gz` (anthropics/hh-rlhf) and
@@ -39,7 +39,9 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.facts import machine_facts, model_facts
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Label, Prompt
+from rlhf_core.reward.heads import LinearHeads, fit_heads
 from rlhf_core.reward.reward_data import prompt_key
+from rlhf_core.reward.reward_model import RewardModel
 from rlhf_core.train_reward import train_reward
 from rlhf_core.training.profiles import fill, profile_for
 
@@ -166,7 +168,11 @@ def study(base: Base, name: str, folder: Path, options: argparse.Namespace) -> I
     sign = 1.0 if longer * 2 >= sum(i.majority != "tie" for i in train) else -1.0
     started = time.monotonic()
     votes = [c for n, item in enumerate(train) for c in item.comparisons(f"{name}-{n}")]
-    reward = train_reward(base, votes, settings=options.settings, name=name, seed=options.seed)
+    reward: LinearHeads | RewardModel
+    if options.heads:
+        reward = fit_heads(base, votes)
+    else:
+        reward = train_reward(base, votes, settings=options.settings, name=name, seed=options.seed)
     seconds = time.monotonic() - started
     tests = {name: decided}
     for part in LLMBAR:
@@ -185,7 +191,8 @@ def study(base: Base, name: str, folder: Path, options: argparse.Namespace) -> I
         yield name, "people", share(*zip(*agreed, strict=True))
     yield name, "trained_on", {"items": len(train), "votes": len(votes)}
     yield name, "seconds", {"training": round(seconds, 1)}
-    reward.drop()
+    if isinstance(reward, RewardModel):
+        reward.drop()
 
 
 def fitting(base: Base, items: Sequence[Item]) -> list[Item]:
@@ -208,6 +215,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128, help="longest reply that is read")
     parser.add_argument("--prompt-tokens", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--heads", action="store_true", help="linear heads, as the gate's")
     parser.add_argument("--set", default="{}", help="reward settings, as JSON")
     parser.add_argument("--json", action="store_true", help="accepted for symmetry")
     options = parser.parse_args()
