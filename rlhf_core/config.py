@@ -424,7 +424,7 @@ class TrialSettings(Stage):
     """
 
     canary_share: float = Field(
-        0.5, ge=0, le=1, description="of the side-by-sides, while there is a canary"
+        0.5, gt=0, le=1, description="of the side-by-sides, while there is a canary"
     )
     guard_share: float = Field(
         0.25, ge=0, le=1, description="of the side-by-sides, while a guard watches; 0 = no guard"
@@ -472,8 +472,12 @@ class AlarmSettings(Stage):
     rater_share: float = Field(
         0.5, gt=0, le=1, description="largest rater's share of the weight of all comparisons"
     )
-    live_fall: float = Field(
-        0.1, gt=0, le=1, description="win rate by people's choices, below the gate's"
+    live_edge: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="share of the win rate's distance from 50% that people's choices have to "
+        "confirm; they are noisier than the gate",
     )
 
 

@@ -66,9 +66,11 @@ def dry_run(settings: Settings, *, as_json: bool) -> None:
     """
     from rlhf_core.cycle.cost import WORTH_MEASURING, work_of
     from rlhf_core.cycle.dry_run import dry_run
+    from rlhf_core.cycle.probing import probes_for
     from rlhf_core.cycle.resume import config_of
 
     chat, cycles = _chat(settings), settings.data / "cycles"
+    probes = len(probes_for(settings.model, settings.cycle.gate))
     with _copied(settings) as copy:
         config = config_of(
             settings.cycle,
@@ -78,7 +80,7 @@ def dry_run(settings: Settings, *, as_json: bool) -> None:
             anchor=copy.anchor(),
         )
         found = dry_run(copy, cycles, settings.cycle, chat, config)
-    work = work_of(found.snapshot, chat)
+    work = work_of(found.snapshot, chat, probes)
     costs = cost(settings, work if work.opinions + work.held_out else None)
     refusal = found.refusal
     if refusal is None and not costs["fits"] and costs["model"]["parameters"] >= WORTH_MEASURING:

@@ -10,7 +10,7 @@ import threading
 from datetime import UTC, datetime
 
 from chat_app.cycles.alerts import send_due
-from chat_app.cycles.trials import drifting
+from chat_app.cycles.trials import drifting, trial_alarm
 from chat_app.settings import ScheduleSettings, Settings
 from feedback_store.records import Alarm
 from feedback_store.store import FeedbackStore
@@ -49,7 +49,7 @@ class AlarmWatch:
         """
         raise_alarms(self._store, self._settings.cycle.alarms)
         self._starved()
-        self._drifting()
+        self._trials()
         for alarm in self._store.alarms(after=self._logged):
             about = f" of cycle {alarm.cycle_id}" if alarm.cycle_id else ""
             log.warning("alarm %d (%s)%s: %s", alarm.id, alarm.kind, about, alarm.text)
@@ -60,14 +60,23 @@ class AlarmWatch:
         settings, store = self._settings.schedule, self._store
         if not settings.enabled:
             return
-        since = store.votes_sufficed_at()
+        trials = store.trials()
+        if any(trial.kind == "canary" and trial.ended_at is None for trial in trials):
+            return  # it waits for people's choices between two policies, and says so
+        canaries = (trial.ended_at or "" for trial in trials if trial.kind == "canary")
+        since = max((store.votes_sufficed_at(), *canaries))
         alarm = starved(settings, since, new=store.new_comparisons(), now=datetime.now(UTC))
         if alarm is not None:
             store.raise_alarm(alarm, key=since)
 
-    def _drifting(self) -> None:
-        for alarm in drifting(self._store, self._settings.cycle.alarms):
-            self._store.raise_alarm(alarm, key=self._store.serving().adapter)
+    def _trials(self) -> None:
+        """What people's choices say; of ended ones, too, so that no alarm is lost by a kill."""
+        for trial in self._store.trials(limit=20):
+            drift = drifting(self._store, trial, self._settings.cycle.alarms)
+            for alarm in (trial_alarm(trial), drift):
+                if alarm is not None:
+                    cycle = self._store.adapter(trial.adapter).cycle_id
+                    self._store.raise_alarm(alarm, key=f"trial {trial.id}", cycle_id=cycle)
 
     def _run(self) -> None:
         while not self._end.wait(self._settings.schedule.poll_seconds):

@@ -9,20 +9,27 @@ is served stays.
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from feedback_store.errors import ConflictError, FeedbackStoreError
+from feedback_store.errors import ConflictError
 from feedback_store.records import Alarm, Trial
 from feedback_store.store import FeedbackStore
 from rlhf_core.config import AlarmSettings, CycleSettings, TrialSettings
-from rlhf_core.cycle.alarms import live_alarms
-from rlhf_core.gate.betting import ENOUGH, LiveEvidence, Preferred, live_evidence
+from rlhf_core.gate.betting import (
+    ENOUGH,
+    LiveEvidence,
+    Preferred,
+    falls_short,
+    live_evidence,
+)
 
 log = logging.getLogger(__name__)
 
+FEWEST = 20  # choices that can reject a canary; with fewer nobody was asked
 CHECK_S = 2.0  # between two looks at the choices
 SERVER = "server: people's choices"
 
@@ -41,21 +48,29 @@ def share_of(trial: Trial, settings: CycleSettings) -> float:
     return shares[trial.kind]
 
 
-def evidence_of(store: FeedbackStore, trial: Trial) -> LiveEvidence:
-    """What the choices of a trial show so far about its adapter."""
+def choices_of(store: FeedbackStore, trial: Trial) -> list[tuple[str, Preferred]]:
+    """Who preferred which adapter of a trial; the first is its own."""
     sides: dict[str | None, Preferred] = {trial.adapter: "first", trial.other: "second"}
     choices = store.trial_choices(trial.id)
-    return live_evidence((rater, sides.get(adapter, "neither")) for rater, adapter in choices)
+    return [(rater, sides.get(adapter, "neither")) for rater, adapter in choices]
+
+
+def evidence_of(store: FeedbackStore, trial: Trial) -> LiveEvidence:
+    """What the choices of a trial show so far about its adapter."""
+    return live_evidence(choices_of(store, trial))
 
 
 def end_of(trial: Trial, found: LiveEvidence, settings: TrialSettings, now: datetime) -> End | None:
     """How a trial ends now, or None while it goes on."""
     if found.verdict != "not shown":
         strongest = max(found.better, found.worse)
-        said = f"{preferred(trial, found)}; that it is {found.verdict} is shown by {strongest:.0f}"
-        return End(found.verdict, f"{said}, and {ENOUGH:.0f} is enough")
+        said = f"{preferred(trial, found)}; the evidence that it is {found.verdict}"
+        return End(found.verdict, f"{said} is {strongest:.0f}, and {ENOUGH:.0f} is enough")
     most = {"canary": settings.canary_choices, "guard": settings.guard_choices}[trial.kind]
     age = now - datetime.fromisoformat(trial.started_at)
+    if found.choices < FEWEST and age >= timedelta(days=settings.days):
+        said = f"people made {found.choices} choices in {age.days} days, too few to say anything"
+        return End("stopped", said)
     if found.choices >= most or age >= timedelta(days=settings.days):
         wanted = "better" if trial.kind == "canary" else "worse"
         after = f"after {age.days} days" if found.choices < most else f"of at most {most}"
@@ -75,8 +90,9 @@ def told(facts: Mapping[str, Any]) -> str:
     """What an open trial shows so far, in one line; of `trial_facts`."""
     return (
         f"{facts['kind']} of {facts['adapter']} beside {facts['other']}: preferred in "
-        f"{facts['rate']:.0%} of {facts['choices']} choices by {facts['raters']} raters; better by "
-        f"{facts['better']:.3g}, worse by {facts['worse']:.3g}, {facts['enough']:.0f} is enough"
+        f"{facts['rate']:.0%} of {facts['choices']} choices by {facts['raters']} raters; the "
+        f"evidence that it is better is {facts['better']:.3g}, that it is worse "
+        f"{facts['worse']:.3g}, and {facts['enough']:.0f} is enough"
     )
 
 
@@ -104,41 +120,49 @@ def check_trial(store: FeedbackStore, settings: TrialSettings) -> Trial | None:
     except ConflictError:  # an operator has served another adapter in this moment
         return None
     log.warning("the %s of %s has ended: %s", trial.kind, trial.adapter, end.reason)
-    _raise_alarm(store, ended)
     return ended
 
 
-def _raise_alarm(store: FeedbackStore, trial: Trial) -> None:
-    """Tell the operator of an adapter that people did not find good enough."""
+def trial_alarm(trial: Trial) -> Alarm | None:
+    """What an operator should hear of a trial that has ended: people do not want its adapter."""
     kinds = {
         ("guard", "worse"): "rolled_back",
         ("canary", "worse"): "rejected",
         ("canary", "not_shown"): "rejected",
     }
     kind = kinds.get((trial.kind, trial.outcome or ""))
-    if kind is not None:
-        text = f"{trial.adapter} was {kind.replace('_', ' ')}: {trial.reason}"
-        cycle = store.adapter(trial.adapter).cycle_id
-        store.raise_alarm(Alarm(kind, text), key=f"trial {trial.id}", cycle_id=cycle)
+    if kind is None:
+        return None
+    return Alarm(kind, f"{trial.adapter} was {kind.replace('_', ' ')}: {trial.reason}")
 
 
-def drifting(store: FeedbackStore, settings: AlarmSettings) -> tuple[Alarm, ...]:
+def drifting(store: FeedbackStore, trial: Trial, settings: AlarmSettings) -> Alarm | None:
     """The alarm of a served adapter that people like less than its cycle's gate said."""
-    trial = store.open_trial()
-    cycle = None if trial is None else store.adapter(trial.adapter).cycle_id
-    if trial is None or trial.kind != "guard" or cycle is None:
-        return ()
-    found = evidence_of(store, trial)
-    error = 1.645 * (0.25 / max(1, found.choices)) ** 0.5  # of a share of so many choices, at most
-    live = {"live/win_rate": found.rate, "live/win_rate_high": found.rate + error}
-    return live_alarms(store.cycle(cycle).metrics | live, settings)
+    cycle = store.adapter(trial.adapter).cycle_id
+    promised = math.nan if cycle is None else store.cycle(cycle).metrics.get("win_rate", math.nan)
+    if trial.kind != "guard" or trial.ended_at is not None or not promised > 0.5:
+        return None
+    wanted = 0.5 + settings.live_edge * (promised - 0.5)
+    choices = choices_of(store, trial)
+    if falls_short(choices, wanted) < ENOUGH:
+        return None
+    found = live_evidence(choices)
+    text = (
+        f"{preferred(trial, found)}, where the gate found {promised:.0%}; to go back, run "
+        "`feedback-chat rollback`"
+    )
+    return Alarm("live_win_rate", text, round(found.rate, 4), round(wanted, 4))
 
 
 async def watch_trials(store: FeedbackStore, settings: TrialSettings) -> None:
     """Check the open trial every few seconds, until cancelled."""
+    fault = ""  # the last one, so that each is told once
     while True:
         try:
             await asyncio.to_thread(check_trial, store, settings)
-        except FeedbackStoreError:
-            log.exception("the choices of the trial cannot be read; it goes on")
+            fault = ""
+        except Exception as exc:  # whatever it is, the watch goes on
+            if str(exc) != fault:
+                log.exception("the choices of the trial cannot be read; it goes on")
+            fault = str(exc)
         await asyncio.sleep(CHECK_S)

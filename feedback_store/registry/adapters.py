@@ -185,9 +185,10 @@ def settle_candidate(db: Database, name: str, state: str) -> None:
 def reject_adapter(db: Database, name: str, reason: str, *, by: str) -> None:
     """Reject an adapter because of what people chose; the cycle that waited for it ends so.
 
-    The base is the last way back, and the anchor is the operator's: neither is rejected.
+    The base is the last way back, so it is never rejected. The anchor may be: cycles go on to count
+    KL from it.
     """
-    if name in (BASE_ADAPTER, _anchor(db)):
+    if name == BASE_ADAPTER:
         return
     before = require(db, "adapters", name, key="name")
     db.table("adapters").update(name, {"state": "rejected"})
@@ -203,7 +204,8 @@ def rejection_of(db: Database, adapter: Row) -> tuple[str, ...] | None:
     """Why a policy adapter was rejected: by people's choices, or else by its cycle's gate."""
     if (adapter["kind"], adapter["state"]) != ("policy", "rejected"):
         return None
-    sql = """SELECT reason FROM trials WHERE adapter = ? AND outcome IN ('worse', 'not_shown')
+    sql = """SELECT reason FROM trials WHERE adapter = ?
+        AND (outcome = 'worse' OR kind = 'canary' AND outcome = 'not_shown')
         ORDER BY id DESC LIMIT 1"""
     by_people = first(db, sql, [adapter["name"]])
     if by_people is not None:

@@ -329,12 +329,19 @@ def _end_cycle(
     if state not in ("failed", "cancelled"):  # these keep the stage and progress of their end
         end |= {"stage": "done", "progress": 1.0}
     db.table("cycles").update(cycle_id, end)
+    if state in ("failed", "cancelled"):  # nobody will decide on what it left
+        sql = "UPDATE adapters SET state = 'rejected' WHERE cycle_id = ? AND state = 'candidate'"
+        db.execute(f"{sql} AND kind = 'policy'", [cycle_id])
     if state in ("refused", "failed", "cancelled"):
         for table in ("cycle_comparisons", "cycle_prompts"):
             db.execute(_FORGET_USES.format(table=table), {"cycle": cycle_id})
 
 
 def end_cycle_of_copy(db: Database) -> None:
-    """In a copy of a store, end the cycle that ran when it was made: its process is another's."""
+    """In a copy of a store, end the cycle that ran when it was made: its process is another's.
+
+    The alarms that were to be sent then are the other's, too.
+    """
+    db.execute("UPDATE alarms SET next_try_at = NULL")
     for row in rows(db, "SELECT id FROM cycles WHERE state = 'running'"):
         _end_cycle(db, row["id"], state="failed", reasons=(COPIED,))

@@ -28,7 +28,7 @@ from feedback_store.registry.adapters import (
 from feedback_store.registry.trials import end_open_trial, insert_trial
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
-from feedback_store.sqlite.rows import audit, insert, one_of, require, rows, to_record
+from feedback_store.sqlite.rows import audit, first, insert, one_of, require, rows, to_record
 
 
 class ServedAdapter:
@@ -78,7 +78,7 @@ class ServedAdapter:
     ) -> Trial:
         """Let people compare two adapters from now on; the open trial, if any, is stopped.
 
-        With `force` a rejected `adapter` is published first, as by `serve`.
+        With `force` a rejected `adapter` is tried; it stays rejected until people find it better.
 
         Raises:
             ConflictError: The two are the same, one may not be served, or the served one is not
@@ -86,9 +86,8 @@ class ServedAdapter:
         """
         one_of(kind, TRIAL_KINDS, "the kind of a trial")
         with self._file.write() as db:
-            if force:
-                _publish_rejected(db, adapter, by=by)
-            for name in (adapter, other):
+            rejected = rejection_of(db, require(db, "adapters", adapter, key="name")) is not None
+            for name in (other,) if force and rejected else (adapter, other):
                 require_published_policy(db, name, "in a trial")
             if adapter == other:
                 raise ConflictError(f"{adapter!r} is served already; name another adapter.")
@@ -100,9 +99,9 @@ class ServedAdapter:
     def end_trial(self, trial_id: int, outcome: str, reason: str, *, by: str) -> Trial:
         """End an open trial, and do what follows from it.
 
-        A canary that is better is served, and watched by a guard; one that is not is rejected. A
-        served adapter that is worse is rejected, and the one before is served again. A trial that
-        is stopped changes nothing.
+        A canary that is better is served, and watched by a guard; one that is not is rejected, and
+        the guard that it replaced begins anew. A served adapter that is worse is rejected, and the
+        one before is served again. A trial that is stopped changes nothing.
 
         Args:
             trial_id: The trial.
@@ -143,13 +142,25 @@ class ServedAdapter:
 
 def _follow(db: Database, trial: Trial, outcome: str, reason: str, *, by: str) -> None:
     if trial.kind == "canary" and outcome == "better":
-        serve_adapter(db, trial.adapter, by=by, guard=True)
-    elif trial.kind == "canary" and outcome in ("worse", "not_shown"):
-        reject_adapter(db, trial.adapter, reason, by=by)
+        serve_adapter(db, trial.adapter, by=by, force=True, guard=True)
+    elif trial.kind == "canary":
+        if outcome != "stopped":
+            reject_adapter(db, trial.adapter, reason, by=by)
+        _guard_again(db, by=by)
     elif trial.kind == "guard" and outcome == "worse":
         way = [name for name in _served_before(db) if name != trial.other]
         _write_serving(db, trial.other, way[0] if way else None, by=by, reason=reason)
         reject_adapter(db, trial.adapter, reason, by=by)
+
+
+def _guard_again(db: Database, *, by: str) -> None:
+    """Begin the guard of the served adapter anew, if it was stopped for a canary."""
+    sql = """SELECT * FROM trials WHERE kind = 'guard' AND adapter = ?
+        AND started_at >= (SELECT since FROM serving ORDER BY id DESC LIMIT 1)
+        ORDER BY id DESC LIMIT 1"""
+    guard = first(db, sql, [serving_of(db).adapter])
+    if guard is not None and guard["outcome"] == "stopped":
+        insert_trial(db, "guard", guard["adapter"], guard["other"], by=by)
 
 
 def require_serving(db: Database, name: str) -> None:

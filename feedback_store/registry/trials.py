@@ -8,10 +8,19 @@ trial is open.
 from sqlite_utils import Database
 
 from feedback_store.feedback.events import HEARD, owners_agree
-from feedback_store.records import Trial
+from feedback_store.records import Cycle, Trial
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
-from feedback_store.sqlite.rows import audit, first, insert, require, rows, scalar, to_record
+from feedback_store.sqlite.rows import (
+    audit,
+    encode,
+    first,
+    insert,
+    require,
+    rows,
+    scalar,
+    to_record,
+)
 
 # A new account is known by where it came from until it has agreed with others, as for its weight.
 _CHOICES = f"""SELECT coalesce(iif(raters.proven, NULL, raters.origin), raters.id) AS rater,
@@ -77,3 +86,8 @@ def end_open_trial(db: Database, outcome: str, reason: str, *, by: str) -> None:
         end = {"ended_at": utc_now(), "outcome": outcome, "reason": reason}
         db.table("trials").update(trial.id, end)
         audit(db, "trial_ended", trial=trial.id, outcome=outcome, reason=reason, by=by)
+        if trial.kind == "canary" and outcome == "stopped":  # the cycle goes on to wait
+            sql = "SELECT * FROM cycles WHERE adapter = ? AND state = 'passed'"
+            for row in rows(db, sql, [trial.adapter]):
+                told = (*to_record(Cycle, row).reasons, f"its canary was stopped: {reason}")
+                db.table("cycles").update(row["id"], {"reasons": encode(told)})

@@ -9,7 +9,6 @@ numbers and the gate's own sentences, and quotes nobody. Sending is the app's.
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 
 from feedback_store import Alarm, Cycle, FeedbackStore, FeedbackStoreError
 from rlhf_core.config import AlarmSettings
@@ -24,8 +23,7 @@ RECENT = 3  # cycles whose mean agreement is compared with
 def raise_alarms(store: FeedbackStore, settings: AlarmSettings) -> None:
     """Raise the alarms of every cycle that ended since the last call, in any process.
 
-    A cycle that was killed cannot raise its own, so the server and the next cycle do. What people
-    choose live is known only later, so the newest promoted cycle is looked at each time.
+    A cycle that was killed cannot raise its own, so the server and the next cycle do.
     """
     cycles = store.cycles(limit=WINDOW)  # the newest comes first
     watched = store.watched_cycle()
@@ -35,8 +33,6 @@ def raise_alarms(store: FeedbackStore, settings: AlarmSettings) -> None:
             ended = [alarm] if (alarm := end_alarm(cycle)) else []
             _keep(store, cycle, [*measured_alarms(cycle.metrics, earlier, settings), *ended])
             store.note_watched(cycle.id)
-    for cycle in islice((c for c in cycles if c.state == "promoted"), 1):
-        _keep(store, cycle, live_alarms(cycle.metrics, settings))
 
 
 def raise_alarms_safely(store: FeedbackStore, settings: AlarmSettings) -> None:
@@ -93,22 +89,7 @@ def measured_alarms(
         _agreement(now, earlier, settings.agreement_fall),
         _one_rater(now, settings.rater_share),
     ]
-    return (*(alarm for alarm in found if alarm), *live_alarms(now, settings))
-
-
-def live_alarms(now: Metrics, settings: AlarmSettings) -> tuple[Alarm, ...]:
-    """The alarm of a win rate that people's choices do not confirm.
-
-    Their upper bound is compared, if there is one: few choices say little.
-    """
-    live, promised = (now.get(name, math.nan) for name in ("live/win_rate", "win_rate"))
-    if not promised - now.get("live/win_rate_high", live) >= settings.live_fall:
-        return ()
-    text = (
-        f"people prefer the served policy's reply in {live:.0%} of their choices, and the gate "
-        f"found {promised:.0%}; to go back, run `feedback-chat rollback`"
-    )
-    return (Alarm("live_win_rate", text, live, promised - settings.live_fall),)
+    return tuple(alarm for alarm in found if alarm)
 
 
 def _length(

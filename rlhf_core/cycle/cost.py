@@ -130,12 +130,12 @@ def work_of(snapshot: Snapshot, chat: ChatFormat, probes: int = 0) -> Workload:
     """What a cycle on this snapshot has to read, and how many probes it asks."""
     comparisons = (*snapshot.train, *snapshot.held_out)
     judged = [(c.prompt, reply) for c in comparisons for reply in (c.response_a, c.response_b)]
-    thumbs = (*snapshot.train_thumbs, *snapshot.held_out_thumbs)
+    thumbs = snapshot.train_thumbs
     return workload(
         chat,
         [*judged, *((thumb.prompt, thumb.response) for thumb in thumbs)],
         opinions=[*_sizes(snapshot.train), *(1 for _ in snapshot.train_thumbs)],
-        held_out=[*_sizes(snapshot.held_out), *(1 for _ in snapshot.held_out_thumbs)],
+        held_out=_sizes(snapshot.held_out),
         demonstrations=[(d.prompt, d.response) for d in snapshot.demonstrations],
         rollouts=[*snapshot.prompts, *snapshot.unvoted_prompts],
         rater_prompts=snapshot.held_out_rater_prompts,

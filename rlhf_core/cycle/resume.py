@@ -148,7 +148,8 @@ def delete_checkpoints(cycles: Path, *, keep: Path | None = None, up_to: int | N
     folders = [f for f in cycles.glob(f"*/{FOLDER}") if f.parent != keep]
     folders = [f for f in folders if up_to is None or int(f.parent.name) <= up_to]
     for folder in folders:
-        shutil.rmtree(folder)
+        with suppress(FileNotFoundError):  # another process deletes it, too
+            shutil.rmtree(folder)
     return len(folders)
 
 

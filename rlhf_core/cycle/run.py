@@ -99,7 +99,7 @@ def run_cycle(
         given = {"model": model, "quantization": quantization, "anchor": store.anchor()}
         config = config_of(settings, reply, **given)
         row = store.start_cycle(config, pid=os.getpid())
-        served, anchor = store.serving().adapter, store.anchor()
+        served, anchor = store.serving().adapter, str(given["anchor"])
         run = Run(
             store,
             row.id,
@@ -281,11 +281,16 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
 
 
 def _test_number(store: FeedbackStore) -> int:
-    """Which test of a candidate this is since the last promotion that stands, from 1."""
+    """Which test of a candidate this is since the last promotion that was not rolled back."""
     tested = 1
-    taken_back = {a.name for a in store.adapters("policy") if a.state == "rejected"}
+    parents = {adapter.name: adapter.parent for adapter in store.adapters("policy")}
+    standing: set[str] = set()
+    name: str | None = store.serving().adapter
+    while name is not None and name not in standing:  # what is served was trained from these
+        standing.add(name)
+        name = parents.get(name)
     for cycle in store.cycles(limit=MOST_TESTS):
-        if cycle.state == "promoted" and cycle.adapter not in taken_back:
+        if cycle.state == "promoted" and cycle.adapter in standing:
             break
         tested += "win_rate" in (cycle.metrics or {})
     return tested

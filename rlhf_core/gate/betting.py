@@ -57,6 +57,28 @@ class LiveEvidence:
         return "better" if self.better >= self.worse else "worse"
 
 
+def falls_short(choices: Iterable[tuple[str, Preferred]], rate: float) -> float:
+    """The highest stake so far of who bets that the first policy is preferred less than so often.
+
+    Args:
+        choices: As for `live_evidence`.
+        rate: The rate that is doubted, in (0, 1).
+    """
+    bet = min(BET, 0.9 / (MOST * (1 - rate)))  # a stake is never negative
+    sums: defaultdict[str, float] = defaultdict(float)
+    counted: Counter[str] = Counter()
+    stake = highest = 1.0
+    for rater, choice in choices:
+        counted[rater] += 1
+        if counted[rater] > MOST:
+            continue
+        before = sums[rater]
+        sums[rater] += rate - 0.5 - VALUES[choice]
+        stake *= (1 + bet * sums[rater]) / (1 + bet * before)
+        highest = max(highest, stake)
+    return highest
+
+
 def live_evidence(choices: Iterable[tuple[str, Preferred]]) -> LiveEvidence:
     """The evidence of choices, as (rater, preferred policy), in the order in which they came."""
     sums: defaultdict[str, float] = defaultdict(float)

@@ -1,6 +1,6 @@
-"""Linear heads on a frozen policy: a reward model that is solved, not trained.
+"""Linear heads on the bare base: a reward model that is solved, not trained.
 
-What a frozen policy makes of a response is a vector. A head weighs it; the score is their product.
+What the base makes of a response is a vector. A head weighs it; the score is their product.
 The best head for some votes, a logistic regression with a ridge, is one point that is computed
 exactly. So heads that were fitted to other votes differ because of these votes alone, and twenty of
 them cost a second: they can say how uncertain a score is. They learn less from many votes than a
@@ -37,20 +37,16 @@ AT_ONCE = 512  # responses whose vectors are in memory
 
 
 class LinearHeads:
-    """An ensemble of heads on the vectors of one frozen policy.
+    """An ensemble of heads on the vectors of the bare base, which no vote has changed.
 
     Args:
         base: The shared base.
-        adapter: The frozen policy; `None` is the bare base.
         heads: A weight for each number of a vector, by member. (K, d)
         learnt_from: By member, the keys of the questions whose votes fitted it.
     """
 
-    def __init__(
-        self, base: Base, adapter: str | None, heads: Tensor, learnt_from: Sequence[Set[str]]
-    ) -> None:
-        self.base, self.adapter = base, adapter
-        self.heads, self.learnt_from = heads, learnt_from
+    def __init__(self, base: Base, heads: Tensor, learnt_from: Sequence[Set[str]]) -> None:
+        self.base, self.heads, self.learnt_from = base, heads, learnt_from
         self._known: dict[bytes, Tensor] = {}  # scores by all members, by a response's tokens
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
@@ -64,7 +60,7 @@ class LinearHeads:
         new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._known}
         rest = iter(new)
         while some := list(islice(rest, AT_ONCE)):
-            vectors = vectors_of(self.base, self.adapter, [new[key] for key in some])  # (n, d)
+            vectors = vectors_of(self.base, [new[key] for key in some])  # (n, d)
             self._known |= zip(some, vectors @ self.heads.T, strict=True)
         scores = torch.stack([self._known[key] for key in keys], dim=1).float()
         for key in list(self._known)[: max(0, len(self._known) - MOST_KNOWN)]:
@@ -78,14 +74,11 @@ class LinearHeads:
 
 
 @torch.no_grad()
-def vectors_of(
-    base: Base, adapter: str | None, pairs: Sequence[tuple[Sequence[int], int]]
-) -> Tensor:
-    """What a policy makes of responses: its last hidden states, at the end and in the mean.
+def vectors_of(base: Base, pairs: Sequence[tuple[Sequence[int], int]]) -> Tensor:
+    """What the bare base makes of responses: its last hidden states, at the end and in the mean.
 
     Args:
         base: The shared base.
-        adapter: The policy; `None` is the bare base.
         pairs: Tokens of a prompt with its response, and how many of them are the response's.
 
     Returns:
@@ -95,7 +88,7 @@ def vectors_of(
     rows = [tuple(ids) for ids, _ in pairs]
     for places in token_batches([len(row) for row in rows], tokens=pass_tokens(base.device)):
         ids, mask = base.pad([rows[place] for place in places], side="right")
-        with base.using(adapter):
+        with base.using(None):
             states = whole_pass(base, ids, mask).double().cpu()  # (rows, T, d / 2)
         for place, row in zip(places, states, strict=True):
             length, own = len(rows[place]), pairs[place][1]
@@ -108,7 +101,6 @@ def fit_heads(
     base: Base,
     comparisons: Sequence[Comparison],
     *,
-    adapter: str | None = None,
     members: int = 10,
 ) -> LinearHeads:
     """Fit heads to comparisons, each without its share of the questions.
@@ -118,7 +110,6 @@ def fit_heads(
     Args:
         base: The shared base.
         comparisons: What raters preferred.
-        adapter: The frozen policy whose vectors are weighed; `None` is the bare base.
         members: How many heads; at most as many as there are questions.
 
     Raises:
@@ -132,7 +123,7 @@ def fit_heads(
         raise NotEnoughDataError(
             f"none of {len(comparisons)} comparisons prefers a response; collect more votes"
         )
-    votes = _votes_of(base, comparisons, adapter)
+    votes = _votes_of(base, comparisons)
     questions = sorted(set(votes.questions))
     k = max(1, min(members, len(questions)))
     fold = {question: number % k for number, question in enumerate(questions)}
@@ -142,7 +133,7 @@ def fit_heads(
     best = max(RIDGES, key=lambda ridge: _foretold(votes, fits[ridge], kept))
     heads = torch.stack(fits[best]) @ votes.directions  # (K, d)
     learnt_from = [{q for q in questions if k == 1 or fold[q] != number} for number in range(k)]
-    return LinearHeads(base, adapter, heads, learnt_from)
+    return LinearHeads(base, heads, learnt_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +145,13 @@ class _Votes:
     questions: Sequence[str]  # (N,)
 
 
-def _votes_of(base: Base, comparisons: Sequence[Comparison], adapter: str | None) -> _Votes:
+def _votes_of(base: Base, comparisons: Sequence[Comparison]) -> _Votes:
     groups = [c.group for c in comparisons if c.group]
     sizes = {group: groups.count(group) for group in set(groups)}
     sides = [(c.prompt, response) for c in comparisons for response in (c.response_a, c.response_b)]
     encoded = [base.chat.encode_pair(prompt, response) for prompt, response in sides]
     unique = {tuple(ids): (ids, own) for ids, own in encoded}
-    rows = dict(zip(unique, vectors_of(base, adapter, [*unique.values()]), strict=True))
+    rows = dict(zip(unique, vectors_of(base, [*unique.values()]), strict=True))
     vectors = torch.stack([rows[tuple(ids)] for ids, _ in encoded])  # (2N, d)
     pairs = vectors[::2] - vectors[1::2]  # (N, d)
     # A ridge never leaves the directions of the pairs, which are few if a vector is long.

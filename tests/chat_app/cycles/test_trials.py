@@ -4,12 +4,23 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.cycles.trials import check_trial, drifting, end_of, evidence_of, told, trial_facts
+from chat_app.cycles.alarms import AlarmWatch
+from chat_app.cycles.trials import (
+    check_trial,
+    drifting,
+    end_of,
+    evidence_of,
+    told,
+    trial_alarm,
+    trial_facts,
+)
+from chat_app.settings import load_settings
 from feedback_store import BASE_ADAPTER, CandidateReply, FeedbackStore, Trial
 from rlhf_core.config import AlarmSettings, TrialSettings
 from rlhf_core.gate.betting import LiveEvidence, live_evidence
@@ -35,8 +46,8 @@ def test_a_verdict_says_how_often_people_preferred_it_and_how_sure_that_is() -> 
     end = end_of(GUARD, found(worse=23.4, choices=85, rate=0.312), TrialSettings(), NOW)
     assert end is not None and end.outcome == "worse"
     assert end.reason == (
-        "people preferred policy-000001 to policy-000000 in 31% of 85 choices by 12 raters; that "
-        "it is worse is shown by 23, and 20 is enough"
+        "people preferred policy-000001 to policy-000000 in 31% of 85 choices by 12 raters; the "
+        "evidence that it is worse is 23, and 20 is enough"
     )
 
 
@@ -95,8 +106,9 @@ def test_people_take_a_served_adapter_back_by_their_choices_alone(store: Feedbac
     assert ended is not None and ended.outcome == "worse"
     assert store.serving().adapter == BASE_ADAPTER
     assert store.stages()[ONE] == "rolled back"
-    [alarm] = store.alarms()
-    assert (alarm.kind, alarm.text) == ("rolled_back", f"{ONE} was rolled back: {ended.reason}")
+    alarm = trial_alarm(ended)
+    assert alarm is not None and alarm.kind == "rolled_back"
+    assert alarm.text == f"{ONE} was rolled back: {ended.reason}"
 
 
 def test_a_guard_of_an_adapter_that_people_like_ends_and_it_stays(store: FeedbackStore) -> None:
@@ -106,17 +118,66 @@ def test_a_guard_of_an_adapter_that_people_like_ends_and_it_stays(store: Feedbac
     assert (store.serving().adapter, store.open_trial()) == (ONE, None)
 
 
-def test_people_who_like_an_adapter_less_than_its_gate_said_raise_an_alarm(tmp_path: Path) -> None:
-    with FeedbackStore(tmp_path / "feedback.db") as store:
-        cycle = store.start_cycle({}, pid=os.getpid())
-        store.register_adapter(ONE, kind="policy", cycle_id=cycle.id)
-        how = {"state": "promoted", "adapter": ONE, "promotion": "offline"}
-        store.finish_cycle(cycle.id, metrics={"win_rate": 0.85}, **how)
-        vote(store, ONE, raters=7)
-        assert drifting(store, AlarmSettings()) == ()
-        vote(store, BASE_ADAPTER, raters=7)
-        [alarm] = drifting(store, AlarmSettings())
-        assert alarm.kind == "live_win_rate" and alarm.value == pytest.approx(0.5)
+@pytest.fixture
+def promoted(tmp_path: Path) -> Iterator[FeedbackStore]:
+    """A store whose gate found a win rate of 85%."""
+    with FeedbackStore(tmp_path / "of-a-cycle.db") as opened:
+        cycle = opened.start_cycle({}, pid=os.getpid())
+        opened.register_adapter(ONE, kind="policy", cycle_id=cycle.id)
+        ended: Any = {"state": "promoted", "adapter": ONE, "promotion": "offline"}
+        opened.finish_cycle(cycle.id, metrics={"win_rate": 0.85}, **ended)
+        yield opened
+
+
+def guard_of(store: FeedbackStore) -> Trial:
+    trial = store.open_trial()
+    assert trial is not None
+    return trial
+
+
+def test_people_who_like_an_adapter_less_than_its_gate_said_raise_an_alarm(
+    promoted: FeedbackStore,
+) -> None:
+    vote(promoted, ONE, raters=2)
+    assert drifting(promoted, guard_of(promoted), AlarmSettings()) is None
+    vote(promoted, BASE_ADAPTER, raters=14)
+    alarm = drifting(promoted, guard_of(promoted), AlarmSettings())
+    assert alarm is not None and alarm.kind == "live_win_rate"
+    assert (alarm.value, alarm.limit) == (0.125, 0.5875)
+
+
+def test_one_rater_raises_no_such_alarm(promoted: FeedbackStore) -> None:
+    vote(promoted, BASE_ADAPTER, raters=1, each=60)
+    assert drifting(promoted, guard_of(promoted), AlarmSettings(live_edge=1)) is None
+
+
+def test_an_alarm_that_was_lost_by_a_kill_is_raised_later_and_once(store: FeedbackStore) -> None:
+    vote(store, BASE_ADAPTER, raters=12)
+    assert check_trial(store, TrialSettings()) is not None  # and the process dies here
+    watch = AlarmWatch(store, load_settings(schedule={"enabled": False}))
+    watch.check()
+    watch.check()
+    assert [alarm.kind for alarm in store.alarms()] == ["rolled_back"]
+
+
+def test_a_service_that_waits_for_a_canary_does_not_starve(store: FeedbackStore) -> None:
+    store.register_adapter("policy-000002", kind="policy", state="published")
+    store.start_trial("canary", "policy-000002", ONE, by="operator")
+    starved = load_settings(schedule={"starved_days": 1e-9})
+    AlarmWatch(store, starved).check()
+    assert store.alarms() == []
+    AlarmWatch(store, starved)
+    canary = store.open_trial()
+    assert canary is not None
+    store.end_trial(canary.id, "stopped", "the operator did", by="operator")
+    AlarmWatch(store, starved).check()
+    assert [alarm.kind for alarm in store.alarms()] == ["starved"]
+
+
+def test_a_canary_that_nobody_was_asked_about_is_stopped_and_not_rejected() -> None:
+    end = end_of(CANARY, found(choices=3), TrialSettings(days=2), NOW)
+    assert end is not None and end.outcome == "stopped"
+    assert end.reason == "people made 3 choices in 2 days, too few to say anything"
 
 
 def test_one_rater_decides_nothing_however_often_they_choose(store: FeedbackStore) -> None:
@@ -137,7 +198,7 @@ def test_the_facts_of_a_trial_are_told_in_one_line(store: FeedbackStore) -> None
     assert facts is not None
     assert told(facts) == (
         "guard of policy-000001 beside policy-000000: preferred in 100% of 10 choices by 2 raters; "
-        "better by 2.64, worse by 1, 20 is enough"
+        "the evidence that it is better is 2.64, that it is worse 1, and 20 is enough"
     )
     trial = store.open_trial()
     assert trial is not None and evidence_of(store, trial).choices == 10

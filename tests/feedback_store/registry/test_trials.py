@@ -110,12 +110,45 @@ def test_a_trial_that_makes_no_sense_is_refused(adapters, kind, adapter, other, 
     assert adapters.trials() == []
 
 
-def test_a_rejected_adapter_is_tried_only_by_force(adapters):
+@pytest.mark.parametrize(
+    ("outcome", "state"), [("better", "published"), ("worse", "rejected"), ("stopped", "rejected")]
+)
+def test_a_rejected_adapter_is_tried_by_force_and_stays_rejected_until_it_is_better(
+    adapters, outcome, state
+):
     adapters.set_adapter_state(ONE, "rejected")
     with pytest.raises(ConflictError, match="only published policy adapters"):
         adapters.start_trial("canary", ONE, BASE_ADAPTER, by="operator")
-    adapters.start_trial("canary", ONE, BASE_ADAPTER, by="operator", force=True)
-    assert adapters.stages()[ONE] == "canary"
+    canary = adapters.start_trial("canary", ONE, BASE_ADAPTER, by="operator", force=True)
+    assert (adapters.stages()[ONE], adapters.adapter(ONE).state) == ("canary", "rejected")
+    adapters.end_trial(canary.id, outcome, WHY, by="server")
+    assert adapters.adapter(ONE).state == state
+    assert (adapters.serving().adapter == ONE) == (outcome == "better")
+
+
+@pytest.mark.parametrize("outcome", ["worse", "not_shown", "stopped"])
+def test_a_guard_that_a_canary_replaced_begins_anew_if_the_canary_is_not_served(store, outcome):
+    passed(store, ONE, "offline")
+    passed(store, TWO, "canary")
+    store.end_trial(store.open_trial().id, outcome, WHY, by="server")
+    guard = store.open_trial()
+    assert (guard.kind, guard.adapter, guard.other) == ("guard", ONE, BASE_ADAPTER)
+
+
+def test_a_guard_that_has_ended_by_itself_does_not_begin_anew(adapters):
+    adapters.serve(ONE, by="operator", guard=True)
+    adapters.end_trial(adapters.open_trial().id, "better", WHY, by="server")
+    canary = adapters.start_trial("canary", TWO, ONE, by="operator")
+    adapters.end_trial(canary.id, "worse", WHY, by="server")
+    assert adapters.open_trial() is None
+
+
+def test_a_cycle_says_why_its_canary_was_stopped(store):
+    cycle = passed(store, ONE, "canary")
+    passed(store, TWO, "canary")
+    first = store.cycle(cycle.id)
+    why = "its canary was stopped: a canary of policy-000002 began"
+    assert (first.state, first.reasons) == ("passed", (why,))
 
 
 # What its choices say
@@ -198,13 +231,14 @@ def test_a_served_adapter_that_is_not_worse_stays(adapters, outcome):
     assert (adapters.serving().adapter, adapters.stages()[ONE]) == (ONE, "served")
 
 
-def test_neither_the_base_nor_the_anchor_is_ever_rejected(adapters):
+def test_an_anchor_may_be_rolled_back_and_the_base_is_never_rejected(adapters):
     adapters.serve(ONE, by="operator", guard=True)
     adapters.set_anchor(ONE, by="operator")
     adapters.end_trial(adapters.open_trial().id, "worse", WHY, by="server")
-    assert (adapters.serving().adapter, adapters.adapter(ONE).state) == (BASE_ADAPTER, "published")
-    adapters.serve(ONE, by="operator")
-    canary = adapters.start_trial("canary", BASE_ADAPTER, ONE, by="operator")
+    assert (adapters.serving().adapter, adapters.stages()[ONE]) == (BASE_ADAPTER, "rolled back")
+    assert adapters.anchor() == ONE
+    adapters.serve(TWO, by="operator")
+    canary = adapters.start_trial("canary", BASE_ADAPTER, TWO, by="operator")
     adapters.end_trial(canary.id, "worse", WHY, by="server")
     assert adapters.adapter(BASE_ADAPTER).state == "published"
 

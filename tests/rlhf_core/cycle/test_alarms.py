@@ -28,7 +28,6 @@ CALM = FIRST | {
     "kl": 10.0,
     "gate/kl_limit": 20.0,
     "data/largest_rater_share": 0.25,
-    "live/win_rate": 0.75,
 }
 # Each number is one that a float holds exactly, so that it is at the limit and not beside it.
 AT_AND_BELOW = [
@@ -37,13 +36,12 @@ AT_AND_BELOW = [
     ("length", {"served/mean_tokens": 25.0}, {"served/mean_tokens": 24.9}),
     ("entropy", {"policy/entropy_last": 0.5}, {"policy/entropy_last": 0.51}),
     ("kl", {"kl": 16.0}, {"kl": 15.9}),
-    ("over_optimised", {"win_rate": 0.5, "live/win_rate": 0.5}, {"win_rate": 0.51}),
+    ("over_optimised", {"win_rate": 0.5}, {"win_rate": 0.51}),
     ("over_optimised", {"win_rate": 0.5, "policy/score_last": 0.25}, {"policy/score_last": 0.24}),
     ("agreement", {"reward_accuracy": 0.625}, {"reward_accuracy": 0.65}),
     ("one_rater", {"data/largest_rater_share": 0.5}, {"data/largest_rater_share": 0.49}),
-    ("live_win_rate", {"live/win_rate": 0.625}, {"live/win_rate": 0.66}),
 ]
-LIMITS = AlarmSettings(agreement_fall=0.125, live_fall=0.125)
+LIMITS = AlarmSettings(agreement_fall=0.125)
 
 
 def kinds(metrics, earlier=(FIRST,), settings=LIMITS):
@@ -83,12 +81,6 @@ def test_entropy_and_length_count_from_the_first_cycle_and_agreement_from_the_la
     found = kinds(now | {"policy/entropy_last": 0.5}, [later, later, later, FIRST])
     assert found == ["length_drift", "entropy"]
     assert "agreement" in kinds(CALM | {"reward_accuracy": 0.6}, [{}, FIRST, {}, FIRST])
-
-
-def test_few_live_choices_raise_no_alarm_while_their_upper_bound_is_high():
-    few = CALM | {"live/win_rate": 0.25}
-    assert kinds(few) == ["live_win_rate"]
-    assert kinds(few | {"live/win_rate_high": 0.7}) == []
 
 
 def test_healthy_cycles_of_the_starter_raise_no_alarm():
@@ -155,19 +147,6 @@ def test_each_cycle_is_compared_with_those_before_it(store):
     end(store, "promoted", metrics={"reward_accuracy": 0.65})
     raise_alarms(store, SETTINGS)
     assert raised(store) == [("agreement", 2)]
-
-
-def test_a_live_win_rate_that_comes_later_raises_the_alarm_of_the_newest_promotion(store):
-    end(store, "promoted", metrics={"win_rate": 0.8})
-    end(store, "refused")
-    raise_alarms(store, SETTINGS)
-    assert raised(store) == []
-    with store._file.write() as db:
-        found = json.dumps({"win_rate": 0.8, "live/win_rate": 0.55})
-        db.execute("UPDATE cycles SET metrics = ? WHERE id = 1", [found])
-    for _ in range(2):
-        raise_alarms(store, SETTINGS)
-    assert raised(store) == [("live_win_rate", 1)]
 
 
 def test_other_limits_raise_no_alarm_about_cycles_that_were_watched(store):

@@ -389,5 +389,18 @@ def test_tests_are_counted_since_the_last_promotion_and_only_where_a_candidate_w
         assert end("rejected", compared) == 2
         assert end("refused") == end("failed") == end("rejected", not_compared) == 2
         assert end("rejected", compared) == 3
-        assert end("promoted", compared) == 1
+        promote(store, "policy-000001", compared)
+        assert _test_number(store) == 1
         assert end("rejected", compared) == 2
+        promote(store, "policy-000002", compared)
+        assert _test_number(store) == 1
+        store.serve("policy-000001", by="operator: rollback")  # so that promotion does not stand
+        assert _test_number(store) == 3
+
+
+def promote(store, name, metrics):
+    cycle = store.start_cycle({}, pid=os.getpid())
+    served = store.serving().adapter
+    store.register_adapter(name, kind="policy", parent=served, cycle_id=cycle.id)
+    how = {"state": "promoted", "adapter": name, "promotion": "offline"}
+    store.finish_cycle(cycle.id, metrics=metrics, **how)
