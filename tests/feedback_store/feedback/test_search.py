@@ -91,19 +91,19 @@ def test_a_senseless_limit_is_refused(store, limit):
 
 def test_the_index_follows_what_is_erased(store, ann, bob, path):
     for number in range(50):
-        ann.ask(f"canary{number} common")
+        ann.ask(f"magpie{number} common")
         bob.ask(f"harmless{number} common")
     store.forget(ann.rater)
     index_is_whole(store)
-    assert store.search("canary7") == []
+    assert store.search("magpie7") == []
     assert texts(store, "harmless7") == {"harmless7 common"}
     assert len(store.search("common")) == 50
     files = path.parent.glob("feedback.db*")
-    assert not any(b"canary" in file.read_bytes() for file in files)
+    assert not any(b"magpie" in file.read_bytes() for file in files)
 
 
 def test_the_words_are_out_of_the_index_before_it_is_compacted(store, ann, path):
-    ann.ask("canaryword")
+    ann.ask("magpieword")
     with store._file.write() as db:
         db.execute("DELETE FROM messages")
         db.execute("CREATE VIRTUAL TABLE temp.words USING fts5vocab (main, message_search, row)")

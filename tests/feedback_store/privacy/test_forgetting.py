@@ -222,38 +222,38 @@ def tainted(store):
 
 
 def test_a_forgotten_rater_is_in_no_row_of_any_table(store, path):
-    store.add_rater("rater-of-canary", origin="origin of canary")
-    say_everything(store, "rater-of-canary", "canary")
+    store.add_rater("rater-of-magpie", origin="origin of magpie")
+    say_everything(store, "rater-of-magpie", "magpie")
     say_everything(store, "bob", "harmless")
-    run_cycle(store, rater_id="rater-of-canary")
-    store.set_consent("rater-of-canary", "v2")
-    erased = store.forget("rater-of-canary")
+    run_cycle(store, rater_id="rater-of-magpie")
+    store.set_consent("rater-of-magpie", "v2")
+    erased = store.forget("rater-of-magpie")
     assert erased.rows["thumbs"] == 3
     assert erased.rows["retries"] == erased.rows["rankings"] == erased.rows["choices"] == 1
     assert erased.rows["demonstrations"] == 2
-    assert not [found for found in everything(path) if "canary" in repr(found)]
-    assert b"canary" not in bytes_on_disk(path)
+    assert not [found for found in everything(path) if "magpie" in repr(found)]
+    assert b"magpie" not in bytes_on_disk(path)
     assert b"harmless" in bytes_on_disk(path)
     assert store.verify() == []
 
 
 def test_what_others_said_elsewhere_is_untouched(store, path):
-    _, theirs = say_everything(store, "ann", "canary")
+    _, theirs = say_everything(store, "ann", "magpie")
     say_everything(store, "bob", "harmless")
     run_cycle(store, rater_id="bob")
     before = store.feedback_of("bob"), store.comparisons(), store.unpaired()
     kept = [[item for item in found if item.rater_id == "bob"] for found in before[1:]]
-    store.add_thumb(theirs, "bob", -1, comment="canary", idempotency_key="of ann's")
+    store.add_thumb(theirs, "bob", -1, comment="magpie", idempotency_key="of ann's")
     store.refresh_comparisons()
     store.forget("ann")
     assert (store.feedback_of("bob"), store.comparisons(), store.unpaired()) == (before[0], *kept)
-    assert b"canary" not in bytes_on_disk(path)
+    assert b"magpie" not in bytes_on_disk(path)
 
 
 def test_the_adapters_that_learnt_from_a_rater_are_named_and_stay_marked(store, path):
     say_everything(store, "bob", "harmless")
     untouched = run_cycle(store, rater_id="bob")
-    say_everything(store, "ann", "canary")
+    say_everything(store, "ann", "magpie")
     first = run_cycle(store, rater_id="ann", parent=untouched[1])
     second = run_cycle(store, parent=first[1])
     erased = store.forget("ann")
@@ -274,7 +274,7 @@ def test_the_adapters_that_learnt_from_a_rater_are_named_and_stay_marked(store, 
 def test_adapters_of_cycles_that_never_saw_the_rater_are_not_marked(store):
     say_everything(store, "bob", "harmless")
     before = run_cycle(store, rater_id="bob")
-    say_everything(store, "ann", "canary")
+    say_everything(store, "ann", "magpie")
     assert set(store.forget("ann").adapters) == set()
     assert tainted(store) == set() != set(before)
 
@@ -284,7 +284,7 @@ def test_the_adapters_that_may_have_learnt_from_a_lonely_thumb_are_marked(store)
     before = run_cycle(store, rater_id="bob")
     rater = store.add_rater("ann", kind="simulated").id
     conversation = store.add_conversation(rater).id
-    asked = store.add_message(conversation, "user", "canary")
+    asked = store.add_message(conversation, "user", "magpie")
     reply = store.add_message(conversation, "assistant", "reply", parent_id=asked.id)
     store.add_thumb(reply.id, rater, 1, idempotency_key="lonely")
     after = run_cycle(store, rater_id="bob")
@@ -309,7 +309,7 @@ def interrupt_at(call):
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_an_interrupted_forgetting_is_known_and_finished_by_the_same_call(store, path, call):
-    say_everything(store, "ann", "canary")
+    say_everything(store, "ann", "magpie")
     run_cycle(store, rater_id="ann")
     with pytest.raises(InterruptionError):
         store.forget("ann", clean=interrupt_at(call))
@@ -319,20 +319,20 @@ def test_an_interrupted_forgetting_is_known_and_finished_by_the_same_call(store,
     assert erased.rows["thumbs"] == 3
     assert len(erased.adapters) == 2
     assert [item.done_at is None for item in store.forgotten()] == [False]
-    assert b"canary" not in bytes_on_disk(path)
+    assert b"magpie" not in bytes_on_disk(path)
     with pytest.raises(UnknownRecordError):
         store.forget("ann")
 
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_whatever_is_unfinished_can_be_finished_without_the_id(store, path, call):
-    say_everything(store, "rater-of-canary", "canary")
+    say_everything(store, "rater-of-magpie", "magpie")
     with pytest.raises(InterruptionError):
-        store.forget("rater-of-canary", clean=interrupt_at(call))
+        store.forget("rater-of-magpie", clean=interrupt_at(call))
     finished = store.finish_forgetting()
     assert [item.rows["raters"] for item in finished] == [1]
     assert store.finish_forgetting() == []
-    assert b"canary" not in bytes_on_disk(path)
+    assert b"magpie" not in bytes_on_disk(path)
 
 
 def test_files_are_cleaned_since_the_raters_first_row_before_and_after_the_rows(store):
@@ -349,7 +349,7 @@ def test_files_are_cleaned_since_the_raters_first_row_before_and_after_the_rows(
 
 
 def test_nobody_is_forgotten_or_swept_while_a_cycle_reads(store):
-    say_everything(store, "ann", "canary")
+    say_everything(store, "ann", "magpie")
     cycle = store.start_cycle({}, pid=os.getpid())
     with pytest.raises(CycleInProgressError, match="cycle 1"):
         store.forget("ann")
@@ -361,7 +361,7 @@ def test_nobody_is_forgotten_or_swept_while_a_cycle_reads(store):
 
 
 def test_an_import_does_not_bring_a_forgotten_rater_back(store, tmp_path):
-    _, theirs = say_everything(store, "ann", "canary")
+    _, theirs = say_everything(store, "ann", "magpie")
     say_everything(store, "bob", "harmless")
     store.add_thumb(theirs, "bob", 1, idempotency_key="of ann's")
     old = list(store.export_events())
@@ -370,7 +370,7 @@ def test_an_import_does_not_bring_a_forgotten_rater_back(store, tmp_path):
     assert store.import_events(old, left_out=left_out) == 0
     mine = sum(event["rater_id"] == "bob" for event in old) - 1
     assert left_out.total() == len(old) - mine
-    assert [item for item in everything(store._file.path) if "canary" in repr(item)] == []
+    assert [item for item in everything(store._file.path) if "magpie" in repr(item)] == []
     with pytest.raises(UnknownRecordError):
         store.rater("ann")
     with store._file.read() as db:
@@ -382,26 +382,26 @@ def test_an_import_does_not_bring_a_forgotten_rater_back(store, tmp_path):
 
 def test_a_forgotten_person_may_come_back_and_be_forgotten_again(store, path):
     for _ in range(2):
-        say_everything(store, "ann", "canary")
+        say_everything(store, "ann", "magpie")
         assert store.forget("ann").rows["raters"] == 1
     assert [item.rater for item in store.forgotten()] == [rater_hash("ann")]
-    assert b"canary" not in bytes_on_disk(path)
+    assert b"magpie" not in bytes_on_disk(path)
 
 
 def test_what_was_done_for_or_by_a_forgotten_rater_names_nobody(store, path, tmp_path):
-    say_everything(store, "rater-of-canary", "canary")
+    say_everything(store, "rater-of-magpie", "magpie")
     target = tmp_path / "elsewhere" / "file.jsonl"
     store.export_file(target, "events")
     store.note_backup("/backups/one")
     store.add_rater("bob")
-    store.quarantine("bob", by="rater-of-canary", reason="spam")
-    store.forget("rater-of-canary")
+    store.quarantine("bob", by="rater-of-magpie", reason="spam")
+    store.forget("rater-of-magpie")
     assert [item.decided_by for item in store.raters()] == ["forgotten"]
     assert [(item.kind, item.path) for item in store.copies()] == [
         ("export", str(target)),
         ("backup", "/backups/one"),
     ]
-    assert not [found for found in everything(path) if "canary" in repr(found)]
+    assert not [found for found in everything(path) if "magpie" in repr(found)]
 
 
 # Retention
@@ -419,9 +419,9 @@ def make_older(store, conversation, days):
 
 
 def test_old_conversations_go_with_all_that_was_said_of_them(store, path):
-    old, reply = say_everything(store, "ann", "canary")
+    old, reply = say_everything(store, "ann", "magpie")
     say_everything(store, "bob", "harmless")
-    store.add_thumb(reply, "bob", 1, comment="canary", idempotency_key="of ann's")
+    store.add_thumb(reply, "bob", 1, comment="magpie", idempotency_key="of ann's")
     store.refresh_comparisons()
     run_cycle(store, rater_id="ann")
     with store._file.write() as db:  # a demonstration to a prompt is in no conversation
@@ -433,9 +433,9 @@ def test_old_conversations_go_with_all_that_was_said_of_them(store, path):
     assert counted == {name: swept[name] for name in counted}
     assert (swept["conversations"], swept["messages"], swept["thumbs"]) == (1, 9, 4)
     assert store.sweep(older_than_days=30) == {}
-    assert b"canary" not in bytes_on_disk(path)
+    assert b"magpie" not in bytes_on_disk(path)
     assert {item.rater_id for item in store.comparisons()} == {"bob"}
-    assert store.feedback_of("bob") == [item for item in before if "canary" not in repr(item)]
+    assert store.feedback_of("bob") == [item for item in before if "magpie" not in repr(item)]
     assert store.rater("ann").consent == "v1"
     assert store.verify() == []
     notes = [json.loads(row[3]) for table, row in everything(path) if table == "audit"]
@@ -453,16 +453,16 @@ def sweep_away(store, conversation):
 def test_the_adapters_that_learnt_from_a_rater_are_named_after_a_sweep_too(store, path):
     say_everything(store, "bob", "harmless")
     before = run_cycle(store, rater_id="bob")
-    old, _ = say_everything(store, "rater-of-canary", "canary")
-    first = run_cycle(store, rater_id="rater-of-canary", parent=before[1])
+    old, _ = say_everything(store, "rater-of-magpie", "magpie")
+    first = run_cycle(store, rater_id="rater-of-magpie", parent=before[1])
     sweep_away(store, old)
     second = run_cycle(store, rater_id="bob", parent=first[1])
     assert tainted(store) == set()
     # the second reward model was trained afresh, from what was left
-    assert set(store.forget("rater-of-canary").adapters) == {*first, second[1]}
+    assert set(store.forget("rater-of-magpie").adapters) == {*first, second[1]}
     assert tainted(store) == {*first, second[1]}
-    assert not [found for found in everything(path) if "canary" in repr(found)]
-    assert b"canary" not in bytes_on_disk(path)
+    assert not [found for found in everything(path) if "magpie" in repr(found)]
+    assert b"magpie" not in bytes_on_disk(path)
     assert store.verify() == []
     assert set(store.forget("bob").adapters) == {*before, *first, *second}
 
@@ -488,7 +488,7 @@ def test_who_judged_and_whose_words_they_were_is_known_when_the_words_are_gone(s
 
 @pytest.mark.parametrize("call", [1, 2])
 def test_an_interrupted_forgetting_after_a_sweep_still_names_the_adapters(store, call):
-    old, _ = say_everything(store, "ann", "canary")
+    old, _ = say_everything(store, "ann", "magpie")
     learnt = run_cycle(store, rater_id="ann")
     sweep_away(store, old)
     with pytest.raises(InterruptionError):
