@@ -19,7 +19,7 @@ from feedback_store.records import CandidateReply
 from feedback_store.sqlite.ids import iso_utc, new_id
 from feedback_store.store import FeedbackStore
 
-CANARIES = [f"canary{number:02d}bird" for number in range(20)]
+CANARIES = [f"magpie{number:02d}bird" for number in range(20)]
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
 
 # Forks a process that forgets for each line of standard input: "SECONDS": kill it after so many
@@ -134,7 +134,7 @@ def make_data(data: Path, *, rows: int) -> None:
 
 
 def hits(data: Path) -> list[tuple[str, str]]:
-    """Each canary in each file, and what Parquet files hold once they are unpacked."""
+    """Each magpie in each file, and what Parquet files hold once they are unpacked."""
     found = []
     for file in sorted(path for path in data.rglob("*") if path.is_file()):
         content = file.read_bytes()
@@ -229,7 +229,7 @@ def test_forgetting_that_was_killed_is_resumed_to_the_end(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_fifty_kills_midway_leave_no_canary_once_resumed(tmp_path: Path) -> None:
+def test_fifty_kills_midway_leave_no_magpie_once_resumed(tmp_path: Path) -> None:
     make_data(tmp_path / "data", rows=1_000)
     assert kill_midway(tmp_path / "data", 50) == 50
 
