@@ -113,7 +113,7 @@ def _facts(found: "DryRun", settings: Settings) -> dict[str, Any]:
         "resumes": found.resumes,
         "evidence": asdict(found.supply)
         | {
-            "thumbs": len(snapshot.train_thumbs) + len(snapshot.held_out_thumbs),
+            "thumbs": len(snapshot.train_thumbs),
             "demonstrations": len(snapshot.demonstrations),
             "not_drawn": found.not_drawn,
         },

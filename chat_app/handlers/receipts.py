@@ -138,13 +138,13 @@ _WAITS = {  # exceptions from _VOTE_WAITS
     "nothing.",
     ("thumb", "train"): "Counts a little by itself in the next cycle, and fully once another "
     "reply to the same question gets the opposite thumb.",
-    ("thumb", "held_out"): "Counts a little by itself in the next test of new policies, and fully "
-    "once another reply to the same question gets the opposite thumb; never trained on.",
+    ("thumb", "held_out"): "Kept for tests, where it counts once another reply to the same "
+    "question gets the opposite thumb; never trained on.",
     ("thumb", "held_out_raters"): "Kept for tests, where it counts once another reply to the same "
     "question gets the opposite thumb; never trained on.",
     ("both_bad", "train"): "Counts in the next cycle against both replies.",
-    ("both_bad", "held_out"): "Counts in the next test of new policies against both replies; "
-    "never trained on.",
+    ("both_bad", "held_out"): "Used for nothing: the question is kept for tests, which need to "
+    "know the better reply.",
     ("both_bad", "held_out_raters"): "Used for nothing: your votes are kept for tests, which need "
     "to know the better reply.",
     ("rewritten", "held_out_raters"): "Used for nothing: what you say is kept for tests, which "

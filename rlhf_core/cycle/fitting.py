@@ -58,7 +58,6 @@ def fit_snapshot(
         held_out_votes=fit.records(snapshot.held_out_votes),
         held_out_rater_votes=tuple(vote for vote in rater_votes if vote is not None),
         train_thumbs=fit.records(snapshot.train_thumbs),
-        held_out_thumbs=fit.records(snapshot.held_out_thumbs),
         demonstrations=fit.records(snapshot.demonstrations),
         prompts=prompts,
         unvoted_prompts=without(fit.prompts(snapshot.unvoted_prompts), [*prompts, *rater_prompts]),

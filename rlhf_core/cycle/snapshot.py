@@ -33,7 +33,6 @@ class Snapshot:
     held_out_rater_votes: tuple[Comparison, ...]  # decided votes; empty if there are too few
     held_out_raters: tuple[str, ...]  # the rater of each, as a number; kept even if too few
     train_thumbs: tuple[Unpaired, ...]  # thumbs without an opposite
-    held_out_thumbs: tuple[Unpaired, ...]
     demonstrations: tuple[Demonstration, ...]
     prompts: tuple[Prompt, ...]  # training prompts with votes or demonstrations, each once
     unvoted_prompts: tuple[Prompt, ...]  # of people who may be learnt from; no votes, no answers
@@ -124,7 +123,7 @@ def _snapshot(
     demonstrations = tuple(Demonstration(d.prompt, d.content) for d in written)
     thumbs = store.unpaired(weights=evidence.unpaired)
     train_pairs, train_alone = pair_across_raters([t for t in thumbs if t.split == "train"])
-    test_pairs, test_alone = pair_across_raters([t for t in thumbs if t.split == "held_out"])
+    test_pairs, _ = pair_across_raters([t for t in thumbs if t.split == "held_out"])
     prompts = unique([*(c.prompt for c in train), *(d.prompt for d in demonstrations)])
     asked_by_held_out_raters = without([c.prompt for c in by_held_out_raters], prompts)
     old, old_answers = set(evidence.old_comparisons), set(evidence.old_demonstrations)
@@ -149,7 +148,6 @@ def _snapshot(
         held_out_rater_votes=_comparisons(tests, raters, groups),
         held_out_raters=cast_by,
         train_thumbs=_thumbs(train_alone, raters),
-        held_out_thumbs=_thumbs(test_alone, raters),
         demonstrations=demonstrations,
         prompts=prompts,
         unvoted_prompts=without(

@@ -188,7 +188,7 @@ def test_what_no_cycle_uses_is_not_said_to_wait_for_training(
     said = became(service)
     trains = any(words in said for words in ("training cycle", "next cycle", "imitate"))
     assert trains == (split == "train")
-    nothing = {("answer", "held_out")} | {
+    nothing = {("answer", "held_out"), ("both_bad", "held_out")} | {
         (name, "held_out_raters") for name in ("both_bad", "tie", "rewritten", "answer")
     }
     assert said.startswith("Used for nothing") == ((kind, split) in nothing)
