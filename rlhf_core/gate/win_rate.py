@@ -66,9 +66,15 @@ def win_rate(margins: Tensor, known: Tensor, questions: Sequence[str], *, level:
     freedom = error**4 / (
         of_questions**4 / max(1, clusters - 1) + of_members**4 / max(1, members - 1)
     )
-    reach = float(stats.t.isf(level, freedom)) * error
-    low, high = max(0.0, mean - reach), min(1.0, mean + reach)
-    return WinRate(mean, low, high, clusters, of_questions, of_members)
+    quantile = float(stats.t.isf(level, freedom))
+    # Near 1 an error is small because a rate ends there, however wrong the scores may be. So the
+    # lower bound is reached on the probit scale, on which rates do not end.
+    inside = min(max(mean, 0.5 / clusters), 1 - 0.5 / clusters)
+    probit = float(stats.norm.ppf(inside))
+    reach = quantile * error / float(stats.norm.pdf(probit))
+    low = min(mean, float(stats.norm.cdf(probit - reach)))
+    high = max(mean + quantile * error, float(stats.norm.cdf(probit + reach)))
+    return WinRate(mean, low, min(1.0, high), clusters, of_questions, of_members)
 
 
 def probabilities(margins: Tensor) -> Tensor:

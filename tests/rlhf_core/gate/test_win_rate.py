@@ -101,3 +101,25 @@ def test_the_levels_of_all_tests_together_are_the_error_rate():
     levels = [level_of(test, 0.05) for test in range(1, 100_000)]
     assert levels == sorted(levels, reverse=True)
     assert 0.0495 < sum(levels) < 0.05 and levels[0] > 0.019
+
+
+def test_the_lower_bound_of_a_rate_near_one_is_far_below_it_and_the_upper_one_is_not():
+    """Members at 80% to 98%: the same error at 50% would reach as far down as up."""
+    rates = torch.linspace(0.80, 0.98, 10)
+    places = (torch.arange(100) + 0.5) / 100
+    margins = torch.where(places < rates[:, None], 1.0, -1.0) * 1e3  # (10, 100)
+    found = win_rate(margins, torch.zeros(10, 100).bool(), [str(n) for n in range(100)], level=0.05)
+    assert found.value - found.low > 1.3 * (found.high - found.value)
+    turned = win_rate(
+        -margins, torch.zeros(10, 100).bool(), [str(n) for n in range(100)], level=0.05
+    )
+    assert turned.value == pytest.approx(1 - found.value)
+
+
+@given(st.floats(0.02, 0.98), st.integers(4, 60))
+def test_bounds_are_in_order_and_rates(share, questions):
+    places = (torch.arange(questions) + 0.5) / questions
+    margins = torch.where(places < share, 1.0, -1.0)[None].repeat(4, 1)  # (4, questions)
+    known = torch.zeros(4, questions).bool()
+    found = win_rate(margins, known, [str(n) for n in range(questions)], level=0.01)
+    assert 0 <= found.low <= found.value <= found.high <= 1
