@@ -38,7 +38,7 @@ class Round:
     number: int
     state: str
     serving: str
-    over_last: float  # win rate over what was served before the round; .5 if that is still served
+    over_last: float | None  # the candidate's over what was served, be it promoted or not
     over_base: float
     over_base_low: float  # lower bound of 95%
     truth: float
@@ -51,23 +51,25 @@ class Round:
     reasons: Sequence[str]
 
 
-def measure(base: Base, folder: Path, before: str, now: str, seed: int) -> dict[str, float]:
-    """What the judge says of what is served now, and how far it is from the base."""
-    names = {name: None if name == BASE_ADAPTER else name for name in (before, now)}
+def measure(
+    base: Base, folder: Path, before: str, candidate: str | None, now: str, seed: int
+) -> dict[str, Any]:
+    """What the judge says of the candidate and of what is served, and how far that is from base."""
+    names = {name: None if name == BASE_ADAPTER else name for name in (before, candidate, now)}
     for name in {name for name in names.values() if name is not None} - set(base.adapters):
         base.attach(name, folder / name)
     over_base = compare(base, candidate=names[now], served=None, n=JUDGED, seed=seed)
-    over_last = 0.5
-    if before != now:
-        compared = compare(base, candidate=names[now], served=names[before], n=JUDGED, seed=seed)
-        over_last = compared.win_rate
+    over_last = None
+    if candidate is not None:
+        sides = {"candidate": names[candidate], "served": names[before]}
+        over_last = round(compare(base, **sides, n=JUDGED, seed=seed).win_rate, 3)
     prompts: list[Prompt] = [
         ({"role": "user", "content": request.text},) for request in held_out_requests(REPLIES, 7)
     ]
     replies = base.respond(prompts, adapter=names[now], seed=seed)
     asked = len({prompt[0]["content"] for prompt in prompts})
     return {
-        "over_last": round(over_last, 3),
+        "over_last": over_last,
         "over_base": round(over_base.win_rate, 3),
         "over_base_low": round(over_base.low, 3),
         "truth": round(over_base.candidate.truth, 3),
@@ -88,7 +90,9 @@ def run_rounds(seed: int, options: argparse.Namespace) -> list[Round]:
                 before = serving(data)
                 simulated = run_simulation(replace(plan, seed=100 * seed + number), show=False)
                 facts, seconds = run_command("cycle", "--data", str(data), "--json")
-                measured = measure(base, data / "adapters", before, serving(data), seed)
+                measured = measure(
+                    base, data / "adapters", before, facts["adapter"], serving(data), seed
+                )
                 found.append(
                     Round(
                         number=number,
