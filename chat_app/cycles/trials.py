@@ -88,11 +88,13 @@ def preferred(trial: Trial, found: LiveEvidence) -> str:
 
 def told(facts: Mapping[str, Any]) -> str:
     """What an open trial shows so far, in one line; of `trial_facts`."""
+    about = f"{facts['kind']} of {facts['adapter']} beside {facts['other']}"
+    if not facts["choices"]:
+        return f"{about}: nobody has chosen yet"
     return (
-        f"{facts['kind']} of {facts['adapter']} beside {facts['other']}: preferred in "
-        f"{facts['rate']:.0%} of {facts['choices']} choices by {facts['raters']} raters; the "
-        f"evidence that it is better is {facts['better']:.3g}, that it is worse "
-        f"{facts['worse']:.3g}, and {facts['enough']:.0f} is enough"
+        f"{about}: preferred in {facts['rate']:.0%} of {facts['choices']} choices by "
+        f"{facts['raters']} raters; the evidence that it is better is "
+        f"{facts['better']:.3g}, that it is worse {facts['worse']:.3g}, and {facts['enough']:.0f} is enough"
     )
 
 

@@ -58,7 +58,7 @@ _WORDS = {
     "contrary": "comparisons of {raters} of reliability 0, for contradicting the others",
     "owner": "comparisons about conversations whose owner does not consent",
     "tie": "ties",
-    "alone": "thumbs and “both bad” without an opposite, which train but are no comparisons",
+    "alone": "thumbs and “both bad” without an opposite, which are no comparisons",
     "gold": "answers to gold questions",
     "changed": "votes that were changed or taken back later",
     "outranked": "votes on replies that say the same, or that a more direct vote outranks",

@@ -89,10 +89,10 @@ def vectors_of(base: Base, pairs: Sequence[tuple[Sequence[int], int]]) -> Tensor
     for places in token_batches([len(row) for row in rows], tokens=pass_tokens(base.device)):
         ids, mask = base.pad([rows[place] for place in places], side="right")
         with base.using(None):
-            states = whole_pass(base, ids, mask).double().cpu()  # (rows, T, d / 2)
+            states = whole_pass(base, ids, mask)  # (rows, T, d / 2)
         for place, row in zip(places, states, strict=True):
             length, own = len(rows[place]), pairs[place][1]
-            response = row[length - own : length]
+            response = row[length - own : length].double().cpu()
             found[place] = torch.cat([response[-1], response.mean(0)])
     return torch.stack([found[place] for place in range(len(rows))])
 

@@ -193,6 +193,9 @@ def test_without_a_share_of_side_by_sides_the_guard_is_stopped(store: FeedbackSt
 
 
 def test_the_facts_of_a_trial_are_told_in_one_line(store: FeedbackStore) -> None:
+    facts = trial_facts(store)
+    assert facts is not None
+    assert told(facts) == "guard of policy-000001 beside policy-000000: nobody has chosen yet"
     vote(store, ONE, raters=2)
     facts = trial_facts(store)
     assert facts is not None
