@@ -94,7 +94,8 @@ def told(facts: Mapping[str, Any]) -> str:
     return (
         f"{about}: preferred in {facts['rate']:.0%} of {facts['choices']} choices by "
         f"{facts['raters']} raters; the evidence that it is better is "
-        f"{facts['better']:.3g}, that it is worse {facts['worse']:.3g}, and {facts['enough']:.0f} is enough"
+        f"{facts['better']:.3g}, that it is worse {facts['worse']:.3g}, and "
+        f"{facts['enough']:.0f} is enough"
     )
 
 
