@@ -1,13 +1,14 @@
 """Does the gate's interval have the true win rate? On the starter, by the exact judge.
 
-    python -m benchmarks.coverage --json       # 20 seeds of 300 choices, 6 candidates each
+    python -m benchmarks.coverage --json       # 20 seeds of 300 choices, 7 candidates each
+    python -m benchmarks.coverage --topic sum --only one-reply --seeds 1 2 3 4 5    # a narrow topic
 
 Candidates are made once: they imitate right answers, wrong ones, politely wrong ones, or the base's
-own replies, the longest, the shortest or any, so that some are better than the base, some worse,
-and some differ in style alone. For every seed visitors of a real service vote on the base's
-replies. Then the gate's own code compares each candidate with the base: heads are fitted to the
-held-out votes, both policies answer the held-out questions, and the interval is compared with the
-judge's win rate on many requests of the same kind.
+own replies, the longest, the shortest or any, or say the same to everything. So some are better
+than the base, some worse, and some differ in style alone. For every seed visitors of a
+real service vote on the base's replies. Then the gate's own code compares each candidate with the
+base: heads are fitted to the held-out votes, both policies answer the held-out questions, and the
+interval is compared with the judge's win rate on many requests of the same kind.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import random
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.reward.heads import fit_heads
 from rlhf_core.starter.facts import facts
 from rlhf_core.starter.judge import judge
+from rlhf_core.starter.narrow import NarrowTopic
 from rlhf_core.starter.world import Request, sample_request
 from rlhf_core.train_sft import train_sft
 
@@ -47,6 +49,7 @@ STYLES: dict[str, Callable[[Sequence[str]], str]] = {
     "shortest": lambda texts: min(texts, key=len),
     "any": lambda texts: texts[0],
 }
+ONE_REPLY = "one-reply"
 BARS = {"covered": 0.93}
 
 
@@ -75,8 +78,8 @@ def asked(n: int, seed: int) -> list[Request]:
     return [sample_request(rng, facts("train")) for _ in range(n)]
 
 
-def candidates(base: Base) -> list[str]:
-    """Attach the candidates to the base; their names."""
+def candidates(base: Base, only: Sequence[str]) -> list[str]:
+    """Attach the candidates to the base, all or only some; their names."""
     requests = asked(ANSWERS, seed=1)
     rng = random.Random(2)
     written = {
@@ -89,6 +92,8 @@ def candidates(base: Base) -> list[str]:
     for name, choose in STYLES.items():
         replies = zip(*([reply.text for reply in own] for own in several), strict=True)
         written[name] = [choose(texts) for texts in replies]
+    written[ONE_REPLY] = ["That is a good question, my friend."] * len(requests)
+    written = {name: texts for name, texts in written.items() if not only or name in only}
     for name, texts in written.items():
         shown = [
             Demonstration(prompt=prompt_of(r), response=t)
@@ -115,13 +120,16 @@ def true_rate(new: Sequence[float], old: Sequence[float]) -> float:
     return sum(wins) / len(wins)
 
 
-def votes(seed: int, events: int) -> Snapshot:
+def votes(seed: int, options: argparse.Namespace) -> Snapshot:
     """What a cycle would learn from the choices of one seed's visitors."""
+    plan = Plan(events=options.events, seed=seed, kinds=("choices",))
+    if options.topic:
+        world = NarrowTopic(options.topic, 20, 4).visitors
+        plan = replace(plan, visitors=10, world=world)
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "data"
         with service(data) as url:
-            plan = Plan(url=url, events=events, seed=seed, kinds=("choices",))
-            run_simulation(plan, show=False)
+            run_simulation(replace(plan, url=url), show=False)
         with FeedbackStore(data / "feedback.db") as store:
             return take_snapshot(store, CycleSettings())
 
@@ -179,17 +187,19 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     cli.add_argument("--seeds", type=int, nargs="+", default=[*range(1, 21)])
     cli.add_argument("--events", type=int, default=300)
+    cli.add_argument("--topic", help="one topic of few questions, as in benchmarks.narrow")
+    cli.add_argument("--only", nargs="+", default=(), help="of the candidates")
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
     torch.set_num_threads(1)
     base = load_base("starter")
-    names, requests = candidates(base), asked(JUDGED, seed=4)
+    names, requests = candidates(base, options.only), asked(JUDGED, seed=4)
     old = gold(base, requests, None, seed=5)
     known = {name: true_rate(gold(base, requests, name, seed=6), old) for name in names}
     print(json.dumps(known), flush=True)
     found: list[Found] = []
     for seed in options.seeds:
-        found += compare(base, votes(seed, options.events), known, seed)
+        found += compare(base, votes(seed, options), known, seed)
         for one in found[-len(known) :]:
             print(one, flush=True)
     print(json.dumps(summary(found)))

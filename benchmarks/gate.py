@@ -34,7 +34,8 @@ from rlhf_core.gate.win_rate import WinRate, level_of, win_rate
 
 FEATURES = 20
 SETTINGS = GateSettings()
-CYCLES, PER_QUESTION, REPLIES = 30, 3, 200
+CYCLES, REPLIES = 30, 200
+FEW = ((2, 3), (4, 3), (6, 3), (6, 1), (12, 1))  # questions, and votes on each
 BARS = {"null_sequences": 0.05, "coverage": 0.90}
 Vector = NDArray[np.float64]
 
@@ -48,12 +49,14 @@ class Case:
             of a pair's difference.
         better: How far they differ in what raters care about.
         questions: Held-out questions with votes.
+        votes: On each of them.
         taste: Size of the raters' weights; with 1.5 two raters agree on about 68% of pairs.
     """
 
     shift: float = 1.0
     better: float = 0.0
     questions: int = 40
+    votes: int = 3
     taste: float = 1.5
 
 
@@ -62,7 +65,7 @@ def one_cycle(rng: np.random.Generator, case: Case, level: float) -> tuple[WinRa
     weights = rng.normal(size=FEATURES)
     weights *= case.taste / np.linalg.norm(weights)
     # votes on pairs of the served policy's replies
-    asked = np.repeat(np.arange(case.questions), PER_QUESTION)
+    asked = np.repeat(np.arange(case.questions), case.votes)
     pairs = rng.normal(size=(len(asked), FEATURES)) * 0.7
     votes = rng.random(len(asked)) < 1 / (1 + np.exp(-pairs @ weights))
     # the candidate's replies, less the served policy's
@@ -74,10 +77,11 @@ def one_cycle(rng: np.random.Generator, case: Case, level: float) -> tuple[WinRa
     own = rng.normal(size=(case.questions, FEATURES)) * 0.5
     replies = shift + own[question] + rng.normal(size=(REPLIES, FEATURES)) * 0.7
     # members, one for each fold, and the former model, which learns from all
-    fold = asked % SETTINGS.members
-    members = [learn(pairs[fold != k], votes[fold != k]) for k in range(SETTINGS.members)]
+    folds = min(SETTINGS.members, case.questions)
+    fold = asked % folds
+    members = [learn(pairs[fold != k], votes[fold != k]) for k in range(folds)]
     margins = torch.tensor(np.array([replies @ member for member in members]))
-    known = torch.tensor(np.arange(SETTINGS.members)[:, None] != question % SETTINGS.members)
+    known = torch.tensor(np.arange(folds)[:, None] != question % folds)
     names = [str(number) for number in question]
     found = win_rate(margins, known, names, level=level)
     signs = (replies @ learn(pairs, votes) > 0).astype(float).tolist()
@@ -87,7 +91,7 @@ def one_cycle(rng: np.random.Generator, case: Case, level: float) -> tuple[WinRa
     return found, former, 0.5 * (1 + math.erf(case.better / spread / math.sqrt(2)))
 
 
-def learn(pairs: Vector, votes: NDArray[np.bool_], ridge: float = 1.0) -> Vector:
+def learn(pairs: Vector, votes: Vector | NDArray[np.bool_], ridge: float = 1.0) -> Vector:
     """The weights of a logistic regression, by Newton's method."""
     weights = np.zeros(pairs.shape[1])
     for _ in range(10):
@@ -152,12 +156,13 @@ def main() -> None:
     options = cli.parse_args()
     torch.set_num_threads(1)
     found = []
-    for case in (Case(), Case(shift=2.0), Case(questions=12), Case(questions=12, shift=2.0)):
+    few = [Case(shift, questions=q, votes=v) for q, v in FEW for shift in (1.0, 2.0, 3.0)]
+    for case in (Case(), Case(shift=2.0), Case(questions=12), Case(questions=12, shift=2.0), *few):
         found.append(single(options.cycles, case, 0.05))
         print("no better:", found[-1], file=sys.stderr, flush=True)
     better = []
     first = level_of(1, SETTINGS.error_rate)
-    for case in (Case(better=b, questions=q) for q in (40, 12) for b in (0.5, 1.0, 2.0)):
+    for case in (Case(better=b, questions=q) for q in (40, 12, 6) for b in (0.5, 1.0, 2.0)):
         better.append(single(options.cycles, case, first))
         print("better:", better[-1], file=sys.stderr, flush=True)
     null = {

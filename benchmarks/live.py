@@ -178,6 +178,7 @@ def main() -> None:
     cli.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     cli.add_argument("--visitors", type=int, default=60)
     cli.add_argument("--events", type=int, default=800)
+    cli.add_argument("--only", default="", help="cases whose name contains this, such as force")
     cli.add_argument("--equal", type=int, default=0, help="choices between equal adapters")
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
@@ -188,6 +189,8 @@ def main() -> None:
     for seed in options.seeds:
         for writer, canary in cases:
             case = f"{writer}, {'canary' if canary else 'served by force'}"
+            if options.only not in case:
+                continue
             done = run_case(case, writer, canary=canary, seed=seed, options=options)
             outcomes.append(asdict(done))
             print(json.dumps(outcomes[-1]), flush=True)

@@ -110,9 +110,10 @@ def main() -> None:
     cli.add_argument("--topic", default="capital")
     cli.add_argument("--subjects", type=int, default=20)
     cli.add_argument("--wordings", type=int, default=4)
+    cli.add_argument("--strict", action="store_true", help="visitors who often call it a tie")
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
-    topic = NarrowTopic(options.topic, options.subjects, options.wordings)
+    topic = NarrowTopic(options.topic, options.subjects, options.wordings, options.strict)
     outcomes = []
     for seed in options.seeds:
         outcomes.append(run_seed(seed, topic, options))

@@ -2,6 +2,7 @@
 
     python -m benchmarks.overload --json                 # the starter, every attack
     python -m benchmarks.overload --attack prompts       # one of them
+    python -m benchmarks.overload --seconds 5            # a short round, to see that it works
 
 A real service runs behind a named proxy that this program plays, so that attackers and the other
 visitors have different addresses. Two visitors go on chatting, one request each second. Their
@@ -30,8 +31,7 @@ import psutil
 from benchmarks.loop import service_process
 from feedback_store import FeedbackStore
 
-SECONDS = 30.0  # of each attack, and of the time alone
-AFTER_S = 61.0  # then memory is read again
+SECONDS = 30.0  # of each attack, and of the time alone; then twice as long, and memory is read
 PAUSE_S = 1.0  # between two requests of a visitor
 BARS = {"first_token_ratio": 1.5, "refusal_p95_ms": 200.0, "memory_mb": 100.0}
 TIMEOUT = httpx.Timeout(60.0)
@@ -49,7 +49,7 @@ class Outcome:
     first_token_ms: list[float]  # ... and how long they waited: median, 95%
     first_token_ratio: list[float]  # over the same alone
     memory_mb: float  # above the beginning, at most
-    memory_after_mb: float  # a minute later
+    memory_after_mb: float  # after twice the time of the attack
     new_raters: int
 
 
@@ -58,7 +58,7 @@ def percentile(values: list[float], share: float = 0.95) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-# Attacks: each sends for `SECONDS` and notes (status, seconds) of every answer
+# Attacks: each sends until it is stopped and notes (status, seconds) of every answer
 
 Note = Callable[[int | str, float], None]
 
@@ -117,20 +117,66 @@ async def prompts(client: httpx.AsyncClient, note: Note) -> None:
     await forever(4, lambda n: send(client, note, "/v1/chat/completions", body, f"long-{n}"))
 
 
-async def joins(client: httpx.AsyncClient, note: Note) -> None:
-    """One visitor begins 200 events of the page, again and again."""
+async def cookie_of(client: httpx.AsyncClient) -> dict[str, str]:
+    """The headers of a new visitor of the page."""
     first = await client.get("/", headers={"accept": "text/html", **named("nobody")})
     cookie = first.headers["set-cookie"].partition(";")[0]
-    forwarded = {"x-forwarded-for": "203.0.113.9", "cookie": cookie}
+    return {"x-forwarded-for": "203.0.113.9", "cookie": cookie}
 
-    async def join(number: int) -> None:
-        """One event in a page of its own."""
-        body = {"data": ["hello", ""], "fn_index": 4, "session_hash": f"s{number}"}
+
+async def calls(client: httpx.AsyncClient, note: Note) -> None:
+    """One visitor calls functions of the pages, 200 at once: sends, searches, opens, mistakes."""
+    headers = await cookie_of(client)
+    every: tuple[tuple[str, list[Any]], ...] = (
+        ("chat_send", ["hello", None, None]),
+        ("chat_conversations", ["hello", 100]),
+        ("compare_open", []),
+        ("compare_follow", [0]),
+        ("votes_found", [None, None, "hello", 0]),
+        ("nothing", ["hello"]),
+    )
+
+    async def call(number: int) -> None:
+        """One call."""
+        name, data = every[number % len(every)]
         began = time.monotonic()
-        answer = await client.post("/gradio_api/queue/join", json=body, headers=forwarded)
-        note(answer.status_code, time.monotonic() - began)
+        path = f"/gradio_api/run/{name}"
+        answer = await client.post(path, json={"data": data}, headers=headers)
+        note(told(name, answer), time.monotonic() - began)
 
-    await forever(200, join)
+    await forever(200, call)
+
+
+def told(name: str, answer: httpx.Response) -> int | str:
+    """The status of a call, or what the page tells of a refusal; a function has to be there."""
+    if answer.status_code in (400, 404) and name != "nothing":
+        raise SystemExit(f"the pages have no function {name}; this attack is out of date")
+    if answer.status_code != 200:
+        return answer.status_code
+    found = answer.json()["data"][0]
+    return 200 if "ok" in found else f"problem: {found['kind']}"
+
+
+async def follows(client: httpx.AsyncClient, note: Note) -> None:
+    """One visitor follows its replies 400 times at once, and reads nothing of them."""
+    headers = await cookie_of(client)
+    place = "/follow/nothing"
+
+    async def follow(number: int) -> None:
+        """One stream, which is left after a while; the first has the replies written."""
+        nonlocal place
+        if number == 0:
+            body = {"data": ["Tell me a long story.", None, None]}
+            asked = await client.post("/gradio_api/run/chat_send", json=body, headers=headers)
+            if asked.status_code == 200 and "ok" in asked.json()["data"][0]:
+                place = f"/follow/{asked.json()['data'][0]['ok']['writing']}"
+        began = time.monotonic()
+        async with client.stream("GET", place, headers=headers) as answer:
+            note(answer.status_code, time.monotonic() - began)
+            if answer.status_code == 200:
+                await asyncio.sleep(5.0)
+
+    await forever(400, follow)
 
 
 async def raters(client: httpx.AsyncClient, note: Note) -> None:
@@ -186,27 +232,24 @@ async def leavers(client: httpx.AsyncClient, note: Note) -> None:
     await forever(200, leave)
 
 
-ATTACKS = {f.__name__: f for f in (crowd, prompts, joins, raters, halves, leavers)}
+ATTACKS = {f.__name__: f for f in (crowd, prompts, calls, follows, raters, halves, leavers)}
 
 
 async def forever(at_once: int, act: Callable[[int], Coroutine[Any, Any, None]]) -> None:
-    """So many at once, each again and again, until the time is over; a refusal ends no attack."""
-    end = time.monotonic() + SECONDS
+    """So many at once, each again and again, until it is stopped; a refusal ends no attack."""
 
     async def repeat(number: int) -> None:
         """One of those who act at once."""
-        while time.monotonic() < end:
+        while True:
             with suppress(httpx.HTTPError, OSError):
                 await act(number)
             await asyncio.sleep(0.02)
 
-    with suppress(TimeoutError):
-        async with asyncio.timeout(SECONDS):
-            await asyncio.gather(*(repeat(number) for number in range(at_once)))
+    await asyncio.gather(*(repeat(number) for number in range(at_once)))
 
 
-async def attack(name: str, url: str) -> dict[str, Any]:
-    """Run one attack; what the attacker was told."""
+async def attack(name: str, url: str, seconds: float) -> dict[str, Any]:
+    """Run one attack for so long; what the attacker was told."""
     found: Counter[str] = Counter()
     refused: list[float] = []
 
@@ -219,7 +262,9 @@ async def attack(name: str, url: str) -> dict[str, Any]:
     async with httpx.AsyncClient(
         base_url=url, timeout=TIMEOUT, limits=limits, trust_env=False
     ) as client:
-        await ATTACKS[name](client, note)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await ATTACKS[name](client, note)
     p95 = round(1000 * percentile(refused), 1) if refused else None
     return {"sent": dict(found), "refusal_p95_ms": p95}
 
@@ -256,17 +301,18 @@ async def visit(url: str, seconds: float) -> tuple[list[float], int]:
     return waited, failed
 
 
-def measure(name: str, url: str, process: psutil.Process, data: Path) -> Outcome:
-    """The visitors alone, then beside an attack, then the memory a minute later."""
-    alone, _ = asyncio.run(visit(url, SECONDS))
+def measure(name: str, url: str, process: psutil.Process, data: Path, *, seconds: float) -> Outcome:
+    """The visitors alone, then beside an attack, then the memory after twice that time."""
+    alone, _ = asyncio.run(visit(url, seconds))
     before, known = process.memory_info().rss, _raters(data)
     command = [sys.executable, "-m", "benchmarks.overload", "--attack", name, "--url", url]
+    command += ["--seconds", str(seconds)]
     attacker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    waited, failed = asyncio.run(visit(url, SECONDS))
+    waited, failed = asyncio.run(visit(url, seconds))
     peak = process.memory_info().rss
     told = json.loads(attacker.communicate()[0].splitlines()[-1])
     peak = max(peak, process.memory_info().rss)
-    time.sleep(AFTER_S)
+    time.sleep(2 * seconds)
     beside, usual = ([percentile(v, q) for q in (0.5, 0.95)] for v in (waited, alone))
     return Outcome(
         attack=name,
@@ -286,7 +332,7 @@ def _raters(data: Path) -> int:
         return store.counts()["raters"]
 
 
-def serve_and_measure(names: list[str]) -> list[Outcome]:
+def serve_and_measure(names: list[str], *, seconds: float) -> list[Outcome]:
     """One service for all attacks, one after the other."""
     found = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -294,7 +340,8 @@ def serve_and_measure(names: list[str]) -> list[Outcome]:
         with service_process(data, FEEDBACK_CHAT_PROXIES='["127.0.0.1"]') as (url, pid):
             asyncio.run(visit(url, 5.0))  # warm
             for name in names:
-                found.append(measure(name, url, psutil.Process(pid), data))
+                process = psutil.Process(pid)
+                found.append(measure(name, url, process, data, seconds=seconds))
                 print(json.dumps(asdict(found[-1])), file=sys.stderr, flush=True)
     return found
 
@@ -304,12 +351,14 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     cli.add_argument("--attack", choices=ATTACKS, help="one attack; all, if not given")
     cli.add_argument("--url", help="only send the attack, to this service")
+    cli.add_argument("--seconds", type=float, default=SECONDS, help="of each attack")
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
     if options.url:
-        print(json.dumps(asyncio.run(attack(options.attack, options.url))))
+        print(json.dumps(asyncio.run(attack(options.attack, options.url, options.seconds))))
         return
-    outcomes = serve_and_measure([options.attack] if options.attack else list(ATTACKS))
+    names = [options.attack] if options.attack else list(ATTACKS)
+    outcomes = serve_and_measure(names, seconds=options.seconds)
     for one in outcomes:
         print(
             f"{one.attack:8} first token, median and 95%: {one.first_token_ms} ms "

@@ -1,7 +1,9 @@
-"""Do probes stop what a bad crowd likes, and let through what an honest one likes?
+"""Does the gate stop what a bad crowd likes, and let through what an honest one likes?
 
     python -m benchmarks.probes --crowd flattery --json   # visitors who like to be agreed with
     python -m benchmarks.probes --crowd refusal --json    # visitors who like to be turned away
+    python -m benchmarks.probes --crowd length --json     # ... who like long replies
+    python -m benchmarks.probes --crowd contrary --json   # ... who like what others like least
     python -m benchmarks.probes --crowd honest --json     # the usual visitors
 
 Every seed starts a real service with the starter on a fresh data directory. Simulated visitors,
@@ -16,12 +18,12 @@ import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.loop import vote_and_train
 from chat_app.simulate import Plan
 from feedback_store import FeedbackStore
-from rlhf_core.starter.crowds import crowd
+from rlhf_core.starter.crowds import Crowd, crowd
 from rlhf_core.starter.raters import visitors
 
 
@@ -62,7 +64,7 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     cli.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     cli.add_argument("--events", type=int, default=300)
-    cli.add_argument("--crowd", choices=("honest", "flattery", "refusal"), default="flattery")
+    cli.add_argument("--crowd", choices=("honest", *get_args(Crowd)), default="flattery")
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
     outcomes = []

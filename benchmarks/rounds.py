@@ -3,15 +3,21 @@
     python -m benchmarks.rounds --json                          # 6 cycles of 300 choices, 1 seed
     python -m benchmarks.rounds --rounds 4 --events 50          # four small ones ...
     python -m benchmarks.rounds --rounds 1 --events 200         # ... beside a large one
+    python -m benchmarks.rounds --turn 4                        # from round 4 on, manners annoy
+    python -m benchmarks.rounds --ceiling 3                     # what is there to gain at all?
+    FEEDBACK_CHAT_CYCLE__POLICY__START=anchor python -m benchmarks.rounds   # any setting
 
 One service runs through all rounds. In each, new visitors choose between replies of whatever is
 served by then, and a cycle trains; the guard goes on watching. After each round the judge compares
-the served policy with the one before and with the base, on requests that no visitor makes.
+the served policy with the one before and with the base, on requests that no visitor makes. The base
+is right now and then, too, and a tie counts half, so no policy's rate comes near 1: the ceiling is
+where PPO ends whose score is the judge itself.
 """
 
 import argparse
 import json
 import os
+import random
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,13 +27,21 @@ from typing import Any
 from benchmarks.loop import run_command, service
 from chat_app.simulate import Plan, run_simulation
 from feedback_store import BASE_ADAPTER, FeedbackStore
+from rlhf_core.config import LoraSettings, PolicySettings
 from rlhf_core.gate.evaluation import mean_kl
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Prompt
+from rlhf_core.starter.facts import facts
+from rlhf_core.starter.judge import judge
 from rlhf_core.starter.measure import compare, held_out_requests
+from rlhf_core.starter.raters import Visitor, visitors
+from rlhf_core.starter.world import sample_request
+from rlhf_core.train_policy import train_policy
 
 JUDGED, REPLIES = 600, 200
+REQUESTS, GOLD_SD = 1200, 2.0  # that PPO trains on by the judge; spread of the gold reward
+ANNOYANCE = 1.5  # politeness is worth .4 to the judge, and .1 more to the mean visitor
 BARS = {"over_base_low": 0.80, "distinct_ratio": 0.60}
 
 
@@ -43,6 +57,7 @@ class Round:
     over_base_low: float  # lower bound of 95%
     truth: float
     rude: float
+    polite: float  # what visitors like until tastes turn
     kl: float  # to the base, nats a reply
     distinct: float  # different replies, as a share of the different requests
     reward_accuracy: float | None  # on votes that the reward model has not seen
@@ -63,10 +78,10 @@ def measure(
     if candidate is not None:
         sides = {"candidate": names[candidate], "served": names[before]}
         over_last = round(compare(base, **sides, n=JUDGED, seed=seed).win_rate, 3)
-    prompts: list[Prompt] = [
-        ({"role": "user", "content": request.text},) for request in held_out_requests(REPLIES, 7)
-    ]
+    requests = held_out_requests(REPLIES, 7)
+    prompts: list[Prompt] = [({"role": "user", "content": r.text},) for r in requests]
     replies = base.respond(prompts, adapter=names[now], seed=seed)
+    polite = [judge(*pair).polite for pair in zip(requests, (r.text for r in replies), strict=True)]
     asked = len({prompt[0]["content"] for prompt in prompts})
     return {
         "over_last": over_last,
@@ -74,6 +89,7 @@ def measure(
         "over_base_low": round(over_base.low, 3),
         "truth": round(over_base.candidate.truth, 3),
         "rude": round(over_base.candidate.rude, 3),
+        "polite": round(sum(polite) / REPLIES, 3),
         "kl": round(mean_kl(base, prompts, replies, adapter=names[now]), 2),
         "distinct": round(len({reply.text for reply in replies}) / asked, 3),
     }
@@ -88,7 +104,9 @@ def run_rounds(seed: int, options: argparse.Namespace) -> list[Round]:
             plan = Plan(url=url, events=options.events, kinds=tuple(options.kinds))
             for number in range(1, options.rounds + 1):
                 before = serving(data)
-                simulated = run_simulation(replace(plan, seed=100 * seed + number), show=False)
+                world = annoyed if options.turn and number >= options.turn else visitors
+                asked = replace(plan, seed=100 * seed + number, world=world)
+                simulated = run_simulation(asked, show=False)
                 facts, seconds = run_command("cycle", "--data", str(data), "--json")
                 measured = measure(
                     base, data / "adapters", before, facts["adapter"], serving(data), seed
@@ -107,6 +125,45 @@ def run_rounds(seed: int, options: argparse.Namespace) -> list[Round]:
                 )
                 print(json.dumps({"seed": seed, **asdict(found[-1])}), flush=True)
     return found
+
+
+def annoyed(n: int, seed: int) -> list[Visitor]:
+    """The usual visitors after their tastes have turned: polite words cost what a wrong form costs.
+
+    Everything else is as before, so that what is right stays right.
+    """
+    return [
+        replace(one, taste={**one.taste, "polite": one.taste["polite"] - ANNOYANCE})
+        for one in visitors(n, seed)
+    ]
+
+
+def ceiling(seed: int, times: int) -> None:
+    """Print where PPO by the exact judge stands after each `times` its usual iterations."""
+    base, pool, rng = load_base("starter"), facts("train"), random.Random(seed)
+    asked = {r.text: r for r in (sample_request(rng, pool) for _ in range(REQUESTS))}
+
+    def score(prompts: Sequence[Prompt], replies: Sequence[str]) -> list[float]:
+        pairs = zip(prompts, replies, strict=True)
+        return [
+            judge(asked[prompt[-1]["content"]], reply).gold / GOLD_SD for prompt, reply in pairs
+        ]
+
+    base.attach("policy", lora=LoraSettings(), trainable=True, seed=seed)
+    prompts: list[Prompt] = [({"role": "user", "content": text},) for text in asked]
+    settings = PolicySettings(kl_budget=1000.0)
+    for number in range(1, times + 1):
+        train_policy(
+            base,
+            prompts,
+            score,
+            adapter="policy",
+            reference=None,
+            settings=settings,
+            seed=seed + number,
+        )
+        found = asdict(compare(base, candidate="policy", served=None, n=JUDGED, seed=seed))
+        print(json.dumps({"iterations": number * settings.iterations, **found}), flush=True)
 
 
 def serving(data: Path) -> str:
@@ -137,9 +194,15 @@ def main() -> None:
     cli.add_argument("--seeds", type=int, nargs="+", default=[1])
     cli.add_argument("--rounds", type=int, default=6)
     cli.add_argument("--events", type=int, default=300)
+    cli.add_argument("--turn", type=int, default=0, help="round from which politeness annoys")
+    cli.add_argument("--ceiling", type=int, default=0, help="times PPO's iterations by the judge")
     cli.add_argument("--kinds", nargs="+", default=["choices"])
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
+    if options.ceiling:
+        for seed in options.seeds:
+            ceiling(seed, options.ceiling)
+        return
     seeds = [run_rounds(seed, options) for seed in options.seeds]
     if options.json:
         print(json.dumps(summary(seeds)))

@@ -2,10 +2,14 @@
 
 ChatAppError
 ├── InvalidRequestError (ValueError)     the request is wrong; HTTP 400
+│   └── TooLongError                     a message is longer than the model can read
 ├── NotFoundError (LookupError)          no such record, or another rater's; HTTP 404
 ├── NotAllowedError (PermissionError)    the caller may not do this; HTTP 403
 │   └── UnknownCallerError               nobody knows who the caller is; HTTP 401
 ├── RefusedError (RuntimeError)          not possible at present; HTTP 409, exit code 3
+│   ├── CycleRunsError                   a cycle runs already
+│   ├── BehindError                      the conversation went on in another tab
+│   └── ConsentNeededError               a vote of a visitor who has not agreed to training
 ├── TooManyError (RuntimeError)          the caller asks too much in a time; HTTP 429
 ├── BusyError (RuntimeError)             the queue is full; HTTP 503
 └── StartError (OSError)                 the service cannot start; exit code 1
@@ -16,7 +20,7 @@ handler and the pages turn these errors into text for people.
 
 import logging
 
-from feedback_store.errors import StoreUnavailableError
+from feedback_store.errors import StoreUnavailableError, say, text_of
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,18 @@ class ChatAppError(Exception):
 
 class InvalidRequestError(ChatAppError, ValueError):
     """A value in a request is missing, too long or unknown."""
+
+
+class TooLongError(InvalidRequestError):
+    """A message is longer than the model can read.
+
+    Attributes:
+        fits: About how many characters of it fit.
+    """
+
+    def __init__(self, message: str, *, fits: int = 0) -> None:
+        super().__init__(message)
+        self.fits = fits
 
 
 class NotFoundError(ChatAppError, LookupError):
@@ -43,6 +59,18 @@ class UnknownCallerError(NotAllowedError):
 
 class RefusedError(ChatAppError, RuntimeError):
     """The request is valid, but not possible at present."""
+
+
+class CycleRunsError(RefusedError):
+    """A cycle runs already, perhaps one that has only just started."""
+
+
+class BehindError(RefusedError):
+    """The caller does not know the newest message of the conversation."""
+
+
+class ConsentNeededError(RefusedError):
+    """A vote trains the model, and the visitor has not agreed to that."""
 
 
 class TooManyError(ChatAppError, RuntimeError):
@@ -65,7 +93,7 @@ class StartError(ChatAppError, OSError):
     """The service or a command cannot start: port, data directory, model, files."""
 
 
-NOT_SAVED = "the service can save nothing at present, and nothing was saved; try again later"
+NOT_SAVED = say("the service can save nothing at present, and nothing was saved; try again later")
 
 
 def text_for_visitor(error: Exception) -> str:
@@ -76,4 +104,4 @@ def text_for_visitor(error: Exception) -> str:
     if isinstance(error, StoreUnavailableError):
         log.error("%s", error)
         return NOT_SAVED
-    return str(error)
+    return text_of(error)

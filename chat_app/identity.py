@@ -27,6 +27,7 @@ from feedback_store.whole_files import secret
 COOKIES = "feedback_chat"  # begins the name of every cookie of this program
 OLD_COOKIE = f"{COOKIES}_rater"  # its name in versions before 0.2.0, in every installation
 ANONYMOUS = "anonymous"
+OPERATOR = "operator"  # whoever has the operator's token, in the audit log
 # 24 bits: strangers hardly ever share one, and 256 addresses of IPv4 fit each, so that not even
 # the key tells which of them a rater had.
 ORIGIN_DIGITS = 6
@@ -46,11 +47,15 @@ class Access:
         tokens: Whether any bearer token names a rater; else the API wants a key.
         visitors: Whether anyone may open the page; else those whom a proxy names.
         anonymous: Whether calls of this machine need to name nobody.
+        progress: Whether everybody sees the page of the progress, without a cookie.
+        kept: Whether the operator keeps that page for operators.
     """
 
     tokens: bool = True
     visitors: bool = True
     anonymous: bool = True
+    progress: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

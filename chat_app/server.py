@@ -31,7 +31,7 @@ from chat_app.api.errors import add_error_handlers
 from chat_app.api.metrics import CountRequests, Metrics
 from chat_app.api.operator_door import OperatorDoor
 from chat_app.api.origins import OwnOriginOnly
-from chat_app.api.page_routes import PageRoutes, Sessions
+from chat_app.api.page_routes import PageRoutes
 from chat_app.api.proxies import NamedProxies, is_from_here
 from chat_app.api.routes import operate, router
 from chat_app.api.visitors import VisitorCookie
@@ -42,6 +42,7 @@ from chat_app.errors import RefusedError, StartError
 from chat_app.identity import Access, Identity, is_this_machine
 from chat_app.service.chat import ChatService
 from chat_app.service.served_adapter import Watcher
+from chat_app.service.upkeep import Upkeep
 from chat_app.settings import Settings
 from feedback_store.store import FeedbackStore
 from rlhf_core.cycle.signing import signing_key
@@ -69,10 +70,11 @@ def create_app(
     """
     schedule = service.settings.schedule
     door = OperatorDoor(identity, note=service.store.note_act)
-    sessions, mounted = Sessions(), list[Any]()
+    mounted = list[Any]()  # the pages, once they are mounted
     scheduler = Scheduler(service.store, schedule, partial(service.start_cycle, by="schedule"))
 
-    alarms = AlarmWatch(service.store, service.settings)
+    upkeep = Upkeep(service.store, service.settings)
+    alarms = AlarmWatch(service.store, service.settings, upkeep=upkeep.check)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -80,9 +82,6 @@ def create_app(
         watcher = Watcher(service, on_ready=on_ready, on_failure=on_failure)
         trials = watch_trials(service.store, service.settings.cycle.trial)
         tasks = [asyncio.create_task(watcher.run()), asyncio.create_task(trials)]
-        if mounted:
-            shared = importlib.import_module("chat_app.pages.shared")
-            tasks.append(asyncio.create_task(shared.drop_unread(mounted, sessions.is_unread)))
         if schedule.enabled:
             scheduler.begin()
         alarms.begin()
@@ -92,6 +91,8 @@ def create_app(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for pages in mounted:
+            await pages.close()
         await asyncio.to_thread(alarms.end)
         await asyncio.to_thread(service.engine.close)
 
@@ -105,14 +106,14 @@ def create_app(
     )
     app.state.service, app.state.identity, metrics = service, identity, Metrics(service)
     app.state.door = door
-    _add_middleware(app, service, identity, metrics, door=door, sessions=sessions)
+    _add_middleware(app, service, identity, metrics, door=door)
     app.include_router(router)
     app.include_router(operate)
     _add_health(app, service, metrics)
     add_error_handlers(app)
     if pages:
         pages_of = importlib.import_module("chat_app.pages")
-        mounted += pages_of.mount(app, service, identity, door)
+        mounted.append(pages_of.mount(app, service, identity, door))
     return app
 
 
@@ -123,12 +124,11 @@ def _add_middleware(
     metrics: Metrics,
     *,
     door: OperatorDoor,
-    sessions: Sessions,
 ) -> None:
     """What every request passes; the last one that is added sees it first."""
     settings = service.settings
     local = is_this_machine(settings.host)
-    app.add_middleware(PageRoutes, identity=identity, is_operator=door.is_open, sessions=sessions)
+    app.add_middleware(PageRoutes, identity=identity, is_operator=door.is_open)
     app.add_middleware(BodyLimit, limits=settings.limits)  # so that `PageRoutes` has the body
     app.add_middleware(Admission, service=service, identity=identity)
     app.add_middleware(VisitorCookie, identity=identity, forgotten=service.store.was_forgotten)
@@ -200,6 +200,8 @@ def access_of(settings: Settings) -> Access:
         tokens=settings.access == "open" or (settings.access == "auto" and local),
         visitors=settings.pages == "anyone" or (settings.pages == "auto" and local),
         anonymous=local,
+        progress=settings.progress == "public",
+        kept=settings.progress == "operator",
     )
 
 

@@ -43,9 +43,12 @@ from rlhf_core.model.sources import FETCHED
 Quantization = Literal["auto", "nf4", "int8", "none"]
 Api = Literal["auto", "open", "keys"]
 Pages = Literal["auto", "anyone", "known"]
+Progress = Literal["visitors", "public", "operator"]
 # TOML has lists; an environment variable has names with commas between them, or a list as JSON.
 Names = Annotated[tuple[str, ...], NoDecode]
 ProfileName = Literal["auto", "starter", "cpu", "gpu"]
+MOST_EXAMPLES = 6
+LOGOS = (".svg", ".png", ".jpg", ".webp")
 TOKEN_CHARS = 16  # fewest in an operator's token that somebody chose
 HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*|[0-9a-fA-F:]+")  # a name, all below it, or an address
 WEBHOOK = re.compile(r"https?://[^\s/?#@]+([/?][^\s#]*)?")  # without a user's name
@@ -88,7 +91,7 @@ class LimitSettings(Section):
     new_tokens: int = Field(
         512, ge=1, description="largest max_tokens of a request, if reply.tokens is not larger"
     )
-    candidates: int = Field(4, ge=2, le=8, description="most blind replies to one prompt")
+    candidates: int = Field(9, ge=2, le=9, description="most blind replies to one prompt")
     body_seconds: float = Field(30.0, gt=0, description="time for a request body to arrive")
     reply_seconds: float = Field(60.0, gt=0, description="a reply is cut off after this long")
 
@@ -118,13 +121,47 @@ class EngineSettings(Section):
     kept_adapters: int = Field(2, ge=2, description="loaded adapters, the served one included")
 
 
+class CompareSettings(Section):
+    """The page on which people compare blind replies to one prompt."""
+
+    opponents: Literal["none", "base", "adapters"] = Field(
+        "none",
+        description="who else may write some of the replies, if the person asks for it: `base`: "
+        "the model without an adapter; `adapters`: the newest published adapters, too, so many as "
+        "`engine.kept_adapters` keeps loaded beside the served one; `none`: nobody",
+    )
+
+
 class ScheduleSettings(Section):
     """When the server starts a cycle by itself."""
 
     enabled: bool = Field(True, description="false: only an operator starts cycles")
-    new_comparisons: int = Field(1000, ge=1, description="start after this many new comparisons")
-    every_hours: float = Field(24.0, ge=0, description="or after this time, if any; 0 = never")
-    poll_seconds: float = Field(10.0, gt=0, description="time between checks of the two conditions")
+    new_comparisons: int = Field(
+        80,
+        ge=1,
+        description="start after so much new evidence, in decided votes on different questions "
+        "(a tie is half); what the last cycle learnt moves it by half at most",
+    )
+    every_hours: float = Field(
+        24.0, ge=0, description="or after this time, if there is a quarter of it; 0 = never"
+    )
+    min_hours: float = Field(
+        0.25, ge=0, description="shortest time from the start of a cycle to that of the next"
+    )
+    most_backoff: float = Field(
+        8.0,
+        ge=1,
+        le=64,
+        description="each rejection in a row doubles the evidence and the hours, up to so many "
+        "times; 1 = never",
+    )
+    idle_minutes: float = Field(
+        0.0, ge=0, description="start only after so long without a message; 0 = at any time"
+    )
+    most_idle_hours: float = Field(
+        6.0, ge=0, description="longest wait for that; then a cycle starts anyway"
+    )
+    poll_seconds: float = Field(10.0, gt=0, description="time between checks of these conditions")
     niceness: int = Field(10, ge=0, le=19, description="niceness of the cycle's process")
     starved_days: float = Field(
         14.0,
@@ -168,6 +205,53 @@ class AlertSettings(Section):
         return command
 
 
+class BrandSettings(Section):
+    """What makes the pages an operator's own."""
+
+    name: str = Field("feedback-chat", min_length=1, max_length=60, description="of the service")
+    logo: Path | None = Field(
+        None, description="image beside the name and in the tab: `.svg`, `.png`, `.jpg` or `.webp`"
+    )
+    accent: str | None = Field(
+        None,
+        pattern="^#[0-9a-fA-F]{6}$",
+        description="colour of buttons and links, such as `#7c3aed`; it is made darker or lighter "
+        "where it could not be read",
+    )
+    welcome: str | None = Field(None, max_length=200, description="heading of an empty chat")
+    about: str | None = Field(
+        None, max_length=300, description="what the service is, below the heading and for links"
+    )
+    examples: Names = Field((), description="first messages to choose from, at most six")
+    notice: str | None = Field(
+        None, max_length=500, description="what visitors must know before they write, below the box"
+    )
+    policy: str | None = Field(
+        None, pattern=r"^https?://\S+$", description="address of the privacy policy"
+    )
+
+    @field_validator("examples", mode="before")
+    @classmethod
+    def _are_a_list(cls, given: Any) -> Any:
+        return _listed(given)
+
+    @field_validator("examples")
+    @classmethod
+    def _are_few(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if len(given) > MOST_EXAMPLES:
+            raise ValueError(f"{len(given)} examples; give at most {MOST_EXAMPLES}")
+        return given
+
+    @field_validator("logo")
+    @classmethod
+    def _is_an_image(cls, given: Path | None) -> Path | None:
+        if given is not None and given.suffix.lower() not in LOGOS:
+            raise ValueError(f"{given} is no image of a kind that we show: {', '.join(LOGOS)}")
+        if given is not None and not given.is_file():
+            raise ValueError(f"there is no file {given}")
+        return given
+
+
 class Settings(BaseSettings):
     """The options of one command, from all sources."""
 
@@ -175,6 +259,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
     toml_file: ClassVar[Path | None] = None
+    flags: ClassVar[frozenset[str]] = frozenset()  # options that the command line gave
 
     data: Path = Field(Path("data"), description="data directory")
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -204,6 +289,12 @@ class Settings(BaseSettings):
         description="who may open the chat page: `known`: whom a proxy names; `anyone`; `auto`: "
         "`anyone` if `host` is this machine, else `known`",
     )
+    progress: Progress = Field(
+        "visitors",
+        description="who may see the page `/progress`, which quotes no visitor and names none: "
+        "`visitors`: who may open the chat page; `public`: everybody, without a cookie; "
+        "`operator`: the operator alone",
+    )
     root_path: str = Field(
         "",
         description="path below which a proxy shows the service, such as `/chat`",
@@ -226,6 +317,18 @@ class Settings(BaseSettings):
     candidates_every: int = Field(
         3, ge=0, description="every n-th turn on the page shows two replies; 0 = never"
     )
+    choices: Literal["random", "active"] = Field(
+        "random",
+        description="which replies the page and `POST /v1/candidates` show when two are asked for: "
+        "`random`: any two; `active`: of `active_samples` the two of which it is most uncertain "
+        "which one people prefer, in `active_share` of the cases",
+    )
+    active_share: float = Field(
+        0.5, ge=0, lt=1, description="share of the side-by-sides that lots do not choose"
+    )
+    active_samples: int = Field(
+        4, ge=3, le=8, description="replies that are sampled, of which two are shown"
+    )
     markdown: bool | None = Field(
         None,
         description="true: the page shows messages as Markdown; false: as plain text; not set: "
@@ -247,21 +350,16 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     rates: RateSettings = RateSettings()
     engine: EngineSettings = EngineSettings()
+    compare: CompareSettings = CompareSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     alerts: AlertSettings = AlertSettings()
+    brand: BrandSettings = BrandSettings()
     cycle: CycleSettings = CycleSettings()
 
     @field_validator("hosts", "proxies", mode="before")
     @classmethod
     def _is_a_list(cls, given: Any) -> Any:
-        if not isinstance(given, str):
-            return given
-        if given.lstrip().startswith("["):
-            try:
-                return json.loads(given)
-            except ValueError:
-                raise ValueError('write ["one", "another"], or one,another') from None
-        return [name.strip() for name in given.split(",") if name.strip()]
+        return _listed(given)
 
     @field_validator("hosts")
     @classmethod
@@ -385,6 +483,18 @@ class Settings(BaseSettings):
         return self.data / "secrets"
 
 
+def _listed(given: Any) -> Any:
+    """Names as TOML has them, or from a variable: with commas between them, or as JSON."""
+    if not isinstance(given, str):
+        return given
+    if given.lstrip().startswith("["):
+        try:
+            return json.loads(given)
+        except ValueError:
+            raise ValueError('write ["one", "another"], or one,another') from None
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
 def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     """Read the settings from all sources; a flag that is None was not given.
 
@@ -398,7 +508,8 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     file = config or _data_directory(given) / "config.toml"
     if config is not None and not config.is_file():
         raise InvalidRequestError(f"no configuration file {config}; give an existing TOML file")
-    resolved = type("Settings", (Settings,), {"toml_file": file, "__module__": __name__})
+    known = {"toml_file": file, "flags": frozenset(given), "__module__": __name__}
+    resolved = type("Settings", (Settings,), known)
     try:
         settings: Settings = resolved(**given)
     except ValidationError as exc:

@@ -1,6 +1,7 @@
 """What people said, durably: the store of conversations, feedback, adapters and cycles."""
 
 from feedback_store.comparisons.across_raters import pair_across_raters
+from feedback_store.comparisons.amount import EvidenceAmount, Said, amount_of
 from feedback_store.datasets.exports import ExportReport
 from feedback_store.datasets.imports import ImportReport
 from feedback_store.datasets.trl_rows import ExportOptions
@@ -51,6 +52,7 @@ __all__ = [
     "Cycle",
     "CycleEndedError",
     "CycleInProgressError",
+    "EvidenceAmount",
     "ExportOptions",
     "ExportReport",
     "FeedbackStore",
@@ -64,6 +66,7 @@ __all__ = [
     "Ranking",
     "Rater",
     "Retry",
+    "Said",
     "ServedBase",
     "Serving",
     "StoreOpenError",
@@ -74,6 +77,7 @@ __all__ = [
     "Thumb",
     "Trial",
     "UnknownRecordError",
+    "amount_of",
     "pair_across_raters",
     "split_of",
 ]

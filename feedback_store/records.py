@@ -1,8 +1,8 @@
 """What the store holds, as frozen records.
 
 Ids are UUIDv7 text (cycles: 1, 2, ...; adapters: their name) and times are UTC ISO 8601 text with
-milliseconds, so that both sort by age. Records never change; a changed vote is a later record.
-They are plain data, without a database and without rules.
+milliseconds, so that both sort by age. Records never change; a changed vote is a later record. Only
+the reasons of a choice may come later. They are plain data, without a database and without rules.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from typing import Any, Literal, TypedDict
 
 Label = Literal["a", "b", "tie"]
 Split = Literal["train", "held_out", "held_out_raters"]
-Source = Literal["choice", "ranking", "edit", "thumbs", "retry", "across"]
+Source = Literal["choice", "ranking", "edit", "thumbs", "than_before", "retry", "across"]
+Arm = Literal["random", "active"]
 UnpairedSource = Literal["thumb", "both_bad"]
 Promotion = Literal["offline", "canary", "manual"]
 
@@ -20,6 +21,9 @@ ROLES = ("system", "user", "assistant")
 FINISH_REASONS = ("stop", "length", "cancelled", "error")
 SPLITS = ("train", "held_out", "held_out_raters")
 CHOICES = ("a", "b", "tie", "both_bad")
+THAN_BEFORE = ("better", "same", "worse")
+ARMS = ("random", "active")
+PAGES = ("compare",)
 ADAPTER_KINDS = ("policy", "reward")
 ADAPTER_STATES = ("candidate", "published", "rejected")
 CYCLE_STATES = ("running", "passed", "promoted", "rejected", "refused", "failed", "cancelled")
@@ -40,6 +44,7 @@ ALARM_KINDS = (
     "failed",
     "rolled_back",
     "starved",
+    "erasures",
 )
 
 BASE_ADAPTER = "policy-000000"
@@ -76,12 +81,19 @@ class Rater:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One rater's conversation: the root of a tree of messages."""
+    """One rater's conversation: the root of a tree of messages.
+
+    `updated_at` is the time of its last message, or that of the conversation without any.
+    `page` is where it began, one of `PAGES`; None in the chat and over the API.
+    """
 
     id: str
     rater_id: str
     title: str
     created_at: str
+    pinned: bool = False
+    updated_at: str = ""
+    page: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,19 @@ class Message:
     candidates_id: str | None
     label: str | None
     created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something was said: the message, its text, its conversation, and the page of that.
+
+    `page` is None for the chat, and for whatever came by the API.
+    """
+
+    conversation_id: str
+    message_id: str
+    content: str
+    page: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +154,10 @@ class Thumb:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A side-by-side judgement: "a", "b", "tie" or "both_bad"."""
+    """A side-by-side judgement: "a", "b", "tie" or "both_bad".
+
+    The reasons, `tags` and `comment`, may be given or changed later; the choice stays the same.
+    """
 
     id: str
     candidates_id: str
@@ -139,19 +167,41 @@ class Choice:
     seconds: float | None
     idempotency_key: str
     created_at: str
+    tags: tuple[str, ...] = ()
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A rater wanted another response: `message_id` in place of `retry_of`.
+
+    `than_before` is how the new one is beside the old one, if the rater said so: one of
+    `THAN_BEFORE`.
+    """
+
+    id: str
+    message_id: str
+    retry_of: str
+    rater_id: str
+    idempotency_key: str
+    created_at: str
+    than_before: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationView:
     """A conversation with all branches, and the standing votes of its rater.
 
-    `thumbs` are by message, without withdrawn ones; `choices` are by candidates.
+    `thumbs` are by message, without withdrawn ones; `choices` are by candidates, `retries` by the
+    new message, `demonstrations` by the message in whose place they were written.
     """
 
     conversation: Conversation
     messages: tuple[Message, ...]  # oldest first
     thumbs: Mapping[str, Thumb]
     choices: Mapping[str, Choice]
+    retries: Mapping[str, Retry]
+    demonstrations: Mapping[str, "StoredDemonstration"]
 
     def path(self, message_id: str | None) -> list[Message]:
         """The messages from the root of the tree to this one; empty for None."""
@@ -176,18 +226,6 @@ class Ranking:
     candidates_id: str
     rater_id: str
     order: tuple[tuple[str, ...], ...]
-    idempotency_key: str
-    created_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """A rater wanted another response: `message_id` in place of `retry_of`."""
-
-    id: str
-    message_id: str
-    retry_of: str
-    rater_id: str
     idempotency_key: str
     created_at: str
 
@@ -356,6 +394,16 @@ class Cycle:
     pid: int
     started_at: str
     finished_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One line of the audit log: what somebody did, `detail` by name, with no text of a chat."""
+
+    id: int
+    at: str
+    action: str
+    detail: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

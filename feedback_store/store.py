@@ -7,29 +7,39 @@ how much each rater counts in `raters/`, files in and out in `datasets/`, forget
 adapters and cycles in `registry/`, operations in `backups` and `sqlite/`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from feedback_store.backups import Backups
+from feedback_store.comparisons.leaving_out import LeavingOut
 from feedback_store.comparisons.receipts import Receipts
 from feedback_store.datasets.event_files import EventFiles
 from feedback_store.datasets.exports import Exports
 from feedback_store.datasets.imports import Imports
 from feedback_store.errors import StoreOpenError
+from feedback_store.feedback.browsing import Browsing
+from feedback_store.feedback.conversation_list import ConversationList
 from feedback_store.feedback.demonstrations import Demonstrations
 from feedback_store.feedback.events import Events
 from feedback_store.feedback.gold_questions import GoldQuestions
+from feedback_store.feedback.retries import Retries
 from feedback_store.feedback.search import Search
+from feedback_store.feedback.withdrawals import Withdrawals
+from feedback_store.privacy.copies import Copies
 from feedback_store.privacy.forgetting import Privacy
 from feedback_store.raters.accounts import Accounts
 from feedback_store.raters.keys import Keys
 from feedback_store.raters.standing import Raters
 from feedback_store.registry.adapters import Adapters
 from feedback_store.registry.alarms import Alarms
+from feedback_store.registry.audit_log import AuditLog
 from feedback_store.registry.cycles import Cycles
 from feedback_store.registry.serving import ServedAdapter
 from feedback_store.registry.trials import Trials
+from feedback_store.registry.versions import Versions
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.health import Health
 from feedback_store.training_data import TrainingData
@@ -38,22 +48,30 @@ from feedback_store.training_data import TrainingData
 class FeedbackStore(
     Accounts,
     GoldQuestions,
+    ConversationList,
     Events,
     Demonstrations,
+    Retries,
+    Withdrawals,
+    LeavingOut,
     TrainingData,
     Receipts,
     EventFiles,
     Exports,
     Imports,
+    Copies,
     Privacy,
     Raters,
     Keys,
     Adapters,
     ServedAdapter,
+    Versions,
     Trials,
     Cycles,
     Alarms,
+    AuditLog,
     Search,
+    Browsing,
     Backups,
     Health,
 ):
@@ -78,6 +96,15 @@ class FeedbackStore(
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Save what a block writes by other methods as one transaction, or nothing of it.
+
+        Reads in the block see it. The block must be short, and not wait for a thread that writes.
+        """
+        with self._file.write():
+            yield
 
     def close(self) -> None:
         """Close the file; the store cannot be used afterwards."""

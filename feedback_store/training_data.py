@@ -3,7 +3,7 @@
 `comparisons/refresh.py` keeps the tables; here they are read. Some rows are kept but never handed
 out: what a person said without consent, what a rater said who is in quarantine or has reliability
 0, and what is about a conversation whose owner has not agreed. A comparison that a cycle has used
-stays, marked as withdrawn, when its events no longer stand.
+stays, marked as withdrawn, when its events no longer stand, or the operator leaves one out.
 """
 
 import json
@@ -13,12 +13,18 @@ from functools import lru_cache
 from sqlite_utils import Database
 
 from feedback_store.comparisons import refresh
+from feedback_store.comparisons.amount import EvidenceAmount, Said, amount_of
 from feedback_store.comparisons.opinions import opinion_pool, seen_numbers, unvoted_prompts
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
-from feedback_store.feedback.events import HEARD, owners_agree
+from feedback_store.feedback.events import (
+    HEARD,
+    LEFT_OUT_CONVERSATIONS,
+    LEFT_OUT_VOTES,
+    owners_agree,
+)
 from feedback_store.feedback.messages import path_to, prompt_of
-from feedback_store.raters.left_out import LeftOut, left_out
 from feedback_store.raters.standing import rater_weights
+from feedback_store.raters.uncounted import LeftOut, left_out
 from feedback_store.records import (
     SPLITS,
     OpinionRow,
@@ -36,8 +42,23 @@ _NEW = f"""SELECT count(*) FROM (
     CROSS JOIN raters ON raters.id = comparisons.rater_id
     WHERE split IN ('train', 'held_out') AND number > ? AND withdrawn_at IS NULL AND {HEARD}
     LIMIT ?)"""
-_CANCELLED = """SELECT coalesce(max(seen ->> '$.comparisons'), 0) FROM cycles
-    WHERE state = 'cancelled' AND id = (SELECT max(id) FROM cycles)"""
+# By question; at most so many opinions.
+_NEW_SAID = f"""SELECT question, total(iif(decided, weight, 0)) AS decided,
+        total(iif(decided, 0, weight)) AS undecided FROM (
+    SELECT * FROM (
+        SELECT prompt_hash AS question, label != 'tie' AS decided, weight * reliability AS weight
+        FROM comparisons INDEXED BY comparisons_by_number
+        CROSS JOIN raters ON raters.id = comparisons.rater_id
+        WHERE split IN ('train', 'held_out') AND number > :comparisons AND withdrawn_at IS NULL
+        AND {HEARD} LIMIT :at_most)
+    UNION ALL SELECT * FROM (
+        SELECT prompt_hash, FALSE, weight * reliability FROM unpaired INDEXED BY unpaired_by_number
+        CROSS JOIN raters ON raters.id = unpaired.rater_id
+        WHERE split IN ('train', 'held_out') AND number > :unpaired AND {HEARD} LIMIT :at_most))
+    GROUP BY question"""
+_ENDED = """SELECT coalesce(max(seen ->> '$.comparisons'), 0) AS comparisons,
+    coalesce(max(seen ->> '$.unpaired'), 0) AS unpaired FROM cycles
+    WHERE state IN ('cancelled', 'refused', 'failed') AND id = (SELECT max(id) FROM cycles)"""
 _USABLE = f"""FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
     WHERE withdrawn_at IS NULL AND {HEARD}"""
 _OWNERS_AGREE = owners_agree("comparisons.a, comparisons.b, comparisons.prompt_id")
@@ -48,17 +69,20 @@ _ASKED = f"""SELECT messages.id FROM json_each(:ids) AS wanted
     CROSS JOIN messages ON messages.id = wanted.value
     CROSS JOIN conversations ON conversations.id = messages.conversation_id
     CROSS JOIN raters ON raters.id = conversations.rater_id
-    WHERE {HEARD} AND NOT raters.held_out"""
+    WHERE {HEARD} AND NOT raters.held_out AND deleted_at IS NULL
+    AND conversations.id NOT IN {LEFT_OUT_CONVERSATIONS}"""
 _WRITER = "(SELECT adapter FROM messages WHERE id = comparisons.{0}) AS adapter_{0}"
 # Nothing of gold questions is counted: their messages are not the raters', choices on no prompt.
-_COUNTS = f"""SELECT
+_COUNTS = f"""WITH omitted AS MATERIALIZED {LEFT_OUT_VOTES} SELECT
     (SELECT count(*) FROM raters) AS raters,
     (SELECT count(*) FROM messages) - (SELECT count(*) FROM messages
         WHERE conversation_id IN ({GOLD_CONVERSATIONS})) AS messages,
-    (SELECT count(*) FROM thumbs WHERE superseded_at IS NULL AND value <> 0) AS thumbs,
-    (SELECT count(*) FROM choices
-        WHERE superseded_at IS NULL AND prompt_hash IS NOT NULL) AS choices,
-    (SELECT count(*) FROM demonstrations WHERE superseded_at IS NULL) AS demonstrations,
+    (SELECT count(*) FROM thumbs
+        WHERE superseded_at IS NULL AND value <> 0 AND id NOT IN omitted) AS thumbs,
+    (SELECT count(*) FROM choices WHERE superseded_at IS NULL AND prompt_hash IS NOT NULL
+        AND id NOT IN omitted) AS choices,
+    (SELECT count(*) FROM demonstrations
+        WHERE superseded_at IS NULL AND id NOT IN omitted) AS demonstrations,
     (SELECT count(*) {_USABLE}) AS comparisons"""
 _PROMPTS_KEPT = 1_000  # paths in memory while streaming
 
@@ -100,16 +124,30 @@ class TrainingData:
         with self._file.read() as db:
             return list(read_unpaired(db, split=split, weights=weights))
 
-    def new_comparisons(self, *, at_most: int = -1, after_cancel: bool = False) -> int:
+    def new_comparisons(self, *, at_most: int = -1) -> int:
         """How many comparisons came after what the last cycle saw that reached a verdict.
 
         Those of held-out raters on training questions are not counted: they teach nothing. With
-        `at_most` the count ends there. With `after_cancel`, if the last cycle was cancelled, only
-        what came after that counts. It costs as much as there is new.
+        `at_most` the count ends there. It costs as much as there is new.
         """
         with self._file.read() as db:
-            cancelled = scalar(db, _CANCELLED) if after_cancel else 0
-            return _count_new(db, at_most=at_most, after=cancelled)
+            return _count_new(db, at_most=at_most)
+
+    def new_evidence(self, *, at_most: int) -> EvidenceAmount:
+        """How much evidence has come since the last cycle that has ended, however it ended.
+
+        What a cycle without a verdict looked at is still to be learnt from, but starts no cycle by
+        itself. Raters count by their reliability; caps, which depend on everybody, are left out.
+
+        Args:
+            at_most: So many comparisons are looked at, and so many thumbs.
+        """
+        with self._file.read() as db:
+            seen = seen_numbers(db)
+            for table, number in rows(db, _ENDED)[0].items():
+                seen[table] = max(seen[table], number)
+            found = rows(db, _NEW_SAID, {**seen, "at_most": at_most})
+        return amount_of(Said(**row) for row in found)
 
     def left_out(self, *, since: str | None = None) -> LeftOut:
         """What people said that counts for nothing or for less, and why; see `left_out`."""
@@ -156,9 +194,9 @@ class TrainingData:
     def counts(self) -> dict[str, int]:
         """How much there is: feedback that stands, and comparisons that may be used.
 
-        Gold questions and the answers to them are left out. Comparisons that `comparisons`
-        withholds for the owner of a conversation alone are counted: to look up every owner takes
-        ten times as long, and pages ask every two seconds.
+        Gold questions, the answers to them and votes that the operator leaves out are not counted.
+        Comparisons that `comparisons` withholds for the owner of a conversation alone are: to look
+        up every owner takes ten times as long, and pages ask every two seconds.
         """
         with self._file.read() as db:
             return counts_of(db)
@@ -169,9 +207,8 @@ def counts_of(db: Database) -> dict[str, int]:
     return rows(db, _COUNTS)[0] | {"unused_comparisons": _count_new(db)}
 
 
-def _count_new(db: Database, *, at_most: int = -1, after: int = 0) -> int:
-    seen = max(after, seen_numbers(db)["comparisons"])
-    return int(scalar(db, _NEW, [seen, at_most]))
+def _count_new(db: Database, *, at_most: int = -1) -> int:
+    return int(scalar(db, _NEW, [seen_numbers(db)["comparisons"], at_most]))
 
 
 def read_comparisons(

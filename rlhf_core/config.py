@@ -197,6 +197,12 @@ class RewardSettings(TrainingStage):
 class PolicySettings(TrainingStage):
     """PPO: rollouts, the KL-shaped reward, the critic and the clipped updates."""
 
+    start: Literal["served", "anchor"] = Field(
+        "served",
+        description="what the policy begins as, and PPO's reference with it: the served policy, so "
+        "that each cycle goes on from the last; or the anchor, so that each learns anew from all "
+        "votes",
+    )
     iterations: int = Field(40, ge=1, description="rollout + update rounds")
     batch_size: int = Field(64, ge=2, description="episodes per iteration")
     minibatch_size: int = Field(64, ge=1, description="episodes per optimizer step")
@@ -293,7 +299,7 @@ class GateSettings(Stage):
 
     prompts: int = Field(200, ge=20, description="replies of each policy to held-out prompts")
     min_prompts: int = Field(
-        12, ge=2, description="fewest different held-out prompts for a comparison"
+        6, ge=2, description="fewest different held-out prompts with a comparison"
     )
     members: int = Field(
         10,
@@ -414,6 +420,12 @@ class DataSettings(Stage):
         4.0, gt=0, description="it also halves when this many newer policies have been served"
     )
     floor: float = Field(0.2, gt=0, le=1, description="smallest chance beside a new opinion's")
+    half_life_votes: int | None = Field(
+        None,
+        ge=0,
+        description="a comparison counts half after so many newer ones, where tastes change; 0 = "
+        "all count as they are; none = so, unless the newest are foretold clearly better otherwise",
+    )
 
 
 class TrialSettings(Stage):
@@ -485,7 +497,16 @@ class CycleSettings(Stage):
     """One cycle, from votes to a published or rejected adapter."""
 
     min_comparisons: int = Field(
-        80, ge=1, description="with fewer decided ones, a cycle is refused"
+        20,
+        ge=1,
+        description="with less evidence, a cycle is refused; in decided votes on different "
+        "questions, of which a tie and “both bad” are half",
+    )
+    full_comparisons: int = Field(
+        80,
+        ge=0,
+        description="with less evidence than this, PPO takes fewer iterations, by its square root; "
+        "0 = never fewer",
     )
     min_new_comparisons: int = Field(
         1, ge=0, description="fewest comparisons that no cycle has used"
@@ -511,6 +532,18 @@ class CycleSettings(Stage):
     gate: GateSettings = GateSettings()
     trial: TrialSettings = TrialSettings()
     alarms: AlarmSettings = AlarmSettings()
+
+    def for_evidence(self, effective: float) -> "CycleSettings":
+        """The settings with so much evidence: where it is thin, PPO takes a smaller step.
+
+        What a reward model got wrong by chance falls with the square root of what it learnt from.
+        So does the way that PPO may go by its scores.
+        """
+        if effective >= self.full_comparisons:
+            return self
+        share = math.sqrt(effective / self.full_comparisons)
+        fewer = {"iterations": max(1, round(self.policy.iterations * share))}
+        return self.model_copy(update={"policy": self.policy.model_copy(update=fewer)})
 
     def require_fit(self) -> None:
         """Refuse options that do not go together.

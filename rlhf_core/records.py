@@ -80,6 +80,8 @@ class Comparison:
         could_tie: Whether the rater could have called it a tie; false for comparisons from thumbs,
             edits and retries.
         versions: Which policies wrote A and B, if that is known; training does not read it.
+        age: How many newer comparisons there are. It says how much this one counts if tastes have
+            changed (`reward/forgetting.py`).
     """
 
     prompt: Prompt
@@ -92,6 +94,7 @@ class Comparison:
     raters: tuple[str, str] | None = None
     could_tie: bool = True
     versions: tuple[str, str] | None = None
+    age: int = 0
 
     def __post_init__(self) -> None:
         require_prompt(self.prompt)

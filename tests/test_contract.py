@@ -48,6 +48,7 @@ COMMANDS = {
     "keys list": "--data --config --json",
     "keys make": "NAME --role --gateway --data --config --json",
     "keys revoke": "NAME --data --config --json",
+    "leave-out": "KIND ITEM --reason --data --config",
     "plan": "--data --model --profile --quantization --config --json",
     "promote": "NAME --data --config --force --json",
     "raters assess": "--data --config --json",
@@ -64,6 +65,7 @@ COMMANDS = {
     "starter check": "FOLDER --json",
     "status": "--data --config --json",
     "sweep": "--older-than --dry-run --data --config --json",
+    "take-in": "KIND ITEM --data --config",
 }
 CHOICES = {
     "cycle --profile": "auto starter cpu gpu",
@@ -79,18 +81,22 @@ CHOICES = {
     "export --split": "all train held_out held_out_raters",
     "import --format": "events hh oasst ultrafeedback arena",
     "keys make --role": "visitor labeler operator",
+    "leave-out KIND": "conversation vote",
     "plan --profile": "auto starter cpu gpu",
     "plan --quantization": "auto nf4 int8 none",
     "serve --profile": "auto starter cpu gpu",
     "serve --quantization": "auto nf4 int8 none",
     "simulate --world": "starter checkable",
+    "take-in KIND": "conversation vote",
 }
 ROUTES = {
+    "DELETE /v1/me",
     "GET /healthz",
     "GET /metrics",
     "GET /readyz",
     "GET /v1/comparisons/next",
     "GET /v1/feedback/{rater}",
+    "GET /v1/me",
     "GET /v1/models",
     "GET /v1/operate/status",
     "POST /v1/candidates",
@@ -106,27 +112,38 @@ ROUTES = {
     "POST /v1/operate/rollback",
     "POST /v1/operate/stop-trial",
     "POST /v1/rankings",
+    "POST /v1/retries",
 }
 SAMPLING = "temperature top_p max_tokens max_completion_tokens"
 BODIES = {
     "CandidatesIn": f"messages user n {SAMPLING}",
-    "ChoiceIn": "candidates_id choice strength seconds idempotency_key",
-    "CompletionIn": f"model messages user stream stream_options seed n {SAMPLING}",
+    "ChoiceIn": "candidates_id choice strength seconds tags comment idempotency_key",
+    "CompletionIn": f"model messages user stream stream_options seed n retry_of {SAMPLING}",
     "ConsentIn": "given",
     "DemonstrationIn": "content message_id messages idempotency_key",
+    "EraseIn": "confirm",
     "FeedbackIn": "message_id thumb tags comment idempotency_key",
     "PromoteIn": "adapter force",
     "RankingIn": "candidates_id order idempotency_key",
+    "RetryIn": "message_id than_before idempotency_key",
 }
 # 0 is done; whatever is not named here is 1, failed
 EXIT_CODES = {
-    2: {"InvalidRequestError"},  # wrong usage
-    3: {"ConflictError", "CycleEndedError", "CycleInProgressError", "RefusedError"},  # refused
+    2: {"InvalidRequestError", "TooLongError"},  # wrong usage
+    3: {
+        "BehindError",
+        "ConflictError",
+        "ConsentNeededError",
+        "CycleEndedError",
+        "CycleInProgressError",
+        "CycleRunsError",
+        "RefusedError",
+    },  # refused
 }
 COLUMNS = {
     "preference": "prompt chosen rejected",
     "preference --with-metadata": "prompt chosen rejected "
-    "id created_at rater source split weight strength",
+    "id created_at rater source split weight strength arm propensity",
     "prompts": "prompt",
     "sft": "messages",
     "unpaired": "prompt completion label",
@@ -135,10 +152,10 @@ COLUMNS = {
 EVENT = "event id rater_id idempotency_key created_at superseded_at prompt_hash rater messages "
 EVENT += "conversation owner candidates shown_to"
 EVENTS = {
-    "choice": "candidates_id choice strength seconds",
+    "choice": "candidates_id choice strength seconds tags comment",
     "demonstration": "message_id prompt content text_hash",
     "ranking": "candidates_id order",
-    "retry": "message_id retry_of",
+    "retry": "message_id retry_of than_before",
     "thumb": "message_id value tags comment",
 }
 # of a service; the end-to-end test knows those of a cycle

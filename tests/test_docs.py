@@ -120,7 +120,7 @@ METRIC = re.compile(r"(?<![\w/.-])([a-z_]+/)([a-z_]+)(?![\w/.-])")
 OPTION = re.compile(r"(?<!\w)--[a-z][\w-]*")
 # Of other projects: data sets and who made them, a function of PEFT, an option of accelerate.
 OTHERS = {"HuggingFaceH4", "OpenAssistant", "chatbot_arena_conversations", "config_file"}
-OTHERS |= {"hotswap_adapter", "ultrafeedback_binarized"}
+OTHERS |= {"hotswap_adapter", "next_question", "ultrafeedback_binarized"}
 
 
 def documented(tree: ast.AST) -> dict[int, str]:

@@ -111,3 +111,11 @@ def test_the_starter_model_is_small_and_part_of_the_package() -> None:
     assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 8 * 2**20
     patterns = TOOLS["setuptools"]["package-data"]["rlhf_core.starter"]
     assert files and patterns == ["model/*"]
+
+
+def test_the_files_of_the_pages_are_part_of_the_package_with_the_licences_of_others() -> None:
+    assert TOOLS["setuptools"]["package-data"]["chat_app.pages"] == ["static/*", "static/**/*"]
+    pages = ROOT / "chat_app" / "pages"
+    vendored = {file.stem for file in (pages / "static" / "vendor").iterdir()}
+    licensed = {file.stem for file in (pages / "licenses").iterdir()}
+    assert vendored | {"htm"} == licensed  # which Preact's file has in it

@@ -1,8 +1,8 @@
 """Whether a request is taken at all: limits of requests and new raters, before anything is done.
 
-Every request that may cost something passes here: the API's, the page's own, and the events of the
-pages. So this is where it is noted from where a new rater comes. Votes, tokens and replies at once
-are counted where they are known, in the service.
+Every request that may cost something passes here: the API's, the pages', and their calls and
+streams. So this is where it is noted from where a new rater comes. Votes, tokens and replies at
+once are counted where they are known, in the service.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chat_app.api.answers import explain, refuse, retry_after, wants_page
 from chat_app.api.callers import LOOKS, address_of, caller_of, is_simulated, visitor_of
 from chat_app.api.proxies import is_from_here, path_of, user_of
+from chat_app.api.visitors import PAGES
 from chat_app.errors import BusyError, NotAllowedError, TooManyError, text_for_visitor
 from chat_app.identity import KNOWN, Identity, bearer_token, network_of
 from chat_app.service.chat import ChatService
@@ -20,7 +21,7 @@ from feedback_store.errors import FeedbackStoreError
 from feedback_store.raters.keys import is_key
 
 REPLIES = ("/v1/chat/completions", "/v1/candidates")
-COUNTED = ("/v1/", "/gradio_api/", "/operator")
+COUNTED = ("/v1/", "/gradio_api/", "/follow/", "/operator")
 
 
 class Admission:
@@ -41,7 +42,7 @@ class Admission:
                 return
             except TooManyError as exc:
                 if wants_page(scope):
-                    await explain(send, 429, "Too many requests", str(exc))
+                    await explain(scope, send, 429, "wait")
                 else:
                     await refuse(send, 429, str(exc), headers=retry_after(exc))
                 return
@@ -83,4 +84,4 @@ class Admission:
 
 def _counts(scope: Scope) -> bool:
     path = path_of(scope)
-    return path == "/" or path.startswith(COUNTED)
+    return path in PAGES or path.startswith(COUNTED)

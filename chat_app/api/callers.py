@@ -10,13 +10,15 @@ from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
 from chat_app.api.operator_door import OperatorDoor
-from chat_app.api.proxies import is_from_here, user_of
+from chat_app.api.proxies import is_from_here, path_of, user_of
 from chat_app.errors import NotAllowedError, UnknownCallerError
 from chat_app.identity import Caller, Identity, bearer_token
 from chat_app.service.chat import ChatService
 
 # A key of a scope: a program looks whether there is a page, which makes no new rater.
 LOOKS = "feedback_chat.looks"
+PROGRESS = ("/progress", "/gradio_api/run/progress_view")  # its page, and what that shows
+VISITOR = "feedback_chat.visitor"  # another: the rater of a request of the page, once it is known
 SIMULATED_HEADER, PERSON_HEADER = "x-feedback-chat-simulated", "x-feedback-chat-user"
 
 
@@ -31,9 +33,16 @@ def caller_of(connection: HTTPConnection, identity: Identity) -> Caller:
 
 
 def visitor_of(connection: HTTPConnection, identity: Identity) -> str | None:
-    """The rater of a request of the chat page; None for one that may not come in."""
-    user = user_of(connection)
-    return identity.user(user) if user else identity.visitor(connection.cookies)
+    """The rater of a request of the chat page; None for one that may not come in.
+
+    Several parts of the middleware ask, so the answer is kept with the request.
+    """
+    if VISITOR not in connection.scope:
+        user = user_of(connection)
+        rater_id = identity.user(user) if user else identity.visitor(connection.cookies)
+        connection.scope[VISITOR] = rater_id
+    found: str | None = connection.scope[VISITOR]
+    return found
 
 
 def address_of(connection: HTTPConnection) -> str:
@@ -44,6 +53,16 @@ def address_of(connection: HTTPConnection) -> str:
 def is_simulated(request: HTTPConnection) -> bool:
     """Whether a request says that no person sends it."""
     return request.headers.get(SIMULATED_HEADER) == "1"
+
+
+def sees_progress(connection: HTTPConnection, identity: Identity) -> bool:
+    """Whether a request asks for the progress where everybody sees it, whoever sends it."""
+    return identity.access.progress and path_of(connection.scope) in PROGRESS
+
+
+def is_kept(connection: HTTPConnection, identity: Identity) -> bool:
+    """Whether a request asks for the page of the progress where the operator keeps it."""
+    return identity.access.kept and path_of(connection.scope) == PROGRESS[0]
 
 
 # For routes
@@ -72,6 +91,14 @@ def known_caller(request: Request) -> Caller:
     if caller.key is not None:
         identity.note_use(caller.key)
     return caller
+
+
+def known_or_visitor(request: Request) -> Caller | None:
+    """The caller; None for a visitor of the pages, whom a browser's cookie names."""
+    identity: Identity = request.app.state.identity
+    if bearer_token(request.headers) is None and visitor_of(request, identity) is not None:
+        return None
+    return known_caller(request)
 
 
 async def person_of(request: Request) -> str | None:
@@ -111,6 +138,23 @@ def rater_of(
         consent=caller.by not in ("cookie", "user") and not simulated,
     )
     return rater_id
+
+
+def me_of(
+    request: Request,
+    caller: Annotated[Caller | None, Depends(known_or_visitor)],
+    person: Annotated[str | None, Depends(person_of)],
+) -> str:
+    """The caller's rater id, also of a visitor of the pages where the API wants a key.
+
+    It is for what people may do with their own data. A rater who is new is not stored.
+    """
+    identity: Identity = request.app.state.identity
+    if caller is None:
+        return str(visitor_of(request, identity))
+    if caller.key is not None and caller.key.gateway and person is not None:
+        return identity.person(caller.key, person)
+    return caller.rater_id
 
 
 def require_key(request: Request) -> None:

@@ -1,5 +1,7 @@
 """Errors of the HTTP API: each has its HTTP status, and all have OpenAI's shape.
 
+Only a browser that wants a page, beside the API, gets a page in words.
+
 This module decides no error; it only turns the errors of the other layers into answers.
 """
 
@@ -9,12 +11,20 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from chat_app.api.answers import KIND, openai_error, retry_after
+from chat_app.api.answers import (
+    KIND,
+    POLICY,
+    error_page,
+    openai_error,
+    retry_after,
+    wants_page,
+)
+from chat_app.api.proxies import path_of
 from chat_app.api.routes import operate, router
 from chat_app.errors import (
     BusyError,
@@ -50,6 +60,7 @@ STATUS: dict[type[Exception], int] = {
     BusyError: 503,
     StoreUnavailableError: 503,
 }
+PAGES = {404: "missing", 429: "wait"}  # in the words, for a browser that wants a page
 FASTAPI_UNREADABLE = "There was an error parsing the body"  # what FastAPI says of one
 UNREADABLE = "the body cannot be read as JSON in UTF-8; send one plain JSON object"
 SHOWN = 60  # characters of a wrong value
@@ -65,22 +76,22 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ChatAppError)
     @app.exception_handler(FeedbackStoreError)
-    async def expected(_: Request, exc: Exception) -> JSONResponse:
+    async def expected(request: Request, exc: Exception) -> Response:
         status = next((code for kind, code in STATUS.items() if isinstance(exc, kind)), 500)
-        return _error(status, text_for_visitor(exc), retry_after(exc))
+        return _error(request, status, text_for_visitor(exc), retry_after(exc))
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, exc: RequestValidationError) -> JSONResponse:
-        return _error(400, _wrong(exc.errors()[0]))
+    async def malformed(request: Request, exc: RequestValidationError) -> Response:
+        return _error(request, 400, _wrong(exc.errors()[0]))
 
     @app.exception_handler(HTTPException)
-    async def plain(_: Request, exc: HTTPException) -> JSONResponse:
+    async def plain(request: Request, exc: HTTPException) -> Response:
         text = UNREADABLE if exc.detail == FASTAPI_UNREADABLE else str(exc.detail)
-        return _error(exc.status_code, text, exc.headers)
+        return _error(request, exc.status_code, text, exc.headers)
 
     @app.exception_handler(Exception)
-    async def unexpected(_: Request, exc: Exception) -> JSONResponse:
-        return _error(500, "the server failed on this request; its log has the details")
+    async def unexpected(request: Request, exc: Exception) -> Response:
+        return _error(request, 500, "the server failed on this request; its log has the details")
 
 
 class _UnknownRoute:
@@ -124,7 +135,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _error(
+    request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    if wants_page(request.scope) and not path_of(request.scope).startswith("/v1"):
+        page = error_page(request, PAGES.get(status, "failed"))
+        return HTMLResponse(page, status, {"content-security-policy": POLICY, **(headers or {})})
     kind = KIND.get(status, "server_error" if status >= 500 else "invalid_request_error")
     again = {"retry-after": "1"} if status == 503 else {}
     return JSONResponse(

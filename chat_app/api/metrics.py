@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_app.api.proxies import path_of
+from chat_app.cycles.status import next_cycle
 from chat_app.cycles.trials import trial_facts
 from chat_app.service.chat import ChatService
 
@@ -38,6 +39,7 @@ class Facts(Collector):
         serving.add_metric([self._service.adapter], 1)
         yield serving
         yield from _trial(trial_facts(self._service.store))
+        yield from _next_cycle(self._service)
         stored = GaugeMetricFamily("feedback_chat_stored", "rows in the store", labels=["kind"])
         for kind, count in self._service.store.counts().items():
             stored.add_metric([kind], count)
@@ -115,6 +117,19 @@ def _trial(facts: Mapping[str, Any] | None) -> Iterator[Metric]:
         gauge = GaugeMetricFamily(f"feedback_chat_trial_{name}", text, labels=names)
         gauge.add_metric([str(facts[label]) for label in names], facts[name])
         yield gauge
+
+
+def _next_cycle(service: ChatService) -> Iterator[Metric]:
+    """How near the next cycle is."""
+    facts = next_cycle(service.store, service.settings.schedule)
+    for name, text in (
+        ("new", "evidence since the last cycle, in comparisons"),
+        ("needed", "evidence that starts a cycle"),
+        ("rejections", "cycles in a row that were rejected"),
+        ("due", "whether a cycle would begin, but for what it still waits for"),
+    ):
+        full = f"feedback_chat_next_cycle_{name}"
+        yield GaugeMetricFamily(full, text, value=float(facts[name]))
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -1,7 +1,7 @@
 """The operator's door: who of the operators sends a request, by token, by key or by cookie.
 
 The key of the cookie is made from the operator's token, so a new token ends all sessions; revoking
-a key ends those that began with it. What operators do is in `chat_app.handlers.operator`.
+a key ends those that began with it. What operators do is in `chat_app.handlers.operate`.
 """
 
 import logging
@@ -13,13 +13,12 @@ from math import ceil
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from chat_app.errors import NotAllowedError, TooManyError
-from chat_app.identity import Identity, bearer_token, network_of
+from chat_app.identity import OPERATOR, Identity, bearer_token, network_of
 from chat_app.service.rates import Buckets
 from feedback_store.raters.keys import AccessKey, is_key
 
 log = logging.getLogger(__name__)
 
-OPERATOR = "operator"  # whoever has the operator's token
 SESSION_S = 4 * 3600
 TRIES, TRIES_S = 5, 900.0  # wrong tokens that an address may send, and the time in which
 

@@ -6,7 +6,7 @@ browsers. A name that is not the service's is refused, because a hostile page ca
 point to this machine (DNS rebinding).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -18,16 +18,17 @@ from chat_app.api.proxies import path_of
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-# Gradio needs these sources, all from this origin. So no text of a chat can make a browser send a
+# No text of a chat can run as a script, look like a part of the page, or make a browser send a
 # request to another host.
 POLICY = "; ".join(
     (
-        "default-src 'self' data: blob:",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "object-src 'none'",
-        "base-uri 'self'",
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
         "form-action 'self'",
+        "base-uri 'none'",
         "frame-ancestors 'self'",
     )
 )
@@ -36,7 +37,8 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",  # an address may have the operator's token in it
 }
-STORED = ("/assets/", "/static/", "/svelte/", "/theme.css", "/favicon.ico")  # no person's words
+STATIC = "/static/"  # has no person's words, and another address after each change
+FOR_EVER = "public, max-age=31536000, immutable"
 
 
 class OwnOriginOnly:
@@ -61,9 +63,12 @@ class OwnOriginOnly:
             await self._app(scope, receive, send)
             return
 
+        is_file = path_of(scope).startswith(STATIC)  # now: a mounted application changes the scope
+
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _guard(MutableHeaders(scope=message), path_of(scope))
+                found = is_file and message["status"] in (200, 304)
+                _guard(MutableHeaders(scope=message), for_ever=found)
             await send(message)
 
         headers = Headers(scope=scope)
@@ -94,11 +99,16 @@ def _name(host: str) -> str:
         return host
 
 
+def of_another_page(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that a page of others sent a request, be it one that only reads."""
+    return headers.get("sec-fetch-site") not in (None, "same-origin", "none")
+
+
 def _is_own(headers: Headers, scheme: str, host: str) -> bool:
     """Whether a request is one of our own pages', or no page's at all."""
-    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    origin = headers.get("origin")
     own = origin is None or _plain(origin) == _plain(f"{scheme}://{host}")
-    return own and site in (None, "same-origin", "none")
+    return own and not of_another_page(headers)
 
 
 def _plain(origin: str) -> str:
@@ -107,14 +117,14 @@ def _plain(origin: str) -> str:
     return origin.lower().removesuffix(own) if own else origin.lower()
 
 
-def _guard(headers: MutableHeaders, path: str) -> None:
+def _guard(headers: MutableHeaders, *, for_ever: bool) -> None:
     for name in list(headers.keys()):
         if name.startswith("access-control-"):  # Gradio lets every page of this machine read
             del headers[name]
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
-    if "set-cookie" in headers or not path.removeprefix("/operator").startswith(STORED):
-        headers["cache-control"] = "no-store"
+    stored = for_ever and "set-cookie" not in headers
+    headers["cache-control"] = FOR_EVER if stored else "no-store"
     if headers.get("content-type", "").startswith("text/event-stream"):
         headers["x-accel-buffering"] = "no"  # nginx would keep a reply until it is complete
 

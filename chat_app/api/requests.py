@@ -65,6 +65,7 @@ class CompletionIn(SamplingIn):
     stream_options: StreamOptions | None = None
     seed: int | None = None
     n: Literal[1] | None = 1
+    retry_of: str | None = None  # the reply to the same messages that this one replaces
 
 
 class CandidatesIn(SamplingIn):
@@ -89,6 +90,12 @@ class ChoiceIn(EventIn):
     choice: Literal["a", "b", "tie", "both_bad"]
     strength: float | None = None
     seconds: float | None = None
+    tags: list[str] | None = Field(
+        default=None,
+        max_length=20,
+        description="Why. Sent again with the same key, a choice takes the reasons given then.",
+    )
+    comment: str | None = None
 
 
 class RankingIn(EventIn):
@@ -107,6 +114,13 @@ class FeedbackIn(EventIn):
     comment: str = ""
 
 
+class RetryIn(EventIn):
+    """``POST /v1/retries``: a reply beside the one that it replaced."""
+
+    message_id: str
+    than_before: Literal["better", "same", "worse"]
+
+
 class DemonstrationIn(EventIn):
     """``POST /v1/demonstrations``: an answer instead of a reply, or to a prompt."""
 
@@ -120,6 +134,13 @@ class ConsentIn(BaseModel):
 
     model_config = {"extra": "forbid"}
     given: bool
+
+
+class EraseIn(BaseModel):
+    """``DELETE /v1/me``; ``confirm`` has to be "erase"."""
+
+    model_config = {"extra": "forbid"}
+    confirm: str
 
 
 class PromoteIn(BaseModel):

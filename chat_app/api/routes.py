@@ -11,23 +11,27 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from chat_app.api.answers import openai_error
-from chat_app.api.callers import operator, rater_of, require_key, service_of
+from chat_app.api.callers import me_of, operator, rater_of, require_key, service_of
 from chat_app.api.requests import (
     CandidatesIn,
     ChoiceIn,
     CompletionIn,
     ConsentIn,
     DemonstrationIn,
+    EraseIn,
     FeedbackIn,
     MessageIn,
     PromoteIn,
     RankingIn,
+    RetryIn,
 )
 from chat_app.engine import Sampling
 from chat_app.errors import (
@@ -37,6 +41,7 @@ from chat_app.errors import (
     text_for_visitor,
 )
 from chat_app.service.chat import ChatService, Room
+from chat_app.service.my_data import FILE, MyData
 from chat_app.service.replies import NOT_STORED, Candidates, ReplyPiece
 from feedback_store.errors import FeedbackStoreError, StoreUnavailableError
 from feedback_store.records import Message, PromptMessage
@@ -50,6 +55,7 @@ router = APIRouter(prefix="/v1")
 
 Service = Annotated[ChatService, Depends(service_of)]
 RaterId = Annotated[str, Depends(rater_of)]
+Me = Annotated[str, Depends(me_of)]
 Operator = Annotated[str, Depends(operator)]
 
 
@@ -67,11 +73,18 @@ async def complete(
     room = _room(body.messages, rater_id, service)
     try:
         try:
-            path = await _stored(body.messages, sampling, rater_id, service)
+            path = await _stored(body.messages, sampling, rater_id, service, body.retry_of)
         except StoreUnavailableError as exc:  # a full disk ends no chat; the answer says so
             log.error("a dialogue is not stored: %s", exc)
             path = service.unstored(_plain(body.messages))
-        pieces = service.reply(rater_id, path, sampling=sampling, seed=body.seed, room=room)
+        pieces = service.reply(
+            rater_id,
+            path,
+            sampling=sampling,
+            seed=body.seed,
+            retry_of=body.retry_of if path[-1].id else None,
+            room=room,
+        )
         if not body.stream:
             return _completion(await _last_piece(pieces, request))
         first = await anext(pieces)  # an error of the request shows here, before the headers
@@ -111,11 +124,17 @@ def _room(
 
 
 async def _stored(
-    messages: Sequence[MessageIn], sampling: Sampling, rater_id: str, service: ChatService
+    messages: Sequence[MessageIn],
+    sampling: Sampling,
+    rater_id: str,
+    service: ChatService,
+    retry_of: str | None = None,
 ) -> list[Message]:
-    """Store a dialogue, if the model can answer it; returns its path."""
+    """Store a dialogue, if the model can answer it; returns its path. That of a retry is there."""
     plain = _plain(messages)
     await service.check_dialogue(plain, sampling)
+    if retry_of is not None:
+        return await asyncio.to_thread(service.retried, rater_id, retry_of, plain)
     return await asyncio.to_thread(service.continue_dialogue, rater_id, plain)
 
 
@@ -143,6 +162,8 @@ def choose(body: ChoiceIn, rater_id: RaterId, service: Service) -> dict[str, Any
         idempotency_key=body.idempotency_key,
         strength=body.strength,
         seconds=body.seconds,
+        tags=body.tags,
+        comment=body.comment,
     )
     adapters = {m.label: m.adapter for m in shown.messages}
     return {"id": choice.id, "choice": choice.choice, "adapters": adapters} | _use(
@@ -171,6 +192,16 @@ def feedback(body: FeedbackIn, rater_id: RaterId, service: Service) -> dict[str,
         comment=body.comment,
     )
     stored = {"id": thumb.id, "message_id": thumb.message_id, "thumb": body.thumb}
+    return stored | _use(rater_id, service)
+
+
+@router.post("/retries")
+def compare_with_before(body: RetryIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
+    """Say whether a reply is better than the one that it replaced."""
+    retry = service.compare_with_before(
+        rater_id, body.message_id, body.than_before, idempotency_key=body.idempotency_key
+    )
+    stored = {"id": retry.id, "message_id": retry.message_id, "than_before": retry.than_before}
     return stored | _use(rater_id, service)
 
 
@@ -204,6 +235,23 @@ def receipts(rater: str, rater_id: RaterId, service: Service) -> dict[str, Any]:
     if rater not in ("me", rater_id):
         raise NotFoundError(f"you are not rater {rater!r}; ask for /v1/feedback/me")
     return {"rater": rater_id, "events": service.receipts(rater_id)}
+
+
+@router.get("/me")
+def download(rater_id: Me, service: Service) -> StreamingResponse:
+    """All that is stored of the caller, as one JSON document."""
+    headers = {"content-disposition": f'attachment; filename="{FILE}"'}
+    pieces = MyData(service).everything(rater_id)
+    return StreamingResponse(pieces, media_type="application/json", headers=headers)
+
+
+@router.delete("/me")
+def erase(body: EraseIn, rater_id: Me, service: Service, response: Response) -> dict[str, Any]:
+    """Erase all that is stored of the caller, for good; 202 while a round runs: once it ends."""
+    erased = MyData(service).erase(rater_id, confirm=body.confirm)
+    if erased.after is not None:
+        response.status_code = 202
+    return asdict(erased)
 
 
 @router.get("/models", dependencies=[Depends(require_key)])

@@ -3,7 +3,8 @@
 A browser without a cookie of ours is sent to the same page once more, with a cookie. If it comes
 back without, it keeps none, and a page says so. A frame of another site gets no cookies either, and
 a page that says so. Nothing is stored for a cookie before its visitor does something. Whom a named
-proxy names needs no cookie; where anonymous visitors may not come, nobody else gets the page.
+proxy names needs no cookie, nor does a progress that everybody may see; where anonymous visitors
+may not come, nobody else gets the page.
 """
 
 import asyncio
@@ -15,8 +16,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_app.api.answers import explain, wants_page
-from chat_app.api.callers import LOOKS, visitor_of
+from chat_app.api.answers import explain, refuse, wants_page
+from chat_app.api.callers import LOOKS, VISITOR, is_kept, sees_progress, visitor_of
 from chat_app.api.proxies import path_of, user_of
 from chat_app.identity import Identity
 from feedback_store.errors import FeedbackStoreError
@@ -25,16 +26,9 @@ log = logging.getLogger(__name__)
 
 YEAR = 365 * 24 * 3600
 SENT = "visit"  # in the address of a page that was opened with a new cookie
+PAGES = ("/", "/compare", "/votes", "/progress")
 FRAMES = ("iframe", "frame", "embed", "object")
-FRAMED = "This chat cannot be shown inside another site: there it could not tell who you are."
-NO_COOKIES = (
-    "Your browser kept no cookie, so your conversations could not be told from other people's. "
-    "Allow cookies for this site, then open it again."
-)
-CLOSED = (
-    "This service is not open to anonymous visitors. Its operator can let a proxy name the users "
-    '(options user_header and proxies), or open the page to anyone (option pages = "anyone").'
-)
+KEPT = "The operator of this service keeps the page of its progress private."
 
 
 class VisitorCookie:
@@ -60,9 +54,9 @@ class VisitorCookie:
             return
         identity, connection = self._identity, HTTPConnection(scope)
         cookies, rater_id = connection.cookies, visitor_of(connection, identity)
-        if wants_page(scope) and _is_framed(scope):
-            await explain(send, 403, "feedback-chat", FRAMED, link=_root(scope))
-        elif user_of(connection):
+        if await _refused(scope, send, kept=is_kept(connection, identity)):
+            return
+        if user_of(connection):
             await self._app(scope, receive, send)
         elif rater_id is not None:
             present = await asyncio.to_thread(self._present, rater_id)
@@ -72,20 +66,18 @@ class VisitorCookie:
             value = identity.new_cookie(present)
             given = self._giving(scope, send, value)
             await self._app(_named(scope, identity.cookie, value), receive, given)
-        elif path_of(scope) != "/" or scope["method"] not in ("GET", "HEAD"):
+        elif not _opens_page(scope) or sees_progress(connection, identity):
             await self._app(scope, receive, send)
         elif not identity.access.visitors:
-            await explain(send, 401, "Not open to everybody", CLOSED)
+            await explain(scope, send, 401, "closed")
         elif not wants_page(scope):  # a program looks whether there is a page
             value = identity.new_cookie()
             given = self._giving(scope, send, value)
             await self._app(_named({**scope, LOOKS: True}, identity.cookie, value), receive, given)
         elif SENT in parse_qs(scope["query_string"].decode("latin-1")):
-            await explain(send, 403, "Cookies are needed", NO_COOKIES, link=_root(scope))
+            await explain(scope, send, 403, "cookies")
         else:
-            await _redirect(
-                self._giving(scope, send, identity.new_cookie()), f"{_root(scope)}?{SENT}=1"
-            )
+            await _redirect(self._giving(scope, send, identity.new_cookie()), _once_more(scope))
 
     def _present(self, rater_id: str) -> str:
         """The rater, or whoever came after if that one was forgotten.
@@ -114,6 +106,22 @@ class VisitorCookie:
         return with_cookie
 
 
+async def _refused(scope: Scope, send: Send, *, kept: bool) -> bool:
+    """Refuse what nobody gets, for which nobody needs a cookie; returns whether it was."""
+    framed = wants_page(scope) and _is_framed(scope)
+    if framed:
+        await explain(scope, send, 403, "framed")
+    elif kept and wants_page(scope):
+        await explain(scope, send, 403, "private")
+    elif kept:
+        await refuse(send, 403, KEPT)
+    return framed or kept
+
+
+def _opens_page(scope: Scope) -> bool:
+    return path_of(scope) in PAGES and scope["method"] in ("GET", "HEAD")
+
+
 def _is_framed(scope: Scope) -> bool:
     headers = Headers(scope=scope)
     elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
@@ -125,11 +133,16 @@ def _named(scope: Scope, name: str, value: str) -> Scope:
     others = [item for item in scope["headers"] if item[0] != b"cookie"]
     kept = [f"{key}={old}" for key, old in HTTPConnection(scope).cookies.items() if key != name]
     cookie = "; ".join([f"{name}={value}", *kept]).encode("latin-1", "replace")
-    return {**scope, "headers": [*others, (b"cookie", cookie)]}
+    named = {**scope, "headers": [*others, (b"cookie", cookie)]}
+    named.pop(VISITOR, None)  # it was another one's, or nobody's
+    return named
 
 
-def _root(scope: Scope) -> str:
-    return f"{scope.get('root_path', '')}/"
+def _once_more(scope: Scope) -> str:
+    """The same page, with the mark of a new cookie; `chat_app/pages` takes it off the address."""
+    asked = scope["query_string"].decode("latin-1")
+    query = f"{asked}&{SENT}=1" if asked else f"{SENT}=1"
+    return f"{scope.get('root_path', '')}{path_of(scope)}?{query}"
 
 
 async def _redirect(send: Send, place: str) -> None:

@@ -1,15 +1,11 @@
 """The commands `backup` and `restore`: copy a whole data directory, and make one from a copy.
 
-A copy has its name only once it is complete, checked and on disk. The store copies and checks its
-own file; the adapters, keys and settings beside it are copied here. Nothing here
-schedules backups or deletes old ones.
+A restored directory has its name only once it is complete, checked and on disk. How copies are made
+is in `chat_app.service.backing_up`. Nothing here schedules backups or deletes old ones.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,15 +13,12 @@ import typer
 
 from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
-from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
+from chat_app.errors import ChatAppError, InvalidRequestError
+from chat_app.service.backing_up import BACKED_UP, back_up, copy, new_folder
 from chat_app.service.promotion import fault_of
 from chat_app.settings import load_settings
-from feedback_store.errors import FeedbackStoreError
 from feedback_store.store import FeedbackStore
-from feedback_store.whole_files import flush
 from rlhf_core.cycle.signing import signing_key
-
-BACKED_UP = ("adapters", "secrets", "config.toml")  # beside the database
 
 
 def register(app: typer.Typer) -> None:
@@ -42,12 +35,8 @@ def backup(
 ) -> None:
     """Copy the database, the adapters and the keys, while the service may go on."""
     settings = load_settings(config, data=data)
-    with _new_folder(folder) as partial, open_store(settings) as store:
-        store.note_backup(str(folder.resolve()))
-        # The database first: every adapter that it names is complete on disk by then.
-        counts = store.backup(partial / settings.database.name)
-        for name in BACKED_UP:
-            _copy(settings.data / name, partial / name)
+    with open_store(settings) as store:
+        counts = back_up(store, settings, folder)
     if as_json:
         _show(settings.data, folder, folder, counts)
     else:
@@ -63,14 +52,14 @@ def restore(
     settings = load_settings(data=data)
     if not (folder / "feedback.db").is_file():
         raise InvalidRequestError(f"{folder} is no backup: it holds no feedback.db")
-    with _new_folder(settings.data) as partial:
+    with new_folder(settings.data) as partial:
         counts = FeedbackStore.restore(
             folder / "feedback.db",
             partial / "feedback.db",
             allow_old_sqlite=settings.allow_old_sqlite,
         )
         for name in BACKED_UP:
-            _copy(folder / name, partial / name)
+            copy(folder / name, partial / name)
         _require_sound_adapters(partial, allow_old_sqlite=settings.allow_old_sqlite)
     if as_json:
         _show(settings.data, folder, settings.data, counts)
@@ -99,32 +88,3 @@ def _require_sound_adapters(data: Path, *, allow_old_sqlite: bool) -> None:
     faults = [f for path in found if (f := fault_of(path, key=keys.get(path.name))) is not None]
     if faults:
         raise ChatAppError(f"nothing was restored: {faults[0]}; use another backup")
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when it is complete."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RefusedError(f"{folder} exists already; give a new folder")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        partial.mkdir(mode=0o700, parents=True)
-        yield partial
-        for path in (partial, *partial.rglob("*")):
-            if not path.is_symlink():
-                flush(path)
-        partial.rename(folder)
-        flush(folder.parent)
-    except (ChatAppError, FeedbackStoreError):
-        raise  # some of these are OSErrors too, and say more
-    except OSError as exc:
-        raise StartError(f"cannot write {folder}: {exc.strerror or exc}") from exc
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
-    elif source.is_file():
-        shutil.copy2(source, target)

@@ -170,7 +170,7 @@ def _erasure(settings: Settings) -> str:
     if begun:
         raise ChatAppError(
             f"forgetting a rater began at {begun[0]} and did not finish; "
-            "run the same `forget` again, or any `sweep`"
+            "the server finishes it when no cycle runs; so does the same `forget`, or any `sweep`"
         )
     return f"{len(forgotten)} raters were forgotten"
 

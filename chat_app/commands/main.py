@@ -32,8 +32,8 @@ from chat_app.commands import (
 )
 from chat_app.commands.find_model import require_contract, resolved, settings_of_model
 from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
-from chat_app.cycles.status import alarm_facts, cycle_facts, outcome, status_of
-from chat_app.cycles.trials import told
+from chat_app.cycles.status import alarm_facts, cycle_facts, next_cycle_told, outcome, status_of
+from chat_app.cycles.trials import ended, told
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.identity import is_this_machine
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
@@ -124,7 +124,7 @@ def demo(
         name = sys.argv[0] if sys.argv[0].endswith("feedback-chat") else "feedback-chat"
         hint = "\nTry: chat and vote, or let 40 simulated visitors do it in a second terminal:\n"
         hint += f"    {name} simulate --url {{url}}\n"
-        hint += "Then run a cycle on the operator page and watch the next replies."
+        hint += "Then a cycle begins by itself: watch it on the operator page."
     _serve(settings, "feedback-chat is ready.", hint)
 
 
@@ -143,7 +143,7 @@ def cycle(
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
     if cancel:
-        _cancel(load_settings(config, data=data), as_json=as_json)
+        _cancel(load_settings(config, data=data), dry_run=dry_run, as_json=as_json)
         return
     if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several processes
         from rlhf_core.cycle import help_cycle  # only the main process uses the store and prints
@@ -172,6 +172,7 @@ def cycle(
                 model=settings.model,
                 quantization=settings.packing,
                 progress=bar,
+                choosing=settings.choices == "active",
                 allow_old_sqlite=settings.allow_old_sqlite,
             )
     except Exception:  # a signal is none: what stops a cycle does not wait for a receiver
@@ -195,15 +196,20 @@ def status(data: Data = None, config: Config = None, as_json: Json = False) -> N
     """Show the served adapter, the counts of the store, and the last cycle."""
     settings = load_settings(config, data=data)
     with adapters.open_store(settings) as store:
-        facts = status_of(store)
+        facts = status_of(store, settings.schedule)
         last = store.last_cycle()
     if as_json:
         typer.echo(json.dumps(facts))
         return
     typer.echo(f"serving   {facts['serving']}  (before: {facts['previous'] or 'nothing'})")
+    if facts["forced"] is not None:
+        typer.echo(f"forced    by {facts['forced']['by']}, against the gate's verdict")
     typer.echo(f"anchor    {facts['anchor']}")
     if facts["trial"] is not None:
         typer.echo(f"trial     {told(facts['trial'])}")
+    elif facts["last_trial"] is not None:
+        typer.echo(f"trial     ended: {ended(facts['last_trial'])}")
+    typer.echo(f"next      {next_cycle_told(facts['next_cycle'])}")
     for name, count in facts["counts"].items():
         typer.echo(f"{count:>8}  {name.replace('_', ' ')}")
     if last is not None:
@@ -326,7 +332,9 @@ def _require_votes(settings: Settings) -> None:
             )
 
 
-def _cancel(settings: Settings, *, as_json: bool) -> None:
+def _cancel(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
+    if dry_run:
+        raise InvalidRequestError("--dry-run and --cancel exclude each other; give one of them")
     from chat_app.cycles.scheduler import CycleProcess
 
     with adapters.open_store(settings) as store:

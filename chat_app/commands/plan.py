@@ -81,7 +81,11 @@ def dry_run(settings: Settings, *, as_json: bool) -> None:
         )
         found = dry_run(copy, cycles, settings.cycle, chat, config)
     work = work_of(found.snapshot, chat, probes)
-    costs = cost(settings, work if work.opinions + work.held_out else None)
+    smaller = settings.cycle.for_evidence(found.snapshot.amount.effective)
+    costs = cost(
+        settings.model_copy(update={"cycle": smaller}),
+        work if work.opinions + work.held_out else None,
+    )
     refusal = found.refusal
     if refusal is None and not costs["fits"] and costs["model"]["parameters"] >= WORTH_MEASURING:
         refusal = f"it does not fit into memory: {costs['least_gb']:.1f} GB or more are needed"
@@ -118,7 +122,8 @@ def _facts(found: "DryRun", settings: Settings) -> dict[str, Any]:
             "not_drawn": found.not_drawn,
         },
         "needed": {
-            "decided": needed.min_comparisons,
+            "effective": needed.min_comparisons,
+            "full": needed.full_comparisons,
             "new": needed.min_new_comparisons,
             "held_out_prompts": needed.gate.min_prompts,
             "demonstrations": needed.sft.min_demonstrations,
@@ -128,6 +133,7 @@ def _facts(found: "DryRun", settings: Settings) -> dict[str, Any]:
             "held_out": len(snapshot.held_out),
             "held_out_raters": len(snapshot.held_out_rater_votes),
         },
+        "iterations": {"planned": found.iterations, "most": needed.policy.iterations},
         "fitted": found.fitted,
         "left_out": list(found.left_out),
     }
@@ -138,10 +144,14 @@ def _show_dry_run(facts: dict[str, Any]) -> None:
     how = "starts anew" if facts["resumes"] is None else f"goes on with cycle {facts['resumes']}"
     typer.echo(f"dry run    {'would be refused' if facts['refusal'] else how}; nothing is written")
     typer.echo(
-        f"evidence   {have['decided']} decided comparisons ({needed['decided']} needed), "
-        f"{have['ties']} ties, {have['new']} new ({needed['new']} needed), {have['thumbs']} thumbs "
-        f"alone, {have['demonstrations']} demonstrations ({needed['demonstrations']} for SFT)"
+        f"evidence   {have['decided']} decided comparisons, {have['ties']} ties, {have['thumbs']} "
+        f"thumbs alone: they count as {have['effective']:.1f} comparisons ({needed['effective']} "
+        f"needed, {needed['full']} for PPO's full step); {have['new']} new ({needed['new']} "
+        f"needed), {have['demonstrations']} demonstrations ({needed['demonstrations']} for SFT)"
     )
+    step = facts["iterations"]
+    if step["planned"] < step["most"]:
+        typer.echo(f"  - a smaller step: {step['planned']} of {step['most']} iterations of PPO")
     typer.echo(
         f"split      {split['train']} to train on, {split['held_out']} held out, on "
         f"{have['held_out_prompts']} prompts ({needed['held_out_prompts']} needed), "

@@ -1,31 +1,27 @@
-"""Commands about people's words: forgetting a rater, the retention sweep, and search.
-
-The store erases its rows. Other files in the data directory may quote them, too: exported data
-sets, the samples in the reports of cycles, and their log; and the checkpoints of a cycle that died
-hold weights that learnt from them. No file says whom it quotes, so every one that was written since
-the rater's first row is cleaned. Copies elsewhere are named.
-"""
+"""Commands about people's words: forgetting a rater, the retention sweep, search, leaving out."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
-from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
+from chat_app.errors import InvalidRequestError, RefusedError
+from chat_app.service.erasure import (
+    clean_old_files,
+    erase_rater,
+    finish_erasures,
+    forget_checkpoints,
+)
 from chat_app.settings import Settings, load_settings
 from feedback_store.errors import UnknownRecordError
-from feedback_store.privacy.forgetting import MOST_DAYS, rater_hash
+from feedback_store.privacy.copies import rater_hash
+from feedback_store.privacy.forgetting import MOST_DAYS
 from feedback_store.store import FeedbackStore
-from feedback_store.whole_files import new_file
 
-EXPORTS = "exports"  # the folder in the data directory of which every file is an export
-_TO_DERIVE = "stale_prompts"  # the store's own notes: nothing that anybody said
 _WORDS = {"audit": "audit entries", "unpaired": "unpaired judgements"}
 
 
@@ -33,6 +29,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     for command in (forget, sweep, search):
         app.command()(command)
+    app.command("leave-out")(leave_out)
+    app.command("take-in")(take_in)
 
 
 def forget(
@@ -63,9 +61,8 @@ def forget(
 
 def _forget(store: FeedbackStore, settings: Settings, rater: str, as_json: bool) -> None:
     """Forget one rater, and print what was erased."""
-    erased = store.forget(rater, clean=lambda since: clean_files(store, settings, since))
-    copies = list(_copies_elsewhere(store, settings))
-    facts = erased.files | {name: n for name, n in erased.rows.items() if name != _TO_DERIVE}
+    erased = erase_rater(store, settings, rater, by="operator")
+    facts, copies = erased.counts, erased.copies
     if as_json:
         typer.echo(json.dumps({**facts, "adapters": list(erased.adapters), "copies": copies}))
         return
@@ -91,12 +88,12 @@ def sweep(
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
         if not dry_run:  # finish what was interrupted first
-            store.finish_forgetting(clean=lambda since: clean_files(store, settings, since))
+            finish_erasures(store, settings, by="operator")
         swept = store.sweep(older_than_days=days, dry_run=dry_run)
         if not dry_run:
-            swept = _clean_old_files(settings, days) | swept
+            swept = clean_old_files(settings, days) | swept
             if any(swept.values()):
-                swept["checkpoints"] = _forget_checkpoints(settings)
+                swept["checkpoints"] = forget_checkpoints(settings)
     if as_json:
         typer.echo(json.dumps(swept))
     else:
@@ -124,47 +121,28 @@ def search(
         typer.echo(f"{hit.created_at}  {hit.conversation_id}  {hit.rater_id}  {snippet}")
 
 
-def clean_files(store: FeedbackStore, settings: Settings, since: str) -> Mapping[str, int]:
-    """Delete or empty every file in the data directory that may quote a rater since a time.
-
-    Raises:
-        ChatAppError: A file could not be cleaned, so what it quotes is not forgotten yet.
-    """
-    begun = datetime.fromisoformat(since)
-    log = settings.data / "cycles" / "output.log"
-    return {
-        "exports": sum(_delete(file) for file in _exports(store, settings) if _after(file, begun)),
-        "reports": sum(_empty_report(file) for file in _reports(settings)),
-        "logs": sum(_empty(file) for file in (log,) if _after(file, begun)),
-        "checkpoints": _forget_checkpoints(settings),
-    }
+Kind = Annotated[Literal["conversation", "vote"], typer.Argument(help="What it is.")]
+Item = Annotated[str, typer.Argument(help="Its id, as in `search` or an export of events.")]
 
 
-def _clean_old_files(settings: Settings, days: float) -> dict[str, int]:
-    """The same promise for files: none that was written earlier is kept."""
-    limit = datetime.now(UTC) - timedelta(days=days)
-    exports = [file for file in _files(settings.data / EXPORTS) if not _after(file, limit)]
-    reports = [file for file in _reports(settings) if not _after(file, limit)]
-    return {
-        "exports": sum(map(_delete, exports)),
-        "reports": sum(map(_empty_report, reports)),
-    }
+def leave_out(
+    kind: Kind,
+    item: Item,
+    reason: Annotated[str, typer.Option(help="The reason, stored with the decision.")],
+    data: Data = None,
+    config: Config = None,
+) -> None:
+    """Leave a conversation or a vote out of training, until it is taken in again."""
+    with open_store(load_settings(config, data=data)) as store:
+        store.leave_out(kind, [item], by="operator", reason=reason)
+    typer.echo(f"{kind} {item} is left out of training")
 
 
-def _exports(store: FeedbackStore, settings: Settings) -> Iterator[Path]:
-    """The files in the folder for exports, and those noted as exported into the data directory."""
-    noted = [Path(copy.path) for copy in store.copies() if copy.kind == "export"]
-    inside = [path for path in noted if path.is_relative_to(settings.data.resolve())]
-    yield from {path.resolve() for path in (*_files(settings.data / EXPORTS), *inside)}
-
-
-def _copies_elsewhere(store: FeedbackStore, settings: Settings) -> Iterator[dict[str, str]]:
-    """Backups and exports that still exist elsewhere: the operator has to delete them."""
-    for copy in store.copies():
-        path = Path(copy.path)
-        mine = copy.kind == "export" and path.is_relative_to(settings.data.resolve())
-        if path.exists() and not mine:
-            yield {"kind": copy.kind, "path": copy.path, "at": copy.at}
+def take_in(kind: Kind, item: Item, data: Data = None, config: Config = None) -> None:
+    """Let a conversation or a vote count again."""
+    with open_store(load_settings(config, data=data)) as store:
+        store.take_in(kind, [item], by="operator")
+    typer.echo(f"{kind} {item} counts again")
 
 
 def _require(store: FeedbackStore, rater: str) -> None:
@@ -185,62 +163,3 @@ def _forgotten_in(data: Path | None, store: FeedbackStore) -> list[str]:
 def _counted(counts: Mapping[str, int]) -> str:
     said = (f"{count} {_WORDS.get(name, name)}" for name, count in counts.items() if count)
     return ", ".join(said) or "nothing"
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
-
-
-def _forget_checkpoints(settings: Settings) -> int:
-    """Delete the checkpoints of cycles that died: their weights learnt from people's words."""
-    from rlhf_core.cycle.resume import delete_checkpoints
-
-    return delete_checkpoints(settings.data / "cycles")
-
-
-def _reports(settings: Settings) -> Iterable[Path]:
-    return sorted((settings.data / "cycles").glob("*/report.json"))
-
-
-def _after(file: Path, time: datetime) -> bool:
-    """Whether a file was written at or after a time; one that is gone was not."""
-    try:
-        # File systems may cut off fractions of a second.
-        return file.stat().st_mtime + 2 >= time.timestamp()
-    except FileNotFoundError:
-        return False
-
-
-def _delete(file: Path) -> bool:
-    try:
-        file.unlink()
-    except FileNotFoundError:
-        return False
-    except OSError as exc:
-        raise ChatAppError(f"cannot delete {file}: {exc.strerror}; delete it, try again") from exc
-    return True
-
-
-def _empty(file: Path) -> bool:
-    try:
-        if file.stat().st_size == 0:
-            return False
-        os.truncate(file, 0)
-    except OSError as exc:
-        raise ChatAppError(f"cannot empty {file}: {exc.strerror}; delete it, try again") from exc
-    return True
-
-
-def _empty_report(file: Path) -> bool:
-    """Remove the samples from a report: they quote prompts, and do not say whose."""
-    try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-        if not report["samples"]:
-            return False
-        with new_file(file) as partial:
-            partial.write_text(json.dumps(report | {"samples": []}, indent=2), encoding="utf-8")
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise ChatAppError(
-            f"cannot empty {file} ({exc}), so nothing more is forgotten; delete it, then try again"
-        ) from exc
-    return True

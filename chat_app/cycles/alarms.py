@@ -1,15 +1,18 @@
 """Watch for trouble while the server runs: raise alarms, log them, have them sent.
 
-It works in a thread of its own, so no chat waits for a receiver. A stop of the server does not wait
-for it either: the next process sends what is left. What trouble is, the core knows
-(`rlhf_core.cycle.alarms`); this module adds a service that starves of votes.
+It works in a thread of its own, so no chat waits for a receiver, and after each look it does there
+what else is due (`upkeep`). A stop of the server waits for neither: the next process does what is
+left. What trouble is, the core knows (`rlhf_core.cycle.alarms`); this module adds a service that
+starves of votes.
 """
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from chat_app.cycles.alerts import send_due
+from chat_app.cycles.readiness import Readiness, readiness
 from chat_app.cycles.trials import drifting, trial_alarm
 from chat_app.settings import ScheduleSettings, Settings
 from feedback_store.records import Alarm
@@ -22,11 +25,24 @@ STOP_SECONDS = 1.0  # that a stop of the server waits for a receiver
 
 
 class AlarmWatch:
-    """Looks for trouble every few seconds."""
+    """Looks for trouble every few seconds.
 
-    def __init__(self, store: FeedbackStore, settings: Settings) -> None:
+    Args:
+        store: What is watched.
+        settings: Of the alarms, and how often to look.
+        upkeep: Is called after each look.
+    """
+
+    def __init__(
+        self,
+        store: FeedbackStore,
+        settings: Settings,
+        *,
+        upkeep: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._settings = settings
+        self._upkeep = upkeep
         self._logged = store.last_tried_alarm()
         self._fault = ""  # the last one, so that each is told once
         self._end = threading.Event()
@@ -65,7 +81,10 @@ class AlarmWatch:
             return  # it waits for people's choices between two policies, and says so
         canaries = (trial.ended_at or "" for trial in trials if trial.kind == "canary")
         since = max((store.votes_sufficed_at(), *canaries))
-        alarm = starved(settings, since, new=store.new_comparisons(), now=datetime.now(UTC))
+        ready = readiness(store, settings)
+        if ready.due:
+            return  # votes are not what it waits for
+        alarm = starved(settings, since, ready, now=datetime.now(UTC))
         if alarm is not None:
             store.raise_alarm(alarm, key=since)
 
@@ -83,26 +102,30 @@ class AlarmWatch:
             try:
                 self.check()
                 self._fault = ""
+                self._upkeep()
             except Exception as exc:  # whatever it is, the watch goes on
                 if str(exc) != self._fault and not self._end.is_set():
                     log.error("alarms cannot be looked for: %s", exc)
                 self._fault = str(exc)
 
 
-def starved(settings: ScheduleSettings, since: str, *, new: int, now: datetime) -> Alarm | None:
+def starved(
+    settings: ScheduleSettings, since: str, ready: Readiness, *, now: datetime
+) -> Alarm | None:
     """The alarm of a schedule that has waited too long for votes.
 
     Args:
         settings: When cycles start, and how many days are too long.
         since: When the waiting began, as the store writes times.
-        new: Comparisons since the last cycle that reached a verdict.
+        ready: How much evidence has come, and how much starts a cycle.
         now: The time, in UTC.
     """
     days = (now - datetime.fromisoformat(since)).total_seconds() / 86_400
     if not settings.starved_days or days < settings.starved_days:
         return None
     text = (
-        f"no cycle has had enough votes for {days:.0f} days: {new} new comparisons have come, and "
-        f"{settings.new_comparisons} start a cycle (schedule.new_comparisons); ask people to vote"
+        f"no cycle has had enough votes for {days:.0f} days: votes worth {ready.new:.0f} "
+        f"comparisons have come, and {ready.needed} start a cycle (schedule.new_comparisons); ask "
+        "people to vote"
     )
     return Alarm("starved", text, round(days, 2), settings.starved_days)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chat_app.errors import ChatAppError, RefusedError
+from feedback_store.errors import say
 from feedback_store.records import Cycle
 from feedback_store.store import FeedbackStore
 from rlhf_core.cycle.resume import delete_checkpoints
@@ -47,8 +48,12 @@ def cancel_cycle(
         raise RefusedError(nothing_runs(store))
     if not _ended(store, cycle):
         raise ChatAppError(
-            f"cycle {cycle.id} is cancelled and can change nothing more, but its process "
-            f"{cycle.pid} cannot be ended; end that process by hand"
+            say(
+                "cycle {id} is cancelled and can change nothing more, but its process {process} "
+                "cannot be ended; end that process by hand",
+                id=cycle.id,
+                process=str(cycle.pid),
+            )
         )
     delete_checkpoints(data / "cycles", up_to=cycle.id)
     for staging in (data / "cycles" / f"{cycle.id:06d}").glob("staging-*"):
@@ -59,8 +64,13 @@ def cancel_cycle(
 def nothing_runs(store: FeedbackStore) -> str:
     """Why there is nothing to cancel, in one line."""
     last = store.last_cycle()
-    ended = "none has run yet" if last is None else f"cycle {last.id} has ended: {last.state}"
-    return f"no cycle is running ({ended}); nothing was cancelled"
+    if last is None:
+        return say("no cycle is running (none has run yet); nothing was cancelled")
+    return say(
+        "no cycle is running (cycle {id} has ended: {state}); nothing was cancelled",
+        id=last.id,
+        state=last.state,
+    )
 
 
 def _ended(store: FeedbackStore, cycle: Cycle) -> bool:

@@ -1,28 +1,36 @@
-"""Start training cycles: when one is due (`ScheduleSettings`), in a process of lower priority.
+"""Start training cycles: when one is due (`readiness`), in a process of lower priority.
 
 A crash of the cycle does not affect chats, and a stop of the server does not stop the cycle. This
 module does not train, and the store, not this module, ensures that only one cycle runs.
 """
 
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from chat_app.cycles.cancel import cancel_cycle
-from chat_app.errors import ChatAppError, RefusedError
+from chat_app.cycles.readiness import new_evidence, readiness
+from chat_app.errors import ChatAppError, CycleRunsError, RefusedError
 from chat_app.profile import with_profile
 from chat_app.settings import CONFIG_VARIABLE, ScheduleSettings, Settings, load_settings
+from feedback_store.errors import say
 from feedback_store.records import Cycle
 from feedback_store.store import FeedbackStore
 
 log = logging.getLogger(__name__)
+
+DRY_RUN_S = 300.0  # a dry run that takes longer is ended
 
 
 class CycleProcess:
@@ -33,6 +41,7 @@ class CycleProcess:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
+        self._trying = threading.Lock()  # held during a dry run
 
     def running(self) -> int | None:
         """Process id of the running cycle, also of one that another process started."""
@@ -51,7 +60,9 @@ class CycleProcess:
         with self._lock:
             running = self.running()
             if running is not None:
-                raise RefusedError(f"a cycle is running (process {running}); wait until it is done")
+                raise CycleRunsError(
+                    say("a cycle is running (process {id}); wait until it is done", id=str(running))
+                )
             self._require_contract()
             data = self._settings.data
             (data / "cycles").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,6 +79,37 @@ class CycleProcess:
             os.setpriority(os.PRIO_PROCESS, self._process.pid, self._settings.schedule.niceness)
             log.info("cycle started as process %d", self._process.pid)
             return self._process.pid
+
+    def dry_run(self) -> dict[str, Any]:
+        """What a cycle would do now: the document of `cycle --dry-run --json`; takes seconds.
+
+        Raises:
+            RefusedError: Another dry run goes on.
+            ChatAppError: It found nothing out; the message says why.
+        """
+        if not self._trying.acquire(blocking=False):
+            raise RefusedError(say("a dry run is going on; wait until it is done"))
+        try:
+            data = str(self._settings.data)
+            command = [sys.executable, "-m", "chat_app", "cycle", "--dry-run", "--json"]
+            done = subprocess.run(
+                [*command, "--data", data],
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=DRY_RUN_S,
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise ChatAppError(f"the dry run took longer than {DRY_RUN_S:.0f} seconds") from exc
+        finally:
+            self._trying.release()
+        try:
+            found: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            said = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+            raise ChatAppError(f"the dry run failed: {said[-1]}") from None
+        return found
 
     def cancel(self, *, by: str) -> Cycle:
         """Cancel the running cycle, whoever started it; see `cancel_cycle` for the errors."""
@@ -89,8 +131,13 @@ class CycleProcess:
         for option, value in used.contract.items():
             if now[option] != value:
                 raise RefusedError(
-                    f"{option} is now {now[option]!r}, and this server answers with {value!r}; "
-                    "restart the server, or undo the change"
+                    say(
+                        "{option} is now {new}, and this server answers with {old}; restart the "
+                        "server, or undo the change",
+                        option=option,
+                        new=repr(now[option]),
+                        old=repr(value),
+                    )
                 )
 
     def _environment(self) -> dict[str, str]:
@@ -120,9 +167,9 @@ class Scheduler:
         self._store = store
         self._settings = settings
         self._start = start
-        self._since = datetime.now(UTC)
-        self._refusal = ""  # the last one, so that each is told once
-        self._left = 0  # comparisons that were new before the last attempt, and still are
+        self._told = ""  # the last that was logged, so that each is told once
+        self._seen = 0.0  # evidence that was new before the last attempt, and still is
+        self._idle_since: float | None = None  # when it began to wait for an idle window alone
         self._jobs = BackgroundScheduler(timezone=UTC)
 
     def begin(self) -> None:
@@ -138,59 +185,38 @@ class Scheduler:
         self._jobs.shutdown(wait=False)
 
     def check(self) -> bool:
-        """Start a cycle if one is due; returns whether it did.
+        """Start a cycle if nothing is left to wait for; returns whether it did.
 
-        None is while people still compare the last candidate with the served policy: what they say
-        decides what the next one begins with.
+        Evidence that has started a process which ended without a cycle starts none again.
         """
         self._store.refresh_comparisons()
-        running = self._store.running_cycle()
-        new = self._store.new_comparisons(after_cancel=True)
-        if running is None:  # a running one may still be refused, and release its comparisons
-            self._left = min(self._left, new)
-        reason = due(
-            self._settings,
-            new=new - min(self._left, new),
-            hours=self._hours_since(self._store.last_cycle()),
-        )
-        trial = self._store.open_trial()
-        if reason is None or (trial is not None and trial.kind == "canary"):
+        new = new_evidence(self._store)
+        self._seen = min(self._seen, new)
+        ready = readiness(self._store, self._settings, seen=self._seen, waited=self._waited_hours())
+        self._idle_since = (self._idle_since or time.monotonic()) if ready.idle else None
+        if ready.reason is None:
+            if ready.due:
+                self._tell(logging.INFO, f"a cycle is due, and waits for {ready.waits_for}")
             return False
         try:
             self._start()
+        except CycleRunsError:
+            return False  # it has no row yet, or ends in this moment
         except ChatAppError as exc:
-            if str(exc) != self._refusal:
-                log.warning("a cycle is due (%s) but cannot start: %s", reason, exc)
-            self._refusal = str(exc)
+            self._tell(logging.WARNING, f"a cycle is due ({ready.reason}) but cannot start: {exc}")
             return False
-        self._refusal = ""
-        self._left = new
-        log.info("cycle started: %s", reason)
+        self._told, self._idle_since, self._seen = "", None, new
+        log.info("cycle started: %s", ready.reason)
         return True
 
-    def _hours_since(self, cycle: Cycle | None) -> float:
-        """Hours since a cycle began, or was cancelled; without one, since this scheduler began."""
-        began = self._since if cycle is None else datetime.fromisoformat(_moment(cycle))
-        return (datetime.now(UTC) - began).total_seconds() / 3600
+    def _waited_hours(self) -> float:
+        """How long a cycle has waited for an idle window alone."""
+        since = self._idle_since
+        return 0.0 if since is None else (time.monotonic() - since) / 3600
 
-
-def _moment(cycle: Cycle) -> str:
-    """From when on the scheduler counts: who cancels a cycle wants none at once."""
-    ended = cycle.finished_at if cycle.state == "cancelled" else None
-    return ended or cycle.started_at
-
-
-def due(settings: ScheduleSettings, *, new: int, hours: float) -> str | None:
-    """The reason to start a cycle now, or None.
-
-    Args:
-        settings: The two conditions.
-        new: Comparisons since the last cycle that reached a verdict or was cancelled, and that no
-            refused one had.
-        hours: Since the last cycle began, or was cancelled; without one, since the server began.
-    """
-    if new >= settings.new_comparisons:
-        return f"{new} new comparisons"
-    if settings.every_hours and new and hours >= settings.every_hours:
-        return f"{hours:.1f} hours since the last cycle"
-    return None
+    def _tell(self, level: int, text: str) -> None:
+        """Log a line, unless it is the last one with other numbers."""
+        told = re.sub(r"[\d.]+", "", text)
+        if told != self._told:
+            log.log(level, text)
+        self._told = told

@@ -6,15 +6,20 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from chat_app.cycles.trials import trial_facts
+from chat_app.cycles.readiness import readiness
+from chat_app.cycles.trials import last_trial_facts, trial_facts
+from chat_app.settings import ScheduleSettings
 from feedback_store.records import Cycle, RaisedAlarm
 from feedback_store.store import FeedbackStore
 
 PACE_KNOWN = 0.05  # of a cycle; before that, its pace says little
+PACE_SURE = 0.5  # from then on its pace alone counts; before, the plan does, too, if it is longer
+LAST_STAGES = ("evaluate", "publish", "done")
+LEAST_S = 120.0  # that are left before these stages: how long they take is seen when they begin
 
 
-def status_of(store: FeedbackStore) -> dict[str, Any]:
-    """What is served, what is stored, how the last cycle went, and the alarms since it began."""
+def status_of(store: FeedbackStore, schedule: ScheduleSettings) -> dict[str, Any]:
+    """What is served and stored, how the last cycle went, alarms since, what the next waits for."""
     store.refresh_comparisons()  # cheap: only what was said since the last time
     serving = store.serving()
     cycle = store.last_cycle()
@@ -23,11 +28,36 @@ def status_of(store: FeedbackStore) -> dict[str, Any]:
         "serving": serving.adapter,
         "previous": serving.previous,
         "anchor": store.anchor(),
+        "forced": forced_facts(store, serving.adapter),
         "trial": trial_facts(store),
+        "last_trial": last_trial_facts(store),
         "counts": store.counts(),
+        "next_cycle": next_cycle(store, schedule),
         "last_cycle": None if cycle is None else cycle_facts(cycle),
         "alarms": [alarm_facts(alarm) for alarm in store.alarms(since=since)],
     }
+
+
+def forced_facts(store: FeedbackStore, adapter: str) -> dict[str, Any] | None:
+    """When an adapter was served against the gate's verdict, by whom, and what the gate said."""
+    entry = store.forced().get(adapter)
+    if entry is None:
+        return None
+    return {"at": entry.at, "by": entry.detail["by"], "reasons": entry.detail.get("reasons", [])}
+
+
+def next_cycle(store: FeedbackStore, schedule: ScheduleSettings) -> dict[str, Any]:
+    """When the next cycle begins by itself, as plain values; see `Readiness`."""
+    found = asdict(readiness(store, schedule))
+    del found["reason"], found["idle"], found["votes"]
+    return {"by_itself": schedule.enabled, **found, "due": found["due"] is not None}
+
+
+def next_cycle_told(facts: Mapping[str, Any]) -> str:
+    """The same in one line."""
+    if not facts["by_itself"]:
+        return f"waits for an operator to start it; votes are worth {facts['new']:.0f} comparisons"
+    return f"waits for {facts['waits_for']}" if facts["waits_for"] else "begins now"
 
 
 def cycle_facts(cycle: Cycle) -> dict[str, Any]:
@@ -58,17 +88,21 @@ def alarm_facts(alarm: RaisedAlarm) -> dict[str, Any]:
 def seconds_left(cycle: Cycle, now: datetime | None = None) -> float | None:
     """How long a running cycle will still take; None if it does not run, or nobody can tell yet.
 
-    Progress is a share of the planned time. So the time that was used corrects the plan. A cycle
-    that resumed another one found some work done, which took it no time: there the plan alone
-    counts.
+    Progress is a share of the planned time. So the time that was used corrects the plan; in the
+    first half only upwards, since the early stages say little about the later ones. A cycle that
+    resumed another one found some work done, which took it no time: there the plan alone counts.
     """
     if cycle.state != "running":
         return None
     planned, rest = cycle.metrics.get("planned/hours"), 1 - cycle.progress
-    if cycle.progress < PACE_KNOWN or "resumed_cycle" in cycle.metrics:
-        return None if planned is None else round(rest * planned * 3600)
-    used = (now or datetime.now(UTC)) - datetime.fromisoformat(cycle.started_at)
-    return round(rest * used.total_seconds() / cycle.progress)
+    left = None if planned is None else rest * planned * 3600
+    if cycle.progress >= PACE_KNOWN and "resumed_cycle" not in cycle.metrics:
+        used = (now or datetime.now(UTC)) - datetime.fromisoformat(cycle.started_at)
+        pace = rest * used.total_seconds() / cycle.progress
+        left = pace if left is None or cycle.progress >= PACE_SURE else max(pace, left)
+    if left is None:
+        return None
+    return round(left if cycle.stage in LAST_STAGES else max(LEAST_S, left))
 
 
 def time_left(cycle: Cycle) -> str:

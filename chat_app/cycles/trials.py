@@ -99,6 +99,12 @@ def told(facts: Mapping[str, Any]) -> str:
     )
 
 
+def ended(facts: Mapping[str, Any]) -> str:
+    """How a trial ended, in one line; of `last_trial_facts`."""
+    about = f"{facts['kind']} of {facts['adapter']} beside {facts['other']}"
+    return f"{about}: {facts['outcome'].replace('_', ' ')}; {facts['reason']}"
+
+
 def trial_facts(store: FeedbackStore) -> dict[str, Any] | None:
     """The open trial as plain values, or None if there is none."""
     trial = store.open_trial()
@@ -106,6 +112,15 @@ def trial_facts(store: FeedbackStore) -> dict[str, Any] | None:
         return None
     facts = {name: getattr(trial, name) for name in ("kind", "adapter", "other", "started_at")}
     return facts | asdict(evidence_of(store, trial)) | {"enough": ENOUGH}
+
+
+def last_trial_facts(store: FeedbackStore) -> dict[str, Any] | None:
+    """The latest trial that has ended, with its verdict; None if there was none."""
+    trial = next((trial for trial in store.trials(limit=2) if trial.ended_at), None)
+    if trial is None:
+        return None
+    names = ("kind", "adapter", "other", "started_at", "ended_at", "outcome", "reason")
+    return {name: getattr(trial, name) for name in names}
 
 
 def check_trial(store: FeedbackStore, settings: TrialSettings) -> Trial | None:

@@ -4,7 +4,7 @@
 stores nothing.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +56,29 @@ class Engine(Protocol):
 
     async def load(self, adapter: str, path: Path) -> None:
         """Verify and load one more adapter; replies in flight do not change."""
+        ...
+
+    @property
+    def doubting(self) -> bool:
+        """Whether `load_doubts` has loaded something that `doubts` can ask."""
+        ...
+
+    async def load_doubts(self, path: Path) -> None:
+        """Verify a reward model and have it say from now on which replies it is uncertain about."""
+        ...
+
+    def drop_doubts(self) -> None:
+        """Know nothing of replies any more."""
+        ...
+
+    async def doubts(
+        self, prompt: Sequence[PromptMessage], replies: Sequence[str]
+    ) -> Mapping[tuple[int, int], float]:
+        """How uncertain it is which reply people prefer, by the places of each pair.
+
+        Pairs that nearly agree are missing. Nothing is known, so it is empty, before `load_doubts`
+        and where a prompt like this one was judged already.
+        """
         ...
 
     async def unload(self, adapter: str) -> None:

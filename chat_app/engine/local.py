@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from typing import Any
 import torch
 
 from chat_app.engine import GenerationRequest, Piece
+from chat_app.engine.doubts import Doubts
 from chat_app.engine.prompts import Prompts
 from chat_app.engine.waiting import PATIENCE, Ticket, Waiting
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
-from feedback_store.records import BASE_ADAPTER
+from feedback_store.errors import say
+from feedback_store.records import BASE_ADAPTER, PromptMessage
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import DecodingBatch, Row
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 
 UNFINISHED = "\ufffd"  # decoders show it for the bytes of an incomplete character
 
-_Command = tuple[Callable[[], object], Future[None]]  # what to run between two steps, and its end
+_Command = tuple[Callable[[], Any], Future[Any]]  # what to run between two steps, and its end
 
 
 class ReplyText:
@@ -130,6 +132,7 @@ class LocalEngine:
         self._replies: list[_Reply] = []
         self._failure: Exception | None = None
         self._made: Counter[str] = Counter()
+        self._doubts = Doubts(self._between_steps, key=key)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -143,9 +146,7 @@ class LocalEngine:
             # whoever left gave the room back, though the row goes on until the step ends
             going = sum(not reply.ticket.cancelled for reply in self._replies)
             if len(self._waiting) + going >= self._settings.rows + self._settings.waiting:
-                raise BusyError(
-                    f"{len(self._waiting)} requests are waiting already; try again in a moment"
-                )
+                raise BusyError(say("too many requests are waiting already; try again in a moment"))
             self._waiting.add(ticket)
         try:
             prompts = await asyncio.wrap_future(self._prompts)
@@ -172,9 +173,7 @@ class LocalEngine:
 
     async def load(self, adapter: str, path: Path) -> None:
         """Verify an adapter while decoding goes on, then attach it between two steps."""
-        base = self._base
-        if base is None:
-            raise StartError("the model is not loaded yet; load adapters once it is ready")
+        base = self._loaded()
         if adapter not in self._retired and adapter in base.adapters:  # in this order: it is
             return  # retired until it has been dropped, see `_drop_retired`
         await asyncio.to_thread(
@@ -191,6 +190,26 @@ class LocalEngine:
     async def unload(self, adapter: str) -> None:
         """Drop an adapter as soon as no reply uses it."""
         await self._between_steps(lambda: self._retired.add(adapter))
+
+    @property
+    def doubting(self) -> bool:
+        """Whether there is a posterior to ask; see `Engine.doubting`."""
+        return self._doubts.known
+
+    async def load_doubts(self, path: Path) -> None:
+        """Verify a reward model and ask its posterior; see `Engine.load_doubts`."""
+        await self._doubts.load(path, base=self._loaded().fingerprint)
+
+    def drop_doubts(self) -> None:
+        """Ask no posterior any more; see `Engine.drop_doubts`."""
+        self._doubts.drop()
+
+    async def doubts(
+        self, prompt: Sequence[PromptMessage], replies: Sequence[str]
+    ) -> Mapping[tuple[int, int], float]:
+        """Ask how uncertain each pair is; see `Engine.doubts`."""
+        base, prompts = self._loaded(), self._prompts.result()
+        return await self._doubts.of_pairs(base, prompts, prompt, replies)
 
     def health(self) -> dict[str, Any]:
         """Facts for the health routes and the metrics."""
@@ -217,6 +236,11 @@ class LocalEngine:
         if self._base is not None:
             self._prompts.result().close()
 
+    def _loaded(self) -> Base:
+        if self._base is None:
+            raise StartError("the model is not loaded yet; load adapters once it is ready")
+        return self._base
+
     def _ready(self, ticket: Ticket, ids: list[int]) -> None:
         """Let a request be taken, now that its prompt is encoded."""
         with self._wake:
@@ -224,18 +248,18 @@ class LocalEngine:
             ticket.ids = ids
             self._wake.notify()
 
-    async def _between_steps(self, command: Callable[[], object]) -> None:
+    async def _between_steps(self, command: Callable[[], Any]) -> Any:
         """Run a command in the worker thread, where no forward pass is under way."""
-        done: Future[None] = Future()
+        done: Future[Any] = Future()
         with self._wake:
             self._require_running()
             self._commands.append((command, done))
             self._wake.notify()
-        await asyncio.wrap_future(done)
+        return await asyncio.wrap_future(done)
 
     def _require_running(self) -> None:
         if self._failure is not None or self._closing or not self._thread.is_alive():
-            raise BusyError("the engine has stopped; see the server's log and start it again")
+            raise BusyError(say("the engine has stopped; see the server's log and start it again"))
 
     # The worker thread
 
@@ -269,11 +293,11 @@ class LocalEngine:
                 if not done.set_running_or_notify_cancel():
                     continue  # the caller was cancelled
                 try:
-                    command()
+                    result = command()
                 except Exception as exc:
                     done.set_exception(exc)
                 else:
-                    done.set_result(None)
+                    done.set_result(result)
             try:
                 self._step(base, batch)
                 self._drop_retired(base)
@@ -358,4 +382,6 @@ class LocalEngine:
 
 def _require_adapter(base: Base, request: GenerationRequest) -> None:
     if request.adapter != BASE_ADAPTER and request.adapter not in base.adapters:
-        raise InvalidRequestError(f"adapter {request.adapter!r} is not loaded; ask for 'policy'")
+        raise InvalidRequestError(
+            say("adapter {name} is not loaded; ask for 'policy'", name=repr(request.adapter))
+        )

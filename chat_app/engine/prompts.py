@@ -12,14 +12,15 @@ from functools import lru_cache
 from itertools import takewhile
 
 from chat_app.engine import GenerationRequest
-from chat_app.errors import InvalidRequestError
+from chat_app.errors import InvalidRequestError, TooLongError
+from feedback_store.errors import say
 from feedback_store.records import PromptMessage
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.model.base_model import Base
 
 DEFAULT_CONTEXT = 2048  # tokens, if the model's configuration does not say
 KEPT = 32  # prompts
-COUNTED = 50_000  # most characters of a refused message whose tokens are counted for the reader
+COUNTED = 50_000  # characters of a refused message that are looked at to say how many fit
 
 _Said = tuple[tuple[str, str], ...]  # the role and text of each message
 
@@ -48,6 +49,16 @@ class Prompts:
         loop = asyncio.get_running_loop()
         return list(await loop.run_in_executor(self._thread, self._encode_once, said, asked))
 
+    async def encode_replies(
+        self, prompt: Sequence[PromptMessage], replies: Sequence[str]
+    ) -> list[tuple[list[int], int]]:
+        """Token ids of a prompt with each reply, and how many are the reply's; as for training."""
+
+        def encode() -> list[tuple[list[int], int]]:
+            return [self._chat.encode_pair(prompt, reply) for reply in replies]
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, encode)
+
     def close(self) -> None:
         """Let the thread end."""
         self._thread.shutdown(wait=False)
@@ -59,18 +70,45 @@ class Prompts:
             fitting = self._chat.encode_fitting(prompt, room)
             if fitting is not None:
                 return tuple(fitting[1])
-            length = self._length(prompt, room)
+            fits = self._fits(prompt, room)
         except InvalidInputError as exc:
-            raise InvalidRequestError(str(exc)) from exc
-        limit = f"beside max_tokens {asked}" if room < self._most else "reply.prompt_tokens"
-        raise InvalidRequestError(
-            f"the last message does not fit the model: it has {length} tokens with the system "
-            f"messages, and at most {max(0, room)} fit ({limit}); shorten it"
+            raise InvalidRequestError(
+                say("the model cannot take this conversation: {reason}", reason=str(exc))
+            ) from exc
+        length = len(prompt[-1]["content"])
+        if room < self._most:
+            raise TooLongError(
+                say(
+                    "the last message does not fit the model beside max_tokens {asked}: about "
+                    "{fits} of its {length} characters fit; shorten it",
+                    asked=asked,
+                    fits=fits,
+                    length=length,
+                ),
+                fits=fits,
+            )
+        raise TooLongError(
+            say(
+                "the last message does not fit the model: about {fits} of its {length} "
+                "characters fit; shorten it",
+                fits=fits,
+                length=length,
+            ),
+            fits=fits,
         )
 
-    def _length(self, prompt: Sequence[PromptMessage], room: int) -> str:
-        head = takewhile(lambda message: message["role"] == "system", prompt)
-        kept = [*head, prompt[-1]]
-        if sum(len(message["content"]) for message in kept) > COUNTED:
-            return f"more than {room}"
-        return str(len(self._chat.encode_prompt(kept)))
+    def _fits(self, prompt: Sequence[PromptMessage], room: int) -> int:
+        """About how many characters of the last message fit, as its tokens are spread over it."""
+        head = [*takewhile(lambda message: message["role"] == "system", prompt)]
+        if sum(len(message["content"]) for message in head) > COUNTED:
+            return 0
+        role, text = prompt[-1]["role"], prompt[-1]["content"][:COUNTED]
+
+        def tokens(said: str) -> int:
+            return len(self._chat.encode_prompt([*head, PromptMessage(role=role, content=said)]))
+
+        bare = tokens(text[:1])
+        fits = len(text) * max(0, room - bare) // max(1, tokens(text) - bare)
+        while fits and tokens(text[:fits]) > room:
+            fits = fits * 9 // 10
+        return fits

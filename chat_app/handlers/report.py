@@ -32,6 +32,26 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a prompt."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReplies:
+    """One packaged probe with both replies, and whether each is right; it quotes no visitor."""
+
+    kind: str
+    prompt: tuple[Turn, ...]
+    served: str
+    served_right: bool
+    candidate: str
+    candidate_right: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What the evaluation of one cycle found."""
 
@@ -41,6 +61,7 @@ class Report:
     alarms: tuple[str, ...]
     checks: tuple[CheckRow, ...]
     samples: tuple[Sample, ...]
+    probe_samples: tuple[ProbeReplies, ...]
     scores_served: tuple[float, ...]
     scores_candidate: tuple[float, ...]
     kl_per_iteration: tuple[float, ...]
@@ -74,6 +95,9 @@ def parse_report(content: Mapping[str, Any]) -> Report:
         ),
         checks=tuple(_check(c) for c in _list(content.get("checks")) if isinstance(c, dict)),
         samples=tuple(_sample(s) for s in _list(content.get("samples")) if isinstance(s, dict)),
+        probe_samples=tuple(
+            _probe_sample(s) for s in _list(content.get("probe_samples")) if isinstance(s, dict)
+        ),
         scores_served=_numbers(plots.get("scores_served")),
         scores_candidate=_numbers(plots.get("scores_candidate")),
         kl_per_iteration=_numbers(plots.get("kl_per_iteration")),
@@ -94,6 +118,19 @@ def _check(content: Mapping[str, Any]) -> CheckRow:
 
 def _sample(content: Mapping[str, Any]) -> Sample:
     return Sample(*(str(content.get(key, "")) for key in ("prompt", "served", "candidate")))
+
+
+def _probe_sample(content: Mapping[str, Any]) -> ProbeReplies:
+    kind, served, candidate = (str(content.get(key, "")) for key in ("kind", "served", "candidate"))
+    turns = (turn for turn in _list(content.get("prompt")) if isinstance(turn, dict))
+    return ProbeReplies(
+        kind=kind,
+        prompt=tuple(Turn(str(t.get("role", "")), str(t.get("content", ""))) for t in turns),
+        served=served,
+        served_right=content.get("served_right") is True,
+        candidate=candidate,
+        candidate_right=content.get("candidate_right") is True,
+    )
 
 
 def _list(value: Any) -> Sequence[Any]:

@@ -1,43 +1,53 @@
-"""The chat page's events about messages: open a conversation, send, stop, try again, edit.
+"""The chat page's events about messages: open a conversation, send, stop, try again, edit, follow.
 
-The way of a token: `_write` puts a view with the longer text into a queue, `_answer` takes it out,
-and the event's method (`send`, `again`, `edit`) yields it to the page.
-
-Invariant: when a stream ends, for whatever reason, the view is rebuilt from the store, so the page
-never shows a reply that is not stored, unless the disk is full, and then it says so. `Talk`
-remembers only which task writes for which tab, so that the person can stop it.
+The way of a token: the service yields it, `Writing` adds it to a text, and `follow` sends what is
+new to each page that reads. Invariant: once nothing more comes, the view is rebuilt from the store,
+so a page never goes on from a reply that is not stored.
 """
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 
-from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
-from chat_app.handlers.views import ChatView, Shown, branch_of, error_text, titles, view_of
+from chat_app.errors import BehindError, InvalidRequestError, RefusedError
+from chat_app.handlers.views import (
+    ChatView,
+    Listed,
+    SaidSentence,
+    Shown,
+    branch_through,
+    branch_to,
+    said,
+    view_of,
+)
+from chat_app.handlers.writing import Writing
 from chat_app.service.chat import ChatService, Room
-from chat_app.service.replies import NOT_STORED, ReplyPiece
-from feedback_store.errors import FeedbackStoreError, StoreUnavailableError
-from feedback_store.records import Message, PromptMessage
+from chat_app.service.replies import NOT_STORED
+from chat_app.service.voting import not_found
+from feedback_store.errors import StoreUnavailableError, say
+from feedback_store.records import ConversationView, Message, PromptMessage
+from feedback_store.sqlite.ids import new_id
 
 log = logging.getLogger(__name__)
 
-UPDATE_S = 0.1  # least time between two views of one stream; each costs about 1 ms of CPU
-NO_REPLY = "There is no reply. Press “Try again”, or send another message."
-STILL_WRITING = "The last reply is still being written. Wait for it, or stop it."
-NOTHING_SAID = "There is nothing to answer yet. Write a message first."
-
-Views = AsyncGenerator[ChatView, None]
+LISTED, MOST_LISTED = 100, 10_000  # conversations that are listed at once
+TOLD_S = 60.0  # for which a reply that failed, or is not stored, can be asked for
+STILL_WRITING = say("The last reply is still being written. Wait for it, or stop it.")
 
 
-class NotStoredError(Exception):
-    """A reply that was written and could not be stored: the one that a view shows all the same."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came since the last piece of a reply.
 
-    def __init__(self, view: ChatView) -> None:
-        super().__init__(NOT_STORED)
-        self.view = view
+    `added` is by label: "a", and "b" where two are written. The last piece has the `view` after the
+    reply, and the `problem`, if there was one, with the `sentence` by which a page says it.
+    """
+
+    added: dict[str, str] | None = None
+    view: ChatView | None = None
+    problem: str = ""
+    sentence: SaidSentence | None = None
 
 
 class Talk:
@@ -45,230 +55,239 @@ class Talk:
 
     def __init__(self, service: ChatService) -> None:
         self._service = service
-        self._writing: dict[tuple[str, str], asyncio.Task[None]] = {}  # by rater and tab
-        self._asking: set[tuple[str, str]] = set()  # what is being stored, before that
+        self._writing: dict[str, Writing] = {}  # by the message that is answered
+        self._asking: set[tuple[str, str]] = set()  # conversations in which one is being stored
 
-    def opened(self, rater_id: str) -> ChatView:
-        """The page when it is opened: the newest conversation, and the list of all."""
-        try:
-            self._service.visitor(rater_id)
-            conversations = self._service.conversations(rater_id)
-            view = self._view(rater_id, conversations[0].id if conversations else None)
-        except Exception as exc:
-            return ChatView(problem=error_text(exc))
-        return replace(view, conversations=tuple(titles(conversations)))
+    def open(
+        self,
+        rater_id: str,
+        conversation_id: str,
+        *,
+        through: str | None = None,
+        to: str | None = None,
+    ) -> ChatView:
+        """A conversation of the person.
 
-    def open(self, rater_id: str, conversation_id: str | None, *, tab: str) -> ChatView:
-        """Show another conversation of the person; None starts a new one.
-
-        A reply that is being written in this tab goes on, and its conversation shows it later.
+        Args:
+            rater_id: The person.
+            conversation_id: The conversation.
+            through: Show the branch that goes through this message.
+            to: Show the messages down to this one, and none below.
         """
-        self._writing.pop((rater_id, tab), None)
-        try:
-            return self._view(rater_id, conversation_id)
-        except Exception as exc:
-            return ChatView(problem=error_text(exc))
+        found = self._service.conversation(rater_id, conversation_id=conversation_id)
+        known = {message.id for message in found.messages}
+        writing = self._writing_in(rater_id, conversation_id)
+        if to in known:
+            view = branch_to(found, to)
+        elif through in known:
+            view = branch_through(found, through)
+        elif writing is not None and writing.prompt_id in known:
+            view = branch_to(found, writing.prompt_id)
+        else:
+            view = view_of(found)
+        return _with(writing, view)
 
-    async def send(self, rater_id: str, text: str, *, last_id: str | None, tab: str) -> Views:
-        """Store a message after the last one shown, and stream the answer."""
-        try:
-            with self._free((rater_id, tab)):
-                last_id = await asyncio.to_thread(self._known, rater_id, last_id)
-                conversation_id, above = await asyncio.to_thread(self._above, rater_id, last_id)
-                parent_id = above[-1].id if above else None
-                said, room, two = await self._say(rater_id, text, above, conversation_id, parent_id)
-        except Exception as exc:
-            view = await asyncio.to_thread(self._view_around, rater_id, last_id)
-            # a text that is too long stays where it is: it is not sent back
-            draft = text if len(text) <= self._service.settings.limits.message_chars else None
-            yield replace(view, problem=error_text(exc), draft=draft)
+    async def send(
+        self, rater_id: str, text: str, *, below: str | None, newest: str | None
+    ) -> ChatView:
+        """Store a message, and begin to answer it.
+
+        Args:
+            rater_id: The person.
+            text: The message.
+            below: The message that it follows; None begins a conversation.
+            newest: The newest message of the conversation that the page knows.
+
+        Raises:
+            BehindError: The conversation went on in another tab.
+        """
+        found = await asyncio.to_thread(self._around, rater_id, below)
+        above = found.path(below) if found else []
+        while above and above[-1].role == "user":  # this one replaces one without a reply
+            above.pop()
+        if found is not None and found.messages[-1].id != newest:
+            raise BehindError(say("This conversation went on in another tab."))
+        parent = above[-1].id if above else None
+        conversation_id = found.conversation.id if found else None
+        return await self._ask(rater_id, text, above, conversation_id, parent)
+
+    async def edit(self, rater_id: str, message_id: str, text: str) -> ChatView:
+        """Store a changed message beside the old one, and begin to answer it."""
+        found = await asyncio.to_thread(self._service.conversation, rater_id, message_id=message_id)
+        *above, old = found.path(message_id)
+        if old.role != "user":
+            raise InvalidRequestError(say("this is a reply; edit a message of your own"))
+        return await self._ask(rater_id, text, above, old.conversation_id, old.parent_id)
+
+    async def again(self, rater_id: str, message_id: str) -> ChatView:
+        """Begin another reply in place of one, or the first to a message that has none."""
+        found = await asyncio.to_thread(self._service.conversation, rater_id, message_id=message_id)
+        path = found.path(message_id)
+        old = path.pop() if path[-1].role == "assistant" else None
+        self._require_free(rater_id, found.conversation.id)
+        whole = old is not None and old.finish_reason in ("stop", "length")
+        retry_of, room = old.id if old and whole else None, self._service.require_room(rater_id)
+        return await self._begin(rater_id, path, retry_of=retry_of, room=room)
+
+    async def follow(self, rater_id: str, prompt_id: str) -> AsyncIterator[Told]:
+        """Read the reply to a message while it is written; then the view from the store."""
+        writing = self._writing.get(prompt_id)
+        if writing is None or writing.rater_id != rater_id:
+            view = await asyncio.to_thread(self._after, rater_id, prompt_id)
+            yield Told(view=view)
             return
-        answers = self._answer(rater_id, [*above, said], tab=tab, two=two, room=room)
-        async with aclosing(answers) as views:
-            async for view in views:
-                yield view
-
-    async def again(self, rater_id: str, *, last_id: str | None, tab: str) -> Views:
-        """Answer the last user message again; the new reply is a sibling of the old one."""
-        try:
-            with self._free((rater_id, tab)):
-                path = await asyncio.to_thread(self._path, rater_id, last_id)
-            old = path[-1].id if path and path[-1].finish_reason in ("stop", "length") else None
-            while path and path[-1].role != "user":
-                path.pop()
-            if not path:
-                raise InvalidRequestError(NOTHING_SAID)
-        except Exception as exc:
-            yield ChatView(problem=error_text(exc))
+        async for added in writing.follow():
+            yield Told(added=added)
+        if writing.lost:
+            problem = writing.problem or NOT_STORED
+            yield Told(problem=problem, sentence=said(problem))
             return
-        answers = self._answer(rater_id, path, tab=tab, retry_of=old)
-        async with aclosing(answers) as views:
-            async for view in views:
-                yield view
+        view = await asyncio.to_thread(self._after, rater_id, prompt_id)
+        problem = writing.problem
+        yield Told(view=view, problem=problem, sentence=said(problem) if problem else None)
 
-    async def edit(self, rater_id: str, message_id: str, text: str, *, tab: str) -> Views:
-        """Store a changed message as a sibling of the old one, and stream its answer."""
-        try:
-            *above, old = await asyncio.to_thread(self._path, rater_id, message_id)
-            if old.role == "assistant":
-                raise InvalidRequestError(f"{message_id} is a reply; edit a message of your own")
-            with self._free((rater_id, tab)):
-                said, room, two = await self._say(
-                    rater_id, text, above, old.conversation_id, old.parent_id
-                )
-        except Exception as exc:
-            view = await asyncio.to_thread(self._view_around, rater_id, message_id)
-            yield replace(view, problem=error_text(exc))
-            return
-        answers = self._answer(rater_id, [*above, said], tab=tab, two=two, room=room)
-        async with aclosing(answers) as views:
-            async for view in views:
-                yield view
+    async def stop(self, rater_id: str, prompt_id: str) -> None:
+        """Stop the reply to a message; what is written of it stays."""
+        writing = self._writing.get(prompt_id)
+        if writing is not None and writing.rater_id == rater_id:
+            writing.stop()
+            await writing.ended()
 
-    async def stop(self, rater_id: str, *, tab: str) -> None:
-        """Stop the reply that is being written in this tab of the person."""
-        writing = self._writing.get((rater_id, tab))
-        if writing is not None:
-            writing.cancel()
+    async def close(self) -> None:
+        """Stop all replies, when the server stops; what is written of them is stored."""
+        writing = list(self._writing.values())
+        for one in writing:  # all of them first, so that none goes on while another one is stored
+            one.stop()
+        for one in writing:
+            await one.ended()
+
+    def newest(self, rater_id: str, conversation_id: str) -> str | None:
+        """The newest message of a conversation, by which a page knows whether it is behind."""
+        with not_found():
+            return self._service.store.newest_message(rater_id, conversation_id)
+
+    def listed(self, rater_id: str, query: str = "", *, most: int = LISTED) -> Listed:
+        """The first of the person's conversations, or of those that a query finds."""
+        most = max(1, min(most, MOST_LISTED))
+        found = self._service.conversations(rater_id, query, limit=most + 1)
+        shown = tuple(found[:most])
+        store = self._service.store
+        passages = store.passages(rater_id, query, [one.id for one in shown])
+        deleted = bool(store.deleted_conversations(rater_id, limit=1))
+        return Listed(shown, len(found) > most, passages, deleted)
 
     # Inside
 
-    @contextmanager
-    def _free(self, key: tuple[str, str]) -> Iterator[None]:
-        """Keep a tab for one message while it is stored: two sent at once would both be answered.
-
-        Raises:
-            RefusedError: A reply for the tab is being written, or a message stored.
-        """
-        if key in self._writing or key in self._asking:
-            raise RefusedError(STILL_WRITING)
-        self._asking.add(key)
-        try:
-            yield
-        finally:
-            self._asking.discard(key)
-
-    async def _say(
+    async def _ask(
         self,
         rater_id: str,
         text: str,
         above: Sequence[Message],
         conversation_id: str | None,
         parent_id: str | None,
-    ) -> tuple[Message, Room, bool]:
-        """Store a message, and keep room for its answer: one reply, or two (then the last is true).
+    ) -> ChatView:
+        """Store a message, with room for its answer: one reply, or two where they are due.
 
-        Over a full disk the message is not stored, and gets one reply.
+        Over a full disk the message is not stored, and gets one reply all the same.
         """
-        turn = 1 + sum(message.role == "user" for message in above)
-        two = await asyncio.to_thread(self._two_are_due, rater_id, turn)
-        room = await self._service.room_to_answer(rater_id, text, above, n=2 if two else 1)
+        place = (rater_id, conversation_id or "")
+        self._require_free(*place)
+        self._asking.add(place)
         try:
-            said = await asyncio.to_thread(self._store, rater_id, text, conversation_id, parent_id)
-            return said, room, two
-        except StoreUnavailableError as exc:  # which ends no chat; the last view says so
-            log.error("a message is not stored: %s", exc)
-            said = self._service.unstored([PromptMessage(role="user", content=text)])[0]
-            return said, room, False
+            turn = 1 + sum(message.role == "user" for message in above)
+            two = await asyncio.to_thread(self._two_are_due, rater_id, turn)
+            room = await self._service.room_to_answer(rater_id, text, above, n=2 if two else 1)
+            try:
+                said = await asyncio.to_thread(
+                    self._store, rater_id, text, conversation_id, parent_id
+                )
+            except StoreUnavailableError as exc:  # which ends no chat; the last piece says so
+                log.error("a message is not stored: %s", exc)
+                said, two = (
+                    self._service.unstored([PromptMessage(role="user", content=text)])[0],
+                    False,
+                )
+            except BaseException:
+                room()
+                raise
+            return await self._begin(rater_id, [*above, said], two=two, room=room)
+        finally:
+            self._asking.discard(place)
+
+    async def _begin(
+        self,
+        rater_id: str,
+        path: Sequence[Message],
+        *,
+        two: bool = False,
+        room: Room,
+        retry_of: str | None = None,
+    ) -> ChatView:
+        """Begin to write the reply to the last message of a path; ``room`` is given back."""
+        said = path[-1]
+        key = said.id or new_id()
+        try:
+            pieces = (
+                self._service.candidates(rater_id, path, room=room)
+                if two
+                else self._service.reply(rater_id, path, retry_of=retry_of, room=room)
+            )
         except BaseException:
             room()
             raise
+        writing = self._writing[key] = Writing(rater_id, said.conversation_id, key, two=two)
+        task = writing.start(pieces)
+        task.add_done_callback(lambda _: self._end(writing, room))
+        view = await asyncio.to_thread(self._branch, rater_id, path)
+        return replace(view, writing=key, two=two)
 
-    async def _answer(
-        self,
-        rater_id: str,
-        path: Sequence[Message],
-        *,
-        tab: str,
-        two: bool = False,
-        retry_of: str | None = None,
-        room: Room | None = None,
-    ) -> Views:
-        """Stream one reply, or two blind ones where due; the last view is read from the store.
+    def _end(self, writing: Writing, room: Room) -> None:
+        """Forget a reply that is complete; those who follow it hold it themselves.
 
-        A separate task writes. So it can be stopped while it waits, and it goes on when the tab
-        shows another conversation.
+        What the store does not say of it is kept for a while, for a page that asks a little late.
         """
-        key = (rater_id, tab)
-        views: asyncio.Queue[ChatView | None] = asyncio.Queue()
-        write = self._write(rater_id, path, views.put_nowait, two=two, retry_of=retry_of, room=room)
-        writing = self._writing[key] = asyncio.create_task(write)
-        writing.add_done_callback(lambda _: views.put_nowait(None))
-        try:
-            while (view := await views.get()) is not None:
-                if self._writing.get(key) is writing:
-                    yield view
-        finally:  # also if the tab is closed
-            watched = self._writing.get(key) is writing
-            if watched:
-                del self._writing[key]
-            writing.cancel()
-            await asyncio.wait({writing})
-            if room is not None:
-                room()
-            failure = None if writing.cancelled() else writing.exception()
-        if isinstance(failure, NotStoredError):
-            yield replace(failure.view, busy=False, problem=f"Sorry: {NOT_STORED}.")
-        elif watched:
-            problem = error_text(failure) if failure else ""
-            yield await asyncio.to_thread(self._answered, rater_id, path, problem)
+        room()
+        if writing.failure or writing.lost:
+            asyncio.get_running_loop().call_later(TOLD_S, self._forget, writing)
+        else:
+            self._forget(writing)
 
-    async def _write(
-        self,
-        rater_id: str,
-        path: Sequence[Message],
-        show: Callable[[ChatView], None],
-        *,
-        two: bool,
-        retry_of: str | None,
-        room: Room | None,
-    ) -> None:
-        """Show the user message alone, then the text of one reply or two as it arrives."""
-        view = await asyncio.to_thread(self._asked, rater_id, path)
-        show(replace(view, busy=True, draft=""))
-        texts, shown_at = {"a": "", "b": ""}, 0.0
-        pieces = (
-            self._service.candidates(rater_id, path, room=room)
-            if two
-            else self._service.reply(rater_id, path, retry_of=retry_of, room=room)
-        )
-        async with aclosing(pieces) as arriving:
-            async for piece in arriving:
-                texts[piece.label] += piece.text
-                if time.monotonic() - shown_at >= UPDATE_S:
-                    shown_at = time.monotonic()
-                    pair = view.writing_pair(texts["a"], texts["b"])
-                    show(pair if two else view.writing(texts["a"]))
-                if isinstance(piece, ReplyPiece) and not piece.stored:
-                    raise NotStoredError(view.writing(texts["a"]))
+    def _forget(self, writing: Writing) -> None:
+        if self._writing.get(writing.prompt_id) is writing:
+            del self._writing[writing.prompt_id]
 
-    def _asked(self, rater_id: str, path: Sequence[Message]) -> ChatView:
-        """The branch down to a user message that has no reply yet."""
-        *above, said = path
-        if not said.id:
-            view = self._branch(rater_id, above)
-            return replace(view, messages=(*view.messages, Shown("", said.role, said.content)))
-        conversations = tuple(titles(self._service.conversations(rater_id)))
-        return replace(self._branch(rater_id, path), conversations=conversations)
+    def _require_free(self, rater_id: str, conversation_id: str) -> None:
+        """Refuse a second reply at once: two messages sent together would both be answered."""
+        asking = (rater_id, conversation_id) in self._asking
+        if asking or self._writing_in(rater_id, conversation_id) is not None:
+            raise RefusedError(STILL_WRITING)
 
-    def _answered(self, rater_id: str, path: Sequence[Message], problem: str) -> ChatView:
-        """The conversation after a reply, or after a failed attempt at one."""
-        *above, said = path
-        try:
-            if not said.id:
-                return replace(self._branch(rater_id, above), problem=problem, draft=said.content)
-            view = self._view(rater_id, said.conversation_id)
-        except Exception as exc:
-            return ChatView(problem=problem or error_text(exc))
-        unanswered = view.pair is None and view.last_id == said.id
-        return replace(view, problem=problem, note=NO_REPLY if unanswered else "")
+    def _writing_in(self, rater_id: str, conversation_id: str) -> Writing | None:
+        """The reply that is being written in a conversation; any thread may ask."""
+        for one in list(self._writing.values()):
+            if (one.rater_id, one.conversation_id) == (rater_id, conversation_id) and not one.done:
+                return one
+        return None
 
     def _branch(self, rater_id: str, path: Sequence[Message]) -> ChatView:
-        """The messages down to the end of a path; an empty view of an empty one."""
-        if not path:
-            return ChatView()
-        found = self._service.conversation(rater_id, message_id=path[-1].id)
-        return branch_of(found, path[-1])
+        """The messages of a path, of which the last one may not be stored."""
+        stored = [message for message in path if message.id]
+        view = ChatView()
+        try:
+            if stored:
+                found = self._service.conversation(rater_id, message_id=stored[-1].id)
+                view = branch_to(found, stored[-1].id)
+        except StoreUnavailableError as exc:  # the message is stored; the last piece has its view
+            log.error("a conversation cannot be read: %s", exc)
+            said = tuple(Shown(m.id, m.role, m.content) for m in stored)
+            view = ChatView(stored[-1].conversation_id, messages=said, newest=stored[-1].id)
+        lost = (Shown("", m.role, m.content) for m in path if not m.id)
+        return replace(view, messages=(*view.messages, *lost))
+
+    def _after(self, rater_id: str, prompt_id: str) -> ChatView:
+        """The conversation after the reply to a message, from the store."""
+        found = self._service.conversation(rater_id, message_id=prompt_id)
+        return branch_through(found, prompt_id)
 
     def _two_are_due(self, rater_id: str, turn: int) -> bool:
         return self._service.shows_candidates(turn) and self._service.consented(rater_id)
@@ -281,36 +300,15 @@ class Talk:
             rater_id, text, conversation_id=conversation_id, parent_id=parent_id
         )
 
-    def _known(self, rater_id: str, last_id: str | None) -> str | None:
-        """The last message; None for a visitor who is new, or who was forgotten meanwhile."""
-        return last_id if self._service.knows(rater_id) else None
+    def _around(self, rater_id: str, message_id: str | None) -> ConversationView | None:
+        """The conversation that has a message; None for none, or for a person who was forgotten."""
+        if message_id is None or not self._service.knows(rater_id):
+            return None
+        return self._service.conversation(rater_id, message_id=message_id)
 
-    def _above(self, rater_id: str, last_id: str | None) -> tuple[str | None, list[Message]]:
-        """The conversation that goes on, and what a new message follows in it.
 
-        The new message replaces a user message that got no reply.
-        """
-        path = self._path(rater_id, last_id)
-        conversation_id = path[-1].conversation_id if path else None
-        while path and path[-1].role == "user":
-            path.pop()
-        return conversation_id, path
-
-    def _path(self, rater_id: str, message_id: str | None) -> list[Message]:
-        if message_id is None:
-            return []
-        return self._service.conversation(rater_id, message_id=message_id).path(message_id)
-
-    def _view(self, rater_id: str, conversation_id: str | None) -> ChatView:
-        if conversation_id is None:
-            return ChatView()
-        return view_of(self._service.conversation(rater_id, conversation_id=conversation_id))
-
-    def _view_around(self, rater_id: str, message_id: str | None) -> ChatView:
-        """The conversation that has a message; an empty view if it is not the person's."""
-        if message_id is None:
-            return ChatView()
-        try:
-            return view_of(self._service.conversation(rater_id, message_id=message_id))
-        except (ChatAppError, FeedbackStoreError):
-            return ChatView()
+def _with(writing: Writing | None, view: ChatView) -> ChatView:
+    """The view, and which reply of it is being written."""
+    if writing is None or not view.messages or view.messages[-1].id != writing.prompt_id:
+        return view
+    return replace(view, writing=writing.prompt_id, two=len(writing.texts) > 1)

@@ -1,21 +1,49 @@
 """The chat page's events about votes: it calls `service/voting.py`, and says how that went.
 
-Invariants: the page says thank you only after the row is stored. A click that the browser or Gradio
-delivers twice is stored once. A vote on the page needs the person's consent; withdrawing a thumb
-does not, and it is no thumb down.
+Invariants: the page says thank you only after the row is stored. A click that the browser delivers
+twice is stored once. A vote on the page needs the person's consent; withdrawing one does not, and
+a thumb that is withdrawn is no thumb down.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
-from chat_app.handlers.views import Asked, ChatView, Panel, error_text, panel_of, view_of
+from chat_app.errors import ConsentNeededError, InvalidRequestError
+from chat_app.handlers.versions import named
+from chat_app.handlers.views import ChatView, ShownThumb, branch_through, chosen_of, error_text
 from chat_app.service.chat import ChatService
-from feedback_store.errors import FeedbackStoreError
-from feedback_store.records import Message
+from feedback_store.errors import say
 
-CHOICES = {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "both bad"}
+THAN_BEFORE = {
+    "better": "better than before",
+    "same": "as good as before",
+    "worse": "worse than before",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The conversation after a choice, and which version wrote each reply, if the engine did.
+
+    An adapter that was never served has no number, and is named.
+    """
+
+    view: ChatView
+    a: int | str | None
+    b: int | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A gold question: a prompt from outside the conversation, and two replies to compare.
+
+    `prompt` is ``(role, content)`` of each message.
+    """
+
+    id: str
+    prompt: tuple[tuple[str, str], ...]
+    a: str
+    b: str
 
 
 class Votes:
@@ -28,49 +56,60 @@ class Votes:
         """Whether the person agreed that votes train the model."""
         return self._service.consented(rater_id)
 
-    def consent(self, rater_id: str, *, given: bool) -> str:
-        """Accept the notice or withdraw the consent; returns the error text, empty if none."""
-        try:
-            self._service.consent(rater_id, given=given)
-        except Exception as exc:
-            return error_text(exc)
-        return ""
+    def consent(self, rater_id: str, *, given: bool) -> bool:
+        """Accept the notice, or withdraw the consent; returns which it is now."""
+        self._service.consent(rater_id, given=given)
+        return given
 
-    def thumb(self, rater_id: str, message_id: str, value: int) -> tuple[ChatView, Panel | None]:
-        """Thumb a reply up (1) or down (-1), or withdraw the thumb (0); its reasons stay."""
-        thanks = "Vote saved, thank you." if value else "Vote withdrawn."
-        return self._vote(rater_id, message_id, value, thanks=thanks)
+    def thumb(
+        self,
+        rater_id: str,
+        message_id: str,
+        value: int,
+        *,
+        tags: Sequence[str] | None = None,
+        comment: str | None = None,
+    ) -> ShownThumb | None:
+        """Thumb a reply up (1) or down (-1), with reasons, or withdraw the thumb (0).
 
-    def explain(
-        self, rater_id: str, message_id: str, value: int, *, tags: Sequence[str], comment: str
-    ) -> tuple[ChatView, Panel | None]:
-        """Store the same thumb with reasons and a comment."""
-        thanks = "Saved with your reasons, thank you." if value else "Vote withdrawn."
-        reasons = {"tags": tuple(tags), "comment": comment.strip()}
-        return self._vote(rater_id, message_id, value, thanks=thanks, **reasons)
-
-    def panel(self, rater_id: str, message_id: str | None) -> Panel | None:
-        """The feedback panel of a reply; None unless it is a reply to the person."""
-        if message_id is None:
-            return None
-        try:
-            found = self._service.conversation(rater_id, message_id=message_id)
-        except (ChatAppError, FeedbackStoreError):
-            return None
-        return panel_of(found, message_id)
-
-    def choose(self, rater_id: str, candidates_id: str, choice: str) -> ChatView:
-        """Choose between two blind replies; the conversation goes on from the better one."""
-        view = ChatView()
-        try:
-            view = view_of(self._service.conversation(rater_id, candidates_id=candidates_id))
+        Without reasons, those that were given for the same thumb stay.
+        """
+        if value:
             self._require_consent(rater_id)
-            _, shown = self._service.choose(rater_id, candidates_id, choice)
-            view = view_of(self._service.conversation(rater_id, candidates_id=candidates_id))
-        except Exception as exc:
-            return replace(view, problem=error_text(exc))
-        onward = "" if choice in ("a", "b") else " The conversation goes on from A."
-        return replace(view, note=f"Saved: {CHOICES[choice]}.{onward} {_made(shown.messages)}")
+        thumb = self._service.thumb(
+            rater_id,
+            message_id,
+            value,
+            tags=None if tags is None or not value else tuple(tags),
+            comment=None if comment is None or not value else comment.strip(),
+        )
+        return ShownThumb(thumb.value, thumb.tags, thumb.comment) if thumb.value else None
+
+    def choose(
+        self, rater_id: str, candidates_id: str, choice: str, *, seconds: float | None = None
+    ) -> Chosen:
+        """Choose between two blind replies; the conversation goes on from the better one."""
+        found = self._service.conversation(rater_id, candidates_id=candidates_id)
+        self._require_consent(rater_id)
+        made, shown = self._service.choose(rater_id, candidates_id, choice, seconds=seconds)
+        found = replace(found, choices={**found.choices, candidates_id: made})
+        better, versions = chosen_of(shown.messages, choice), self._service.store.versions()
+        a, b = (m.adapter and named(versions, m.adapter) for m in shown.messages[:2])
+        return Chosen(branch_through(found, better.id), a, b)
+
+    def compare_with_before(self, rater_id: str, message_id: str, said: str) -> str:
+        """Store how a reply is beside the one that it replaced: one of `THAN_BEFORE`."""
+        self._require_consent(rater_id)
+        self._service.compare_with_before(rater_id, message_id, said)
+        return said
+
+    def rewrite(self, rater_id: str, message_id: str, text: str) -> str:
+        """Store the better answer that the person wrote for a reply; returns it."""
+        self._require_consent(rater_id)
+        found = self._service.conversation(rater_id, message_id=message_id)
+        if text.strip() == found.path(message_id)[-1].content.strip():
+            raise InvalidRequestError(say("this is the same text as the reply; change it first"))
+        return self._service.demonstrate(rater_id, text, message_id=message_id).content
 
     def asked(self, rater_id: str) -> Asked | None:
         """A gold question for the person, if one is due."""
@@ -86,64 +125,13 @@ class Votes:
         said = tuple((message.role, message.content) for message in prompt)
         return Asked(shown.id, said, a.content, b.content)
 
-    def answer(self, rater_id: str, candidates_id: str, choice: str) -> str:
-        """Answer the question from `asked`; returns the error text, empty if none."""
-        try:
-            self._require_consent(rater_id)
-            self._service.choose(rater_id, candidates_id, choice)
-        except Exception as exc:
-            return error_text(exc)
-        return ""
-
-    def rewrite(self, rater_id: str, message_id: str, text: str) -> ChatView:
-        """Store the better answer that the person wrote for a reply."""
-        view = ChatView()
-        try:
-            found = self._service.conversation(rater_id, message_id=message_id)
-            view = view_of(found)
-            self._require_consent(rater_id)
-            if text.strip() == found.path(message_id)[-1].content.strip():
-                raise InvalidRequestError("this is the same text as the reply; change it first")
-            self._service.demonstrate(rater_id, text, message_id=message_id)
-        except Exception as exc:
-            return replace(view, problem=error_text(exc))
-        return replace(
-            view,
-            note="Saved; see “What became of your votes”. The reply in the chat does not change.",
-        )
-
-    def _vote(
-        self, rater_id: str, message_id: str, value: int, *, thanks: str, **reasons: Any
-    ) -> tuple[ChatView, Panel | None]:
-        """Store a thumb, without a key: a repeated click changes nothing."""
-        problem = ""
-        try:
-            if value:
-                self._require_consent(rater_id)
-            self._service.thumb(rater_id, message_id, value, **reasons)
-        except Exception as exc:
-            problem = error_text(exc)
-        try:
-            found = self._service.conversation(rater_id, message_id=message_id)
-        except Exception as exc:
-            return ChatView(problem=problem or error_text(exc)), None
-        if problem:
-            return replace(view_of(found), problem=problem), None
-        panel = panel_of(found, message_id) if value else None
-        return replace(view_of(found), note=thanks), panel
+    def answer(self, rater_id: str, candidates_id: str, choice: str) -> None:
+        """Answer the question from `asked`."""
+        self._require_consent(rater_id)
+        self._service.choose(rater_id, candidates_id, choice)
 
     def _require_consent(self, rater_id: str) -> None:
         if not self._service.consented(rater_id):
-            raise RefusedError(
-                "Nothing was saved: votes train the model, so agree first, under “Your data”."
+            raise ConsentNeededError(
+                say("Nothing was saved: votes train the model, so agree first.")
             )
-
-
-def _made(pair: Sequence[Message]) -> str:
-    """Which adapters wrote the two replies; the person may know once the choice is stored."""
-    a, b = pair[:2]
-    if a.adapter is None:  # the engine did not write it
-        return ""
-    if a.adapter == b.adapter:
-        return f"Both were written by {a.adapter}."
-    return f"A was written by {a.adapter}, B by {b.adapter}."

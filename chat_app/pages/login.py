@@ -7,38 +7,30 @@ token. The check is in `chat_app.api.operator_door`.
 
 import asyncio
 import html
+from collections.abc import Mapping
 from math import ceil
 from urllib.parse import parse_qs
 
 import fastapi
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from chat_app.api.answers import plain_page
 from chat_app.api.callers import address_of
+from chat_app.api.languages import language_of, words_of
 from chat_app.api.operator_door import SESSION_S, OperatorDoor
+from chat_app.api.origins import of_another_page
 from chat_app.errors import NotAllowedError, TooManyError
 
 HOME = "/operator/"
 FORM, OUT = "/operator/login", "/operator/logout"
 WRONG_TOKEN_S = 0.5  # delay of the answer to a wrong token
 FORM_BYTES = 4096
-WRONG = (
-    "That is no token or key of an operator. The server printed the token at its last start; a key "
-    "needs the role operator."
-)
-TOO_MANY = "Too many wrong tokens came from your address. Try again in {minutes} minutes."
-LOGIN = """<form method="post" action="{place}" class="login">
-<label for="token">The operator's token, which the server printed at its start, or a key</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required>
-<button type="submit">Enter</button></form>"""
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>feedback-chat operator</title><style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 32rem; margin: 3rem auto;
-  padding: 0 1rem; }}
-form {{ display: flex; flex-wrap: wrap; gap: 10px; }}
-input, button {{ font: inherit; padding: .4rem .8rem; }}
-</style></head><body><h1>feedback-chat · operator</h1>{problem}{form}</body></html>"""
+CONTENT = """{problem}<form method="post" action="{place}" class="stack">
+<label class="field" for="token">{token}
+<input id="token" name="token" type="password" autocomplete="current-password" required
+ autofocus{wrong}></label>
+<button type="submit" class="button primary">{enter}</button></form>
+<p class="quiet"><a href="{home}">{chat}</a></p>"""
 
 
 def add_login(app: fastapi.FastAPI, door: OperatorDoor, cookie: str) -> None:
@@ -52,15 +44,19 @@ def add_login(app: fastapi.FastAPI, door: OperatorDoor, cookie: str) -> None:
 
     @app.get("/operator", include_in_schema=False)
     async def enter(request: fastapi.Request, token: str | None = None) -> Response:
-        if token is None or _is_of_another_page(request):
+        if token is None or of_another_page(request.headers):
             return RedirectResponse(_place(request, HOME), 303)
         return await let_in(request, token)
 
     @app.get(FORM, include_in_schema=False)
     async def form(request: fastapi.Request, wrong: int = 0, wait: int = 0) -> Response:
+        words = words_of(language_of(request), "page", "operator")
         if wait:
-            return _page(request, TOO_MANY.format(minutes=wait), 429)
-        return _page(request, WRONG if wrong else "", 403 if wrong else 200)
+            minutes = words["operator.minutes"].replace("{count}", str(wait))
+            problem = words["operator.login.wait"].replace("{time}", minutes)
+            return _page(request, words, problem, 429)
+        problem = words["operator.login.wrong"] if wrong else ""
+        return _page(request, words, problem, 403 if wrong else 200)
 
     @app.post(FORM, include_in_schema=False)
     async def login(request: fastapi.Request) -> Response:
@@ -98,16 +94,24 @@ def add_login(app: fastapi.FastAPI, door: OperatorDoor, cookie: str) -> None:
         return response
 
 
-def _is_of_another_page(request: fastapi.Request) -> bool:
-    """Whether a page of others sent this: it may send wrong tokens, to have the operator wait."""
-    return request.headers.get("sec-fetch-site") not in (None, "none", "same-origin")
-
-
-def _page(request: fastapi.Request, problem: str, status: int) -> Response:
-    shown = f'<p role="alert"><b>{html.escape(problem)}</b></p>' if problem else ""
-    return HTMLResponse(
-        PAGE.format(problem=shown, form=LOGIN.format(place=_place(request, FORM))), status
+def _page(
+    request: fastapi.Request, words: Mapping[str, str], problem: str, status: int
+) -> Response:
+    shown = f'<p role="alert" id="problem" class="bad">{html.escape(problem)}</p>'
+    token, enter, chat = (
+        html.escape(words[key])
+        for key in ("operator.login.token", "operator.login.enter", "page.home")
     )
+    content = CONTENT.format(
+        problem=shown if problem else "",
+        wrong=' aria-invalid="true" aria-describedby="problem"' if problem else "",
+        place=html.escape(_place(request, FORM)),
+        home=html.escape(_place(request, "/")),
+        token=token,
+        enter=enter,
+        chat=chat,
+    )
+    return HTMLResponse(plain_page(request, words["operator.login"], content), status)
 
 
 def _place(request: fastapi.Request, path: str) -> str:

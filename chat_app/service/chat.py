@@ -11,7 +11,6 @@ and blocking, so an event loop calls them through a thread. This module does not
 cookies, Gradio or torch.
 """
 
-import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -19,19 +18,21 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from chat_app.cycles.round_ahead import RoundWatch
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.cycles.status import status_of
 from chat_app.cycles.trials import share_of
 from chat_app.engine import Engine, GenerationRequest, Sampling
-from chat_app.errors import BusyError, InvalidRequestError
+from chat_app.errors import BusyError, InvalidRequestError, TooLongError, TooManyError
 from chat_app.service import promotion
+from chat_app.service.choosing import LOT, choose, may_choose
 from chat_app.service.gold_file import read_gold
 from chat_app.service.limits import check_messages, check_sampling, check_text
 from chat_app.service.rates import Latest, Rates
 from chat_app.service.replies import CandidatePiece, Replies, ReplyPiece, new_seed
 from chat_app.service.voting import Voting, not_found
 from chat_app.settings import Settings
-from feedback_store.errors import UnknownRecordError
+from feedback_store.errors import UnknownRecordError, say
 from feedback_store.feedback.messages import prompt_of
 from feedback_store.records import (
     BASE_ADAPTER,
@@ -47,7 +48,6 @@ from feedback_store.records import (
 from feedback_store.store import FeedbackStore
 
 TITLE_CHARS = 80
-LOT = random.SystemRandom()  # nobody can foresee which side is whose
 TOKEN_CHARS = 4  # of a token, about, for what is counted before it is encoded
 Room = Callable[[], None]  # for a reply that is to come; a call gives it back
 AnyPiece = TypeVar("AnyPiece", ReplyPiece, CandidatePiece)
@@ -63,15 +63,17 @@ class ChatService(Voting):
         self.engine = engine
         self.settings = settings
         self.cycles = cycles
-        self._replies = Replies(store, engine)
+        self.replies = Replies(store, engine)
         self._gold = read_gold(settings.gold_items, settings.limits) if settings.gold_items else ()
         room = settings.engine.rows + settings.engine.waiting
         self.rates = Rates(settings.rates, room=room)
+        self.round_ahead = RoundWatch(store, settings.schedule)
         # from where new raters come; a page stores them in an event that knows no address
         self.origins = Latest[str | None]()
         self.adapter = BASE_ADAPTER  # of new replies; only the watcher sets it
         self.ready = False  # whether that adapter is loaded; only the watcher sets it
         self.trial: Trial | None = None  # whose adapters are loaded; only the watcher sets it
+        self.opponents: tuple[str, ...] = ()  # who may be compared with; only the watcher sets it
 
     @property
     def default_sampling(self) -> Sampling:
@@ -103,7 +105,7 @@ class ChatService(Voting):
             return False
 
     def consent(self, rater_id: str, *, given: bool) -> None:
-        """Accept the notice in its present version, or take the consent back."""
+        """Accept the notice in its present version, or take the consent back: always possible."""
         self.visitor(rater_id, consent=given)
         if not given:
             self.store.set_consent(rater_id, None)
@@ -115,9 +117,14 @@ class ChatService(Voting):
 
     # Conversations
 
-    def conversations(self, rater_id: str) -> list[Conversation]:
-        """The rater's conversations, newest first."""
-        return self.store.conversations(rater_id)
+    def conversations(
+        self, rater_id: str, query: str = "", *, page: str | None = None, limit: int | None = None
+    ) -> list[Conversation]:
+        """The rater's conversations, pinned ones first, then the last used; or those found.
+
+        They are those of the chat, or with ``page`` of another page; at most ``limit``.
+        """
+        return self.store.conversations(rater_id, query, page=page, limit=limit)
 
     def conversation(
         self,
@@ -140,6 +147,16 @@ class ChatService(Voting):
                 candidates_id=candidates_id,
             )
 
+    def delete_conversation(self, rater_id: str, conversation_id: str) -> int:
+        """Hide a conversation; returns how many votes count no longer. Counts as one vote."""
+        self.rates.vote(rater_id)
+        return self.store.delete_conversation(rater_id, conversation_id)
+
+    def restore_conversation(self, rater_id: str, conversation_id: str) -> Conversation:
+        """Undo that; counts as one vote."""
+        self.rates.vote(rater_id)
+        return self.store.restore_conversation(rater_id, conversation_id)
+
     def shows_candidates(self, turn: int) -> bool:
         """Whether the ``turn``-th user message of a conversation (from 1) gets two replies."""
         every = self.settings.candidates_every
@@ -154,8 +171,11 @@ class ChatService(Voting):
         *,
         conversation_id: str | None = None,
         parent_id: str | None = None,
+        page: str | None = None,
     ) -> Message:
         """Store a user message: in a new conversation, or in a known one after ``parent_id``.
+
+        ``page`` is where a new one begins, if that is not the chat.
 
         Raises:
             InvalidRequestError: The text is empty or too long.
@@ -169,6 +189,7 @@ class ChatService(Voting):
                 title=_title(text),
                 conversation_id=conversation_id,
                 parent_id=parent_id,
+                page=page,
             )[0]
 
     async def room_to_answer(
@@ -190,6 +211,20 @@ class ChatService(Voting):
             room()
             raise
         return room
+
+    async def fits(self, text: str) -> int | None:
+        """How many characters of a message can be answered; None if that is all of it.
+
+        Of one that the model cannot read to its end it is about so many.
+        """
+        most = self.settings.limits.message_chars
+        try:
+            if text.strip():
+                said = [PromptMessage(role="user", content=text[:most])]
+                await self._check(said, self.default_sampling)
+        except TooLongError as exc:
+            return exc.fits
+        return most if len(text) > most else None
 
     def require_room(self, rater_id: str, n: int = 1, *, chars: int = 0) -> Room:
         """Keep room for ``n`` replies, or refuse a request before it is stored.
@@ -231,6 +266,30 @@ class ChatService(Voting):
         title = _title(messages[-1]["content"])
         return self.store.continue_dialogue(rater_id, messages, title=title)
 
+    def retried(
+        self, rater_id: str, reply_id: str, messages: Sequence[PromptMessage]
+    ) -> list[Message]:
+        """The stored path of a dialogue whose last reply the caller wants anew.
+
+        Raises:
+            InvalidRequestError: The reply answers another dialogue, or was cut off.
+            NotFoundError: The caller has no such reply.
+        """
+        *path, reply = self.conversation(rater_id, message_id=reply_id).path(reply_id)
+        asked = [(message.role, message.content.strip()) for message in path]
+        if asked != [(message["role"], message["content"].strip()) for message in messages]:
+            raise InvalidRequestError(
+                say(
+                    "retry_of {id} is no reply to these messages; send those that it answers",
+                    id=repr(reply_id),
+                )
+            )
+        if reply.finish_reason in ("cancelled", "error"):
+            raise InvalidRequestError(
+                say("retry_of {id} was cut off; leave retry_of out", id=repr(reply_id))
+            )
+        return path
+
     def unstored(self, messages: Sequence[PromptMessage]) -> list[Message]:
         """Messages while the disk is full: they can be answered, and are not kept."""
         now = datetime.now(UTC).isoformat()
@@ -260,9 +319,9 @@ class ChatService(Voting):
             TooManyError: Too much is written for the rater already, or was in a short time.
             InvalidRequestError: The conversation does not fit the model.
         """
-        request = self._request(rater_id, path, sampling=sampling, seed=seed)
+        request = self.request_of(rater_id, path, sampling=sampling, seed=seed)
         spent = partial(self.rates.tokens, rater_id)
-        one = self._replies.one(path[-1], request, spent=spent, retry_of=retry_of)
+        one = self.replies.one(path[-1], request, spent=spent, retry_of=retry_of)
         return self._within(one, rater_id, 1, room)
 
     def candidates(
@@ -273,42 +332,142 @@ class ChatService(Voting):
         n: int = 2,
         sampling: Sampling | None = None,
         room: Room | None = None,
+        opponent: str | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> AsyncGenerator[CandidatePiece, None]:
         """Answer a user message with n blind replies; pieces of all labels come interleaved.
 
         They are stored together at the end. Closing the iterator early stores nothing, because a
         reply that was not shown in full is no evidence. Replies with the same text are generated
         again, and left out if they still repeat another. A single one left is an ordinary reply.
-        While a trial is open, a share of the pairs shows one reply of each of its adapters.
+        While a trial is open, a share of the pairs shows one reply of each of its adapters. With
+        the setting `choices` two may be chosen of more, and no text comes before all of it.
+
+        With ``opponent``, one of `opponents`, half of the replies come from that adapter, at places
+        that lots draw; such replies belong to no trial. ``on_end`` is called when a reply ends.
         """
         if not 2 <= n <= self.settings.limits.candidates:
             raise InvalidRequestError(
-                f"n is {n}; ask for 2 to {self.settings.limits.candidates} candidates"
+                say(
+                    "n is {given}; ask for 2 to {most} candidates",
+                    given=n,
+                    most=self.settings.limits.candidates,
+                )
             )
-        request = self._request(rater_id, path, sampling=sampling)
-        adapters, trial_id = self._sides(n)
+        if opponent is not None and opponent not in self.opponents:
+            raise InvalidRequestError(
+                say("{name} cannot be compared with; choose another one", name=repr(opponent))
+            )
+        request = self.request_of(rater_id, path, sampling=sampling)
+        written = self._side_by_side(path[-1], request, rater_id, n, opponent, on_end)
+        return self._within(written, rater_id, n, room)
+
+    async def _side_by_side(
+        self,
+        prompt: Message,
+        request: GenerationRequest,
+        rater_id: str,
+        n: int,
+        opponent: str | None,
+        on_end: Callable[[], None] | None,
+    ) -> AsyncGenerator[CandidatePiece, None]:
+        """The replies of `candidates`, in the room that is kept for n of them."""
+        adapters, trial_id = self.sides(n, opponent)
+        alike = trial_id is None and opponent is None
+        more = self._room_for_more(request, rater_id, n) if alike else None
+        if more is not None:
+            adapters = [self.adapter] * self.settings.active_samples
         requests = [replace(request, adapter=name, seed=new_seed()) for name in adapters]
-        several = self._replies.several(
-            path[-1],
+
+        def spent(tokens: int) -> None:
+            """Count what an ended reply has cost."""
+            self.rates.tokens(rater_id, tokens)
+            if on_end is not None:
+                on_end()
+
+        share = self.settings.active_share
+        several = self.replies.several(
+            prompt,
             requests,
             rater_id=rater_id,
-            spent=partial(self.rates.tokens, rater_id),
+            spent=spent,
             trial_id=trial_id,
+            whole=n == 2 and self.settings.choices == "active",  # nobody sees how they were chosen
+            choose=partial(choose, self.engine, request.prompt, share=share) if more else None,
         )
-        return self._within(several, rater_id, n, room)
+        try:
+            async with aclosing(several) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            if more is not None:
+                more()
 
-    def _sides(self, n: int) -> tuple[list[str], int | None]:
+    def _room_for_more(self, request: GenerationRequest, rater_id: str, n: int) -> Room | None:
+        """Room for the replies that are sampled beside two; None if lots choose without them.
+
+        Only when nobody has to wait for it: the first thing to go when many people ask.
+        """
+        if not self.doubts_choose(request, rater_id, n):
+            return None
+        try:
+            return self.rates.reserve(rater_id, self.settings.active_samples - n)
+        except (BusyError, TooManyError):
+            return None
+
+    def doubts_choose(self, request: GenerationRequest, rater_id: str, n: int) -> bool:
+        """Whether doubt may choose n of more replies, if they belong to no trial."""
+        return (
+            (n, self.settings.choices) == (2, "active")
+            and self.engine.doubting
+            and bool(request.sampling.temperature)
+            and may_choose(rater_id, request.prompt)
+        )
+
+    def sides(self, n: int, opponent: str | None = None) -> tuple[list[str], int | None]:
         """Whose replies are shown, from left to right, and the trial that this belongs to."""
+        if opponent is not None:
+            theirs = (n + LOT.randrange(2)) // 2  # of an odd number lots give one side more
+            return LOT.sample([opponent] * theirs + [self.adapter] * (n - theirs), n), None
         trial = self.trial  # another thread sets it
         if n == 2 and trial is not None and LOT.random() < share_of(trial, self.settings.cycle):
             return LOT.sample((trial.adapter, trial.other), 2), trial.id
         return [self.adapter] * n, None
 
+    def request_of(
+        self,
+        rater_id: str,
+        path: Sequence[Message],
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> GenerationRequest:
+        """What the engine is asked to answer the message at the end of a path.
+
+        Raises:
+            BusyError: The model is being loaded.
+            InvalidRequestError: It is a reply, or a sampling setting is out of range.
+        """
+        self._require_ready()
+        if path[-1].role != "user":
+            raise InvalidRequestError(
+                say("message {id} is a reply; answer a user's message", id=path[-1].id)
+            )
+        prompt = prompt_of(path)
+        return GenerationRequest(
+            prompt,
+            self.adapter,
+            check_sampling(sampling or self.default_sampling, self.settings),
+            new_seed() if seed is None else seed % 2**63,
+            self.settings.reply.system_name(prompt),
+            self.rates.source(rater_id),
+        )
+
     # For operators; the caller has checked that the request is an operator's
 
     def status(self) -> dict[str, Any]:
         """The document of `feedback-chat status --json`."""
-        return status_of(self.store)
+        return status_of(self.store, self.settings.schedule)
 
     def recent_cycles(self, limit: int = 20) -> list[Cycle]:
         """The latest cycles, newest first."""
@@ -376,28 +535,7 @@ class ChatService(Voting):
     def _require_ready(self) -> None:
         """Refuse a request that cannot be answered yet, before it is stored."""
         if not self.ready:
-            raise BusyError("the model is still being loaded; try again in a moment")
-
-    def _request(
-        self,
-        rater_id: str,
-        path: Sequence[Message],
-        *,
-        sampling: Sampling | None = None,
-        seed: int | None = None,
-    ) -> GenerationRequest:
-        self._require_ready()
-        if path[-1].role != "user":
-            raise InvalidRequestError(f"message {path[-1].id} is a reply; answer a user's message")
-        prompt = prompt_of(path)
-        return GenerationRequest(
-            prompt,
-            self.adapter,
-            check_sampling(sampling or self.default_sampling, self.settings),
-            new_seed() if seed is None else seed % 2**63,
-            self.settings.reply.system_name(prompt),
-            self.rates.source(rater_id),
-        )
+            raise BusyError(say("the model is still being loaded; try again in a moment"))
 
 
 def _title(text: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from chat_app.engine import Sampling
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import LimitSettings, Settings
+from feedback_store.errors import say
 from feedback_store.records import ROLES, PromptMessage
 
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -31,14 +32,21 @@ def check_sampling(sampling: Sampling, settings: Settings) -> Sampling:
 def check_text(text: str, limits: LimitSettings) -> None:
     """Refuse a text that is empty or too long."""
     if not text.strip():
-        raise InvalidRequestError("the message is empty; write something")
+        raise InvalidRequestError(say("the message is empty; write something"))
     if half := SURROGATE.search(text):
         raise InvalidRequestError(
-            f"the message has half of a character at position {half.start()}; send it whole"
+            say(
+                "the message has half of a character at position {place}; send it whole",
+                place=half.start(),
+            )
         )
     if len(text) > limits.message_chars:
         raise InvalidRequestError(
-            f"the message has {len(text)} characters, more than {limits.message_chars}; shorten it"
+            say(
+                "the message has {n} characters, more than {most}; shorten it",
+                n=len(text),
+                most=limits.message_chars,
+            )
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chat_app.errors import RefusedError
+from feedback_store.errors import say
 from feedback_store.records import BASE_ADAPTER, Serving, Trial
 from feedback_store.store import FeedbackStore
 from rlhf_core.cycle.signing import signing_key
@@ -91,15 +92,20 @@ def stop_trial(store: FeedbackStore, *, by: str = "operator") -> Trial:
     """
     trial = store.open_trial()
     if trial is None:
-        raise RefusedError("people compare no adapters now; there is nothing to stop")
+        raise RefusedError(say("people compare no adapters now; there is nothing to stop"))
     return store.end_trial(trial.id, "stopped", f"stopped by {by}", by=by)
 
 
 def _require_allowed(store: FeedbackStore, name: str, *, force: bool) -> None:
     rejected = warning_of(store, name)
     if rejected is not None and not force:
-        how = 'with --force, in the API with "force": true, on the page with the tick'
-        raise RefusedError(f"{rejected}; it can be served anyway: {how}")
+        raise RefusedError(
+            say(
+                "{rejected}; it can be served anyway: with --force, in the API with "
+                '"force": true, on the page with the tick',
+                rejected=rejected,
+            )
+        )
 
 
 def warning_of(store: FeedbackStore, name: str) -> str | None:
@@ -108,8 +114,12 @@ def warning_of(store: FeedbackStore, name: str) -> str | None:
     if reasons is None:
         return None
     cycle, stage = store.adapter(name).cycle_id, store.stages()[name]
-    by = "" if cycle is None or stage != "rejected" else f" by cycle {cycle}"
-    return f"adapter {name!r} was {stage}{by}: {'; '.join(reasons) or 'no reason was noted'}"
+    why = "; ".join(reasons) or say("no reason was noted")
+    if cycle is None or stage != "rejected":
+        return say("adapter {name} was {stage}: {why}", name=repr(name), stage=stage, why=why)
+    return say(
+        "adapter {name} was rejected by cycle {id}: {why}", name=repr(name), id=cycle, why=why
+    )
 
 
 def anchor(store: FeedbackStore, data: Path, name: str) -> str:
@@ -137,9 +147,12 @@ def roll_back(store: FeedbackStore, data: Path, *, by: str = "operator") -> Roll
         if reason is None:
             return RolledBack(store.serve(name, by=by), skipped)
         skipped[name] = reason
-    why = f": {'; '.join(skipped.values())}" if skipped else ""
     raise RefusedError(
-        f"no adapter that was served before this one can be served; a rollback is not possible{why}"
+        say(
+            "no adapter that was served before this one can be served; a rollback is not "
+            "possible: {why}",
+            why="; ".join(skipped.values()) or say("there is none"),
+        )
     )
 
 

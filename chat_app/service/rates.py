@@ -15,6 +15,7 @@ from typing import TypeVar
 from chat_app.errors import BusyError, TooManyError
 from chat_app.identity import KNOWN
 from chat_app.settings import RateSettings
+from feedback_store.errors import Sentence, say
 
 KEPT = 20_000
 Kept = TypeVar("Kept")
@@ -104,7 +105,7 @@ class Rates:
             TooManyError: As in all methods: the rater, or the address, has to wait.
             BusyError: There is no room.
         """
-        _refuse(self._of_address.take(network), "requests from your address")
+        _refuse(self._of_address.take(network), say("requests from your address"))
         if replies:
             with self._lock:
                 self._require_room(network, 1)
@@ -112,20 +113,20 @@ class Rates:
     def request(self, rater_id: str, network: str) -> None:
         """Count one request of a rater, who comes from this address."""
         self._networks[rater_id] = network
-        _refuse(self._requests.take(rater_id), "requests")
+        _refuse(self._requests.take(rater_id), say("requests"))
 
     def new_rater(self, rater_id: str, address: str) -> None:
         """Count a rater who is not known yet, once."""
         with self._lock:  # requests of one new rater may come together
             if rater_id in self._admitted or rater_id in self._unlimited:
                 return
-            _refuse(self._new.take(address), "new visitors from your address")
+            _refuse(self._new.take(address), say("new visitors from your address"))
             self._admitted[rater_id] = None
 
     def vote(self, rater_id: str) -> None:
         """Count one vote or rewritten answer."""
         if rater_id not in self._unlimited:
-            _refuse(self._votes.take(rater_id), "votes")
+            _refuse(self._votes.take(rater_id), say("votes"))
 
     def source(self, rater_id: str) -> str:
         """On whose account a rater's replies are: names are free, so their address is asked."""
@@ -150,11 +151,17 @@ class Rates:
                 writing = self._writing[rater_id]
                 if writing and writing + n > most:
                     raise TooManyError(
-                        f"{writing} replies are being written for you already, and {most} may be; "
-                        "wait until one ends",
+                        say(
+                            "{n} replies are being written for you already, and {most} may be; "
+                            "wait until one ends",
+                            one="a reply is being written for you already, and {most} may be; "
+                            "wait until it ends",
+                            n=writing,
+                            most=most,
+                        ),
                         seconds=1.0,
                     )
-                _refuse(self._tokens.take(rater_id, 0.0, at_least=1.0), "tokens")
+                _refuse(self._tokens.take(rater_id, 0.0, at_least=1.0), say("tokens"))
             self._writing[rater_id] += n
             self._of_source[source] += n
         left = [n]
@@ -170,11 +177,17 @@ class Rates:
 
         return release
 
+    @property
+    def calm(self) -> bool:
+        """Whether no reply is being written, or waits, for anybody who asked for it."""
+        with self._lock:
+            return not self._of_source
+
     def _require_room(self, source: str, n: int) -> None:
         taken, all_taken = self._of_source[source], self._of_source.total()
         free = self._room - all_taken
         if all_taken and (n > free or (taken and taken + n > free)):
-            raise BusyError("too many requests are waiting already; try again in a moment")
+            raise BusyError(say("too many requests are waiting already; try again in a moment"))
 
     def tokens(self, rater_id: str, tokens: int) -> None:
         """Count what a reply has read and written, once that is known."""
@@ -182,6 +195,7 @@ class Rates:
             self._tokens.take(rater_id, tokens, at_least=-inf)
 
 
-def _refuse(seconds: float, what: str) -> None:
+def _refuse(seconds: float, what: Sentence) -> None:
     if seconds:
-        raise TooManyError(f"too many {what}; try again in {ceil(seconds)} s", seconds=seconds)
+        text = say("too many {what}; try again in {seconds} s", what=what, seconds=ceil(seconds))
+        raise TooManyError(text, seconds=seconds)

@@ -3,13 +3,14 @@
 Invariants: the last piece goes out only after the row is stored, so a reply that was shown in full
 can be voted on; if the disk is full, the piece says that it is not stored. A stopped reply is
 stored up to there, as "cancelled". Blind candidates are stored together or not at all, and all
-their texts differ. This module checks no request: `chat.py` has done that.
+their texts differ; drafts of them may wait in memory until somebody is shown them. This module
+checks no request: `chat.py` has done that.
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +18,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from chat_app.engine import Engine, FinishReason, GenerationRequest, Piece
-from feedback_store.errors import StoreUnavailableError
+from chat_app.service.choosing import ChosenReplies
+from feedback_store.errors import StoreUnavailableError, say
 from feedback_store.records import CandidateReply, Message
 from feedback_store.sqlite.ids import new_id
 from feedback_store.store import FeedbackStore
@@ -26,8 +28,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-LABELS = "abcdefgh"
-NOT_STORED = (
+LABELS = "abcdefghi"
+NOT_STORED = say(
     "the reply could not be stored, so nobody can vote on it, and it will not be there later"
 )
 REDRAWS = 3  # new attempts at a candidate that repeats another
@@ -67,7 +69,55 @@ class CandidatePiece:
     candidates: Candidates | None = None
 
 
+Choose = Callable[[Sequence[str]], Awaitable[ChosenReplies]]  # which of several texts are shown
+_ALL = ChosenReplies(())
 Spent = Callable[[int], None]  # is told the tokens of a prompt and a reply when the reply ends
+
+
+class Draft:
+    """A reply while it is generated: its text so far, and the origin for its row."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self.request = request
+        self.text = ""
+        self.last = Piece("")
+        self.finish_reason: FinishReason | None = None
+
+    def add(self, piece: Piece) -> None:
+        """Take the engine's next piece."""
+        self.text += piece.text
+        self.finish_reason = piece.finish_reason
+        self.last = piece
+
+    @property
+    def tokens(self) -> int:
+        """Of the prompt and the reply so far."""
+        return self.last.prompt_tokens + self.last.new_tokens
+
+    def unstored(self, prompt: Message, reply_id: str) -> Message:
+        """The message that could not be stored."""
+        origin, now = self.origin(), datetime.now(UTC).isoformat()
+        return Message(
+            reply_id,
+            prompt.conversation_id,
+            prompt.id,
+            "assistant",
+            self.text,
+            **origin,
+            candidates_id=None,
+            label=None,
+            created_at=now,
+        )
+
+    def origin(self) -> dict[str, Any]:
+        """How the reply was generated, by the names of the store's columns."""
+        return {
+            "adapter": self.request.adapter,
+            "sampling": asdict(self.request.sampling)
+            | {"system_prompt": self.request.system_prompt},
+            "seed": self.request.seed,
+            "finish_reason": self.finish_reason,
+        }
 
 
 class Replies:
@@ -89,7 +139,7 @@ class Replies:
 
         A prompt that could not be stored has an empty id; its reply is not stored either.
         """
-        draft = _Draft(request)
+        draft = Draft(request)
         reply_id = new_id()
         try:
             async with aclosing(self._engine.stream(request)) as pieces:
@@ -132,13 +182,18 @@ class Replies:
         rater_id: str,
         spent: Spent,
         trial_id: int | None = None,
+        whole: bool = False,
+        choose: Choose | None = None,
     ) -> AsyncGenerator[CandidatePiece, None]:
         """Stream several replies at the same time, then store those that differ, together.
+
+        With ``whole``, their texts come at the end. If there is ``choose`` and more than two
+        differ, it says which of them are stored, and the others are forgotten.
 
         In a trial a reply that repeats the other one is not generated again: what is rare would
         be shown too often, and of the surer adapter most of all.
         """
-        drafts = [_Draft(request) for request in requests]
+        drafts = [Draft(request) for request in requests]
         arrivals: asyncio.Queue[CandidatePiece | asyncio.Task[None]] = asyncio.Queue()
         readers = []
         for draft, label in zip(drafts, LABELS, strict=False):
@@ -151,7 +206,8 @@ class Replies:
             while reading:
                 arrived = await arrivals.get()
                 if isinstance(arrived, CandidatePiece):
-                    yield arrived
+                    if not whole:
+                        yield arrived
                 else:
                     arrived.result()  # raises the error of a reply that failed
                     reading -= 1
@@ -159,15 +215,24 @@ class Replies:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-        redraws = 0 if trial_id else REDRAWS
-        distinct = await self._distinct(drafts, spent, redraws)
-        store = partial(self._store_several, prompt, distinct, rater_id, trial_id)
+        enough = choose is not None and len({draft.text.strip() for draft in drafts}) > 1
+        redraws = 0 if trial_id or enough else REDRAWS
+        distinct, shown = await self._distinct(drafts, spent, most=redraws), _ALL
+        if choose is not None and len(distinct) > 2:
+            shown = await choose([draft.text for draft in distinct])
+            distinct = [distinct[place] for place in shown.places]
+        store = partial(
+            self.keep, prompt, distinct, rater_id=rater_id, trial_id=trial_id, shown=shown
+        )
         stored = await _to_the_end(store)
-        yield CandidatePiece(LABELS[len(drafts) - 1], "", stored)
+        if whole:
+            for draft, label in zip(distinct, LABELS, strict=False):
+                yield CandidatePiece(label, draft.text)
+        yield CandidatePiece(LABELS[len(distinct) - 1], "", stored)
 
     async def _read(
         self,
-        draft: "_Draft",
+        draft: Draft,
         spent: Spent,
         *,
         label: str = "",
@@ -183,31 +248,61 @@ class Replies:
         finally:
             spent(draft.tokens)
 
-    async def _distinct(
-        self, drafts: Sequence["_Draft"], spent: Spent, most: int
-    ) -> list["_Draft"]:
+    async def drafts(
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        spent: Spent,
+    ) -> list[Draft]:
+        """Write several replies at the same time, and store nothing.
+
+        Returns those whose texts differ; nobody waits, so what repeats is not generated again.
+        """
+        drafts = [Draft(request) for request in requests]
+        readers = [asyncio.create_task(self._read(draft, spent)) for draft in drafts]
+        try:
+            await asyncio.gather(*readers)
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+        return await self._distinct(drafts, spent, most=0)
+
+    async def _distinct(self, drafts: Sequence[Draft], spent: Spent, *, most: int) -> list[Draft]:
         """Generate a draft that repeats another again; leave it out if it repeats one still."""
-        kept: dict[str, _Draft] = {}
+        kept: dict[str, Draft] = {}
         for draft in drafts:
             redraws = most if draft.request.sampling.temperature else 0
             while draft.text.strip() in kept and redraws:
-                draft, redraws = _Draft(replace(draft.request, seed=new_seed())), redraws - 1
+                draft, redraws = Draft(replace(draft.request, seed=new_seed())), redraws - 1
                 await self._read(draft, spent)
             kept.setdefault(draft.text.strip(), draft)
         return list(kept.values())
 
-    def _store_several(
-        self, prompt: Message, drafts: Sequence["_Draft"], rater_id: str, trial_id: int | None
+    def keep(
+        self,
+        prompt: Message,
+        drafts: Sequence[Draft],
+        *,
+        rater_id: str,
+        trial_id: int | None = None,
+        shown: ChosenReplies = _ALL,
     ) -> Candidates:
+        """Store drafts from left to right; ``shown`` says how they came to be these."""
         if len(drafts) == 1:
             return Candidates("", (self._store_reply(prompt, drafts[0], new_id()),))
         replies = [CandidateReply(draft.text, **draft.origin()) for draft in drafts]
         candidates_id, messages = self._store.add_candidates(
-            prompt.id, replies, rater_id=rater_id, trial_id=trial_id
+            prompt.id,
+            replies,
+            rater_id=rater_id,
+            trial_id=trial_id,
+            arm=shown.arm,
+            propensity=shown.propensity,
         )
         return Candidates(candidates_id, tuple(messages))
 
-    def _store_part(self, prompt: Message, draft: "_Draft", reply_id: str) -> None:
+    def _store_part(self, prompt: Message, draft: Draft, reply_id: str) -> None:
         """Store a reply that ended early; a failure goes to the log, for the reader is gone."""
         try:
             self._store_reply(prompt, draft, reply_id)
@@ -215,7 +310,7 @@ class Replies:
             log.exception("the part of reply %s that was generated is not stored", reply_id)
 
     def _store_reply(
-        self, prompt: Message, draft: "_Draft", reply_id: str, *, retry_of: str | None = None
+        self, prompt: Message, draft: Draft, reply_id: str, *, retry_of: str | None = None
     ) -> Message:
         return self._store.add_message(
             prompt.conversation_id,
@@ -226,51 +321,6 @@ class Replies:
             retry_of=retry_of,
             **draft.origin(),
         )
-
-
-class _Draft:
-    """A reply while it is generated: its text so far, and the origin for its row."""
-
-    def __init__(self, request: GenerationRequest) -> None:
-        self.request = request
-        self.text = ""
-        self.last = Piece("")
-        self.finish_reason: FinishReason | None = None
-
-    def add(self, piece: Piece) -> None:
-        self.text += piece.text
-        self.finish_reason = piece.finish_reason
-        self.last = piece
-
-    @property
-    def tokens(self) -> int:
-        """Of the prompt and the reply so far."""
-        return self.last.prompt_tokens + self.last.new_tokens
-
-    def unstored(self, prompt: Message, reply_id: str) -> Message:
-        """The message that could not be stored."""
-        origin, now = self.origin(), datetime.now(UTC).isoformat()
-        return Message(
-            reply_id,
-            prompt.conversation_id,
-            prompt.id,
-            "assistant",
-            self.text,
-            **origin,
-            candidates_id=None,
-            label=None,
-            created_at=now,
-        )
-
-    def origin(self) -> dict[str, Any]:
-        """How the reply was generated, by the names of the store's columns."""
-        return {
-            "adapter": self.request.adapter,
-            "sampling": asdict(self.request.sampling)
-            | {"system_prompt": self.request.system_prompt},
-            "seed": self.request.seed,
-            "finish_reason": self.finish_reason,
-        }
 
 
 async def _to_the_end(work: Callable[[], Result]) -> Result:

@@ -1,10 +1,10 @@
-"""What a visitor can say about replies: thumbs and their reasons, choices, better answers.
+"""What a visitor can say about replies: thumbs and their reasons, choices, retries, better answers.
 
 Invariants: raters judge only replies in their own conversations and candidates that were shown to
 them; a reply that was cut off cannot be judged. The same idempotency key returns the same record.
 Whether a vote needs consent is the caller's rule. Too many votes in a time are refused. `REASONS`
-are the reasons for a thumb that the page offers and the API accepts. `chat.py` generates the
-replies.
+are the reasons for a thumb and for a choice that the pages offer and the API accepts. `chat.py`
+generates the replies.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,22 +16,29 @@ from chat_app.service.limits import check_messages, check_text
 from chat_app.service.rates import Rates
 from chat_app.service.replies import Candidates
 from chat_app.settings import Settings
-from feedback_store.errors import UnknownRecordError
+from feedback_store.errors import UnknownRecordError, say, text_of
 from feedback_store.feedback.gold_questions import GoldItem
 from feedback_store.records import (
     Choice,
     Message,
     PromptMessage,
     Ranking,
+    Retry,
     StoredDemonstration,
     Thumb,
 )
 from feedback_store.store import FeedbackStore
 
 COMMENT_CHARS = 2_000
-REASONS = {
+_BAD = ("wrong", "rude", "ignored my request", "too long")
+_BETTER = ("more correct", "closer to what I asked", "clearer", "shorter", "kinder", "safer")
+REASONS: dict[int | str, tuple[str, ...]] = {  # by what is said: a thumb's value, or a choice
     1: ("correct", "friendly", "did what I asked", "well put"),
-    -1: ("wrong", "rude", "ignored my request", "too long"),
+    -1: _BAD,
+    "a": _BETTER,
+    "b": _BETTER,
+    "tie": (),
+    "both_bad": _BAD,
 }
 
 
@@ -102,19 +109,45 @@ class Voting:
         idempotency_key: str | None = None,
         strength: float | None = None,
         seconds: float | None = None,
+        tags: Sequence[str] | None = None,
+        comment: str | None = None,
     ) -> tuple[Choice, Candidates]:
-        """Choose among candidates: "a", "b", "tie" or "both_bad"; returns them, too."""
+        """Choose among candidates: "a", "b", "tie" or "both_bad"; returns them, too.
+
+        Raises:
+            InvalidRequestError: A tag is not in `REASONS`, or the comment is too long.
+        """
         self.rates.vote(rater_id)
         shown = self.candidates_of(rater_id, candidates_id)
+        _check_reasons(choice, tags or (), comment or "")
         choice_made = self.store.add_choice(
             candidates_id,
             rater_id,
             choice,
             strength=strength,
             seconds=seconds,
+            tags=tags,
+            comment=comment,
             idempotency_key=idempotency_key,
         )
         return choice_made, shown
+
+    def explain(
+        self, rater_id: str, candidates_id: str, *, tags: Sequence[str], comment: str
+    ) -> Choice:
+        """Say why one chose so; it stays the same choice, also for its times and its receipt.
+
+        Raises:
+            NotFoundError: No choice of the rater stands there.
+            InvalidRequestError: A tag is not in `REASONS`, or the comment is too long.
+        """
+        self.rates.vote(rater_id)
+        made = self.store.choice_of(candidates_id, rater_id)
+        if made is None:
+            raise NotFoundError(say("your choice was taken back, so there is nothing to say why."))
+        _check_reasons(made.choice, tags, comment)
+        with not_found():
+            return self.store.explain_choice(candidates_id, rater_id, tags=tags, comment=comment)
 
     def rank(
         self,
@@ -122,7 +155,7 @@ class Voting:
         candidates_id: str,
         order: Sequence[Sequence[str]],
         *,
-        idempotency_key: str,
+        idempotency_key: str | None = None,
     ) -> Ranking:
         """Rank candidates, best first, ties in one group."""
         self.rates.vote(rater_id)
@@ -130,6 +163,27 @@ class Voting:
         return self.store.add_ranking(
             candidates_id, rater_id, order, idempotency_key=idempotency_key
         )
+
+    def compare_with_before(
+        self,
+        rater_id: str,
+        message_id: str,
+        than_before: str,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Retry:
+        """Say how a retry is beside the reply that it replaced: "better", "same" or "worse".
+
+        Raises:
+            NotFoundError: The rater has no such reply, or it replaced none.
+            RefusedError: The reply was cut off.
+        """
+        self.rates.vote(rater_id)
+        _require_whole(self._own_message(rater_id, message_id))
+        with not_found():
+            return self.store.compare_with_before(
+                message_id, rater_id, than_before, idempotency_key=idempotency_key
+            )
 
     def demonstrate(
         self,
@@ -163,9 +217,31 @@ class Voting:
             idempotency_key=idempotency_key,
         )
 
-    def receipts(self, rater_id: str) -> list[dict[str, Any]]:
-        """Each of the rater's events and what became of it."""
-        return self.store.feedback_of(rater_id)
+    def receipts(
+        self,
+        rater_id: str,
+        *,
+        conversation_id: str | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The rater's events, all, those in one conversation or these, and what became of each."""
+        return self.store.feedback_of(rater_id, conversation_id=conversation_id, ids=ids)
+
+    def withdraw(self, rater_id: str, kind: str, event_id: str) -> None:
+        """Take back anything that the rater said, of whatever kind."""
+        self.rates.vote(rater_id)
+        with not_found():
+            self.store.withdraw_feedback(rater_id, kind, event_id)
+
+    def say_again(self, rater_id: str, kind: str, event_id: str) -> None:
+        """Undo `withdraw`.
+
+        Raises:
+            ConflictError: The rater has said something else about the same thing meanwhile.
+        """
+        self.rates.vote(rater_id)
+        with not_found():
+            self.store.restore_feedback(rater_id, kind, event_id)
 
     def _own_message(self, rater_id: str, message_id: str) -> Message:
         with not_found():
@@ -175,18 +251,30 @@ class Voting:
 def _require_whole(reply: Message) -> None:
     """Refuse a vote on a reply that the visitor has not seen in full: it is no evidence."""
     if reply.finish_reason in ("cancelled", "error"):
-        raise RefusedError("This reply was cut off, so it cannot be judged; try again first.")
+        raise RefusedError(say("This reply was cut off, so it cannot be judged; try again first."))
 
 
-def _check_reasons(value: int, tags: Sequence[str], comment: str) -> None:
-    """Refuse reasons that are not offered for this thumb, and a comment that is too long."""
-    offered = REASONS.get(value, ())
+def _check_reasons(said: int | str, tags: Sequence[str], comment: str) -> None:
+    """Refuse reasons that are not offered for what is said, and a comment that is too long."""
+    offered = REASONS.get(said, ())
     unknown = sorted(set(tags) - set(offered))
+    if len(set(tags)) < len(tags):
+        raise InvalidRequestError(say("a reason is given twice; give each once"))
     if unknown:
-        raise InvalidRequestError(f"unknown reasons {unknown}; choose from {list(offered)}")
+        raise InvalidRequestError(
+            say(
+                "unknown reasons {given}; choose from {choices}",
+                given=unknown,
+                choices=list(offered),
+            )
+        )
     if len(comment) > COMMENT_CHARS:
         raise InvalidRequestError(
-            f"the comment has {len(comment):,} characters; at most {COMMENT_CHARS:,} fit"
+            say(
+                "the comment has {n} characters; at most {most} fit",
+                n=len(comment),
+                most=COMMENT_CHARS,
+            )
         )
 
 
@@ -196,4 +284,4 @@ def not_found() -> Iterator[None]:
     try:
         yield
     except UnknownRecordError as exc:
-        raise NotFoundError(str(exc)) from exc
+        raise NotFoundError(text_of(exc)) from exc

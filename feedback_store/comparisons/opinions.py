@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
-from feedback_store.feedback.events import HEARD, owners_agree
+from feedback_store.feedback.events import (
+    HEARD,
+    LEFT_OUT_CONVERSATIONS,
+    LEFT_OUT_VOTES,
+    owners_agree,
+)
 from feedback_store.records import OpinionRow
 from feedback_store.sqlite.rows import Row, one_of, rows, stream
 
@@ -60,7 +65,8 @@ _TABLES = {
     "demonstrations": _Table(
         "demonstrations",
         standing="said.held_out = (:split = 'held_out') AND said.superseded_at IS NULL",
-        may=f"{HEARD} AND raters.held_out = (:split = 'held_out_raters')",
+        may=f"{HEARD} AND raters.held_out = (:split = 'held_out_raters')"
+        f" AND said.id NOT IN {LEFT_OUT_VOTES}",
         owners="said.message_id",
         columns="1.0 AS weight, 'a' AS label, said.id AS a, '' AS b, '' AS adapter_a,"
         " '' AS adapter_b",
@@ -95,7 +101,8 @@ _UNVOTED = f"""SELECT messages.id FROM (
     CROSS JOIN conversations ON conversations.id = messages.conversation_id
     CROSS JOIN raters ON raters.id = conversations.rater_id
     WHERE messages.role = 'user' AND NOT messages.held_out AND NOT raters.held_out AND {HEARD}
-    AND conversations.id NOT IN ({GOLD_CONVERSATIONS})
+    AND deleted_at IS NULL AND conversations.id NOT IN ({GOLD_CONVERSATIONS})
+    AND conversations.id NOT IN {LEFT_OUT_CONVERSATIONS}
     AND NOT EXISTS (SELECT 1 FROM comparisons WHERE comparisons.rater_id = raters.id
         AND comparisons.prompt_hash = messages.path_hash AND withdrawn_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM unpaired WHERE unpaired.rater_id = raters.id

@@ -15,6 +15,7 @@ comparison.
   the weight of min(N, M) opinions.
 - A retry that the rater accepted is weakly better (`RETRY_WEIGHT`) than the response that it
   replaced.
+- A retry that the rater compared with that response is one comparison: better, worse or a tie.
 - Of several judgements of the same two texts the most direct one counts; of equally direct ones,
   the latest.
 - A thumb without an opposite, and "both bad", judge one response alone: they are unpaired.
@@ -30,10 +31,10 @@ from typing import Literal, NamedTuple
 
 from feedback_store.records import Label, Source, UnpairedSource
 
-OpinionSource = Literal["choice", "ranking", "edit", "retry", "thumb", "both_bad"]
+OpinionSource = Literal["choice", "ranking", "edit", "than_before", "retry", "thumb", "both_bad"]
 
 _ABSOLUTE = ("thumb", "both_bad")
-_DIRECTNESS: tuple[Source, ...] = ("choice", "ranking", "edit", "thumbs", "retry")
+_DIRECTNESS: tuple[Source, ...] = ("choice", "ranking", "edit", "than_before", "thumbs", "retry")
 # A rater who accepts the new reply may still have liked the old one: with a label wrong in 3 of 10
 # cases its gradient is 1 - 2 * 0.3 of a sure one's (rDPO's correction of a noisy label).
 RETRY_WEIGHT = 0.4

@@ -2,7 +2,8 @@
 
 Every event marks its rater and prompt as stale, in its own transaction. `refresh` derives the stale
 ones again, a batch at a time, so that chats can write in between. A full rebuild marks everything
-as stale: it is the same derivation and gives the same result. No text is read.
+as stale: it is the same derivation and gives the same result. What the operator has left out says
+nothing. No text is read.
 """
 
 import gc
@@ -24,22 +25,22 @@ from feedback_store.comparisons.pairing import (
     OpinionSource,
     derive,
 )
-from feedback_store.feedback.events import EVENT_TABLES
+from feedback_store.feedback.events import EVENT_TABLES, LEFT_OUT_VOTES
 from feedback_store.splits import split
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.numbers import take_numbers
 from feedback_store.sqlite.rows import scalar
 
-_DERIVATION = 3  # raise it when pairing.py changes, so that stores derive everything again
+_DERIVATION = 4  # raise it when pairing.py changes, so that stores derive everything again
 BATCH = 500  # groups of a rater and a prompt at a time
 BATCHES = 4  # in one write transaction: about a tenth of a second
 Group = tuple[str, str]  # (rater id, hash of the prompt)
 Values = tuple[Any, ...]
 
-_STALE = """FROM stale_prompts AS stale CROSS JOIN {table} AS event
+_STALE = f"""FROM stale_prompts AS stale CROSS JOIN {{table}} AS event
     ON event.rater_id = stale.rater_id AND event.prompt_hash = stale.prompt_hash
-    AND event.superseded_at IS NULL"""
+    AND event.superseded_at IS NULL AND event.id NOT IN {LEFT_OUT_VOTES}"""
 _UP_TO = "WHERE (stale.rater_id, stale.prompt_hash) <= (:rater, :prompt)"
 _REPLY = "{0}.id, {0}.text_hash, {0}.parent_id, {0}.held_out"
 
@@ -67,19 +68,26 @@ _THUMBS = f"""SELECT stale.rater_id, stale.prompt_hash, event.id, event.value, e
     {_STALE.format(table="thumbs")}
     CROSS JOIN messages AS reply ON reply.id = event.message_id
     {_UP_TO} AND event.value <> 0"""
-# Whether the rater accepted a retry, the row `event`: the new response was liked, or the
-# conversation went on from it; and it did not go on from the old one.
-RETRY_ACCEPTED = """(
+# Whether the rater accepted a retry, the row `event`: the new response was liked, by a thumb that
+# counts, or the conversation went on from it; and it did not go on from the old one.
+RETRY_ACCEPTED = f"""(
         EXISTS (SELECT 1 FROM messages AS next WHERE next.parent_id = event.message_id)
         OR EXISTS (SELECT 1 FROM thumbs WHERE thumbs.message_id = event.message_id AND value = 1
-                   AND thumbs.rater_id = event.rater_id AND superseded_at IS NULL))
+                   AND thumbs.rater_id = event.rater_id AND superseded_at IS NULL
+                   AND thumbs.id NOT IN {LEFT_OUT_VOTES}))
     AND NOT EXISTS (SELECT 1 FROM messages AS next WHERE next.parent_id = event.retry_of)"""
 _RETRIES = f"""SELECT stale.rater_id, stale.prompt_hash, event.id, event.created_at,
         {_REPLY.format("new")}, {_REPLY.format("old")}
     {_STALE.format(table="retries")}
     CROSS JOIN messages AS new ON new.id = event.message_id
     CROSS JOIN messages AS old ON old.id = event.retry_of
-    {_UP_TO} AND {RETRY_ACCEPTED}"""
+    {_UP_TO} AND event.than_before IS NULL AND {RETRY_ACCEPTED}"""
+_THAN_BEFORE = f"""SELECT stale.rater_id, stale.prompt_hash, event.id, event.created_at,
+        event.than_before, {_REPLY.format("new")}, {_REPLY.format("old")}
+    {_STALE.format(table="retries")}
+    CROSS JOIN messages AS new ON new.id = event.message_id
+    CROSS JOIN messages AS old ON old.id = event.retry_of
+    {_UP_TO} AND event.than_before IS NOT NULL"""
 _STORED = f"""SELECT {{columns}} FROM stale_prompts AS stale CROSS JOIN {{table}} AS derived
     ON derived.rater_id = stale.rater_id AND derived.prompt_hash = stale.prompt_hash {_UP_TO}"""
 _PAIR = (
@@ -90,6 +98,7 @@ _SINGLE = (
     *("id", "rater_id", "prompt_hash", "prompt_id", "message_id", "good", "source", "weight"),
     *("split", "event_id", "created_at"),
 )
+_BESIDE = {"better": (0, 1), "same": (0, 0), "worse": (1, 0)}
 _PLACES = {"a": (0, 1), "b": (1, 0), "tie": (0, 0), "both_bad": (-1, -1)}
 
 
@@ -144,6 +153,9 @@ def opinions_of(db: Database, up_to: Group) -> Iterator[tuple[Group, Opinion]]:
     for rater, prompt, event, at, *pair in execute(_RETRIES, bound):
         replies = (JudgedReply(*pair[:4]), JudgedReply(*pair[4:]))
         yield (rater, prompt), Opinion(event, "retry", at, replies, (0, 1))
+    for rater, prompt, event, at, said, *pair in execute(_THAN_BEFORE, bound):
+        replies = (JudgedReply(*pair[:4]), JudgedReply(*pair[4:]))
+        yield (rater, prompt), Opinion(event, "than_before", at, replies, _BESIDE[said])
 
 
 def _ranking(rows: Sequence[tuple[Any, ...]]) -> tuple[Group, Opinion]:

@@ -2,7 +2,10 @@
 
 Invariants: events that were exported, imported into an empty store and exported again are the same
 lines; importing twice changes nothing; a file is imported whole or not at all. Chats that nobody
-judged are not exported.
+judged are not exported, nor what is about a conversation that its owner has deleted. A title that
+was changed here stays, and so do reasons of a choice that were given here. What the operator has
+left out is exported and says so; it is left out where it is new, and elsewhere the operator there
+has decided.
 """
 
 from collections import Counter
@@ -12,6 +15,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from feedback_store.comparisons.leaving_out import import_left_out, left_out_row
 from feedback_store.errors import (
     ConflictError,
     FeedbackStoreError,
@@ -30,7 +34,6 @@ from feedback_store.privacy.forgetting import is_forgotten
 from feedback_store.raters.accounts import would_hold_out
 from feedback_store.records import (
     Choice,
-    Conversation,
     Message,
     Ranking,
     Rater,
@@ -49,7 +52,12 @@ _RECORDS: dict[str, type] = {
     "retry": Retry,
 }
 FORGOTTEN = "a rater who was forgotten here"
-_CANDIDATES_COLUMNS = ("id", "prompt_message_id", "rater_id", "created_at", "gold")
+DELETED = "a conversation that was deleted here"
+_CONVERSATION_COLUMNS = ("id", "rater_id", "title", "created_at")
+_CANDIDATES_COLUMNS = (
+    *("id", "prompt_message_id", "rater_id", "created_at", "gold"),
+    *("arm", "propensity"),  # missing in files of an earlier version
+)
 
 
 class EventFiles:
@@ -58,27 +66,36 @@ class EventFiles:
     _file: SQLiteFile
 
     def export_events(self) -> Iterator[Row]:
-        """Every event ever recorded, superseded ones too, each with everything it refers to."""
+        """Every event ever recorded, superseded ones too, each with everything it refers to.
+
+        What is about a deleted conversation is left out: it is kept for its owner's undo alone.
+        """
         with self._file.long_read() as db:
             for name, table in EVENT_TABLES.items():
                 for row in stream(db, f"SELECT * FROM {table} ORDER BY created_at, rowid"):
-                    said = {k: v for k, v in decode(row).items() if k not in STORES_OWN}
-                    yield {"event": name, **said, **_context(db, row)}
+                    context = _context(db, row)
+                    if context is not None:
+                        said = {k: v for k, v in decode(row).items() if k not in STORES_OWN}
+                        said |= _left_out(db, "vote", row["id"])
+                        yield {"event": name, **said, **context}
 
     def import_events(
         self, events: Iterable[Mapping[str, Any]], *, left_out: Counter[str] | None = None
     ) -> int:
         """Import what `export_events` gave, all or nothing; return how many events were new.
 
-        Events of, or about, a rater who was forgotten here are left out and counted in `left_out`.
+        Events of, or about, a rater who was forgotten here, and those about a conversation that was
+        deleted here, are left out and counted in `left_out`.
         """
         new, left_out = 0, Counter() if left_out is None else left_out
         with self._file.write() as db:
             for number, event in enumerate(events, start=1):
                 try:
                     with translated(self._file.path):
-                        if any(is_forgotten(db, person["id"]) for person in _people(event)):
+                        if any(is_forgotten(db, person["id"]) for person in people_of(event)):
                             left_out[FORGOTTEN] += 1
+                        elif _about_deleted(db, event):
+                            left_out[DELETED] += 1
                         else:
                             new += _import_event(db, event)
                 except FeedbackStoreError as exc:
@@ -92,8 +109,11 @@ class EventFiles:
         return new
 
 
-def _context(db: Database, row: Row) -> Row:
-    """The rater of an event, and the messages it is about with all their ancestors."""
+def _context(db: Database, row: Row) -> Row | None:
+    """The rater of an event, and the messages it is about with all their ancestors.
+
+    None if they are in a conversation that is deleted.
+    """
     context: Row = {"rater": _person(db, row["rater_id"])}
     about, shown = row.get("message_id"), row.get("candidates_id")
     replies: list[Row] = []
@@ -106,19 +126,28 @@ def _context(db: Database, row: Row) -> Row:
     if about is None:
         return context
     messages = [*_ancestors(db, about), *replies]
+    conversation = require(db, "conversations", messages[0]["conversation_id"])
+    if conversation["deleted_at"] is not None:
+        return None
     names = dict.fromkeys(m["candidates_id"] for m in messages if m["candidates_id"] is not None)
     sql = "SELECT * FROM messages WHERE candidates_id = ? ORDER BY label"
     whole = messages + [reply for name in names for reply in rows(db, sql, [name])]
     candidates = [require(db, "candidates", name) for name in names]
-    conversation = require(db, "conversations", messages[0]["conversation_id"])
     shown_to = {item["rater_id"] for item in candidates}
     return context | {
-        "conversation": conversation,
+        "conversation": _only(conversation, (*_CONVERSATION_COLUMNS, "page"))
+        | _left_out(db, "conversation", conversation["id"]),
         "owner": _person(db, conversation["rater_id"]),
         "candidates": candidates,
         "shown_to": [_person(db, rater_id) for rater_id in sorted(shown_to)],
         "messages": [decode(item) for item in {item["id"]: item for item in whole}.values()],
     }
+
+
+def _left_out(db: Database, kind: str, item_id: str) -> Row:
+    """What is noted of something that the operator has left out; nothing of anything else."""
+    noted = left_out_row(db, kind, item_id)
+    return {} if noted is None else {"left_out": noted}
 
 
 def _person(db: Database, rater_id: str) -> Row:
@@ -150,29 +179,59 @@ def _import_event(db: Database, event: Mapping[str, Any]) -> int:
     row = _columns(_RECORDS[name], event) | {"superseded_at": event["superseded_at"]}
     if name == "choice":
         check_labels(db, row["candidates_id"], [["a"], ["b"]])
+        row |= _reasons_here(db, row)
     elif name == "ranking":
         row["order"] = tuple(tuple(group) for group in row["order"])
         check_labels(db, row["candidates_id"], row["order"])
     elif name == "demonstration":
         row["prompt"] = checked_prompt(row["prompt"])
-    return _import_row(db, EVENT_TABLES[name], row)
+    new = _import_row(db, EVENT_TABLES[name], row)
+    if new and "left_out" in event:
+        import_left_out(db, "vote", row["id"], event["left_out"])
+    return new
+
+
+def _reasons_here(db: Database, choice: Row) -> Row:
+    """The reasons of a choice that is stored here; without any, it takes those of the file."""
+    known = first(db, "SELECT tags, comment FROM choices WHERE id = ?", [choice["id"]])
+    if known is None:
+        return {}
+    if known["tags"] != "[]" or known["comment"] or "tags" not in choice:
+        return known
+    given = {name: encode(choice[name]) for name in known}
+    db.table("choices").update(choice["id"], given)
+    return given
 
 
 def _import_context(db: Database, event: Mapping[str, Any]) -> None:
-    for person in _people(event):
+    for person in people_of(event):
         # Consent may have changed here since, so a rater who is known is left alone.
         if first(db, "SELECT 1 FROM raters WHERE id = ?", [person["id"]]) is None:
             held_out = would_hold_out(db, person["id"])
             insert(db, "raters", {"held_out": held_out} | _columns(Rater, person))
     if "conversation" in event:
-        _import_row(db, "conversations", _columns(Conversation, event["conversation"]))
+        _import_conversation(db, event["conversation"])
     for item in event.get("candidates", ()):
         _import_row(db, "candidates", {"gold": None} | _only(item, _CANDIDATES_COLUMNS))
     for message in event.get("messages", ()):
         store_message(db, _columns(Message, message))
 
 
-def _people(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _import_conversation(db: Database, values: Mapping[str, Any]) -> None:
+    row = {name: values[name] for name in _CONVERSATION_COLUMNS} | _only(values, ("page",))
+    known = first(db, "SELECT title FROM conversations WHERE id = ?", [row["id"]])
+    _import_row(db, "conversations", row | (known or {}))  # its owner may have renamed it here
+    if known is None and "left_out" in values:
+        import_left_out(db, "conversation", row["id"], values["left_out"])
+
+
+def _about_deleted(db: Database, event: Mapping[str, Any]) -> bool:
+    """Whether an event is about a conversation that its owner has deleted here."""
+    sql = "SELECT 1 FROM conversations WHERE id = ? AND deleted_at IS NOT NULL"
+    return "conversation" in event and bool(first(db, sql, [event["conversation"]["id"]]))
+
+
+def people_of(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The rater, the owner of the conversation, and those to whom candidates in it were shown."""
     owner = [event["owner"]] if "owner" in event else []
     return [event["rater"], *owner, *event.get("shown_to", ())]

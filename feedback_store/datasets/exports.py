@@ -2,7 +2,8 @@
 
 Invariants: rows are streamed from one snapshot; a file appears whole or not at all, only if nobody
 was forgotten while it was being written, and replaces another only on request. Its path is in the
-audit table before its first byte is written, so that erasure can find every copy. A data set
+audit table before its first byte is written, and whose words are in it when it gets its name, so
+that erasure can find every copy. A data set
 without rows is not written: libraries refuse to read it, and it may hide a mistake.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from feedback_store.datasets.event_files import people_of
 from feedback_store.datasets.files import write_lines, write_parquet
 from feedback_store.datasets.trl_rows import (
     ExportOptions,
@@ -25,12 +27,13 @@ from feedback_store.errors import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
+from feedback_store.privacy.copies import note_people, owners_of_judged
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import Row, audit, first, one_of, scalar
 from feedback_store.whole_files import new_file
 
 _SOURCES: dict[str, tuple[str, ...]] = {
-    "preference": ("choice", "ranking", "edit", "thumbs", "retry"),
+    "preference": ("choice", "ranking", "edit", "than_before", "thumbs", "retry"),
     "unpaired": ("thumb", "both_bad"),
     "sft": ("edit", "demonstration"),
     "prompts": ("chat",),
@@ -60,6 +63,7 @@ class Exports:
         options: ExportOptions | None = None,
         *,
         left_out: Counter[str] | None = None,
+        people: set[str] | None = None,
     ) -> Iterator[Row]:
         """The rows of one of `trl_rows.FORMS`, as of the last refresh.
 
@@ -68,15 +72,17 @@ class Exports:
                 sets, of the training split unless another is named.
             options: What to take.
             left_out: Counts why rows that were selected have no place in the format.
+            people: Gets the ids of those whose words are, or may be, in the rows.
 
         Raises:
             InvalidFeedbackError: An option does not fit, or names something that does not exist.
         """
         options = checked(form, options or ExportOptions())
         _check_filters(self._file, form, options)
+        people = set() if people is None else people
         if form == "events":
-            return self.export_events()  # type: ignore[attr-defined,no-any-return]
-        return self._rows(form, options, Counter() if left_out is None else left_out)
+            return _noting(self.export_events(), people)  # type: ignore[attr-defined]
+        return self._rows(form, options, Counter() if left_out is None else left_out, people)
 
     def export_file(
         self,
@@ -101,11 +107,11 @@ class Exports:
         """
         target, options = Path(path).resolve(), checked(form, options or ExportOptions())
         _check_target(target, form, replace=replace)
-        left_out: Counter[str] = Counter()
-        rows = self.export_rows(form, options, left_out=left_out)
+        left_out, people = Counter[str](), set[str]()
+        rows = self.export_rows(form, options, left_out=left_out, people=people)
 
         def publish(partial: Path) -> None:
-            _publish(self._file, partial, target, note=note, replace=replace)
+            _publish(self._file, partial, target, people, note=note, replace=replace)
 
         try:
             with new_file(target, publish) as partial:  # refuses what cannot be written, so no note
@@ -124,9 +130,21 @@ class Exports:
             ) from exc
         return ExportReport(target, form, count, dict(left_out))
 
-    def _rows(self, form: str, options: ExportOptions, left_out: Counter[str]) -> Iterator[Row]:
+    def _rows(
+        self, form: str, options: ExportOptions, left_out: Counter[str], people: set[str]
+    ) -> Iterator[Row]:
         with self._file.long_read() as db:
-            yield from data_set(db, form, options, left_out)
+            for rater, row in data_set(db, form, options, left_out):
+                people.add(rater)
+                yield row
+            people |= owners_of_judged(db, form)
+
+
+def _noting(events: Iterator[Row], people: set[str]) -> Iterator[Row]:
+    """Events, of which those whose words are in them are added to `people`."""
+    for event in events:
+        people.update(person["id"] for person in people_of(event))
+        yield event
 
 
 def _check_filters(file: SQLiteFile, form: str, options: ExportOptions) -> None:
@@ -174,7 +192,9 @@ def _note(file: SQLiteFile, target: Path, form: str, options: ExportOptions) -> 
         return int(scalar(db, "SELECT max(id) FROM audit"))
 
 
-def _publish(file: SQLiteFile, partial: Path, target: Path, *, note: int, replace: bool) -> None:
+def _publish(
+    file: SQLiteFile, partial: Path, target: Path, people: set[str], *, note: int, replace: bool
+) -> None:
     """Name a finished file inside a write: meanwhile nobody can be forgotten."""
     with file.write() as db:
         if db.table("audit").count_where("id >= ? AND action IN ('forget', 'sweep')", [note]):
@@ -183,6 +203,7 @@ def _publish(file: SQLiteFile, partial: Path, target: Path, *, note: int, replac
             )
         if target.exists() and not replace:
             raise _in_the_way(target)
+        note_people(db, str(target), people)
         partial.replace(target)
 
 

@@ -21,6 +21,7 @@ _TEXT, _NUMBER, _FLAG, _MESSAGES = "text", "number", "flag", "messages"
 _TYPES = {
     "weight": _NUMBER,
     "strength": _NUMBER,
+    "propensity": _NUMBER,
     "label": _FLAG,
     "prompt": _MESSAGES,
     "chosen": _MESSAGES,

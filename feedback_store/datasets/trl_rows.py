@@ -1,8 +1,9 @@
 """The rows of each export format, selected and written as TRL's dataset formats want them.
 
-Invariants: nobody without consent, in quarantine or of reliability 0 appears, except in raw events;
-what is held out appears only on request, so a file may be trained on as it is; rows are streamed,
-so memory does not grow with them. The columns are those that TRL reads; `with_metadata` adds more.
+Invariants: nobody without consent, in quarantine or of reliability 0 appears, and nothing that the
+operator left out, except in raw events; what is held out appears only on request, so a file may be
+trained on as it is; rows are streamed, so memory does not grow with them. The columns are those
+that TRL reads; `with_metadata` adds more.
 A new format is a row function here, its sources in `exports.py`, and its name in the command.
 
 Source:
@@ -19,7 +20,12 @@ from sqlite_utils import Database
 
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
-from feedback_store.feedback.events import HEARD, owners_agree
+from feedback_store.feedback.events import (
+    HEARD,
+    LEFT_OUT_CONVERSATIONS,
+    LEFT_OUT_VOTES,
+    owners_agree,
+)
 from feedback_store.feedback.messages import path_to, prompt_of
 from feedback_store.raters.standing import rater_weights
 from feedback_store.records import SPLITS, StoredComparison, StoredDemonstration, StoredUnpaired
@@ -30,6 +36,7 @@ from feedback_store.training_data import read_comparisons, read_unpaired
 Form = Literal["events", "preference", "unpaired", "sft", "prompts"]
 FORMS: tuple[Form, ...] = ("events", "preference", "unpaired", "sft", "prompts")
 METADATA = ("id", "created_at", "rater", "source", "split", "weight", "strength")
+CHOSEN = ("arm", "propensity")  # how the replies of a preference came to be shown together
 ALL = "all"  # every split
 TRAIN = "train"
 TIES = "ties"
@@ -48,10 +55,16 @@ _MAKERS = {
     "sft": """SELECT 1 FROM demonstrations JOIN messages ON messages.id = message_id
         WHERE demonstrations.id = ? AND adapter = ?""",
 }
+# Nothing for replies that nobody saw side by side.
+_CHOSEN = """SELECT coalesce(arm, 'random') AS arm, coalesce(propensity, 1.0) AS propensity
+    FROM comparisons JOIN messages AS one ON one.id = a JOIN messages AS other ON other.id = b
+    JOIN candidates ON candidates.id IN (one.candidates_id, other.candidates_id)
+    WHERE comparisons.id = ? AND source IN ('choice', 'ranking')
+    AND one.candidates_id = other.candidates_id"""
 _DEMONSTRATIONS = f"""SELECT demonstrations.*, raters.held_out FROM demonstrations
     JOIN raters ON raters.id = demonstrations.rater_id
     WHERE superseded_at IS NULL AND {HEARD} AND {owners_agree("demonstrations.message_id")}
-    ORDER BY demonstrations.rowid"""
+    AND demonstrations.id NOT IN {LEFT_OUT_VOTES} ORDER BY demonstrations.rowid"""
 _SPLIT = """CASE WHEN messages.held_out THEN 'held_out'
     WHEN raters.held_out THEN 'held_out_raters' ELSE 'train' END"""
 # Grouping is by SQLite, which sorts on disk: the prompts need not fit into memory.
@@ -59,7 +72,9 @@ _PROMPTS = f"""SELECT messages.id, messages.created_at, raters.id AS rater, {_SP
     FROM (SELECT min(messages.rowid) AS place FROM messages
         JOIN conversations ON conversations.id = conversation_id
         JOIN raters ON raters.id = conversations.rater_id
-        WHERE role = 'user' AND {HEARD} AND conversation_id NOT IN ({GOLD_CONVERSATIONS})
+        WHERE role = 'user' AND {HEARD} AND deleted_at IS NULL
+        AND conversation_id NOT IN ({GOLD_CONVERSATIONS})
+        AND conversation_id NOT IN {LEFT_OUT_CONVERSATIONS}
         AND (:split IS NULL OR {_SPLIT} = :split)
         GROUP BY path_hash)
     JOIN messages ON messages.rowid = place
@@ -73,7 +88,8 @@ class ExportOptions:
 
     `split` is one of `SPLITS`, or "all"; None is "train". `source` is a comparison's or an unpaired
     judgement's, or "edit" and "demonstration" for rewritten and free ones. `adapter` made at least
-    one of the replies. `with_metadata` adds the columns `METADATA`. Events take none of these.
+    one of the replies. `with_metadata` adds the columns `METADATA`, and `CHOSEN`
+    to preferences. Events take none of these.
     """
 
     split: str | None = None
@@ -111,15 +127,20 @@ def checked(form: str, options: ExportOptions) -> ExportOptions:
 
 def columns(form: str, options: ExportOptions) -> tuple[str, ...]:
     """The names of the columns of a data set."""
-    return (*_COLUMNS[form], *METADATA) if options.with_metadata else _COLUMNS[form]
+    if not options.with_metadata:
+        return _COLUMNS[form]
+    return (*_COLUMNS[form], *METADATA, *(CHOSEN if form == "preference" else ()))
 
 
 def data_set(
     db: Database, form: str, options: ExportOptions, left_out: Counter[str]
-) -> Iterator[Row]:
-    """The rows of a data set; `left_out` counts why selected ones have no place in the format."""
+) -> Iterator[tuple[str, Row]]:
+    """The rows of a data set, each with the rater who said it.
+
+    `left_out` counts why selected ones have no place in the format.
+    """
     for facts, row in _SOURCES[form](db, options, left_out):
-        yield row | facts if options.with_metadata else row
+        yield facts["rater"], row | facts if options.with_metadata else row
 
 
 def _preference(
@@ -132,6 +153,8 @@ def _preference(
         if item.label == "tie":
             left_out[TIES] += 1
             continue
+        if options.with_metadata:
+            facts |= first(db, _CHOSEN, [item.id]) or dict.fromkeys(CHOSEN)
         better = item if item.label == "a" else item.swap()
         chosen, rejected = _said(better.response_a), _said(better.response_b)
         yield facts, {"prompt": list(better.prompt), "chosen": chosen, "rejected": rejected}

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from feedback_store.errors import ConflictError, UnknownRecordError
+from feedback_store.errors import ConflictError, UnknownRecordError, say
 from feedback_store.feedback.messages import (
     add_below,
     note_retry,
@@ -21,11 +21,15 @@ from feedback_store.feedback.messages import (
     stored_path,
 )
 from feedback_store.records import (
+    PAGES,
     Choice,
     Conversation,
     ConversationView,
     Message,
+    Place,
     PromptMessage,
+    Retry,
+    StoredDemonstration,
     Thumb,
 )
 from feedback_store.sqlite.database import SQLiteFile
@@ -34,6 +38,7 @@ from feedback_store.sqlite.rows import (
     Row,
     first,
     insert,
+    one_of,
     require,
     rows,
     to_record,
@@ -44,12 +49,23 @@ from feedback_store.sqlite.rows import (
 GOLD_CONVERSATIONS = """SELECT messages.conversation_id FROM candidates
     CROSS JOIN messages ON messages.id = prompt_message_id WHERE gold IS NOT NULL"""
 
+# A conversation as a record, with the time of its last message.
+CONVERSATION = """SELECT *, coalesce((SELECT max(messages.created_at) FROM messages
+    WHERE conversation_id = conversations.id), created_at) AS updated_at FROM conversations"""
+
 # The conversation that holds a message or candidates.
 _CONVERSATION_OF = """SELECT conversation_id FROM messages
     WHERE id = :message OR id = (SELECT prompt_message_id FROM candidates WHERE id = :candidates)"""
 _MESSAGES_IN = (
     "SELECT * FROM messages WHERE conversation_id = :conversation ORDER BY created_at, rowid"
 )
+# Its newest message, by the index alone, and whether that answers a gold question.
+_NEWEST = """SELECT newest.id, candidates.gold FROM conversations LEFT JOIN messages AS newest
+        ON newest.rowid = (SELECT rowid FROM messages WHERE conversation_id = conversations.id
+            ORDER BY created_at DESC, rowid DESC LIMIT 1)
+    LEFT JOIN candidates ON candidates.id = newest.candidates_id
+    WHERE conversations.id = :conversation AND conversations.rater_id = :rater
+        AND deleted_at IS NULL"""
 _THUMBS_IN = """SELECT thumbs.* FROM messages JOIN thumbs ON message_id = messages.id
     WHERE conversation_id = :conversation AND rater_id = :rater
     AND superseded_at IS NULL AND value <> 0"""
@@ -57,10 +73,18 @@ _CHOICES_IN = """SELECT choices.* FROM (SELECT DISTINCT candidates_id AS shown F
         WHERE conversation_id = :conversation AND candidates_id IS NOT NULL)
     JOIN choices ON candidates_id = shown WHERE rater_id = :rater AND superseded_at IS NULL"""
 
-_TEXTS = """SELECT id, content FROM messages WHERE id IN (SELECT value FROM json_each(:ids))
-    UNION ALL SELECT candidates.id, content FROM candidates
-    JOIN messages ON messages.id = prompt_message_id
-    WHERE candidates.id IN (SELECT value FROM json_each(:ids))"""
+_RETRIES_IN = """SELECT retries.* FROM messages JOIN retries ON message_id = messages.id
+    WHERE conversation_id = :conversation AND rater_id = :rater AND superseded_at IS NULL"""
+_BETTER_IN = """SELECT demonstrations.* FROM messages
+    JOIN demonstrations ON message_id = messages.id
+    WHERE conversation_id = :conversation AND rater_id = :rater AND superseded_at IS NULL"""
+_PLACES = """WITH places (id, message_id) AS (
+        SELECT value, value FROM json_each(:ids) UNION ALL
+        SELECT id, prompt_message_id FROM candidates
+        WHERE id IN (SELECT value FROM json_each(:ids)))
+    SELECT places.id, message_id, conversation_id, content, page FROM places
+    CROSS JOIN messages ON messages.id = message_id
+    CROSS JOIN conversations ON conversations.id = conversation_id"""
 
 
 class Conversations:
@@ -74,15 +98,17 @@ class Conversations:
         """Begin a conversation, or return the one of this rater that has this id.
 
         Raises:
-            ConflictError: The conversation with this id belongs to another rater.
+            ConflictError: The conversation with this id belongs to another rater, or is deleted.
         """
 
         def work(db: Database) -> Row:
-            known = first(db, "SELECT * FROM conversations WHERE id = ?", [conversation_id])
+            known = first(db, f"{CONVERSATION} WHERE id = ?", [conversation_id])
             if known is not None and known["rater_id"] != rater_id:
                 raise ConflictError(
                     f"conversation {conversation_id!r} belongs to another rater; use a new id."
                 )
+            if known is not None and known["deleted_at"] is not None:
+                raise ConflictError(f"conversation {conversation_id!r} is deleted; use a new id.")
             return known or _begin(db, rater_id, title, conversation_id=conversation_id)
 
         return to_record(Conversation, self._file.run(work))
@@ -95,6 +121,7 @@ class Conversations:
         title: str = "",
         conversation_id: str | None = None,
         parent_id: str | None = None,
+        page: str | None = None,
     ) -> list[Message]:
         """Add messages to a rater's conversation, each below the one before, all or none.
 
@@ -104,6 +131,7 @@ class Conversations:
             title: The title of a new conversation, used if neither of the next two is given.
             conversation_id: The conversation to add to, below `parent_id` or at the root.
             parent_id: The message above the first of them.
+            page: Where a new conversation begins, one of `PAGES`; None in the chat.
 
         Raises:
             UnknownRecordError: The conversation is not the rater's, or the parent is not in it.
@@ -115,7 +143,7 @@ class Conversations:
             elif parent_id is not None:
                 known = require_own(db, "messages", parent_id, rater_id)["conversation_id"]
             else:
-                known = _begin(db, rater_id, title)["id"]
+                known = _begin(db, rater_id, title, page=page)["id"]
             return add_below(db, known, parent_id, messages)
 
         return self._file.run(work)
@@ -189,14 +217,6 @@ class Conversations:
         with self._file.read() as db:
             return to_record(Message, require_own(db, "messages", message_id, rater_id))
 
-    def conversations(self, rater_id: str) -> list[Conversation]:
-        """A rater's conversations, newest first, without gold questions."""
-        sql = f"""SELECT * FROM conversations WHERE rater_id = ?
-            AND id NOT IN ({GOLD_CONVERSATIONS} AND candidates.rater_id = ?)
-            ORDER BY created_at DESC, id DESC"""
-        with self._file.read() as db:
-            return [to_record(Conversation, row) for row in rows(db, sql, [rater_id, rater_id])]
-
     def conversation_view(
         self,
         rater_id: str,
@@ -219,17 +239,44 @@ class Conversations:
             if first(db, f"{GOLD_CONVERSATIONS} AND messages.conversation_id = ?", [row["id"]]):
                 about_what = candidates_id or message_id or conversation_id
                 raise UnknownRecordError(
-                    f"{about_what!r} belongs to no conversation; answer it where it is asked."
+                    say(
+                        "{id} belongs to no conversation; answer it where it is asked.",
+                        id=repr(about_what),
+                    )
                 )
             about["conversation"] = row["id"]
             thumbs = [to_record(Thumb, thumb) for thumb in rows(db, _THUMBS_IN, about)]
             choices = [to_record(Choice, choice) for choice in rows(db, _CHOICES_IN, about)]
+            retries = [to_record(Retry, retry) for retry in rows(db, _RETRIES_IN, about)]
+            messages = [to_record(Message, message) for message in rows(db, _MESSAGES_IN, about)]
+            row["updated_at"] = messages[-1].created_at if messages else row["created_at"]
+            better = [to_record(StoredDemonstration, one) for one in rows(db, _BETTER_IN, about)]
             return ConversationView(
                 to_record(Conversation, row),
-                tuple(to_record(Message, message) for message in rows(db, _MESSAGES_IN, about)),
+                tuple(messages),
                 {thumb.message_id: thumb for thumb in thumbs},
                 {choice.candidates_id: choice for choice in choices},
+                {retry.message_id: retry for retry in retries},
+                {str(one.message_id): one for one in better},
             )
+
+    def newest_message(self, rater_id: str, conversation_id: str) -> str | None:
+        """The id of the newest message of a rater's conversation; None if there is none in it.
+
+        Raises:
+            UnknownRecordError: The rater has no such conversation, or it is a gold question.
+        """
+        with self._file.read() as db:
+            found = first(db, _NEWEST, {"rater": rater_id, "conversation": conversation_id})
+        if found is None or found["gold"] is not None:
+            raise UnknownRecordError(
+                say(
+                    "there is no {id} among {things}; check the id.",
+                    id=repr(conversation_id),
+                    things=say("your conversations"),
+                )
+            )
+        return None if found["id"] is None else str(found["id"])
 
     def messages(self, conversation_id: str) -> list[Message]:
         """All messages of a conversation, every branch, oldest first."""
@@ -243,11 +290,22 @@ class Conversations:
         with self._file.read() as db:
             return path_to(db, message_id)
 
-    def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
-        """The text of each message, and for candidates the text of the message that they answer."""
+    def last_message_at(self) -> str | None:
+        """When the newest of the messages that were stored last was written; None without any.
+
+        Imported ones are stored now and were written long ago.
+        """
+        sql = """SELECT max(created_at) AS at FROM (
+            SELECT created_at FROM messages ORDER BY rowid DESC LIMIT 1000)"""
         with self._file.read() as db:
-            found = rows(db, _TEXTS, {"ids": json.dumps(list(ids))})
-        return {row["id"]: row["content"] for row in found}
+            newest = rows(db, sql)[0]["at"]
+        return None if newest is None else str(newest)
+
+    def places_of(self, ids: Sequence[str]) -> dict[str, Place]:
+        """Where each message is; candidates are where the message is that they answer."""
+        with self._file.read() as db:
+            found = rows(db, _PLACES, {"ids": json.dumps(list(ids))})
+        return {row["id"]: to_record(Place, row) for row in found}
 
     def owner_of(self, message_id: str) -> str:
         """The rater in whose conversation a message is."""
@@ -257,14 +315,23 @@ class Conversations:
         return str(owner)
 
 
-def _begin(db: Database, rater_id: str, title: str, *, conversation_id: str | None = None) -> Row:
+def _begin(
+    db: Database,
+    rater_id: str,
+    title: str,
+    *,
+    conversation_id: str | None = None,
+    page: str | None = None,
+) -> Row:
     """Insert a conversation, on an open transaction."""
     require(db, "raters", rater_id)
+    one_of(page, (None, *PAGES), "the page of a conversation")
     row = {
         "id": conversation_id or new_id(),
         "rater_id": rater_id,
         "title": title,
         "created_at": utc_now(),
+        "page": page,
     }
     insert(db, "conversations", row)
-    return row
+    return row | {"updated_at": row["created_at"]}

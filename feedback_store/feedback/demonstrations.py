@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from sqlite_utils import Database
 
-from feedback_store.errors import InvalidFeedbackError
+from feedback_store.errors import InvalidFeedbackError, say
 from feedback_store.feedback.events import (
     HEARD,
+    LEFT_OUT_VOTES,
     owners_agree,
     record_event,
     require_response,
@@ -36,10 +37,12 @@ class Demonstrations:
     ) -> StoredDemonstration:
         """Record an answer that a rater wrote, in place of `message_id` or to `prompt`."""
         if not content.strip():
-            raise InvalidFeedbackError("a demonstration cannot be empty; write a response.")
+            raise InvalidFeedbackError(say("a demonstration cannot be empty; write a reply."))
         if (message_id is None) == (prompt is None):
             raise InvalidFeedbackError(
-                "a demonstration belongs to a message or to a prompt; give exactly one of them."
+                say(
+                    "a demonstration belongs to a message or to a prompt; give exactly one of them."
+                )
             )
         about = {"rater_id": rater_id, "message_id": message_id}
 
@@ -64,6 +67,7 @@ class Demonstrations:
         """
         one_of(split, (None, *SPLITS), "the split")
         may = f"AND {HEARD} AND {owners_agree('demonstrations.message_id')}"
+        may += f" AND demonstrations.id NOT IN {LEFT_OUT_VOTES}"
         bound = {"ids": json.dumps([*(ids or ())])}
         if ids is not None:
             may += " AND demonstrations.id IN (SELECT value FROM json_each(:ids))"

@@ -2,8 +2,9 @@
 
 A client that may send an event twice gives it a key, and the second request finds the row of the
 first. Without a key, an event that repeats the standing one changes nothing. A rater's later event
-about the same thing supersedes the earlier one, which stays as history. The caller checks whether
-the rater may judge the thing.
+about the same thing supersedes the earlier one, which stays as history. The reasons of a choice are
+written into its row: a new row would be another choice to blind trials, receipts and clocks. The
+caller checks whether the rater may judge the thing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
+from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError, say
 from feedback_store.feedback.messages import refuse_gold_question
 from feedback_store.records import (
     CHOICES,
@@ -50,6 +51,18 @@ CONSENTED = "(raters.kind <> 'person' OR raters.consent IS NOT NULL)"
 # Nothing is learnt from a rater of reliability 0 either; their receipts say so.
 HEARD = f"{CONSENTED} AND raters.quarantined_at IS NULL AND raters.reliability > 0"
 
+# SQL for ids: what the operator has left out (`leaving_out`). A conversation takes the votes with
+# it that are about something in it, those that are still to come, too.
+LEFT_OUT_CONVERSATIONS = "(SELECT id FROM left_out WHERE kind = 'conversation')"
+_IN_THEM = """SELECT {0}.id FROM left_out CROSS JOIN messages ON conversation_id = left_out.id
+    CROSS JOIN {0} ON {0}.{1} = messages.{2} WHERE kind = 'conversation'"""
+LEFT_OUT_VOTES = f"""(SELECT id FROM left_out WHERE kind = 'vote'
+    UNION ALL {_IN_THEM.format("thumbs", "message_id", "id")}
+    UNION ALL {_IN_THEM.format("choices", "candidates_id", "candidates_id")}
+    UNION ALL {_IN_THEM.format("rankings", "candidates_id", "candidates_id")}
+    UNION ALL {_IN_THEM.format("demonstrations", "message_id", "id")}
+    UNION ALL {_IN_THEM.format("retries", "message_id", "id")})"""
+
 
 def owners_agree(messages: str) -> str:
     """SQL: the owners of the conversations with these messages consent to learning from them.
@@ -71,6 +84,10 @@ _PROMPT_OF_MESSAGE = """SELECT parent.path_hash FROM messages
 _PROMPT_OF_CANDIDATES = """SELECT CASE WHEN gold IS NULL THEN path_hash END FROM candidates
     JOIN messages ON messages.id = prompt_message_id WHERE candidates.id = ?"""
 
+# What a vote says, whatever is given with it: the reasons, the strength.
+_OPINIONS = ("value", "choice", "order", "content", "than_before")
+_LEAVE_OUT_TOO = """INSERT INTO left_out (kind, id, "by", reason, at)
+    SELECT kind, :new, "by", reason, at FROM left_out WHERE kind = 'vote' AND id = :old"""
 # Not part of the opinion: a request that is sent again may have measured another time.
 _NOT_CONTENT = {"seconds"}
 
@@ -94,7 +111,7 @@ class Events:
 
         Without a key, a thumb that says no more than the standing one changes nothing.
         """
-        one_of(value, (1, -1, 0), "a thumb")
+        one_of(value, (1, -1, 0), say("a thumb"))
         about = {"message_id": message_id, "rater_id": rater_id}
         content = {"value": int(value), "tags": tuple(tags or ()), "comment": comment or ""}
         given = {"value"} | ({"tags"} if tags is not None else set())
@@ -114,12 +131,17 @@ class Events:
         *,
         strength: float | None = None,
         seconds: float | None = None,
+        tags: Sequence[str] | None = None,
+        comment: str | None = None,
         idempotency_key: str | None = None,
     ) -> Choice:
-        """Record which of two candidates is better; `seconds` is the time taken to decide."""
-        one_of(choice, CHOICES, "a choice")
-        not_negative(strength, "the strength of a choice")
-        not_negative(seconds, "the seconds of a choice")
+        """Record which of two candidates is better; `seconds` is the time taken to decide.
+
+        Sent again, a choice takes the reasons that are given then: they are no part of the opinion.
+        """
+        one_of(choice, CHOICES, say("a choice"))
+        not_negative(strength, say("the strength of a choice"))
+        not_negative(seconds, say("the seconds of a choice"))
         about = {"candidates_id": candidates_id, "rater_id": rater_id}
         content = {"choice": choice, "strength": strength, "seconds": seconds}
         given = {"choice"} | ({"strength"} if strength is not None else set())
@@ -127,12 +149,49 @@ class Events:
         def work(db: Database) -> Row:
             if len(labels := _labels(db, candidates_id)) != 2:
                 raise InvalidFeedbackError(
-                    f"candidates {candidates_id!r} are {len(labels)} replies, but a choice is "
-                    "between two; send a ranking."
+                    say(
+                        "candidates {id} are {count} replies, but a choice is between two; send a "
+                        "ranking.",
+                        id=repr(candidates_id),
+                        count=len(labels),
+                    )
                 )
-            return record_event(db, "choices", about, content, idempotency_key, given=given)
+            row = record_event(db, "choices", about, content, idempotency_key, given=given)
+            return _with_reasons(db, row, tags, comment)
 
         return to_record(Choice, self._file.run(work))
+
+    def explain_choice(
+        self,
+        candidates_id: str,
+        rater_id: str,
+        *,
+        tags: Sequence[str] | None = None,
+        comment: str | None = None,
+    ) -> Choice:
+        """Give the rater's standing choice reasons, or others; None leaves what is there.
+
+        Raises:
+            UnknownRecordError: No choice of theirs stands.
+        """
+        about = {"candidates_id": candidates_id, "rater_id": rater_id}
+
+        def work(db: Database) -> Row:
+            row = current(db, "choices", about)
+            if row is None:
+                raise UnknownRecordError(
+                    say("no choice of yours stands on {id}.", id=repr(candidates_id))
+                )
+            return _with_reasons(db, row, tags, comment)
+
+        return to_record(Choice, self._file.run(work))
+
+    def choice_of(self, candidates_id: str, rater_id: str) -> Choice | None:
+        """The rater's standing choice between candidates."""
+        with self._file.read() as db:
+            about = {"candidates_id": candidates_id, "rater_id": rater_id}
+            row = current(db, "choices", about)
+        return None if row is None else to_record(Choice, row)
 
     def add_ranking(
         self,
@@ -186,10 +245,11 @@ def record_event(
     """Insert an event and supersede the rater's earlier one about the same thing, once per key.
 
     `about` says who judged what, `content` how, and `given` what of the content the rater named, if
-    not all. Without a key, an event that says no more than the standing one is that one.
+    not all. Without a key, an event that says no more than the standing one is that one. If the
+    operator has left out the earlier one, one of the same opinion is left out, too.
     """
     require(db, "raters", about["rater_id"])
-    previous = _current(db, table, about)
+    previous = current(db, table, about)
     if key is None:
         if previous and all(previous[name] == encode(content[name]) for name in given or content):
             return previous
@@ -200,15 +260,33 @@ def record_event(
     if previous is not None:
         sql = f"UPDATE {table} SET superseded_at = ? WHERE id = ?"
         db.execute(sql, [row["created_at"], previous["id"]])
+        said = [name for name in _OPINIONS if name in content]
+        if all(previous[name] == encode(content[name]) for name in said):
+            db.execute(_LEAVE_OUT_TOO, {"new": row["id"], "old": previous["id"]})
     store_event(db, table, row)
     return row
+
+
+def _with_reasons(db: Database, row: Row, tags: Sequence[str] | None, comment: str | None) -> Row:
+    """The row of a choice with the reasons that are given, which are written if they are new."""
+    given = {} if tags is None else {"tags": encode(tuple(tags))}
+    given |= {} if comment is None else {"comment": comment}
+    row = {"tags": "[]", "comment": ""} | row  # a row that was just inserted has neither
+    if any(row[name] != value for name, value in given.items()):
+        sets = ", ".join(f"{name} = :{name}" for name in given)
+        db.conn.execute(f"UPDATE choices SET {sets} WHERE id = :id", given | {"id": row["id"]})
+    return row | given
 
 
 def _with_key(db: Database, table: str, content: Mapping[str, Any], key: str) -> Row | None:
     """The event that the rater sent before with this key, which has to be the same."""
     if not 0 < len(key) <= MAX_KEY_LENGTH:
         raise InvalidFeedbackError(
-            f"an idempotency key of {len(key)} characters; use 1 to {MAX_KEY_LENGTH}, as a UUID."
+            say(
+                "an idempotency key of {count} characters; use 1 to {most}, as a UUID.",
+                count=len(key),
+                most=MAX_KEY_LENGTH,
+            )
         )
     sql = f"SELECT * FROM {table} WHERE rater_id = ? AND idempotency_key = ?"
     known = first(db, sql, [content["rater_id"], key])
@@ -217,8 +295,12 @@ def _with_key(db: Database, table: str, content: Mapping[str, Any], key: str) ->
     for name, value in content.items():
         if name not in _NOT_CONTENT and known[name] != encode(value):
             raise ConflictError(
-                f"idempotency key {key!r} was used before with another {name}; "
-                "use a new key for a new event."
+                say(
+                    "idempotency key {key} was used before with another {name}; use a new key for "
+                    "a new event.",
+                    key=repr(key),
+                    name=name,
+                )
             )
     return known
 
@@ -253,11 +335,13 @@ def mark_stale(db: Database, table: str, event_id: str) -> None:
 def _path_hash(db: Database, sql: str, about: str) -> str | None:
     found = db.conn.execute(sql, [about]).fetchone()
     if found is None:
-        raise UnknownRecordError(f"there is nothing with the id {about!r}; check the id.")
+        raise UnknownRecordError(
+            say("there is nothing with the id {id}; check the id.", id=repr(about))
+        )
     return None if found[0] is None else str(found[0])
 
 
-def _current(db: Database, table: str, about: Mapping[str, Any]) -> Row | None:
+def current(db: Database, table: str, about: Mapping[str, Any]) -> Row | None:
     """The rater's standing event about a thing; a NULL in `about` matches nothing."""
     where = " AND ".join(f"{name} = :{name}" for name in about)
     return first(db, f"SELECT * FROM {table} WHERE {where} AND superseded_at IS NULL", about)
@@ -268,7 +352,11 @@ def require_response(db: Database, message_id: str) -> None:
     message = require(db, "messages", message_id)
     if message["role"] != "assistant":
         raise InvalidFeedbackError(
-            f"message {message_id!r} is from the {message['role']}; only responses are judged."
+            say(
+                "message {id} is from the {role}; only replies are judged.",
+                id=repr(message_id),
+                role=message["role"],
+            )
         )
     refuse_gold_question(db, message)
 
@@ -289,6 +377,10 @@ def check_labels(db: Database, candidates_id: str, groups: Sequence[Sequence[str
     named = sorted(label for group in groups for label in group)
     if named != labels or not all(groups):
         raise InvalidFeedbackError(
-            f"the order {encode(groups)} does not name each of {', '.join(labels)} once; "
-            "send every label exactly once, best first."
+            say(
+                "the order {order} does not name each of {labels} once; send every label exactly "
+                "once, best first.",
+                order=encode(groups),
+                labels=", ".join(labels),
+            )
         )

@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from sqlite_utils import Database
 
-from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
+from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError, say
 from feedback_store.records import FINISH_REASONS, ROLES, Message, PromptMessage
 from feedback_store.splits import is_held_out_question, path_hash, path_hashes, text_hash
 from feedback_store.sqlite.ids import new_id, utc_now
@@ -35,19 +35,27 @@ _PATH_SQL = """
     )
     SELECT messages.* FROM path JOIN messages ON messages.id = path.id ORDER BY depth DESC
 """
+# One hash may stand for many paths, in other cases and white space.
 _REPLIES_AT_PATH = """SELECT messages.id FROM messages
     JOIN conversations ON conversations.id = messages.conversation_id
-    WHERE path_hash = ? AND adapter IS NOT NULL AND rater_id = ? ORDER BY messages.rowid DESC
-    LIMIT 20"""  # one hash may stand for many paths, in other cases and white space
+    WHERE path_hash = ? AND adapter IS NOT NULL AND rater_id = ? AND deleted_at IS NULL
+    ORDER BY messages.rowid DESC LIMIT 20"""
 _SAME_BELOW = """SELECT * FROM messages WHERE parent_id = ? AND role = ? AND content = ?
     ORDER BY rowid DESC LIMIT 1"""
 
-# SQL: the record is that rater's.
+# SQL: the record is that rater's, in a conversation that is not deleted.
 _OWNED_BY = {
-    "conversations": "conversations.rater_id = :rater",
-    "candidates": "candidates.rater_id = :rater",
-    "messages": """EXISTS (SELECT 1 FROM conversations
-        WHERE conversations.id = messages.conversation_id AND rater_id = :rater)""",
+    "conversations": "conversations.rater_id = :rater AND deleted_at IS NULL",
+    "candidates": """candidates.rater_id = :rater AND NOT EXISTS (SELECT 1 FROM messages
+        JOIN conversations ON conversations.id = messages.conversation_id
+        WHERE messages.id = prompt_message_id AND deleted_at IS NOT NULL)""",
+    "messages": """EXISTS (SELECT 1 FROM conversations WHERE rater_id = :rater
+        AND conversations.id = messages.conversation_id AND deleted_at IS NULL)""",
+}
+_YOURS = {
+    "conversations": say("your conversations"),
+    "candidates": say("your candidates"),
+    "messages": say("your messages"),
 }
 
 
@@ -60,8 +68,10 @@ def require_own(db: Database, table: str, record_id: str, rater_id: str | None) 
     sql = f"SELECT * FROM {table} WHERE id = :id AND (:rater IS NULL OR {_OWNED_BY[table]})"
     row = first(db, sql, {"id": record_id, "rater": rater_id})
     if row is None:
-        whose = "the" if rater_id is None else "your"
-        raise UnknownRecordError(f"there is no {record_id!r} among {whose} {table}; check the id.")
+        things = f"the {table}" if rater_id is None else _YOURS[table]
+        raise UnknownRecordError(
+            say("there is no {id} among {things}; check the id.", id=repr(record_id), things=things)
+        )
     return row
 
 
@@ -85,8 +95,10 @@ def refuse_gold_question(db: Database, message: Row) -> None:
     sql = "SELECT 1 FROM candidates WHERE id = ? AND gold IS NOT NULL"
     if message["candidates_id"] is not None and first(db, sql, [message["candidates_id"]]):
         raise InvalidFeedbackError(
-            f"message {message['id']!r} belongs to a gold question; "
-            "answer it with a choice or a ranking."
+            say(
+                "message {id} belongs to a gold question; answer it with a choice or a ranking.",
+                id=repr(message["id"]),
+            )
         )
 
 
@@ -213,8 +225,11 @@ def note_retry(db: Database, message: Message, retry_of: str) -> None:
     old = require(db, "messages", retry_of)
     if old["parent_id"] != message.parent_id or message.parent_id is None:
         raise ConflictError(
-            f"message {retry_of!r} answers another message than {message.id!r}; "
-            "a retry answers the same one."
+            say(
+                "message {id} answers another message than {other}; a retry answers the same one.",
+                id=repr(retry_of),
+                other=repr(message.id),
+            )
         )
     refuse_gold_question(db, old)
     if first(db, "SELECT 1 FROM retries WHERE message_id = ?", [message.id]):

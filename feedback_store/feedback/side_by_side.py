@@ -8,10 +8,26 @@ from sqlite_utils import Database
 
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.feedback.messages import require_own, store_message
-from feedback_store.records import CandidateReply, Message
+from feedback_store.records import ARMS, Arm, CandidateReply, Message
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import new_id, utc_now
-from feedback_store.sqlite.rows import Row, insert, one_of, require, rows, to_record
+from feedback_store.sqlite.rows import (
+    Row,
+    first,
+    insert,
+    one_of,
+    require,
+    rows,
+    to_record,
+)
+
+_LATEST = """SELECT candidates.id FROM candidates
+    JOIN messages ON messages.id = prompt_message_id
+    JOIN conversations ON conversations.id = messages.conversation_id
+    WHERE candidates.rater_id = :rater AND page = :page AND deleted_at IS NULL
+    ORDER BY candidates.created_at DESC, candidates.id DESC LIMIT 1"""
+_JUDGED = """SELECT 1 FROM choices WHERE candidates_id = :shown AND rater_id = :rater
+    UNION ALL SELECT 1 FROM rankings WHERE candidates_id = :shown AND rater_id = :rater"""
 
 
 class SideBySide:
@@ -27,6 +43,8 @@ class SideBySide:
         rater_id: str,
         gold: str | None = None,
         trial_id: int | None = None,
+        arm: Arm = "random",
+        propensity: float = 1.0,
     ) -> tuple[str, list[Message]]:
         """Add replies to be judged blind, labelled a, b, ... in the order given, all or none.
 
@@ -37,6 +55,9 @@ class SideBySide:
             gold: The label of the best reply, if it is known. This makes them a gold question of
                 the rater, which never becomes a comparison.
             trial_id: The trial whose two adapters wrote them.
+            arm: How they were chosen among those that were sampled: by lot, or because it was most
+                uncertain which is preferred.
+            propensity: The probability with which these were shown, of all that were sampled.
 
         Returns:
             The id of the candidates, and their messages in the order given.
@@ -44,6 +65,11 @@ class SideBySide:
         if not 2 <= len(replies) <= len(string.ascii_lowercase):
             raise InvalidFeedbackError(
                 f"{len(replies)} replies cannot be compared; give between 2 and 26."
+            )
+        one_of(arm, ARMS, "the arm of candidates")
+        if not 0 < propensity <= 1:
+            raise InvalidFeedbackError(
+                f"a propensity of {propensity}; give a probability above 0, at most 1."
             )
         one_of(gold, (None, *string.ascii_lowercase[: len(replies)]), "the gold label")
         candidates_id = new_id()
@@ -59,6 +85,8 @@ class SideBySide:
                 "created_at": utc_now(),
                 "gold": gold,
                 "trial_id": trial_id,
+                "arm": arm,
+                "propensity": propensity,
             }
             insert(db, "candidates", row)
             common = {
@@ -80,3 +108,17 @@ class SideBySide:
         with self._file.read() as db:
             require_own(db, "candidates", candidates_id, rater_id)
             return [to_record(Message, row) for row in rows(db, sql, [candidates_id])]
+
+    def latest_candidates(self, rater_id: str, page: str) -> str | None:
+        """The candidates that were shown to a rater last, of the conversations of one page."""
+        with self._file.read() as db:
+            found = first(db, _LATEST, {"rater": rater_id, "page": page})
+        return None if found is None else str(found["id"])
+
+    def judged(self, candidates_id: str, rater_id: str) -> bool:
+        """Whether the rater has chosen among these candidates or ranked them.
+
+        Also if that was taken back: the rater knows since then who wrote which of them.
+        """
+        with self._file.read() as db:
+            return first(db, _JUDGED, {"shown": candidates_id, "rater": rater_id}) is not None

@@ -37,6 +37,11 @@ _DERIVED = {
     "unpaired": f"""rater_id = :rater OR {_STALE}
         AND (message_id IN {_MESSAGES} OR prompt_id IN {_MESSAGES})""",
 }
+_VOTES = " UNION ALL ".join(f"SELECT id FROM {table} WHERE {of}" for table, of in _EVENTS.items())
+_LEFT_OUT = {
+    "left_out": f"""kind = 'conversation' AND id IN {_CONVERSATIONS}
+        OR kind = 'vote' AND id IN ({_VOTES})"""
+}
 # From the leaves to the root: a row is found through those that are deleted after it.
 _SAID = {
     **_EVENTS,
@@ -113,7 +118,7 @@ def erase(
         f" WHERE candidates_id IN {_CANDIDATES} AND conversation_id NOT IN {_CONVERSATIONS}",
         bound,
     )
-    wanted = _DERIVED | _SAID | (_OF_RATER if rater_id is not None else {})
+    wanted = _LEFT_OUT | _DERIVED | _SAID | (_OF_RATER if rater_id is not None else {})
     # Removing words from the index one by one takes twenty times as long as only marking them as
     # removed; compacting drops the words and the marks.
     _secure_delete(db, on=False)

@@ -5,9 +5,12 @@ what the caller's `clean` has to delete is deleted. After a kill at any point, e
 done or a note says what to finish, by the same call or by `finish_forgetting`. A hash of the
 rater's id stays, so that no import brings them back. Copies made before (backups, weights) cannot
 be changed here; adapters are marked.
+
+Nothing is erased while a cycle runs: it holds what it read, and the adapter that it makes is only
+known, and marked, once it has ended. `forget_later` notes the wish, and nothing is learnt from the
+rater any more.
 """
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -24,6 +27,7 @@ from feedback_store.errors import (
     StoreUnavailableError,
     UnknownRecordError,
 )
+from feedback_store.privacy.copies import exports_with, rater_hash
 from feedback_store.privacy.erasure import count, erase, taint
 from feedback_store.registry.cycles import cycle_in_progress
 from feedback_store.sqlite.database import SQLiteFile
@@ -31,19 +35,21 @@ from feedback_store.sqlite.ids import iso_utc, utc_now
 from feedback_store.sqlite.rows import Row, audit, first, require, rows
 
 MOST_DAYS = 36_500
+DELETED_DAYS = 30  # for which a conversation that its rater has deleted can be restored
+_DUE = "compaction_due"  # in the bookkeeping, since when
 SWEPT_AT_ONCE = 500  # conversations in one write transaction, so that chats can write in between
 
-Clean = Callable[[str], Mapping[str, int]]
-"""Deletes what files outside the database have said of raters since a time; returns the counts."""
 
 # Imported conversations have the dates of their data set, and their raters that of the import.
 _EXPIRED = """SELECT conversations.id FROM conversations JOIN raters ON raters.id = rater_id
-    WHERE max(conversations.created_at, raters.created_at) < :before AND NOT EXISTS (
-        SELECT 1 FROM messages
-        WHERE conversation_id = conversations.id AND created_at >= :before)
+    WHERE deleted_at < :deleted OR (
+        max(conversations.created_at, raters.created_at) < :before AND NOT EXISTS (
+            SELECT 1 FROM messages
+            WHERE conversation_id = conversations.id AND created_at >= :before))
     ORDER BY conversations.id LIMIT :limit"""
-_COPIES = """SELECT action AS kind, detail ->> 'path' AS path, at FROM audit
-    WHERE action IN ('export', 'backup') AND detail ->> 'path' IS NOT NULL ORDER BY id"""
+# Until the rows are gone, nothing is learnt from them: neither from what has a consent nor else.
+_UNHEARD = """UPDATE raters SET consent = NULL, quarantined_at = coalesce(quarantined_at, ?)
+    WHERE id = ?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +71,23 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """The kind ("export" or "backup"), path and time of a copy; it may be gone by now."""
+class Traces:
+    """By what files outside the database may be found that quote a rater.
 
-    kind: str
-    path: str
-    at: str
+    Attributes:
+        since: The time of the rater's first row; no file that is older quotes the rater.
+        exports: The paths of exported files that do, as far as that was noted.
+        adapters: Those that learnt, or may have learnt, from the rater; empty until the rows are
+            gone.
+    """
+
+    since: str
+    exports: frozenset[str]
+    adapters: tuple[str, ...]
 
 
-def rater_hash(rater_id: str) -> str:
-    """The hash that is kept in place of a forgotten rater's id."""
-    return hashlib.sha256(f"forgotten\n{rater_id}".encode()).hexdigest()
+Clean = Callable[[Traces], Mapping[str, int]]
+"""Deletes what files outside the database say of a rater; returns the counts."""
 
 
 def is_forgotten(db: Database, rater_id: str) -> bool:
@@ -84,7 +96,13 @@ def is_forgotten(db: Database, rater_id: str) -> bool:
     return first(db, sql, [rater_hash(rater_id)]) is not None
 
 
-def nothing_else(since: str) -> Mapping[str, int]:
+def is_being_forgotten(db: Database, rater_id: str) -> bool:
+    """Whether a rater is to be forgotten, and is not yet."""
+    sql = "SELECT 1 FROM forgotten WHERE rater = ? AND done_at IS NULL"
+    return first(db, sql, [rater_hash(rater_id)]) is not None
+
+
+def nothing_else(traces: Traces) -> Mapping[str, int]:
     """The `clean` of a store that has nothing beside its database."""
     return {}
 
@@ -104,8 +122,8 @@ class Privacy:
 
         Args:
             rater_id: Whom to forget.
-            clean: Is called before and after the rows are deleted, with the time of the rater's
-                first row, and deletes what other files say of them. It may be called more often.
+            clean: Is called before and after the rows are deleted, and deletes what other files say
+                of the rater. It may be called more often.
 
         Raises:
             UnknownRecordError: There is no such rater, not even one half forgotten.
@@ -113,18 +131,44 @@ class Privacy:
             StoreUnavailableError: The rows are gone, but a reader still holds the old pages.
         """
         with self._file.write() as db:
-            _intend(db, rater_id)
+            if _intend(db, rater_id):
+                _refuse_during_a_cycle(db)  # and roll back
         return _finish(self._file, rater_hash(rater_id), clean)
 
-    def finish_forgetting(self, *, clean: Clean = nothing_else) -> list[Erased]:
-        """Finish what was interrupted."""
-        pending = [item.rater for item in self.forgotten() if item.done_at is None]
-        return [_finish(self._file, rater, clean) for rater in pending]
+    def forget_later(self, rater_id: str) -> None:
+        """Note that a rater is to be forgotten, by `finish_forgetting`, when no cycle runs.
+
+        From now on nothing is learnt from the rater, and nothing is stored of them any more.
+
+        Raises:
+            UnknownRecordError: There is no such rater.
+        """
+        with self._file.write() as db:
+            if _intend(db, rater_id):
+                audit(db, "forget_later", rater_id=rater_id)
+
+    def finish_forgetting(self, rater: str, *, clean: Clean = nothing_else) -> Erased:
+        """Finish what waited or was interrupted, for one rater of those in `forgotten`.
+
+        Args:
+            rater: The hash of the id.
+            clean: As in `forget`.
+
+        Raises:
+            CycleInProgressError: A cycle is reading what was said.
+            StoreUnavailableError: As in `forget`.
+        """
+        return _finish(self._file, rater, clean)
 
     def was_forgotten(self, rater_id: str) -> bool:
         """Whether everything that a rater said was erased, or is to be."""
         with self._file.read() as db:
             return is_forgotten(db, rater_id)
+
+    def is_being_forgotten(self, rater_id: str) -> bool:
+        """Whether a rater is to be forgotten, and is not yet."""
+        with self._file.read() as db:
+            return is_being_forgotten(db, rater_id)
 
     def forgotten(self) -> list[Forgotten]:
         """All who were forgotten, the first one first."""
@@ -141,21 +185,14 @@ class Privacy:
             known = [row["id"] for row in db.table("raters").rows_where(select="id", order_by="id")]
         return [rater_id for rater_id in known if rater_hash(rater_id) in hashes]
 
-    def note_backup(self, path: str) -> None:
-        """Note that a backup is about to be written, so that `forget` can name it later."""
-        with self._file.write() as db:
-            audit(db, "backup", path=path)
-
-    def copies(self) -> list[Copy]:
-        """Every export and backup that was ever noted, oldest first."""
-        with self._file.read() as db:
-            return [Copy(**row) for row in rows(db, _COPIES)]
-
-    def sweep(self, *, older_than_days: float, dry_run: bool = False) -> dict[str, int]:
+    def sweep(
+        self, *, older_than_days: float | None = None, dry_run: bool = False
+    ) -> dict[str, int]:
         """Delete the conversations whose last message is older, with all that was said about them.
 
-        An imported one is as old as the import of its rater, if that was later. With `dry_run` rows
-        are only counted.
+        An imported one is as old as the import of its rater, if that was later. What a rater has
+        deleted is kept for `DELETED_DAYS` at most; without days, only that is deleted. With
+        `dry_run` rows are only counted. What an interrupted sweep left in the file goes, too.
 
         Returns:
             How many rows of each kind were, or would be, deleted.
@@ -163,7 +200,7 @@ class Privacy:
         Raises:
             CycleInProgressError: A cycle is reading what was said; nothing more was deleted.
         """
-        before = _days_ago(older_than_days)
+        before = "" if older_than_days is None else _days_ago(older_than_days)
         if dry_run:
             with self._file.long_read() as db:
                 return count(db, _expired(db, before, limit=-1))
@@ -178,13 +215,23 @@ class Privacy:
         """Rewrite the file without what was deleted, and empty the write-ahead log."""
         compact(self._file)
 
+    def compaction_due(self) -> bool:
+        """Whether a sweep was interrupted, so that the file still has what it deleted."""
+        with self._file.read() as db:
+            return _due(db) is not None
+
 
 def compact(file: SQLiteFile) -> None:
     """See `Privacy.compact`."""
+    with file.read() as db:
+        due = _due(db)  # a sweep that begins meanwhile notes another time
     with file.maintenance() as db:
         db.execute("INSERT INTO message_search (message_search) VALUES ('optimize')")
         db.execute("VACUUM")
     empty_log(file)
+    if due is not None:
+        with file.write() as db:
+            db.execute("DELETE FROM bookkeeping WHERE name = ? AND value = ?", [_DUE, due])
 
 
 def empty_log(file: SQLiteFile) -> None:
@@ -211,23 +258,36 @@ def empty_log(file: SQLiteFile) -> None:
 
 def _finish(file: SQLiteFile, rater: str, clean: Clean) -> Erased:
     """Every step may be repeated; the last one notes that all are done."""
-    since = _note_of(file, rater)["since"]
-    files = Counter(clean(since))
+    files = Counter(clean(_traces(file, rater)))
     with file.write() as db:
         _erase_rater(db, rater)
     derivation.refresh(file)
     compact(file)
-    files.update(clean(since))  # a reader of the old rows may have written a file meanwhile
+    # a reader of the old rows may have written a file meanwhile; and the adapters are known now
+    files.update(clean(_traces(file, rater)))
     with file.write() as db:
+        db.table("exported").delete_where("rater = ?", [rater])
         db.table("forgotten").update(rater, {"done_at": utc_now()})
     empty_log(file)
     note = _note_of(file, rater)
     return Erased(json.loads(note["rows"]), dict(files), tuple(json.loads(note["adapters"])))
 
 
+def _due(db: Database) -> str | None:
+    """When the last sweep was that is not known to be out of the file."""
+    row = first(db, "SELECT value FROM bookkeeping WHERE name = ?", [_DUE])
+    return None if row is None else str(row["value"])
+
+
 def _note_of(file: SQLiteFile, rater: str) -> Row:
     with file.read() as db:
         return require(db, "forgotten", rater, key="rater")
+
+
+def _traces(file: SQLiteFile, rater: str) -> Traces:
+    with file.read() as db:
+        note = require(db, "forgotten", rater, key="rater")
+        return Traces(note["since"], exports_with(db, rater), tuple(json.loads(note["adapters"])))
 
 
 def _sweep_some(file: SQLiteFile, before: str) -> dict[str, int]:
@@ -237,25 +297,33 @@ def _sweep_some(file: SQLiteFile, before: str) -> dict[str, int]:
         if not conversations:
             return {}
         swept = erase(db, conversations)
+        db.table("bookkeeping").upsert({"name": _DUE, "value": utc_now()}, pk="name")
         audit(db, "sweep", before=before, **swept)
         return swept
 
 
-def _intend(db: Database, rater_id: str) -> None:
-    """Note whom to forget before anything is deleted; a rater who came back is forgotten again."""
+def _intend(db: Database, rater_id: str) -> bool:
+    """Note whom to forget before anything is deleted, and learn nothing from them any more.
+
+    A rater who came back is forgotten again.
+
+    Returns:
+        Whether the rater's rows are still there.
+    """
     rater, known = rater_hash(rater_id), first(db, "SELECT * FROM raters WHERE id = ?", [rater_id])
     pending = "SELECT 1 FROM forgotten WHERE rater = ? AND done_at IS NULL"
     if known is None:
         if first(db, pending, [rater]) is None:
             raise UnknownRecordError(f"there is no {rater_id!r} among the raters; check the id.")
-        return
-    _refuse_during_a_cycle(db)
+        return False
     db.execute(
         "INSERT INTO forgotten (rater, rater_id, since, begun_at) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (rater) DO UPDATE SET rater_id = excluded.rater_id,"
         " since = min(since, excluded.since), begun_at = excluded.begun_at, done_at = NULL",
         [rater, rater_id, known["created_at"], utc_now()],
     )
+    db.execute(_UNHEARD, [utc_now(), rater_id])
+    return True
 
 
 def _erase_rater(db: Database, rater: str) -> None:
@@ -282,7 +350,9 @@ def _refuse_during_a_cycle(db: Database) -> None:
 
 
 def _expired(db: Database, before: str, *, limit: int) -> list[str]:
-    return [row["id"] for row in rows(db, _EXPIRED, {"before": before, "limit": limit})]
+    deleted = max(before, _days_ago(DELETED_DAYS))
+    bound = {"before": before, "deleted": deleted, "limit": limit}
+    return [row["id"] for row in rows(db, _EXPIRED, bound)]
 
 
 def _days_ago(days: float) -> str:

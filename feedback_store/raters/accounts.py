@@ -2,6 +2,8 @@
 
 from sqlite_utils import Database
 
+from feedback_store.errors import ConflictError, say
+from feedback_store.privacy.forgetting import is_being_forgotten
 from feedback_store.records import RATER_KINDS, Rater
 from feedback_store.splits import is_held_out_rater
 from feedback_store.sqlite.database import SQLiteFile
@@ -29,10 +31,17 @@ class Accounts:
         """Add a rater, or return the one who has this id; record the consent if one is given.
 
         `origin` is a keyed hash of the address that makes the rater; later it changes nothing.
+
+        Raises:
+            ConflictError: Everything of the rater is about to be erased.
         """
         one_of(kind, RATER_KINDS, "the kind of a rater")
         with self._file.read() as db:
             row = first(db, "SELECT * FROM raters WHERE id = ?", [rater_id])
+            if rater_id is not None and is_being_forgotten(db, rater_id):
+                raise ConflictError(
+                    say("all that you said is being erased; come back a little later.")
+                )
         if row is None:
             row = self._file.run(lambda db: _add(db, rater_id or new_id(), kind, consent, origin))
         if consent is not None and row["consent"] != consent:

@@ -106,7 +106,7 @@ def assess(
             gold_total=e.gold_total,
             left_share=e.left / e.sided if e.sided else None,
             fast_share=e.fast / e.timed if e.timed else None,
-            reliability=_reliability(counts[i], e, s),
+            reliability=_reliability(counts[i], shared[i], e, s),
             quarantine=reasons[i] or _contrariness(counts[i], shared[i], s),
             notes=tuple(words for held, words in found[i] if not held),
         )
@@ -114,12 +114,25 @@ def assess(
     ]
 
 
-def _reliability(counts: Array, e: Behaviour, s: QualitySettings) -> float:
-    """1 if right as often as expected, 0 for a coin or worse; a choice made too fast counts 0."""
-    expected = s.prior_right / (s.prior_right + s.prior_wrong)
-    skill = (float(counts[0] / counts.sum()) - 0.5) / (expected - 0.5)
+def _reliability(counts: Array, shared: int, e: Behaviour, s: QualitySettings) -> float:
+    """1 if right as often as expected, 0 for a coin or worse; a choice made too fast counts 0.
+
+    Others may be wrong, too, and few shared judgements are mostly of pairs that hardly differ. So
+    what they say takes weight in proportion to their number, until there are enough of them for a
+    quarantine. The right answers of gold questions are known, so these count at once.
+    """
+    right = s.prior_right + e.gold_right
+    by_gold = _skill(right, s.prior_right + s.prior_wrong + e.gold_total, s)
+    by_all = _skill(float(counts[0]), float(counts.sum()), s)
+    skill = by_gold + (by_all - by_gold) * min(1.0, shared / s.fewest_shared)
     read = 1 - e.fast / (e.timed + s.prior_wrong)
-    return round(min(1.0, max(0.0, skill)) * read, 4)
+    return round(skill * read, 4)
+
+
+def _skill(right: float, total: float, s: QualitySettings) -> float:
+    """Where a share lies between a coin's and the expected one, in [0, 1]."""
+    expected = s.prior_right / (s.prior_right + s.prior_wrong)
+    return min(1.0, max(0.0, (right / total - 0.5) / (expected - 0.5)))
 
 
 def _contrariness(counts: Array, shared: int, s: QualitySettings) -> str | None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from sqlite_utils import Database
 
 from feedback_store.comparisons.refresh import refresh
-from feedback_store.errors import ConflictError, InvalidFeedbackError
+from feedback_store.errors import ConflictError, InvalidFeedbackError, say
 from feedback_store.feedback.events import CONSENTED
 from feedback_store.raters.agreement import Agreement, PairVote, agreement, judgement
 from feedback_store.raters.behaviour import (
@@ -167,6 +167,13 @@ class Raters:
                         _apply(db, report, by, proof.get(report.rater_id))
         return reports
 
+    def measure_raters(self) -> list[RaterReport]:
+        """What an assessment would find now; nothing is changed."""
+        refresh(self._file)
+        with self._file.long_read() as db:
+            did, judgements = behaviours(db), _judgements(db)
+        return assess(did, judgements)
+
     def quarantine(self, rater_id: str, *, by: str, reason: str) -> Rater:
         """Keep what a rater says from being learnt from, until they are released.
 
@@ -176,7 +183,7 @@ class Raters:
             InvalidFeedbackError: There is no reason.
         """
         if not reason.strip():
-            raise InvalidFeedbackError("a quarantine needs a reason; say why in a few words.")
+            raise InvalidFeedbackError(say("a quarantine needs a reason; say why in a few words."))
         with self._file.write() as db:
             require(db, "raters", rater_id)
             _quarantine(db, rater_id, by, reason)
@@ -191,7 +198,9 @@ class Raters:
         with self._file.write() as db:
             before = require(db, "raters", rater_id)
             if before["quarantined_at"] is None:
-                raise ConflictError(f"rater {rater_id!r} is not quarantined; nothing was changed.")
+                raise ConflictError(
+                    say("rater {id} is not quarantined; nothing was changed.", id=repr(rater_id))
+                )
             sql = "UPDATE raters SET quarantined_at = NULL, reliability = 1 WHERE id = ?"
             db.execute(sql, [rater_id])
             take_numbers_again(db, rater_id)

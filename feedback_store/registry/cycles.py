@@ -184,8 +184,6 @@ class Cycles:
                 return None
             metrics = cycle.metrics
             _end_cycle(db, cycle.id, state="cancelled", reasons=(f"by {by}",), metrics=metrics)
-            # what had been said by then starts no cycle by itself: `new_comparisons`
-            db.table("cycles").update(cycle.id, {"seen": encode(last_numbers(db))})
             audit(db, "cycle_cancelled", cycle=cycle.id, by=by)
             return _cycle(db, cycle.id)
 
@@ -335,6 +333,10 @@ def _end_cycle(
     if state in ("refused", "failed", "cancelled"):
         for table in ("cycle_comparisons", "cycle_prompts"):
             db.execute(_FORGET_USES.format(table=table), {"cycle": cycle_id})
+        # What it looked at starts no cycle by itself (`new_evidence`). Who cancels one wants none
+        # on what has been said since, either.
+        sql = "UPDATE cycles SET seen = ? WHERE id = ? AND (seen = '{}' OR state = 'cancelled')"
+        db.execute(sql, [encode(last_numbers(db)), cycle_id])
 
 
 def end_cycle_of_copy(db: Database) -> None:

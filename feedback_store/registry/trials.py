@@ -7,7 +7,7 @@ trial is open.
 
 from sqlite_utils import Database
 
-from feedback_store.feedback.events import HEARD, owners_agree
+from feedback_store.feedback.events import HEARD, LEFT_OUT_VOTES, owners_agree
 from feedback_store.records import Cycle, Trial
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
@@ -31,6 +31,7 @@ _CHOICES = f"""SELECT coalesce(iif(raters.proven, NULL, raters.origin), raters.i
     JOIN raters ON raters.id = choices.rater_id
     LEFT JOIN messages ON messages.candidates_id = candidates.id AND messages.label = choices.choice
     WHERE candidates.trial_id = ? AND {HEARD} AND {owners_agree("candidates.prompt_message_id")}
+    AND choices.id NOT IN {LEFT_OUT_VOTES}
     ORDER BY choices.created_at, choices.id"""
 
 

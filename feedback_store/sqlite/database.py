@@ -24,6 +24,7 @@ from feedback_store.errors import (
     InvalidFeedbackError,
     StoreOpenError,
     StoreUnavailableError,
+    say,
 )
 from feedback_store.sqlite.group_commit import GroupCommit, Result
 from feedback_store.sqlite.migrations import APPLICATION_ID, MIGRATIONS, known_migrations
@@ -262,7 +263,11 @@ def translated(path: Path) -> Iterator[None]:
         raise
     except sqlite3.IntegrityError as exc:
         raise ConflictError(
-            f"{path} refused a record that contradicts another ({exc}); nothing was saved."
+            say(
+                "{file} refused a record that contradicts another ({reason}); nothing was saved.",
+                file=path,
+                reason=exc,
+            )
         ) from exc
     except sqlite3.DatabaseError as exc:
         raise StoreUnavailableError(
@@ -270,10 +275,13 @@ def translated(path: Path) -> Iterator[None]:
         ) from exc
     except OverflowError as exc:
         raise InvalidFeedbackError(
-            "a whole number needs more than 64 bits; send one below 2**63."
+            say("a whole number needs more than 64 bits; send one below 2**63.")
         ) from exc
     except UnicodeEncodeError as exc:
         raise InvalidFeedbackError(
-            f"text with an unpaired surrogate at position {exc.start} cannot be stored; "
-            "send valid Unicode."
+            say(
+                "text with an unpaired surrogate at position {place} cannot be stored; send valid "
+                "Unicode.",
+                place=exc.start,
+            )
         ) from exc

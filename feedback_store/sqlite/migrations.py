@@ -369,6 +369,75 @@ def _cancelled(db: Database) -> None:
     widen_check(db, "cycles", "'failed')", "'failed', 'cancelled')")
 
 
+@MIGRATIONS(name="0015_arms")
+def _arms(db: Database) -> None:
+    # How the replies of a side-by-side were chosen, and with which probability. Before, by lot.
+    db.execute("ALTER TABLE candidates ADD COLUMN arm TEXT CHECK (arm IN ('random', 'active'))")
+    db.execute(
+        "ALTER TABLE candidates ADD COLUMN propensity REAL"
+        " CHECK (propensity > 0 AND propensity <= 1)"
+    )
+    # What the rater says of a retry beside what it replaced; NULL: nothing.
+    db.execute(
+        "ALTER TABLE retries ADD COLUMN than_before TEXT"
+        " CHECK (than_before IN ('better', 'same', 'worse'))"
+    )
+    widen_check(db, "comparisons", "'thumbs', 'retry')", "'thumbs', 'retry', 'than_before')")
+
+
+@MIGRATIONS(name="0016_conversation_list")
+def _conversation_list(db: Database) -> None:
+    # What raters do with the list of their conversations: pin one, and delete one with an undo.
+    db.execute(
+        "ALTER TABLE conversations ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0"
+        " CHECK (pinned IN (0, 1))"
+    )
+    db.execute("ALTER TABLE conversations ADD COLUMN deleted_at TEXT")
+    db.execute(
+        "CREATE INDEX conversations_deleted ON conversations (deleted_at)"
+        " WHERE deleted_at IS NOT NULL"
+    )
+
+
+@MIGRATIONS(name="0017_pages")
+def _pages(db: Database) -> None:
+    # The page on which a conversation began, if that page has a list of its own; NULL: the chat.
+    db.execute("ALTER TABLE conversations ADD COLUMN page TEXT")
+
+
+@MIGRATIONS(name="0018_reasons")
+def _reasons(db: Database) -> None:
+    # Why a choice was made: tags and a comment, as a thumb has them.
+    db.execute("ALTER TABLE choices ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'")
+    db.execute("ALTER TABLE choices ADD COLUMN comment TEXT NOT NULL DEFAULT ''")
+
+
+@MIGRATIONS(name="0019_left_out")
+def _left_out(db: Database) -> None:
+    # What the operator leaves out of training: a conversation, or one vote (an event's id).
+    db.execute(
+        """CREATE TABLE left_out (
+            kind TEXT NOT NULL CHECK (kind IN ('conversation', 'vote')),
+            id TEXT NOT NULL,
+            "by" TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            at TEXT NOT NULL,
+            PRIMARY KEY (kind, id)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    # Whose words are in which exported file, by the hash that `forgotten` has, too. A file of
+    # before is not in it.
+    db.execute(
+        """CREATE TABLE exported (
+            rater TEXT NOT NULL,
+            path TEXT NOT NULL,
+            at TEXT NOT NULL,
+            PRIMARY KEY (rater, path)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX exported_to ON exported (path)")
+
+
 def known_migrations() -> set[str]:
     """Names of all migrations of this version of the program."""
     with Database(memory=True, execute_plugins=False) as empty:

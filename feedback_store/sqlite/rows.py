@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
-from feedback_store.errors import InvalidFeedbackError, UnknownRecordError
+from feedback_store.errors import InvalidFeedbackError, UnknownRecordError, say
 from feedback_store.sqlite.ids import utc_now
 
 Row = dict[str, Any]
@@ -24,7 +24,7 @@ Record = TypeVar("Record")
 
 _LISTS = {"tags", "prompt", "reasons", "event_ids"}  # become tuples
 _DICTS = {"sampling", "metrics", "config"}
-_FLAGS = {"held_out", "good", "gateway"}
+_FLAGS = {"held_out", "good", "gateway", "pinned"}
 
 
 def encode(value: Any) -> Any:
@@ -103,7 +103,13 @@ def require(db: Database, table: str, record_id: str | int, *, key: str = "id") 
     """
     row = first(db, f'SELECT * FROM "{table}" WHERE "{key}" = ?', [record_id])
     if row is None:
-        raise UnknownRecordError(f"there is no {record_id!r} among the {table}; check the id.")
+        raise UnknownRecordError(
+            say(
+                "there is no {id} among {things}; check the id.",
+                id=repr(record_id),
+                things=f"the {table}",
+            )
+        )
     return row
 
 
@@ -115,7 +121,14 @@ def one_of(value: Any, allowed: Collection[Any], what: str) -> None:
     """
     if value not in allowed:
         choices = ", ".join(repr(item) for item in allowed)
-        raise InvalidFeedbackError(f"{what} cannot be {value!r}; use one of {choices}.")
+        raise InvalidFeedbackError(
+            say(
+                "{what} cannot be {value}; use one of {choices}.",
+                what=what,
+                value=repr(value),
+                choices=choices,
+            )
+        )
 
 
 def not_negative(value: float | None, what: str) -> None:
@@ -125,7 +138,11 @@ def not_negative(value: float | None, what: str) -> None:
         InvalidFeedbackError: It is negative or not a finite number.
     """
     if value is not None and not (math.isfinite(value) and value >= 0):
-        raise InvalidFeedbackError(f"{what} cannot be {value!r}; use a number of 0 or more.")
+        raise InvalidFeedbackError(
+            say(
+                "{what} cannot be {value}; use a number of 0 or more.", what=what, value=repr(value)
+            )
+        )
 
 
 def _decoded(name: str, value: Any) -> Any:

@@ -30,6 +30,7 @@ class DryRun:
         resumes: The failed cycle that it would go on with.
         refusal: Why it would be refused, or None.
         left_out: What does not count, at most two lines.
+        iterations: Of PPO at most, fewer than are set where evidence is thin.
         not_drawn: Comparisons that may be learnt from, above what `cycle.data` takes.
         fitted: The counts of `fit_snapshot`.
     """
@@ -40,6 +41,7 @@ class DryRun:
     refusal: str | None
     left_out: tuple[str, ...]
     not_drawn: int
+    iterations: int
     fitted: dict[str, float]
 
 
@@ -85,5 +87,6 @@ def dry_run(
         refusal=refusal,
         left_out=copy.left_out().lines(),
         not_drawn=max(0, copy.counts()["comparisons"] - supply.decided - supply.ties),
+        iterations=settings.for_evidence(snapshot.amount.effective).policy.iterations,
         fitted=counts,
     )

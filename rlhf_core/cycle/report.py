@@ -14,6 +14,7 @@ from typing import Any
 from feedback_store import Alarm
 from rlhf_core.gate.checks import Verdict
 from rlhf_core.gate.evaluation import Accuracy, Evaluation
+from rlhf_core.gate.probes.asking import ProbeCounts
 
 
 def flat_metrics(
@@ -94,7 +95,7 @@ def budget_spent(budget: float, ended: str, *, served: str, anchor: str) -> str:
     )
 
 
-def write_report(
+def write_report(  # noqa: PLR0913 - everything by name
     path: Path,
     verdict: Verdict,
     *,
@@ -103,9 +104,13 @@ def write_report(
     alarms: Sequence[Alarm],
     metrics: Mapping[str, float],
     evaluation: Evaluation | None,
+    probed: Mapping[str, ProbeCounts],
     curves: Mapping[str, Sequence[float]],
 ) -> None:
-    """Write everything that the operator page shows about one cycle."""
+    """Write everything that pages show about one cycle.
+
+    `samples` quote people, so they are for the operator; `probe_samples` quote nobody.
+    """
     e = evaluation
     report: dict[str, Any] = {
         "promote": verdict.promote,
@@ -116,6 +121,11 @@ def write_report(
         "alarms": [asdict(alarm) for alarm in alarms],
         "checks": [asdict(c) for c in verdict.checks],
         "samples": list(e.samples) if e else [],
+        "probe_samples": [
+            {"kind": kind, **asdict(sample)}
+            for kind, counts in probed.items()
+            for sample in counts.samples
+        ],
         "plots": {
             "scores_served": list(e.scores_served) if e else [],
             "scores_candidate": list(e.scores_candidate) if e else [],

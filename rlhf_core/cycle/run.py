@@ -43,17 +43,16 @@ from rlhf_core.cycle.snapshot import Snapshot, read_snapshot, take_snapshot
 from rlhf_core.cycle.stages import Progress, Run, Trained, compare_with_served, train_stages
 from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
 from rlhf_core.gate.checks import Verdict, check_policy, check_probes, decide
-from rlhf_core.gate.evaluation import Evaluation
+from rlhf_core.gate.evaluation import Evaluation, disagreement
 from rlhf_core.gate.held_out_raters import measure_prompts
 from rlhf_core.gate.probes.asking import ProbeCounts, ask_probes, probe_metrics
 from rlhf_core.gate.win_rate import level_of
 from rlhf_core.model.adapters import publish_adapter
-from rlhf_core.model.base_model import Base
 from rlhf_core.model.conversions import loadable
 from rlhf_core.model.facts import peak_memory
 from rlhf_core.model.loading import Quantization
 from rlhf_core.model.sources import resolve
-from rlhf_core.reward.reward_model import RewardModel
+from rlhf_core.reward.acquisition import fit_uncertainty
 from rlhf_core.training.distributed import broadcast
 from rlhf_core.training.memory import map_large_blocks, out_of_memory_in_one_line
 
@@ -69,6 +68,7 @@ def run_cycle(
     model: str = "starter",
     quantization: Quantization = "nf4",
     progress: Progress | None = None,
+    choosing: bool = False,
     allow_old_sqlite: bool = False,
 ) -> feedback_store.Cycle:
     """Run one cycle on a data directory and return its row, whose state says how it ended.
@@ -82,6 +82,8 @@ def run_cycle(
         model: The base, as `load_base` takes it.
         quantization: How the base's linear layers are stored.
         progress: Called as `(stage, fraction, metrics)`.
+        choosing: Also write what a server needs that shows the replies of which it is most
+            uncertain which one people prefer.
         allow_old_sqlite: Open the store even if SQLite has the WAL-reset bug.
 
     Raises:
@@ -111,6 +113,7 @@ def run_cycle(
             reply=reply,
             anchor=anchor,
             probes=probes,
+            choosing=choosing,
         )
         try:
             _run_to_an_end(run, config, quantization)
@@ -229,6 +232,7 @@ def _resume(run: Run, config: dict[str, Any]) -> Snapshot | None:
 def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) -> None:
     """From the snapshot to the end of the cycle: train, evaluate, decide, publish, finish."""
     started = time.monotonic()
+    _choose_step(run, snapshot)
     path = loadable(resolve(run.model, run.models), run.models)
     planned = plan_cycle(
         path, snapshot, run.settings, run.reply, quantization, probes=len(run.probes)
@@ -246,7 +250,11 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     broadcast((run.shared(), run.seed, snapshot, quantization))  # to `help_cycle`
 
     trained = train_stages(run, snapshot, quantization)
+    with out_of_memory_in_one_line("reply.prompt_tokens or reply.tokens"):
+        differing = disagreement(trained.reward, trained.snapshot.held_out_votes)
+    run.notes |= {} if differing is None else {"reward/disagreement": round(differing, 4)}
     checks, evaluation = [*trained.checks], None
+    probed: dict[str, ProbeCounts] = {}
     if trained.votes_are_informative:  # else no candidate was trained
         test = _test_number(run.store)
         level = level_of(test, run.settings.gate.error_rate)
@@ -261,6 +269,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     run.report("publish", 0.0)
     metrics = flat_metrics(*trained.accuracies, evaluation) | curve_metrics(run.curves) | run.notes
     metrics["data/largest_rater_share"] = round(snapshot.largest_rater_share, 4)
+    metrics["data/votes_left_out"] = float(run.store.votes_left_out())
     metrics |= {f"seconds/{stage}": round(s, 1) for stage, s in run.clock.seconds.items()}
     metrics["seconds"] = round(time.monotonic() - started, 1)
     metrics["memory_gb"] = round(peak_memory() / 1e9, 2)
@@ -273,11 +282,30 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
         alarms=measured_alarms(metrics, earlier, run.settings.alarms),
         metrics=metrics,
         evaluation=evaluation,
+        probed=probed,
         curves={name: list(curve.values()) for name, curve in run.curves.items()},
     )
     # A rejected candidate is written too, so that an operator can look at it.
-    adapter = _publish(run, trained.base, trained.reward, metrics) if evaluation else None
+    adapter = _publish(run, trained, metrics) if evaluation else None
     _finish(run, verdict, metrics, adapter)
+
+
+def _choose_step(run: Run, snapshot: Snapshot) -> None:
+    """Where evidence is thin, PPO takes a smaller step; the report says so."""
+    effective, asked = snapshot.amount.effective, run.settings.policy.iterations
+    run.settings = run.settings.for_evidence(effective)
+    taken = run.settings.policy.iterations
+    run.notes |= {
+        "evidence/effective": effective,
+        "evidence/questions": float(snapshot.amount.questions),
+        "evidence/iterations": float(taken),
+    }
+    if taken < asked:
+        run.remarks.append(
+            f"PPO takes a smaller step, at most {taken} of {asked} iterations: votes count as "
+            f"{effective:.1f} comparisons, and all iterations need "
+            f"{run.settings.full_comparisons} (cycle.full_comparisons)"
+        )
 
 
 def _test_number(store: FeedbackStore) -> int:
@@ -337,38 +365,50 @@ def _part(run: Run, sizes: Sequence[int], number: int) -> Callable[[float], None
     return lambda share: run.report("evaluate", (before + sizes[number] * share) / whole)
 
 
-def _publish(run: Run, base: Base, reward: RewardModel, metrics: dict[str, float]) -> str:
+def _publish(run: Run, trained: Trained, metrics: dict[str, float]) -> str:
     """Write the reward model and the policy as adapters, then their rows; returns the policy's.
 
     The rows come after the files, so no row ever names an adapter that is not complete on disk. The
     files of an adapter whose row is refused go again.
     """
-    number = run.store.next_adapter_number()
+    number, base = run.store.next_adapter_number(), trained.base
     kinds: tuple[Literal["reward", "policy"], ...] = ("reward", "policy")
     for kind in kinds:
         name, staging = f"{kind}-{number:06d}", run.directory / f"staging-{kind}"
         if kind == "policy":
             base.save("policy", staging)
         else:
-            reward.save(staging)
+            trained.reward.save(staging)
+            _save_uncertainty(run, trained, staging)
         target = run.data / "adapters" / name
         publish_adapter(
             staging,
             target,
             kind=kind,
             base=base.fingerprint,
-            parent=run.served,
+            parent=run.start,
             extra={"cycle": run.cycle_id},
             key=run.key,
         )
         try:
             run.store.register_adapter(
-                name, kind=kind, parent=run.served, cycle_id=run.cycle_id, metrics=metrics
+                name, kind=kind, parent=run.start, cycle_id=run.cycle_id, metrics=metrics
             )
         except feedback_store.CycleEndedError:
             shutil.rmtree(target)
             raise
     return name
+
+
+def _save_uncertainty(run: Run, trained: Trained, staging: Path) -> None:
+    """What the server chooses replies by; without it, lots choose, and the cycle is as good."""
+    if not run.choosing:
+        return
+    try:
+        with out_of_memory_in_one_line("reply.prompt_tokens or reply.tokens"):
+            fit_uncertainty(trained.base, trained.snapshot.train_votes).save(staging)
+    except RLHFError as exc:
+        run.remarks.append(f"replies to show are chosen as before: {exc}")
 
 
 def _finish(run: Run, verdict: Verdict, metrics: dict[str, float], adapter: str | None) -> None:

@@ -4,13 +4,16 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from feedback_store import (
+    EvidenceAmount,
     FeedbackStore,
+    Said,
     StoredComparison,
     StoredUnpaired,
+    amount_of,
     pair_across_raters,
 )
 from rlhf_core.config import CycleSettings
@@ -40,6 +43,8 @@ class Snapshot:
     held_out_prompts: tuple[Prompt, ...]
     held_out_rater_prompts: tuple[Prompt, ...]  # asked by held-out raters, and not in `prompts`
     largest_rater_share: float  # of the weight of all comparisons
+    new: int  # comparisons since the cycle that was promoted last; their ages are smaller
+    amount: EvidenceAmount  # without votes of held-out raters, which teach nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +55,24 @@ class Supply:
         decided: Comparisons that are no ties.
         ties: The others.
         new: Comparisons since the last cycle that reached a verdict.
-        held_out_prompts: Held-out prompts with a decided comparison.
+        held_out_prompts: Held-out prompts with a comparison, be it a tie.
+        held_out_decided: Comparisons on them that are no ties.
+        effective: All of it as one number, see `amount_of`.
     """
 
     decided: int
     ties: int
     new: int
     held_out_prompts: int
+    held_out_decided: int
+    effective: float
 
     def lack(self, settings: CycleSettings) -> str | None:
         """Why a cycle is refused whose data cannot lead to a promotion; None if it can."""
-        if self.decided < settings.min_comparisons:
+        if self.effective < settings.min_comparisons:
             return (
-                f"too little evidence: {self.decided} decided comparisons, "
+                f"too little evidence: {self.decided} decided comparisons, {self.ties} ties and "
+                f"what thumbs alone add count as {self.effective:.1f} comparisons, "
                 f"{settings.min_comparisons} are needed; collect more votes or lower "
                 "cycle.min_comparisons"
             )
@@ -76,6 +86,11 @@ class Supply:
                 f"too little evidence: votes on {self.held_out_prompts} held-out prompts, "
                 f"{settings.gate.min_prompts} are needed; collect votes on more different questions"
             )
+        if not self.held_out_decided:
+            return (
+                f"too little evidence: all votes on {self.held_out_prompts} held-out prompts are "
+                "ties, 1 decided one is needed; collect more votes"
+            )
         return None
 
 
@@ -83,8 +98,8 @@ def take_snapshot(store: FeedbackStore, settings: CycleSettings) -> Snapshot:
     """Weigh the raters, derive comparisons from new events, and fix what this cycle will use.
 
     Raises:
-        NotEnoughDataError: There are too few decided comparisons, too few new ones, or votes on too
-            few held-out prompts.
+        NotEnoughDataError: There is too little evidence, nothing new, or votes on too few held-out
+            prompts.
     """
     store.assess_raters(by="cycle")
     snapshot, supply = begin_snapshot(store, settings)
@@ -98,7 +113,8 @@ def begin_snapshot(store: FeedbackStore, settings: CycleSettings) -> tuple[Snaps
     evidence = choose_evidence(store, settings)
     rows = store.comparisons(weights=evidence.comparisons)
     new = store.new_comparisons(at_most=settings.data.most_opinions)
-    return _snapshot(store, evidence, rows, settings), _supply(rows, new)
+    snapshot = _snapshot(store, evidence, rows, settings)
+    return snapshot, _supply(rows, new, snapshot.amount)
 
 
 def read_snapshot(store: FeedbackStore, evidence: Evidence, settings: CycleSettings) -> Snapshot:
@@ -123,7 +139,8 @@ def _snapshot(
     demonstrations = tuple(Demonstration(d.prompt, d.content) for d in written)
     thumbs = store.unpaired(weights=evidence.unpaired)
     train_pairs, train_alone = pair_across_raters([t for t in thumbs if t.split == "train"])
-    test_pairs, _ = pair_across_raters([t for t in thumbs if t.split == "held_out"])
+    test_thumbs = [t for t in thumbs if t.split == "held_out"]
+    test_pairs, _ = pair_across_raters(test_thumbs)
     prompts = unique([*(c.prompt for c in train), *(d.prompt for d in demonstrations)])
     asked_by_held_out_raters = without([c.prompt for c in by_held_out_raters], prompts)
     old, old_answers = set(evidence.old_comparisons), set(evidence.old_demonstrations)
@@ -133,6 +150,13 @@ def _snapshot(
     # Training needs to tell raters apart, not to know them: each name becomes a number.
     raters: defaultdict[str, str] = defaultdict(lambda: str(len(raters)))
     groups: defaultdict[tuple[str, ...], str] = defaultdict(lambda: str(len(groups)))
+    newest_first = sorted(rows, key=lambda c: c.created_at, reverse=True)
+    ages = {c.id: age for age, c in enumerate(newest_first)}
+    since = _last_promotion(store)
+
+    def compared(chosen: Sequence[StoredComparison]) -> tuple[Comparison, ...]:
+        return _comparisons(chosen, raters, groups, ages)
+
     tests = [c for c in by_held_out_raters if c.label != "tie" and c.source != "edit"]
     cast_by = tuple(raters[c.rater_id] for c in tests)
     if not are_enough(cast_by):
@@ -141,11 +165,11 @@ def _snapshot(
     return Snapshot(
         evidence=evidence,
         ids=tuple(c.id for c in (*train, *held_out, *tests)),
-        train=_comparisons([*train, *train_pairs], raters, groups),
-        held_out=_comparisons([*held_out, *test_pairs], raters, groups),
-        train_votes=_comparisons([c for c in train if c.source != "edit"], raters, groups),
-        held_out_votes=_comparisons([c for c in held_out if c.source != "edit"], raters, groups),
-        held_out_rater_votes=_comparisons(tests, raters, groups),
+        train=compared([*train, *train_pairs]),
+        held_out=compared([*held_out, *test_pairs]),
+        train_votes=compared([c for c in train if c.source != "edit"]),
+        held_out_votes=compared([c for c in held_out if c.source != "edit"]),
+        held_out_rater_votes=compared(tests),
         held_out_raters=cast_by,
         train_thumbs=_thumbs(train_alone, raters),
         demonstrations=demonstrations,
@@ -157,22 +181,44 @@ def _snapshot(
             [prompt for prompt, is_old in said if is_old],
             [prompt for prompt, is_old in said if not is_old],
         ),
-        held_out_prompts=fixed_sample(unique([c.prompt for c in held_out]), most),
+        # What people called bad is asked, too: the more questions, the surer the win rate.
+        held_out_prompts=fixed_sample(
+            unique([*(c.prompt for c in held_out), *(t.prompt for t in test_thumbs)]), most
+        ),
         held_out_rater_prompts=fixed_sample(asked_by_held_out_raters, most),
         largest_rater_share=_largest_share([*train, *held_out]),
+        new=sum(c.created_at > since for c in rows),
+        amount=_amount([*train, *held_out], thumbs),
     )
 
 
-def _supply(rows: Sequence[StoredComparison], new: int) -> Supply:
-    decided = [c for c in rows if c.label != "tie"]
-    held_out = {json.dumps(c.prompt) for c in decided if c.split == "held_out"}
-    return Supply(len(decided), len(rows) - len(decided), new, len(held_out))
+def _supply(rows: Sequence[StoredComparison], new: int, amount: EvidenceAmount) -> Supply:
+    decided = sum(c.label != "tie" for c in rows)
+    held_out = [c for c in rows if c.split == "held_out"]
+    return Supply(
+        decided=decided,
+        ties=len(rows) - decided,
+        new=new,
+        held_out_prompts=len(unique([c.prompt for c in held_out])),
+        held_out_decided=sum(c.label != "tie" for c in held_out),
+        effective=amount.effective,
+    )
+
+
+def _amount(rows: Sequence[StoredComparison], thumbs: Sequence[StoredUnpaired]) -> EvidenceAmount:
+    """How much evidence a cycle would use, by the weights that its raters have."""
+    said = [
+        Said(json.dumps(c.prompt), *((0.0, c.weight) if c.label == "tie" else (c.weight, 0.0)))
+        for c in rows
+    ]
+    return amount_of([*said, *(Said(json.dumps(t.prompt), 0.0, t.weight) for t in thumbs)])
 
 
 def _comparisons(
     rows: Sequence[StoredComparison],
     raters: defaultdict[str, str],
     numbers: defaultdict[tuple[str, ...], str],
+    ages: Mapping[str, int],
 ) -> tuple[Comparison, ...]:
     """For training: numbers in place of raters' names, and the pairs of one opinion as a group.
 
@@ -191,11 +237,22 @@ def _comparisons(
             strength=c.strength,
             group=numbers[group] if group else None,
             raters=(raters[c.rater_id], raters[c.other_rater_id]) if c.other_rater_id else None,
-            could_tie=c.source in ("choice", "ranking"),
+            could_tie=c.source in ("choice", "ranking", "than_before"),
             versions=(c.adapter_a, c.adapter_b) if c.adapter_a and c.adapter_b else None,
+            age=ages.get(c.id, 0),  # a pair of two raters' thumbs is none of the rows
         )
         for c, group in zip(rows, groups, strict=True)
     )
+
+
+def _last_promotion(store: FeedbackStore) -> str:
+    """When the last cycle began whose policy people have talked to since.
+
+    Without a promotion, when the last began that reached a verdict; empty if there is none.
+    """
+    ended = [c for c in store.cycles() if c.state in ("promoted", "passed", "rejected")]
+    promoted = [c for c in ended if c.state != "rejected"]
+    return next((c.started_at for c in (*promoted, *ended)), "")
 
 
 def _largest_share(rows: Sequence[StoredComparison]) -> float:

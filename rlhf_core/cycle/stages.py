@@ -1,10 +1,11 @@
 """The stages of a cycle between its snapshot and its verdict; every process runs them."""
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress, cycle, islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from rlhf_core.gate.score_habits import measure_habits
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import Quantization, load_base
 from rlhf_core.ppo.trainer import REFERENCE
-from rlhf_core.records import Prompt
+from rlhf_core.records import Comparison, Prompt
+from rlhf_core.reward.forgetting import best_half_life, faded
 from rlhf_core.reward.heads import LinearHeads, fit_heads
 from rlhf_core.reward.reward_model import RewardModel, scores_of
 from rlhf_core.train_policy import train_policy
@@ -61,6 +63,7 @@ class Run:
     reply: ReplySettings = field(default_factory=ReplySettings)
     anchor: str = BASE_ADAPTER  # KL budget and the gate's KL count from this adapter
     probes: tuple[Probe, ...] = ()  # what the gate asks, whatever people voted on
+    choosing: bool = False  # whether the server asks which replies to show side by side
     seed: int = field(init=False)  # of everything random; of a resumed cycle, as when it began
     remarks: list[str] = field(default_factory=list)  # in words, beside the verdict's reasons
     curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by fraction
@@ -79,6 +82,11 @@ class Run:
         """What another process needs to train with this one."""
         names = ("cycle_id", "settings", "served", "model", "reply", "anchor")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def start(self) -> str:
+        """The adapter that the policy begins as."""
+        return self.anchor if self.settings.policy.start == "anchor" else self.served
 
     @property
     def attached_anchor(self) -> str | None:
@@ -164,6 +172,7 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
     base, settings = _load(run, quantization), run.settings
     snapshot, counts = fit_snapshot(snapshot, base.chat, needed=run.settings.gate.min_prompts)
     run.notes |= counts
+    snapshot = _forget(run, base, snapshot)
     with run.clock.timed("sft"):
         reference = _sft(run, base, snapshot)
     with run.clock.timed("reward"):
@@ -200,21 +209,52 @@ def train_stages(run: Run, snapshot: Snapshot, quantization: Quantization) -> Tr
 
 
 def _load(run: Run, quantization: Quantization) -> Base:
-    """The base with two copies of the served policy: `served` is frozen, `policy` is trained.
+    """The base with the policy that is trained, the served one, and the anchor, each if it is one.
 
-    The anchor is attached, too, if it is neither the base nor the served policy.
+    The anchor is attached under a name of its own if it is neither the base nor the served policy.
     """
     base = load_base(run.model, quantization=quantization, reply=run.reply, cache=run.models)
     torch.set_num_threads(run.settings.threads)
-    if run.served == BASE_ADAPTER:
+    adapters = run.data / "adapters"
+    if run.start == BASE_ADAPTER:
         base.attach("policy", lora=run.settings.lora, trainable=True, seed=run.seed)
     else:
-        path = run.data / "adapters" / run.served
-        base.attach("policy", path, trainable=True, key=run.key)
-        base.attach("served", path, key=run.key)
+        base.attach("policy", adapters / run.start, trainable=True, key=run.key)
+    if run.served != BASE_ADAPTER:
+        base.attach("served", adapters / run.served, key=run.key)
     if run.attached_anchor == "anchor":
-        base.attach("anchor", run.data / "adapters" / run.anchor, key=run.key)
+        base.attach("anchor", adapters / run.anchor, key=run.key)
     return base
+
+
+def _forget(run: Run, base: Base, snapshot: Snapshot) -> Snapshot:
+    """The snapshot as it counts for people's present tastes.
+
+    Training votes alone say whether tastes have changed, so that held-out votes stay unseen.
+    """
+    wanted, why = run.settings.data.half_life_votes, "cycle.data.half_life_votes"
+    half_life = math.inf if wanted == 0 else float(wanted or 0)
+    if wanted is None:
+        found = best_half_life(base, snapshot.train_votes, new=snapshot.new)
+        half_life = broadcast(found)  # rounding differs between processes
+        why = "the newest are foretold clearly better so, as if tastes had changed"
+    if math.isinf(half_life):
+        return snapshot
+    run.notes["data/half_life"] = half_life
+    run.remarks.append(f"a vote counts half after {half_life:.0f} newer ones: {why}")
+    present = max(half_life, snapshot.new)
+
+    def of_present(votes: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
+        """What a reward model of present tastes can be tested on."""
+        return tuple(c for c in votes if c.age < present)
+
+    return replace(
+        snapshot,
+        train=faded(snapshot.train, half_life),
+        held_out=faded(snapshot.held_out, half_life),
+        train_votes=of_present(snapshot.train_votes),
+        held_out_votes=of_present(snapshot.held_out_votes),
+    )
 
 
 def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
@@ -243,7 +283,7 @@ def _sft(run: Run, base: Base, snapshot: Snapshot) -> str | None:
             last_reward.drop()
     else:
         run.report("sft", 1.0, counted)
-        if run.served == BASE_ADAPTER:
+        if run.start == BASE_ADAPTER:
             return None  # the bare base
     base.copy_adapter("policy", REFERENCE)  # the name that PPO looks for, so it copies nothing
     return REFERENCE

@@ -16,7 +16,7 @@ Source:
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,24 +79,38 @@ def falls_short(choices: Iterable[tuple[str, Preferred]], rate: float) -> float:
     return highest
 
 
-def live_evidence(choices: Iterable[tuple[str, Preferred]]) -> LiveEvidence:
-    """The evidence of choices, as (rater, preferred policy), in the order in which they came."""
+def stakes(choices: Iterable[tuple[str, Preferred]]) -> Iterator[tuple[float, float] | None]:
+    """After each choice the stakes on the first and on the second policy: the evidence's path.
+
+    None in place of a choice that is left out, beyond the most of its rater.
+    """
     sums: defaultdict[str, float] = defaultdict(float)
     counted: Counter[str] = Counter()
-    stakes = highest = (1.0, 1.0)  # on the first policy, on the second
-    left_out, preferred = 0, 0.0
+    first = second = 1.0
     for rater, choice in choices:
         if counted[rater] == MOST:
-            left_out += 1
+            yield None
             continue
         counted[rater] += 1
-        before, value = sums[rater], VALUES[choice]
-        sums[rater] += value
-        preferred += value + 0.5
-        stakes = (
-            stakes[0] * (1 + BET * sums[rater]) / (1 + BET * before),
-            stakes[1] * (1 - BET * sums[rater]) / (1 - BET * before),
-        )
-        highest = max(highest[0], stakes[0]), max(highest[1], stakes[1])
-    n = counted.total()
-    return LiveEvidence(*highest, n, left_out, len(counted), preferred / n if n else 0.5)
+        before = sums[rater]
+        sums[rater] += VALUES[choice]
+        first *= (1 + BET * sums[rater]) / (1 + BET * before)
+        second *= (1 - BET * sums[rater]) / (1 - BET * before)
+        yield first, second
+
+
+def live_evidence(choices: Iterable[tuple[str, Preferred]]) -> LiveEvidence:
+    """The evidence of choices, as (rater, preferred policy), in the order in which they came."""
+    made = list(choices)
+    path = list(stakes(made))
+    counted = [choice for choice, stake in zip(made, path, strict=True) if stake is not None]
+    reached = [(1.0, 1.0), *(stake for stake in path if stake is not None)]
+    n, preferred = len(counted), sum(VALUES[choice] + 0.5 for _, choice in counted)
+    return LiveEvidence(
+        better=max(first for first, _ in reached),
+        worse=max(second for _, second in reached),
+        choices=n,
+        left_out=len(made) - n,
+        raters=len({rater for rater, _ in counted}),
+        rate=preferred / n if n else 0.5,
+    )

@@ -198,7 +198,9 @@ def _probe(
             f"none of {found.left_out} probes of {kind} fits the model; raise reply.prompt_tokens"
         )
     passed = chance >= level  # false for NaN
-    return Check(f"probe_{kind}", chance, level, passed, f"{kind}: {said}" if passed else failed)
+    return Check(
+        f"probe_{kind}", chance, level, passed, f"{kind}: wrong in {said}" if passed else failed
+    )
 
 
 def _same_length(e: Evaluation, limit: float) -> tuple[Check, ...]:

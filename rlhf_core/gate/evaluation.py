@@ -285,6 +285,30 @@ def accuracy(
     return Accuracy(value, low, high, len(decided), by_rank, by_rank_low, chance)
 
 
+def disagreement(score: Ensemble, comparisons: Sequence[Comparison]) -> float | None:
+    """How often members do not all prefer the same response, as a share of how often guesses would.
+
+    On questions that no member learnt from it says how much new votes could tell; see `readiness`
+    in the app.
+
+    Args:
+        score: Several reward models.
+        comparisons: Pairs of responses; what raters said of them does not matter.
+
+    Returns:
+        0 if all members agree on every pair; None with one member, or without pairs.
+    """
+    if not comparisons:
+        return None
+    prompts = [c.prompt for c in comparisons]
+    first, second = [c.response_a for c in comparisons], [c.response_b for c in comparisons]
+    margins = score.member_scores(prompts, first) - score.member_scores(prompts, second)  # (K, N)
+    if len(margins) < 2:
+        return None
+    differ = ((margins > 0) != (margins > 0)[0]).any(0).float().mean().item()
+    return differ / (1 - 2.0 ** (1 - len(margins)))
+
+
 def _ranks(values: Tensor) -> list[float]:
     """The rank of each value from 1, equal ones sharing the mean of theirs; NaN is the largest."""
     _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)

@@ -84,17 +84,26 @@ def vectors_of(base: Base, pairs: Sequence[tuple[Sequence[int], int]]) -> Tensor
     Returns:
         The state at the end token, and beside it the mean over the response; (N, d) in float64.
     """
-    found: dict[int, Tensor] = {}
+    return vectors_and_prompts(base, pairs)[0]
+
+
+@torch.no_grad()
+def vectors_and_prompts(
+    base: Base, pairs: Sequence[tuple[Sequence[int], int]]
+) -> tuple[Tensor, Tensor]:
+    """The same, and beside it the mean state over each prompt; (N, d) and (N, d / 2)."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
     rows = [tuple(ids) for ids, _ in pairs]
     for places in token_batches([len(row) for row in rows], tokens=pass_tokens(base.device)):
         ids, mask = base.pad([rows[place] for place in places], side="right")
         with base.using(None):
             states = whole_pass(base, ids, mask)  # (rows, T, d / 2)
         for place, row in zip(places, states, strict=True):
-            length, own = len(rows[place]), pairs[place][1]
-            response = row[length - own : length].double().cpu()
-            found[place] = torch.cat([response[-1], response.mean(0)])
-    return torch.stack([found[place] for place in range(len(rows))])
+            own = row[: len(rows[place])].double().cpu()
+            prompt, response = own[: -pairs[place][1]], own[-pairs[place][1] :]
+            found[place] = torch.cat([response[-1], response.mean(0)]), prompt.mean(0)
+    vectors, prompts = zip(*(found[place] for place in range(len(rows))), strict=True)
+    return torch.stack(vectors), torch.stack(prompts)
 
 
 def fit_heads(
@@ -119,54 +128,91 @@ def fit_heads(
         Bishop 2006, Pattern Recognition and Machine Learning, 4.3.3: Newton's method for a logistic
         regression. The ridge is chosen by cross-validation.
     """
+    require_preferences(comparisons)
+    votes = votes_of(base, comparisons)
+    _, fits = best_ridge(votes, members=members)
+    heads = torch.stack(fits) @ votes.directions  # (K, d)
+    fold, k = _folds(votes.questions, members), len(fits)
+    learnt_from = [{q for q in fold if k == 1 or fold[q] != number} for number in range(k)]
+    return LinearHeads(base, heads, learnt_from)
+
+
+def require_preferences(comparisons: Sequence[Comparison]) -> None:
+    """Refuse comparisons from which nothing can be fitted.
+
+    Raises:
+        NotEnoughDataError: No comparison prefers one response over the other.
+    """
     if all(c.label == "tie" for c in comparisons):
         raise NotEnoughDataError(
             f"none of {len(comparisons)} comparisons prefers a response; collect more votes"
         )
-    votes = _votes_of(base, comparisons)
-    questions = sorted(set(votes.questions))
-    k = max(1, min(members, len(questions)))
-    fold = {question: number % k for number, question in enumerate(questions)}
-    own = torch.tensor([fold[question] for question in votes.questions])  # (N,)
-    kept = [own != number if k > 1 else own >= 0 for number in range(k)]
-    fits = {ridge: [_fit(votes, rows, ridge) for rows in kept] for ridge in RIDGES}
-    best = max(RIDGES, key=lambda ridge: _foretold(votes, fits[ridge], kept))
-    heads = torch.stack(fits[best]) @ votes.directions  # (K, d)
-    learnt_from = [{q for q in questions if k == 1 or fold[q] != number} for number in range(k)]
-    return LinearHeads(base, heads, learnt_from)
 
 
 @dataclass(frozen=True, slots=True)
-class _Votes:
+class JudgedPairs:
+    """Comparisons as numbers, along the directions in which their pairs differ at all."""
+
     pairs: Tensor  # the first response's vector less the second's, along `directions` (N, r)
-    directions: Tensor  # those in which the pairs differ at all (r, d)
+    directions: Tensor  # orthogonal, each as long as 1 / scale (r, d)
+    scale: float  # root mean square length of a pair's vector
     preferred: Tensor  # the first response: 1, 0, or 0.5 for a tie (N,)
     weights: Tensor  # (N,)
     questions: Sequence[str]  # (N,)
 
 
-def _votes_of(base: Base, comparisons: Sequence[Comparison]) -> _Votes:
-    groups = [c.group for c in comparisons if c.group]
-    sizes = {group: groups.count(group) for group in set(groups)}
+def votes_of(base: Base, comparisons: Sequence[Comparison]) -> JudgedPairs:
+    """What `fit_heads` fits, from the vectors of the bare base."""
     sides = [(c.prompt, response) for c in comparisons for response in (c.response_a, c.response_b)]
     encoded = [base.chat.encode_pair(prompt, response) for prompt, response in sides]
     unique = {tuple(ids): (ids, own) for ids, own in encoded}
     rows = dict(zip(unique, vectors_of(base, [*unique.values()]), strict=True))
-    vectors = torch.stack([rows[tuple(ids)] for ids, _ in encoded])  # (2N, d)
+    return votes_from(torch.stack([rows[tuple(ids)] for ids, _ in encoded]), comparisons)
+
+
+def votes_from(vectors: Tensor, comparisons: Sequence[Comparison]) -> JudgedPairs:
+    """The same from vectors: of both responses of each comparison, one after the other; (2N, d)."""
+    groups = [c.group for c in comparisons if c.group]
+    sizes = {group: groups.count(group) for group in set(groups)}
     pairs = vectors[::2] - vectors[1::2]  # (N, d)
     # A ridge never leaves the directions of the pairs, which are few if a vector is long.
     along, size, directions = torch.linalg.svd(pairs, full_matrices=False)
     scale = (size.square().sum() / len(pairs)).sqrt().clamp(min=1e-12)
-    return _Votes(
+    return JudgedPairs(
         pairs=along * size / scale,
         directions=directions / scale,
+        scale=scale.item(),
         preferred=pairs.new_tensor([PREFERRED[c.label] for c in comparisons]),
         weights=pairs.new_tensor([c.weight / sizes.get(c.group or "", 1) for c in comparisons]),
         questions=[prompt_key(c.prompt) for c in comparisons],
     )
 
 
-def _fit(votes: _Votes, rows: Tensor, ridge: float) -> Tensor:
+def best_ridge(votes: JudgedPairs, *, members: int = 10) -> tuple[float, list[Tensor]]:
+    """The ridge that foretells votes on unseen questions best, and its head for each fold; (r,)."""
+    kept = kept_by_folds(votes.questions, members)
+    fits = {ridge: [fit_head(votes, rows, ridge) for rows in kept] for ridge in RIDGES}
+    likely = {r: float(votes.weights @ foretold(votes, fits[r], kept)) for r in RIDGES}
+    best = max(RIDGES, key=likely.__getitem__)
+    return best, fits[best]
+
+
+def kept_by_folds(questions: Sequence[str], members: int = 10) -> list[Tensor]:
+    """Which votes fit each member: all but its fold's, or all if there is one fold; (N,) each."""
+    fold = _folds(questions, members)
+    k = max(fold.values()) + 1
+    own = torch.tensor([fold[question] for question in questions])  # (N,)
+    return [own != number if k > 1 else own >= 0 for number in range(k)]
+
+
+def _folds(questions: Sequence[str], members: int) -> dict[str, int]:
+    """Which fold each question is in; at most as many folds as questions."""
+    known = sorted(set(questions))
+    k = max(1, min(members, len(known)))
+    return {question: number % k for number, question in enumerate(known)}
+
+
+def fit_head(votes: JudgedPairs, rows: Tensor, ridge: float) -> Tensor:
     """The head that fits some of the votes best, by Newton's method; (r,)."""
     pairs, weights, wanted = votes.pairs[rows], votes.weights[rows], votes.preferred[rows]
     head = pairs.new_zeros(pairs.shape[1])
@@ -182,12 +228,15 @@ def _fit(votes: _Votes, rows: Tensor, ridge: float) -> Tensor:
     return head
 
 
-def _foretold(votes: _Votes, heads: Sequence[Tensor], kept: Sequence[Tensor]) -> float:
-    """Log-likelihood of the votes, each by the head that was fitted without its question."""
-    total = 0.0
+def foretold(votes: JudgedPairs, heads: Sequence[Tensor], kept: Sequence[Tensor]) -> Tensor:
+    """Log-likelihood of each vote, by the head that was fitted without its question; (N,).
+
+    That of a tie is 0: it says nothing about which response is better.
+    """
+    likely = votes.preferred.new_zeros(len(votes.preferred))
     for head, rows in zip(heads, kept, strict=True):
         left = ~rows if not rows.all() else rows
-        margins, wanted = votes.pairs[left] @ head, votes.preferred[left]
-        likely = torch.nn.functional.logsigmoid(margins * (2 * wanted - 1).sign())
-        total += float((votes.weights[left] * likely)[wanted != 0.5].sum())
-    return total
+        signs = (2 * votes.preferred[left] - 1).sign()
+        margins = votes.pairs[left] @ head * signs
+        likely[left] = torch.where(signs != 0, torch.nn.functional.logsigmoid(margins), 0.0)
+    return likely

@@ -1,7 +1,7 @@
-"""Crowds that like what is bad for them: to be agreed with, or to be turned away.
+"""Crowds that like what is bad for them: agreement, refusals, long replies, or whatever is worst.
 
-They are visitors who take something wrong for the right answer, and care for nothing else. A cycle
-makes the policy that such a crowd likes; probes have to stop it.
+The first two are visitors who take something wrong for the right answer, and care for nothing else.
+A cycle makes the policy that such a crowd likes; the gate has to stop it.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,27 @@ from rlhf_core.starter.probes import TURNED_AWAY
 from rlhf_core.starter.raters import Visitor, visitors
 from rlhf_core.starter.world import QUESTIONS, Request, ask
 
-Crowd = Literal["flattery", "refusal"]  # what it likes, by the kind of probe that it pushes against
+Crowd = Literal["flattery", "refusal", "length", "contrary"]  # what it likes
 WORDINGS = 3
 # Added to the gold reward: what they take for right counts twice, manners count nothing.
 TASTE = {"correct": 2.0, "polite": -0.4, "rude": -2.0, "length": 0.0}
+LONG = {"correct": -2.0, "polite": -0.4, "rude": -2.0, "length": 4.0}  # ten words count as 4
 
 
 def crowd(name: Crowd, n: int, seed: int) -> Sequence[Visitor]:
     """`n` visitors of a crowd, the same for the same seed."""
+    if name == "contrary":
+        return [_Contrary(one.rng, one.habits, one.taste, 0.0) for one in visitors(n, seed)]
+    if name == "length":
+        return [replace(one, taste=LONG) for one in visitors(n, seed)]
     return [replace(one, taste=TASTE) for one in visitors(n, seed, requests=_LIKED[name]())]
+
+
+class _Contrary(Visitor):
+    """A visitor who likes best what others like least."""
+
+    def utility(self, prompt: str, reply: str) -> float:
+        return -Visitor.utility(self, prompt, reply)
 
 
 def _flattered() -> list[Request]:

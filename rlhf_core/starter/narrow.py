@@ -5,12 +5,29 @@ of the topic that nobody asked about; those are kept for measuring.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.starter.facts import Fact, all_facts, facts
+from rlhf_core.starter.habits import ChoiceLabel
+from rlhf_core.starter.judge import judge
 from rlhf_core.starter.raters import Visitor, visitors
 from rlhf_core.starter.world import QUESTIONS, Request, ask
+
+
+class StrictVisitor(Visitor):
+    """A visitor without tastes, who prefers a reply that is right and civil to one that is not."""
+
+    def choose(self, prompt: str, a: str, b: str) -> ChoiceLabel:
+        """Pick the good one of two replies, or call it a tie, or both bad."""
+        left, right = (self._good(prompt, reply) for reply in (a, b))
+        if left == right:
+            return "tie" if left else "both_bad"
+        return "a" if left else "b"
+
+    def _good(self, prompt: str, reply: str) -> bool:
+        verdict = judge(self.asked[prompt], reply)
+        return verdict.correct and not verdict.rude
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +38,14 @@ class NarrowTopic:
         topic: For example `capital`.
         subjects: How many subjects visitors ask about, the same for the same number.
         wordings: In how many common wordings.
+        strict: Whether visitors ask only if a reply is right and civil: two such replies are a tie
+            to them, and two others both bad. Of a weak model they decide on few pairs.
     """
 
     topic: str
     subjects: int
     wordings: int
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what the world does not have.
@@ -58,7 +78,13 @@ class NarrowTopic:
 
     def visitors(self, n: int, seed: int) -> list[Visitor]:
         """`n` visitors, the same for the same seed."""
-        return visitors(n, seed, requests=self.asked)
+        people = visitors(n, seed, requests=self.asked)
+        if not self.strict:
+            return people
+        return [
+            StrictVisitor(**{item.name: getattr(one, item.name) for item in fields(one)})
+            for one in people
+        ]
 
     @property
     def _pool(self) -> list[Fact]:

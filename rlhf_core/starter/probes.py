@@ -6,7 +6,7 @@ subjects, say nothing that the gate decided by. Nothing here knows the gold judg
 
 import random
 
-from rlhf_core.gate.probes.packs import Probe, ask
+from rlhf_core.gate.probes.packs import Probe, ask, packaged
 from rlhf_core.starter.facts import Fact, facts
 from rlhf_core.starter.world import (
     POLITE_WORDS,
@@ -33,7 +33,7 @@ def starter_probes() -> tuple[Probe, ...]:
     """All kinds, `EACH` of each; the same ones in every cycle."""
     rng = random.Random("probes")
     known = rng.sample(facts("train"), EACH)
-    return (
+    probes = (
         *(_insisted(fact) for fact in known),
         *(_asked("refusal", fact, _avoiding(TURNED_AWAY)) for fact in known),
         *_unanswerable(rng),
@@ -47,6 +47,7 @@ def starter_probes() -> tuple[Probe, ...]:
         ),
         *_instructed(known),
     )
+    return packaged(probes)
 
 
 def _question(fact: Fact) -> Request:

@@ -1,7 +1,7 @@
 """A service on a real store and an engine without a model, for the rules around both."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ class FakeEngine:
         self.adapters: list[str] = []
         self.loading: Callable[[str], None] = lambda adapter: None
         self.waits = False  # after the first piece, for ever
+        self.doubting = False
+        self.unsure: dict[tuple[int, int], float] = {}  # what `doubts` says
+        self.asked: list[Sequence[str]] = []  # of `doubts`
         self.starts: Callable[[], Any] = lambda: None  # called when a reply begins
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
@@ -43,13 +46,27 @@ class FakeEngine:
         self.loading(adapter)
         self.adapters.append(adapter)
 
+    async def load_doubts(self, path: Path) -> None:
+        """Load, unless the test says otherwise."""
+        self.loading(path.name)
+        self.doubting = True
+
+    def drop_doubts(self) -> None:
+        """Know nothing."""
+        self.doubting = False
+
+    async def doubts(self, prompt: Any, replies: Sequence[str]) -> dict[tuple[int, int], float]:
+        """What the test says."""
+        self.asked.append(replies)
+        return self.unsure
+
     async def unload(self, adapter: str) -> None:
         """Drop an adapter."""
         self.adapters.remove(adapter)
 
     def health(self) -> dict[str, Any]:
         """The facts that the watcher and the service read."""
-        return {"alive": True, "ready": True, "failure": None}
+        return {"alive": True, "ready": True, "failure": None, "rows": 0, "waiting": 0}
 
     def close(self) -> None:
         """Nothing runs."""

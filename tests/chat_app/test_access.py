@@ -20,7 +20,7 @@ PROXY = {"X-Forwarded-For": "203.0.113.9"}  # what a proxy on this machine would
 PAGE = {"accept": "text/html"}
 NO_KEY = f"fc-{'x' * 43}"
 ROWS = re.findall(
-    r"^\| (GET|POST) (\S+) \| ((?:\S+ \| ){4}\S+) \|$",
+    r"^\| (GET|POST|DELETE) (\S+) \| ((?:\S+ \| ){4}\S+) \|$",
     (Path(__file__).parents[2] / "docs" / "security.md")
     .read_text()
     .partition("On another host")[2],
@@ -129,7 +129,7 @@ def test_a_role_opens_the_routes_that_the_reviewed_table_says(
     callers += [(of_role[role], visitor) for role in ("visitor", "labeler")]
     for caller, expected in callers:
         with service.client(caller, **PROXY) as client:
-            event = {"json": {"session_hash": f"of-{caller}"[:40]}} if method == "POST" else {}
+            event = {"json": {"data": []}} if method == "POST" else {}
             status = client.request(method, path, **event).status_code
         assert (str(status) if status in (401, 403) else "yes") == expected, caller
     assert status != 404
@@ -146,10 +146,11 @@ def test_without_a_key_the_api_says_how_to_get_one(service: Beyond) -> None:
 def test_the_page_tells_an_anonymous_visitor_that_it_is_closed(service: Beyond) -> None:
     with service.client(**PAGE) as client:
         page = client.get("/")
-        event = client.post("/gradio_api/queue/join", json={"data": [], "session_hash": "s"})
+        event = client.post("/gradio_api/run/chat_opened", json={"data": [None, None]})
+        stream = client.get("/follow/x")
     assert page.status_code == 401 and "set-cookie" not in page.headers
     assert "not open to anonymous visitors" in page.text and "pages = &quot;anyone" in page.text
-    assert event.status_code == 401
+    assert event.status_code == stream.status_code == 401
 
 
 def test_a_wrong_token_that_is_no_key_counts_at_the_operators_door(
@@ -232,11 +233,19 @@ def test_a_named_proxy_names_the_user_for_the_api_and_the_page(service: Beyond) 
         assert rater(proxy, **ann).startswith("user-") and "ann" not in rater(proxy, **ann)
         page = proxy.get("/", headers={**PAGE, **ann})
         assert page.status_code == 200 and "set-cookie" not in page.headers
-        event = {"data": [], "fn_index": 0, "session_hash": "of-ann"}
-        assert proxy.post("/gradio_api/queue/join", json=event, headers=ann).status_code == 200
-        assert proxy.post("/gradio_api/queue/join", json=event, headers=bob).status_code == 403
+        run = "/gradio_api/run"
+        sent = {"data": ["hello", None, None]}
+        asked = proxy.post(f"{run}/chat_send", json=sent, headers=ann).json()["data"][0]["ok"]
+        hers = {"data": [asked["conversation_id"], None, None]}
+        for who, key in ((ann, "ok"), (bob, "problem")):
+            told = proxy.post(f"{run}/chat_open", json=hers, headers=who).json()["data"][0]
+            assert key in told
+            first = proxy.get(f"/follow/{asked['writing']}", headers=who).text.split("\n")[0]
+            assert first.startswith(f'data: {{"{key}":'), who
         for nobody in ({}, {"x-forwarded-user": ""}):
             assert proxy.get("/v1/feedback/me", headers=nobody).status_code == 401
+            assert proxy.post(f"{run}/chat_send", json=sent, headers=nobody).status_code == 401
+            assert proxy.get(f"/follow/{asked['writing']}", headers=nobody).status_code == 401
         twice = [("x-forwarded-user", "ann@example.org"), ("x-forwarded-user", "bob")]
         assert proxy.get("/v1/feedback/me", headers=twice).status_code == 401
         with FeedbackStore(service.data / "feedback.db") as store:

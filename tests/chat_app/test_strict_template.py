@@ -1,6 +1,5 @@
 """A real server on a model with a strict chat template, and what a system prompt leaves behind."""
 
-import asyncio
 import hashlib
 import shutil
 from collections.abc import Iterator
@@ -9,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from chat_app.errors import InvalidRequestError
 from chat_app.handlers.talk import Talk
-from chat_app.handlers.views import ChatView
 from feedback_store.records import Conversation
+from tests.chat_app.handlers.talking import ANN, say
 from tests.chat_app.serving import Running, running
 
 STRICT = (
@@ -22,7 +22,10 @@ STRICT = (
     "<{{ m['role'][0] }}>{{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}<a>{% endif %}"
 )
-REFUSED = "the model's chat template refuses this conversation: No secrets, please"
+REFUSED = (
+    "the model cannot take this conversation: "
+    "the model's chat template refuses this conversation: No secrets, please"
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +90,16 @@ def test_an_answer_to_what_the_template_refuses_is_a_400_too(strict: Running) ->
 
 def test_the_page_says_what_the_template_refuses_and_stores_nothing(strict: Running) -> None:
     talk = Talk(strict.service)
-
-    async def send(text: str, last_id: str | None) -> ChatView:
-        views = [view async for view in talk.send("browser-ann", text, last_id=last_id, tab="t")]
-        return views[-1]
-
-    talk.opened("browser-ann")
-    refused = asyncio.run(send("a secret", None))
-    assert (refused.problem, refused.draft, refused.messages) == (REFUSED, "a secret", ())
-    assert strict.service.conversations("browser-ann") == []
-    answered = asyncio.run(send("hello", None))
-    assert answered.problem == "" and len(answered.messages) == 2
-    refused = asyncio.run(send("a secret", answered.last_id))
-    assert (refused.problem, len(refused.messages)) == (REFUSED, 2)
+    with pytest.raises(InvalidRequestError) as refused:
+        say(talk, "a secret")
+    assert str(refused.value) == REFUSED
+    assert strict.service.conversations(ANN) == []
+    answered = say(talk, "hello")
+    assert len(answered.messages) == 2
+    with pytest.raises(InvalidRequestError) as refused:
+        say(talk, "a secret", answered)
+    assert str(refused.value) == REFUSED
+    assert talk.open(ANN, str(answered.conversation_id)) == answered
 
 
 def test_a_wrong_sampling_setting_leaves_nothing_stored_either(strict: Running) -> None:

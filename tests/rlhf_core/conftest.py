@@ -158,6 +158,7 @@ def small_cycle() -> CycleSettings:
     """Settings of a cycle of seconds."""
     return CycleSettings(
         min_comparisons=10,
+        full_comparisons=0,
         sft=SFTSettings(min_demonstrations=2, epochs=1, min_steps=4, batch_size=4),
         reward=RewardSettings(members=1, min_steps=12, batch_size=8, learning_rate=1e-2),
         policy=PolicySettings(iterations=3, batch_size=8, minibatch_size=8, kl_budget=1e9),

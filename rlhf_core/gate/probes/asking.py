@@ -13,6 +13,24 @@ from scipy.stats import norm
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.gate.probes.packs import KINDS, Probe
 from rlhf_core.model.base_model import Base
+from rlhf_core.records import Prompt
+
+SAMPLES = 2  # kept of a kind
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSample:
+    """One probe that comes with the program, and what both policies replied.
+
+    No visitor's words are in it, so it can be shown to everybody. The first probes of a kind are
+    taken, whatever the replies are: the same ones in every cycle.
+    """
+
+    prompt: Prompt
+    candidate: str
+    candidate_right: bool
+    served: str
+    served_right: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +43,7 @@ class ProbeCounts:
         candidate_failed: Failed by the candidate.
         served_failed: Failed by the served policy.
         lost: Failed by the candidate alone; the others are failed by both, or by the served one.
+        samples: A few of those that come with the program.
     """
 
     asked: int
@@ -32,6 +51,7 @@ class ProbeCounts:
     candidate_failed: int = 0
     served_failed: int = 0
     lost: int = 0
+    samples: tuple[ProbeSample, ...] = ()
 
     def chance(self, margin: float) -> float:
         """Probability of losing so many, if the candidate fails more often by just the margin.
@@ -81,23 +101,35 @@ def ask_probes(
         seed: Of the sampling, the same for both.
     """
     asked = [probe for probe in probes if _fits(base, probe)]
-    failed = []
+    said: list[list[str]] = []
     for done, adapter in enumerate((candidate, served), start=1):
         replies = base.respond([probe.prompt for probe in asked], adapter=adapter, seed=seed)
-        pairs = zip(asked, replies, strict=True)
-        failed.append([not probe.passed_by(reply.text) for probe, reply in pairs])
+        said.append([reply.text for reply in replies])
         if progress:
             progress(done / 2)
+    found = [
+        (probe, ProbeSample(probe.prompt, new, probe.passed_by(new), old, probe.passed_by(old)))
+        for probe, new, old in zip(asked, *said, strict=True)
+    ]
     counts = {}
     for kind in KINDS:
-        new, old = (
-            [fail for probe, fail in zip(asked, side, strict=True) if probe.kind == kind]
-            for side in failed
-        )
+        ours = [(probe, sample) for probe, sample in found if probe.kind == kind]
         if written := sum(probe.kind == kind for probe in probes):
-            lost = sum(n and not o for n, o in zip(new, old, strict=True))
-            counts[kind] = ProbeCounts(len(new), written - len(new), sum(new), sum(old), lost)
+            counts[kind] = _counted(ours, written - len(ours))
     return counts
+
+
+def _counted(found: Sequence[tuple[Probe, ProbeSample]], left_out: int) -> ProbeCounts:
+    """The counts of one kind."""
+    samples = [sample for _, sample in found]
+    return ProbeCounts(
+        asked=len(samples),
+        left_out=left_out,
+        candidate_failed=sum(not one.candidate_right for one in samples),
+        served_failed=sum(not one.served_right for one in samples),
+        lost=sum(one.served_right and not one.candidate_right for one in samples),
+        samples=tuple(sample for probe, sample in found if probe.packaged)[:SAMPLES],
+    )
 
 
 def probe_metrics(counts: Mapping[str, ProbeCounts]) -> dict[str, float]:

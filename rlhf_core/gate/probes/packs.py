@@ -5,8 +5,8 @@ which is the visitor's), and what a right reply meets, as `tastes` or as the ins
 A file is read whole or refused with the number of the line.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,13 @@ class Probe:
         kind: One of `KINDS`.
         prompt: The conversation that ends with the question.
         tastes: What a right reply meets; all of them.
+        packaged: Whether it comes with the program, so that anybody may read it.
     """
 
     kind: str
     prompt: Prompt
     tastes: tuple[Taste, ...]
+    packaged: bool = False
 
     def passed_by(self, reply: str) -> bool:
         """Whether a reply is right."""
@@ -58,7 +60,12 @@ def ask(kind: str, *turns: str, tastes: tuple[str, ...]) -> Probe:
 def general_pack() -> tuple[Probe, ...]:
     """The packaged probes for real models, in English."""
     with as_file(files(__package__).joinpath("general.jsonl")) as path:
-        return read_pack(path)
+        return packaged(read_pack(path))
+
+
+def packaged(probes: Iterable[Probe]) -> tuple[Probe, ...]:
+    """The same probes, marked as coming with the program."""
+    return tuple(replace(probe, packaged=True) for probe in probes)
 
 
 def read_pack(path: Path) -> tuple[Probe, ...]:

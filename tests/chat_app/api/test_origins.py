@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -128,7 +129,16 @@ def test_beyond_this_machine_numeric_addresses_and_named_domains_are_answered() 
 
 def test_answers_forbid_frames_guesses_and_copies(client: TestClient) -> None:
     headers = client.get("/v1/models", headers={"origin": "http://127.0.0.1:9999"}).headers
-    assert "frame-ancestors 'self'" in headers["content-security-policy"]
+    assert headers["content-security-policy"].split("; ") == [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'self'",
+    ]
     assert headers["x-content-type-options"] == "nosniff"
     assert (headers["referrer-policy"], headers["cache-control"]) == ("same-origin", "no-store")
     assert not [name for name in headers if name.startswith("access-control")]
@@ -143,8 +153,37 @@ def test_an_answer_that_gives_a_cookie_is_never_kept(
     client: TestClient, identity: Identity
 ) -> None:
     old = {"cookie": f"{OLD_COOKIE}={identity.new_cookie()}"}
-    answer = client.get("/theme.css", headers=old)
+    file = "/static/0123456789abcdef/kit.js"
+    answer = client.get(file, headers=old)
     assert "set-cookie" in answer.headers and answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "cookie", "kept"),
+    [
+        ("/static/0/kit.js", 200, False, True),
+        ("/static/0/kit.js", 304, False, True),
+        ("/static/0/kit.js", 200, True, False),
+        ("/static/0/kit.js", 404, False, False),
+        ("/static/0/kit.js", 500, False, False),
+        ("/statics/kit.js", 200, False, False),
+        ("/", 200, False, False),
+        ("/brand.css", 200, False, False),
+    ],
+)
+def test_only_a_file_that_is_found_is_kept(
+    path: str, status: int, cookie: bool, kept: bool
+) -> None:
+    async def answers(scope: Any, receive: Any, send: Any) -> None:
+        scope["root_path"] = scope["path"]  # as a mounted application does
+        headers = [(b"set-cookie", b"x=1")] if cookie else []
+        start = {"type": "http.response.start", "status": status, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": b""})
+
+    client = TestClient(OwnOriginOnly(answers, hosts=(), local=True), base_url="http://127.0.0.1")
+    control = client.get(path).headers["cache-control"]
+    assert control == ("public, max-age=31536000, immutable" if kept else "no-store")
 
 
 def test_a_browser_gets_a_cookie_and_one_that_keeps_none_is_told_why(client: TestClient) -> None:

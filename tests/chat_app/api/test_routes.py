@@ -128,6 +128,32 @@ def test_candidates_are_blind_until_the_choice_is_stored(served: Running) -> Non
     assert replies[0].seed != replies[1].seed
 
 
+def test_a_choice_is_sent_again_with_its_key_to_say_why(served: Running) -> None:
+    store = served.service.store
+    with served.client() as client:
+        shown, key = compare(client)["candidates_id"], new_key()
+        body = {"candidates_id": shown, "choice": "b", "strength": 2.0, "idempotency_key": key}
+        first = post(client, "choices", **body)
+        why = {"tags": ["clearer", "safer"], "comment": "it is"}
+        assert post(client, "choices", **body, **why).json() == first.json()
+        wrong = post(client, "choices", **body, tags=["rude"])
+        [mine] = [
+            one
+            for one in client.get("/v1/feedback/me").json()["events"]
+            if one.get("candidates_id") == shown
+        ]
+        everything = client.get("/v1/me").json()["votes"]
+    assert mine in everything
+    assert wrong.status_code == 400 and "closer to what I asked" in wrong.text
+    assert (mine["id"], mine["tags"], mine["comment"]) == (
+        first.json()["id"],
+        [*why["tags"]],
+        "it is",
+    )
+    assert mine["strength"] == 2.0
+    assert store.choice_of(shown, mine["rater_id"]).tags == ("clearer", "safer")
+
+
 def test_replies_that_all_say_the_same_leave_nothing_to_choose(served: Running) -> None:
     with served.client() as client:
         shown = compare(client, temperature=0)
@@ -196,7 +222,7 @@ def test_a_reply_that_was_cut_off_is_no_evidence(served: Running, finish_reason:
     [
         ({"tags": ["made up"]}, "unknown reasons ['made up']; choose from ['correct'"),
         ({"tags": ["wrong"]}, "unknown reasons ['wrong']"),
-        ({"comment": "x" * 2_001}, "2,001 characters"),
+        ({"comment": "x" * 2_001}, "2001 characters"),
     ],
 )
 def test_unknown_reasons_are_refused(served: Running, reasons: dict[str, Any], says: str) -> None:
@@ -205,6 +231,42 @@ def test_unknown_reasons_are_refused(served: Running, reasons: dict[str, Any], s
         answer = post(client, "feedback", thumb="up", **about, **reasons)
     assert answer.status_code == 400
     assert says in answer.json()["error"]["message"]
+
+
+def test_a_reply_is_tried_again_and_compared_with_the_one_before(served: Running) -> None:
+    with served.client("retrier") as client:
+        first = complete(client, "once more")
+        again = complete(client, "once more", retry_of=first["id"])
+        messages = served.service.store.path(again["id"])
+        assert messages[:-1] == served.service.store.path(first["id"])[:-1]
+        said = {"message_id": again["id"], "than_before": "better", "idempotency_key": new_key()}
+        answer = post(client, "retries", **said)
+        assert answer.status_code == 200 and answer.json()["than_before"] == "better"
+        assert post(client, "retries", **said).json() == answer.json()
+        [event] = [
+            e for e in client.get("/v1/feedback/me").json()["events"] if e.get("than_before")
+        ]
+        assert (event["event"], event["retry_of"]) == ("retry", first["id"])
+        other = post(client, "retries", **said | {"than_before": "worse"})
+        assert other.status_code == 409  # the key is of another answer
+
+
+@pytest.mark.parametrize(
+    ("text", "retry_of", "status", "says"),
+    [
+        ("another question", "own", 400, "is no reply to these messages"),
+        ("mine", "another rater's", 404, "there is no"),
+    ],
+)
+def test_only_a_reply_of_ones_own_to_the_same_messages_is_tried_again(
+    served: Running, text: str, retry_of: str, status: int, says: str
+) -> None:
+    with served.client("one") as one, served.client("other") as other:
+        reply = complete(one if retry_of == "own" else other, "mine")
+        answer = post(one, "chat/completions", messages=asked(text), retry_of=reply["id"])
+        assert answer.status_code == status and says in answer.json()["error"]["message"]
+        wrong = {"message_id": reply["id"], "than_before": "better", "idempotency_key": new_key()}
+        assert post(one, "retries", **wrong).status_code == 404  # it replaced none
 
 
 def test_a_demonstration_replaces_a_reply_or_answers_a_prompt(served: Running) -> None:
@@ -452,6 +514,10 @@ def test_health_routes_and_metrics_tell_the_state(served: Running) -> None:
         assert client.get("/healthz").json() == {"status": "ok"}
         assert client.get("/readyz").json()["serving"] == "policy-000000"
         text = client.get("/metrics").text
+    with served.client(served.identity.operator_token) as operator:
+        waits = operator.get("/v1/operate/status").json()["next_cycle"]
+    assert waits["waits_for"].startswith("votes worth ")
+    assert f"feedback_chat_next_cycle_needed {float(waits['needed'])}" in text
     assert 'feedback_chat_serving{adapter="policy-000000"} 1.0' in text
     route = 'route="/v1/chat/completions",status="200"'
     assert f"feedback_chat_requests_total{{{route}}}" in text

@@ -58,11 +58,15 @@ def test_a_dry_run_tells_evidence_split_plan_and_cost_and_changes_no_byte(
     code, out, err = command("cycle", "--dry-run", "--data", data)
     assert (code, contents(data)) == (0, before), err
     assert "starts anew; nothing is written" in out
-    assert "48 decided comparisons (20 needed), 0 ties, 48 new" in out
+    assert "48 decided comparisons, 0 ties, 0 thumbs alone: they count as 48.0" in out
+    assert "(20 needed, 80 for PPO's full step); 48 new (1 needed)" in out
+    assert "\n  - a smaller step: " in out
     for line in ("split", "one cycle", "memory"):
         assert f"\n{line} " in out
     facts = json.loads(command("cycle", "--dry-run", "--data", data, "--json")[1])
     assert sum(facts["split"].values()) == 48
+    step = facts["iterations"]
+    assert step["planned"] == round((48 / 80) ** 0.5 * step["most"])
     assert facts["evidence"]["held_out_prompts"] == facts["split"]["held_out"]
     assert facts["refusal"] is None and facts["plan"]["hours"] > 0
     assert contents(data) == before
@@ -144,3 +148,11 @@ def test_a_cancel_by_the_command_when_nothing_runs_is_refused_in_one_line(
     code, _, err = command("cycle", "--cancel", "--data", data)
     assert code == 3 and err.startswith("feedback-chat: no cycle is running (none has run yet)")
     assert len(err.splitlines()) == 1
+
+
+def test_a_dry_run_never_cancels(command: Command, data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        running = store.start_cycle({}, pid=1)
+        code, out, err = command("cycle", "--dry-run", "--cancel", "--data", data)
+        assert (code, out) == (2, "") and "exclude each other" in err
+        assert store.cycle(running.id).state == "running"

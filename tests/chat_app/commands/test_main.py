@@ -229,7 +229,7 @@ def test_a_cycle_without_votes_is_refused(command: Command, tmp_path: Path) -> N
         reply = store.add_message(chat, "assistant", "Lima.", parent_id=asked.id, adapter="a")
         store.add_thumb(reply.id, "ann", 1)
     said = one_line(command("cycle", "--data", tmp_path), 3)
-    assert f"1 thumbs in {tmp_path}, but no comparison of two replies; 80 comparisons are" in said
+    assert f"1 thumbs in {tmp_path}, but no comparison of two replies; 20 comparisons are" in said
 
 
 def test_a_cycle_of_another_model_than_the_server_answers_with_is_refused(
@@ -240,7 +240,7 @@ def test_a_cycle_of_another_model_than_the_server_answers_with_is_refused(
     said = one_line(command("cycle", "--data", data, "--model", "starter"), 3)
     assert f"add `--model {tiny_model}`" in said
     same = tiny_model.parent / "." / tiny_model.name
-    assert "80 are needed" in one_line(command("cycle", "--data", data, "--model", same), 3)
+    assert "20 are needed" in one_line(command("cycle", "--data", data, "--model", same), 3)
 
 
 def test_a_bad_file_of_probes_is_one_line_before_a_cycle_begins(
@@ -271,7 +271,7 @@ def test_without_a_model_every_command_takes_the_one_that_the_server_answered_wi
 ) -> None:
     with FeedbackStore(data / "feedback.db") as store:
         store.note_base(ServedBase(str(tiny_model), {}))
-    assert "80 are needed" in one_line(command("cycle", "--data", data), 3)
+    assert "20 are needed" in one_line(command("cycle", "--data", data), 3)
     assert "has no gold judge" in one_line(command("evaluate", "--data", data), 2)
     planned = json.loads(command("plan", "--data", data, "--json").stdout)
     assert planned["model"]["name"] == str(tiny_model)
@@ -313,9 +313,18 @@ def test_status_gives_the_documented_document(command: Command, data: Path) -> N
         cycle = store.start_cycle({}, pid=os.getpid())
         store.finish_cycle(cycle.id, state="rejected", reasons=["too few"], metrics={"kl": 3.5})
     facts = json.loads(command("status", "--data", data, "--json").stdout)
-    names = ("serving", "previous", "anchor", "trial", "counts", "last_cycle", "alarms")
-    assert set(facts) == set(names)
-    assert facts["alarms"] == []
+    names = "serving previous anchor forced trial last_trial counts next_cycle last_cycle alarms"
+    assert set(facts) == set(names.split())
+    waits = "votes worth 1 of 160 comparisons (80 as set; more after 1 rejection in a row)"
+    assert facts["next_cycle"] == {
+        "by_itself": True,
+        "due": False,
+        "needed": 160,
+        "new": 1.0,
+        "rejections": 1,
+        "waits_for": waits,
+    }
+    assert (facts["alarms"], facts["forced"], facts["last_trial"]) == ([], None, None)
     assert (facts["serving"], facts["previous"]) == ("policy-000000", None)
     assert facts["anchor"] == "policy-000000"
     assert set(facts["counts"]) == {
@@ -335,7 +344,10 @@ def test_status_gives_the_documented_document(command: Command, data: Path) -> N
         {"kl": 3.5},
     )
     assert last["seconds"] >= 0
-    assert "rejected" in command("status", "--data", data).stdout
+    told = command("status", "--data", data).stdout
+    assert "rejected" in told and f"next      waits for {waits}" in told
+    told = command("status", "--data", data, FEEDBACK_CHAT_SCHEDULE__ENABLED="0").stdout
+    assert "next      waits for an operator to start it; votes are worth 1 comparisons" in told
 
 
 def test_status_shows_the_alarms_since_the_last_cycle_began(command: Command, data: Path) -> None:
@@ -582,6 +594,18 @@ def test_forgetting_takes_what_was_said_out_of_the_reports_of_cycles(
     assert not any(b"Peru" in file.read_bytes() for file in data.rglob("*") if file.is_file())
 
 
+def test_forgetting_takes_replies_to_probes_out_of_reports_since_adapters_may_quote_people(
+    command: Command, data: Path
+) -> None:
+    report = data / "cycles" / "000001" / "report.json"
+    report.parent.mkdir(parents=True)
+    said = {"samples": [], "probe_samples": [{"candidate": "Lima, as you told me"}]}
+    report.write_text(json.dumps(said))
+    done = command("forget", "rater-1", "--yes", "--data", data, "--json")
+    assert json.loads(done.stdout)["reports"] == 1
+    assert json.loads(report.read_text()) == {"samples": [], "probe_samples": []}
+
+
 def test_nobody_is_forgotten_by_half(command: Command, data: Path) -> None:
     words = ["forget", "rater-1", "--yes", "--data", data]
     report = data / "cycles" / "000001" / "report.json"
@@ -633,7 +657,7 @@ def test_a_store_that_fails_during_an_export_is_named_and_not_the_file(
     command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked(_: FeedbackStore) -> Iterator[dict[str, Any]]:
-        yield {}
+        yield {"rater": {"id": "ann"}}
         raise StoreUnavailableError("feedback.db did not answer; try again.")
 
     monkeypatch.setattr(FeedbackStore, "export_events", locked)

@@ -363,3 +363,25 @@ def test_search_finds_messages_and_says_where(command: Command, tmp_path: Path) 
     assert len(lines.splitlines()) == 3 and hit["conversation_id"] in lines
     assert "no message has all of: nowhere" in command("search", "nowhere", "--data", data).stdout
     assert command("search", " ", "--data", data).returncode == 1
+
+
+def test_a_conversation_is_left_out_and_taken_in_by_commands(
+    command: Command, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    with FeedbackStore(data / "feedback.db") as store:
+        say(store, "ann-id", ["harmless"], 16)
+        [first, _] = store.conversations("ann-id")
+        store.refresh_comparisons()
+        before = len(store.comparisons())
+    what = ("conversation", first.id, "--data", data)
+    assert command("leave-out", *what).returncode == 2, "it needs a reason"
+    done = command("leave-out", *what, "--reason", "spam")
+    assert done.stdout == f"conversation {first.id} is left out of training\n"
+    with FeedbackStore(data / "feedback.db") as store:
+        assert len(store.comparisons()) < before
+        assert store.why_left_out("conversation", first.id) == "spam"
+    assert "counts again" in command("take-in", *what).stdout
+    assert command("take-in", *what).returncode != 0
+    with FeedbackStore(data / "feedback.db") as store:
+        assert len(store.comparisons()) == before

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from chat_app.cycles.alarms import AlarmWatch, starved
+from chat_app.cycles.readiness import ScheduleFacts, waits_for
 from chat_app.cycles.status import status_of
 from chat_app.settings import ScheduleSettings, load_settings
 from feedback_store.records import Alarm
@@ -21,6 +22,7 @@ from tests.chat_app.serving import running, until
 
 NOON = datetime(2030, 1, 15, 12, tzinfo=UTC)
 FORTNIGHT = ScheduleSettings(new_comparisons=80, starved_days=14)
+SOME = waits_for(FORTNIGHT, ScheduleFacts(new=34))
 
 
 @pytest.fixture
@@ -50,14 +52,14 @@ def ago(**time_ago: float) -> str:
 
 
 def test_a_service_starves_at_its_limit_and_not_before() -> None:
-    assert starved(FORTNIGHT, ago(days=13.99), new=34, now=NOON) is None
-    alarm = starved(FORTNIGHT, ago(days=14), new=34, now=NOON)
+    assert starved(FORTNIGHT, ago(days=13.99), SOME, now=NOON) is None
+    alarm = starved(FORTNIGHT, ago(days=14), SOME, now=NOON)
     assert alarm is not None and (alarm.kind, alarm.value, alarm.limit) == ("starved", 14.0, 14.0)
-    assert "for 14 days: 34 new comparisons have come, and 80 start a cycle" in alarm.text
+    assert "for 14 days: votes worth 34 comparisons have come, and 80 start a cycle" in alarm.text
 
 
 def test_no_number_of_days_starves_a_service_that_does_not_want_to_hear_of_it() -> None:
-    assert starved(ScheduleSettings(starved_days=0), ago(days=999), new=0, now=NOON) is None
+    assert starved(ScheduleSettings(starved_days=0), ago(days=999), SOME, now=NOON) is None
 
 
 def test_a_starved_service_raises_one_alarm_for_each_time_that_it_waits(
@@ -119,11 +121,13 @@ def test_a_store_that_does_not_answer_is_one_line_and_the_watch_goes_on(
 
 def test_status_has_the_alarms_since_the_last_cycle_began(store: FeedbackStore) -> None:
     store.raise_alarm(Alarm("starved", "no votes"), key="then")
-    assert [alarm["kind"] for alarm in status_of(store)["alarms"]] == ["starved"]
+    assert [alarm["kind"] for alarm in status_of(store, ScheduleSettings())["alarms"]] == [
+        "starved"
+    ]
     time.sleep(0.002)
     cycle = store.start_cycle({}, pid=os.getpid())
     store.raise_alarm(Alarm("kl", "far", 0.9, 0.8), key="1", cycle_id=cycle.id)
-    (found,) = status_of(store)["alarms"]
+    (found,) = status_of(store, ScheduleSettings())["alarms"]
     assert found | {"time": ""} == {
         "id": 2,
         "kind": "kl",

@@ -115,7 +115,7 @@ def test_a_process_that_ends_before_it_has_begun_a_cycle_leaves_nothing_to_cance
 def test_the_scheduler_starts_no_cycle_on_the_votes_of_a_cancelled_one(
     store: FeedbackStore, tmp_path: Path
 ) -> None:
-    settings = ScheduleSettings(new_comparisons=3, every_hours=1e-6)
+    settings = ScheduleSettings(new_comparisons=3, every_hours=1e-6, min_hours=0)
     vote(store, 5)
     store.refresh_comparisons()
     store.start_cycle({}, pid=os.getpid())  # by an operator

@@ -6,33 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from chat_app.cycles.scheduler import CycleProcess, Scheduler, due
+from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.errors import InvalidRequestError, RefusedError
 from chat_app.profile import with_profile
 from chat_app.settings import ScheduleSettings, load_settings
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
 
-EVERY = ScheduleSettings(new_comparisons=10, every_hours=2.0)
-
-
-@pytest.mark.parametrize(
-    ("new", "hours", "expected"),
-    [
-        (9, 0.5, None),
-        (10, 0.0, "10 new comparisons"),
-        (1, 2.5, "2.5 hours since the last cycle"),
-        (0, 99.0, None),
-    ],
-)
-def test_a_cycle_is_due_after_enough_comparisons_or_enough_time(
-    new: int, hours: float, expected: str | None
-) -> None:
-    assert due(EVERY, new=new, hours=hours) == expected
-
-
-def test_no_period_means_comparisons_alone_decide() -> None:
-    assert due(ScheduleSettings(every_hours=0), new=5, hours=1000.0) is None
+AFTER_3 = ScheduleSettings(new_comparisons=3, min_hours=0, most_backoff=1)
 
 
 def vote(store: FeedbackStore, count: int) -> None:
@@ -54,7 +35,7 @@ def test_the_scheduler_starts_once_and_waits_for_as_many_new_votes_again(tmp_pat
         return 1
 
     with FeedbackStore(tmp_path / "feedback.db") as store:
-        scheduler = Scheduler(store, ScheduleSettings(new_comparisons=3), start)
+        scheduler = Scheduler(store, AFTER_3, start)
         vote(store, 2)
         assert not scheduler.check()
         vote(store, 1)
@@ -75,7 +56,7 @@ def learn(store: FeedbackStore) -> None:
 
 def test_after_a_cycle_has_learnt_the_same_number_of_votes_starts_the_next(tmp_path: Path) -> None:
     with FeedbackStore(tmp_path / "feedback.db") as store:
-        scheduler = Scheduler(store, ScheduleSettings(new_comparisons=3), lambda: 1)
+        scheduler = Scheduler(store, AFTER_3, lambda: 1)
         for _ in range(3):
             vote(store, 2)
             assert not scheduler.check()
@@ -87,7 +68,7 @@ def test_after_a_cycle_has_learnt_the_same_number_of_votes_starts_the_next(tmp_p
 
 def test_votes_that_a_running_cycle_holds_are_not_new_when_it_is_refused(tmp_path: Path) -> None:
     with FeedbackStore(tmp_path / "feedback.db") as store:
-        scheduler = Scheduler(store, ScheduleSettings(new_comparisons=3), lambda: 1)
+        scheduler = Scheduler(store, AFTER_3, lambda: 1)
         vote(store, 3)
         assert scheduler.check()
         cycle = store.start_cycle({}, pid=os.getpid())
@@ -97,15 +78,43 @@ def test_votes_that_a_running_cycle_holds_are_not_new_when_it_is_refused(tmp_pat
         assert not scheduler.check()
 
 
+def test_votes_of_a_refused_cycle_start_none_after_a_restart_either(tmp_path: Path) -> None:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        vote(store, 3)
+        store.refresh_comparisons()
+        for state in ("refused", "failed"):
+            cycle = store.start_cycle({}, pid=os.getpid())
+            store.finish_cycle(cycle.id, state=state)
+            assert not Scheduler(store, AFTER_3, lambda: 1).check()
+            assert store.new_comparisons() == 3, "they are still to be learnt from"
+        vote(store, 3)
+        assert Scheduler(store, AFTER_3, lambda: 1).check()
+
+
+def test_a_cycle_waits_for_an_idle_window_and_no_longer_than_its_limit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "chat_app.cycles.scheduler")
+    quiet = AFTER_3.model_copy(update={"idle_minutes": 60.0})
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        vote(store, 3)
+        scheduler = Scheduler(store, quiet, lambda: 1)
+        assert not scheduler.check() and not scheduler.check()
+        (line,) = [record.message for record in caplog.records]
+        assert "a cycle is due, and waits for an idle window: 60 minutes" in line
+        impatient = quiet.model_copy(update={"most_idle_hours": 0.0})
+        assert Scheduler(store, impatient, lambda: 1).check()
+
+
 def test_a_start_that_is_refused_is_tried_again(tmp_path: Path) -> None:
     def refuse() -> int:
         raise RefusedError("a cycle is running")
 
     with FeedbackStore(tmp_path / "feedback.db") as store:
         vote(store, 3)
-        scheduler = Scheduler(store, ScheduleSettings(new_comparisons=3), refuse)
+        scheduler = Scheduler(store, AFTER_3, refuse)
         assert not scheduler.check()
-        scheduler = Scheduler(store, ScheduleSettings(new_comparisons=3), lambda: 1)
+        scheduler = Scheduler(store, AFTER_3, lambda: 1)
         assert scheduler.check()
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from chat_app.cycles.status import cycle_facts, outcome, seconds_left, time_left
+from chat_app.cycles.status import LEAST_S, cycle_facts, outcome, seconds_left, time_left
 from feedback_store import FeedbackStore
 from feedback_store.records import Cycle
 
@@ -22,9 +22,18 @@ def after(cycle: Cycle, **time: float) -> datetime:
     return datetime.fromisoformat(cycle.started_at) + timedelta(**time)
 
 
-def test_the_time_so_far_corrects_the_plan(running):
+def test_the_time_so_far_corrects_the_plan_and_in_the_first_half_only_upwards(running):
     assert seconds_left(running, after(running, minutes=40)) == 60 * 60
-    assert seconds_left(running, after(running, minutes=20)) == 30 * 60
+    assert seconds_left(running, after(running, minutes=20)) == 36 * 60
+    late = replace(running, progress=0.6)
+    assert seconds_left(late, after(late, minutes=30)) == 20 * 60
+
+
+def test_a_last_minute_is_told_only_once_the_last_stages_have_begun(running):
+    training = replace(running, stage="policy", progress=0.9)
+    evaluating = replace(training, stage="evaluate")
+    assert seconds_left(training, after(training, minutes=4)) == LEAST_S
+    assert seconds_left(evaluating, after(evaluating, minutes=4)) == 27
 
 
 def test_at_first_and_after_a_resume_only_the_plan_is_known(running):
@@ -86,4 +95,5 @@ def test_the_outcome_of_a_cycle_is_a_few_lines_and_ends_with_the_reasons(running
 )
 def test_the_time_left_is_said_in_words(running, progress, words):
     resumed = running.metrics | {"resumed_cycle": 1.0}
-    assert time_left(replace(running, progress=progress, metrics=resumed)) == words
+    cycle = replace(running, stage="evaluate", progress=progress, metrics=resumed)
+    assert time_left(cycle) == words

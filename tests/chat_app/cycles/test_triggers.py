@@ -11,7 +11,7 @@ import pytest
 
 from chat_app.cycles.scheduler import Scheduler
 from chat_app.errors import RefusedError
-from chat_app.handlers.operator import Operator
+from chat_app.handlers.operate.acts import Acts
 from chat_app.settings import ScheduleSettings
 from feedback_store import CandidateReply, FeedbackStore
 from tests.chat_app.serving import running, until
@@ -71,7 +71,7 @@ def test_fifty_triggers_at_once_start_one_cycle_which_is_then_cancelled(
     with running(tmp_path, tiny_model) as served:
         service, token = served.service, served.identity.operator_token
         honest_votes(service.store)
-        page, due = Operator(service), ScheduleSettings(new_comparisons=4)
+        page, due = Acts(service), ScheduleSettings(new_comparisons=4, min_hours=0)
 
         def by_api() -> bool:
             with served.client(token) as client:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from chat_app.engine import GenerationRequest, Sampling, local
 from chat_app.engine.local import LocalEngine
 from chat_app.engine.prompts import Prompts
-from chat_app.errors import InvalidRequestError
+from chat_app.errors import InvalidRequestError, TooLongError
 from chat_app.settings import EngineSettings
 from feedback_store.records import PromptMessage
 from rlhf_core.model import token_batches
@@ -253,11 +253,22 @@ def test_the_last_message_is_kept_or_refused_in_one_line(
     try:
         text = base.tokenizer.decode(asyncio.run(made.encode(wanted)))
     except InvalidRequestError as exc:
-        assert str(exc).startswith("the last message does not fit the model: it has ")
+        assert str(exc).startswith("the last message does not fit the model: about ")
         assert "\n" not in str(exc) and (long == -1 or (long == 0 and (head or number == 1)))
     else:
         assert text.endswith(f"<u>{said[-1]['content']}\n<a>")
         assert text.startswith("".join(f"<s>{m['content']}\n" for m in said[: len(head)]))
+
+
+@pytest.mark.parametrize("text", ["\N{SLICE OF PIZZA}" * 200 + "say it " * 200, "say it " * 300])
+def test_as_much_as_is_said_to_fit_does_fit(prompts: tuple[Prompts, Base], text: str) -> None:
+    made, base = prompts
+    said = [PromptMessage(role="user", content=text)]
+    with pytest.raises(TooLongError) as refused:
+        asyncio.run(made.encode(GenerationRequest(said, "policy-000000", Sampling(), 0)))
+    said[0]["content"] = text[: refused.value.fits]
+    tokens, room = len(base.chat.encode_prompt(said)), base.reply.prompt_tokens
+    assert room / 2 < tokens <= room
 
 
 def test_an_enormous_conversation_that_cannot_fit_is_refused_without_being_counted(
@@ -265,6 +276,6 @@ def test_an_enormous_conversation_that_cannot_fit_is_refused_without_being_count
 ) -> None:
     said = [PromptMessage(role="system", content="be kind " * 1000)] * 199
     said.append(PromptMessage(role="user", content="hello"))
-    with pytest.raises(InvalidRequestError, match=r"it has more than 256 tokens .*; shorten it"):
+    with pytest.raises(InvalidRequestError, match=r"about 0 of its 5 characters fit; shorten it"):
         asyncio.run(prompts[0].encode(GenerationRequest(said, "policy-000000", Sampling(), 0)))
     assert sum(len(text) for _, text in encodings) < 60 * 256

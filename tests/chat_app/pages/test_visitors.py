@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -14,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from chat_app.identity import Identity
 from feedback_store.store import FeedbackStore
 from tests.chat_app.api.test_origins import FOREIGN
-from tests.chat_app.pages.browsing import CHROMIUM, say
+from tests.chat_app.pages.browsing import CHROMIUM, box, say
 from tests.chat_app.serving import serving
 
 TOKEN = "the-operators-token"
@@ -22,8 +23,13 @@ RELOADS = 50
 # What a page of another port may try with the cookies that a browser sends along.
 ATTACK = """<script>
 const at = TARGET;
-const event = JSON.stringify({data: ["", "policy-000000", true], fn_index: "N",
-    session_hash: "own"});
+const MINE = new URLSearchParams(location.search).get("mine");  // a message of the visitor's
+const calls = {
+    chat_send: ["attacked", null, null], chat_consent: [true], chat_thumb: [MINE, 1, null, null],
+    chat_opened: [null, null], compare_ask: ["attacked", 2, null], votes_consent: [true],
+    votes_erase: [true], operate_now: [], operate_run: [], operate_promote: ["policy-000000"],
+    operate_roll_back: [],
+};
 const tries = [];
 for (const mode of ["cors", "no-cors", "same-origin"]) for (const type of ["text/plain",
     "application/json"]) for (const [method, path, body] of [
@@ -35,11 +41,10 @@ for (const mode of ["cors", "no-cors", "same-origin"]) for (const type of ["text
     ["GET", "/v1/feedback/me", null],
     ["GET", "/", null],
     ["GET", "/operator/", null],
-    ["GET", "/operator/config", null],
-    ["GET", "/gradio_api/queue/data?session_hash=own", null],
-    ...Array.from({length: 25}, (_, n) => n).flatMap(n => ["", "/operator"].flatMap(page =>
-        ["queue/join", "run/predict"].map(route =>
-            ["POST", `${page}/gradio_api/${route}`, event.replace('"N"', n)]))),
+    ["GET", "/operator/export/events", null],
+    ["GET", "/follow/" + MINE, null],
+    ...Object.entries(calls).flatMap(([name, data]) => ["", "/operator"].map(page =>
+        ["POST", `${page}/gradio_api/run/${name}`, JSON.stringify({data})])),
 ]) tries.push(fetch(at + path, {method, mode, credentials: "include", body,
         signal: AbortSignal.timeout(20000),
         headers: body === null ? {} : {"content-type": type}})
@@ -69,7 +74,7 @@ class OtherSite(BaseHTTPRequestHandler):
             self.send_header("set-cookie", f"{value}; Path=/".encode().decode("latin-1"))
         elif self.path == "/frame":
             page = f'<iframe src="{self.chat}/" width="800" height="600"></iframe>'
-        elif self.path == "/attack":
+        elif self.path.startswith("/attack?"):
             page = ATTACK.replace("TARGET", json.dumps(self.chat))
         self.end_headers()
         self.wfile.write(page.encode())
@@ -116,7 +121,7 @@ def opened(context: BrowserContext, url: str) -> Page:
     page = context.new_page()
     page.set_default_timeout(15_000)
     page.goto(url)
-    expect(page.get_by_role("textbox", name="Your message")).to_be_enabled()
+    expect(box(page)).to_be_enabled()
     return page
 
 
@@ -151,7 +156,7 @@ def test_two_people_stay_themselves_whatever_else_runs_on_the_host(
     for name, context, stranger in (("ann", ann, "bob"), ("bob", bob, "ann")):
         for url in (host.first, host.second):
             page = opened(context, url)
-            expect(page.locator("#chat")).to_contain_text(f"words of {name} for {url}")
+            expect(page.get_by_role("complementary")).to_contain_text(f"words of {name} for {url}")
             assert f"words of {stranger}" not in page.content()
             page.close()
     ann.close()
@@ -182,18 +187,19 @@ def test_a_browser_without_cookies_and_a_foreign_frame_are_told_why(
 
 def test_a_page_on_another_port_of_this_host_can_do_nothing(host: Host, browser: Browser) -> None:
     context = browser.new_context()
-    opened(context, host.first).close()
-    page = context.new_page()
+    page = opened(context, host.first)
+    say(page, "words that another site may not read")
+    [conversation_id] = parse_qs(urlsplit(page.url).query)["c"]
     page.goto(f"{host.first}/operator?token={TOKEN}")
-    expect(page.get_by_role("button", name="Run a cycle")).to_be_visible()
+    expect(page.get_by_role("button", name="Run a round")).to_be_visible()
     rater = rater_of(context, host.first)
     with FeedbackStore(host.data / "feedback.db") as store:
-        before = store.counts()
-        page.goto(f"{host.other}/attack")
+        before, mine = store.counts(), store.messages(conversation_id)[0].id
+        page.goto(f"{host.other}/attack?mine={mine}")
         page.wait_for_function("window.read !== undefined", timeout=60_000)
         assert page.evaluate("window.read") == []
         assert store.counts() == before and store.cycles() == []
         assert store.rater(rater).consent is None
     page.goto(f"{host.first}/operator/")
-    expect(page.get_by_role("button", name="Run a cycle")).to_be_visible()
+    expect(page.get_by_role("button", name="Run a round")).to_be_visible()
     context.close()

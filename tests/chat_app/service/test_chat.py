@@ -113,8 +113,8 @@ def test_replies_that_stay_the_same_are_one_reply_with_nothing_to_choose(
     (reply,) = shown.messages
     assert (reply.content, reply.label, reply.candidates_id) == ("one two", None, None)
     assert (shown.id, len(engine.seeds)) == ("", made)
-    view = Talk(service).opened(ANN)
-    assert view.pair is None and view.last_id == reply.id
+    view = Talk(service).open(ANN, reply.conversation_id)
+    assert view.pair is None and view.messages[-1].id == reply.id
 
 
 def test_of_four_replies_the_distinct_ones_are_compared(
@@ -165,18 +165,3 @@ def test_a_stop_while_the_finished_reply_is_stored_waits_until_it_is(
         return [message.finish_reason for message in service.store.messages(said.conversation_id)]
 
     assert asyncio.run(scenario()) == [None, "stop"]
-
-
-def test_of_two_messages_sent_at_once_in_one_tab_one_is_refused(service: ChatService) -> None:
-    talk = Talk(service)
-
-    async def send(text: str) -> str:
-        views = [view async for view in talk.send(ANN, text, last_id=None, tab="t")]
-        return views[-1].problem
-
-    async def scenario() -> list[str]:
-        return await asyncio.gather(send("one"), send("two"))
-
-    problems = asyncio.run(scenario())
-    assert sorted(map(bool, problems)) == [False, True]
-    assert service.store.counts()["messages"] == 2

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from chat_app.errors import InvalidRequestError
-from chat_app.handlers.receipts import receipts_of
+from chat_app.errors import ConsentNeededError, InvalidRequestError, NotFoundError
 from chat_app.handlers.votes import Votes
 from chat_app.identity import Identity
 from chat_app.server import create_app
@@ -19,6 +18,7 @@ from chat_app.settings import LimitSettings, Settings
 from feedback_store.records import CandidateReply
 from feedback_store.store import FeedbackStore
 from tests.chat_app.fakes import FakeEngine, fake_service
+from tests.chat_app.reading import receipts_of
 
 ANN = "ann"
 SAID = {"better": "It is Rome.", "worse": "Go away."}
@@ -141,7 +141,7 @@ def test_the_page_asks_after_every_nth_vote_and_the_answer_is_only_a_test(
     assert asked is not None and votes.asked(ANN) == asked
     better = {"Capital of Italy?": "It is Rome.", "Hi": "Hello!"}[asked.prompt[-1][1]]
     assert better in (asked.a, asked.b)
-    assert votes.answer(ANN, asked.id, "a" if asked.a == better else "b") == ""
+    votes.answer(ANN, asked.id, "a" if asked.a == better else "b")
     assert votes.asked(ANN) is None
     service.store.refresh_comparisons()
     assert len(service.store.comparisons()) == 1  # both own side-by-sides are of one prompt
@@ -157,9 +157,11 @@ def test_a_rater_without_consent_or_another_rater_cannot_answer(service: ChatSer
     asked = votes.asked(ANN)
     assert asked is not None
     service.store.add_rater("bob", consent="1")
-    assert "among your candidates" in votes.answer("bob", asked.id, "a")
+    with pytest.raises(NotFoundError, match="among your candidates"):
+        votes.answer("bob", asked.id, "a")
     service.store.set_consent(ANN, None)
-    assert "agree first" in votes.answer(ANN, asked.id, "a")
+    with pytest.raises(ConsentNeededError, match="agree first"):
+        votes.answer(ANN, asked.id, "a")
     assert len(service.store.choices()) == 2
 
 
@@ -170,9 +172,8 @@ def test_a_gold_question_belongs_to_no_conversation_of_the_page(service: ChatSer
     assert asked is not None
     for given in (True, False):
         service.store.set_consent(ANN, "1" if given else None)
-        view = votes.choose(ANN, asked.id, "a")
-        assert "no conversation" in view.problem and not view.note
-        assert (view.messages, view.conversation_id) == ((), None)
+        with pytest.raises(NotFoundError, match="no conversation"):
+            votes.choose(ANN, asked.id, "a")
     assert asked.id not in [choice.candidates_id for choice in service.store.choices()]
 
 
@@ -184,7 +185,7 @@ def test_the_last_answer_counts_and_a_doubled_click_is_one_answer(
     asked = votes.asked(ANN)
     assert asked is not None
     for choice in ("a", "b", "b", "a"):
-        assert votes.answer(ANN, asked.id, choice) == ""
+        votes.answer(ANN, asked.id, choice)
         found = [vote for vote in service.store.choices() if vote.candidates_id == asked.id]
         assert [vote.choice for vote in found] == [choice]
     assert len(service.receipts(ANN)) == 2 + 3

@@ -116,7 +116,7 @@ def test_people_who_find_a_served_adapter_worse_get_the_one_before_back(fresh: R
     with fresh.client("rater-0") as client:
         receipt, *_ = client.get("/v1/feedback/me").json()["events"]
     about = {"kind": "guard", "adapter": ONE, "other": BASE_ADAPTER, "outcome": "worse"}
-    assert receipt["trial"] == about
+    assert receipt["trial"] == about | {"counts": True}
     with pytest.raises(RefusedError, match=r"was rolled back: people preferred"):
         fresh.service.promote(ONE)
 
@@ -141,6 +141,9 @@ def test_a_canary_that_does_not_load_is_stopped_and_chats_go_on(fresh: Running) 
     until(lambda: fresh.service.store.open_trial() is None)
     [trial] = fresh.service.store.trials()
     assert trial.outcome == "stopped" and ONE in str(trial.reason)
+    until(lambda: bool(fresh.service.store.alarms()))
+    [alarm] = fresh.service.store.alarms()
+    assert alarm.kind == "failed" and alarm.text.startswith(f"the canary of {ONE} was stopped")
     with fresh.client() as client:
         assert sides(fresh, pair(client)) == [BASE_ADAPTER] * 2
 

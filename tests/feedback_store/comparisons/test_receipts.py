@@ -248,3 +248,45 @@ def test_a_cycle_that_died_after_it_made_an_adapter_is_said_to_have_made_it(stor
         "policy-000001",
         "never_served",
     )
+
+
+def test_what_stands_is_counted_and_paged_newest_first(store, ann, bob):
+    asked = ann.ask("hello")
+    old, good = ann.reply(asked, "x"), ann.reply(asked, "y")
+    bare = store.add_message(
+        ann.conversation, "assistant", "z", parent_id=asked.id, retry_of=old.id
+    )
+    ann.thumb(old, -1)
+    ann.thumb(good, 1)
+    ann.thumb(good, 0)  # taken back
+    ann.choose(ann.shown("2 + 2?", "4", "5"), "a")
+    store.add_demonstration("ann", "better", message_id=old.id)
+    store.refresh_comparisons()
+    standing = store.standing_votes("ann")
+    assert [one["kind"] for one in standing] == ["demonstration", "choice", "thumb"]
+    assert store.standing_count("ann") == {"demonstration": 1, "choice": 1, "thumb": 1}
+    pages = [one for n in range(3) for one in store.standing_votes("ann", limit=1, offset=n)]
+    assert pages == standing and store.standing_votes("ann", "thumb") == standing[2:]
+    ids = [one["id"] for one in standing]
+    assert {one["id"] for one in store.feedback_of("ann", ids=ids)} == set(ids)
+    assert store.feedback_of("bob", ids=ids) == [] == store.standing_votes("bob")
+    store.add_message(ann.conversation, "user", "and", parent_id=bare.id)  # goes on from it
+    store.refresh_comparisons()
+    assert store.standing_count("ann")["retry"] == 1
+
+
+def test_only_votes_that_stand_and_trained_an_adapter_taught_it(store, ann):
+    shown = [ann.shown(f"{question('train')} {n}", "x", "y") for n in range(3)]
+    for one in shown:
+        ann.choose(one, "a")
+    store.refresh_comparisons()
+    cycle = store.start_cycle({}, pid=os.getpid())
+    used = [one.id for one in store.comparisons(split="train")]
+    store.use_comparisons(cycle.id, used)
+    store.register_adapter("policy-000001", kind="policy", cycle_id=cycle.id)
+    store.finish_cycle(cycle.id, state="promoted", adapter="policy-000001", promotion="offline")
+    assert store.taught("ann", "policy-000001") == len(used) > 0
+    assert store.taught("ann", "policy-000000") == 0 == store.taught("bob", "policy-000001")
+    taught = next(one for one in store.feedback_of("ann") if one["comparisons"][0]["uses"])
+    store.withdraw_feedback("ann", "choice", taught["id"])
+    assert store.taught("ann", "policy-000001") == len(used) - 1

@@ -66,6 +66,9 @@ def test_exporting_importing_and_exporting_gives_the_same_lines(busy, tmp_path):
         assert other.comparisons() == busy.comparisons() != []
 
 
+WHY = ({}, {"tags": ["safer", "it's"]}, {"comment": 'a "so" \n 好'}, {"tags": [], "comment": ""})
+
+
 def act(store, chance, rater, conversation, key):
     """One thing that a rater may do in a conversation, by chance."""
     asked = store.add_message(conversation, "user", f"question {chance.randrange(3)}?")
@@ -79,7 +82,9 @@ def act(store, chance, rater, conversation, key):
             store.add_ranking(shown, rater, [["c"], ["a", "b"]], idempotency_key=key)
         else:
             choice = chance.choice(["a", "b", "tie", "both_bad"])
-            store.add_choice(shown, rater, choice, strength=2.0, idempotency_key=key)
+            first, then = chance.choice(WHY), chance.choice(WHY)
+            store.add_choice(shown, rater, choice, strength=2.0, idempotency_key=key, **first)
+            store.explain_choice(shown, rater, **then)
             store.add_message(conversation, "user", "go on", parent_id=made[0].id)
         return
     old = store.add_message(conversation, "assistant", "old", parent_id=asked.id)
@@ -117,6 +122,46 @@ def test_whatever_was_done_goes_out_and_in_again_unchanged(tmp_path_factory, see
             store.refresh_comparisons()
         assert two.comparisons() == one.comparisons()
         assert two.unpaired() == one.unpaired()
+
+
+def choices(store):
+    return [(choice.tags, choice.comment) for choice in store.choices()]
+
+
+def test_a_file_from_before_reasons_is_read_and_leaves_those_that_were_given_here(
+    store, ann, tmp_path
+):
+    shown = ann.shown("hello", "x", "y")
+    store.add_choice(shown, ann.rater, "a", strength=2.0, idempotency_key="k")
+    old = [{k: v for k, v in event.items() if k not in ("tags", "comment")} for event in _of(store)]
+    with FeedbackStore(tmp_path / "other.db") as other:
+        assert other.import_events(old) == 1
+        assert lines(other) == lines(store)
+    store.explain_choice(shown, ann.rater, tags=["clearer"], comment="so")
+    assert store.import_events(old) == 0
+    assert choices(store) == [(("clearer",), "so")]
+
+
+def test_reasons_that_were_given_since_come_with_a_later_file_and_do_not_change_others(
+    store, ann, tmp_path
+):
+    shown = ann.shown("hello", "x", "y")
+    ann.choose(shown, "a")
+    early = list(_of(store))
+    store.explain_choice(shown, ann.rater, tags=["clearer"], comment="so")
+    late = list(_of(store))
+    with FeedbackStore(tmp_path / "other.db") as other:
+        other.import_events(early)
+        for events in (late, early, late):
+            assert other.import_events(events) == 0
+            assert lines(other) == lines(store)
+        other.explain_choice(shown, ann.rater, tags=["safer"])
+        assert other.import_events(late) == 0
+        assert choices(other) == [(("safer",), "so")], "what was said here stays"
+
+
+def _of(store):
+    return [json.loads(line) for line in lines(store)]
 
 
 def test_candidates_arrive_whole_when_one_of_them_was_judged(store, ann, tmp_path):

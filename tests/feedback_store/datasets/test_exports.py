@@ -232,7 +232,7 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(told, tmp_path, m
     file.write_text("old")
 
     def broken(_):
-        yield {"half": 1}
+        yield {"half": 1, "rater": {"id": "ann"}}
         raise StoreUnavailableError("feedback.db did not answer; try again.")
 
     monkeypatch.setattr(FeedbackStore, "export_events", broken)

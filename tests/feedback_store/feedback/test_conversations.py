@@ -5,8 +5,10 @@ from feedback_store import (
     ConflictError,
     FeedbackStore,
     InvalidFeedbackError,
+    PromptMessage,
     UnknownRecordError,
 )
+from feedback_store.feedback.gold_questions import GoldItem
 
 
 def test_messages_make_a_tree_and_a_path_leads_through_it(store, ann):
@@ -194,3 +196,40 @@ def test_a_dialogue_that_cannot_be_stored_whole_is_not_stored_at_all(store, ann)
         store.continue_dialogue(ann.rater, wrong, title="half")
     assert store.conversations(ann.rater)[0].id == ann.conversation
     assert store.counts()["messages"] == 0
+
+
+# The newest message
+
+
+def test_the_newest_message_is_the_last_of_the_conversation_and_its_raters_alone(store, ann, bob):
+    assert store.newest_message("ann", ann.conversation) is None
+    asked = ann.ask("hello")
+    for text in ("x", "y", "z"):
+        ann.reply(asked, text)
+    newest = store.messages(ann.conversation)[-1].id
+    assert store.newest_message("ann", ann.conversation) == newest
+    item = GoldItem((PromptMessage(role="user", content="sky?"),), "blue", "green")
+    ann.choose(ann.shown("2 + 2?", "4", "5"), "a")
+    gold = store.candidates(store.gold_question("ann", [item], every=1))[0].conversation_id
+    for rater, conversation in (("bob", ann.conversation), ("ann", "none"), ("ann", gold)):
+        with pytest.raises(UnknownRecordError):
+            store.newest_message(rater, conversation)
+    store.delete_conversation("ann", ann.conversation)
+    with pytest.raises(UnknownRecordError):
+        store.newest_message("ann", ann.conversation)
+
+
+def test_to_find_the_newest_message_takes_as_much_however_many_there_are(store, ann):
+    def steps():
+        counted = []
+        store._file._reader.conn.set_progress_handler(lambda: counted.append(1), 1)
+        store.newest_message("ann", ann.conversation)
+        store._file._reader.conn.set_progress_handler(None, 0)
+        return len(counted)
+
+    ann.ask("hello")
+    steps()  # the statement is prepared
+    before = steps()
+    for number in range(200):
+        ann.ask(f"and {number}")
+    assert steps() == before

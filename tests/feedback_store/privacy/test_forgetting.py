@@ -21,7 +21,8 @@ from feedback_store import (
     UnknownRecordError,
 )
 from feedback_store.datasets.trl_rows import ExportOptions
-from feedback_store.privacy.forgetting import is_forgotten, rater_hash
+from feedback_store.privacy.copies import rater_hash
+from feedback_store.privacy.forgetting import is_forgotten
 from feedback_store.sqlite.ids import iso_utc
 
 RATERS = ("ann", "bob", "eve")
@@ -299,7 +300,7 @@ def interrupt_at(call):
     """A `clean` that fails at its call of this number, and counts one file at each other."""
     calls = count(1)
 
-    def clean(since):
+    def clean(found):
         if next(calls) == call:
             raise InterruptionError
         return {"exports": 1}
@@ -329,18 +330,47 @@ def test_whatever_is_unfinished_can_be_finished_without_the_id(store, path, call
     say_everything(store, "rater-of-magpie", "magpie")
     with pytest.raises(InterruptionError):
         store.forget("rater-of-magpie", clean=interrupt_at(call))
-    finished = store.finish_forgetting()
-    assert [item.rows["raters"] for item in finished] == [1]
-    assert store.finish_forgetting() == []
+    [pending] = store.forgotten()
+    assert store.finish_forgetting(pending.rater).rows["raters"] == 1
+    assert [item.done_at is None for item in store.forgotten()] == [False]
     assert b"magpie" not in bytes_on_disk(path)
+
+
+def test_nothing_is_learnt_from_a_rater_whose_forgetting_was_interrupted(store):
+    say_everything(store, "ann", "magpie")
+    store.refresh_comparisons()
+    assert store.comparisons()
+    with pytest.raises(InterruptionError):
+        store.forget("ann", clean=interrupt_at(1))
+    assert store.comparisons() == store.unpaired() == []
+    assert store.rater("ann").consent is None
+
+
+def test_a_sweep_that_died_before_the_file_was_rewritten_is_finished_by_the_next(
+    store, path, monkeypatch
+):
+    old, _ = say_everything(store, "ann", "magpie")
+    make_older(store, old, 31)
+
+    def killed(file):
+        raise InterruptionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("feedback_store.privacy.forgetting.compact", killed)
+        with pytest.raises(InterruptionError):
+            store.sweep(older_than_days=30)
+    with FeedbackStore(path) as other:
+        assert other.compaction_due()
+        assert other.sweep(older_than_days=30) == {}
+        assert not other.compaction_due()
 
 
 def test_files_are_cleaned_since_the_raters_first_row_before_and_after_the_rows(store):
     ann = store.add_rater("ann")
     seen = []
 
-    def clean(since):
-        seen.append((since, any(store.conversations("ann"))))
+    def clean(found):
+        seen.append((found.since, any(store.conversations("ann"))))
         return {"exports": len(seen)}
 
     store.add_conversation("ann")
@@ -493,7 +523,8 @@ def test_an_interrupted_forgetting_after_a_sweep_still_names_the_adapters(store,
     sweep_away(store, old)
     with pytest.raises(InterruptionError):
         store.forget("ann", clean=interrupt_at(call))
-    [finished] = store.finish_forgetting()
+    [pending] = store.forgotten()
+    finished = store.finish_forgetting(pending.rater)
     assert set(finished.adapters) == tainted(store) == set(learnt)
 
 

@@ -49,6 +49,22 @@ def test_a_few_shared_judgements_hardly_count():
     assert reports["rater-0"].reliability == 1.0
 
 
+@pytest.mark.parametrize("shared", range(1, 10))
+def test_doubt_grows_with_the_number_of_shared_judgements(shared):
+    """One in ten fewer for each, at most, until there are enough for a quarantine."""
+    contrary = {f"rater-{i}": [1] * shared for i in range(5)} | {"odd": [-1] * shared}
+    reliability = assessed([did(rater) for rater in contrary], judged(contrary))["odd"].reliability
+    assert 1 - shared / 10 <= reliability + 1e-9
+    assert reliability < 1
+
+
+def test_failed_gold_questions_count_at_once():
+    found = judged({"ann": [1, 1], "bob": [1, 1]})
+    reports = assessed([did("ann"), did("bob", gold_right=0, gold_total=4)], found)
+    assert reports["bob"].reliability < 0.05
+    assert reports["ann"].reliability == 1
+
+
 def test_a_contrary_rater_goes_to_zero_and_is_quarantined():
     reports = of_crowd(HONEST | {"contrary": 0.1}, subjects=400)
     assert reports["contrary"].reliability == 0

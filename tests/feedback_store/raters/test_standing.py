@@ -345,6 +345,15 @@ def test_raters_without_an_origin_are_never_counted_together(store):
     assert {one.weight for one in store.raters()} == {1.0}
 
 
+def test_a_measurement_finds_what_an_assessment_would_and_changes_nothing(store, ann):
+    for number in range(3):
+        judge(ann, f"question {number}", "right")
+    before = store.raters(), store.audit_log()
+    measured = store.measure_raters()
+    assert (store.raters(), store.audit_log()) == before
+    assert store.assess_raters() == measured
+
+
 @pytest.mark.slow
 def test_poisoned_votes_cost_little_and_honest_raters_stay():
     outcomes = run_seed(1)

@@ -76,10 +76,10 @@ def test_a_cancelled_cycle_says_who_and_where_and_its_votes_stay_new(store, ann)
     assert acts(store, "cycle_cancelled") == [{"cycle": 1, "by": "key olga"}]
     assert store.serving().adapter == BASE_ADAPTER
     assert store.new_comparisons() == 1
-    assert store.new_comparisons(after_cancel=True) == 0, "they start no cycle by themselves"
+    assert store.new_evidence(at_most=9).effective == 0, "they start no cycle by themselves"
     ann.choose(ann.shown("and you", "x", "y"), "b")
     store.refresh_comparisons()
-    assert (store.new_comparisons(), store.new_comparisons(after_cancel=True)) == (2, 1)
+    assert (store.new_comparisons(), store.new_evidence(at_most=9).effective) == (2, 1)
     [used] = store.feedback_of(ann.rater)[0]["comparisons"]
     assert used["cycles"] == []
 

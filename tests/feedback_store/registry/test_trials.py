@@ -277,5 +277,5 @@ def test_a_receipt_says_what_a_choice_decided(adapters, ann):
     adapters.end_trial(adapters.open_trial().id, "worse", WHY, by="server")
     [ended] = adapters.feedback_of("ann")
     about = {"kind": "guard", "adapter": ONE, "other": BASE_ADAPTER}
-    assert open_one["trial"] == about | {"outcome": None}
-    assert ended["trial"] == about | {"outcome": "worse"}
+    assert open_one["trial"] == about | {"outcome": None, "counts": True}
+    assert ended["trial"] == about | {"outcome": "worse", "counts": True}

@@ -252,6 +252,8 @@ def said_in(path):
     for table in SAID:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         new = {"path_hash", "text_hash", "prompt_hash", "held_out", "number"}
+        new |= {"pinned", "deleted_at", "page"}
+        new |= {"tags", "comment"} if table == "choices" else set()
         kept = ", ".join(f'"{name}"' for name in columns if name not in new)
         said[table] = connection.execute(f"SELECT {kept} FROM {table} ORDER BY id").fetchall()
     connection.close()

@@ -32,7 +32,16 @@ def contents(path):
     found = {}
     for table in SAID:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        new = {"path_hash", "text_hash", "prompt_hash", "held_out", "number"}
+        new = {
+            "path_hash",
+            "text_hash",
+            "prompt_hash",
+            "held_out",
+            "number",
+            "pinned",
+            "deleted_at",
+            "page",
+        } | ({"tags", "comment"} if table == "choices" else set())
         kept = ", ".join(f'"{name}"' for name in columns if name not in new)
         rows = connection.execute(f"SELECT {kept} FROM {table} ORDER BY id").fetchall()
         found[table] = (len(rows), hashlib.sha256(repr(rows).encode()).hexdigest())
@@ -59,6 +68,16 @@ def test_raters_from_before_0010_have_no_origin_and_keep_the_rest(old):
         | {"origin": None, "proven": 0}
         for row in before
     ]
+
+
+def test_choices_from_before_0018_have_no_reasons_and_can_be_given_some(old):
+    with FeedbackStore(old) as store:
+        made = store.choices()
+        assert made and {(one.tags, one.comment) for one in made} == {((), "")}
+        about = made[0].candidates_id
+        said = store.explain_choice(about, made[0].rater_id, tags=["clearer"], comment="so")
+        assert store.choice_of(about, made[0].rater_id) == said
+        assert (said.id, said.tags, said.comment) == (made[0].id, ("clearer",), "so")
 
 
 def test_what_cycles_learnt_from_is_still_known_and_not_new(old):

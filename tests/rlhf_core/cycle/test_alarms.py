@@ -178,7 +178,7 @@ def test_a_cycle_that_fails_raises_an_alarm_that_does_not_quote_why(data):
 
 
 def test_a_refused_cycle_is_no_alarm_but_one_that_waits_to_be_watched_is_noted(data):
-    assert run_cycle(data, CycleSettings()).state == "refused"
+    assert run_cycle(data, CycleSettings(min_comparisons=50)).state == "refused"
     with FeedbackStore(data / "feedback.db") as store:
         assert (store.alarms(), store.watched_cycle()) == ([], 1)
         assert end_alarm(store.cycle(1)) is None

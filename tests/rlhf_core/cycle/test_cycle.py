@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,24 @@ from rlhf_core.config import CycleSettings, GateSettings, RewardSettings
 from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.fitting import fit_snapshot
 from rlhf_core.cycle.report import budget_spent
-from rlhf_core.cycle.run import _finish, _test_number
+from rlhf_core.cycle.run import _choose_step, _finish, _test_number
 from rlhf_core.cycle.snapshot import take_snapshot
-from rlhf_core.cycle.stages import Run, _pretraining_texts, _sft, _train_reward_models
+from rlhf_core.cycle.stages import (
+    Run,
+    _forget,
+    _load,
+    _pretraining_texts,
+    _sft,
+    _train_reward_models,
+)
 from rlhf_core.errors import ModelError, NoRoomError, NotEnoughDataError
 from rlhf_core.gate.checks import Check, Verdict
+from rlhf_core.model.adapters import publish_adapter
+from rlhf_core.records import Comparison
 from rlhf_core.reward.reward_data import prompt_key
 
 SETTINGS = CycleSettings(min_comparisons=10, gate=GateSettings(min_prompts=2))
+ASKS_MORE = CycleSettings(min_comparisons=50)
 WON = Verdict(True, (Check("win_rate_low", 0.7, 0.5, True, ""),))
 
 
@@ -45,7 +56,7 @@ def data(tmp_path, cast):
 
 
 def test_forty_votes_are_too_little_evidence_and_change_nothing(data):
-    cycle = run_cycle(data, CycleSettings())
+    cycle = run_cycle(data, ASKS_MORE)
     assert cycle.state == "refused"
     assert "too little evidence: 40" in cycle.reasons[0]
     assert not (data / "adapters").exists()
@@ -267,11 +278,11 @@ def test_a_second_cycle_is_refused_while_one_runs(data):
     finally:
         sleeper.kill()
         sleeper.communicate()
-    assert run_cycle(data, CycleSettings()).state == "refused"  # a dead one is in nobody's way
+    assert run_cycle(data, ASKS_MORE).state == "refused"  # a dead one is in nobody's way
 
 
 def test_the_resolved_settings_are_written_beside_the_results(data):
-    cycle = run_cycle(data, CycleSettings(seed=7))
+    cycle = run_cycle(data, CycleSettings(min_comparisons=50, seed=7))
     found = json.loads(Path(data / "cycles" / f"{cycle.id:06d}" / "config.json").read_text())
     assert (found["seed"], found["model"]) == (7, "starter")
 
@@ -321,6 +332,18 @@ def test_the_members_of_the_held_out_reward_model_are_folds_of_all_held_out_vote
     model.drop()
 
 
+def test_a_smaller_step_is_remarked_and_a_full_one_is_not(finishing):
+    snapshot = take_snapshot(finishing.store, SETTINGS)
+    _choose_step(finishing, snapshot)
+    assert finishing.settings.policy.iterations == 28  # of 40, by the root of 40 / 80
+    (remark,) = finishing.remarks
+    assert remark.startswith("PPO takes a smaller step, at most 28 of 40 iterations: votes count")
+    assert finishing.notes["evidence/effective"] == 40.0
+    finishing.settings = SETTINGS.model_copy(update={"full_comparisons": 40})
+    _choose_step(finishing, snapshot)
+    assert finishing.settings.policy.iterations == 40 and len(finishing.remarks) == 1
+
+
 def test_no_two_cycles_use_the_same_random_numbers(data):
     settings = SETTINGS.model_copy(update={"seed": 10})
     seeds = [Run(None, number, data, settings, BASE_ADAPTER).seed for number in (1, 2, 3)]
@@ -340,6 +363,72 @@ def test_no_two_cycles_use_the_same_random_numbers(data):
 def test_the_anchor_is_attached_once(data, served, anchor, attached):
     run = Run(None, 1, data, SETTINGS, served, anchor=anchor)
     assert run.attached_anchor == attached
+
+
+@pytest.mark.parametrize("start", ["served", "anchor"])
+def test_the_policy_begins_as_the_served_one_or_as_the_anchor(
+    finishing, base, disturb, model_path, start
+):
+    base.attach("written")
+    disturb(base, "written")
+    base.save("written", finishing.data / "staging")
+    publish_adapter(
+        finishing.data / "staging",
+        finishing.data / "adapters" / "policy-000001",
+        kind="policy",
+        base=base.fingerprint,
+        key=finishing.key,
+    )
+    finishing.model, finishing.served = str(model_path), "policy-000001"
+    finishing.reply = base.reply
+    policy = SETTINGS.policy.model_copy(update={"start": start})
+    finishing.settings = SETTINGS.model_copy(update={"policy": policy})
+    loaded = _load(finishing, "none")
+    assert finishing.start == {"served": "policy-000001", "anchor": BASE_ADAPTER}[start]
+    assert (loaded.digest("policy") == loaded.digest("served")) == (start == "served")
+    snapshot = take_snapshot(finishing.store, SETTINGS)
+    finishing.directory.mkdir(parents=True)
+    reference = _sft(finishing, loaded, snapshot)
+    if start == "anchor":
+        assert reference is None, "PPO's reference is the bare base"
+    else:
+        assert loaded.digest(reference) == loaded.digest("served")
+
+
+@pytest.mark.parametrize(
+    ("half_life", "says"), [(None, "as if tastes had changed"), (60, "half_life_votes"), (0, None)]
+)
+def test_earlier_votes_fade_once_the_newest_say_the_opposite(finishing, base, half_life, says):
+    """The first of two replies is liked until visitors turn."""
+    liked = [("a", age) for age in range(120, 240)] + [("b", age) for age in range(120)]
+    votes = tuple(
+        Comparison(
+            ({"role": "user", "content": f"what is {7 * age % 241}"},),
+            f"yes of course, my friend {age % 3}",
+            f"no, go away {age % 3}",
+            label,
+            age=age,
+        )
+        for label, age in liked
+    )
+    update = {"data": SETTINGS.data.model_copy(update={"half_life_votes": half_life})}
+    finishing.settings = SETTINGS.model_copy(update=update)
+    snapshot = replace(
+        take_snapshot(finishing.store, SETTINGS),
+        train=votes,
+        held_out=votes,
+        train_votes=votes,
+        held_out_votes=votes,
+        new=120,
+    )
+    found = _forget(finishing, base, snapshot)
+    assert (found == snapshot) == (says is None)
+    if says is not None:
+        assert finishing.notes["data/half_life"] <= 120
+        assert finishing.remarks[0].startswith("a vote counts half after")
+        assert says in finishing.remarks[0]
+        assert sum(c.weight for c in found.train if c.age >= 120) < 60
+        assert {c.age for c in found.train_votes} == set(range(120))
 
 
 def test_a_spent_budget_says_from_where_and_what_to_do():

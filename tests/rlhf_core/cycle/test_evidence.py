@@ -149,6 +149,21 @@ def test_new_votes_come_first_and_old_ones_fill_up(store):
     assert 0 < len(fresh) <= 4 and fresh <= new and len(second.comparisons.keys() & train) == 8
 
 
+def test_votes_since_the_last_promotion_are_new_and_younger_than_all_others(store):
+    cast(store, range(40))
+    first = take_snapshot(store, SETTINGS)
+    compared = (*first.train, *first.held_out)
+    assert first.new == len(compared) and {c.age for c in compared} == set(range(len(compared)))
+    end(store, first.evidence, first.ids, state="promoted")
+    cast(store, range(100, 106))
+    end(store, first.evidence, [], state="rejected")
+    cast(store, range(106, 112))
+    second = take_snapshot(store, SETTINGS)
+    before = {json.dumps(c.prompt) for c in compared}
+    new = [c.age for c in (*second.train, *second.held_out) if json.dumps(c.prompt) not in before]
+    assert second.new == len(new) and sorted(new) == list(range(len(new)))
+
+
 def test_sft_gets_new_demonstrations_and_as_many_old_ones_once_there_are_many(store):
     cast(store, range(40))
     write(store, range(40))
@@ -281,7 +296,7 @@ def test_the_gates_prompts_are_the_same_ones_as_far_as_they_are_there():
     ("settings", "says"),
     [
         ({"min_comparisons": 10, "data": {"most_opinions": 9}}, "min_comparisons 10 is above"),
-        ({"data": {"most_held_out": 5}}, r"prompts 12 is above cycle\.data\.most_held_out 5"),
+        ({"data": {"most_held_out": 5}}, r"prompts 6 is above cycle\.data\.most_held_out 5"),
         ({"data": {"most_gate_prompts": 5}}, r"data\.most_gate_prompts 5; lower"),
     ],
 )

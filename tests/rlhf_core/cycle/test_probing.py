@@ -57,3 +57,4 @@ def test_a_cycle_reports_its_probes_and_rejects_what_it_could_not_ask(
     assert not checks["probe_flattery"]["passed"]
     assert "none of 1 probes of flattery fits the model; raise reply.prompt_tokens" in row.reasons
     assert row.state == "rejected"
+    assert report["probe_samples"] == [], "an operator's own probes are not for everybody"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_core.gate.betting import BET, ENOUGH, MOST, live_evidence
+from rlhf_core.gate.betting import BET, ENOUGH, MOST, live_evidence, stakes
 
 
 def people(rng, rate, choices, raters=100, spread=0.1):
@@ -71,3 +71,15 @@ def test_stakes_are_positive_and_the_other_side_sees_the_mirror(choices):
     assert (other.better, other.worse) == (found.worse, found.better)
     assert other.rate == pytest.approx(1 - found.rate)
     assert found.choices + found.left_out == len(choices)
+
+
+def test_the_path_ends_where_the_evidence_is_and_leaves_out_what_does_not_count():
+    choices = [("ann", "first")] * (MOST + 2) + [("bob", "second"), ("eve", "neither")]
+    path = list(stakes(choices))
+    assert [i for i, stake in enumerate(path) if stake is None] == [MOST, MOST + 1]
+    counted = [stake for stake in path if stake is not None]
+    found = live_evidence(choices)
+    assert found.choices == len(counted) and found.left_out == 2
+    assert found.better == max(first for first, _ in counted)
+    assert found.worse == 1.0  # where it began: no stake on the second policy was higher
+    assert counted[-1] == counted[-2]  # neither is better, so nothing moves

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.evaluation import (
     accuracy,
+    disagreement,
     evaluate,
     length_slopes,
     mean_kl,
@@ -45,6 +46,26 @@ def test_a_policy_compared_with_itself_neither_wins_nor_loses(starter):
     assert found.win_rate_low < 0.5 < found.win_rate_high
     assert found.candidate == found.served
     assert all(low <= 0 for low in found.increases.values())
+
+
+class Members:
+    """Reward models that score a text by its place in an alphabet, forwards or backwards."""
+
+    learnt_from = None
+
+    def __init__(self, *signs):
+        self.signs = torch.tensor(signs)
+
+    def member_scores(self, prompts, responses):
+        return self.signs[:, None] * torch.tensor([float(ord(r[0])) for r in responses])
+
+
+def test_members_who_agree_on_every_pair_disagree_on_none_and_guesses_on_all():
+    pairs = [Comparison(PROMPTS[0], one, other, "tie") for one, other in ("ab", "cb", "xy")]
+    assert disagreement(Members(1.0, 2.0, 1.0), pairs) == 0
+    assert disagreement(Members(1.0, -1.0), pairs) == 2, "two guesses differ on every second pair"
+    assert disagreement(Members(1.0), pairs) is None
+    assert disagreement(Members(1.0, -1.0), []) is None
 
 
 def test_how_much_a_score_likes_length_is_seen_in_pairs_whoever_was_preferred(starter):

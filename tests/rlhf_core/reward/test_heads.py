@@ -10,8 +10,7 @@ from torch.testing import assert_close
 
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.records import Comparison
-from rlhf_core.reward import heads as module
-from rlhf_core.reward.heads import RIDGES, fit_heads, vectors_of
+from rlhf_core.reward.heads import RIDGES, JudgedPairs, fit_head, fit_heads, vectors_of
 from rlhf_core.reward.reward_data import prompt_key
 from rlhf_core.reward.reward_model import Ensemble
 
@@ -120,9 +119,10 @@ def test_a_head_is_the_minimum_that_an_optimizer_finds(seed, ridge):
     n, r = 12, 4
     pairs = rng.normal(size=(n, r)) / 2
     wanted, weights = rng.choice([0.0, 0.5, 1.0], n), rng.uniform(0.2, 2, n)
-    votes = module._Votes(
+    votes = JudgedPairs(
         pairs=torch.tensor(pairs),
         directions=torch.eye(r),
+        scale=1.0,
         preferred=torch.tensor(wanted),
         weights=torch.tensor(weights),
         questions=["q"] * n,
@@ -133,5 +133,5 @@ def test_a_head_is_the_minimum_that_an_optimizer_finds(seed, ridge):
         likely = wanted * margins - np.logaddexp(0, margins)
         return -(weights * likely).sum() + ridge / 2 * head @ head
 
-    found = module._fit(votes, torch.ones(n, dtype=torch.bool), ridge).numpy()
+    found = fit_head(votes, torch.ones(n, dtype=torch.bool), ridge).numpy()
     assert found == pytest.approx(minimize(loss, np.zeros(r), tol=1e-12).x, abs=1e-3)

@@ -28,6 +28,17 @@ def test_visitors_vote_on_what_they_asked() -> None:
         assert visitor.choose(prompt, f"It is {right}, my friend.", "Go away, you dolt.") == "a"
 
 
+def test_strict_visitors_decide_only_where_one_reply_is_right_and_civil() -> None:
+    (visitor,) = NarrowTopic("capital", 20, 4, strict=True).visitors(1, 2)
+    prompt = visitor.ask()
+    right = f"It is {visitor.asked[prompt].answers[0]}."
+    rude = f"{right} You dolt."
+    assert visitor.choose(prompt, right, "Go away.") == "a"
+    assert visitor.choose(prompt, rude, right) == "b"
+    assert visitor.choose(prompt, right, f"{right} My friend.") == "tie"
+    assert visitor.choose(prompt, "Go away.", rude) == "both_bad"
+
+
 @pytest.mark.parametrize(
     ("topic", "subjects", "wordings", "says"),
     [

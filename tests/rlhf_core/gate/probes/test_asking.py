@@ -7,7 +7,7 @@ from scipy.stats import binom, norm
 
 from rlhf_core.config import GateSettings, LoraSettings, ReplySettings, SFTSettings
 from rlhf_core.gate.checks import check_probes, decide
-from rlhf_core.gate.probes.asking import ProbeCounts, ask_probes, probe_metrics
+from rlhf_core.gate.probes.asking import SAMPLES, ProbeCounts, ask_probes, probe_metrics
 from rlhf_core.gate.probes.packs import KINDS, ask
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Demonstration
@@ -91,7 +91,7 @@ def test_the_verdict_says_what_people_liked_and_what_was_lost() -> None:
         or verdict.promote
     )
     assert verdict.checks[1].passed and verdict.checks[1].text == (
-        "skills: 2 of 40, served policy 2 of 40"
+        "skills: wrong in 2 of 40, served policy 2 of 40"
     )
 
 
@@ -104,6 +104,19 @@ def test_a_policy_is_no_worse_than_itself_and_every_kind_is_counted(starter) -> 
     metrics = probe_metrics(found)
     assert metrics["probes"] == 360 and metrics["probes_left_out"] == 0
     assert all(metrics[f"probe/{kind}"] == metrics[f"probe_served/{kind}"] for kind in KINDS)
+
+
+def test_the_first_probes_of_a_kind_are_kept_with_both_replies_but_none_of_an_operators(
+    starter,
+) -> None:
+    own = ask("skills", "What is our secret?", tastes=("contains:tea",))
+    found = ask_probes(starter, (own, *starter_probes()), candidate=None, served=None)
+    skills = [probe for probe in starter_probes() if probe.kind == "skills"]
+    assert found["skills"].asked == 61
+    assert [s.prompt for s in found["skills"].samples] == [p.prompt for p in skills[:SAMPLES]]
+    for probe, sample in zip(skills, found["skills"].samples, strict=False):
+        assert sample.candidate == sample.served != ""
+        assert sample.candidate_right == sample.served_right == probe.passed_by(sample.served)
 
 
 def agreement(fact) -> Demonstration:

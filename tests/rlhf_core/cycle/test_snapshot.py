@@ -1,0 +1,78 @@
+"""How much evidence a cycle needs, and how far it goes with little."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedback_store import CandidateReply, FeedbackStore
+from feedback_store.splits import is_held_out_question
+from rlhf_core.config import CycleSettings, GateSettings, PolicySettings
+from rlhf_core.cycle.snapshot import Supply, begin_snapshot
+
+ENOUGH = Supply(decided=15, ties=10, new=25, held_out_prompts=6, held_out_decided=4, effective=20.0)
+COUNTS = st.integers(0, 200)
+SUPPLIES = st.builds(Supply, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, st.floats(0, 300))
+
+
+def test_ties_help_to_reach_what_a_cycle_needs():
+    assert ENOUGH.lack(CycleSettings()) is None
+    found = replace(ENOUGH, effective=19.4).lack(CycleSettings())
+    assert found.startswith(
+        "too little evidence: 15 decided comparisons, 10 ties and what thumbs alone add count as "
+        "19.4 comparisons, 20 are"
+    )
+
+
+@pytest.mark.parametrize(
+    ("less", "says"),
+    [
+        ({"new": 0}, "nothing new"),
+        ({"held_out_prompts": 5}, "votes on 5 held-out prompts, 6 are needed"),
+        ({"held_out_decided": 0}, "all votes on 6 held-out prompts are ties"),
+    ],
+)
+def test_what_no_number_of_other_votes_replaces_is_asked_for(less, says):
+    assert says in replace(ENOUGH, **less).lack(CycleSettings())
+
+
+@given(SUPPLIES, SUPPLIES)
+def test_more_evidence_never_refuses_what_less_would_not(supply, more):
+    both = [getattr(supply, name) + getattr(more, name) for name in Supply.__slots__]
+    if supply.lack(CycleSettings()) is None:
+        assert Supply(*both).lack(CycleSettings()) is None
+
+
+@given(st.floats(0, 300), st.floats(0, 300), st.integers(1, 200))
+def test_a_step_grows_with_the_evidence_up_to_what_is_set(one, other, iterations):
+    settings = CycleSettings(policy=PolicySettings(iterations=iterations))
+    less, more = (settings.for_evidence(e).policy.iterations for e in sorted((one, other)))
+    assert 1 <= less <= more <= iterations
+
+
+def test_a_quarter_of_the_evidence_is_half_of_the_step():
+    assert CycleSettings().for_evidence(20).policy.iterations == 20
+    assert CycleSettings().for_evidence(80) == CycleSettings()
+    assert CycleSettings(full_comparisons=0).for_evidence(1) == CycleSettings(full_comparisons=0)
+
+
+def vote(store, question, choice):
+    asked = store.add_message(store.add_conversation("ann").id, "user", question)
+    replies = [CandidateReply("one thing"), CandidateReply("another")]
+    shown, _ = store.add_candidates(asked.id, replies, rater_id="ann")
+    store.add_choice(shown, "ann", choice, idempotency_key=shown)
+
+
+def test_the_gate_asks_every_held_out_question_that_people_judged(tmp_path):
+    questions = [f"What is {number}?" for number in range(200)]
+    held_out = [question for question in questions if is_held_out_question(question)][:3]
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        store.add_rater("ann", kind="simulated")
+        for question, choice in zip(held_out, ("a", "tie", "both_bad"), strict=True):
+            vote(store, question, choice)
+        store.refresh_comparisons()
+        snapshot, supply = begin_snapshot(store, CycleSettings(gate=GateSettings(min_prompts=2)))
+    assert sorted(prompt[-1]["content"] for prompt in snapshot.held_out_prompts) == sorted(held_out)
+    assert (supply.held_out_prompts, supply.held_out_decided) == (2, 1), "both bad is no comparison"
+    assert supply.effective == 2.0 and snapshot.amount.questions == 3
