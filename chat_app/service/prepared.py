@@ -30,7 +30,7 @@ from chat_app.service.choosing import (
     doubts_of,
     may_choose,
 )
-from chat_app.service.replies import Candidates, Draft, new_seed
+from chat_app.service.replies import REDRAWS, Candidates, Draft, new_seed
 from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import PromptMessage, Trial
 
@@ -277,7 +277,9 @@ class Prepared:
         if choosing:
             writers = [service.adapter] * service.settings.active_samples
         requests = [replace(request, adapter=name, seed=new_seed()) for name in writers]
-        replies = await service.replies.drafts(requests, spent=found.spent)
+        # Of two that are the same another prompt may get different ones; of more, all are wanted.
+        redraws = REDRAWS if len(requests) > 2 and not choosing and trial_id is None else 0
+        replies = await service.replies.drafts(requests, spent=found.spent, redraws=redraws)
         doubts: Mapping[Pair, float] = {}
         if choosing and len(replies) > 1:
             read = [draft.text for draft in replies]

@@ -253,10 +253,11 @@ class Replies:
         requests: Sequence[GenerationRequest],
         *,
         spent: Spent,
+        redraws: int = 0,
     ) -> list[Draft]:
         """Write several replies at the same time, and store nothing.
 
-        Returns those whose texts differ; nobody waits, so what repeats is not generated again.
+        Returns those whose texts differ; one that repeats another is tried ``redraws`` times more.
         """
         drafts = [Draft(request) for request in requests]
         readers = [asyncio.create_task(self._read(draft, spent)) for draft in drafts]
@@ -266,7 +267,7 @@ class Replies:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
-        return await self._distinct(drafts, spent, most=0)
+        return await self._distinct(drafts, spent, most=redraws)
 
     async def _distinct(self, drafts: Sequence[Draft], spent: Spent, *, most: int) -> list[Draft]:
         """Generate a draft that repeats another again; leave it out if it repeats one still."""

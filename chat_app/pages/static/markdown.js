@@ -1,5 +1,5 @@
 // Text of people and models as Markdown, safely: raw HTML stays text, nothing loads from elsewhere.
-import { html, useEffect, useMemo, useRef, useState } from "./kit.js";
+import { html, useLayoutEffect, useMemo, useRef, useState } from "./kit.js";
 import { config } from "./config.js";
 import { speak } from "./page.js";
 import { copied } from "./parts.js";
@@ -14,7 +14,7 @@ export function Markdown({ text, plain = !config.markdown }) {
   const [ready, setReady] = useState(temml !== null);
   const box = useRef();
   const safe = useMemo(() => (plain ? "" : rendered(text)), [text, plain, ready]);
-  useEffect(() => {
+  useLayoutEffect(() => { // with what stands beside it, and no frame later
     if (plain) return;
     box.current.innerHTML = safe; // the only place of the project that does this; see `rendered`
     if (temml === null && safe.includes("data-tex"))

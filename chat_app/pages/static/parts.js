@@ -1,11 +1,11 @@
 // Small accessible parts that several pages use.
-import { html, useEffect, useRef } from "./kit.js";
+import { html, useLayoutEffect, useRef } from "./kit.js";
 import { t } from "./words.js";
 
 /** A dialog over the page; closing it (Escape, the backdrop) calls `close`. */
 export function Dialog({ title, close, children }) {
   const dialog = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     const [from, box] = [document.activeElement, dialog.current];
     box.showModal();
     return () => {

@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from feedback_store.store import FeedbackStore
 from tests.chat_app.pages.browsing import (
@@ -71,7 +71,7 @@ def test_a_person_chats_votes_chooses_and_finds_it_all_again(
     server.start()
     page.reload()
     expect(replies(page)).to_have_count(3)
-    assert better in words(replies(page).last.inner_text())
+    expect(replies(page).last).to_contain_text(better, use_inner_text=True)
     expect(page.get_by_role("button", name="Bad reply", pressed=True)).to_have_count(1)
     expect(page.get_by_text("Ask about others.")).to_be_visible()
     with saved(server) as store:
@@ -261,13 +261,38 @@ def test_back_forward_and_reload_return_to_the_conversation(chat: Page) -> None:
     assert apples != pears and "?c=" in pears
     chat.go_back()
     chat.go_back()
-    expect(chat.get_by_text("About apples").last).to_be_visible()
+    said = chat.get_by_role("article", name="You")
+    expect(said).to_have_text("About apples")
     assert chat.url == apples
     chat.go_forward()
     chat.go_forward()
-    expect(chat.get_by_text("About pears").last).to_be_visible()
+    expect(said).to_have_text("About pears")
     chat.reload()
     expect(replies(chat)).to_have_count(1)
+    assert chat.url == pears
+
+
+@pytest.mark.slow
+def test_an_answer_that_comes_late_does_not_lead_back(chat: Page) -> None:
+    say(chat, "About apples")
+    chat.get_by_role("button", name="New conversation").click()
+    say(chat, "About pears")
+    pears, late = chat.url, list[Route]()
+
+    def hold_the_first(route: Route) -> None:
+        late.append(route)
+        if len(late) > 1:
+            route.continue_()
+
+    chat.route("**/run/chat_open", hold_the_first)
+    listed = chat.get_by_role("navigation", name="Conversations").get_by_role("listitem")
+    listed.get_by_text("About apples").click()
+    chat.wait_for_timeout(300)
+    listed.get_by_text("About pears").click()
+    expect(chat).to_have_url(pears)
+    late[0].continue_()
+    chat.wait_for_timeout(500)
+    expect(chat.get_by_role("article", name="You")).to_have_text("About pears")
     assert chat.url == pears
 
 

@@ -284,6 +284,18 @@ def test_replies_that_all_say_the_same_are_no_question(store: FeedbackStore) -> 
     played(scenario)
 
 
+def test_who_ranks_five_gets_five_though_some_repeat_at_first(store: FeedbackStore) -> None:
+    engine = UnsureEngine()
+    engine.says = ["same"] * 3 + [f"reply {n}" for n in range(9)]
+    ahead = prepared(service_of(store, engine), FIRST)
+
+    async def scenario() -> None:
+        await begun(ahead, n=5)
+        assert len(kept(ahead, FIRST, n=5).messages) == 5
+
+    played(scenario)
+
+
 def test_where_replies_repeat_little_is_written(store: FeedbackStore) -> None:
     engine = UnsureEngine()
     engine.says = []  # so all say the same

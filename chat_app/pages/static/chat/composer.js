@@ -26,7 +26,7 @@ export function Composer({ conversation, send, stop, busy, locked }) {
   const most = useFits(text);
   const over = text.length - most;
 
-  useEffect(() => {
+  useLayoutEffect(() => { // before anybody can type
     if (!locked && !matchMedia("(pointer: coarse)").matches) box.current?.focus({ preventScroll: true });
   }, [locked]);
   useLayoutEffect(() => {

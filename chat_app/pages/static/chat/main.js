@@ -50,25 +50,32 @@ function Chat() {
     address(next.conversation_id, next.conversation_id && through, { push });
   };
 
+  const wanted = useRef(0); // counts what was asked for: a slow answer to anything older is dropped
   const load = async ({ conversation, through }) => {
+    const mine = ++wanted.current;
     const first = await call("chat_opened", conversation, through);
     setOpening(first);
     setConsented(first.consented);
+    if (wanted.current !== mine) return;
     show(first.view, { through });
     if (first.missing) setGone({ deleted: first.deleted });
   };
 
   const open = (id, { through = null, to = null, push = true } = {}) =>
     attempt(async () => {
+      const mine = ++wanted.current;
       setDrawer(false);
       setSending(null);
       if (id === null) return show(EMPTY, { push });
       try {
-        show(await call("chat_open", id, through, to), { through, push });
+        const view = await call("chat_open", id, through, to);
+        if (wanted.current === mine) show(view, { through, push });
       } catch (problem) {
+        if (wanted.current !== mine) return undefined;
         if (problem.kind !== "NotFoundError") throw problem;
         await load({ conversation: id, through }); // which says whether it was deleted
       }
+      return undefined;
     });
 
   const restore = ({ id }) =>
@@ -157,21 +164,25 @@ function Chat() {
 
   /** Do what begins a reply; the message stays where it was if the server refuses it. */
   const begin = async (text, act) => {
+    const mine = ++wanted.current;
     setSending(text);
     setBehind(false);
     try {
+      const isNew = now.current.conversation_id === null;
       const next = await act();
+      if (isNew) refreshList().catch(() => {});
+      if (wanted.current !== mine) return true; // they went elsewhere; the reply is written all the same
       setGone(null);
       setTexts(null);
       setView(next);
-      address(next.conversation_id, null, { push: now.current.conversation_id === null });
+      address(next.conversation_id, null, { push: isNew });
       return true;
     } catch (problem) {
       if (problem.kind === "BehindError") setBehind(true);
       else toast(problem.message, { bad: true });
       return false;
     } finally {
-      setSending(null);
+      if (wanted.current === mine) setSending(null);
     }
   };
 

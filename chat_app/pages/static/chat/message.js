@@ -1,5 +1,5 @@
 // One message with what can be done about it: a vote and its reasons, a better answer, another try.
-import { html, useEffect, useRef, useState } from "../kit.js";
+import { html, useLayoutEffect, useRef, useState } from "../kit.js";
 import { attempt, speak } from "../page.js";
 import { Reasons, useVote } from "../judging.js";
 import { copied } from "../parts.js";
@@ -38,7 +38,7 @@ function Siblings({ message, open }) {
 function Editor({ text, draft: begun = text, name, save, close }) {
   const [draft, setDraft] = useState(begun);
   const box = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => { // before anybody can type
     box.current.focus();
     box.current.setSelectionRange(draft.length, draft.length);
   }, []);

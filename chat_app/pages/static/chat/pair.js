@@ -1,5 +1,5 @@
 // Two blind replies, and the bar to choose between them: by a click, a key, or neither (Skip).
-import { html, useEffect, useRef, useState } from "../kit.js";
+import { html, useLayoutEffect, useRef, useState } from "../kit.js";
 import { Choices, chosenBy, useKeys, useVote } from "../judging.js";
 import { Markdown } from "../markdown.js";
 import { t } from "../words.js";
@@ -24,7 +24,7 @@ export function Pair({ a, b, title, skipped, focus, actions, choose, skip }) {
   const ways = { choose: (choice) => busy || vote(choice), skip };
   useKeys(skipped ? null : (key) => chosenBy(key, ways), write);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     const at = document.activeElement;
     const writes = at.matches("input, textarea") && at.value; // who writes already goes on writing
     // The bar and not a button: an Enter pressed twice would vote.

@@ -101,7 +101,7 @@ function Row({ one, here, passage, open, remove, pin, rename }) {
   const [renaming, setRenaming] = useState(false);
   const [title, setTitle] = useState(one.title);
   const box = useRef();
-  useEffect(() => box.current?.focus(), [renaming]);
+  useLayoutEffect(() => box.current?.focus(), [renaming]);
   const done = (event) => {
     event.preventDefault();
     setRenaming(false);

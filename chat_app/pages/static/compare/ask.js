@@ -1,5 +1,5 @@
 // The question, how many replies to it, and who else may write some; or a question that is offered.
-import { html, useEffect, useRef, useState } from "../kit.js";
+import { html, useLayoutEffect, useRef, useState } from "../kit.js";
 import { config } from "../config.js";
 import { t } from "../words.js";
 import { named } from "./cards.js";
@@ -28,7 +28,7 @@ export function Ask({ view, ideas, ask, suggest }) {
   const most = config.message_chars;
   const over = [...text].length - most;
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (matchMedia("(pointer: fine)").matches) box.current.focus();
   }, []);
 

@@ -1,5 +1,5 @@
 // Erasing everything: a word to type first, and what was erased.
-import { html, useEffect, useRef, useState } from "../kit.js";
+import { html, useLayoutEffect, useRef, useState } from "../kit.js";
 import { call } from "../call.js";
 import { place } from "../config.js";
 import { Dialog } from "../parts.js";
@@ -48,7 +48,7 @@ export function EraseDialog({ close, done, refused }) {
 /** What was erased, and what stays elsewhere. */
 export function Erased({ erased: { counts, versions, copies, after } }) {
   const heading = useRef();
-  useEffect(() => heading.current.focus(), []);
+  useLayoutEffect(() => heading.current.focus(), []);
   if (after !== null)
     return html`<section class="card stack" aria-labelledby="erased">
       <h2 id="erased" tabindex="-1" ref=${heading}>
