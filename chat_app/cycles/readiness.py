@@ -247,6 +247,8 @@ def _why_so_many(settings: ScheduleSettings, facts: ScheduleFacts, needed: int) 
                     share=share,
                 )
             )
+    if len(why) == 2 and facts.disagreement is not None and facts.disagreement > USUAL:
+        return say("{first}, but {second}", first=why[0], second=why[1])
     if len(why) == 2:
         return say("{first}, and {second}", first=why[0], second=why[1])
     return why[0] if why else None

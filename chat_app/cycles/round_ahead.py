@@ -55,7 +55,7 @@ class RoundAhead:
 
     Attributes:
         number: Of the round, which is that of its cycle.
-        new: How much evidence there is for it, in whole comparisons.
+        new: How much evidence there is for it, in whole comparisons, at most `needed`.
         needed: How much starts it.
         by_itself: Whether it starts by itself; else an operator starts it.
         running: The round that runs at present, if one does.
@@ -92,7 +92,7 @@ class RoundWatch:
         running = last.id if last is not None and last.state == "running" else None
         return RoundAhead(
             number=1 if last is None else last.id + 1,
-            new=int(found.new),
+            new=min(int(found.new), found.needed),
             needed=found.needed,
             by_itself=self._schedule.enabled,
             running=running,

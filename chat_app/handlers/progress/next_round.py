@@ -21,7 +21,7 @@ class NextRound:
     Attributes:
         waits: It runs, or waits for people who compare two versions, for the operator, or for
             votes; or it begins soon.
-        votes: Evidence since the last round, in decided votes on different questions.
+        votes: Evidence since the last round, in decided votes, at most `needed`.
         needed: How many start it.
         hours: Until it begins, if votes come as they did since the last one; None if nobody can
             tell.
@@ -59,7 +59,7 @@ def next_round(store: FeedbackStore, settings: ScheduleSettings, *, since: str) 
         waits = "votes"
     return NextRound(
         waits=waits,
-        votes=int(found.new),
+        votes=min(int(found.new), found.needed),
         needed=found.needed,
         hours=_hours(settings, found, _hours_since(last, since)) if waits == "votes" else None,
         progress=None if running is None else round(running.progress, 3),

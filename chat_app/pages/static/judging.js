@@ -98,11 +98,13 @@ export const reason = (tag) => (has(`page.reason.${tag}`) ? t(`page.reason.${tag
 export function Reasons({ given, offered, save }) {
   const [comment, setComment] = useState(given.comment);
   const [tags, setTags] = useState(given.tags);
+  const [saved, setSaved] = useState(false);
   const stored = useRef(given.comment);
   const saving = useRef(Promise.resolve());
   const soon = (...said) => {
     stored.current = said[1];
-    const act = async () => (await save(...said), speak(t("page.saved")));
+    setSaved(false);
+    const act = async () => (await save(...said), setSaved(true), speak(t("page.saved")));
     saving.current = saving.current.then(() => attempt(act)); // in order
   };
   const toggle = (tag) => {
@@ -121,6 +123,7 @@ export function Reasons({ given, offered, save }) {
       aria-label=${t("page.comment")} placeholder=${t("page.comment")}
       onInput=${(event) => setComment(event.target.value)} onBlur=${leave}
       onKeyDown=${(event) => event.key === "Enter" && event.target.blur()} />
+    ${saved && html`<span class="quiet" aria-hidden="true">${t("page.saved")}</span>`}
   </div>`;
 }
 

@@ -1,5 +1,5 @@
 // The frame of every page: brand, navigation, short notices, and a line for screen readers.
-import { html, useEffect, useRef, useState } from "./kit.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./kit.js";
 import { config, place } from "./config.js";
 import { t } from "./words.js";
 
@@ -84,11 +84,17 @@ export function Language() {
 /** Notices, and the line for screen readers; a page with a frame of its own places them itself. */
 export function Notices() {
   const [, redraw] = useState(0);
+  const box = useRef();
+  const newest = shown.toasts.at(-1)?.id;
   useEffect(() => {
     shown.changed = () => redraw((count) => count + 1);
   }, []);
+  useLayoutEffect(() => { // shown anew, a popover is above whatever dialog is open
+    if (box.current.matches(":popover-open")) box.current.hidePopover();
+    if (newest) box.current.showPopover();
+  }, [newest]);
   return html`<div class="sr" role="status" aria-live="polite">${shown.said}</div>
-    <div class="toasts" role="log" aria-live="polite" aria-label=${t("page.notices")}>
+    <div class="toasts" popover="manual" ref=${box} role="log" aria-live="polite" aria-label=${t("page.notices")}>
       ${shown.toasts.map(
         ({ id, text, undo, bad }) => html`<div class=${`toast ${bad ? "bad" : ""}`} key=${id}>
           <span dir="auto">${text}</span>

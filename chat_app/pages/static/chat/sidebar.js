@@ -118,7 +118,7 @@ function Row({ one, here, passage, open, remove, pin, rename }) {
   return html`<li class=${here ? "here" : ""}>
     <button type="button" class="title" dir="auto" aria-current=${here ? "true" : undefined}
         onClick=${() => open({ through: passage?.message_id ?? null })}>
-      ${one.title || t("chat.untitled")}
+      <span class="name">${one.title || t("chat.untitled")}</span>
       ${passage && html`<span class="passage" dir="auto">${passage.pieces.map(piece)}</span>`}
     </button>
     <span class="tools">
