@@ -21,7 +21,7 @@ RUN cd /build \
     && python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > needed.txt \
     && pip install -c constraints.txt -r needed.txt \
     && packages=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
-    && rm -r "$packages"/torch/test "$packages"/torch/include \
+    && rm -rf "$packages"/torch/test "$packages"/torch/include \
     && if [ "$DEVICE" = cpu ]; then rm -f "$packages"/bitsandbytes/libbitsandbytes_[!c]*.so "$packages"/bitsandbytes/libbitsandbytes_cuda*.so; fi
 
 # The program itself, which changes often, in a folder of its own.

@@ -10,7 +10,8 @@ BASELINE := .venv/trl112/.installed
 # human_votes needs other people's data, and ppo an environment of its own.
 BENCHMARKS = $(filter-out benchmarks.human_votes benchmarks.ppo,$(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py)))
 
-# The image: with docker or podman, ENGINE names another; IMAGE_ARGS="--build-arg TORCH_INDEX=..."
+# The image: with docker or podman, ENGINE names another; IMAGE_ARGS="--build-arg TORCH_INDEX=...".
+# podman's own format has no health check.
 ENGINE ?= $(shell command -v docker || command -v podman || echo docker)
 DEVICE ?= cpu
 
@@ -52,6 +53,7 @@ fmt: install  ## put imports, simple lint and layout right
 
 image:  ## the container's image feedback-chat:cpu; with DEVICE=cuda feedback-chat:cuda
 	$(ENGINE) build --build-arg DEVICE=$(DEVICE) -t feedback-chat:$(DEVICE) \
+		$(if $(findstring podman,$(ENGINE)),--format docker) \
 		--build-arg VERSION=$(shell sed -n 's/__version__ = "\(.*\)"/\1/p' chat_app/__init__.py) \
 		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) $(IMAGE_ARGS) .
 

@@ -50,7 +50,9 @@ from rlhf_core.cycle.signing import signing_key
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 10  # for replies in flight when the server stops
+# For replies in flight when the server stops; with all that follows, a stop ends before the ten
+# seconds after which docker and others kill.
+GRACE_SECONDS = 6
 # Longer than usual proxies and clients keep a connection (nginx 60 s, Caddy 120 s). If the service
 # closed it first, a request could meet the end of a connection.
 KEEP_ALIVE_S = 180

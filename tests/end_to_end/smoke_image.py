@@ -31,6 +31,15 @@ asked = urllib.request.Request(address, body.encode() or None, headers, method=m
 print(urllib.request.urlopen(asked, timeout=60).read().decode())
 """
 
+HALF = """
+import socket, time
+connection = socket.create_connection(("127.0.0.1", 7860))
+head = "POST /v1/feedback HTTP/1.1", "Host: 127.0.0.1", "Authorization: Bearer smoke"
+rest = "Content-Type: application/json", "Content-Length: 99", "", "{"
+connection.sendall("\\r\\n".join(head + rest).encode())
+time.sleep(60)
+"""
+
 
 def engine(*words: str, check: bool = True) -> str:
     done = subprocess.run([ENGINE, *words], capture_output=True, text=True, check=False)
@@ -95,17 +104,17 @@ def check_use(health: list[str]) -> str:
 
 
 def check_stop() -> None:
-    """`stop` while replies are written: it ends in time, by itself."""
+    """`stop` while replies are written and half a request has come: it ends in time, by itself."""
     body = {"model": "policy", "stream": True, "max_tokens": 400}
     body |= {"messages": [{"role": "user", "content": "Tell me a long story."}]}
     asking = [ASK, "POST", "/v1/chat/completions", json.dumps(body)]
-    command = ("exec", NAME, "python", "-c", *asking)
     writers = [
-        threading.Thread(target=engine, args=command, kwargs={"check": False}) for _ in range(4)
+        threading.Thread(target=within, args=("python", "-c", *words), kwargs={"check": False})
+        for words in (asking, asking, asking, [HALF])
     ]
     for writer in writers:
         writer.start()
-    time.sleep(1)
+    time.sleep(2)
     began = time.monotonic()
     engine("stop", NAME)
     seconds = time.monotonic() - began
