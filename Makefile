@@ -10,7 +10,12 @@ BASELINE := .venv/trl112/.installed
 # human_votes needs other people's data, and ppo an environment of its own.
 BENCHMARKS = $(filter-out benchmarks.human_votes benchmarks.ppo,$(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py)))
 
-.PHONY: install demo test test-slow test-ci test-gpu check fmt bench bench-trl112
+# The image: with docker or podman, ENGINE names another; IMAGE_ARGS="--build-arg TORCH_INDEX=...".
+# podman's own format has no health check.
+ENGINE ?= $(shell command -v docker || command -v podman || echo docker)
+DEVICE ?= cpu
+
+.PHONY: install demo test test-slow test-ci test-gpu check fmt image smoke-image bench bench-trl112
 
 install: $(STAMP)  ## everything, into .venv
 
@@ -45,6 +50,15 @@ check: install  ## lint, format and types
 fmt: install  ## put imports, simple lint and layout right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+image:  ## the container's image feedback-chat:cpu; with DEVICE=cuda feedback-chat:cuda
+	$(ENGINE) build --build-arg DEVICE=$(DEVICE) -t feedback-chat:$(DEVICE) \
+		$(if $(findstring podman,$(ENGINE)),--format docker) \
+		--build-arg VERSION=$(shell sed -n 's/__version__ = "\(.*\)"/\1/p' chat_app/__init__.py) \
+		--build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown) $(IMAGE_ARGS) .
+
+smoke-image: image  ## chat, vote, stop, restart, back up and restore in it, without network or rights
+	ENGINE=$(ENGINE) $(PYTHON) tests/end_to_end/smoke_image.py feedback-chat:$(DEVICE)
 
 bench: install  ## every benchmark but human_votes and the one below, each ending with one line of JSON
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m $$name --json; done

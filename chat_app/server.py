@@ -40,6 +40,7 @@ from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.cycles.trials import watch_trials
 from chat_app.errors import RefusedError, StartError
 from chat_app.identity import Access, Identity, is_this_machine
+from chat_app.service.backups.routine import BackupSchedule
 from chat_app.service.chat import ChatService
 from chat_app.service.served_adapter import Watcher
 from chat_app.service.upkeep import Upkeep
@@ -49,7 +50,9 @@ from rlhf_core.cycle.signing import signing_key
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 10  # for replies in flight when the server stops
+# For replies in flight when the server stops; with all that follows, a stop ends before the ten
+# seconds after which docker and others kill.
+GRACE_SECONDS = 6
 # Longer than usual proxies and clients keep a connection (nginx 60 s, Caddy 120 s). If the service
 # closed it first, a request could meet the end of a connection.
 KEEP_ALIVE_S = 180
@@ -75,16 +78,18 @@ def create_app(
 
     upkeep = Upkeep(service.store, service.settings)
     alarms = AlarmWatch(service.store, service.settings, upkeep=upkeep.check)
+    backups = BackupSchedule(service.store, service.settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        """Run the watcher, the scheduler and the alarms while the application serves requests."""
+        """Run the watcher, the schedules and the alarms while the application serves requests."""
         watcher = Watcher(service, on_ready=on_ready, on_failure=on_failure)
         trials = watch_trials(service.store, service.settings.cycle.trial)
         tasks = [asyncio.create_task(watcher.run()), asyncio.create_task(trials)]
         if schedule.enabled:
             scheduler.begin()
         alarms.begin()
+        backups.begin()
         yield
         if schedule.enabled:
             scheduler.end()
@@ -94,6 +99,7 @@ def create_app(
         for pages in mounted:
             await pages.close()
         await asyncio.to_thread(alarms.end)
+        await asyncio.to_thread(backups.end)
         await asyncio.to_thread(service.engine.close)
 
     app = FastAPI(

@@ -205,6 +205,26 @@ class AlertSettings(Section):
         return command
 
 
+class BackupSettings(Section):
+    """The backups that the server, or `feedback-chat backup` without a folder, makes."""
+
+    folder: Path | None = Field(
+        None,
+        description="where they go, best on another disk; not set: `backups` in the data directory",
+    )
+    every_hours: float = Field(
+        24.0,
+        ge=0,
+        description="the server makes one when the last verified one is so old; 0 = never",
+    )
+    keep_days: int = Field(
+        7, ge=1, description="of so many days with backups the last of each is kept"
+    )
+    keep_weeks: int = Field(
+        4, ge=0, description="of so many weeks with backups the last of each is kept"
+    )
+
+
 class BrandSettings(Section):
     """What makes the pages an operator's own."""
 
@@ -353,6 +373,7 @@ class Settings(BaseSettings):
     compare: CompareSettings = CompareSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     alerts: AlertSettings = AlertSettings()
+    backups: BackupSettings = BackupSettings()
     brand: BrandSettings = BrandSettings()
     cycle: CycleSettings = CycleSettings()
 
@@ -448,6 +469,11 @@ class Settings(BaseSettings):
     def database(self) -> Path:
         """The store's file."""
         return self.data / "feedback.db"
+
+    @property
+    def backup_folder(self) -> Path:
+        """Where backups without a folder of their own go."""
+        return self.backups.folder or self.data / "backups"
 
     @property
     def adapters(self) -> Path:

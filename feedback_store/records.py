@@ -45,6 +45,7 @@ ALARM_KINDS = (
     "rolled_back",
     "starved",
     "erasures",
+    "backup",
 )
 
 BASE_ADAPTER = "policy-000000"

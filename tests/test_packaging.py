@@ -82,21 +82,28 @@ STEPS = re.findall(r"^([A-Z]+) (.+)$", DOCKERFILE, re.MULTILINE)
 @pytest.mark.parametrize("file", ["Dockerfile", "Makefile"])
 def test_torch_is_installed_first_and_as_pinned(file: str) -> None:
     installs = re.findall(r"pip install .*", (ROOT / file).read_text())
-    assert f"torch=={pins()['torch']}" in installs[0]
-    assert "-c constraints.txt" in installs[1]
+    torch = [place for place, line in enumerate(installs) if f"torch=={pins()['torch']}" in line]
+    rest = [place for place, line in enumerate(installs) if "-c constraints.txt" in line]
+    assert torch[0] == 0 and max(torch) < min(rest)
 
 
 def test_the_image_copies_only_what_is_there_and_not_ignored() -> None:
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
-    copied = [source for step, rest in STEPS if step == "COPY" for source in rest.split()[:-1]]
+    copied = [
+        source
+        for step, rest in STEPS
+        if step == "COPY" and not rest.startswith("--from=")
+        for source in rest.split()[:-1]
+    ]
     assert sorted(copied) == sorted(allowed)
     assert all((ROOT / source).exists() for source in copied)
     assert set(PACKAGES) <= set(copied)
 
 
 def test_the_image_serves_its_volume_without_rights() -> None:
-    steps = dict(STEPS)
-    words = [word for word, _ in STEPS]
+    last = max(number for number, (step, _) in enumerate(STEPS) if step == "FROM")
+    steps = dict(STEPS[last:])
+    words = [word for word, _ in STEPS[last:]]
     assert steps["USER"] not in {"root", "0"}
     assert words.index("USER") < words.index("CMD")
     assert "RUN" not in words[words.index("USER") :]
@@ -104,6 +111,22 @@ def test_the_image_serves_its_volume_without_rights() -> None:
     assert command[:2] == ["feedback-chat", "serve"]
     assert command[command.index("--data") + 1] == steps["VOLUME"]
     assert f"127.0.0.1:{steps['EXPOSE']}/healthz" in steps["HEALTHCHECK"]
+
+
+def test_the_image_takes_the_cpu_build_of_torch_unless_cuda_is_wanted() -> None:
+    cpu, cuda = re.findall(r"pip install torch==(\S+)", DOCKERFILE)
+    assert (cpu, cuda) == (f"{pins()['torch']}+cpu", pins()["torch"])
+    arguments = [rest for step, rest in STEPS if step == "ARG"]
+    assert "DEVICE=cpu" in arguments
+
+
+def test_the_image_is_made_of_a_base_of_one_version_and_leaves_what_builds_behind() -> None:
+    bases = [rest for step, rest in STEPS if step == "FROM"]
+    assert bases[0].startswith("${BASE} AS") and bases[-1] == "${BASE}"
+    (base,) = [rest for step, rest in STEPS if step == "ARG" and rest.startswith("BASE=")]
+    assert re.fullmatch(r"BASE=python:\d+\.\d+\.\d+-slim-\w+", base)
+    last = max(number for number, (step, _) in enumerate(STEPS) if step == "FROM")
+    assert not [rest for step, rest in STEPS[last:] if "pip install" in rest]
 
 
 def test_the_starter_model_is_small_and_part_of_the_package() -> None:

@@ -6,6 +6,7 @@ counted as they happen. Invariant: no label has text of a chat or a rater's id.
 
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -40,6 +41,12 @@ class Facts(Collector):
         yield serving
         yield from _trial(trial_facts(self._service.store))
         yield from _next_cycle(self._service)
+        verified = self._service.store.last_verified_backup()
+        yield _gauge(
+            "backup_verified_timestamp_seconds",
+            "when the last verified backup was made; 0 = there is none",
+            datetime.fromisoformat(verified).timestamp() if verified else 0.0,
+        )
         stored = GaugeMetricFamily("feedback_chat_stored", "rows in the store", labels=["kind"])
         for kind, count in self._service.store.counts().items():
             stored.add_metric([kind], count)

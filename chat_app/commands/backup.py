@@ -1,7 +1,6 @@
 """The commands `backup` and `restore`: copy a whole data directory, and make one from a copy.
 
-A restored directory has its name only once it is complete, checked and on disk. How copies are made
-is in `chat_app.service.backing_up`. Nothing here schedules backups or deletes old ones.
+How that is done is in `chat_app.service.backups`; the server does the same once a day.
 """
 
 import json
@@ -13,12 +12,11 @@ import typer
 
 from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
-from chat_app.errors import ChatAppError, InvalidRequestError
-from chat_app.service.backing_up import BACKED_UP, back_up, copy, new_folder
-from chat_app.service.promotion import fault_of
+from chat_app.service.backups import checking
+from chat_app.service.backups.routine import run_routine, verified_backup
 from chat_app.settings import load_settings
-from feedback_store.store import FeedbackStore
-from rlhf_core.cycle.signing import signing_key
+
+BY = "the command"  # for the audit log
 
 
 def register(app: typer.Typer) -> None:
@@ -28,19 +26,27 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the copy.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="A new folder; without it, one among the backups, and old ones go."),
+    ] = None,
     data: Data = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Copy the database, the adapters and the keys, while the service may go on."""
+    """Copy the database, adapters and keys while the service goes on, and verify the copy."""
     settings = load_settings(config, data=data)
     with open_store(settings) as store:
-        counts = back_up(store, settings, folder)
+        if folder is None:
+            made = run_routine(store, settings, by=BY)
+        else:
+            made = verified_backup(store, settings, folder, by=BY)
     if as_json:
-        _show(settings.data, folder, folder, counts)
-    else:
-        typer.echo(f"backed up {settings.data} to {folder}")
+        _show(settings.data, made.folder, made.folder, made.counts)
+        return
+    typer.echo(f"backed up {settings.data} to {made.folder}; it is verified")
+    for path in made.removed:
+        typer.echo(f"removed {path}")
 
 
 def restore(
@@ -50,17 +56,7 @@ def restore(
 ) -> None:
     """Make a data directory from a backup; an existing one is never overwritten."""
     settings = load_settings(data=data)
-    if not (folder / "feedback.db").is_file():
-        raise InvalidRequestError(f"{folder} is no backup: it holds no feedback.db")
-    with new_folder(settings.data) as partial:
-        counts = FeedbackStore.restore(
-            folder / "feedback.db",
-            partial / "feedback.db",
-            allow_old_sqlite=settings.allow_old_sqlite,
-        )
-        for name in BACKED_UP:
-            copy(folder / name, partial / name)
-        _require_sound_adapters(partial, allow_old_sqlite=settings.allow_old_sqlite)
+    counts = checking.restore(folder, settings.data, allow_old_sqlite=settings.allow_old_sqlite)
     if as_json:
         _show(settings.data, folder, settings.data, counts)
     else:
@@ -72,19 +68,3 @@ def _show(data: Path, backup: Path, written: Path, counts: Mapping[str, int]) ->
     sizes = [path.stat().st_size for path in written.rglob("*") if path.is_file()]
     places = {"data": str(data.resolve()), "backup": str(backup.resolve())}
     typer.echo(json.dumps({**places, "files": len(sizes), "bytes": sum(sizes), "counts": counts}))
-
-
-def _require_sound_adapters(data: Path, *, allow_old_sqlite: bool) -> None:
-    """Refuse a copy in which an adapter has changed since it was written.
-
-    A backup from before adapters were signed has no key: the copy gets one, and they are signed.
-    """
-    found = sorted(path for path in (data / "adapters").glob("*-*") if path.is_dir())
-    if not found:
-        return
-    with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
-        keys = dict.fromkeys((a.name for a in store.adapters()), signing_key(store, data))
-    # the store does not name what a killed cycle left, and nobody signs it
-    faults = [f for path in found if (f := fault_of(path, key=keys.get(path.name))) is not None]
-    if faults:
-        raise ChatAppError(f"nothing was restored: {faults[0]}; use another backup")

@@ -9,16 +9,19 @@ here: whoever takes it has to delete it.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 from sqlite_utils import Database
 
 from feedback_store.feedback.events import EVENT_TABLES
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
-from feedback_store.sqlite.rows import audit, insert_many, rows
+from feedback_store.sqlite.rows import audit, insert_many, rows, scalar
 
 _COPIES = """SELECT action AS kind, detail ->> 'path' AS path, at FROM audit
-    WHERE action IN ('export', 'backup') AND detail ->> 'path' IS NOT NULL ORDER BY id"""
+    WHERE action IN ('export', 'backup') AND detail ->> 'path' IS NOT NULL
+    AND detail ->> 'path' NOT IN
+        (SELECT detail ->> 'path' FROM audit WHERE action = 'backup_removed') ORDER BY id"""
 # Whose conversations others judged: their words may be in a row that names only who judged.
 _OWNERS = """SELECT DISTINCT conversations.rater_id AS id FROM {0} AS said
     CROSS JOIN messages ON messages.id IN ({1})
@@ -50,8 +53,29 @@ class Copies:
         with self._file.write() as db:
             audit(db, "backup", path=path)
 
+    def note_verified_backup(self, path: str, *, by: str) -> None:
+        """Note that a backup is whole: it was restored for a trial."""
+        with self._file.write() as db:
+            audit(db, "backup_verified", by=by, path=path)
+
+    def note_removed_backup(self, path: str, *, by: str) -> None:
+        """Note that a backup was removed; its path is not used again."""
+        with self._file.write() as db:
+            audit(db, "backup_removed", by=by, path=path)
+
+    def last_verified_backup(self) -> str | None:
+        """When the newest verified backup was noted, None if there was none."""
+        sql = "SELECT max(at) FROM audit WHERE action = 'backup_verified'"
+        with self._file.read() as db:
+            return cast("str | None", scalar(db, sql))
+
+    def made_at(self) -> str:
+        """When the store was made."""
+        with self._file.read() as db:
+            return str(scalar(db, "SELECT min(since) FROM serving"))
+
     def copies(self) -> list[Copy]:
-        """Every export and backup that was ever noted, oldest first."""
+        """Every export and backup that was noted, oldest first, but for those noted as removed."""
         with self._file.read() as db:
             return [Copy(**row) for row in rows(db, _COPIES)]
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from chat_app.handlers.operate.guarded import require
 from chat_app.identity import OPERATOR
-from chat_app.service.backing_up import back_up
+from chat_app.service.backups.routine import verified_backup
 from chat_app.service.chat import ChatService
 from feedback_store.errors import Sentence, say
 from feedback_store.records import AuditEntry, RaisedAlarm
 
 PAGE = 40
 ALARMS = 100
-BACKUPS = "backups"  # in the data directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class BackupsView:
-    """All copies that were ever noted, newest first, and where a new one goes."""
+    """All copies but those that the rotation removed, newest first, and where a new one goes."""
 
     copies: tuple[Backup, ...]
     folder: str
@@ -99,16 +98,16 @@ class Records:
         return BackupsView(tuple(reversed(copies)), str(self._folder))
 
     def back_up(self, *, allowed: bool, by: str = OPERATOR) -> Sentence:
-        """Copy the data directory into a new folder."""
+        """Copy the data directory into a new folder, which no rotation removes."""
         require(allowed)
         folder = self._folder / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
-        back_up(self._service.store, self._service.settings, folder)
+        verified_backup(self._service.store, self._service.settings, folder, by=by)
         self._service.store.note_act("backed_up", by=by, folder=folder.name)
         return say("The data is backed up in {folder}.", folder=str(folder))
 
     @property
     def _folder(self) -> Path:
-        return self._service.settings.data.resolve() / BACKUPS
+        return self._service.settings.backup_folder.resolve()
 
 
 def _line(entry: AuditEntry) -> AuditLine:

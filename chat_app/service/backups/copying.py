@@ -1,7 +1,7 @@
 """Copies of a whole data directory, made while the service may go on.
 
 A copy has its name only once it is complete and on disk. The store copies its own file; the
-adapters, keys and settings beside it are copied here. Nothing here deletes old copies.
+adapters, keys and settings beside it are copied here. Whether it can be restored is for `checking`.
 """
 
 import os
@@ -17,15 +17,17 @@ from feedback_store.store import FeedbackStore
 from feedback_store.whole_files import flush
 
 BACKED_UP = ("adapters", "secrets", "config.toml")  # beside the database
+SPARE_BYTES = 2**28  # that a backup leaves free for those who write meanwhile
 
 
 def back_up(store: FeedbackStore, settings: Settings, folder: Path) -> dict[str, int]:
     """Copy the database, the adapters and the keys into a new folder; returns the counts.
 
     Raises:
-        RefusedError: The folder is not new.
+        RefusedError: The folder is not new, or its disk has too little room.
         StartError: It cannot be written.
     """
+    require_room(settings, folder)
     with new_folder(folder) as partial:
         store.note_backup(str(folder.resolve()))
         # The database first: every adapter that it names is complete on disk by then.
@@ -33,6 +35,24 @@ def back_up(store: FeedbackStore, settings: Settings, folder: Path) -> dict[str,
         for name in BACKED_UP:
             copy(settings.data / name, partial / name)
     return counts
+
+
+def require_room(settings: Settings, folder: Path) -> None:
+    """Refuse a backup that would fill a disk, perhaps the one that the service writes to.
+
+    Raises:
+        RefusedError: The disk has too little room.
+    """
+    sizes = [path.stat().st_size for path in settings.adapters.rglob("*") if path.is_file()]
+    # the database once more, because a copy is restored for a trial
+    needed = sum(sizes) + 2 * settings.database.stat().st_size + SPARE_BYTES
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise RefusedError(
+            f"the disk of {folder} has {free >> 20} MiB free, and a backup wants "
+            f"{needed >> 20} MiB; make room, or name a folder on another disk"
+        )
 
 
 @contextmanager
