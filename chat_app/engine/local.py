@@ -34,6 +34,7 @@ from feedback_store.records import BASE_ADAPTER, PromptMessage
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import DecodingBatch, Row
+from rlhf_core.model.packed import pack
 from rlhf_core.model.prefixes import Prefixes
 from rlhf_core.model.token_batches import together_tokens
 
@@ -288,6 +289,8 @@ class LocalEngine:
 
     def _decode(self, base: Base) -> None:
         """Decode step after step until the engine closes; a failed step loses its replies only."""
+        if self._settings.pack:
+            pack(base.model)
         prefixes = Prefixes(self._settings.prefix_mb * 2**20)
         batch = DecodingBatch(base, prefixes)
         while (commands := self._wait()) is not None:
