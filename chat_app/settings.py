@@ -119,6 +119,17 @@ class EngineSettings(Section):
     threads: int = Field(1, ge=1, description="CPU threads of the decoding thread")
     updates_per_second: float = Field(10.0, gt=0, description="most updates of one reply")
     kept_adapters: int = Field(2, ge=2, description="loaded adapters, the served one included")
+    pack: bool = Field(
+        True,
+        description="keep a second copy of the weights of a float32 model, in the order in which a "
+        "CPU multiplies them: more tokens a second where several people chat, for that memory",
+    )
+    prefix_mb: int = Field(
+        256,
+        ge=0,
+        description="memory for what was read and said, in MB, so that the next turn of a "
+        "conversation reads only what is new; 0 reads all of it again",
+    )
 
 
 class CompareSettings(Section):

@@ -34,6 +34,8 @@ from feedback_store.records import BASE_ADAPTER, PromptMessage
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import DecodingBatch, Row
+from rlhf_core.model.packed import pack
+from rlhf_core.model.prefixes import Prefixes
 from rlhf_core.model.token_batches import together_tokens
 
 log = logging.getLogger(__name__)
@@ -287,7 +289,10 @@ class LocalEngine:
 
     def _decode(self, base: Base) -> None:
         """Decode step after step until the engine closes; a failed step loses its replies only."""
-        batch = DecodingBatch(base)
+        if self._settings.pack:
+            pack(base.model)
+        prefixes = Prefixes(self._settings.prefix_mb * 2**20)
+        batch = DecodingBatch(base, prefixes)
         while (commands := self._wait()) is not None:
             for command, done in commands:
                 if not done.set_running_or_notify_cancel():
@@ -300,13 +305,13 @@ class LocalEngine:
                     done.set_result(result)
             try:
                 self._step(base, batch)
-                self._drop_retired(base)
+                self._drop_retired(base, prefixes)
             except Exception as exc:
                 log.exception("decoding failed; the replies in flight are lost")
                 self._end_replies(
                     ChatAppError(f"the engine failed on this reply: {exc}; try again")
                 )
-                batch = DecodingBatch(base)
+                batch = DecodingBatch(base, prefixes)
 
     def _wait(self) -> list[_Command] | None:
         """Sleep until there is work. Returns the waiting commands, or None to stop."""
@@ -352,11 +357,13 @@ class LocalEngine:
                 self._waiting.remove(ticket)
                 try:
                     _require_adapter(base, ticket.request)
-                    self._replies.append(_Reply(ticket, ticket.ids or [], base))
+                    reply = _Reply(ticket, ticket.ids or [], base)
+                    batch.resume(reply.row)
+                    self._replies.append(reply)
                 except InvalidRequestError as exc:
                     ticket.send(exc)
 
-    def _drop_retired(self, base: Base) -> None:
+    def _drop_retired(self, base: Base, prefixes: Prefixes) -> None:
         """Drop retired adapters that no row and no waiting request uses."""
         if not self._retired:
             return
@@ -367,6 +374,7 @@ class LocalEngine:
             try:
                 if adapter in base.adapters:
                     base.drop(adapter)
+                prefixes.forget(adapter)
             finally:  # what cannot be dropped is not tried for ever
                 self._retired.discard(adapter)
 

@@ -24,6 +24,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from rlhf_core.errors import DivergenceError
+from rlhf_core.model.prefixes import Prefixes
+from rlhf_core.model.row_cache import RowCache
 from rlhf_core.model.token_batches import (
     part_tokens,
     pass_tokens,
@@ -98,12 +100,16 @@ class DecodingBatch:
 
     Without gradients, but not in inference mode: some models keep a tensor of a pass in a buffer,
     which training then reads.
+
+    Args:
+        base: The model.
+        prefixes: What was read before; `read` goes on from there.
     """
 
-    def __init__(self, base: Decodable) -> None:
+    def __init__(self, base: Decodable, prefixes: Prefixes | None = None) -> None:
         self.rows: list[Row] = []
-        self._base = base
-        self._cache: Any = DynamicCache()  # `Any`: its layers have many types
+        self._base, self._prefixes = base, prefixes or Prefixes(0)
+        self._cache: RowCache | None = None
         self._mask = torch.zeros((0, 0), dtype=torch.long, device=base.device)  # (B, L)
         self._logits = torch.zeros((0, 0))  # (B, V), for each row's next token
         self._uniforms: list[Tensor] = []
@@ -116,6 +122,15 @@ class DecodingBatch:
         tokens = tokens or pass_tokens(self._mask.device)
         for part in token_batches([len(row.prompt_ids) for row in rows], tokens=tokens):
             self._admit([rows[i] for i in part])
+
+    def resume(self, row: Row) -> None:
+        """Begin a new row's prompt where something that was read before ends, if that is worth it.
+
+        Rows that begin in the middle are read alone. So what is shorter than a part is read anew.
+        """
+        found = self._prefixes.longest(row.adapter, row.prompt_ids)
+        if found is not None and found[0] >= part_tokens(self._mask.device):
+            self._parts[row] = _Part(found[1], found[0])
 
     def unread(self, row: Row) -> int:
         """Tokens of a new row's prompt that were not read yet; 0 once the row is in the batch."""
@@ -139,9 +154,11 @@ class DecodingBatch:
         if whole := list(short):
             self.admit(whole, tokens=2 * most)  # with their padding
             return sum(len(row.prompt_ids) for row in whole)
-        return self._read_part(rows[0], part_tokens(self._mask.device))
+        return self._read_part(rows, part_tokens(self._mask.device))
 
-    def _read_part(self, row: Row, most: int) -> int:
+    def _read_part(self, rows: Sequence[Row], most: int) -> int:
+        """Read a part of the first row's prompt; others with the same prompt end with it."""
+        row = rows[0]
         part, left = self._parts.setdefault(row, _Part()), self.unread(row)
         size = ceil(left / ceil(left / most))  # parts of like size: a short one takes as long
         start, end = part.read, part.read + size
@@ -151,28 +168,43 @@ class DecodingBatch:
         logits = self._forward([row], cache=part.cache, ids=ids, mask=mask, positions=positions)
         part.read = end
         if end == len(row.prompt_ids):
-            del self._parts[row]
-            self._join([row], cache=part.cache, mask=mask, logits=logits)
+            same = [one for one in rows if _question(one) == _question(row)]
+            for one in same:
+                self._parts.pop(one, None)
+            self._join_repeated(same, [0] * len(same), part.cache, mask=mask, logits=logits)
         return size
 
     def _admit(self, rows: Sequence[Row]) -> None:
-        ids, mask = self._base.pad([row.prompt_ids for row in rows], side="left")
+        """Read prompts together; one that several rows answer by one adapter is read once."""
+        first: dict[tuple[str | None, tuple[int, ...]], int] = {}
+        of = [first.setdefault(_question(row), len(first)) for row in rows]
+        read = [rows[of.index(place)] for place in range(len(first))]
+        ids, mask = self._base.pad([row.prompt_ids for row in read], side="left")
         cache: Any = DynamicCache()
         positions = (mask.cumsum(-1) - 1).clamp_min(0)
-        logits = self._forward(rows, cache=cache, ids=ids, mask=mask, positions=positions)
+        logits = self._forward(read, cache=cache, ids=ids, mask=mask, positions=positions)
+        self._join_repeated(rows, of, cache, mask=mask, logits=logits)
+
+    def _join_repeated(
+        self, rows: Sequence[Row], of: Sequence[int], cache: Any, *, mask: Tensor, logits: Tensor
+    ) -> None:
+        """Add rows, each of which has the prompt at a place of a cache of their own."""
+        if len(of) > len(mask):
+            index = torch.tensor(of, device=mask.device)
+            mask, logits = mask[index], logits[index]
+            cache.batch_select_indices(index)
         self._join(rows, cache=cache, mask=mask, logits=logits)
 
     def _join(self, rows: Sequence[Row], *, cache: Any, mask: Tensor, logits: Tensor) -> None:
         """Add rows whose prompts are in a cache of their own."""
-        if self.rows:
+        room = max(row.sampling.max_new_tokens for row in rows)
+        if self._cache is not None:
+            self._cache.join(cache, room=room)
             width = max(self._mask.shape[1], mask.shape[1])
-            for layer, new in zip(self._cache.layers, cache.layers, strict=True):
-                layer.keys = _stack(layer.keys, new.keys, width)
-                layer.values = _stack(layer.values, new.values, width)
             mask = torch.cat([_widen(self._mask, width), _widen(mask, width)])
             logits = torch.cat([self._logits, logits])
         else:
-            self._cache = cache
+            self._cache = RowCache(cache, room=room)
         self._mask, self._logits = mask, logits
         self.rows += rows
         self._uniforms += [row.uniforms() for row in rows]
@@ -222,20 +254,28 @@ class DecodingBatch:
         """Remove rows with a finish reason, and the cache columns that only they used."""
         self._parts = {row: part for row, part in self._parts.items() if row.finish_reason is None}
         staying = [i for i, row in enumerate(self.rows) if row.finish_reason is None]
-        if len(staying) == len(self.rows):
+        if len(staying) == len(self.rows) or self._cache is None:
             return
-        self.rows = [self.rows[i] for i in staying]
-        self._uniforms = [self._uniforms[i] for i in staying]
-        if not self.rows:
-            self._cache = DynamicCache()
+        self._keep_prefixes()
+        if not staying:
+            self.rows, self._uniforms, self._cache = [], [], None
             return
-        index = torch.tensor(staying, device=self._mask.device)
-        mask = self._mask[index]
-        first = int(mask.any(0).int().argmax())  # leftmost column that some row uses
-        self._mask = mask[:, first:]
-        for layer in self._cache.layers:
-            layer.keys = layer.keys[index, :, first:]
-            layer.values = layer.values[index, :, first:]
+        used = self._mask[torch.tensor(staying, device=self._mask.device)].any(0)
+        first = int(used.int().argmax())  # leftmost column that some row uses
+        order = self._cache.drop(staying, first)
+        self.rows = [self.rows[i] for i in order]
+        self._uniforms = [self._uniforms[i] for i in order]
+        self._mask = self._mask[torch.tensor(order, device=self._mask.device), first:]
+
+    def _keep_prefixes(self) -> None:
+        """Keep what was read of the rows that end; the last token of a reply was not yet."""
+        if self._prefixes.on and self._cache is not None:
+            for place, row in enumerate(self.rows):
+                if row.finish_reason is not None:
+                    count = int(self._mask[place].sum())
+                    ids = [*row.prompt_ids, *row.ids][:count]
+                    layers = self._cache.of_row(place, count)
+                    self._prefixes.keep(row.adapter, ids, layers)
 
     def _forward(
         self, rows: Sequence[Row], *, cache: Any, ids: Tensor, mask: Tensor, positions: Any
@@ -305,7 +345,6 @@ def _widen(mask: Tensor, width: int) -> Tensor:
     return F.pad(mask, (width - mask.shape[1], 0))
 
 
-def _stack(old: Tensor, new: Tensor, width: int) -> Tensor:
-    """Join the keys or values of two caches, padded on the left to ``width`` tokens."""
-    parts = [F.pad(part, (0, 0, width - part.shape[2], 0)) for part in (old, new)]
-    return torch.cat(parts)
+def _question(row: Row) -> tuple[str | None, tuple[int, ...]]:
+    """What is read of a row; it is the same for several replies to one prompt."""
+    return row.adapter, tuple(row.prompt_ids)

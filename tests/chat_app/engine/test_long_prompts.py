@@ -28,7 +28,8 @@ def engine(
     tiny_model: Path, engine_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalEngine]:
     monkeypatch.setattr(token_batches, "CPU_PART", PART)
-    engine = LocalEngine(lambda: tiny_base(tiny_model), engine_settings, key=None)
+    anew = engine_settings.model_copy(update={"prefix_mb": 0})  # the prompts here are alike
+    engine = LocalEngine(lambda: tiny_base(tiny_model), anew, key=None)
     yield engine
     engine.close()
 

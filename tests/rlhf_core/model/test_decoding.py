@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,9 +112,28 @@ def test_a_long_prompt_does_not_pad_the_short_ones(base: Base) -> None:
         lambda _module, _args, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
     )
     batch = DecodingBatch(base)
-    batch.admit([Row([5] * n, "one", Sampling(0.0, 1.0, 2), 0) for n in (300, *[10] * 70)])
+    lengths = (300, *[10] * 70)
+    prompts = [[5 + k, *[5] * (n - 1)] for k, n in enumerate(lengths)]
+    batch.admit([Row(ids, "one", Sampling(0.0, 1.0, 2), 0) for ids in prompts])
     assert len(batch.rows) == 71
     assert sum(sizes) == 300 + 700 and max(sizes) <= CPU_TOKENS
+
+
+def test_a_prompt_that_several_rows_answer_is_read_once(base: Base) -> None:
+    alone = [row(base, i, temperature=1.0) for i in (0, 1)]
+    for single in alone:
+        run(DecodingBatch(base), {0: [single]})
+    sizes: list[int] = []
+    base.model.register_forward_pre_hook(
+        lambda _module, _args, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    many = [replace(alone[0], ids=[], seed=seed, finish_reason=None) for seed in range(8)]
+    many[0].seed = alone[0].seed
+    other = replace(alone[1], ids=[], finish_reason=None)
+    run(DecodingBatch(base), {0: [*many, other]})
+    assert sizes[0] == 2 * max(len(one.prompt_ids) for one in alone)
+    assert many[0].ids == alone[0].ids and other.ids == alone[1].ids
+    assert len({tuple(one.ids) for one in many}) > 1
 
 
 def run_in_parts(batch: DecodingBatch, arrivals: dict[int, list[Row]]) -> None:
@@ -149,7 +169,7 @@ def test_a_part_of_a_long_prompt_is_read_at_a_time_and_short_ones_go_together(ba
     base.model.register_forward_pre_hook(
         lambda _module, _args, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
     )
-    short = [Row([5] * CPU_PART, "one", Sampling(0.0, 1.0, 2), 0) for _ in range(3)]
+    short = [Row([5 + k] * CPU_PART, "one", Sampling(0.0, 1.0, 2), 0) for k in range(3)]
     long = Row([5] * (4 * CPU_PART + 1), "one", Sampling(0.0, 1.0, 2), 0)
     batch = DecodingBatch(base)
     assert batch.read([short[0], long, *short[1:]]) == CPU_PART  # the long one lets nobody pass

@@ -1,0 +1,127 @@
+"""Keys and values of the rows of a batch, in buffers that have room for the tokens to come.
+
+transformers' own cache is copied whole for each token. Here a token is written in place, a row that
+joins is copied once, and one that ends leaves its place to the last row. All is copied only when
+the buffers are full.
+
+Letters: B rows, H heads, L cached tokens, D size of a head.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+
+class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """One layer; `keys` and `values` are views of its buffers, (B, H, L, D), real to the right."""
+
+    keys: Any
+    values: Any
+
+    def __init__(self, layer: Any, *, room: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.is_initialized = True
+        self.dtype, self.device = layer.keys.dtype, layer.keys.device
+        rows, _, width, _ = layer.keys.shape
+        self._take(layer.keys, layer.values, rows=rows, width=width, most=width + room)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write the next tokens of all rows; returns all keys and values."""
+        count = key_states.shape[-2]
+        if self._end + count > self._keys.shape[-2]:
+            self._grow(rows=self.keys.shape[0], width=self.keys.shape[-2], room=count)
+        rows, end = self.keys.shape[0], self._end + count
+        self._keys[:rows, :, self._end : end] = key_states
+        self._values[:rows, :, self._end : end] = value_states
+        self._show(rows, self._end - self.keys.shape[-2], end)
+        return self.keys, self.values
+
+    def join(self, layer: Any, *, room: int) -> None:
+        """Add the rows of a layer, and make room for so many tokens of each row."""
+        (old, _, held, _), (new, _, width, _) = self.keys.shape, layer.keys.shape
+        start = self._end - max(held, width)
+        most_rows, _, most, _ = self._keys.shape
+        if start < 0 or old + new > most_rows or self._end + room > most:
+            self._grow(rows=old + new, width=max(held, width), room=room)
+            start = self._end - max(held, width)
+        place = slice(old, old + new), slice(None), slice(self._end - width, self._end)
+        self._keys[place], self._values[place] = layer.keys, layer.values
+        self._show(old + new, start, self._end)
+
+    def drop(self, moves: Sequence[tuple[int, int]], rows: int, unused: int) -> None:
+        """Move rows to the places of others, keep so many, and forget the first columns."""
+        for source, target in moves:
+            self.keys[target], self.values[target] = self.keys[source], self.values[source]
+        self._show(rows, self._end - self.keys.shape[-2] + unused, self._end)
+
+    def _grow(self, *, rows: int, width: int, room: int) -> None:
+        """Make larger buffers, with more than is needed now, so that it is done seldom."""
+        if rows > (most_rows := self._keys.shape[0]):
+            most_rows = max(rows, most_rows + most_rows // 2)
+        most = width + max(room + room // 2, width // 4)
+        self._take(self.keys, self.values, rows=most_rows, width=width, most=most)
+
+    def _take(self, keys: Tensor, values: Tensor, *, rows: int, width: int, most: int) -> None:
+        """Copy keys and values into new buffers of ``most`` columns, to the right in ``width``."""
+        held, heads, length, size = keys.shape
+        # zeros, for a row is also multiplied with what its mask hides
+        self._keys = keys.new_zeros((rows, heads, most, size))
+        self._values = values.new_zeros((rows, heads, most, values.shape[-1]))
+        self._keys[:held, :, width - length : width] = keys
+        self._values[:held, :, width - length : width] = values
+        self._show(held, width - length, width)
+
+    def _show(self, rows: int, start: int, end: int) -> None:
+        self._end = end
+        self.keys = self._keys[:rows, :, start:end]
+        self.values = self._values[:rows, :, start:end]
+
+
+class RowCache(Cache):
+    """The keys and values of all layers, for rows that join and leave.
+
+    Args:
+        cache: Of the first rows; it is copied.
+        room: Tokens that will be added to each of them.
+    """
+
+    layers: Any
+
+    def __init__(self, cache: DynamicCache, *, room: int) -> None:
+        super().__init__(layers=[RowLayer(layer, room=room) for layer in cache.layers])
+
+    def join(self, cache: DynamicCache, *, room: int) -> None:
+        """Add the rows of a cache, to the right as all rows."""
+        for layer, new in zip(self.layers, cache.layers, strict=True):
+            layer.join(new, room=room)
+
+    def drop(self, staying: Sequence[int], unused: int) -> list[int]:
+        """Keep some rows, and forget the first columns, which none of them uses.
+
+        Returns:
+            The rows in their new order: the last ones have moved to the places of those that left.
+        """
+        before = self.layers[0].keys.shape[0]
+        gone = sorted(set(range(before)) - set(staying))
+        order = [*range(before)]
+        moves = []
+        for hole in gone:
+            while order and order[-1] in gone:
+                order.pop()
+            if hole >= len(order):
+                break
+            moves.append((len(order) - 1, hole))
+            order[hole] = order.pop()
+        for layer in self.layers:
+            layer.drop(moves, len(order), unused)
+        return order
+
+    def of_row(self, row: int, tokens: int) -> list[tuple[Tensor, Tensor]]:
+        """Copies of a row's last keys and values in each layer, (1, H, tokens, D)."""
+        place = slice(row, row + 1), slice(None), slice(-tokens, None)
+        return [(layer.keys[place].clone(), layer.values[place].clone()) for layer in self.layers]
