@@ -33,9 +33,9 @@ from feedback_store.errors import say
 from feedback_store.records import BASE_ADAPTER, PromptMessage
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.caches import Prefixes
 from rlhf_core.model.decoding import DecodingBatch, Row
 from rlhf_core.model.packed import pack
-from rlhf_core.model.prefixes import Prefixes
 from rlhf_core.model.token_batches import together_tokens
 
 log = logging.getLogger(__name__)

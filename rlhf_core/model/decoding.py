@@ -24,8 +24,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from rlhf_core.errors import DivergenceError
-from rlhf_core.model.prefixes import Prefixes
-from rlhf_core.model.row_cache import RowCache
+from rlhf_core.model.caches import Prefixes, RowCache
 from rlhf_core.model.token_batches import (
     part_tokens,
     pass_tokens,

@@ -13,7 +13,7 @@ from chat_app.engine.local import LocalEngine
 from chat_app.engine.prompts import Prompts
 from chat_app.errors import InvalidRequestError, TooLongError
 from chat_app.settings import EngineSettings
-from feedback_store.records import PromptMessage
+from feedback_store.records import BASE_ADAPTER, PromptMessage
 from rlhf_core.model import token_batches
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.decoding import DecodingBatch, Row
@@ -280,3 +280,25 @@ def test_an_enormous_conversation_that_cannot_fit_is_refused_without_being_count
     with pytest.raises(InvalidRequestError, match=r"about 0 of its 5 characters fit; shorten it"):
         asyncio.run(prompts[0].encode(GenerationRequest(said, "policy-000000", Sampling(), 0)))
     assert sum(len(text) for _, text in encodings) < 60 * 256
+
+
+def test_the_next_turn_of_a_conversation_reads_what_is_new_alone(
+    tiny_model: Path,
+    engine_settings: EngineSettings,
+    steps: list[tuple[str, int]],
+) -> None:
+    engine = LocalEngine(lambda: tiny_base(tiny_model), engine_settings, key=None)
+
+    async def scenario() -> None:
+        while not engine.health()["ready"]:
+            await asyncio.sleep(0.01)
+        first = asked(LONG, adapter=BASE_ADAPTER)
+        reply = await read(engine, first)
+        steps.clear()
+        await read(engine, asked(LONG, reply, "more", adapter=BASE_ADAPTER, seed=1))
+        assert 0 < sum(tokens for did, tokens in steps if did == "read") < 40
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        engine.close()

@@ -2,15 +2,17 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import DynamicCache
 
 from rlhf_core.model.base_model import Base
+from rlhf_core.model.caches import Prefixes, RowCache
 from rlhf_core.model.decoding import DecodingBatch, Row
-from rlhf_core.model.prefixes import Prefixes
 from rlhf_core.model.token_batches import CPU_PART
 from rlhf_core.records import Sampling
 
@@ -132,3 +134,48 @@ def test_what_is_kept_has_room_and_the_longest_beginning_is_found(
     assert count <= min(best, len(prompt) - 1)
     if room == MB:
         assert count == min(best, len(prompt) - 1)
+
+
+def of_tokens(rows: list[list[int]]) -> DynamicCache:
+    """A cache of two layers whose keys are these tokens, to the right; values are twice as much."""
+    width = max(map(len, rows))
+    keys = torch.tensor([[0.0] * (width - len(row)) + row for row in rows])[:, None, :, None]
+    cache = DynamicCache()
+    for place in (0, 1):
+        cache.update(keys, 2 * keys, place)
+    return cache
+
+
+batches = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=9), min_size=1, max_size=4)
+acts = st.one_of(
+    st.tuples(st.just("join"), batches),
+    st.tuples(st.just("step"), st.integers(1, 9)),
+    st.tuples(st.just("drop"), st.sets(st.integers(0, 9))),
+)
+
+
+@settings(deadline=None)
+@given(batches, st.lists(acts, max_size=12), st.integers(1, 4))
+def test_rows_that_join_and_leave_keep_their_own_keys(
+    first: list[list[int]], done: list[tuple[str, Any]], room: int
+) -> None:
+    rows = [list(row) for row in first]
+    cache = RowCache(of_tokens(rows), room=room)
+    for act, what in done:
+        if act == "join":
+            cache.join(of_tokens(what), room=room)
+            rows += [list(row) for row in what]
+        elif act == "step":
+            new = torch.tensor([float(what + place) for place in range(len(rows))])
+            for place in (0, 1):
+                cache.update(new[:, None, None, None], 2 * new[:, None, None, None], place)
+            rows = [[*row, what + place] for place, row in enumerate(rows)]
+        elif staying := [place for place in range(len(rows)) if place not in what]:
+            longest = max(len(rows[place]) for place in staying)
+            order = cache.drop(staying, cache.layers[0].keys.shape[-2] - longest)
+            assert sorted(order) == staying
+            rows = [rows[place] for place in order]
+        for place, row in enumerate(rows):
+            for keys, values in cache.of_row(place, len(row)):
+                assert keys.flatten().tolist() == row
+                assert values.flatten().tolist() == [2 * token for token in row]
