@@ -244,9 +244,10 @@ class Voting:
             self.store.restore_feedback(rater_id, kind, event_id)
 
     def _own_message(self, rater_id: str, message_id: str) -> Message:
-        if message_id.startswith(UNSTORED):  # only programs know such an id
-            text = f"reply {message_id!r} was not stored, so nobody can vote on it"
-            raise NotFoundError(f"{text}; send store: false no more")
+        if message_id.startswith(UNSTORED):
+            raise NotFoundError(
+                say("reply {id} was not stored, so nobody can vote on it", id=repr(message_id))
+            )
         with not_found():
             return self.store.message(message_id, rater_id=rater_id)
 
