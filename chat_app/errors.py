@@ -4,6 +4,7 @@ ChatAppError
 ├── InvalidRequestError (ValueError)     the request is wrong; HTTP 400
 │   └── TooLongError                     a message is longer than the model can read
 ├── NotFoundError (LookupError)          no such record, or another rater's; HTTP 404
+│   └── UnknownModelError                no model of this name is served
 ├── NotAllowedError (PermissionError)    the caller may not do this; HTTP 403
 │   └── UnknownCallerError               nobody knows who the caller is; HTTP 401
 ├── RefusedError (RuntimeError)          not possible at present; HTTP 409, exit code 3
@@ -26,11 +27,25 @@ log = logging.getLogger(__name__)
 
 
 class ChatAppError(Exception):
-    """Base of every error that the app raises on purpose."""
+    """Base of every error that the app raises on purpose.
+
+    Attributes:
+        param: The field of a request that is wrong, as in ``messages.3.content.0``, if it is known.
+        code: OpenAI's name of the fault, where it has one that clients look for.
+    """
+
+    param: str | None = None
+    code: str | None = None
 
 
 class InvalidRequestError(ChatAppError, ValueError):
     """A value in a request is missing, too long or unknown."""
+
+    code = "invalid_value"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class TooLongError(InvalidRequestError):
@@ -40,13 +55,22 @@ class TooLongError(InvalidRequestError):
         fits: About how many characters of it fit.
     """
 
+    code = "context_length_exceeded"
+
     def __init__(self, message: str, *, fits: int = 0) -> None:
-        super().__init__(message)
+        super().__init__(message, param="messages")
         self.fits = fits
 
 
 class NotFoundError(ChatAppError, LookupError):
     """There is no such record, or it belongs to another rater."""
+
+
+class UnknownModelError(NotFoundError):
+    """No model of this name is served."""
+
+    param = "model"
+    code = "model_not_found"
 
 
 class NotAllowedError(ChatAppError, PermissionError):
@@ -55,6 +79,8 @@ class NotAllowedError(ChatAppError, PermissionError):
 
 class UnknownCallerError(NotAllowedError):
     """The request has no key, token or cookie of those that may come in."""
+
+    code = "invalid_api_key"
 
 
 class RefusedError(ChatAppError, RuntimeError):
@@ -79,6 +105,8 @@ class TooManyError(ChatAppError, RuntimeError):
     Attributes:
         seconds: When it makes sense to try again.
     """
+
+    code = "rate_limit_exceeded"
 
     def __init__(self, message: str, *, seconds: float = 1.0) -> None:
         super().__init__(message)

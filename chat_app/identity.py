@@ -202,7 +202,8 @@ class Identity:
         return f"{kind}-{self._hash(f'{kind} {name}')[:32]}"
 
     def _hash(self, text: str) -> str:
-        return hmac.new(self._key.encode(), text.encode(), hashlib.sha256).hexdigest()
+        named = text.encode(errors="surrogatepass")  # JSON may hold half of a character
+        return hmac.new(self._key.encode(), named, hashlib.sha256).hexdigest()
 
     def require_operator(self, token: str | None) -> None:
         """Check the operator's token.

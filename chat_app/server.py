@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from chat_app import __version__
 from chat_app.api.admission import Admission
-from chat_app.api.bodies import BodyLimit, TimedProtocol
+from chat_app.api.bodies import BodyLimit, HeadAsGet, TimedProtocol
 from chat_app.api.callers import operator
 from chat_app.api.errors import add_error_handlers
 from chat_app.api.metrics import CountRequests, Metrics
@@ -33,7 +33,8 @@ from chat_app.api.operator_door import OperatorDoor
 from chat_app.api.origins import OwnOriginOnly
 from chat_app.api.page_routes import PageRoutes
 from chat_app.api.proxies import NamedProxies, is_from_here
-from chat_app.api.routes import operate, router
+from chat_app.api.v1.completions import completions
+from chat_app.api.v1.routes import operate, router
 from chat_app.api.visitors import VisitorCookie
 from chat_app.cycles.alarms import AlarmWatch
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
@@ -113,6 +114,7 @@ def create_app(
     app.state.service, app.state.identity, metrics = service, identity, Metrics(service)
     app.state.door = door
     _add_middleware(app, service, identity, metrics, door=door)
+    app.include_router(completions)
     app.include_router(router)
     app.include_router(operate)
     _add_health(app, service, metrics)
@@ -135,11 +137,12 @@ def _add_middleware(
     settings = service.settings
     local = is_this_machine(settings.host)
     app.add_middleware(PageRoutes, identity=identity, is_operator=door.is_open)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, limits=settings.limits)  # so that `PageRoutes` has the body
     app.add_middleware(Admission, service=service, identity=identity)
     app.add_middleware(VisitorCookie, identity=identity, forgotten=service.store.was_forgotten)
     app.add_middleware(CountRequests, metrics=metrics)
-    app.add_middleware(OwnOriginOnly, hosts=settings.hosts, local=local)
+    app.add_middleware(OwnOriginOnly, hosts=settings.hosts, local=local, origins=settings.origins)
     app.add_middleware(NamedProxies, **_proxying(settings))
 
 

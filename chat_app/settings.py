@@ -51,6 +51,7 @@ MOST_EXAMPLES = 6
 LOGOS = (".svg", ".png", ".jpg", ".webp")
 TOKEN_CHARS = 16  # fewest in an operator's token that somebody chose
 HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*|[0-9a-fA-F:]+")  # a name, all below it, or an address
+ORIGIN = re.compile(r"https?://[\w.-]+(:\d+)?|https?://\[[0-9a-fA-F:]+\](:\d+)?", re.ASCII)
 WEBHOOK = re.compile(r"https?://[^\s/?#@]+([/?][^\s#]*)?")  # without a user's name
 # What proxies add. `X-Gradio-Server` is none of theirs, but Gradio would believe it.
 FORWARDING = (
@@ -89,9 +90,14 @@ class LimitSettings(Section):
     body_bytes: int = Field(256 * 1024, ge=1024, description="largest request body under /v1/")
     page_body_bytes: int = Field(128 * 1024, ge=1024, description="largest other request body")
     new_tokens: int = Field(
-        512, ge=1, description="largest max_tokens of a request, if reply.tokens is not larger"
+        512,
+        ge=1,
+        description="longest reply that a request gets, whatever its max_tokens, if reply.tokens "
+        "is not larger",
     )
-    candidates: int = Field(9, ge=2, le=9, description="most blind replies to one prompt")
+    candidates: int = Field(
+        9, ge=2, le=9, description="most replies to one prompt: blind ones, or `n` of a completion"
+    )
     body_seconds: float = Field(30.0, gt=0, description="time for a request body to arrive")
     reply_seconds: float = Field(60.0, gt=0, description="a reply is cut off after this long")
 
@@ -301,6 +307,11 @@ class Settings(BaseSettings):
         "`.example.org` for all below it; this machine's names always, and any numeric address if "
         "`host` is not this machine",
     )
+    origins: Names = Field(
+        (),
+        description="origins whose pages may call the API from a browser with a key or a token, "
+        "such as `https://app.example.org`; never the operator's routes, never with a cookie",
+    )
     proxies: Names = Field(
         (), description="addresses or networks of proxies whose forwarding headers are believed"
     )
@@ -388,7 +399,7 @@ class Settings(BaseSettings):
     brand: BrandSettings = BrandSettings()
     cycle: CycleSettings = CycleSettings()
 
-    @field_validator("hosts", "proxies", mode="before")
+    @field_validator("hosts", "origins", "proxies", mode="before")
     @classmethod
     def _is_a_list(cls, given: Any) -> Any:
         return _listed(given)
@@ -400,6 +411,15 @@ class Settings(BaseSettings):
             if not HOST.fullmatch(host):
                 raise ValueError(f"{host!r} is no name of a host; leave out scheme, port and path")
         return hosts
+
+    @field_validator("origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin):
+                text = "write each whole and without a path, such as https://app.example.org"
+                raise ValueError(f"{origin!r} is no origin; {text}")
+        return origins
 
     @field_validator("proxies")
     @classmethod

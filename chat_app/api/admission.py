@@ -44,7 +44,7 @@ class Admission:
                 if wants_page(scope):
                     await explain(scope, send, 429, "wait")
                 else:
-                    await refuse(send, 429, str(exc), headers=retry_after(exc))
+                    await refuse(send, 429, str(exc), code=exc.code, headers=retry_after(exc))
                 return
         await self._app(scope, receive, send)
 

@@ -40,9 +40,11 @@ PAGE = """<!doctype html>
 POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 
 
-def openai_error(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's shape."""
-    return {"message": message, "type": kind, "param": None, "code": code}
+def openai_error(
+    message: str, kind: str, code: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    """An error in OpenAI's shape; ``param`` is the field of the request that is wrong."""
+    return {"message": message, "type": kind, "param": param, "code": code}
 
 
 async def refuse(

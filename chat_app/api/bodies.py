@@ -18,6 +18,7 @@ from chat_app.api.proxies import path_of
 from chat_app.settings import LimitSettings
 
 UNREAD = 16 * 1024 * 1024  # bytes of a refused body that are read all the same, see `_read`
+STREAMS = ("/follow/", "/gradio_api/")
 HEADER_S = 10.0  # to send the headers of a request
 
 
@@ -49,6 +50,26 @@ class BodyLimit:
             await refuse(send, 413, text, code="too_large", headers={"connection": "close"})
         else:
             await self._app(scope, replayed(body, receive), send)
+
+
+class HeadAsGet:
+    """Answers HEAD as GET. The server that carries the application sends no body of either.
+
+    A stream is no page that somebody looks for, so its HEAD stays one.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, as a GET if it is a HEAD."""
+        if (
+            scope["type"] == "http"
+            and scope["method"] == "HEAD"
+            and not path_of(scope).startswith(STREAMS)
+        ):
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 class _TooLargeError(Exception):

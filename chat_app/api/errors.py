@@ -7,7 +7,7 @@ This module decides no error; it only turns the errors of the other layers into 
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +25,9 @@ from chat_app.api.answers import (
     wants_page,
 )
 from chat_app.api.proxies import path_of
-from chat_app.api.routes import operate, router
+from chat_app.api.v1.completions import completions
+from chat_app.api.v1.dialogue import NOT_SUPPORTED
+from chat_app.api.v1.routes import operate, router
 from chat_app.errors import (
     BusyError,
     ChatAppError,
@@ -60,6 +62,7 @@ STATUS: dict[type[Exception], int] = {
     BusyError: 503,
     StoreUnavailableError: 503,
 }
+HEALTH = ("/healthz", "/readyz", "/metrics")
 PAGES = {404: "missing", 429: "wait"}  # in the words, for a browser that wants a page
 FASTAPI_UNREADABLE = "There was an error parsing the body"  # what FastAPI says of one
 UNREADABLE = "the body cannot be read as JSON in UTF-8; send one plain JSON object"
@@ -71,37 +74,45 @@ def add_error_handlers(app: FastAPI) -> None:
 
     Call it after the API's routes are added and before the pages, which take every other path.
     """
-    app.add_route("/v1", _UnknownRoute(app))  # type: ignore[arg-type]  # Starlette takes an ASGI app
-    app.add_route("/v1/{path:path}", _UnknownRoute(app))  # type: ignore[arg-type]
+    for path in ("/v1", "/v1/{path:path}", *HEALTH):
+        app.add_route(path, _UnknownRoute(app))  # type: ignore[arg-type]  # Starlette takes an app
 
     @app.exception_handler(ChatAppError)
     @app.exception_handler(FeedbackStoreError)
     async def expected(request: Request, exc: Exception) -> Response:
         status = next((code for kind, code in STATUS.items() if isinstance(exc, kind)), 500)
-        return _error(request, status, text_for_visitor(exc), retry_after(exc))
+        fault = Fault(
+            text_for_visitor(exc), getattr(exc, "param", None), getattr(exc, "code", None)
+        )
+        return _error(request, status, fault, retry_after(exc))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, exc: RequestValidationError) -> Response:
-        return _error(request, 400, _wrong(exc.errors()[0]))
+        return _error(request, 400, _fault(exc.errors()[0]))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, exc: HTTPException) -> Response:
         text = UNREADABLE if exc.detail == FASTAPI_UNREADABLE else str(exc.detail)
-        return _error(request, exc.status_code, text, exc.headers)
+        return _error(request, exc.status_code, Fault(text), exc.headers)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, exc: Exception) -> Response:
-        return _error(request, 500, "the server failed on this request; its log has the details")
+        text = "the server failed on this request; its log has the details"
+        return _error(request, 500, Fault(text))
 
 
 class _UnknownRoute:
-    """Answers 404 or 405. As an ASGI application it gets every method."""
+    """Answers 404 or 405, and OPTIONS. As an ASGI application it gets every method."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, methods = scope["path"], self._methods(scope)
+        if methods and scope["method"] == "OPTIONS":
+            allowed = {"Allow": ", ".join([*methods, "OPTIONS"])}
+            await Response(status_code=204, headers=allowed)(scope, receive, send)
+            return
         if methods:
             text = f"{path} does not allow {scope['method']}; use {' or '.join(methods)}"
             raise HTTPException(405, text, headers={"Allow": ", ".join(methods)})
@@ -109,21 +120,34 @@ class _UnknownRoute:
 
     def _methods(self, scope: Scope) -> list[str]:
         """The methods that a known path allows."""
-        known = (*self._app.routes, *router.routes, *operate.routes)
+        known = (*self._app.routes, *completions.routes, *router.routes, *operate.routes)
         fits = [route for route in known if route.matches(scope)[0] is Match.PARTIAL]
-        return sorted({name for route in fits for name in getattr(route, "methods", None) or ()})
+        found = {name for route in fits for name in getattr(route, "methods", None) or ()}
+        return sorted(found | ({"HEAD"} if "GET" in found else set()))  # see `HeadAsGet`
 
 
-def _wrong(error: Mapping[str, Any]) -> str:
+class Fault(NamedTuple):
+    """What is wrong with a request, for OpenAI's fields of an error."""
+
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
+def _fault(error: Mapping[str, Any]) -> Fault:
     """The fault of a request: the field, the rule, and the value if there is one."""
     if error["type"] == "json_invalid":
         place = f"at character {error['loc'][-1]}"
-        return f"the body is not JSON: {error['ctx']['error']} {place}; send one JSON object"
+        return Fault(f"the body is not JSON: {error['ctx']['error']} {place}; send one JSON object")
     if error["type"] in ("model_attributes_type", "dict_type") and error["loc"] == ("body",):
-        return f"the body is not a JSON object, got {_short(error['input'])}"
-    where = ".".join(str(part) for part in error["loc"] if part != "body") or "body"
-    got = "" if error["type"] == "missing" else f", got {_short(error['input'])}"
-    return f"{where}: {error['msg']}{got}"
+        return Fault(f"the body is not a JSON object, got {_short(error['input'])}")
+    param = ".".join(str(part) for part in error["loc"] if part != "body") or None
+    text = f"{param or 'body'}: {error['msg']}"
+    if error["type"] == NOT_SUPPORTED:
+        return Fault(text, param, "unsupported_parameter")
+    if error["type"] == "missing":
+        return Fault(text, param, "missing_required_parameter")
+    return Fault(f"{text}, got {_short(error['input'])}", param, "invalid_value")
 
 
 def _short(value: Any) -> str:
@@ -136,13 +160,12 @@ def _short(value: Any) -> str:
 
 
 def _error(
-    request: Request, status: int, message: str, headers: Mapping[str, str] | None = None
+    request: Request, status: int, fault: Fault, headers: Mapping[str, str] | None = None
 ) -> Response:
     if wants_page(request.scope) and not path_of(request.scope).startswith("/v1"):
         page = error_page(request, PAGES.get(status, "failed"))
         return HTMLResponse(page, status, {"content-security-policy": POLICY, **(headers or {})})
     kind = KIND.get(status, "server_error" if status >= 500 else "invalid_request_error")
     again = {"retry-after": "1"} if status == 503 else {}
-    return JSONResponse(
-        {"error": openai_error(message, kind)}, status, {**again, **(headers or {})}
-    )
+    error = openai_error(fault.message, kind, fault.code, fault.param)
+    return JSONResponse({"error": error}, status, {**again, **(headers or {})})

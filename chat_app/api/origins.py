@@ -1,4 +1,7 @@
-"""What other origins may do with this service: nothing.
+"""What other origins may do with this service: nothing, unless the operator names them.
+
+The pages of a named origin may call the API, but for the operator's routes. They send a key or a
+token, never our cookies: whoever opens such a page has not come to us.
 
 A page on another port of this machine counts as the same site: a browser sends our cookies with its
 requests. So what changes something is taken from our own pages only, and from programs that are no
@@ -6,16 +9,22 @@ browsers. A name that is not the service's is refused, because a hostile page ca
 point to this machine (DNS rebinding).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_app.api.answers import refuse
 from chat_app.api.proxies import path_of
 
+API, OPERATE = "/v1/", "/v1/operate/"
+METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+HEADER_NAMES = re.compile(r"[\w-]+(\s*,\s*[\w-]+)*", re.ASCII)
+PREFLIGHT_S = 600  # how long a browser may remember that it has asked
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 # No text of a chat can run as a script, look like a part of the page, or make a browser send a
@@ -50,10 +59,14 @@ class OwnOriginOnly:
             stands for all below it.
         local: Whether the service listens on this machine only. Otherwise it is also reached by
             any numeric address: no name points to that one.
+        origins: Whose pages may call the API from a browser, exactly as browsers write them.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Sequence[str], local: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, hosts: Sequence[str], local: bool, origins: Sequence[str] = ()
+    ) -> None:
         self._app = app
+        self._origins = {_plain(origin) for origin in origins}
         self._hosts = tuple(host.lower() for host in hosts)
         self._local = local
 
@@ -64,23 +77,46 @@ class OwnOriginOnly:
             return
 
         is_file = path_of(scope).startswith(STATIC)  # now: a mounted application changes the scope
+        headers = Headers(scope=scope)
+        host, invited = headers.get("host", ""), self._invited(scope, headers)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 found = is_file and message["status"] in (200, 304)
                 _guard(MutableHeaders(scope=message), for_ever=found)
+                MutableHeaders(scope=message).update(invited)
             await send(message)
 
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
         if not self._is_ours(host):
             said = f"the host {_name(host)!r} is not this service"
             await refuse(guarded, 400, f"{said}; if it is, name it in the option hosts")
-        elif scope["method"] not in SAFE_METHODS and not _is_own(headers, scope["scheme"], host):
+        elif invited and _is_preflight(scope, headers):
+            invited |= _may_send(headers)
+            await Response(status_code=204)(scope, receive, guarded)
+        elif invited:
+            kept = [item for item in scope["headers"] if item[0] != b"cookie"]
+            await self._app({**scope, "headers": kept}, receive, guarded)
+        elif (scope["method"] not in SAFE_METHODS or _is_preflight(scope, headers)) and not _is_own(
+            headers, scope["scheme"], host
+        ):
             text = "the request comes from a page of another origin; only our own pages may send it"
+            text += ", and for the API those that the option origins names"
             await refuse(guarded, 403, text)
         else:
             await self._app(scope, receive, guarded)
+
+    def _invited(self, scope: Scope, headers: Headers) -> dict[str, str]:
+        """The headers with which the page of a named origin may read an answer; none for others."""
+        origin, path = headers.get("origin", ""), path_of(scope)
+        if _plain(origin) not in self._origins or not path.startswith(API):
+            return {}
+        if path.startswith(OPERATE):
+            return {}
+        return {
+            "access-control-allow-origin": origin,
+            "access-control-expose-headers": "retry-after",
+            "vary": "origin",
+        }
 
     def _is_ours(self, host: str) -> bool:
         name = _name(host)
@@ -102,6 +138,20 @@ def _name(host: str) -> str:
 def of_another_page(headers: Mapping[str, str]) -> bool:
     """Whether a browser says that a page of others sent a request, be it one that only reads."""
     return headers.get("sec-fetch-site") not in (None, "same-origin", "none")
+
+
+def _is_preflight(scope: Scope, headers: Headers) -> bool:
+    """Whether a browser asks if a page may send a request."""
+    return scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+
+
+def _may_send(headers: Headers) -> dict[str, str]:
+    """What the page of a named origin may send: our methods, and whichever headers it wants."""
+    wanted = headers.get("access-control-request-headers", "")
+    found = {"access-control-allow-methods": METHODS, "access-control-max-age": str(PREFLIGHT_S)}
+    if HEADER_NAMES.fullmatch(wanted):
+        found["access-control-allow-headers"] = wanted
+    return found
 
 
 def _is_own(headers: Headers, scheme: str, host: str) -> bool:

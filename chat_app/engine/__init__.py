@@ -17,7 +17,10 @@ __all__ = ["Engine", "FinishReason", "GenerationRequest", "Piece", "Sampling"]
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One reply to generate; the same request always gives the same reply."""
+    """One reply to generate; the same request always gives the same reply.
+
+    A reply is cut off where the model's context ends, whatever length the sampling allows.
+    """
 
     prompt: Sequence[PromptMessage]
     adapter: str
@@ -25,6 +28,7 @@ class GenerationRequest:
     seed: int
     system_prompt: str | None = None  # its name, for the reply's row; the engine knows the text
     source: str = ""  # on whose account it is taken: while others ask, a source gets its share
+    stop: tuple[str, ...] = ()  # the reply ends before the first of these texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import torch
 from chat_app.engine import GenerationRequest, Piece
 from chat_app.engine.doubts import Doubts
 from chat_app.engine.prompts import Prompts
+from chat_app.engine.reply_text import ReplyText
 from chat_app.engine.waiting import PATIENCE, Ticket, Waiting
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
@@ -40,44 +42,20 @@ from rlhf_core.model.token_batches import together_tokens
 
 log = logging.getLogger(__name__)
 
-UNFINISHED = "\ufffd"  # decoders show it for the bytes of an incomplete character
-
 _Command = tuple[Callable[[], Any], Future[Any]]  # what to run between two steps, and its end
-
-
-class ReplyText:
-    """The text of one reply while its tokens arrive.
-
-    Text that was given out never changes later, and never ends in half a character. So the bytes
-    of an unfinished character wait for the next token. Spaces at the end wait too, because the
-    tokenizer may still remove them.
-    """
-
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
-        self._decode = decode
-        self._shown = ""
-
-    def take(self, ids: Sequence[int], *, final: bool = False) -> str:
-        """The text that was not given out yet; ``final`` gives all the rest."""
-        text = self._decode(ids).rstrip(UNFINISHED)
-        if not final:
-            text = text.rstrip()
-            if not text.startswith(self._shown):
-                return ""  # the decoder may still change the end of the text
-        new = text[len(self._shown) :]
-        self._shown += new
-        return new
 
 
 class _Reply:
     """A ticket with a row, which is in the batch or whose prompt is being read."""
 
-    def __init__(self, ticket: Ticket, ids: list[int], base: Base) -> None:
+    def __init__(self, ticket: Ticket, ids: list[int], base: Base, *, room: int) -> None:
         request = ticket.request
+        most = min(request.sampling.max_new_tokens, room)
+        sampling = replace(request.sampling, max_new_tokens=most)
         adapter = None if request.adapter == BASE_ADAPTER else request.adapter
-        self.row = Row(ids, adapter, request.sampling, request.seed)
+        self.row = Row(ids, adapter, sampling, request.seed)
         self.ticket = ticket
-        self._text = ReplyText(lambda ids: base.chat.decode_reply(ids))
+        self._text = ReplyText(lambda ids: base.chat.decode_reply(ids), stop=request.stop)
         self._next_update = 0.0
 
     def deliver(self, now: float, *, interval: float) -> bool:
@@ -91,6 +69,8 @@ class _Reply:
             row.finish_reason = "cancelled"
         if row.finish_reason is None and now > ticket.deadline:
             row.finish_reason = "length"
+        if row.finish_reason != "cancelled" and self._text.stops(row.ids):
+            row.finish_reason = "stop"
         if row.finish_reason is not None:
             text = self._text.take(row.ids, final=True)
             ticket.send(Piece(text, row.finish_reason, len(row.prompt_ids), len(row.ids)))
@@ -357,7 +337,9 @@ class LocalEngine:
                 self._waiting.remove(ticket)
                 try:
                     _require_adapter(base, ticket.request)
-                    reply = _Reply(ticket, ticket.ids or [], base)
+                    ids = ticket.ids or []
+                    room = self._prompts.result().room(ids)
+                    reply = _Reply(ticket, ids, base, room=room)
                     batch.resume(reply.row)
                     self._replies.append(reply)
                 except InvalidRequestError as exc:

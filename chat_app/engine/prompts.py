@@ -31,23 +31,26 @@ class Prompts:
     def __init__(self, base: Base) -> None:
         config = base.model.config.get_text_config()
         self._context = getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT
-        self._chat, self._most = base.chat, base.reply.prompt_tokens
+        self._chat, self._most = base.chat, min(base.reply.prompt_tokens, self._context - 1)
         self._encode_once = lru_cache(KEPT)(self._encode)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="prompts")
 
     async def encode(self, request: GenerationRequest) -> list[int]:
         """Token ids of a request's prompt, without the oldest turns if they do not fit.
 
-        The limit is the contract's, with which every policy was trained, or less if the request
-        wants a longer reply than the model's context leaves room for.
+        The limit is the contract's, with which every policy was trained. A reply gets what the
+        model's context leaves after it: see `room`.
 
         Raises:
             InvalidRequestError: Not even the last message fits, or the chat template refuses it.
         """
         said = tuple((message["role"], message["content"]) for message in request.prompt)
-        asked = request.sampling.max_new_tokens
         loop = asyncio.get_running_loop()
-        return list(await loop.run_in_executor(self._thread, self._encode_once, said, asked))
+        return list(await loop.run_in_executor(self._thread, self._encode_once, said))
+
+    def room(self, ids: Sequence[int]) -> int:
+        """How many tokens a reply to an encoded prompt may have; at least one."""
+        return max(1, self._context - len(ids))
 
     async def encode_replies(
         self, prompt: Sequence[PromptMessage], replies: Sequence[str]
@@ -63,36 +66,23 @@ class Prompts:
         """Let the thread end."""
         self._thread.shutdown(wait=False)
 
-    def _encode(self, said: _Said, asked: int) -> tuple[int, ...]:
+    def _encode(self, said: _Said) -> tuple[int, ...]:
         prompt = [PromptMessage(role=role, content=text) for role, text in said]
-        room = min(self._most, self._context - asked)
         try:
-            fitting = self._chat.encode_fitting(prompt, room)
+            fitting = self._chat.encode_fitting(prompt, self._most)
             if fitting is not None:
                 return tuple(fitting[1])
-            fits = self._fits(prompt, room)
+            fits = self._fits(prompt, self._most)
         except InvalidInputError as exc:
             raise InvalidRequestError(
                 say("the model cannot take this conversation: {reason}", reason=str(exc))
             ) from exc
-        length = len(prompt[-1]["content"])
-        if room < self._most:
-            raise TooLongError(
-                say(
-                    "the last message does not fit the model beside max_tokens {asked}: about "
-                    "{fits} of its {length} characters fit; shorten it",
-                    asked=asked,
-                    fits=fits,
-                    length=length,
-                ),
-                fits=fits,
-            )
         raise TooLongError(
             say(
                 "the last message does not fit the model: about {fits} of its {length} "
                 "characters fit; shorten it",
                 fits=fits,
-                length=length,
+                length=len(prompt[-1]["content"]),
             ),
             fits=fits,
         )

@@ -291,7 +291,7 @@ class ChatService(Voting):
         return path
 
     def unstored(self, messages: Sequence[PromptMessage]) -> list[Message]:
-        """Messages while the disk is full: they can be answered, and are not kept."""
+        """Messages that can be answered and are not kept: nobody wants it, or the disk is full."""
         now = datetime.now(UTC).isoformat()
         return [
             Message("", "", None, m["role"], m["content"], None, None, None, None, None, None, now)
@@ -305,14 +305,17 @@ class ChatService(Voting):
         *,
         sampling: Sampling | None = None,
         seed: int | None = None,
+        stop: Sequence[str] = (),
         retry_of: str | None = None,
+        reply_id: str | None = None,
         room: Room | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
         """Answer the user message at the end of a path; the last piece has the stored reply.
 
-        ``retry_of`` is the reply that the rater wants replaced: weak evidence against it. ``room``
-        is what `require_room` gave; it is given back when the reply ends. Closing the iterator
-        early stops the decoding and stores the text so far as "cancelled".
+        The reply ends before the first text of ``stop``. ``retry_of`` is the reply that the rater
+        wants replaced: weak evidence against it. ``reply_id`` is the new one's id, if it is chosen
+        already. ``room`` is what `require_room` gave; it is given back when the reply ends. Closing
+        the iterator early stops the decoding and stores the text so far as "cancelled".
 
         Raises:
             BusyError: The queue is full.
@@ -320,8 +323,9 @@ class ChatService(Voting):
             InvalidRequestError: The conversation does not fit the model.
         """
         request = self.request_of(rater_id, path, sampling=sampling, seed=seed)
+        request = replace(request, stop=tuple(stop))
         spent = partial(self.rates.tokens, rater_id)
-        one = self.replies.one(path[-1], request, spent=spent, retry_of=retry_of)
+        one = self.replies.one(path[-1], request, spent=spent, retry_of=retry_of, reply_id=reply_id)
         return self._within(one, rater_id, 1, room)
 
     def candidates(

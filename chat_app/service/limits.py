@@ -7,6 +7,7 @@ Nothing here knows the rater or counts requests: a limit of requests in a time b
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from chat_app.engine import Sampling
 from chat_app.errors import InvalidRequestError
@@ -18,15 +19,26 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_sampling(sampling: Sampling, settings: Settings) -> Sampling:
-    """Return sampling settings that are in range; refuse others."""
+    """Return sampling settings that are in range; refuse others.
+
+    A reply that may be longer than the limit is not refused, but cut there: clients ask for more
+    than they need. The model's context may cut it before.
+    """
     most = max(settings.limits.new_tokens, settings.reply.tokens)  # never less than the default
     if not 0 <= sampling.temperature <= 2:
-        raise InvalidRequestError(f"temperature {sampling.temperature} is not from 0 to 2")
+        raise InvalidRequestError(
+            f"temperature {sampling.temperature} is not from 0 to 2", param="temperature"
+        )
     if not 0 < sampling.top_p <= 1:
-        raise InvalidRequestError(f"top_p {sampling.top_p} is not above 0 and at most 1")
-    if not 1 <= sampling.max_new_tokens <= most:
-        raise InvalidRequestError(f"max_tokens {sampling.max_new_tokens} is not from 1 to {most}")
-    return sampling
+        raise InvalidRequestError(
+            f"top_p {sampling.top_p} is not above 0 and at most 1", param="top_p"
+        )
+    if sampling.max_new_tokens < 1:
+        raise InvalidRequestError(
+            f"max_tokens is {sampling.max_new_tokens}; send 1 or more, or -1 for as much as fits",
+            param="max_tokens",
+        )
+    return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, most))
 
 
 def check_text(text: str, limits: LimitSettings) -> None:
@@ -53,14 +65,18 @@ def check_text(text: str, limits: LimitSettings) -> None:
 def check_messages(messages: Sequence[PromptMessage], limits: LimitSettings) -> None:
     """Refuse a conversation that is too long or does not end with a user message."""
     if not 1 <= len(messages) <= limits.messages:
-        raise InvalidRequestError(f"{len(messages)} messages; send 1 to {limits.messages}")
-    for message in messages:
+        raise InvalidRequestError(
+            f"{len(messages)} messages; send 1 to {limits.messages}", param="messages"
+        )
+    for place, message in enumerate(messages):
         if message["role"] not in ROLES:
             raise InvalidRequestError(
-                f"role {message['role']!r} is unknown; use {', '.join(ROLES)}"
+                f"role {message['role']!r} is unknown; use {', '.join(ROLES)}",
+                param=f"messages.{place}.role",
             )
         check_text(message["content"], limits)
     if messages[-1]["role"] != "user":
         raise InvalidRequestError(
-            f"the last message has role {messages[-1]['role']!r}; end with a user message"
+            f"the last message has role {messages[-1]['role']!r}; end with a user message",
+            param="messages",
         )

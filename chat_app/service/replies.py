@@ -32,6 +32,7 @@ LABELS = "abcdefghi"
 NOT_STORED = say(
     "the reply could not be stored, so nobody can vote on it, and it will not be there later"
 )
+UNSTORED = "unstored-"  # begins the id of a reply that nobody wants stored
 REDRAWS = 3  # new attempts at a candidate that repeats another
 
 
@@ -111,10 +112,12 @@ class Draft:
 
     def origin(self) -> dict[str, Any]:
         """How the reply was generated, by the names of the store's columns."""
+        stop = {"stop": list(self.request.stop)} if self.request.stop else {}
         return {
             "adapter": self.request.adapter,
             "sampling": asdict(self.request.sampling)
-            | {"system_prompt": self.request.system_prompt},
+            | {"system_prompt": self.request.system_prompt}
+            | stop,
             "seed": self.request.seed,
             "finish_reason": self.finish_reason,
         }
@@ -134,13 +137,14 @@ class Replies:
         *,
         spent: Spent,
         retry_of: str | None = None,
+        reply_id: str | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
         """Stream and store one reply to ``prompt``; ``retry_of`` is the reply it replaces.
 
         A prompt that could not be stored has an empty id; its reply is not stored either.
         """
         draft = Draft(request)
-        reply_id = new_id()
+        reply_id = reply_id or new_id()
         try:
             async with aclosing(self._engine.stream(request)) as pieces:
                 async for piece in pieces:

@@ -14,7 +14,7 @@ from typing import Any
 from chat_app.errors import InvalidRequestError, NotFoundError, RefusedError
 from chat_app.service.limits import check_messages, check_text
 from chat_app.service.rates import Rates
-from chat_app.service.replies import Candidates
+from chat_app.service.replies import UNSTORED, Candidates
 from chat_app.settings import Settings
 from feedback_store.errors import UnknownRecordError, say, text_of
 from feedback_store.feedback.gold_questions import GoldItem
@@ -244,6 +244,10 @@ class Voting:
             self.store.restore_feedback(rater_id, kind, event_id)
 
     def _own_message(self, rater_id: str, message_id: str) -> Message:
+        if message_id.startswith(UNSTORED):
+            raise NotFoundError(
+                say("reply {id} was not stored, so nobody can vote on it", id=repr(message_id))
+            )
         with not_found():
             return self.store.message(message_id, rater_id=rater_id)
 

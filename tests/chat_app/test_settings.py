@@ -196,3 +196,9 @@ def test_a_variable_has_a_list_with_commas_or_as_json(
     settings = load_settings(data=tmp_path)
     assert settings.proxies == ("10.0.0.1", "172.16.0.0/12")
     assert settings.hosts == ("chat.example.org",)
+
+
+@pytest.mark.parametrize("origin", ["*", "app.example.org", "https://a.org/path", "https://a.org/"])
+def test_an_origin_is_written_whole_and_without_a_path(origin: str) -> None:
+    with pytest.raises(ValueError, match="is no origin"):
+        load_settings(origins=(origin,))

@@ -251,3 +251,104 @@ def test_a_visitor_who_was_forgotten_starts_anew_with_another_cookie(
     new = answers[0].json()["rater"]
     assert new != rater_id and [answer.json()["rater"] for answer in answers] == [new, new]
     assert answers[0].headers["set-cookie"].startswith(identity.cookie)
+
+
+# Origins that the operator names
+
+
+APP = "https://app.example.org"
+PREFLIGHT = {
+    "origin": APP,
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization, content-type, x-stainless-os",
+}
+
+
+@pytest.fixture
+def invited(tmp_path: Path) -> Iterator[TestClient]:
+    """A service whose operator named one origin."""
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        service = fake_service(store, FakeEngine(), tmp_path, origins=(APP,))
+        app = create_app(service, Identity(tmp_path / "secrets"), pages=False)
+        yield TestClient(app, base_url="http://127.0.0.1:7860")
+
+
+def allowed(answer: Any) -> str | None:
+    return dict(answer.headers).get("access-control-allow-origin")
+
+
+def test_the_page_of_a_named_origin_may_call_the_api_and_read_the_answer(
+    invited: TestClient,
+) -> None:
+    may = invited.options("/v1/chat/completions", headers=PREFLIGHT)
+    assert (may.status_code, allowed(may)) == (204, APP)
+    assert (
+        may.headers["access-control-allow-headers"] == PREFLIGHT["access-control-request-headers"]
+    )
+    assert "POST" in may.headers["access-control-allow-methods"]
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    named = {"authorization": "Bearer alice", "origin": APP, "sec-fetch-site": "cross-site"}
+    answer = invited.post("/v1/chat/completions", json=body, headers=named)
+    assert (answer.status_code, allowed(answer)) == (200, APP)
+    assert "access-control-allow-credentials" not in answer.headers
+    wrong = invited.post("/v1/chat/completions", json={}, headers=named)
+    assert (wrong.status_code, allowed(wrong)) == (400, APP), "a page can read what is wrong"
+
+
+def test_our_cookie_is_worth_nothing_on_the_page_of_a_named_origin(
+    invited: TestClient, identity: Identity
+) -> None:
+    invited.cookies.set(identity.cookie, identity.new_cookie())
+    mine = invited.get("/v1/feedback/me").json()["rater"]
+    theirs = invited.get("/v1/feedback/me", headers={"origin": APP})
+    assert mine.startswith("browser-")
+    assert theirs.status_code == 401 or theirs.json()["rater"] != mine
+
+
+@pytest.mark.parametrize(
+    ("origin", "path"),
+    [
+        ("https://app.example.org:8443", "/v1/models"),
+        ("http://app.example.org", "/v1/models"),
+        ("https://app.example.org.evil.example", "/v1/models"),
+        ("null", "/v1/models"),
+        (APP, "/v1/operate/status"),
+        (APP, "/healthz"),
+    ],
+)
+def test_no_other_origin_and_no_other_route_is_opened(
+    invited: TestClient, origin: str, path: str
+) -> None:
+    assert allowed(invited.get(path, headers={"origin": origin})) is None
+    preflight = invited.options(path, headers={**PREFLIGHT, "origin": origin})
+    assert (preflight.status_code, allowed(preflight)) == (403, None)
+
+
+def test_no_origin_is_named_unless_the_operator_does(client: TestClient) -> None:
+    preflight = client.options("/v1/chat/completions", headers=PREFLIGHT)
+    assert (preflight.status_code, allowed(preflight)) == (403, None)
+
+
+# Methods
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/v1/models", "/v1/models/x"])
+def test_a_head_is_answered_as_a_get(client: TestClient, path: str) -> None:
+    get, head = client.get(path), client.head(path)
+    assert head.status_code == get.status_code
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/chat/completions", "POST, OPTIONS"),
+        ("/v1/models", "GET, HEAD, OPTIONS"),
+        ("/v1/me", "DELETE, GET, HEAD, OPTIONS"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_options_names_the_methods_of_a_route(client: TestClient, path: str, methods: str) -> None:
+    answer = client.options(path)
+    assert (answer.status_code, answer.headers["allow"]) == (204, methods)
+    assert client.options("/v1/nothing").status_code == 404

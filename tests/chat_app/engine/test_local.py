@@ -241,9 +241,10 @@ def test_a_long_conversation_drops_its_oldest_turns_and_a_long_message_is_refuse
         its_length = r"about \d{3} of its 600 characters fit; shorten it"
         with pytest.raises(InvalidRequestError, match=its_length):
             await read(engine, request("x" * 600))
-        nothing_left = replace(request(), sampling=Sampling(max_new_tokens=512))
-        with pytest.raises(InvalidRequestError, match="beside max_tokens 512: about 0 of its"):
-            await read(engine, nothing_left)
+        too_many = replace(request(), sampling=Sampling(max_new_tokens=5000))
+        pieces = [piece async for piece in engine.stream(too_many)]
+        assert pieces[-1].prompt_tokens + pieces[-1].new_tokens == 512, "the whole context"
+        assert pieces[-1].finish_reason == "length"
         assert await read(engine, request()), "others go on"
 
     asyncio.run(scenario())
@@ -345,3 +346,15 @@ async def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen within 5 s"
         await asyncio.sleep(0.01)
+
+
+def test_a_stop_text_ends_the_reply_before_it(engine: LocalEngine) -> None:
+    async def scenario() -> None:
+        whole = await read(engine, request(tokens=60))
+        stop = whole[20:23]
+        pieces = [piece async for piece in engine.stream(replace(request(), stop=(stop,)))]
+        text = "".join(piece.text for piece in pieces)
+        assert text == whole[: whole.index(stop)]
+        assert pieces[-1].finish_reason == "stop" and pieces[-1].new_tokens < 60
+
+    asyncio.run(scenario())

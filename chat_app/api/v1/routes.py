@@ -1,4 +1,4 @@
-"""The HTTP API: OpenAI's shapes where OpenAI has one, plain JSON where it has none.
+"""The HTTP API beside OpenAI's: side by side, votes, one's own data, what operators do.
 
 A route turns a request into one call of `ChatService` and the result into JSON; it has no rules.
 The rater comes from a key, a token, a proxy or the signed cookie. A field of the request names one
@@ -6,47 +6,30 @@ only to a gateway's key.
 """
 
 import asyncio
-import json
-import logging
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import StreamingResponse
-from fastapi.sse import EventSourceResponse, format_sse_event
 
-from chat_app.api.answers import openai_error
-from chat_app.api.callers import me_of, operator, rater_of, require_key, service_of
-from chat_app.api.requests import (
+from chat_app.api.callers import me_of, operator, rater_of, service_of
+from chat_app.api.v1.dialogue import dialogue_of
+from chat_app.api.v1.requests import (
     CandidatesIn,
     ChoiceIn,
-    CompletionIn,
     ConsentIn,
     DemonstrationIn,
     EraseIn,
     FeedbackIn,
-    MessageIn,
     PromoteIn,
     RankingIn,
     RetryIn,
 )
-from chat_app.engine import Sampling
-from chat_app.errors import (
-    ChatAppError,
-    InvalidRequestError,
-    NotFoundError,
-    text_for_visitor,
-)
-from chat_app.service.chat import ChatService, Room
+from chat_app.errors import NotFoundError
+from chat_app.service.chat import ChatService
 from chat_app.service.my_data import FILE, MyData
-from chat_app.service.replies import NOT_STORED, Candidates, ReplyPiece
-from feedback_store.errors import FeedbackStoreError, StoreUnavailableError
-from feedback_store.records import Message, PromptMessage
-
-log = logging.getLogger(__name__)
+from chat_app.service.replies import Candidates
 
 THUMBS = {"up": 1, "down": -1, None: 0}
 
@@ -62,49 +45,16 @@ Operator = Annotated[str, Depends(operator)]
 # Chatting
 
 
-@router.post("/chat/completions", response_model=None)
-async def complete(
-    body: CompletionIn, request: Request, rater_id: RaterId, service: Service
-) -> dict[str, Any] | EventSourceResponse:
-    """Answer a dialogue; ``id`` is the stored message, ``model`` the exact adapter."""
-    if body.model not in ("policy", service.adapter):
-        raise NotFoundError(f"no model {body.model!r} is served; ask for 'policy'")
-    sampling = body.over(service.default_sampling)
-    room = _room(body.messages, rater_id, service)
-    try:
-        try:
-            path = await _stored(body.messages, sampling, rater_id, service, body.retry_of)
-        except StoreUnavailableError as exc:  # a full disk ends no chat; the answer says so
-            log.error("a dialogue is not stored: %s", exc)
-            path = service.unstored(_plain(body.messages))
-        pieces = service.reply(
-            rater_id,
-            path,
-            sampling=sampling,
-            seed=body.seed,
-            retry_of=body.retry_of if path[-1].id else None,
-            room=room,
-        )
-        if not body.stream:
-            return _completion(await _last_piece(pieces, request))
-        first = await anext(pieces)  # an error of the request shows here, before the headers
-    except BaseException:
-        room()
-        raise
-    usage = body.stream_options is not None and body.stream_options.include_usage
-    return EventSourceResponse(
-        _events(first, pieces, usage=usage),
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
-
-
 @router.post("/candidates")
 async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
     """Two or more blind replies to one dialogue."""
-    sampling = body.over(service.default_sampling)
-    room, stored = _room(body.messages, rater_id, service, n=body.n), None
+    sampling, stored = body.over(service.default_sampling), None
+    dialogue = dialogue_of(body.messages, service.settings.limits)
+    chars = sum(len(message["content"]) for message in dialogue)
+    room = service.require_room(rater_id, body.n, chars=chars)
     try:
-        path = await _stored(body.messages, sampling, rater_id, service)
+        await service.check_dialogue(dialogue, sampling)
+        path = await asyncio.to_thread(service.continue_dialogue, rater_id, dialogue)
         found = service.candidates(rater_id, path, n=body.n, sampling=sampling, room=room)
         async with aclosing(found) as pieces:
             async for piece in pieces:
@@ -113,29 +63,6 @@ async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) ->
         room()
     assert stored is not None, "the last piece has the candidates"
     return _shown(stored)
-
-
-def _room(
-    messages: Sequence[MessageIn], rater_id: str, service: ChatService, *, n: int = 1
-) -> Room:
-    """Room for the replies to a dialogue, before anything of it is stored."""
-    chars = sum(len(message["content"]) for message in _plain(messages))
-    return service.require_room(rater_id, n, chars=chars)
-
-
-async def _stored(
-    messages: Sequence[MessageIn],
-    sampling: Sampling,
-    rater_id: str,
-    service: ChatService,
-    retry_of: str | None = None,
-) -> list[Message]:
-    """Store a dialogue, if the model can answer it; returns its path. That of a retry is there."""
-    plain = _plain(messages)
-    await service.check_dialogue(plain, sampling)
-    if retry_of is not None:
-        return await asyncio.to_thread(service.retried, rater_id, retry_of, plain)
-    return await asyncio.to_thread(service.continue_dialogue, rater_id, plain)
 
 
 @router.get("/comparisons/next")
@@ -208,7 +135,8 @@ def compare_with_before(body: RetryIn, rater_id: RaterId, service: Service) -> d
 @router.post("/demonstrations")
 async def demonstrate(body: DemonstrationIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
     """Store the answer that the caller wrote, to a reply or to a dialogue."""
-    prompt = None if body.messages is None else _plain(body.messages)
+    limits = service.settings.limits
+    prompt = None if body.messages is None else dialogue_of(body.messages, limits)
     if prompt is not None:
         await service.check_dialogue(prompt)
     demonstration = await asyncio.to_thread(
@@ -252,16 +180,6 @@ def erase(body: EraseIn, rater_id: Me, service: Service, response: Response) -> 
     if erased.after is not None:
         response.status_code = 202
     return asdict(erased)
-
-
-@router.get("/models", dependencies=[Depends(require_key)])
-def models(service: Service) -> dict[str, Any]:
-    """The served policy, under both of its names."""
-    names = ("policy", service.adapter)
-    data = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "feedback-chat"} for name in names
-    ]
-    return {"object": "list", "data": data}
 
 
 # For operators
@@ -315,11 +233,7 @@ def rollback(service: Service, by: Operator) -> dict[str, Any]:
     return service.rollback(by=by).facts()
 
 
-# OpenAI's shapes
-
-
-def _plain(messages: Sequence[MessageIn]) -> list[PromptMessage]:
-    return [message.plain() for message in messages]
+# Answers
 
 
 def _use(rater_id: str, service: ChatService) -> dict[str, Any]:
@@ -332,85 +246,3 @@ def _use(rater_id: str, service: ChatService) -> dict[str, Any]:
 def _shown(stored: Candidates) -> dict[str, Any]:
     replies = [{"label": m.label, "content": m.content} for m in stored.messages]
     return {"candidates_id": stored.id or None, "replies": replies}
-
-
-async def _last_piece(pieces: AsyncGenerator[ReplyPiece, None], request: Request) -> ReplyPiece:
-    async with aclosing(pieces):
-        async for piece in pieces:
-            if piece.message is not None:
-                return piece
-            if await request.is_disconnected():
-                break
-    raise InvalidRequestError("the connection was closed before the reply was complete")
-
-
-def _completion(piece: ReplyPiece) -> dict[str, Any]:
-    message = piece.message
-    assert message is not None, "the last piece has the message"
-    answer = {"role": "assistant", "content": message.content}
-    choice = {"index": 0, "message": answer, "finish_reason": _reason(message), "logprobs": None}
-    return {
-        "id": piece.message_id,
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": piece.adapter,
-        "choices": [choice],
-        "usage": _usage(piece),
-        **_kept(piece),
-    }
-
-
-def _kept(piece: ReplyPiece) -> dict[str, Any]:
-    """What an answer adds if its reply could not be stored."""
-    return {} if piece.stored else {"stored": False, "note": NOT_STORED}
-
-
-async def _events(
-    first: ReplyPiece, pieces: AsyncGenerator[ReplyPiece, None], *, usage: bool
-) -> AsyncIterator[bytes]:
-    """The reply as server-sent events; the last one is ``[DONE]``."""
-    created = int(time.time())
-
-    def event(delta: dict[str, str], finish_reason: str | None = None, **extra: Any) -> bytes:
-        """One chunk in OpenAI's shape."""
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        chunk = {
-            "id": first.message_id,
-            "object": "chat.completion.chunk",
-            "created": created,
-            "model": first.adapter,
-            "choices": [choice],
-            **extra,
-        }
-        return sent(chunk)
-
-    def sent(data: Any) -> bytes:
-        """Any value as one event."""
-        return format_sse_event(data_str=json.dumps(data, ensure_ascii=False))
-
-    async with aclosing(pieces):
-        piece = first
-        yield event({"role": "assistant", "content": first.text})
-        try:
-            async for piece in pieces:
-                if piece.text:
-                    yield event({"content": piece.text})
-        except (ChatAppError, FeedbackStoreError) as exc:  # too late for a status code
-            yield sent({"error": openai_error(text_for_visitor(exc), "server_error")})
-        if piece.message is not None:
-            yield event({}, _reason(piece.message), **_kept(piece))
-            if usage:
-                yield event({}, choices=[], usage=_usage(piece))
-        yield format_sse_event(data_str="[DONE]")
-
-
-def _reason(message: Message) -> str:
-    return "length" if message.finish_reason == "length" else "stop"
-
-
-def _usage(piece: ReplyPiece) -> dict[str, int]:
-    return {
-        "prompt_tokens": piece.prompt_tokens,
-        "completion_tokens": piece.new_tokens,
-        "total_tokens": piece.prompt_tokens + piece.new_tokens,
-    }

@@ -88,10 +88,11 @@ def test_the_openai_client_understands_our_errors(served: Running) -> None:
     with openai.OpenAI(base_url=f"{served.url}/v1", api_key="a", max_retries=0) as client:
         with pytest.raises(openai.NotFoundError, match="no model 'gpt-4' is served"):
             client.chat.completions.create(model="gpt-4", messages=[])
-        with pytest.raises(openai.BadRequestError, match="max_tokens 100000"):
+        with pytest.raises(openai.BadRequestError, match="max_tokens is 0") as refused:
             client.chat.completions.create(
-                model="policy", messages=[{"role": "user", "content": "x"}], max_tokens=100_000
+                model="policy", messages=[{"role": "user", "content": "x"}], max_tokens=0
             )
+        assert (refused.value.param, refused.value.code) == ("max_tokens", "invalid_value")
 
 
 def test_a_conversation_is_stored_message_by_message(served: Running) -> None:
@@ -340,13 +341,13 @@ def test_a_caller_on_another_machine_cannot_be_simulated(served: Running) -> Non
         ("chat/completions", {"messages": []}, "0 messages"),
         ("chat/completions", {"messages": [{"role": "user", "content": " "}]}, "empty"),
         ("chat/completions", {"messages": [{"role": "user", "content": "x" * 8001}]}, "8001"),
-        ("chat/completions", {"messages": [{"role": "boss", "content": "x"}]}, "'boss'"),
+        ("chat/completions", {"messages": [{"role": "boss", "content": "x"}]}, '"boss"'),
         ("chat/completions", {"messages": [{"role": "assistant", "content": "x"}]}, "end with"),
         ("chat/completions", {"messages": [{"role": "user", "content": 7}]}, "messages.0"),
         ("chat/completions", {"messages": asked(), "temperature": 3}, "temperature 3"),
         ("chat/completions", {"messages": asked(), "top_p": 0}, "top_p 0"),
-        ("chat/completions", {"messages": asked(), "max_tokens": -1}, "max_tokens -1"),
-        ("chat/completions", {"messages": asked(), "n": 2}, "n:"),
+        ("chat/completions", {"messages": asked(), "max_tokens": -2}, "max_tokens is -2"),
+        ("chat/completions", {"messages": asked(), "n": 10}, "n is 10; ask for 1 to 9"),
         ("chat/completions", {"messages": asked("x" * 600), "max_tokens": 9}, "shorten it"),
         ("candidates", {"messages": asked(), "n": 1}, "n is 1"),
         ("choices", {"candidates_id": "x", "choice": "c", "idempotency_key": "k"}, "choice"),
@@ -373,9 +374,10 @@ def test_the_answer_to_a_wrong_request_names_the_fault(
          "character 1; send one JSON object"),
         ("", "body: Field required"),
         ("[1]", "the body is not a JSON object, got [1]"),
-        ('{"messages": [{"role": "user", "content": "x\\ud800"}]}', "the message has half of a "
-         "character at position 1; send it whole"),
-        ('{"messages": [], "n": 2}', "n: Input should be 1, got 2"),
+        ('{"messages": [{"role": "user", "content": "x\\ud800"}]}', "messages.0: the message "
+         "has half of a character at position 1; send it whole"),
+        ('{"messages": [], "n": "2x"}', "n: Input should be a valid integer, unable to parse "
+         'string as an integer, got "2x"'),
         ('{"messages": [], "seed": "x"}', "seed: Input should be a valid integer, unable to parse "
          'string as an integer, got "x"'),
         ('{"messages": "' + "y" * 100 + '"}', 'messages: Input should be a valid list, got "'
