@@ -243,7 +243,7 @@ def _run(
         gc.freeze()
         announce(address, f"{address}/operator?token={identity.operator_token}")
 
-    engine = _engine(settings, signing_key(store, settings.data))
+    engine = engine_of(settings, signing_key(store, settings.data))
     service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
     app = create_app(service, identity, on_ready=ready, on_failure=failed)
     server = uvicorn.Server(
@@ -264,7 +264,8 @@ def _run(
         raise failures[0]
 
 
-def _engine(settings: Settings, key: bytes) -> Engine:
+def engine_of(settings: Settings, key: bytes) -> Engine:
+    """The engine that these settings name; it begins to load at once."""
     seconds = settings.limits.reply_seconds
     if settings.engine.kind == "vllm":
         from chat_app.engine.vllm.engine import VllmEngine
