@@ -36,7 +36,9 @@ def _filled(settings: Settings) -> Settings:
     from rlhf_core.training.profiles import fill, profile_for
 
     profile = profile_for(settings.profile, model_facts(model_path(settings)), machine_facts())
-    engine = {"threads": profile.threads, "rows": profile.rows}
+    engine = {"threads": profile.threads}
+    if settings.engine.kind == "local":  # other machines than this one have other room
+        engine["rows"] = profile.rows
     cycle = {"threads": profile.threads, **profile.cycle}
     auto = settings.quantization == "auto"
     return settings.model_copy(

@@ -39,6 +39,7 @@ from chat_app.api.visitors import VisitorCookie
 from chat_app.cycles.alarms import AlarmWatch
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.cycles.trials import watch_trials
+from chat_app.engine import Engine
 from chat_app.errors import RefusedError, StartError
 from chat_app.identity import Access, Identity, is_this_machine
 from chat_app.service.backups.routine import BackupSchedule
@@ -171,6 +172,9 @@ def _add_health(app: FastAPI, service: ChatService, metrics: Metrics) -> None:
             "waiting": health["waiting"],
             "saves": service.store.saves,  # false while the disk is full; replies go on
         }
+        if replicas := health.get("replicas"):  # other programs decode
+            up = sum(not replica["fault"] for replica in replicas)
+            facts["replicas"] = {"up": up, "of": len(replicas)}
         return JSONResponse(facts, 200 if ready else 503)
 
     @app.get("/metrics")
@@ -248,7 +252,7 @@ def _run(
         gc.freeze()
         announce(address, f"{address}/operator?token={identity.operator_token}")
 
-    engine = _engine(settings, signing_key(store, settings.data))
+    engine = engine_of(settings, signing_key(store, settings.data))
     service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
     app = create_app(service, identity, on_ready=ready, on_failure=failed)
     server = uvicorn.Server(
@@ -269,20 +273,25 @@ def _run(
         raise failures[0]
 
 
-def _engine(settings: Settings, key: bytes) -> Any:
+def engine_of(settings: Settings, key: bytes) -> Engine:
+    """The engine that these settings name; it begins to load at once."""
+    seconds = settings.limits.reply_seconds
+    if settings.engine.kind == "vllm":
+        from chat_app.engine.vllm.engine import VllmEngine
+        from rlhf_core.model.loading import load_outline
+
+        outline = partial(load_outline, settings.model, reply=settings.reply, cache=settings.models)
+        return VllmEngine(outline, settings.engine, key=key, reply_seconds=seconds)
     from chat_app.engine.local import LocalEngine
-    from rlhf_core.model.base_model import Base
     from rlhf_core.model.loading import load_base
 
-    def load() -> Base:
-        return load_base(
-            settings.model,
-            quantization=settings.packing,
-            reply=settings.reply,
-            cache=settings.models,
-        )
-
-    seconds = settings.limits.reply_seconds
+    load = partial(
+        load_base,
+        settings.model,
+        quantization=settings.packing,
+        reply=settings.reply,
+        cache=settings.models,
+    )
     return LocalEngine(load, settings.engine, key=key, reply_seconds=seconds)
 
 

@@ -15,7 +15,7 @@ import shlex
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -25,6 +25,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -41,6 +42,7 @@ from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.model.sources import FETCHED
 
 Quantization = Literal["auto", "nf4", "int8", "none"]
+EngineKind = Literal["local", "vllm"]
 Api = Literal["auto", "open", "keys"]
 Pages = Literal["auto", "anyone", "known"]
 Progress = Literal["visitors", "public", "operator"]
@@ -53,6 +55,7 @@ TOKEN_CHARS = 16  # fewest in an operator's token that somebody chose
 HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*|[0-9a-fA-F:]+")  # a name, all below it, or an address
 ORIGIN = re.compile(r"https?://[\w.-]+(:\d+)?|https?://\[[0-9a-fA-F:]+\](:\d+)?", re.ASCII)
 WEBHOOK = re.compile(r"https?://[^\s/?#@]+([/?][^\s#]*)?")  # without a user's name
+SERVER = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 # What proxies add. `X-Gradio-Server` is none of theirs, but Gradio would believe it.
 FORWARDING = (
     "forwarded",
@@ -120,7 +123,16 @@ class RateSettings(Section):
 class EngineSettings(Section):
     """The engine, which decodes replies together."""
 
-    rows: int = Field(32, ge=1, description="replies decoded together")
+    kind: EngineKind = Field(
+        "local", description="who decodes: `local`: the server itself; `vllm`: servers of vLLM"
+    )
+    vllm_urls: Names = Field(
+        (), description="addresses of these servers, such as `http://127.0.0.1:8000`"
+    )
+    vllm_key: SecretStr | None = Field(None, description="what they were given as `--api-key`")
+    rows: int = Field(
+        32, ge=1, description="replies decoded together; with vLLM by all of its servers"
+    )
     waiting: int = Field(128, ge=0, description="requests that may wait for a row; more get a 503")
     threads: int = Field(1, ge=1, description="CPU threads of the decoding thread")
     updates_per_second: float = Field(10.0, gt=0, description="most updates of one reply")
@@ -136,6 +148,25 @@ class EngineSettings(Section):
         description="memory for what was read and said, in MB, so that the next turn of a "
         "conversation reads only what is new; 0 reads all of it again",
     )
+
+    @field_validator("vllm_urls", mode="before")
+    @classmethod
+    def _are_listed(cls, given: Any) -> Any:
+        return _listed(given)
+
+    @field_validator("vllm_urls")
+    @classmethod
+    def _are_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not SERVER.fullmatch(url):
+                raise ValueError(f"{url!r} is no address; write one such as http://127.0.0.1:8000")
+        return tuple(dict.fromkeys(url.rstrip("/").removesuffix("/v1") for url in urls))
+
+    @model_validator(mode="after")
+    def _has_servers(self) -> Self:
+        if (self.kind == "vllm") != bool(self.vllm_urls):
+            raise ValueError("the engine vllm and the addresses in engine.vllm_urls go together")
+        return self
 
 
 class CompareSettings(Section):
@@ -296,7 +327,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
     toml_file: ClassVar[Path | None] = None
-    flags: ClassVar[frozenset[str]] = frozenset()  # options that the command line gave
+    flags: ClassVar[frozenset[str]] = frozenset()  # options of the command line, as `engine.kind`
 
     data: Path = Field(Path("data"), description="data directory")
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -467,6 +498,15 @@ class Settings(BaseSettings):
             raise ValueError(text)
         return token
 
+    @model_validator(mode="after")
+    def _can_doubt(self) -> Self:
+        if self.choices == "active" and self.engine.kind == "vllm":
+            raise ValueError(
+                "choices 'active' asks the base itself, which engine.kind 'vllm' does not offer; "
+                "use choices 'random'"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -565,7 +605,7 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
     file = config or _data_directory(given) / "config.toml"
     if config is not None and not config.is_file():
         raise InvalidRequestError(f"no configuration file {config}; give an existing TOML file")
-    known = {"toml_file": file, "flags": frozenset(given), "__module__": __name__}
+    known = {"toml_file": file, "flags": _dotted(given), "__module__": __name__}
     resolved = type("Settings", (Settings,), known)
     try:
         settings: Settings = resolved(**given)
@@ -600,6 +640,13 @@ def _check_environment() -> None:
         raise InvalidRequestError(f"the environment variable {variable} names no option; {meant}")
 
 
+def _dotted(flags: dict[str, Any]) -> frozenset[str]:
+    """The names of the options that flags set; those of a section have its name before a dot."""
+    sections = {name: value for name, value in flags.items() if isinstance(value, dict)}
+    below = {f"{section}.{name}" for section, named in sections.items() for name in named}
+    return frozenset(flags.keys() - sections.keys() | below)
+
+
 def _data_directory(flags: dict[str, Any]) -> Path:
     return Path(flags.get("data") or os.environ.get("FEEDBACK_CHAT_DATA") or "data")
 
@@ -610,7 +657,11 @@ def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     path = [str(part) for part in first["loc"]]
     name, where = ".".join(path), f" in {file}" if _is_in(path, file) else ""
     said = first["msg"].removeprefix("Value error, ")
-    if name in ("operator_token", "alerts.webhook"):  # whose value must not be shown
+    if name in (
+        "operator_token",
+        "alerts.webhook",
+        "engine.vllm_key",
+    ):  # whose value must not be shown
         return InvalidRequestError(f"option {name!r}{where}: {said}")
     if first["type"] != "extra_forbidden":
         return InvalidRequestError(

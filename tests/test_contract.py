@@ -58,7 +58,7 @@ COMMANDS = {
     "restore": "FOLDER --data --json",
     "rollback": "--data --config --json",
     "search": "WORDS --limit --data --config --json",
-    "serve": "--data --host --port --model --profile --quantization --config",
+    "serve": "--data --host --port --model --profile --quantization --engine --vllm-url --config",
     "simulate": "--url --visitors --events --seed --kinds --at-once --remote "
     "--world --taste --prompts --topic --subjects --wordings --json",
     "starter build": "FOLDER --steps --seed",
@@ -86,6 +86,7 @@ CHOICES = {
     "plan --quantization": "auto nf4 int8 none",
     "serve --profile": "auto starter cpu gpu",
     "serve --quantization": "auto nf4 int8 none",
+    "serve --engine": "local vllm",
     "simulate --world": "starter checkable",
     "take-in KIND": "conversation vote",
 }

@@ -5,7 +5,7 @@ counted as they happen. Invariant: no label has text of a chat or a rater's id.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,8 @@ class Facts(Collector):
         )
         serving.add_metric([self._service.adapter], 1)
         yield serving
+        if replicas := health.get("replicas"):
+            yield from _replicas(replicas)
         yield from _trial(trial_facts(self._service.store))
         yield from _next_cycle(self._service)
         verified = self._service.store.last_verified_backup()
@@ -55,6 +57,20 @@ class Facts(Collector):
         for kind, count in self._service.store.alarm_counts().items():
             alarms.add_metric([kind], count)
         yield alarms
+
+
+def _replicas(replicas: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    """Of each server that decodes: whether it is asked, and how many replies it writes."""
+    up = GaugeMetricFamily(
+        "feedback_chat_replica_up", "whether a replica gets requests", labels=["replica"]
+    )
+    rows = GaugeMetricFamily(
+        "feedback_chat_replica_rows", "replies that a replica decodes", labels=["replica"]
+    )
+    for replica in replicas:
+        up.add_metric([replica["url"]], float(not replica["fault"]))
+        rows.add_metric([replica["url"]], replica["rows"])
+    yield from (up, rows)
 
 
 class Metrics:

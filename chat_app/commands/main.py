@@ -31,7 +31,18 @@ from chat_app.commands import (
     starter,
 )
 from chat_app.commands.find_model import require_contract, resolved, settings_of_model
-from chat_app.commands.options import Config, Data, Host, Json, Model, Port, Profiled, Quantized
+from chat_app.commands.options import (
+    Config,
+    Data,
+    Engine,
+    Host,
+    Json,
+    Model,
+    Port,
+    Profiled,
+    Quantized,
+    VllmUrl,
+)
 from chat_app.cycles.status import alarm_facts, cycle_facts, next_cycle_told, outcome, status_of
 from chat_app.cycles.trials import ended, told
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
@@ -84,17 +95,21 @@ def exit_code(exc: Exception) -> int:
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913 - its options
     data: Data = None,
     host: Host = None,
     port: Port = None,
     model: Model = None,
     profile: Profiled = None,
     quantization: Quantized = None,
+    engine: Engine = None,
+    vllm_url: VllmUrl = None,
     config: Config = None,
 ) -> None:
     """Run the service: pages, HTTP API, scheduler."""
-    options = {"model": model, "profile": profile, "quantization": quantization}
+    options: dict[str, Any] = {"model": model, "profile": profile, "quantization": quantization}
+    named = {"kind": engine, "vllm_urls": vllm_url}
+    options["engine"] = {name: value for name, value in named.items() if value} or None
     settings = settings_of_model(config, data=data, host=host, port=port, **options)
     _serve(settings, "feedback-chat is ready.")
 

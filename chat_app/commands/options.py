@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from chat_app.errors import InvalidRequestError
-from chat_app.settings import ProfileName, Quantization
+from chat_app.settings import EngineKind, ProfileName, Quantization
 from rlhf_core.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ Profiled = Annotated[
 ]
 Quantized = Annotated[
     Quantization | None, typer.Option("--quantization", help="Weights of the base in memory.")
+]
+Engine = Annotated[
+    EngineKind | None, typer.Option("--engine", help="Who decodes replies (default: local).")
+]
+VllmUrl = Annotated[
+    str | None,
+    typer.Option(help="Addresses of vLLM's servers for `--engine vllm`, commas between them."),
 ]
 WorldName = Annotated[
     Literal["starter", "checkable"], typer.Option(help="Where requests and tastes come from.")

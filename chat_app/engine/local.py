@@ -251,7 +251,7 @@ class LocalEngine:
         try:
             try:
                 base = self._load_base()
-                self._prompts.set_result(Prompts(base))
+                self._prompts.set_result(Prompts(base.chat, base.model.config))
                 self._base = base
             except Exception as exc:
                 self._failure = end = exc

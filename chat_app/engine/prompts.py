@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import takewhile
+from typing import Any
 
 from chat_app.engine import GenerationRequest
 from chat_app.errors import InvalidRequestError, TooLongError
 from feedback_store.errors import say
 from feedback_store.records import PromptMessage
 from rlhf_core.errors import InvalidInputError
-from rlhf_core.model.base_model import Base
+from rlhf_core.model.chat_format import ChatFormat
 
 DEFAULT_CONTEXT = 2048  # tokens, if the model's configuration does not say
 KEPT = 32  # prompts
@@ -26,12 +27,17 @@ _Said = tuple[tuple[str, str], ...]  # the role and text of each message
 
 
 class Prompts:
-    """Turns the prompts of requests into token ids that fit the base."""
+    """Turns the prompts of requests into token ids that fit the base.
 
-    def __init__(self, base: Base) -> None:
-        config = base.model.config.get_text_config()
-        self._context = getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT
-        self._chat, self._most = base.chat, min(base.reply.prompt_tokens, self._context - 1)
+    Args:
+        chat: Of the base, with the contract.
+        config: Of its model.
+    """
+
+    def __init__(self, chat: ChatFormat, config: Any) -> None:
+        known = getattr(config.get_text_config(), "max_position_embeddings", None)
+        self._context = known or DEFAULT_CONTEXT
+        self._chat, self._most = chat, min(chat.reply.prompt_tokens, self._context - 1)
         self._encode_once = lru_cache(KEPT)(self._encode)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="prompts")
 

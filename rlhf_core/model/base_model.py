@@ -58,10 +58,7 @@ class Base:
         self.tokenizer = tokenizer
         self.reply = reply or ReplySettings()
         self.chat = ChatFormat(tokenizer, self.reply)
-        declared = model.generation_config.eos_token_id
-        listed = declared if isinstance(declared, list) else [declared]
-        every = (*listed, tokenizer.eos_token_id, self.chat.end)
-        self.ends = frozenset(token for token in every if token is not None)
+        self.ends = ends_of(model.generation_config, self.chat)
         # for whoever calls `generate`: a model's repetition penalty or top_k would sample replies
         # from another distribution than the one that training computes
         model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -70,7 +67,7 @@ class Base:
             pad_token_id=tokenizer.pad_token_id,
         )
         self.device: torch.device = model.device
-        self.fingerprint = _fingerprint(model)
+        self.fingerprint = fingerprint_of(model.config, model.get_input_embeddings().weight)
         self._stored = str(getattr(model.config, "quantization_config", None))
         self._trainable: set[str] = set()
         self._frozen: set[BaseTunerLayer] = set()  # modules whose adapters never train
@@ -447,12 +444,25 @@ def _lora_config(settings: LoraSettings) -> LoraConfig:
     )
 
 
-def _fingerprint(model: Any) -> str:
-    """Identifies the base that an adapter was made for; the same on every device."""
-    config, rows = model.config.get_text_config(), model.get_input_embeddings().weight[:64]
+def ends_of(generation: Any, chat: ChatFormat) -> frozenset[int]:
+    """Ids of the tokens that end a reply; see `Base.ends`."""
+    declared = generation.eos_token_id
+    listed = declared if isinstance(declared, list) else [declared]
+    every = (*listed, chat.tokenizer.eos_token_id, chat.end)
+    return frozenset(token for token in every if token is not None)
+
+
+def fingerprint_of(model_config: Any, embeddings: Tensor) -> str:
+    """Identifies the base that an adapter was made for; the same on every device.
+
+    Args:
+        model_config: The whole model's configuration.
+        embeddings: The first 64 rows of its input embeddings, or more; (N, d).
+    """
+    config, rows = model_config.get_text_config(), embeddings[:64]
     shape = (config.model_type, config.hidden_size, config.num_hidden_layers, config.vocab_size)
     # A merged adapter changes no embedding row. What was merged is in the configuration, because
     # quantized weights are not the same everywhere.
-    digest = hashlib.sha256((repr(shape) + getattr(model.config, MERGED, "")).encode())
+    digest = hashlib.sha256((repr(shape) + getattr(model_config, MERGED, "")).encode())
     digest.update(rows.detach().to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
     return f"{config.model_type}-{digest.hexdigest()[:16]}"

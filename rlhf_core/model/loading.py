@@ -1,26 +1,39 @@
 """Load a base model: convert it if need be, quantize its layers, refuse what cannot work.
 
-Only this module knows bitsandbytes.
+`load_outline` loads what is needed of a base whose weights another program holds. Only this module
+knows bitsandbytes.
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from bitsandbytes.nn.modules import Linear4bit
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import ModelError
-from rlhf_core.model.base_model import Base
+from rlhf_core.model.base_model import Base, ends_of, fingerprint_of
+from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.conversions import loadable
 from rlhf_core.model.sources import resolve
 from rlhf_core.records import ChatMessage
 
 Quantization = Literal["nf4", "int8", "none"]
+UNLOADABLE = (OSError, ValueError, ImportError, RuntimeError)  # what transformers raises
 ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # kinds of layers
 
 
@@ -57,24 +70,16 @@ def load_base(
         "ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning
     )
     path = loadable(resolve(model, cache), cache)
+    tokenizer = _tokenizer(model, path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
         network: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
             device_map={"": where},
             quantization_config=_quantization_config(quantization, dtype),
         )
-    except (OSError, ValueError, ImportError, RuntimeError) as exc:
-        reason = shorten(str(exc), 200, placeholder=" ...")  # one line
-        raise ModelError(f"model {model!r} cannot be loaded: {reason}") from exc
-    if tokenizer.chat_template is None:
-        raise ModelError(f"model {model!r} has no chat template; use an instruction-tuned model")
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"the tokenizer of model {model!r} has no end-of-sequence token; name it as eos_token "
-            "in the model's tokenizer_config.json"
-        )
+    except UNLOADABLE as exc:
+        raise _cannot_load(model, exc) from exc
     known, pad = network.get_input_embeddings().num_embeddings, tokenizer.pad_token_id
     if pad is None or pad >= known:  # some add a token for padding, but no embedding
         tokenizer.pad_token = tokenizer.eos_token
@@ -84,8 +89,89 @@ def load_base(
     _prevent_repacking(network)  # in serving, too: adapters are attached between replies
     _require_attention(model, network)
     base = Base(network.eval(), tokenizer, reply)
-    _require_room(base)
+    _require_room(base.chat, network.config)
     return base
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A base without its weights: what turns messages into its tokens, and knows its adapters.
+
+    Attributes:
+        chat: Its tokenizer and chat template, and the contract of lengths.
+        config: The model's configuration.
+        ends: As for `Base`.
+        fingerprint: As for `Base`.
+    """
+
+    chat: ChatFormat
+    config: Any
+    ends: frozenset[int]
+    fingerprint: str
+
+
+def load_outline(
+    model: str = "starter", *, reply: ReplySettings | None = None, cache: Path | None = None
+) -> Outline:
+    """Load all of a base but its weights; of these it reads 64 rows.
+
+    Args:
+        model: As for `load_base`.
+        reply: As for `load_base`.
+        cache: As for `load_base`.
+
+    Raises:
+        ModelError: As for `load_base`, or the weights are no safetensors files with the input
+            embeddings under their usual name.
+    """
+    path = loadable(resolve(model, cache), cache)
+    tokenizer = _tokenizer(model, path)
+    try:
+        folder = Path(path) if Path(path).is_dir() else Path(snapshot_download(path))
+        config = AutoConfig.from_pretrained(folder)
+        rows = _embeddings(folder, config)
+        if (folder / "generation_config.json").is_file():
+            generation = GenerationConfig.from_pretrained(folder)
+        else:
+            generation = GenerationConfig.from_model_config(config)
+    except UNLOADABLE as exc:
+        raise _cannot_load(model, exc) from exc
+    chat = ChatFormat(tokenizer, reply or ReplySettings())
+    _require_room(chat, config)
+    return Outline(chat, config, ends_of(generation, chat), fingerprint_of(config, rows))
+
+
+def _embeddings(folder: Path, config: Any) -> Tensor:
+    """The first rows of the input embeddings, read from a model's files; (64, d)."""
+    with torch.device("meta"):
+        network: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    weight = network.get_input_embeddings().weight
+    name = next(name for name, parameter in network.named_parameters() if parameter is weight)
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            if name in weights.keys():  # noqa: SIM118 # it is no mapping
+                return cast(Tensor, weights.get_slice(name)[:64])
+    raise ValueError(f"no .safetensors file in {folder} has the weight {name}")
+
+
+def _tokenizer(model: str, path: str) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except UNLOADABLE as exc:
+        raise _cannot_load(model, exc) from exc
+    if tokenizer.chat_template is None:
+        raise ModelError(f"model {model!r} has no chat template; use an instruction-tuned model")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer of model {model!r} has no end-of-sequence token; name it as eos_token "
+            "in the model's tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def _cannot_load(model: str, exc: Exception) -> ModelError:
+    reason = shorten(str(exc), 200, placeholder=" ...")  # one line
+    return ModelError(f"model {model!r} cannot be loaded: {reason}")
 
 
 def _device(device: str) -> torch.device:
@@ -120,16 +206,16 @@ def _require_attention(model: str, network: Any) -> None:
         )
 
 
-def _require_room(base: Base) -> None:
+def _require_room(chat: ChatFormat, config: Any) -> None:
     """Refuse a contract that is longer than the model's context, or has no room for a question."""
-    reply = base.reply
-    context = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    reply = chat.reply
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if context is not None and reply.window > context:
         raise ModelError(
             f"reply.prompt_tokens {reply.prompt_tokens} and reply.tokens {reply.tokens} do not fit "
             f"the model's context of {context} tokens; lower one of them"
         )
-    shortest = len(base.chat.encode_prompt([ChatMessage(role="user", content="?")]))
+    shortest = len(chat.encode_prompt([ChatMessage(role="user", content="?")]))
     if shortest > reply.prompt_tokens:
         raise ModelError(
             f"the shortest question has {shortest} tokens with the chat template and "

@@ -24,9 +24,10 @@ import uvicorn
 
 from chat_app.api.bodies import TimedProtocol
 from chat_app.cycles.scheduler import CycleProcess
+from chat_app.engine import Engine
 from chat_app.engine.local import LocalEngine
 from chat_app.identity import Identity
-from chat_app.server import create_app, identity_of, prepare_data
+from chat_app.server import create_app, engine_of, identity_of, prepare_data
 from chat_app.service.chat import ChatService
 from chat_app.settings import RateSettings, load_settings
 from feedback_store.store import FeedbackStore
@@ -94,7 +95,11 @@ def running(data: Path, model: Path, **options: Any) -> Iterator[Running]:
     prepare_data(data)
     with FeedbackStore(settings.database) as store, socket.create_server(("127.0.0.1", 0)) as port:
         identity, key = identity_of(settings, store), signing_key(store, data)
-        engine = LocalEngine(lambda: tiny_base(model, settings.reply), settings.engine, key=key)
+        engine: Engine
+        if settings.engine.kind == "local":
+            engine = LocalEngine(lambda: tiny_base(model, settings.reply), settings.engine, key=key)
+        else:
+            engine = engine_of(settings, key)
         service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
         ready = threading.Event()
         app = create_app(service, identity, on_ready=ready.set, pages=False)

@@ -59,7 +59,10 @@ def options_of(settings: Settings) -> Iterator[Option]:
     cls = type(settings)
     env = EnvSettingsSource(cls)()
     file = TomlConfigSettingsSource(cls, cls.toml_file)()
-    flags = dict.fromkeys(cls.flags, True)
+    flags: dict[str, Any] = {}
+    for flag in cls.flags:
+        section, _, option = flag.rpartition(".")
+        (flags.setdefault(section, {}) if section else flags)[option] = True
     given = {"flag": flags, "environment": env, "file": file}
     yield from _options(settings, "", given)
 

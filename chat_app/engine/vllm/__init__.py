@@ -1,0 +1,1 @@
+"""Replies from servers of vLLM: `engine` asks, `replicas` keeps them alike, `replica` is one."""
