@@ -144,7 +144,10 @@ def load_outline(
 def _embeddings(folder: Path, config: Any) -> Tensor:
     """The first rows of the input embeddings, read from a model's files; (64, d)."""
     with torch.device("meta"):
-        network: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+        # in torch's own type, since transformers makes another one the default of all threads
+        network: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.get_default_dtype()
+        )
     weight = network.get_input_embeddings().weight
     name = next(name for name, parameter in network.named_parameters() if parameter is weight)
     for file in sorted(folder.glob("*.safetensors")):

@@ -233,6 +233,7 @@ class VllmEngine:
             self._replicas = Replicas(
                 [Replica(url, http, window=window) for url in self._settings.vllm_urls]
             )
+            self._take()  # what was asked meanwhile
             watching = asyncio.create_task(self._replicas.watch())
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -279,7 +280,7 @@ class VllmEngine:
     def _take(self) -> None:
         """Begin the replies whose turn it is, as long as there are free rows."""
         outline = self._outline
-        if outline is None or self._stop.is_set():
+        if outline is None or self._replicas is None or self._stop.is_set():
             return
         interval = 1 / self._settings.updates_per_second
         with self._guard:
@@ -319,11 +320,11 @@ class VllmEngine:
         except asyncio.CancelledError:  # its reader has left, or the engine closes
             reply.ticket.send(BusyError(STOPPED))
             raise
-        except ReplicaLostError as exc:
-            log.error("a reply is lost: %s", exc)
-            reply.give_up(ChatAppError("the engine failed on this reply; try again"))
-        except Exception as exc:
+        except (BusyError, InvalidRequestError) as exc:
             reply.ticket.send(exc)
+        except Exception as exc:  # its text names a server, which is nothing for visitors
+            log.error("a reply is lost: %s", exc)
+            reply.give_up(ChatAppError(say("the engine failed on this reply; try again")))
 
     async def _decode_somewhere(self, reply: RemoteReply, outline: Outline) -> None:
         """Have a server decode a reply, and another one if it is lost before the first token."""
@@ -335,14 +336,14 @@ class VllmEngine:
                 await self._decode_on(replica, reply, outline)
             except ReplicaLostError as exc:
                 replicas.lose(replica, exc)
-                if reply.ids:
+                if reply.ids and not reply.ended:
                     raise
                 tried.append(replica)
 
     async def _decode_on(self, replica: Replica, reply: RemoteReply, outline: Outline) -> None:
         request, ids = reply.ticket.request, reply.ticket.ids or []
-        published = self._adapters.get(request.adapter)
-        name = published.name if published is not None else ""
+        based = request.adapter == BASE_ADAPTER
+        name = "" if based else self._adapters[request.adapter].name  # stays while it is used
         most = min(request.sampling.max_new_tokens, self._prompts.result().room(ids))
         sampling = replace(request.sampling, max_new_tokens=most)
         self._made["prompt_tokens"] += len(ids)

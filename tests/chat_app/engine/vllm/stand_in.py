@@ -26,7 +26,7 @@ class StandIn:
     Attributes:
         adapters: Names of the loaded ones, with their paths.
         asked: Bodies of the requests for replies.
-        refuses: Answers to loads with an error.
+        refuses: Answers to loads, and to requests for replies, with an error.
         seconds: Between two tokens.
         breaks_after: Tokens after which a reply breaks off.
         window: Tokens of a prompt and a reply.
@@ -104,6 +104,8 @@ class StandIn:
     async def _complete(self, body: dict[str, Any]) -> Response:
         if body["model"] not in ("base", *self.adapters):
             return _error(404, f"The model `{body['model']}` does not exist.")
+        if self.refuses:
+            return _error(400, "this model cannot do that")
         self.asked.append(body)
         return StreamingResponse(self._tokens(body), media_type="text/event-stream")
 

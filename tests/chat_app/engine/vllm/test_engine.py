@@ -186,6 +186,21 @@ def test_a_reply_that_was_lost_before_its_first_token_begins_elsewhere(
     asyncio.run(scenario())
 
 
+def test_a_server_that_refuses_a_reply_is_not_lost_and_visitors_do_not_read_its_address(
+    engine: VllmEngine, servers: list[StandIn], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        await ready(engine)
+        for server in servers:
+            server.refuses = True
+        with pytest.raises(ChatAppError, match=r"^the engine failed on this reply; try again$"):
+            await read(engine, request())
+        assert up(engine) == 2
+
+    asyncio.run(scenario())
+    assert "this model cannot do that" in caplog.text
+
+
 def test_a_server_that_was_restarted_unseen_is_not_asked_for_what_it_lost(
     engine: VllmEngine, servers: list[StandIn], tiny_adapters: Path
 ) -> None:
