@@ -2,13 +2,13 @@
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,8 +19,9 @@ from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import InvalidRequestError, RefusedError, StartError
 from chat_app.settings import Settings, load_settings
 from feedback_store.datasets.exports import ExportReport
-from feedback_store.datasets.files import Malformed, parse_lines, read_documents
+from feedback_store.datasets.files import Malformed, read_whole
 from feedback_store.datasets.imports import ImportReport
+from feedback_store.datasets.outputs import line_of
 from feedback_store.datasets.trl_rows import ExportOptions
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.store import FeedbackStore
@@ -81,11 +82,21 @@ def export(  # noqa: PLR0913 - one argument for each option
 
 
 def import_file(
-    file: Annotated[Path, typer.Argument(help="JSON lines, a list, .parquet, .gz; - for stdin.")],
+    file: Annotated[
+        Path, typer.Argument(help="JSON lines, a list, CSV, TSV, Parquet, also .gz; - for stdin.")
+    ],
     form: Annotated[
-        Literal["events", "hh", "oasst", "ultrafeedback", "arena"],
+        Literal[
+            "events", "hh", "oasst", "ultrafeedback", "arena", "pandalm", "open-webui", "table"
+        ],
         typer.Option("--format", help="Our own events, or somebody's data set."),
     ] = "events",
+    columns: Annotated[
+        str | None, typer.Option(help="Of a table: prompt=...,chosen=...,rejected=... and so on.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What raters' ids begin with (default: the format).")
+    ] = None,
     create: Annotated[bool, typer.Option("--create", help="Make a new store in DIR.")] = False,
     data: Data = None,
     config: Config = None,
@@ -96,17 +107,22 @@ def import_file(
     Our own events are imported all or none. Of other data sets, malformed lines are left out.
     """
     settings = load_settings(config, data=data)
-    lines = _opened(file)
-    with _opened_store(settings, create=create) as store:
-        report = _take_in(store, lines, file, form)
+    if form == "events" and (columns or name):
+        raise InvalidRequestError("--columns and --name do not go with our own events")
+    with _lines(file) as lines, _opened_store(settings, create=create) as store:
+        try:
+            report = _take_in(store, lines, file, form, columns, name)
+        except InvalidFeedbackError as exc:
+            if form == "events":
+                raise
+            raise InvalidRequestError(str(exc)) from exc
         store.refresh_comparisons()
         if as_json:
             typer.echo(json.dumps(asdict(report)))
         else:
             _show(report, form)
         if form != "events" and not report.new + report.known:
-            first = "".join(f"; line {line}: {why}" for line, why in report.malformed[:1])
-            raise InvalidRequestError(f"nothing in {file} could be used as {form}{first}")
+            raise InvalidRequestError(f"nothing in {file} could be used as {form}{_why(report)}")
 
 
 def _write(
@@ -118,7 +134,7 @@ def _write(
         left_out: Counter[str] = Counter()
         count = 0
         for row in store.export_rows(form, options, left_out=left_out):
-            typer.echo(json.dumps(row, ensure_ascii=False))
+            typer.echo(line_of(row))
             count += 1
         return ExportReport(None, form, count, dict(left_out))
     except InvalidFeedbackError as exc:
@@ -165,26 +181,34 @@ def _put_in_place(made: Path, database: Path) -> None:
         ) from exc
 
 
-def _opened(file: Path) -> Iterator[Line]:
-    """The lines of a file; the first is read at once, so an unreadable file changes nothing."""
-    lines = _lines(file)
-    first = next(lines, None)
-    return iter(()) if first is None else chain([first], lines)
+@contextmanager
+def _lines(file: Path) -> Iterator[Iterator[Line]]:
+    """The lines of a file that is whole; one that is damaged changes nothing."""
+    with tempfile.TemporaryDirectory(prefix="feedback-chat-") as aside:
+        source = file
+        if str(file) == "-":  # it is read twice, and what it is, its bytes say
+            source = Path(aside) / "standard input"
+            with source.open("wb") as copy:
+                shutil.copyfileobj(sys.stdin.buffer, copy)
+        try:
+            lines = read_whole(source)
+        except InvalidFeedbackError as exc:
+            raise InvalidRequestError(f"{exc} Nothing was imported.") from exc
+        except OSError as exc:
+            raise InvalidRequestError(f"cannot read {file}: {exc.strerror or exc}") from exc
+        yield lines
 
 
-def _lines(file: Path) -> Iterator[Line]:
-    try:
-        yield from parse_lines(sys.stdin) if str(file) == "-" else read_documents(file)
-    except InvalidFeedbackError as exc:
-        raise InvalidRequestError(str(exc)) from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else exc
-        raise InvalidRequestError(f"cannot read {file}: {reason}") from exc
-
-
-def _take_in(store: FeedbackStore, lines: Iterator[Line], file: Path, form: str) -> ImportReport:
+def _take_in(
+    store: FeedbackStore,
+    lines: Iterator[Line],
+    file: Path,
+    form: str,
+    mapping: str | None,
+    name: str | None,
+) -> ImportReport:
     if form != "events":
-        return store.import_documents(lines, form)
+        return store.import_documents(lines, form, mapping, name)
     events = [_event(document, f"{file}:{number}") for number, document in lines]
     left_out: Counter[str] = Counter()
     new = store.import_events(events, left_out=left_out)
@@ -198,6 +222,14 @@ def _event(document: Any, where: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequestError(f"{where} is not a JSON object; nothing was imported")
     return document
+
+
+def _why(report: ImportReport) -> str:
+    """The first fault of a file, or what everything in it was left out for."""
+    if report.malformed:
+        line, why = report.malformed[0]
+        return f"; line {line}: {why}"
+    return "".join(f"; {reason}: {count}" for reason, count in report.skipped.items())
 
 
 def _show(report: ImportReport, form: str) -> None:
@@ -215,4 +247,5 @@ def _counts(report: ImportReport) -> list[tuple[int, str]]:
     counts = [(report.known, "known already")]
     counts += [(count, f"left out: {reason}") for reason, count in report.skipped.items()]
     counts += [(report.malformed_lines, "malformed lines, the first of them named")]
+    counts += [(count, reason) for reason, count in report.noted.items()]
     return [(count, what) for count, what in counts if count]

@@ -42,7 +42,17 @@ from feedback_store.records import (
     Thumb,
 )
 from feedback_store.sqlite.database import SQLiteFile, translated
-from feedback_store.sqlite.rows import Row, decode, encode, first, insert, require, rows, stream
+from feedback_store.sqlite.rows import (
+    Row,
+    decode,
+    encode,
+    first,
+    insert,
+    not_negative,
+    require,
+    rows,
+    stream,
+)
 
 _RECORDS: dict[str, type] = {
     "thumb": Thumb,
@@ -179,6 +189,7 @@ def _import_event(db: Database, event: Mapping[str, Any]) -> int:
     row = _columns(_RECORDS[name], event) | {"superseded_at": event["superseded_at"]}
     if name == "choice":
         check_labels(db, row["candidates_id"], [["a"], ["b"]])
+        not_negative(row["strength"], "the strength of a choice")
         row |= _reasons_here(db, row)
     elif name == "ranking":
         row["order"] = tuple(tuple(group) for group in row["order"])

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from feedback_store.datasets.event_files import people_of
-from feedback_store.datasets.files import write_lines, write_parquet
+from feedback_store.datasets.outputs import write_lines, write_parquet
 from feedback_store.datasets.trl_rows import (
     ExportOptions,
     checked,
@@ -92,7 +92,7 @@ class Exports:
         *,
         replace: bool = False,
     ) -> ExportReport:
-        """Write the rows of one of the formats to a `.parquet` file, or to one of JSON lines.
+        """Write the rows of one of the formats to a `.parquet` file, or as JSON lines (also `.gz`).
 
         Args:
             path: Where to write; missing folders are made.
@@ -116,10 +116,11 @@ class Exports:
         try:
             with new_file(target, publish) as partial:  # refuses what cannot be written, so no note
                 note = _note(self._file, target, form, options)
-                if target.suffix == ".parquet":
+                if target.suffix.lower() == ".parquet":
                     count = write_parquet(partial, rows, columns(form, options))
                 else:
-                    count = write_lines(partial, rows)
+                    packed = target.suffix.lower() == ".gz"
+                    count = write_lines(partial, rows, packed=packed)
                 if not count and form != "events":
                     _refuse_empty(self._file, target, form, left_out, note=note)
         except FeedbackStoreError:
@@ -176,7 +177,7 @@ def _check_target(target: Path, form: str, *, replace: bool) -> None:
     """Refuse at once what would be refused in the end."""
     if target.exists() and not target.is_file():
         raise InvalidFeedbackError(f"{target} is not a regular file; give the name of a file.")
-    if target.suffix == ".parquet" and form == "events":
+    if target.suffix.lower() == ".parquet" and form == "events":
         raise InvalidFeedbackError(
             f"events do not fit into a table such as {target.name}; give a .jsonl file."
         )

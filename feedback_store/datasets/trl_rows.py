@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
+from feedback_store.datasets.sameness import visible
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
 from feedback_store.feedback.events import (
@@ -40,6 +41,7 @@ CHOSEN = ("arm", "propensity")  # how the replies of a preference came to be sho
 ALL = "all"  # every split
 TRAIN = "train"
 TIES = "ties"
+TWINS = "pairs that a reader cannot tell apart"
 
 _COLUMNS = {
     "preference": ("prompt", "chosen", "rejected"),
@@ -152,6 +154,9 @@ def _preference(
             continue
         if item.label == "tie":
             left_out[TIES] += 1
+            continue
+        if visible(item.response_a) == visible(item.response_b):
+            left_out[TWINS] += 1
             continue
         if options.with_metadata:
             facts |= first(db, _CHOSEN, [item.id]) or dict.fromkeys(CHOSEN)

@@ -1,5 +1,6 @@
 """Export and import on the command line: where files go, what is said, the exit codes."""
 
+import gzip
 import io
 import json
 import stat
@@ -218,9 +219,12 @@ def test_a_new_store_is_whole_and_private_and_replaces_none(
 def test_lines_may_come_from_standard_input(
     command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{GOOD}\n"))
-    done = command("import", "-", "--format", "hh", "--data", data)
-    assert "1 judgements are new" in done.stdout
+    for packed in (False, True):
+        lines = f"{GOOD}\n".encode()
+        stream = io.BytesIO(gzip.compress(lines) if packed else lines)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
+        done = command("import", "-", "--format", "hh", "--data", data)
+        assert f"{1 - packed} judgements are new" in done.stdout
 
 
 def test_events_of_a_forgotten_rater_stay_out_and_that_is_said(

@@ -19,7 +19,8 @@ from feedback_store import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
-from feedback_store.datasets.files import write_lines
+from feedback_store.datasets.files import read_documents
+from feedback_store.datasets.outputs import write_lines
 from feedback_store.datasets.trl_rows import METADATA, ExportOptions
 from feedback_store.whole_files import new_file
 
@@ -64,6 +65,29 @@ def test_preferences_leave_ties_out_and_count_them(told):
         "rejected": [said("Lyon")],
     } in found
     assert len(found) == 2 and left_out == {"ties": 1}
+
+
+def test_pairs_that_a_reader_cannot_tell_apart_are_no_preferences(told, ann):
+    before = rows(told, "preference")
+    ann.choose(ann.shown("a drink?", "tea", " tea\u200b\n"), "a")
+    told.refresh_comparisons()
+    left_out = Counter()
+    options = ExportOptions(split="all")
+    assert list(told.export_rows("preference", options, left_out=left_out)) == before
+    assert left_out == {"ties": 1, "pairs that a reader cannot tell apart": 1}
+
+
+def test_a_strength_that_is_no_number_is_written_as_null(told, ann, path):
+    ann.choose(ann.shown("a drink?", "tea", "mud"), "a")
+    told.refresh_comparisons()
+    with told._file.write() as db:  # as an import of an earlier version could leave it
+        for table in ("choices", "comparisons"):
+            db.execute(f"UPDATE {table} SET strength = 9e999")
+    for name in ("a.jsonl", "a.jsonl.gz", "a.parquet"):
+        options = ExportOptions(split="all", with_metadata=True)
+        told.export_file(path.with_name(name), "preference", options)
+        found = [row for _, row in read_documents(path.with_name(name))]
+        assert len(found) == 3 and {row["strength"] for row in found} == {None}
 
 
 def test_unpaired_rows_are_thumbs_and_demonstrations_are_whole_conversations(told):

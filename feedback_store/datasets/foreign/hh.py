@@ -10,7 +10,7 @@ Source:
 import re
 from typing import Any
 
-from feedback_store.datasets.judgement import (
+from feedback_store.datasets.foreign.judgement import (
     PARTED,
     TURNS,
     ForeignReply,
@@ -19,8 +19,8 @@ from feedback_store.datasets.judgement import (
     Skip,
     checked,
     digest,
-    required,
 )
+from feedback_store.datasets.foreign.values import required
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.records import Prompt, PromptMessage
 

@@ -2,7 +2,8 @@
 
 Both files of a release can be read: whole trees ("prompt" with "replies"), and flat messages, which
 `FlatMessages` puts together again. A message that was deleted, or found to be spam, is left out
-with all that answers it. The ranks are merged from several people's, so a tree is one rater's.
+with all that answers it, however the file writes that; where the file does not say, the message is
+taken, and that is noted. The ranks are merged from several people's, so a tree is one rater's.
 
 Source:
     Köpf et al. 2023, arXiv:2304.07327; the data sets `OpenAssistant/oasst1` and `oasst2`.
@@ -15,18 +16,30 @@ from typing import Any
 
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3, if there
 
-from feedback_store.datasets.judgement import (
+from feedback_store.datasets.foreign.judgement import (
+    EMPTY,
     ForeignReply,
     Judgement,
+    Note,
+    Part,
     Parts,
     Skip,
     checked,
     digest,
     ranks,
-    required,
-    shown,
-    utc,
 )
+from feedback_store.datasets.foreign.values import (
+    flag,
+    given,
+    name_of,
+    required,
+    required_name,
+    shown,
+    text,
+    utc,
+    whole,
+)
+from feedback_store.datasets.sameness import visible
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.records import Prompt, PromptMessage
 
@@ -35,6 +48,9 @@ SPAM = "a message that reviewers refused"
 ORPHAN = "a message that hangs on no prompt in the file"
 TWICE = "a message that is in the file twice"
 UNRANKED = "a reply without a rank among several"
+ALONE = "a reply with no other beside it"
+UNKNOWN = "messages taken, though nothing says whether they were {0}"
+_ASKED = {"deleted": "deleted", "review_result": "refused"}
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 
 
@@ -59,7 +75,8 @@ class FlatMessages:
         """
         if isinstance(document, dict) and isinstance(document.get("prompt"), dict):
             return False
-        row = (_tree_of(document), number, json.dumps(document))
+        message = _named(document)
+        row = (_tree_of(message), number, json.dumps(message))
         self._db.execute("INSERT INTO messages VALUES (?, ?, ?)", row)
         return True
 
@@ -83,40 +100,47 @@ def read(document: Any) -> Parts:
     """The judgements in one tree."""
     root = required(document, "prompt", dict)
     _check_message(root)
-    name = digest(root["message_id"])
+    name = digest(required_name(root, "message_id"))
     return list(_walk(root, name))
 
 
-def _tree_of(message: Any) -> str:
-    """The name of the tree that a flat message belongs to."""
+def _named(message: Any) -> dict[str, Any]:
+    """A flat message with its names as texts, None where there is none."""
     _check_message(message)
-    parent = message.get("parent_id")
-    if parent is not None:
-        required(message, "parent_id", str)
-    name = message.get("message_tree_id") or (message["message_id"] if not parent else None)
-    if not isinstance(name, str):
+    names = ("message_id", "parent_id", "message_tree_id")
+    return dict(message) | {name: name_of(message, name) for name in names}
+
+
+def _tree_of(message: dict[str, Any]) -> str:
+    """The name of the tree that a flat message belongs to."""
+    name = message["message_tree_id"]
+    if name is None and message["parent_id"] is None:
+        name = message["message_id"]
+    if name is None:
         raise InvalidFeedbackError("there is no 'message_tree_id'")
-    return name
+    return str(name)
 
 
 def _put_together(messages: Sequence[Any]) -> tuple[Any, list[Skip]]:
     nodes = {message["message_id"]: message | {"replies": []} for message in messages}
-    roots = [node for node in nodes.values() if node.get("parent_id") is None]
+    roots = [node for node in nodes.values() if node["parent_id"] is None]
     for node in nodes.values():
-        if (parent := nodes.get(node.get("parent_id"))) is not None:
+        if (parent := nodes.get(node["parent_id"])) is not None:
             parent["replies"].append(node)
     reached = _size(roots[0]) if roots else 0
     skips = [Skip(TWICE)] * (len(messages) - len(nodes)) + [Skip(ORPHAN)] * (len(nodes) - reached)
     return ({"prompt": roots[0]} if roots else None), skips
 
 
-def _walk(root: Any, name: str) -> Iterator[Judgement | Skip]:
+def _walk(root: Any, name: str) -> Iterator[Part]:
     stack: list[tuple[Any, Prompt]] = [(root, ())]
     while stack:  # no recursion: how deep a tree is, is up to the file
         node, above = stack.pop()
         if (skip := _unusable(node)) is not None:
             yield skip
             continue
+        unknown = [how for field, how in _ASKED.items() if flag(node, field) is None]
+        yield from [Note(UNKNOWN.format(how)) for how in unknown]
         path = (*above, PromptMessage(role=_ROLES[node["role"]], content=node["text"]))
         replies = node.get("replies") or []
         for reply in replies:
@@ -126,16 +150,17 @@ def _walk(root: Any, name: str) -> Iterator[Judgement | Skip]:
         stack.extend((reply, path) for reply in reversed(replies))
 
 
-def _ranking(replies: Sequence[Any], name: str, prompt: Prompt) -> Iterator[Judgement | Skip]:
+def _ranking(replies: Sequence[Any], name: str, prompt: Prompt) -> Iterator[Part]:
     if len(replies) < 2:
+        yield from [Skip(ALONE)] * len(replies)
         return
-    ranked = [reply for reply in replies if reply.get("rank") is not None]
+    ranked = [reply for reply in replies if whole(reply, "rank") is not None]
     yield from [Skip(UNRANKED)] * (len(replies) - len(ranked))
     if len(ranked) < 2:
         return
-    places = ranks([required(reply, "rank", int) for reply in ranked])
-    said = tuple(ForeignReply(reply["text"], reply.get("model_name")) for reply in ranked)
-    times = [utc(reply.get("created_date")) for reply in ranked]
+    places = ranks([rank for r in ranked if (rank := whole(r, "rank")) is not None])
+    said = tuple(ForeignReply(reply["text"], name_of(reply, "model_name")) for reply in ranked)
+    times = [utc(given(reply, "created_date")) for reply in ranked]
     at = max((time for time in times if time is not None), default=None)
     yield checked(Judgement(name, name, prompt, said, places, created_at=at))
 
@@ -150,14 +175,16 @@ def _size(root: Any) -> int:
 
 
 def _unusable(message: Any) -> Skip | None:
-    if message.get("deleted") is True:
+    if flag(message, "deleted"):
         return Skip(DELETED)
-    return Skip(SPAM) if message.get("review_result") is False else None
+    if flag(message, "review_result") is False:
+        return Skip(SPAM)
+    return None if visible(text(message, "text")) else Skip(EMPTY)
 
 
 def _check_message(message: Any) -> None:
-    required(message, "message_id", str)
-    required(message, "text", str)
+    required_name(message, "message_id")
+    text(message, "text")
     role = required(message, "role", str)
     if role not in _ROLES:
         raise InvalidFeedbackError(f"'role' cannot be {shown(role)}")
