@@ -233,7 +233,7 @@ def test_an_adapter_is_kept_while_a_prompt_for_it_is_encoded(
 @pytest.fixture(scope="module")
 def prompts(tiny_model: Path) -> tuple[Prompts, Base]:
     base = tiny_base(tiny_model)
-    return Prompts(base), base
+    return Prompts(base.chat, base.model.config), base
 
 
 @pytest.mark.parametrize("number", range(1, 9))
