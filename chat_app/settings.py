@@ -165,7 +165,9 @@ class EngineSettings(Section):
     @model_validator(mode="after")
     def _has_servers(self) -> Self:
         if (self.kind == "vllm") != bool(self.vllm_urls):
-            raise ValueError("the engine vllm and the addresses in engine.vllm_urls go together")
+            raise ValueError(
+                "kind vllm and the addresses in vllm_urls go together; give both, or neither"
+            )
         return self
 
 

@@ -60,6 +60,7 @@ def test_a_promotion_that_one_server_refuses_changes_nothing_and_raises_an_alarm
     [alarm] = service.service.store.alarms()
     assert "greater than 16" in alarm.text and f"serving {ONE} instead" in alarm.text
     assert service.service.store.serving().adapter == ONE
+    servers[1].refuses = False
     assert reply(service).startswith(f"{ONE}-")
 
 
