@@ -702,7 +702,7 @@ def test_an_unexpected_error_is_one_line_and_says_how_to_see_more() -> None:
         r"unexpected KeyError: 'lost\nand found' (set FEEDBACK_CHAT_DEBUG=1 for the traceback)"
     )
     assert error_text(RefusedError("not\nnow")) == "not now"
-    assert [exit_code(exc) for exc in (KeyError(), RefusedError(), InvalidRequestError())] == [
+    assert [exit_code(exc) for exc in (KeyError(), RefusedError(), InvalidRequestError("so"))] == [
         1,
         3,
         2,
