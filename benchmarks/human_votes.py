@@ -32,7 +32,7 @@ from typing import Any
 
 import torch
 
-from feedback_store.datasets import hh
+from feedback_store.datasets.foreign import hh
 from rlhf_core.config import ReplySettings, RewardSettings
 from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.model.base_model import Base
