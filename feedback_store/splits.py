@@ -14,11 +14,24 @@ from feedback_store.records import PromptMessage, Split
 _HELD_OUT_QUESTIONS = 4  # one question in four
 _HELD_OUT_RATERS = 10  # one rater in ten
 _UNHEARD = {"Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Zs", "Zl", "Zp", "Cc", "Cf"}  # categories
+_UNSEEN = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # categories
+# Default_Ignorable_Code_Point outside these categories (Unicode 15, DerivedCoreProperties), and the
+# Braille pattern without a dot.
+_FILLERS = ("\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0")
+_VARIATIONS = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
 
 
 def text_hash(text: str) -> str:
     """Two responses with the same hash say the same; the text counts as it is written."""
     return _digest(text)[:32]
+
+
+def visible(text: str) -> str:
+    """A text without white space and whatever else has no shape: what a reader can tell apart.
+
+    A pair that differs in the rest alone would teach a reward model to count blanks.
+    """
+    return text.translate(_SEEN)
 
 
 def path_hash(parent: str | None, role: str, content: str) -> str:
@@ -89,3 +102,19 @@ def _bare(text: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _SeenCharacters(dict[int, int | None]):
+    """What becomes of each character, by its number; looked up once."""
+
+    def __missing__(self, number: int) -> int | None:
+        unseen = (
+            unicodedata.category(chr(number)) in _UNSEEN
+            or chr(number) in _FILLERS
+            or any(first <= number <= last for first, last in _VARIATIONS)
+        )
+        self[number] = None if unseen else number
+        return self[number]
+
+
+_SEEN = _SeenCharacters()

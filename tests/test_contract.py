@@ -41,7 +41,7 @@ COMMANDS = {
     "evaluate": "--adapter --against --requests --seed --world --taste --prompts "
     "--probes --data --model --profile --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
-    "--data --config --json",
+    "--hub --licence --language --data --config --json",
     "fetch": "NAME --data --config",
     "forget": "RATER --as-in --yes --data --config --json",
     "import": "FILE --format --columns --name --create --data --config --json",

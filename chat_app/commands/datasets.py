@@ -20,6 +20,7 @@ from chat_app.errors import InvalidRequestError, RefusedError, StartError
 from chat_app.settings import Settings, load_settings
 from feedback_store.datasets.exports import ExportReport
 from feedback_store.datasets.files import Malformed, read_whole
+from feedback_store.datasets.hub import Card, export_folder
 from feedback_store.datasets.imports import ImportReport
 from feedback_store.datasets.outputs import line_of
 from feedback_store.datasets.trl_rows import ExportOptions
@@ -54,18 +55,31 @@ def export(  # noqa: PLR0913 - one argument for each option
     with_metadata: Annotated[
         bool, typer.Option("--with-metadata", help="Add id, time, rater, weight and so on.")
     ] = False,
+    hub: Annotated[
+        bool, typer.Option("--hub", help="FILE is a folder: Parquet and a card, as on the Hub.")
+    ] = False,
+    licence: Annotated[str | None, typer.Option(help="For the card: cc-by-4.0, ...")] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="For the card: en, de, ...; may be given again.")
+    ] = None,
     data: Data = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Write every event, or a data set for TRL, one JSON document a line or as Parquet.
+    """Write every event, or a data set for TRL, as JSON lines, Parquet or a folder for the Hub.
 
     A data set is of the training split unless another is named; events are everything.
     """
     options = ExportOptions(split, source, adapter, with_metadata)
+    card = Card(licence, tuple(language or ()))
+    if card != Card() and not hub:
+        raise InvalidRequestError("--licence and --language are for a card; add --hub")
     settings = load_settings(config, data=data)
     name = "preference" if form == "preferences" else form
     target = None if str(file) == "-" else file
+    if hub:
+        _export_folder(settings, target, name, options, card=card, force=force, as_json=as_json)
+        return
     if target is None and as_json:
         raise InvalidRequestError("--json goes with a file; give one as FILE")
     if target is not None and os.path.isfile(target) and not force:
@@ -79,6 +93,32 @@ def export(  # noqa: PLR0913 - one argument for each option
     elif target is not None or left_out or not done.rows:
         where = "" if done.path is None else f" written to {done.path}"
         typer.echo(f"{done.rows} rows of {form}{where}{left_out}", err=True)
+
+
+def _export_folder(
+    settings: Settings,
+    folder: Path | None,
+    form: str,
+    options: ExportOptions,
+    *,
+    card: Card,
+    force: bool,
+    as_json: bool,
+) -> None:
+    if folder is None:
+        raise InvalidRequestError("--hub writes a folder; give one as FILE")
+    with open_store(settings) as store:
+        store.refresh_comparisons()
+        try:
+            done = export_folder(store, folder, form, options, card=card, replace_old=force)
+        except InvalidFeedbackError as exc:
+            raise InvalidRequestError(str(exc)) from exc
+    if as_json:
+        typer.echo(json.dumps(asdict(done) | {"path": str(done.path)}))
+        return
+    rows = ", ".join(f"{count} of {split}" for split, count in done.rows.items())
+    left_out = "".join(f"; {what} left out: {count}" for what, count in done.left_out.items())
+    typer.echo(f"rows of {form} written to {done.path}: {rows}{left_out}", err=True)
 
 
 def import_file(

@@ -5,7 +5,6 @@ Each function first asks the door who sends the request; the rules are in
 """
 
 import asyncio
-import json
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
@@ -32,6 +31,7 @@ from chat_app.pages.progress_events import ProgressEvents
 from chat_app.pages.shared import BLOCKS
 from chat_app.pages.shell import Shell
 from chat_app.service.chat import ChatService
+from feedback_store.datasets.outputs import line_of
 from feedback_store.datasets.trl_rows import FORMS, ExportOptions
 from feedback_store.errors import Sentence
 from feedback_store.feedback.browsing import SaidFilter
@@ -86,7 +86,7 @@ def _exported(service: ChatService, form: str, who: str) -> IO[bytes]:
     options = None if form == "events" else ExportOptions(with_metadata=True)
     file = tempfile.TemporaryFile(dir=service.settings.data)  # noqa: SIM115 - `_read` closes it
     for row in store.export_rows(form, options):
-        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        file.write(f"{line_of(row)}\n".encode())
     file.seek(0)
     return file
 

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from feedback_store.datasets.sameness import visible
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.feedback.conversations import GOLD_CONVERSATIONS
 from feedback_store.feedback.events import (
@@ -30,7 +29,7 @@ from feedback_store.feedback.events import (
 from feedback_store.feedback.messages import path_to, prompt_of
 from feedback_store.raters.standing import rater_weights
 from feedback_store.records import SPLITS, StoredComparison, StoredDemonstration, StoredUnpaired
-from feedback_store.splits import split_of
+from feedback_store.splits import split_of, visible
 from feedback_store.sqlite.rows import Row, first, one_of, stream, to_record
 from feedback_store.training_data import read_comparisons, read_unpaired
 

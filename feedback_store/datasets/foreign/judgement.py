@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from feedback_store.datasets.sameness import visible
 from feedback_store.records import Prompt
+from feedback_store.splits import visible
 
 MOST_REPLIES = 26  # labels are letters
 

@@ -39,9 +39,9 @@ from feedback_store.datasets.foreign.values import (
     utc,
     whole,
 )
-from feedback_store.datasets.sameness import visible
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.records import Prompt, PromptMessage
+from feedback_store.splits import visible
 
 DELETED = "a deleted message"
 SPAM = "a message that reviewers refused"

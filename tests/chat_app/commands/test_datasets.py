@@ -238,3 +238,39 @@ def test_events_of_a_forgotten_rater_stay_out_and_that_is_said(
         "0 of 1 events were new",
         "1 left out: a rater who was forgotten here",
     ]
+
+
+def test_a_data_set_is_written_as_a_folder_for_the_hub(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    words = ["export", tmp_path / "set", "--format", "preference", "--split", "all"]
+    done = command(*words, "--hub", "--licence", "mit", "--language", "en", "--data", data)
+    assert f"rows of preference written to {tmp_path / 'set'}" in one_line(done, 0)
+    assert 'license: "mit"' in (tmp_path / "set" / "README.md").read_text()
+    again = command(*words, "--hub", "--force", "--data", data, "--json")
+    assert sum(json.loads(again.stdout)["rows"].values()) == 1
+    assert "add --hub" in one_line(command(*words, "--licence", "mit", "--data", data), 2)
+    assert "give one as FILE" in one_line(command("export", "--hub", "--data", data), 2)
+    assert "no data set" in one_line(command("export", tmp_path / "x", "--hub", "--data", data), 2)
+
+
+def test_a_table_is_imported_by_its_columns_and_a_damaged_one_not_at_all(
+    command: Command, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.CSV"
+    file.write_text("question;good;bad;by\r\nTea?;Yes.;No.;1\r\nTea?;Yes;Yes ;2\r\n")
+    columns = ["--columns", "prompt=question,chosen=good,rejected=bad,rater=by", "--name", "mine"]
+    words = ["import", file, "--format", "table", "--data", data]
+    done = command(*words, *columns)
+    assert [" ".join(line.split()) for line in done.stdout.splitlines()] == [
+        "2 lines of table read: 1 judgements are new",
+        "1 left out: the replies say the same",
+    ]
+    assert "needs them" in one_line(command(*words), 2)
+    assert "'colour'" in one_line(command(*words, "--columns", "colour"), 2)
+    assert "our own events" in one_line(command("import", file, "--name", "x", "--data", data), 2)
+    file.write_bytes(b"question,good,bad,by\n" + b"Tea?,a,b,1\n" * 2_000 + b"Tea?,\xff,b,2\n")
+    said = one_line(command(*words, *columns), 2)
+    assert "a.CSV:2002: not UTF-8" in said and "Nothing was imported" in said
+    with FeedbackStore(data / "feedback.db") as store:
+        assert [rater.id for rater in store.raters() if "mine" in rater.id] == ["mine:1"]

@@ -245,6 +245,7 @@ def test_malformed_events_are_refused_whole_and_by_number(busy, tmp_path):
         spoilt("thumb", lambda event: event.update(messages=[]), -1),
         spoilt("thumb", lambda event: event["messages"][0].update(role="robot")),
         spoilt("choice", lambda event: event.update(candidates_id="nowhere")),
+        spoilt("choice", lambda event: event.update(strength=float("inf"))),
         spoilt("ranking", lambda event: event["messages"].pop(-2)),
         spoilt("ranking", lambda event: event.update(order=[["a"]])),
         spoilt("demonstration", lambda event: event.update(prompt=[])),

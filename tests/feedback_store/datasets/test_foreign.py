@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback_store.datasets.foreign import columns, values
-from feedback_store.datasets.sameness import visible
 from feedback_store.errors import InvalidFeedbackError
+from feedback_store.splits import visible
 from tests.feedback_store.datasets.test_imports import (
     arena,
     flat,
