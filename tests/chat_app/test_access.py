@@ -269,6 +269,10 @@ def test_a_gateways_key_speaks_for_persons_and_another_key_for_itself(service: B
 
     def writers(text: str) -> set[str]:
         with service.client(text) as client:
+            half = json.dumps({**SAID, "user": "half \ud800 of a character"})
+            head = {"content-type": "application/json"}
+            strange = client.post("/v1/chat/completions", content=half, headers=head)
+            assert strange.status_code == 200
             for person in ("ann", "bob"):
                 answer = client.post("/v1/chat/completions", json={**SAID, "user": person})
                 reply = answer.json()["id"]
