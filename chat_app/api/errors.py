@@ -26,7 +26,7 @@ from chat_app.api.answers import (
 )
 from chat_app.api.proxies import path_of
 from chat_app.api.v1.completions import completions
-from chat_app.api.v1.dialogue import NOT_SUPPORTED
+from chat_app.api.v1.dialogue import NotSupportedError
 from chat_app.api.v1.routes import operate, router
 from chat_app.errors import (
     BusyError,
@@ -142,8 +142,9 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     if error["type"] in ("model_attributes_type", "dict_type") and error["loc"] == ("body",):
         return Fault(f"the body is not a JSON object, got {_short(error['input'])}")
     param = ".".join(str(part) for part in error["loc"] if part != "body") or None
-    text = f"{param or 'body'}: {error['msg']}"
-    if error["type"] == NOT_SUPPORTED:
+    cause = error.get("ctx", {}).get("error")  # of a check of ours, without pydantic's words
+    text = f"{param or 'body'}: {cause if isinstance(cause, ValueError) else error['msg']}"
+    if isinstance(cause, NotSupportedError):
         return Fault(text, param, "unsupported_parameter")
     if error["type"] == "missing":
         return Fault(text, param, "missing_required_parameter")

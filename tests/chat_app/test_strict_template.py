@@ -132,6 +132,6 @@ def test_a_system_prompt_changes_the_reply_as_a_message_of_its_own_would(
     with running(tmp_path / "two", tiny_model) as at:
         bare = post(at, "chat/completions", said("user"), seed=3).json()
         own = post(at, "chat/completions", begin + said("user"), seed=3).json()
-    replies = [answer["choices"][0]["message"] for answer in (found, own, bare)]
-    assert replies[0] == replies[1] != replies[2]
+    texts = [answer["choices"][0]["message"]["content"] for answer in (found, own, bare)]
+    assert texts[0] == texts[1] != texts[2]
     assert found["usage"] == own["usage"] != bare["usage"]

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, model_validator
-from pydantic_core import PydanticCustomError
 
 from chat_app.errors import InvalidRequestError
 from chat_app.service.limits import check_text
 from chat_app.settings import LimitSettings
 from feedback_store.records import ROLES, PromptMessage
 
-NOT_SUPPORTED = "not_supported"  # the kind of such an error of pydantic
 KINDS = {  # of parts that are no text
     "image_url": "images",
     "input_image": "images",
@@ -30,22 +28,26 @@ ALIASES = {"developer": "system"}  # roles that mean the same
 TOOL_ROLES = ("tool", "function")
 
 
+class NotSupportedError(ValueError):
+    """A field of a request asks for what is not there."""
+
+
 def refused(what: str, *harmless: Any) -> BeforeValidator:
     """A field that says nothing, or one of the harmless values; all else is not supported."""
 
     def check(value: Any) -> None:
         if value and value not in harmless:
-            raise PydanticCustomError(NOT_SUPPORTED, f"{what} not supported; leave it out")
+            raise NotSupportedError(f"{what} not supported; leave it out")
 
     return BeforeValidator(check)
 
 
 def _known_role(role: str) -> str:
     if role in TOOL_ROLES:
-        raise PydanticCustomError(NOT_SUPPORTED, "results of tools are not supported")
+        raise NotSupportedError("results of tools are not supported")
     if role not in (*ROLES, *ALIASES):
         known = ", ".join((*ROLES, *ALIASES))
-        raise PydanticCustomError("role", f"this role is unknown; use {known}")
+        raise ValueError(f"this role is unknown; use {known}")
     return ALIASES.get(role, role)
 
 
@@ -62,10 +64,10 @@ class PartIn(BaseModel):
         if kind == "refusal":  # what an assistant said instead of an answer
             return {"type": "text", "text": part.get("refusal") or ""}
         if kind == "text" and not isinstance(part.get("text"), str):
-            raise PydanticCustomError("text", "a text part needs a text")
+            raise ValueError("a text part needs a text")
         if isinstance(kind, str) and kind != "text":
             what = KINDS.get(kind, "parts of this type")
-            raise PydanticCustomError(NOT_SUPPORTED, f"{what} are not supported")
+            raise NotSupportedError(f"{what} are not supported")
         return part
 
 
@@ -75,7 +77,7 @@ def _as_parts(content: Any) -> Any:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     if not isinstance(content, list):
-        raise PydanticCustomError("content", "Input should be a text or a list of parts")
+        raise ValueError("Input should be a text or a list of parts")
     return content
 
 

@@ -7,7 +7,6 @@ import sys
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
 from chat_app.api.v1.dialogue import MessageIn, refused
 from chat_app.engine import Sampling
@@ -54,9 +53,9 @@ def _are_few(stop: list[str]) -> list[str]:
     texts = [text for text in stop if text]
     if len(texts) > MOST_STOPS or any(len(text) > STOP_CHARS for text in texts):
         limits = f"at most {MOST_STOPS} texts of at most {STOP_CHARS} characters"
-        raise PydanticCustomError("stop", f"send {limits}")
+        raise ValueError(f"send {limits}")
     if any(SURROGATE.search(text) for text in texts):
-        raise PydanticCustomError("stop", "a text has half of a character; send it whole")
+        raise ValueError("a text has half of a character; send it whole")
     return texts
 
 
