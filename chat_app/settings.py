@@ -140,7 +140,8 @@ class EngineSettings(Section):
     pack: bool = Field(
         True,
         description="keep a second copy of the weights of a float32 model, in the order in which a "
-        "CPU multiplies them: more tokens a second where several people chat, for that memory",
+        "CPU multiplies them, if a quarter of the free memory holds it: more tokens a second where "
+        "several people chat",
     )
     prefix_mb: int = Field(
         256,

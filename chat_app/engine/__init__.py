@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from feedback_store.errors import say
 from feedback_store.records import PromptMessage
 from rlhf_core.records import FinishReason, Sampling
 
-__all__ = ["Engine", "FinishReason", "GenerationRequest", "Piece", "Sampling"]
+FAILED = say("the engine failed on this reply; try again")
+
+__all__ = ["FAILED", "Engine", "FinishReason", "GenerationRequest", "Piece", "Sampling"]
 
 
 @dataclass(frozen=True, slots=True)

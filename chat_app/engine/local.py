@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from chat_app.engine import GenerationRequest, Piece
+from chat_app.engine import FAILED, GenerationRequest, Piece
 from chat_app.engine.doubts import Doubts
 from chat_app.engine.prompts import Prompts
 from chat_app.engine.reply_text import ReplyText
@@ -37,6 +37,7 @@ from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.caches import Prefixes
 from rlhf_core.model.decoding import DecodingBatch, Row
+from rlhf_core.model.facts import machine_facts
 from rlhf_core.model.packed import pack
 from rlhf_core.model.token_batches import together_tokens
 
@@ -270,7 +271,7 @@ class LocalEngine:
     def _decode(self, base: Base) -> None:
         """Decode step after step until the engine closes; a failed step loses its replies only."""
         if self._settings.pack:
-            pack(base.model)
+            pack(base.model, most=machine_facts().free // 4)
         prefixes = Prefixes(self._settings.prefix_mb * 2**20)
         batch = DecodingBatch(base, prefixes)
         while (commands := self._wait()) is not None:
@@ -286,11 +287,9 @@ class LocalEngine:
             try:
                 self._step(base, batch)
                 self._drop_retired(base, prefixes)
-            except Exception as exc:
+            except Exception:  # its text is in the log; it is nothing for visitors
                 log.exception("decoding failed; the replies in flight are lost")
-                self._end_replies(
-                    ChatAppError(f"the engine failed on this reply: {exc}; try again")
-                )
+                self._end_replies(ChatAppError(FAILED))
                 batch = DecodingBatch(base, prefixes)
 
     def _wait(self) -> list[_Command] | None:

@@ -27,6 +27,7 @@ from feedback_store.store import FeedbackStore
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 LABELS = "abcdefghi"
 NOT_STORED = say(
@@ -198,27 +199,11 @@ class Replies:
         be shown too often, and of the surer adapter most of all.
         """
         drafts = [Draft(request) for request in requests]
-        arrivals: asyncio.Queue[CandidatePiece | asyncio.Task[None]] = asyncio.Queue()
-        readers = []
-        for draft, label in zip(drafts, LABELS, strict=False):
-            reading_one = self._read(draft, spent, label=label, arrivals=arrivals)
-            reader = asyncio.create_task(reading_one)
-            reader.add_done_callback(arrivals.put_nowait)
-            readers.append(reader)
-        try:
-            reading = len(readers)
-            while reading:
-                arrived = await arrivals.get()
-                if isinstance(arrived, CandidatePiece):
-                    if not whole:
-                        yield arrived
-                else:
-                    arrived.result()  # raises the error of a reply that failed
-                    reading -= 1
-        finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+        texts = as_they_come([self._texts(draft, spent) for draft in drafts])
+        async with aclosing(texts):
+            async for place, text in texts:
+                if not whole:
+                    yield CandidatePiece(LABELS[place], text)
         enough = choose is not None and len({draft.text.strip() for draft in drafts}) > 1
         redraws = 0 if trial_id or enough else REDRAWS
         distinct, shown = await self._distinct(drafts, spent, most=redraws), _ALL
@@ -234,21 +219,14 @@ class Replies:
                 yield CandidatePiece(label, draft.text)
         yield CandidatePiece(LABELS[len(distinct) - 1], "", stored)
 
-    async def _read(
-        self,
-        draft: Draft,
-        spent: Spent,
-        *,
-        label: str = "",
-        arrivals: "asyncio.Queue[CandidatePiece | asyncio.Task[None]] | None" = None,
-    ) -> None:
-        """Read a reply from the engine to its end; its text goes to ``arrivals``, if given."""
+    async def _texts(self, draft: Draft, spent: Spent) -> AsyncGenerator[str, None]:
+        """The texts of a reply as they come from the engine, to its end."""
         try:
             async with aclosing(self._engine.stream(draft.request)) as pieces:
                 async for piece in pieces:
                     draft.add(piece)
-                    if piece.text and arrivals is not None:
-                        arrivals.put_nowait(CandidatePiece(label, piece.text))
+                    if piece.text:
+                        yield piece.text
         finally:
             spent(draft.tokens)
 
@@ -264,13 +242,10 @@ class Replies:
         Returns those whose texts differ; one that repeats another is tried ``redraws`` times more.
         """
         drafts = [Draft(request) for request in requests]
-        readers = [asyncio.create_task(self._read(draft, spent)) for draft in drafts]
-        try:
-            await asyncio.gather(*readers)
-        finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+        texts = as_they_come([self._texts(draft, spent) for draft in drafts])
+        async with aclosing(texts):
+            async for _ in texts:
+                pass
         return await self._distinct(drafts, spent, most=redraws)
 
     async def _distinct(self, drafts: Sequence[Draft], spent: Spent, *, most: int) -> list[Draft]:
@@ -280,7 +255,8 @@ class Replies:
             redraws = most if draft.request.sampling.temperature else 0
             while draft.text.strip() in kept and redraws:
                 draft, redraws = Draft(replace(draft.request, seed=new_seed())), redraws - 1
-                await self._read(draft, spent)
+                async for _ in self._texts(draft, spent):
+                    pass
             kept.setdefault(draft.text.strip(), draft)
         return list(kept.values())
 
@@ -326,6 +302,39 @@ class Replies:
             retry_of=retry_of,
             **draft.origin(),
         )
+
+
+async def as_they_come(
+    streams: Sequence[AsyncGenerator[Item, None]],
+) -> AsyncGenerator[tuple[int, Item], None]:
+    """What several streams give, each with the place of its stream, until all have ended.
+
+    An error of one ends them all.
+    """
+    arrivals: asyncio.Queue[tuple[int, Item] | asyncio.Task[None]] = asyncio.Queue()
+
+    async def read(place: int, items: AsyncGenerator[Item, None]) -> None:
+        """Read one stream to its end."""
+        async with aclosing(items):
+            async for item in items:
+                arrivals.put_nowait((place, item))
+
+    readers = [asyncio.create_task(read(*stream)) for stream in enumerate(streams)]
+    for reader in readers:
+        reader.add_done_callback(arrivals.put_nowait)
+    try:
+        reading = len(readers)
+        while reading:
+            arrived = await arrivals.get()
+            if isinstance(arrived, tuple):
+                yield arrived
+            else:
+                arrived.result()  # raises the error of a stream that failed
+                reading -= 1
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
 
 
 async def _to_the_end(work: Callable[[], Result]) -> Result:

@@ -30,21 +30,29 @@ class PackedLinear(nn.Linear):
 
 
 @torch.no_grad()
-def pack(model: Any) -> int:
+def pack(model: Any, *, most: int) -> int:
     """Pack every frozen linear layer in float32 on a CPU; the weights must not change any more.
+
+    Args:
+        model: The network.
+        most: Bytes of the copies at most; if they would take more, nothing is packed.
 
     Returns:
         Bytes of the copies.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return 0
-    total = 0
-    for layer in model.modules():
-        weight = getattr(layer, "weight", None)
-        if type(layer) is not nn.Linear or weight is None or weight.requires_grad:
-            continue
-        if weight.device.type == "cpu" and weight.dtype == torch.float32:
-            layer.__class__ = PackedLinear
-            layer.packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-            total += weight.nbytes
+    layers = [layer for layer in model.modules() if _is_packable(layer)]
+    total: int = sum(layer.weight.nbytes for layer in layers)
+    if total > most:
+        return 0
+    for layer in layers:
+        layer.__class__ = PackedLinear
+        layer.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight)
     return total
+
+
+def _is_packable(layer: Any) -> bool:
+    if type(layer) is not nn.Linear or layer.weight.requires_grad:
+        return False
+    return layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32

@@ -28,7 +28,7 @@ from chat_app.errors import (
     text_for_visitor,
 )
 from chat_app.service.chat import ChatService, Room
-from chat_app.service.replies import NOT_STORED, UNSTORED, ReplyPiece
+from chat_app.service.replies import NOT_STORED, UNSTORED, ReplyPiece, as_they_come
 from feedback_store.errors import FeedbackStoreError, StoreUnavailableError
 from feedback_store.records import Message, PromptMessage
 from feedback_store.sqlite.ids import new_id
@@ -138,30 +138,12 @@ def _kept_by_the_request() -> None:
 
 async def _side_by_side(replies: Sequence[AsyncGenerator[ReplyPiece, None]], room: Room) -> Pieces:
     """The pieces of all replies as they come; the room is given back when all have ended."""
-    arrivals: asyncio.Queue[tuple[int, ReplyPiece] | asyncio.Task[None]] = asyncio.Queue()
-
-    async def read(place: int, pieces: AsyncGenerator[ReplyPiece, None]) -> None:
-        """Read one reply to its end."""
+    pieces = as_they_come(replies)
+    try:
         async with aclosing(pieces):
             async for piece in pieces:
-                arrivals.put_nowait((place, piece))
-
-    readers = [asyncio.create_task(read(*reply)) for reply in enumerate(replies)]
-    for reader in readers:
-        reader.add_done_callback(arrivals.put_nowait)
-    try:
-        reading = len(readers)
-        while reading:
-            arrived = await arrivals.get()
-            if isinstance(arrived, tuple):
-                yield arrived
-            else:
-                arrived.result()  # raises the error of a reply that failed
-                reading -= 1
+                yield piece
     finally:
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
         room()
 
 

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from chat_app.engine import GenerationRequest, Piece
+from chat_app.engine import FAILED, GenerationRequest, Piece
 from chat_app.engine.prompts import Prompts
 from chat_app.engine.vllm.remote_reply import RemoteReply
 from chat_app.engine.vllm.replica import Replica
@@ -324,7 +324,7 @@ class VllmEngine:
             reply.ticket.send(exc)
         except Exception as exc:  # its text names a server, which is nothing for visitors
             log.error("a reply is lost: %s", exc)
-            reply.give_up(ChatAppError(say("the engine failed on this reply; try again")))
+            reply.give_up(ChatAppError(FAILED))
 
     async def _decode_somewhere(self, reply: RemoteReply, outline: Outline) -> None:
         """Have a server decode a reply, and another one if it is lost before the first token."""

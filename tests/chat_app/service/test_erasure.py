@@ -2,28 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from chat_app.service.erasure import EXPORTS, VISITOR, erase_rater
-from chat_app.settings import Settings, load_settings
+from chat_app.settings import Settings
 from feedback_store.datasets.trl_rows import FORMS, ExportOptions
 from feedback_store.store import FeedbackStore
 
 EVERYTHING = ExportOptions(split="all")
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(data=tmp_path)
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[FeedbackStore]:
-    with FeedbackStore(settings.database) as store:
-        yield store
 
 
 def say(store: FeedbackStore, rater: str) -> str:

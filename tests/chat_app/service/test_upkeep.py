@@ -2,9 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,17 +14,6 @@ from feedback_store.errors import ConflictError
 from feedback_store.privacy.forgetting import DELETED_DAYS
 from feedback_store.sqlite.ids import iso_utc
 from feedback_store.store import FeedbackStore
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(data=tmp_path)
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[FeedbackStore]:
-    with FeedbackStore(settings.database) as store:
-        yield store
 
 
 def say(store: FeedbackStore, rater: str) -> str:

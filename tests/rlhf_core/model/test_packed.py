@@ -9,13 +9,13 @@ from torch import nn
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.packed import PackedLinear, pack
 
-PROMPT = [{"role": "user", "content": "tell me of the sea"}]
+MB = 2**20
 
 
 @pytest.fixture
 def packed(loaded_base: Base) -> Base:
     base = copy.deepcopy(loaded_base)
-    assert pack(base.model) > 0
+    assert pack(base.model, most=MB) > 0
     return base
 
 
@@ -54,5 +54,10 @@ def test_an_adapter_is_attached_to_packed_layers_and_digests_stay(
 
 def test_other_kinds_of_weights_are_left_alone() -> None:
     model = nn.Sequential(nn.Linear(4, 4).double(), nn.Linear(4, 4))
-    assert pack(model) == 0  # of one type that is not packed, and weights that may change
+    assert pack(model, most=MB) == 0  # of one type that is not packed, and weights that may change
     assert [type(layer) for layer in model] == [nn.Linear, nn.Linear]
+
+
+def test_what_is_too_large_is_not_packed(loaded_base: Base) -> None:
+    base = copy.deepcopy(loaded_base)
+    assert pack(base.model, most=1000) == 0 and layers(base) == []
