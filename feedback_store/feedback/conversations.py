@@ -102,6 +102,7 @@ class Conversations:
         """
 
         def work(db: Database) -> Row:
+            """Find the conversation, or insert it."""
             known = first(db, f"{CONVERSATION} WHERE id = ?", [conversation_id])
             if known is not None and known["rater_id"] != rater_id:
                 raise ConflictError(

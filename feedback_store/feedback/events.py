@@ -147,6 +147,7 @@ class Events:
         given = {"choice"} | ({"strength"} if strength is not None else set())
 
         def work(db: Database) -> Row:
+            """Check the candidates, and record the choice."""
             if len(labels := _labels(db, candidates_id)) != 2:
                 raise InvalidFeedbackError(
                     say(

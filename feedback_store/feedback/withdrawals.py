@@ -55,6 +55,7 @@ class Withdrawals:
         """
 
         def stand(db: Database, row: Row) -> None:
+            """Return that it stands without an end, or refuse."""
             about = {name: row[name] for name in (*_ABOUT[kind], "rater_id")}
             other = current(db, EVENT_TABLES[kind], about)
             if (other is not None and other["id"] != row["id"]) or first(db, _DELETED, row):
@@ -76,6 +77,7 @@ class Withdrawals:
             raise InvalidFeedbackError(say("there is no kind of event {name}.", name=repr(kind)))
 
         def work(db: Database) -> None:
+            """Find the event, and write until when it stands."""
             sql = f"SELECT * FROM {table} WHERE id = ? AND rater_id = ?"
             row = first(db, sql, [event_id, rater_id])
             if row is None:

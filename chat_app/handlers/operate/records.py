@@ -56,10 +56,15 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class BackupsView:
-    """All copies but those that the rotation removed, newest first, and where a new one goes."""
+    """All copies but those that the rotation removed, newest first, and where a new one goes.
+
+    `by_itself` is whether the server makes backups; `verified_at` when the last one was verified.
+    """
 
     copies: tuple[Backup, ...]
     folder: str
+    by_itself: bool
+    verified_at: str | None
 
 
 class Records:
@@ -95,7 +100,12 @@ class Records:
             Backup(copy.kind, copy.path, copy.at, _size(Path(copy.path)))
             for copy in self._service.store.copies()
         ]
-        return BackupsView(tuple(reversed(copies)), str(self._folder))
+        return BackupsView(
+            copies=tuple(reversed(copies)),
+            folder=str(self._folder),
+            by_itself=bool(self._service.settings.backups.every_hours),
+            verified_at=self._service.store.last_verified_backup(),
+        )
 
     def back_up(self, *, allowed: bool, by: str = OPERATOR) -> Sentence:
         """Copy the data directory into a new folder, which no rotation removes."""

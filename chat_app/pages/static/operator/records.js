@@ -77,6 +77,8 @@ export function Backups() {
   return html`<h2>${t("operator.tab.backups")}</h2>
     <div class="card stack">
       <p>${t("operator.backups.what", { folder: found.folder })}</p>
+      <p>${t(found.by_itself ? "operator.backups.by_itself" : "operator.backups.by_hand")}
+        ${" "}${found.verified_at && t("operator.backups.verified", { time: time(found.verified_at) })}</p>
       <div><${Act} name="operate_back_up" className="primary" done=${ask}>${t("operator.back_up")}<//></div>
     </div>
     ${found.copies.length
