@@ -13,9 +13,9 @@ from feedback_store.errors import say
 from feedback_store.records import PromptMessage
 from rlhf_core.records import FinishReason, Sampling
 
-FAILED = say("the engine failed on this reply; try again")
+FAILED = say("the engine failed on this reply; try again")  # what each engine says; its log has why
 
-__all__ = ["FAILED", "Engine", "FinishReason", "GenerationRequest", "Piece", "Sampling"]
+__all__ = ["Engine", "FinishReason", "GenerationRequest", "Piece", "Sampling"]
 
 
 @dataclass(frozen=True, slots=True)
