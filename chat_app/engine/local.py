@@ -2,8 +2,8 @@
 
 The way of a prompt: `Prompts.encode` makes its tokens in a thread of its own; `LocalEngine._take`
 gives it a row; `DecodingBatch.read` reads it, in parts if it is long, between the steps of others.
-The way of a token: `DecodingBatch.sample` appends it to its `Row`; `_Reply.deliver` decodes the
-row and sends the new text; `LocalEngine.stream` yields that text to the event loop.
+The way of a token: `DecodingBatch.sample` appends it to its `Row`; `_Reply.piece` has the
+new text; `send_all` wakes the event loop; `LocalEngine.stream` yields the text there.
 
 Invariant: requests join or leave the batch, and adapters are attached or dropped, only between two
 steps. So nothing changes during a forward pass, and a reply keeps its adapter. Between two steps
@@ -28,7 +28,7 @@ from chat_app.engine import FAILED, GenerationRequest, Piece
 from chat_app.engine.doubts import Doubts
 from chat_app.engine.prompts import Prompts
 from chat_app.engine.reply_text import ReplyText
-from chat_app.engine.waiting import PATIENCE, Ticket, Waiting
+from chat_app.engine.waiting import PATIENCE, Ticket, Waiting, send_all
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
 from feedback_store.errors import say
@@ -59,8 +59,8 @@ class _Reply:
         self._text = ReplyText(lambda ids: base.chat.decode_reply(ids), stop=request.stop)
         self._next_update = 0.0
 
-    def deliver(self, now: float, *, interval: float) -> bool:
-        """Send the new text after a step; returns whether the reply goes on.
+    def piece(self, now: float, *, interval: float) -> Piece | None:
+        """The new text after a step, if it is time for it.
 
         The first text goes out at once, later text at most every ``interval`` seconds. The last
         piece has all the rest. A reply also ends when its reader left or its time is over.
@@ -74,12 +74,10 @@ class _Reply:
             row.finish_reason = "stop"
         if row.finish_reason is not None:
             text = self._text.take(row.ids, final=True)
-            ticket.send(Piece(text, row.finish_reason, len(row.prompt_ids), len(row.ids)))
-            return False
-        if now >= self._next_update and (text := self._text.take(row.ids)):
-            self._next_update = now + interval
-            ticket.send(Piece(text, None, len(row.prompt_ids), len(row.ids)))
-        return True
+        elif now < self._next_update or not (text := self._text.take(row.ids)):
+            return None
+        self._next_update = now + interval
+        return Piece(text, row.finish_reason, len(row.prompt_ids), len(row.ids))
 
 
 class LocalEngine:
@@ -314,7 +312,9 @@ class LocalEngine:
             batch.sample()
             self._made["tokens"] += len(batch.rows)
         now, interval = time.monotonic(), 1 / self._settings.updates_per_second
-        going = [reply for reply in self._replies if reply.deliver(now, interval=interval)]
+        pieces = [(reply.ticket, reply.piece(now, interval=interval)) for reply in self._replies]
+        send_all([(ticket, piece) for ticket, piece in pieces if piece is not None])
+        going = [reply for reply in self._replies if reply.row.finish_reason is None]
         self._made["replies"] += len(self._replies) - len(going)
         self._replies = going
         batch.advance()

@@ -25,6 +25,7 @@ class Ticket:
         ids: The tokens of its prompt, once they are known; before, it cannot be taken.
         turn: The lowest is taken first. It is the prompt's own length, and a part of what was read
             of all prompts until it came (see `PATIENCE`).
+        loop: Whose requests it is of.
     """
 
     def __init__(self, request: GenerationRequest, *, deadline: float) -> None:
@@ -34,14 +35,27 @@ class Ticket:
         self.ids: list[int] | None = None
         self.turn = 0.0
         self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
 
     def send(self, piece: Piece | Exception) -> None:
         """Pass a piece from the worker thread to the event loop."""
+        send_all([(self, piece)])
+
+
+def send_all(pieces: Sequence[tuple[Ticket, Piece | Exception]]) -> None:
+    """Pass what a step made to its readers; a loop is woken once, not for each of them."""
+
+    def put(of_loop: Sequence[tuple[Ticket, Piece | Exception]]) -> None:
+        for ticket, piece in of_loop:
+            ticket.pieces.put_nowait(piece)
+
+    for loop in {ticket.loop for ticket, _ in pieces}:
+        of_loop = [(ticket, piece) for ticket, piece in pieces if ticket.loop is loop]
         try:
-            self._loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
+            loop.call_soon_threadsafe(put, of_loop)
         except RuntimeError:  # the loop is closed, so no one reads any more
-            self.cancelled = True
+            for ticket, _ in of_loop:
+                ticket.cancelled = True
 
 
 class Waiting:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+LEAST = 300_000  # weights of a layer, below which the plain product is as fast or faster
 ROWLESS = 2**22  # weights of a layer, from which on even a single row gains
 
 
@@ -30,19 +31,20 @@ class PackedLinear(nn.Linear):
 
 
 @torch.no_grad()
-def pack(model: Any, *, most: int) -> int:
-    """Pack every frozen linear layer in float32 on a CPU; the weights must not change any more.
+def pack(model: Any, *, most: int, least: int = LEAST) -> int:
+    """Pack the large frozen linear layers in float32 on a CPU; the weights must not change any more.
 
     Args:
         model: The network.
         most: Bytes of the copies at most; if they would take more, nothing is packed.
+        least: Weights of a layer at least; smaller ones stay as they are.
 
     Returns:
         Bytes of the copies.
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return 0
-    layers = [layer for layer in model.modules() if _is_packable(layer)]
+    layers = [layer for layer in model.modules() if _is_packable(layer, least)]
     total: int = sum(layer.weight.nbytes for layer in layers)
     if total > most:
         return 0
@@ -52,7 +54,7 @@ def pack(model: Any, *, most: int) -> int:
     return total
 
 
-def _is_packable(layer: Any) -> bool:
-    if type(layer) is not nn.Linear or layer.weight.requires_grad:
+def _is_packable(layer: Any, least: int) -> bool:
+    if type(layer) is not nn.Linear or layer.weight.requires_grad or layer.weight.numel() < least:
         return False
     return layer.weight.device.type == "cpu" and layer.weight.dtype == torch.float32
