@@ -96,10 +96,15 @@ class Bench:
             moments += [time.perf_counter()] * (piece.new_tokens - len(moments) + 1)
         return moments[1:]
 
+    def new(self, seed: int) -> list[str]:
+        """The questions of a round, which the engine has not read before."""
+        return [f"{seed} {text}" for text in self.texts]
+
     async def chats(self, seed: int) -> tuple[float, float]:
         """Tokens a second: ours, and theirs one after the other."""
-        ours = await together(self.engine, self.texts, seed)
-        return ours, one_by_one(self.network, self.tokenizer, self.texts, seed)
+        texts = self.new(seed)
+        ours = await together(self.engine, texts, seed)
+        return ours, one_by_one(self.network, self.tokenizer, texts, seed)
 
     async def padded(self, lengths: Sequence[int], seed: int) -> tuple[float, float]:
         """Useful tokens a second; a reply is as long as is said, whatever it says."""
@@ -108,7 +113,7 @@ class Bench:
         await asyncio.gather(
             *(
                 self.reply(said(text), tokens, seed)
-                for text, tokens in zip(self.texts, lengths, strict=True)
+                for text, tokens in zip(self.new(seed), lengths, strict=True)
             )
         )
         ours = sum(lengths) / (time.perf_counter() - start)
@@ -123,7 +128,7 @@ class Bench:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         start = time.perf_counter()
         inputs = self.tokenizer.apply_chat_template(
-            [[{"role": "user", "content": text}] for text in self.texts],
+            [[{"role": "user", "content": text}] for text in self.new(seed)],
             add_generation_prompt=True,
             return_tensors="pt",
             return_dict=True,
@@ -142,24 +147,24 @@ class Bench:
             start = time.perf_counter()
             return (await self.reply(said(text), 64, seed))[0] - start
 
-        alone = [await first(text, 0) for text in self.texts[:4]]
-        times = [first(text, SPACING_S * place) for place, text in enumerate(self.texts)]
+        alone = [await first(f"alone {text}", 0) for text in self.new(seed)[:4]]
+        times = [first(text, SPACING_S * place) for place, text in enumerate(self.new(seed))]
         return _p95(await asyncio.gather(*times)), statistics.median(alone)
 
     async def gap(self, seed: int) -> tuple[float, float]:
         """Seconds between two tokens, 95%: while a long prompt is read, and without it."""
 
-        async def steady() -> list[float]:
-            texts = self.texts[:STEADY]
+        async def steady(word: str) -> list[float]:
+            texts = [f"{word} {text}" for text in self.new(seed)[:STEADY]]
             found = await asyncio.gather(*(self.reply(said(t), 96, seed) for t in texts))
             return [b - a for moments in found for a, b in pairwise(moments)]
 
-        without = _p95(await steady())
+        without = _p95(await steady("without"))
         words = f"{seed} " + " ".join(self.texts)
         most = int(0.8 * self.most * len(words) / len(self.tokenizer(words).input_ids))
         long = (words * (1 + most // len(words)))[:most]
         beside = asyncio.create_task(self.reply(said(long), 1, seed))
-        gaps = await steady()
+        gaps = await steady("beside")
         await beside
         return _p95(gaps), without
 

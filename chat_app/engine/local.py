@@ -36,7 +36,7 @@ from feedback_store.records import BASE_ADAPTER, PromptMessage
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.caches import Prefixes
-from rlhf_core.model.decoding import DecodingBatch, Row
+from rlhf_core.model.decoding import DecodingBatch, Row, let_join
 from rlhf_core.model.facts import machine_facts
 from rlhf_core.model.packed import pack
 from rlhf_core.model.token_batches import together_tokens
@@ -271,7 +271,8 @@ class LocalEngine:
         if self._settings.pack:
             pack(base.model, most=machine_facts().free // 4)
         prefixes = Prefixes(self._settings.prefix_mb * 2**20)
-        batch = DecodingBatch(base, prefixes)
+        joins = let_join(base)
+        batch = DecodingBatch(base, prefixes, joins=joins)
         while (commands := self._wait()) is not None:
             for command, done in commands:
                 if not done.set_running_or_notify_cancel():
@@ -288,7 +289,7 @@ class LocalEngine:
             except Exception:  # its text is in the log; it is nothing for visitors
                 log.exception("decoding failed; the replies in flight are lost")
                 self._end_replies(ChatAppError(FAILED))
-                batch = DecodingBatch(base, prefixes)
+                batch = DecodingBatch(base, prefixes, joins=joins)
 
     def _wait(self) -> list[_Command] | None:
         """Sleep until there is work. Returns the waiting commands, or None to stop."""
@@ -302,12 +303,7 @@ class LocalEngine:
             return commands
 
     def _step(self, base: Base, batch: DecodingBatch) -> None:
-        """Read some of the new prompts, then decode a token for every row and send the new text."""
-        self._take(base, batch)
-        reading = [reply for reply in self._replies if batch.unread(reply.row)]
-        if reading:
-            reading.sort(key=lambda reply: reply.ticket.turn)
-            self._made["prompt_tokens"] += batch.read([reply.row for reply in reading])
+        """Decode a token for every row, send the new text, and read some of the new prompts."""
         if batch.rows:
             batch.sample()
             self._made["tokens"] += len(batch.rows)
@@ -317,7 +313,10 @@ class LocalEngine:
         going = [reply for reply in self._replies if reply.row.finish_reason is None]
         self._made["replies"] += len(self._replies) - len(going)
         self._replies = going
-        batch.advance()
+        self._take(base, batch)
+        reading = [reply for reply in self._replies if batch.unread(reply.row)]
+        reading.sort(key=lambda reply: reply.ticket.turn)
+        self._made["prompt_tokens"] += batch.advance([reply.row for reply in reading])
 
     def _take(self, base: Base, batch: DecodingBatch) -> None:
         """Give free rows to the requests whose prompts are read next, and to no more.
@@ -329,9 +328,8 @@ class LocalEngine:
             for ticket in self._waiting.encoded(taken):
                 earlier = (r for r in self._replies if r.ticket.turn <= ticket.turn)
                 unread = sum(batch.unread(reply.row) for reply in earlier)
-                if len(self._replies) >= self._settings.rows or unread >= together_tokens(
-                    base.device
-                ):
+                full = len(self._replies) >= self._settings.rows
+                if full or unread >= together_tokens(base.device):
                     return
                 self._waiting.remove(ticket)
                 try:

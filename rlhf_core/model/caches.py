@@ -9,17 +9,25 @@ kept when a row ends, as many as a number of bytes allows; the longest unused go
 one adapter: another one makes other values of the same tokens. A copy is kept and copies are handed
 out, so nothing here changes.
 
-Letters: B rows, H heads, L cached tokens, D size of a head.
+In a joined pass the last tokens of the rows and the next tokens of prompts go through the network
+together, each as a row of one token. So the weights are read once for all of them, and nothing is
+padded. Only attention has to know which tokens are of one prompt.
+Source: Agrawal et al. 2023, arXiv:2308.16369, section 4.3.
+
+Letters: B rows, H heads, L cached tokens, D size of a head, T tokens of a pass.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 Layers = list[tuple[Tensor, Tensor]]  # keys and values of each layer, (1, H, L, D)
 
@@ -134,6 +142,84 @@ class RowCache(Cache):
         """Copies of a row's last keys and values in each layer, (1, H, tokens, D)."""
         place = slice(row, row + 1), slice(None), slice(-tokens, None)
         return [(layer.keys[place].clone(), layer.values[place].clone()) for layer in self.layers]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Keys or values of a joined pass: of the batch's rows, if it has any, and of each prompt."""
+
+    rows: Tensor | None
+    prompts: list[Tensor]
+    sizes: list[int]  # tokens of the pass that are each prompt's
+
+
+class JoinedCache(Cache):
+    """Adds the tokens of a joined pass to the keys and values that they belong to.
+
+    Args:
+        rows: Of the batch, which come first; None if it has none.
+        prompts: The cache of each prompt that goes on, and how many tokens it gets.
+    """
+
+    def __init__(self, rows: RowCache | None, prompts: Sequence[tuple[DynamicCache, int]]) -> None:
+        super().__init__(layers=[])
+        self._rows, self._prompts = rows, [cache for cache, _ in prompts]
+        self._sizes = [size for _, size in prompts]
+
+    def update(  # type: ignore[override]  # transformers hands it to the attention as it is
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Joined, Joined]:
+        """Add keys and values, (T, H, 1, D) each; returns all, for `joined_attention`."""
+        parts = [key_states.shape[0] - sum(self._sizes), *self._sizes]
+        (row_keys, *keys), (row_values, *values) = (
+            key_states.split_with_sizes(parts),
+            value_states.split_with_sizes(parts),
+        )
+        held: Any = (None, None)
+        if self._rows is not None:
+            held = self._rows.update(row_keys, row_values, layer_idx)
+        pairs = [
+            cache.update(k.transpose(0, 2), v.transpose(0, 2), layer_idx)
+            for cache, k, v in zip(self._prompts, keys, values, strict=True)
+        ]
+        return (
+            Joined(held[0], [k for k, _ in pairs], self._sizes),
+            Joined(held[1], [v for _, v in pairs], self._sizes),
+        )
+
+
+def joined_attention(
+    module: torch.nn.Module, query: Tensor, key: Any, value: Any, mask: Any, **how: Any
+) -> tuple[Tensor, None]:
+    """Torch's attention; in a joined pass, that of the rows and of each prompt by itself.
+
+    Args:
+        module: The attention of a layer.
+        query: (T, H, 1, D)
+        key: A `Joined`; a tensor in any other pass.
+        value: As the keys.
+        mask: Of the rows, (B, 1, 1, L); what transformers made in any other pass.
+        how: Scale and the like.
+    """
+    if not isinstance(key, Joined):
+        return sdpa_attention_forward(module, query, key, value, mask, **how)
+    row_query, *queries = query.split_with_sizes([query.shape[0] - sum(key.sizes), *key.sizes])
+    found = []
+    if key.rows is not None:
+        found.append(
+            sdpa_attention_forward(module, row_query, key.rows, value.rows, mask, **how)[0]
+        )
+    for part, keys, values in zip(queries, key.prompts, value.prompts, strict=True):
+        new, all_ = part.shape[0], keys.shape[-2]
+        before = None  # of a prompt's beginning torch knows the mask itself
+        if new < all_:
+            before = torch.ones((1, 1, new, all_), dtype=torch.bool, device=part.device)
+            before = before.tril(all_ - new)
+        out, _ = sdpa_attention_forward(
+            module, part.transpose(0, 2), keys, values, before, **how
+        )  # (1, new, H, D)
+        found.append(out.transpose(0, 1))
+    return torch.cat(found), None
 
 
 class Prefixes:

@@ -14,26 +14,26 @@ Letters: B rows, L cached tokens, V vocabulary.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from itertools import accumulate, takewhile
-from math import ceil
 from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.masking_utils import sdpa_mask
 
 from rlhf_core.errors import DivergenceError
-from rlhf_core.model.caches import Prefixes, RowCache
+from rlhf_core.model.caches import JoinedCache, Prefixes, RowCache, joined_attention
 from rlhf_core.model.token_batches import (
-    part_tokens,
     pass_tokens,
+    prompt_tokens,
     together_tokens,
     token_batches,
 )
 from rlhf_core.records import FinishReason, Sampling
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
+RESUMED = 16  # tokens of a prompt's beginning from which on it is not read again
 LIKELIEST = 512  # tokens that nearly always hold a nucleus; a vocabulary takes long to sort
 
 
@@ -102,12 +102,16 @@ class DecodingBatch:
 
     Args:
         base: The model.
-        prefixes: What was read before; `read` goes on from there.
+        prefixes: What was read before; `advance` goes on from there.
+        joins: Whether the model can do joined passes, see `let_join`.
     """
 
-    def __init__(self, base: Decodable, prefixes: Prefixes | None = None) -> None:
+    def __init__(
+        self, base: Decodable, prefixes: Prefixes | None = None, *, joins: bool = False
+    ) -> None:
         self.rows: list[Row] = []
         self._base, self._prefixes = base, prefixes or Prefixes(0)
+        self._joins = joins
         self._cache: RowCache | None = None
         self._mask = torch.zeros((0, 0), dtype=torch.long, device=base.device)  # (B, L)
         self._logits = torch.zeros((0, 0))  # (B, V), for each row's next token
@@ -125,10 +129,10 @@ class DecodingBatch:
     def resume(self, row: Row) -> None:
         """Begin a new row's prompt where something that was read before ends, if that is worth it.
 
-        Rows that begin in the middle are read alone. So what is shorter than a part is read anew.
+        A few tokens are not: to copy them takes as long as to read them.
         """
         found = self._prefixes.longest(row.adapter, row.prompt_ids)
-        if found is not None and found[0] >= part_tokens(self._mask.device):
+        if found is not None and found[0] >= RESUMED:
             self._parts[row] = _Part(found[1], found[0])
 
     def unread(self, row: Row) -> int:
@@ -136,42 +140,6 @@ class DecodingBatch:
         if row in self.rows:
             return 0
         return len(row.prompt_ids) - (self._parts[row].read if row in self._parts else 0)
-
-    @torch.no_grad()
-    def read(self, rows: Sequence[Row]) -> int:
-        """Read a few tokens of new rows' prompts, so that the rows of the batch hardly wait.
-
-        The first row comes first: with those after it, as far as they are short enough together, or
-        a part of it alone if it is long. A row joins the batch when its prompt is read to the end.
-
-        Returns:
-            How many tokens were read.
-        """
-        most = together_tokens(self._mask.device)
-        left = accumulate(self.unread(row) for row in rows)
-        short = takewhile(lambda row: row not in self._parts and next(left) <= most, rows)
-        if whole := list(short):
-            self.admit(whole, tokens=2 * most)  # with their padding
-            return sum(len(row.prompt_ids) for row in whole)
-        return self._read_part(rows, part_tokens(self._mask.device))
-
-    def _read_part(self, rows: Sequence[Row], most: int) -> int:
-        """Read a part of the first row's prompt; others with the same prompt end with it."""
-        row = rows[0]
-        part, left = self._parts.setdefault(row, _Part()), self.unread(row)
-        size = ceil(left / ceil(left / most))  # parts of like size: a short one takes as long
-        start, end = part.read, part.read + size
-        ids = torch.tensor([row.prompt_ids[start:end]], device=self._mask.device)
-        mask = torch.ones((1, end), dtype=torch.long, device=self._mask.device)
-        positions = torch.arange(start, end, device=self._mask.device)[None]
-        logits = self._forward([row], cache=part.cache, ids=ids, mask=mask, positions=positions)
-        part.read = end
-        if end == len(row.prompt_ids):
-            same = [one for one in rows if _question(one) == _question(row)]
-            for one in same:
-                self._parts.pop(one, None)
-            self._join_repeated(same, [0] * len(same), part.cache, mask=mask, logits=logits)
-        return size
 
     def _admit(self, rows: Sequence[Row]) -> None:
         """Read prompts together; one that several rows answer by one adapter is read once."""
@@ -237,17 +205,94 @@ class DecodingBatch:
                 row.finish_reason = "length"
 
     @torch.no_grad()
-    def advance(self) -> None:
-        """Remove finished rows and run the last token of the others through the model."""
+    def advance(self, reading: Sequence[Row] = ()) -> int:
+        """Run the last token of every row, and the next tokens of new prompts, through the model.
+
+        Finished rows are removed before. The first prompt comes first, with those after it, as far
+        as they are short enough together, and a part of the first one that is not. A row joins the
+        batch when its prompt is read to the end, and with it those of the same prompt.
+
+        Returns:
+            How many tokens of prompts were read.
+        """
         self._drop_finished()
-        if not self.rows:
-            return
-        last = torch.tensor([[row.ids[-1]] for row in self.rows], device=self._mask.device)
-        positions = self._mask.sum(-1, keepdim=True)  # (B, 1): tokens so far
+        parts = self._next_parts(reading)
+        if self.rows or parts:
+            step = self._joined if self._joins else self._apart
+            for (row, _), logits in zip(parts, step(parts), strict=True):
+                if not self.unread(row):
+                    self._join_read(row, reading, logits)
+        return sum(size for _, size in parts)
+
+    def _next_parts(self, reading: Sequence[Row]) -> list[tuple[Row, int]]:
+        """The prompts that go on, and how many tokens of each; each prompt once."""
+        device = self._mask.device
+        left = together_tokens(device)
+        part = prompt_tokens(device, rows=len(self.rows))
+        short = max(part, left // 2)
+        parts: dict[Any, tuple[Row, int]] = {}
+        for row in reading:
+            if (key := _question(row)) in parts:
+                continue
+            if (unread := self.unread(row)) > min(short, left):
+                parts[key] = row, min(part, left)
+                break
+            parts[key] = row, unread
+            left -= unread
+        return [(row, size) for row, size in parts.values() if size]
+
+    def _joined(self, parts: Sequence[tuple[Row, int]]) -> Tensor:
+        """One pass for all; returns the logits after each part, (parts, V)."""
+        device, count = self._mask.device, len(self.rows)
+        ids, of = [row.ids[-1] for row in self.rows], [*self.rows]
+        positions, caches = self._mask.sum(-1).tolist(), []  # tokens so far
+        for row, size in parts:
+            part = self._parts.setdefault(row, _Part())
+            caches.append((part.cache, size))
+            ids += row.prompt_ids[part.read : part.read + size]
+            positions += range(part.read, part.read + size)
+            of += [row] * size
+            part.read += size
         self._mask = F.pad(self._mask, (0, 1), value=1)
-        self._logits = self._forward(
-            self.rows, cache=self._cache, ids=last, mask=self._mask, positions=positions
+        visible = self._mask.bool() if count else torch.ones((1, 1), dtype=torch.bool)
+        logits = self._forward(
+            of,
+            cache=JoinedCache(self._cache, caches),
+            ids=torch.tensor(ids, device=device)[:, None],
+            mask=visible[:, None, None].to(device),  # (B, 1, 1, L)
+            positions=torch.tensor(positions, device=device)[:, None],
         )
+        self._logits = logits[:count]
+        ends = torch.tensor([size for _, size in parts], dtype=torch.long, device=device).cumsum(0)
+        return logits[count + ends - 1]
+
+    def _apart(self, parts: Sequence[tuple[Row, int]]) -> list[Tensor]:
+        """As `_joined`, by a pass for the rows and one for each part."""
+        if self.rows:
+            last = torch.tensor([[row.ids[-1]] for row in self.rows], device=self._mask.device)
+            positions = self._mask.sum(-1, keepdim=True)  # (B, 1): tokens so far
+            self._mask = F.pad(self._mask, (0, 1), value=1)
+            self._logits = self._forward(
+                self.rows, cache=self._cache, ids=last, mask=self._mask, positions=positions
+            )
+        found: list[Tensor] = []
+        for row, size in parts:
+            part = self._parts.setdefault(row, _Part())
+            start, part.read = part.read, part.read + size
+            ids = torch.tensor([row.prompt_ids[start : part.read]], device=self._mask.device)
+            mask = torch.ones((1, part.read), dtype=torch.long, device=self._mask.device)
+            positions = torch.arange(start, part.read, device=self._mask.device)[None]
+            found += self._forward([row], cache=part.cache, ids=ids, mask=mask, positions=positions)
+        return found
+
+    def _join_read(self, row: Row, reading: Sequence[Row], logits: Tensor) -> None:
+        """Add a row whose prompt was read, and those with the same prompt."""
+        same = [one for one in reading if _question(one) == _question(row)]
+        part = self._parts[row]
+        for one in same:
+            self._parts.pop(one, None)
+        mask = torch.ones((1, part.read), dtype=torch.long, device=self._mask.device)
+        self._join_repeated(same, [0] * len(same), part.cache, mask=mask, logits=logits[None])
 
     def _drop_finished(self) -> None:
         """Remove rows with a finish reason, and the cache columns that only they used."""
@@ -258,6 +303,7 @@ class DecodingBatch:
         self._keep_prefixes()
         if not staying:
             self.rows, self._uniforms, self._cache = [], [], None
+            self._mask = self._mask[:0, :0]
             return
         used = self._mask[torch.tensor(staying, device=self._mask.device)].any(0)
         first = int(used.int().argmax())  # leftmost column that some row uses
@@ -302,6 +348,43 @@ class DecodingBatch:
             self._switch.close()
             self._switch.enter_context(self._base.using(adapter))
         return {}
+
+
+def let_join(base: Decodable) -> bool:
+    """Let a model do joined passes, and try whether it makes the same of them.
+
+    Models whose layers do not see all tokens cannot, nor those with an attention of their own.
+
+    Returns:
+        Whether it can.
+    """
+    config = base.model.config
+    sees_all = {"full_attention"}.issuperset(getattr(config, "layer_types", None) or ())
+    if config._attn_implementation != "sdpa" or not sees_all:
+        return False
+    if getattr(config, "sliding_window", None) is not None:
+        return False
+    AttentionInterface.register("joined", joined_attention)
+    AttentionMaskInterface.register("joined", sdpa_mask)
+    config._attn_implementation = "joined"
+    try:
+        one, two = (_two_steps(base, joins=joins) for joins in (True, False))
+        same = bool((one - two).norm() <= 0.05 * two.norm())  # a step of 16 bits is .01
+    except Exception:  # whatever a model's own code makes of it
+        same = False
+    if not same:
+        config._attn_implementation = "sdpa"
+    return same
+
+
+def _two_steps(base: Decodable, *, joins: bool) -> Tensor:
+    """Logits of two rows, (2, V), of which one is read while the other one decodes."""
+    batch = DecodingBatch(base, joins=joins)
+    for ids in ([3, 4, 5, 6], [7, 8, 9]):
+        batch.advance([Row(ids, None, Sampling(0.0, 1.0, 9), 0)])
+        batch.rows[-1].ids.append(5)
+    batch.advance()
+    return batch._logits
 
 
 def draw(logits: Tensor, *, temperature: Tensor, top_p: Tensor, uniforms: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class PackedLinear(nn.Linear):
 
 @torch.no_grad()
 def pack(model: Any, *, most: int, least: int = LEAST) -> int:
-    """Pack the large frozen linear layers in float32 on a CPU; the weights must not change any more.
+    """Pack large frozen linear layers in float32 on a CPU; the weights must not change any more.
 
     Args:
         model: The network.

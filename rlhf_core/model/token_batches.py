@@ -13,9 +13,14 @@ import torch
 # how much was not measured.
 CPU_TOKENS, GPU_TOKENS = 640, 8192
 
-# Of new prompts, between two steps of replies that people read meanwhile. On a CPU, 64 tokens of a
-# model of 135M take as long as 5 steps of one row or 2 of 8, and a long prompt takes 1.2 times as
-# long as with 640 (docs/results.md, "Long prompts"). On a GPU this was not measured.
+# Of new prompts, in one pass with a step of replies that people read meanwhile. Short ones go
+# together: each of them decodes with the others from then on. A long one goes in parts: on a CPU 24
+# tokens make a step of 8 rows about twice as long, for a model of 2M as for one of 135M
+# (docs/results.md, "Decoding"). On a GPU this was not measured.
+CPU_PROMPTS, GPU_PROMPTS = 128, 2048
+CPU_PROMPT, GPU_PROMPT = 24, 512
+
+# Of a long text whose states are kept for reward heads.
 CPU_PART, GPU_PART = 64, 512
 
 
@@ -25,17 +30,19 @@ def pass_tokens(device: torch.device) -> int:
 
 
 def part_tokens(device: torch.device) -> int:
-    """Most tokens of one long new prompt that are read between two steps on a device."""
+    """Most tokens of one text that are read at once on a device, where other work waits."""
     return CPU_PART if device.type == "cpu" else GPU_PART
 
 
 def together_tokens(device: torch.device) -> int:
-    """Most tokens of short new prompts that are read as wholes between two steps on a device.
+    """Most tokens of new prompts that go through a device together with a step of other rows."""
+    return CPU_PROMPTS if device.type == "cpu" else GPU_PROMPTS
 
-    Twice as many as of a long one: each of them decodes with the others from then on, and when many
-    people begin at once, fewer rows would decode for longer.
-    """
-    return 2 * part_tokens(device)
+
+def prompt_tokens(device: torch.device, *, rows: int) -> int:
+    """Most tokens of one long prompt among them: the fewer, the more rows wait for the step."""
+    fewest = CPU_PROMPT if device.type == "cpu" else GPU_PROMPT
+    return max(fewest, together_tokens(device) // (1 + rows))
 
 
 def token_batches(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:

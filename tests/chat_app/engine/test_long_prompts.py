@@ -27,7 +27,8 @@ LONG, SHORT = "long " * 48, "short"  # 244 tokens and 9, with the template
 def engine(
     tiny_model: Path, engine_settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[LocalEngine]:
-    monkeypatch.setattr(token_batches, "CPU_PART", PART)
+    monkeypatch.setattr(token_batches, "CPU_PROMPTS", 2 * PART)
+    monkeypatch.setattr(token_batches, "CPU_PROMPT", PART)
     anew = engine_settings.model_copy(update={"prefix_mb": 0})  # the prompts here are alike
     engine = LocalEngine(lambda: tiny_base(tiny_model), anew, key=None)
     yield engine
@@ -51,17 +52,18 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What the decoding thread does: reads so many tokens of prompts, or a step of so many rows."""
     done: list[tuple[str, int]] = []
-    read, sample = DecodingBatch.read, DecodingBatch.sample
+    advance, sample = DecodingBatch.advance, DecodingBatch.sample
 
-    def note_read(batch: DecodingBatch, rows: Sequence[Row]) -> int:
-        done.append(("read", tokens := read(batch, rows)))
+    def note_read(batch: DecodingBatch, rows: Sequence[Row] = ()) -> int:
+        if tokens := advance(batch, rows):
+            done.append(("read", tokens))
         return tokens
 
     def note_sample(batch: DecodingBatch) -> None:
         done.append(("step", len(batch.rows)))
         sample(batch)
 
-    monkeypatch.setattr(DecodingBatch, "read", note_read)
+    monkeypatch.setattr(DecodingBatch, "advance", note_read)
     monkeypatch.setattr(DecodingBatch, "sample", note_sample)
     return done
 
@@ -145,15 +147,15 @@ def test_a_short_prompt_passes_long_ones_whenever_it_comes(
 
 
 def test_no_long_prompt_is_passed_for_ever(
-    engine: LocalEngine, steps: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "PATIENCE", 2)
-    going, encoded, ready = True, 0, engine._ready
+    going, began, ready = True, 0, engine._ready
 
     def note_ready(ticket: local.Ticket, ids: list[int]) -> None:
-        nonlocal encoded
+        nonlocal began
         ready(ticket, ids)
-        encoded = len(steps) if len(ids) > 200 else encoded
+        began = engine._made["prompt_tokens"] if len(ids) > 200 else began
 
     async def chatter() -> None:
         while going:
@@ -163,17 +165,14 @@ def test_no_long_prompt_is_passed_for_ever(
         nonlocal going
         await until(lambda: engine.health()["ready"])
         others = [asyncio.create_task(chatter()) for _ in range(12)]  # there is always one waiting
-        await until(lambda: len(steps) > 20)
+        await until(lambda: engine._made["prompt_tokens"] > 400)
         monkeypatch.setattr(engine, "_ready", note_ready)
         await read(engine, asked(LONG, tokens=1))
         going = False
+        assert 244 < engine._made["prompt_tokens"] - began < 244 + 2 * 244 + 12 * 19
         await asyncio.gather(*others)
 
     asyncio.run(scenario())
-    reads = [tokens for what, tokens in steps[encoded:] if what == "read"]
-    parts = [n for n, tokens in enumerate(reads) if tokens <= PART]  # the others' prompts are whole
-    assert len(parts) >= 244 / PART
-    assert sum(reads[: parts[-1]]) < 244 + 2 * 244 + 12 * 19
 
 
 def test_prompts_that_are_read_later_hold_no_rows(engine: LocalEngine) -> None:

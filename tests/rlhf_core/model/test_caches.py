@@ -12,11 +12,10 @@ from transformers import DynamicCache
 
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.caches import Prefixes, RowCache
-from rlhf_core.model.decoding import DecodingBatch, Row
-from rlhf_core.model.token_batches import CPU_PART
+from rlhf_core.model.decoding import RESUMED, DecodingBatch, Row
 from rlhf_core.records import Sampling
 
-FIRST = [7 + n % 90 for n in range(2 * CPU_PART)]
+FIRST = [7 + n % 90 for n in range(8 * RESUMED)]
 MB = 2**20
 
 
@@ -40,11 +39,9 @@ def answered(batch: DecodingBatch, *rows: Row) -> int:
     for one in rows:
         batch.resume(one)
     while going := [one for one in rows if one.finish_reason is None]:
-        if waiting := [one for one in going if batch.unread(one)]:
-            read += batch.read(waiting)
         if batch.rows:
             batch.sample()
-        batch.advance()
+        read += batch.advance([one for one in going if batch.unread(one)])
     return read
 
 
@@ -93,9 +90,9 @@ def test_what_was_read_by_an_adapter_that_is_gone_is_forgotten(base: Base) -> No
 
 def test_rows_that_share_little_are_read_together(base: Base) -> None:
     batch = DecodingBatch(base, Prefixes(MB * 100))
-    answered(batch, row(FIRST[: CPU_PART // 2]))
-    new = row([*FIRST[: CPU_PART // 2], 3])
-    assert answered(batch, new) == CPU_PART // 2 + 1
+    answered(batch, row(FIRST[: RESUMED // 2]))
+    new = row([*FIRST[: RESUMED // 2], 3])
+    assert answered(batch, new) == RESUMED // 2 + 1
 
 
 def layers(tokens: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

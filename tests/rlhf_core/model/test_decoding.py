@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rlhf_core.errors import DivergenceError
 from rlhf_core.model import token_batches
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.decoding import LIKELIEST, DecodingBatch, Row, draw
-from rlhf_core.model.token_batches import CPU_PART, CPU_TOKENS
+from rlhf_core.model.decoding import LIKELIEST, DecodingBatch, Row, draw, let_join
+from rlhf_core.model.token_batches import CPU_PROMPTS, CPU_TOKENS
 from rlhf_core.records import Sampling
 from tests.rlhf_core.templates import TINY
 
@@ -140,54 +140,76 @@ def run_in_parts(batch: DecodingBatch, arrivals: dict[int, list[Row]]) -> None:
     """As the engine runs a batch: between two steps it reads a part of the waiting prompts."""
     step, waiting = 0, list[Row]()
     while batch.rows or waiting or any(at >= step for at in arrivals):
-        waiting += arrivals.get(step, [])
-        if waiting:
-            batch.read(waiting)
-            waiting = [row for row in waiting if batch.unread(row)]
         if batch.rows:
             batch.sample()
-        batch.advance()
+        waiting += arrivals.get(step, [])
+        batch.advance(waiting)
+        waiting = [row for row in waiting if batch.unread(row)]
         step += 1
+
+
+@pytest.fixture(params=[True, False], ids=["joined", "apart"])
+def joins(request: pytest.FixtureRequest, base: Base) -> bool:
+    """Whether a step and parts of prompts are one pass; each model can do them one by one."""
+    return bool(request.param) and let_join(base)
 
 
 @pytest.mark.parametrize("part", [1, 7, 16, 1000])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_prompt_read_in_parts_beside_others_gives_the_same_reply(
-    base: Base, temperature: float, part: int, monkeypatch: pytest.MonkeyPatch
+    base: Base, temperature: float, part: int, joins: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = [row(base, i, temperature=temperature) for i in range(4)]
     for single in alone:
         run(DecodingBatch(base), {0: [single]})
-    monkeypatch.setattr(token_batches, "CPU_PART", part)
+    monkeypatch.setattr(token_batches, "CPU_PROMPTS", part)
+    monkeypatch.setattr(token_batches, "CPU_PROMPT", part)
     together = [row(base, i, temperature=temperature) for i in range(4)]
-    run_in_parts(DecodingBatch(base), {0: together[:2], 3: [together[2]], 9: [together[3]]})
+    run_in_parts(
+        DecodingBatch(base, joins=joins), {0: together[:2], 3: [together[2]], 9: [together[3]]}
+    )
     assert [r.ids for r in together] == [r.ids for r in alone]
 
 
-def test_a_part_of_a_long_prompt_is_read_at_a_time_and_short_ones_go_together(base: Base) -> None:
+def test_short_prompts_go_together_and_a_long_one_in_parts(base: Base, joins: bool) -> None:
+    batch = DecodingBatch(base, joins=joins)
+    size = CPU_PROMPTS // 4
+    short = [Row([5 + k] * size, "one", Sampling(0.0, 1.0, 99), 0) for k in range(8)]
+    long = Row([5] * 3 * CPU_PROMPTS, "one", Sampling(0.0, 1.0, 2), 0)
+    assert batch.advance([*short, long]) == CPU_PROMPTS and batch.rows == short[:4]
+    for one in batch.rows:
+        one.ids.append(7)
+    assert batch.advance([long, *short[4:]]) == CPU_PROMPTS // 5  # it lets nobody pass
+    for one in batch.rows:
+        one.ids.append(7)
+    assert batch.advance([*short[4:7], long, short[7]]) == 3 * size + CPU_PROMPTS // 5
+    assert batch.rows == short[:7]
+
+
+def test_a_step_and_parts_of_prompts_are_one_pass_of_the_network(base: Base) -> None:
+    assert let_join(base)
     sizes: list[int] = []
     base.model.register_forward_pre_hook(
         lambda _module, _args, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
     )
-    short = [Row([5 + k] * CPU_PART, "one", Sampling(0.0, 1.0, 2), 0) for k in range(3)]
-    long = Row([5] * (4 * CPU_PART + 1), "one", Sampling(0.0, 1.0, 2), 0)
-    batch = DecodingBatch(base)
-    assert batch.read([short[0], long, *short[1:]]) == CPU_PART  # the long one lets nobody pass
-    assert batch.rows == short[:1]
-    assert batch.read([*short[1:], long]) == 2 * CPU_PART
-    assert sizes == [CPU_PART, 2 * CPU_PART]
-    while left := batch.unread(long):
-        assert batch.rows == short
-        assert batch.read([long]) == left - batch.unread(long)
-    assert batch.rows == [*short, long]
-    assert sum(sizes[2:]) == 4 * CPU_PART + 1 and len(sizes[2:]) == 5
-    assert max(sizes[2:]) - min(sizes[2:]) <= CPU_PART // 4 and max(sizes[2:]) <= CPU_PART
+    batch = DecodingBatch(base, joins=True)
+    rows = [Row([5 + k] * (3 + k), None, Sampling(0.0, 1.0, 9), 0) for k in range(4)]
+    batch.advance(rows[:2])
+    batch.sample()
+    batch.advance(rows[2:])
+    assert sizes == [3 + 4, 2 + 5 + 6]
 
 
-def test_a_row_that_ends_while_its_prompt_is_read_leaves_nothing(base: Base) -> None:
-    batch = DecodingBatch(base)
-    long = Row([5] * 3 * CPU_PART, "one", Sampling(0.0, 1.0, 2), 0)
-    batch.read([long])
+def test_a_model_whose_layers_do_not_see_all_tokens_reads_apart(base: Base) -> None:
+    base.model.config.sliding_window = 4
+    assert not let_join(base)
+    assert base.model.config._attn_implementation == "sdpa"
+
+
+def test_a_row_that_ends_while_its_prompt_is_read_leaves_nothing(base: Base, joins: bool) -> None:
+    batch = DecodingBatch(base, joins=joins)
+    long = Row([5] * 3 * CPU_PROMPTS, "one", Sampling(0.0, 1.0, 2), 0)
+    batch.advance([long])
     long.finish_reason = "cancelled"
     batch.advance()
     assert batch.rows == [] and not batch._parts
