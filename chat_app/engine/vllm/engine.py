@@ -25,20 +25,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
-
 from chat_app.engine import FAILED, GenerationRequest, Piece
 from chat_app.engine.prompts import Prompts
 from chat_app.engine.vllm.remote_reply import RemoteReply
-from chat_app.engine.vllm.replica import Replica
 from chat_app.engine.vllm.replicas import Published, Replicas
 from chat_app.engine.waiting import PATIENCE, Ticket, Waiting
-from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, ReplicaLostError
+from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
 from feedback_store.errors import say
 from feedback_store.records import BASE_ADAPTER, PromptMessage
+from rlhf_core.errors import ReplicaLostError
 from rlhf_core.model.adapters import Manifest, verify_adapter
 from rlhf_core.model.loading import Outline
+from rlhf_core.training.vllm.replica import Replica, Servers
 
 log = logging.getLogger(__name__)
 
@@ -226,13 +225,10 @@ class VllmEngine:
 
     async def _serve(self, outline: Outline) -> None:
         key = self._settings.vllm_key
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-        room = httpx.Limits(max_connections=None)  # `rows` is the limit
-        async with httpx.AsyncClient(headers=headers, limits=room, trust_env=False) as http:
+        servers = Servers(self._settings.vllm_urls, key.get_secret_value() if key else None)
+        async with servers.client() as http:
             window = outline.chat.reply.window
-            self._replicas = Replicas(
-                [Replica(url, http, window=window) for url in self._settings.vllm_urls]
-            )
+            self._replicas = Replicas([Replica(url, http, window=window) for url in servers.urls])
             self._take()  # what was asked meanwhile
             watching = asyncio.create_task(self._replicas.watch())
             stopping = asyncio.create_task(self._stop.wait())
