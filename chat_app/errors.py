@@ -13,7 +13,6 @@ ChatAppError
 │   └── ConsentNeededError               a vote of a visitor who has not agreed to training
 ├── TooManyError (RuntimeError)          the caller asks too much in a time; HTTP 429
 ├── BusyError (RuntimeError)             the queue is full; HTTP 503
-├── ReplicaLostError (ConnectionError)   a server that decodes does not answer, or lost a reply
 └── StartError (OSError)                 the service cannot start; exit code 1
 
 A message says what is wrong, the value, and what to do. Only the command line, the API's error
@@ -116,10 +115,6 @@ class TooManyError(ChatAppError, RuntimeError):
 
 class BusyError(ChatAppError, RuntimeError):
     """Too many requests are waiting for the engine."""
-
-
-class ReplicaLostError(ChatAppError, ConnectionError):
-    """A server that decodes replies does not answer, or has ended in the middle of one."""
 
 
 class StartError(ChatAppError, OSError):

@@ -15,7 +15,7 @@ import shlex
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -40,6 +40,9 @@ from chat_app.errors import InvalidRequestError
 from feedback_store.raters.keys import is_key
 from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.model.sources import FETCHED
+
+if TYPE_CHECKING:
+    from rlhf_core.training.vllm.replica import Servers
 
 Quantization = Literal["auto", "nf4", "int8", "none"]
 EngineKind = Literal["local", "vllm"]
@@ -162,14 +165,6 @@ class EngineSettings(Section):
             if not SERVER.fullmatch(url):
                 raise ValueError(f"{url!r} is no address; write one such as http://127.0.0.1:8000")
         return tuple(dict.fromkeys(url.rstrip("/").removesuffix("/v1") for url in urls))
-
-    @model_validator(mode="after")
-    def _has_servers(self) -> Self:
-        if (self.kind == "vllm") != bool(self.vllm_urls):
-            raise ValueError(
-                "kind vllm and the addresses in vllm_urls go together; give both, or neither"
-            )
-        return self
 
 
 class CompareSettings(Section):
@@ -502,6 +497,17 @@ class Settings(BaseSettings):
         return token
 
     @model_validator(mode="after")
+    def _has_the_servers_that_it_uses(self) -> Self:
+        if ("vllm" in (self.engine.kind, self.cycle.policy.generation)) != bool(
+            self.engine.vllm_urls
+        ):
+            raise ValueError(
+                "the addresses in engine.vllm_urls go together with engine.kind 'vllm' or "
+                "cycle.policy.generation 'vllm'; give the addresses and one of these, or none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_doubt(self) -> Self:
         if self.choices == "active" and self.engine.kind == "vllm":
             raise ValueError(
@@ -522,6 +528,15 @@ class Settings(BaseSettings):
         """Flags, then the environment, then the file; no dotenv, no secrets directory."""
         file = TomlConfigSettingsSource(settings_cls, cls.toml_file)
         return init_settings, env_settings, file
+
+    @property
+    def servers(self) -> "Servers | None":
+        """Where vLLM is, for the engine and for cycles; None if neither uses it."""
+        from rlhf_core.training.vllm.replica import Servers
+
+        key = self.engine.vllm_key
+        told = key.get_secret_value() if key else None
+        return Servers(self.engine.vllm_urls, told) if self.engine.vllm_urls else None
 
     @property
     def packing(self) -> Literal["nf4", "int8", "none"]:

@@ -246,6 +246,12 @@ class PolicySettings(TrainingStage):
         ge=0,
         description="weight of the mean-token loss on pretraining text and demonstrations; 0 = off",
     )
+    generation: Literal["local", "vllm"] = Field(
+        "local",
+        description="who decodes all replies of a cycle, those of the gate and of probes, too: "
+        "`local`: the cycle itself; `vllm`: the servers in `engine.vllm_urls`, whoever answers "
+        "people. Scores and log-probabilities are always the cycle's own",
+    )
     missing_eos_penalty: float = Field(
         1.0, ge=0, description="subtracted from the score of an unfinished response"
     )

@@ -9,6 +9,7 @@
     |-- LaunchError (ValueError)         the settings do not fit the number of processes
     |-- MemoryExhaustedError (MemoryError) a stage needs more memory than there is
     |-- NoRoomError (MemoryError)        a cycle would need more memory than is free
+    |-- ReplicaLostError (ConnectionError) a server that decodes does not answer, or lost a reply
     `-- DivergenceError (ArithmeticError) a loss, score, KL or weight is not finite, or too large
 
 A message says what was wrong, the value, and what to do next.
@@ -57,6 +58,10 @@ class MemoryExhaustedError(RLHFError, MemoryError):
 
 class NoRoomError(RLHFError, MemoryError):
     """A cycle would need more memory than is free; it has not begun."""
+
+
+class ReplicaLostError(RLHFError, ConnectionError):
+    """A server that decodes replies does not answer, or has ended in the middle of one."""
 
 
 class DivergenceError(RLHFError, ArithmeticError):

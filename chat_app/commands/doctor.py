@@ -48,6 +48,7 @@ def examine(settings: Settings) -> list[Finding]:
         "erasure": _erasure,
         "model": _model,
         "plan": _plan,
+        "vllm": _vllm,
     }
     findings = []
     for name, check in checks.items():
@@ -227,3 +228,13 @@ def _plan(settings: Settings) -> str:
     busy = f", timed at a load of {load}: less on a quiet machine" if load > BUSY else ""
     memory = f"needs {planned['memory_gb']:.1f} GB"
     return f"{used}; a cycle of {planned['hours']:.1f} hours{busy} {memory}"
+
+
+def _vllm(settings: Settings) -> str:
+    servers = settings.servers
+    if servers is None:
+        return "not used"
+    faults = servers.faults(window=resolved(settings).reply.window)
+    if bad := [fault for fault in faults.values() if fault]:
+        raise ChatAppError(f"{len(bad)} of {len(faults)} servers cannot be used: {'; '.join(bad)}")
+    return f"{len(faults)} servers answer and load adapters"

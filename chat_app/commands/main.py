@@ -163,7 +163,8 @@ def cycle(
     if os.environ.get("RANK", "0") != "0":  # `accelerate launch` started several processes
         from rlhf_core.cycle import help_cycle  # only the main process uses the store and prints
 
-        help_cycle(load_settings(config, data=data).data)
+        settings = load_settings(config, data=data)
+        help_cycle(settings.data, servers=settings.servers)
         return
     options = {"model": model, "profile": profile, "quantization": quantization}
     settings = settings_of_model(config, data=data, **options)
@@ -188,6 +189,7 @@ def cycle(
                 quantization=settings.packing,
                 progress=bar,
                 choosing=settings.choices == "active",
+                servers=settings.servers,
                 allow_old_sqlite=settings.allow_old_sqlite,
             )
     except Exception:  # a signal is none: what stops a cycle does not wait for a receiver

@@ -89,7 +89,10 @@ def dry_run(settings: Settings, *, as_json: bool) -> None:
     refusal = found.refusal
     if refusal is None and not costs["fits"] and costs["model"]["parameters"] >= WORTH_MEASURING:
         refusal = f"it does not fit into memory: {costs['least_gb']:.1f} GB or more are needed"
-    facts = _facts(found, settings) | {"refusal": refusal}
+    faults = _faults_of_servers(settings)
+    if refusal is None and faults and all(faults.values()):
+        refusal = f"no server of vLLM can write its replies: {'; '.join(faults.values())}"
+    facts = _facts(found, settings) | {"refusal": refusal, "vllm": faults}
     if as_json:
         typer.echo(json.dumps(facts | {"plan": costs}))
     else:
@@ -97,6 +100,14 @@ def dry_run(settings: Settings, *, as_json: bool) -> None:
         _show_cost(costs)
     if refusal is not None:
         raise RefusedError(f"a cycle would be refused: {refusal}")
+
+
+def _faults_of_servers(settings: Settings) -> dict[str, str]:
+    """By address, why a server of vLLM could not decode a cycle's replies; empty if it could."""
+    servers = settings.servers
+    if servers is None or settings.cycle.policy.generation == "local":
+        return {}
+    return servers.faults(window=settings.reply.window)
 
 
 @contextmanager
@@ -165,6 +176,8 @@ def _show_dry_run(facts: dict[str, Any]) -> None:
         typer.echo(f"  - by the contract of lengths and the chat template: {told}")
     for line in facts["left_out"]:
         typer.echo(f"  - {line}")
+    for url, fault in facts["vllm"].items():
+        typer.echo(f"replies    by vLLM at {url}: {fault or 'ready'}")
 
 
 def _show(facts: dict[str, Any]) -> None:
@@ -245,6 +258,8 @@ def cost(settings: Settings, work: "Workload | None" = None) -> dict[str, Any]:
     advice = [] if plan.fits else [*_advice(settings)]
     if load <= BUSY:  # what other programs slow down is no reason to change settings
         advice += _slow(settings, among)
+    if settings.cycle.policy.generation == "vllm":
+        advice.append("vLLM decodes the replies; hours and memory are as if this machine did")
     return {
         "model": asdict(plan.model) | {"name": settings.model},
         "machine": asdict(plan.machine),

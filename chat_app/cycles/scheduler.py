@@ -141,11 +141,14 @@ class CycleProcess:
                 )
 
     def _environment(self) -> dict[str, str]:
-        """The server's environment, with the model and the file that its flags named."""
+        """The server's environment, with the model, servers and file that its flags named."""
         env = dict(os.environ)
         env["FEEDBACK_CHAT_MODEL"] = self._settings.model
         env["FEEDBACK_CHAT_PROFILE"] = self._settings.profile
         env["FEEDBACK_CHAT_QUANTIZATION"] = self._settings.quantization
+        engine = self._settings.engine
+        env["FEEDBACK_CHAT_ENGINE__KIND"] = engine.kind
+        env["FEEDBACK_CHAT_ENGINE__VLLM_URLS"] = ",".join(engine.vllm_urls)
         file = _configuration(self._settings)
         if file is not None:
             env[CONFIG_VARIABLE] = str(file.resolve())

@@ -15,8 +15,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +24,14 @@ from typing import Any
 
 import torch
 
-from chat_app.engine import FAILED, GenerationRequest, Piece
+from chat_app.engine import FAILED, Piece
 from chat_app.engine.doubts import Doubts
 from chat_app.engine.prompts import Prompts
+from chat_app.engine.queued import STOPPED, QueuedEngine
 from chat_app.engine.reply_text import ReplyText
-from chat_app.engine.waiting import PATIENCE, Ticket, Waiting, send_all
+from chat_app.engine.waiting import Ticket, Waiting, send_all
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, StartError
 from chat_app.settings import EngineSettings
-from feedback_store.errors import say
 from feedback_store.records import BASE_ADAPTER, PromptMessage
 from rlhf_core.model.adapters import verify_adapter
 from rlhf_core.model.base_model import Base
@@ -80,14 +80,14 @@ class _Reply:
         return Piece(text, row.finish_reason, len(row.prompt_ids), len(row.ids))
 
 
-class LocalEngine:
+class LocalEngine(QueuedEngine):
     """Decodes replies on a model that it loads itself, in its own thread.
 
     Args:
         load: Returns the base. It runs in the worker thread, so the constructor returns at once.
         settings: Size of the batch and of the queue.
-        key: The key that adapters have to be signed with; None loads unsigned ones, too.
-        reply_seconds: A reply is cut off after this time; the wait for a row counts.
+        key: As for `QueuedEngine`.
+        reply_seconds: The same.
     """
 
     def __init__(
@@ -98,59 +98,18 @@ class LocalEngine:
         key: bytes | None,
         reply_seconds: float = 60.0,
     ) -> None:
+        super().__init__(settings, key=key, reply_seconds=reply_seconds)
         self._load_base = load
-        self._settings = settings
-        self._key = key
-        self._reply_seconds = reply_seconds
-        self._wake = threading.Condition()  # guards the next four
-        self._waiting = Waiting(settings.rows)
-        self._commands: deque[_Command] = deque()
+        self._commands: deque[_Command] = deque()  # `_wake` guards this and the next two, too
         self._retired: set[str] = set()
         self._closing = False
         self._base: Base | None = None
-        self._prompts: Future[Prompts] = Future()
-        self._prompts.set_running_or_notify_cancel()  # who stops waiting for it does not cancel it
         self._replies: list[_Reply] = []
-        self._failure: Exception | None = None
-        self._made: Counter[str] = Counter()
         self._doubts = Doubts(self._between_steps, key=key)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     # Called from an event loop
-
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
-        """Yield the reply piece by piece; see `Engine.stream`."""
-        ticket = Ticket(request, deadline=time.monotonic() + self._reply_seconds)
-        with self._wake:
-            self._require_running()
-            # whoever left gave the room back, though the row goes on until the step ends
-            going = sum(not reply.ticket.cancelled for reply in self._replies)
-            if len(self._waiting) + going >= self._settings.rows + self._settings.waiting:
-                raise BusyError(say("too many requests are waiting already; try again in a moment"))
-            self._waiting.add(ticket)
-        try:
-            prompts = await asyncio.wrap_future(self._prompts)
-            self._ready(ticket, await prompts.encode(request))
-            while True:
-                piece = await ticket.pieces.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                yield piece
-                if piece.finish_reason is not None:
-                    return
-        finally:
-            ticket.cancelled = True
-            with self._wake:
-                self._waiting.remove(ticket)
-
-    async def check(self, request: GenerationRequest) -> None:
-        """Encode a request's prompt; passes while the model is still loading."""
-        base = self._base
-        if base is not None and self._thread.is_alive():
-            self._require_running()
-            _require_adapter(base, request)
-            await self._prompts.result().encode(request)
 
     async def load(self, adapter: str, path: Path) -> None:
         """Verify an adapter while decoding goes on, then attach it between two steps."""
@@ -222,12 +181,19 @@ class LocalEngine:
             raise StartError("the model is not loaded yet; load adapters once it is ready")
         return self._base
 
-    def _ready(self, ticket: Ticket, ids: list[int]) -> None:
-        """Let a request be taken, now that its prompt is encoded."""
+    def _rows_in_use(self) -> int:
+        # whoever left gave the room back, though the row goes on until the step ends
+        return sum(not reply.ticket.cancelled for reply in self._replies)
+
+    def _holds(self, adapter: str) -> bool:
+        return self._base is not None and adapter in self._base.adapters
+
+    def _changed(self) -> None:
         with self._wake:
-            ticket.turn = len(ids) + self._made["prompt_tokens"] / PATIENCE
-            ticket.ids = ids
             self._wake.notify()
+
+    def _left(self, ticket: Ticket) -> None:
+        """Its row ends after the present step, see `_Reply.piece`."""
 
     async def _between_steps(self, command: Callable[[], Any]) -> Any:
         """Run a command in the worker thread, where no forward pass is under way."""
@@ -240,7 +206,7 @@ class LocalEngine:
 
     def _require_running(self) -> None:
         if self._failure is not None or self._closing or not self._thread.is_alive():
-            raise BusyError(say("the engine has stopped; see the server's log and start it again"))
+            raise BusyError(STOPPED)
 
     # The worker thread
 
@@ -250,8 +216,9 @@ class LocalEngine:
         try:
             try:
                 base = self._load_base()
-                self._prompts.set_result(Prompts(base.chat, base.model.config))
+                prompts = Prompts(base.chat, base.model.config)
                 self._base = base
+                self._prompts.set_result(prompts)
             except Exception as exc:
                 self._failure = end = exc
                 return
@@ -333,7 +300,7 @@ class LocalEngine:
                     return
                 self._waiting.remove(ticket)
                 try:
-                    _require_adapter(base, ticket.request)
+                    self._require_adapter(ticket.request)
                     ids = ticket.ids or []
                     room = self._prompts.result().room(ids)
                     reply = _Reply(ticket, ids, base, room=room)
@@ -365,10 +332,3 @@ class LocalEngine:
             self._replies = []
         for ticket in tickets:
             ticket.send(error)
-
-
-def _require_adapter(base: Base, request: GenerationRequest) -> None:
-    if request.adapter != BASE_ADAPTER and request.adapter not in base.adapters:
-        raise InvalidRequestError(
-            say("adapter {name} is not loaded; ask for 'policy'", name=repr(request.adapter))
-        )

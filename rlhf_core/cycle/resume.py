@@ -154,8 +154,11 @@ def delete_checkpoints(cycles: Path, *, keep: Path | None = None, up_to: int | N
 
 
 def _decisive(config: Mapping[str, Any], served: str) -> dict[str, Any]:
-    """What two cycles must have in common: not what uses memory, nor what comes after the gate."""
-    free = {*TrainingStage.model_fields, "alarms", "trial", "promotion"}
+    """What two cycles must have in common: not what comes after the gate, nor what only rounds.
+
+    That is what uses memory, and who decodes: a cycle may go on without servers that died.
+    """
+    free = {*TrainingStage.model_fields, "generation", "alarms", "trial", "promotion"}
 
     def decisive(value: Any) -> Any:
         if not isinstance(value, Mapping):

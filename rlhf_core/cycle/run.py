@@ -41,7 +41,13 @@ from rlhf_core.cycle.resume import (
 from rlhf_core.cycle.signing import signing_key
 from rlhf_core.cycle.snapshot import Snapshot, read_snapshot, take_snapshot
 from rlhf_core.cycle.stages import Progress, Run, Trained, compare_with_served, train_stages
-from rlhf_core.errors import CheckpointError, DivergenceError, NotEnoughDataError, RLHFError
+from rlhf_core.errors import (
+    CheckpointError,
+    DivergenceError,
+    InvalidInputError,
+    NotEnoughDataError,
+    RLHFError,
+)
 from rlhf_core.gate.checks import Verdict, check_policy, check_probes, decide
 from rlhf_core.gate.evaluation import Evaluation, disagreement
 from rlhf_core.gate.held_out_raters import measure_prompts
@@ -55,12 +61,13 @@ from rlhf_core.model.sources import resolve
 from rlhf_core.reward.acquisition import fit_uncertainty
 from rlhf_core.training.distributed import broadcast
 from rlhf_core.training.memory import map_large_blocks, out_of_memory_in_one_line
+from rlhf_core.training.vllm.replica import Servers
 
 MOST_TESTS = 10_000  # cycles that are looked at; a later test has a level of nearly nothing
 SNAPSHOTS = 3  # that are tried, if each time somebody withdraws a vote of it
 
 
-def run_cycle(
+def run_cycle(  # noqa: PLR0913 - everything but the first two by name
     data: Path,
     settings: CycleSettings,
     *,
@@ -69,6 +76,7 @@ def run_cycle(
     quantization: Quantization = "nf4",
     progress: Progress | None = None,
     choosing: bool = False,
+    servers: Servers | None = None,
     allow_old_sqlite: bool = False,
 ) -> feedback_store.Cycle:
     """Run one cycle on a data directory and return its row, whose state says how it ended.
@@ -84,6 +92,7 @@ def run_cycle(
         progress: Called as `(stage, fraction, metrics)`.
         choosing: Also write what a server needs that shows the replies of which it is most
             uncertain which one people prefer.
+        servers: Where vLLM is, if `settings.policy.generation` says that it decodes.
         allow_old_sqlite: Open the store even if SQLite has the WAL-reset bug.
 
     Raises:
@@ -94,6 +103,10 @@ def run_cycle(
         RLHFError: A stage failed; the row says so too, and serving is as it was.
     """
     settings.require_fit()
+    if settings.policy.generation == "vllm" and servers is None:
+        raise InvalidInputError(
+            "cycle.policy.generation is vllm, and there is no server; name some in engine.vllm_urls"
+        )
     probes = probes_for(model, settings.gate)
     map_large_blocks()
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
@@ -114,6 +127,7 @@ def run_cycle(
             anchor=anchor,
             probes=probes,
             choosing=choosing,
+            servers=servers,
         )
         try:
             _run_to_an_end(run, config, quantization)
@@ -121,6 +135,8 @@ def run_cycle(
             if store.cycle(row.id).state != "cancelled":
                 raise  # another cycle has replaced it, and may go on with its checkpoints
         finally:
+            if run.rollouts is not None:
+                run.rollouts.close()
             raise_alarms_safely(store, settings.alarms)
         _delete_checkpoints(run)
         return store.cycle(row.id)
@@ -454,7 +470,7 @@ def _would_fail_again(exc: BaseException, *, resumed: bool) -> bool:
     return resumed and isinstance(exc, Exception) and not repairable
 
 
-def help_cycle(data: Path) -> None:
+def help_cycle(data: Path, *, servers: Servers | None = None) -> None:
     """Train with the first process; every other process calls this while that one runs the cycle.
 
     It reads the data directory, which all processes share, but not the store, and writes nothing.
@@ -465,6 +481,10 @@ def help_cycle(data: Path) -> None:
     received: Any = broadcast(None)  # from `_train_and_decide`
     shared, seed, snapshot, quantization = received
     no_store: Any = None  # only the first process has one
-    run = Run(no_store, data=data, **shared)
+    run = Run(no_store, data=data, servers=servers, **shared)
     run.seed = seed
-    train_stages(run, snapshot, quantization)
+    try:
+        train_stages(run, snapshot, quantization)
+    finally:
+        if run.rollouts is not None:
+            run.rollouts.close()

@@ -1,5 +1,6 @@
 """The stages of a cycle between its snapshot and its verdict; every process runs them."""
 
+import hashlib
 import json
 import math
 import random
@@ -19,7 +20,7 @@ from rlhf_core.cycle.report import budget_spent
 from rlhf_core.cycle.resume import FOLDER, METRICS
 from rlhf_core.cycle.signing import adapter_key
 from rlhf_core.cycle.snapshot import Snapshot, without
-from rlhf_core.errors import NotEnoughDataError
+from rlhf_core.errors import NotEnoughDataError, ReplicaLostError
 from rlhf_core.gate.checks import Check, check_votes
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy, calibration_error, evaluate
 from rlhf_core.gate.held_out_raters import measure_votes
@@ -35,9 +36,11 @@ from rlhf_core.reward.reward_model import RewardModel, scores_of
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import Samples, train_reward
 from rlhf_core.train_sft import train_sft
-from rlhf_core.training.distributed import broadcast, first_process
+from rlhf_core.training.distributed import broadcast, first_process, rank
 from rlhf_core.training.memory import give_back, out_of_memory_in_one_line
 from rlhf_core.training.stage import Stopwatch
+from rlhf_core.training.vllm.replica import Servers
+from rlhf_core.training.vllm.rollouts import Rollouts
 
 BASE_ADAPTER = "policy-000000"  # the base without an adapter
 STAGES = ("snapshot", "sft", "reward", "policy", "evaluate", "publish")
@@ -64,6 +67,8 @@ class Run:
     anchor: str = BASE_ADAPTER  # KL budget and the gate's KL count from this adapter
     probes: tuple[Probe, ...] = ()  # what the gate asks, whatever people voted on
     choosing: bool = False  # whether the server asks which replies to show side by side
+    servers: Servers | None = None  # where vLLM is, if it decodes the replies
+    rollouts: Rollouts | None = None  # what decodes them there
     seed: int = field(init=False)  # of everything random; of a resumed cycle, as when it began
     remarks: list[str] = field(default_factory=list)  # in words, beside the verdict's reasons
     curves: dict[str, dict[float, float]] = field(default_factory=dict)  # by fraction
@@ -213,7 +218,9 @@ def _load(run: Run, quantization: Quantization) -> Base:
 
     The anchor is attached under a name of its own if it is neither the base nor the served policy.
     """
+    run.rollouts = _rollouts(run)
     base = load_base(run.model, quantization=quantization, reply=run.reply, cache=run.models)
+    base.elsewhere = run.rollouts
     torch.set_num_threads(run.settings.threads)
     adapters = run.data / "adapters"
     if run.start == BASE_ADAPTER:
@@ -225,6 +232,26 @@ def _load(run: Run, quantization: Quantization) -> Base:
     if run.attached_anchor == "anchor":
         base.attach("anchor", adapters / run.anchor, key=run.key)
     return base
+
+
+def _rollouts(run: Run) -> Rollouts | None:
+    """What decodes the replies elsewhere; None if this process does."""
+    if run.settings.policy.generation == "local":
+        return None
+    assert run.servers is not None, "the cycle was refused before it began"
+    faults = run.servers.faults(window=run.reply.window)
+    if all(faults.values()):  # sooner than SFT's end, when the first reply is needed
+        raise ReplicaLostError(
+            f"no server of vLLM can write the cycle's replies: {'; '.join(faults.values())}; "
+            "mend one, or set cycle.policy.generation to local"
+        )
+    return Rollouts(
+        run.servers,
+        run.checkpoints / f"rollouts-{rank()}",
+        owner=hashlib.sha256(b"rollouts" + run.key).hexdigest()[:8],
+        cycle=run.cycle_id,
+        part=rank(),
+    )
 
 
 def _forget(run: Run, base: Base, snapshot: Snapshot) -> Snapshot:
@@ -385,7 +412,8 @@ def _ppo(
         seed=run.seed,
         checkpoints=run.checkpoints,
     )
-    run.notes |= {name: done[name] for name in ("iterations", "kl_stopped")}
+    noted = ("iterations", "kl_stopped", "sampling/mismatch_kl")
+    run.notes |= {name: done[name] for name in noted if name in done}
     if done["kl_stopped"]:
         budget = settings.policy.kl_limit(run.reply.tokens)
         ended = f"after {done['iterations']:.0f} of {settings.policy.iterations} iterations"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -38,11 +38,22 @@ LOGITS_AT_ONCE = 512  # tokens whose logits are turned into float32 together
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One sampled response; ``finished`` means that the model ended it."""
+    """One sampled response; ``finished`` means that the model ended it.
+
+    ``logprobs`` are those of its tokens as another program computed them that decoded it.
+    """
 
     text: str
     token_ids: tuple[int, ...]  # ends with an end token if finished
     finished: bool
+    logprobs: tuple[float, ...] | None = None
+
+
+class Decoder(Protocol):
+    """Another program that decodes replies of a base and its adapters."""
+
+    def decode(self, base: "Base", rows: Sequence[Row]) -> Sequence[Sequence[float]]:
+        """Give the rows their tokens and ends; returns the log-probabilities of both."""
 
 
 class Base:
@@ -51,6 +62,7 @@ class Base:
     Attributes:
         ends: Ids of the tokens that end a reply, in serving, rollouts and the gate: all that the
             tokenizer, the model's generation config and the chat template declare.
+        elsewhere: Decodes in place of this process, if it is set; all else stays here.
     """
 
     def __init__(self, model: Any, tokenizer: Any, reply: ReplySettings | None = None) -> None:
@@ -73,6 +85,7 @@ class Base:
         self._frozen: set[BaseTunerLayer] = set()  # modules whose adapters never train
         self._active: str | None = None
         self._layers: list[BaseTunerLayer] = []
+        self.elsewhere: Decoder | None = None
 
     @property
     def adapters(self) -> set[str]:
@@ -297,6 +310,11 @@ class Base:
         replies = [
             Row(list(ids), adapter, sampling, seed) for ids, seed in zip(rows, drawn, strict=True)
         ]
+        if self.elsewhere is not None:
+            told = self.elsewhere.decode(self, replies)
+            return [
+                self._response(row, logprobs) for row, logprobs in zip(replies, told, strict=True)
+            ]
         with self._evaluating(adapter):
             for start in range(0, len(replies), batch_size):
                 batch = DecodingBatch(self)
@@ -386,9 +404,10 @@ class Base:
         finally:
             self.model.train(was_training)
 
-    def _response(self, row: Row) -> Response:
+    def _response(self, row: Row, logprobs: Sequence[float] | None = None) -> Response:
         ids = row.ids if row.end is None else [*row.ids, row.end]
-        return Response(self.chat.decode_reply(row.ids), tuple(ids), row.end is not None)
+        told = None if logprobs is None else tuple(logprobs)
+        return Response(self.chat.decode_reply(row.ids), tuple(ids), row.end is not None, told)
 
     def _require(self, name: str) -> None:
         if name not in self.adapters:

@@ -41,6 +41,32 @@ def rollout_metrics(
     }
 
 
+def mismatch_metrics(told: Tensor, logprobs: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """How far the program that sampled a rollout is from the network that trains.
+
+    Both have the same weights, but round, and perhaps quantize, in different ways. The field calls
+    this the train-inference mismatch. The KL is the estimator ``k3``, per token, which is never
+    negative and small noise does not drown it.
+
+    Args:
+        told: Log-probability of each token as the program that sampled it says; NaN if unknown.
+            (B, T)
+        logprobs: The same, as the network computes them. (B, T)
+        mask: True on real tokens. (B, T)
+
+    Source:
+        http://joschu.net/blog/kl-approx.html for ``k3``; Yao et al. 2025, "Your efficient RL
+        framework secretly brings you off-policy RL training", for the mismatch.
+    """
+    known = mask & torch.isfinite(told)
+    log_ratio = (logprobs - told).masked_fill(~known, 0.0)  # (B, T)
+    return {
+        "sampling/mismatch_kl": masked_mean(log_ratio.exp() - 1 - log_ratio, known),
+        "sampling/logp_difference": masked_mean(log_ratio.abs(), known),
+        "sampling/logp_difference_max": log_ratio.abs().max(),
+    }
+
+
 def update_metrics(log_ratio: Tensor, mask: Tensor, *, cliprange: float) -> dict[str, Tensor]:
     """How far the policy is from the one that made the rollout.
 

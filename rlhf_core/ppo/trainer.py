@@ -37,6 +37,7 @@ from rlhf_core.ppo.losses import clipped_value_loss, require_bounded_kl
 from rlhf_core.ppo.metrics import (
     finished,
     iteration_metrics,
+    mismatch_metrics,
     rollout_metrics,
     time_metrics,
     update_metrics,
@@ -145,12 +146,19 @@ class PPOTrainer(QuietTrainer, GRPOTrainer):
         sampling = Sampling(reply.rollout_temperature, top_p=1.0, max_new_tokens=reply.tokens)
         found = self._base.decode(rows, sampling, adapter=self._base.active, batch_size=len(rows))
         responses = [list(response.token_ids) for response in found]
-        return {"prompt_ids": rows, "completion_ids": responses, "logprobs": None}
+        told = [response.logprobs for response in found]  # by another program, if one decodes
+        return {
+            "prompt_ids": rows,
+            "completion_ids": responses,
+            "logprobs": None if None in told else told,
+        }
 
     def _shape(self, rollout: dict[str, Any], values: Tensor) -> dict[str, Tensor]:
         """Advantages, values and returns, (B, T) each; stops where the budget is spent."""
         s, mask = self.settings, rollout["completion_mask"].bool()
         logprobs, reference = rollout["old_per_token_logps"], rollout["ref_per_token_logps"]
+        if (told := rollout.pop("sampling_per_token_logps", None)) is not None:
+            self._note(mismatch_metrics(told, logprobs, mask))
         ended = finished(rollout["completion_ids"], mask, self.eos_token_ids)  # (B,)
         scores = self._scores - s.missing_eos_penalty * ~ended  # (B,)
         rewards = token_rewards(scores, logprobs, reference, mask, kl_coef=s.kl_coef)

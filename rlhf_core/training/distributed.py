@@ -19,9 +19,14 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """Which of them this process is, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def first_process() -> bool:
     """Whether this process is the one that writes and decides."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
 
 
 def broadcast(value: T) -> T:

@@ -1,1 +1,1 @@
-"""Replies from servers of vLLM: `engine` asks, `replicas` keeps them alike, `replica` is one."""
+"""Replies from servers of vLLM: `engine` asks them, `replicas` keeps them alike."""

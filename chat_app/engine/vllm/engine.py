@@ -15,46 +15,40 @@ import hashlib
 import json
 import logging
 import threading
-import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
-
-from chat_app.engine import FAILED, GenerationRequest, Piece
+from chat_app.engine import FAILED, GenerationRequest
 from chat_app.engine.prompts import Prompts
+from chat_app.engine.queued import STOPPED, QueuedEngine
 from chat_app.engine.vllm.remote_reply import RemoteReply
-from chat_app.engine.vllm.replica import Replica
 from chat_app.engine.vllm.replicas import Published, Replicas
-from chat_app.engine.waiting import PATIENCE, Ticket, Waiting
-from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, ReplicaLostError
+from chat_app.engine.waiting import Ticket, Waiting
+from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
 from chat_app.settings import EngineSettings
-from feedback_store.errors import say
 from feedback_store.records import BASE_ADAPTER, PromptMessage
+from rlhf_core.errors import ReplicaLostError
 from rlhf_core.model.adapters import Manifest, verify_adapter
 from rlhf_core.model.loading import Outline
+from rlhf_core.training.vllm.replica import Replica, Servers
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-STOPPED = say("the engine has stopped; see the server's log and start it again")
 
-
-class VllmEngine:
+class VllmEngine(QueuedEngine):
     """Has replies decoded by servers of vLLM, each with the same base and adapters.
 
     Args:
         outline: Returns the base without its weights. It runs in the engine's thread.
         settings: Where the servers are; how many replies they decode, and how many may wait.
-        key: As for `LocalEngine`.
-        reply_seconds: As for `LocalEngine`.
+        key: As for `QueuedEngine`.
+        reply_seconds: The same.
     """
 
     def __init__(
@@ -65,19 +59,13 @@ class VllmEngine:
         key: bytes | None,
         reply_seconds: float = 60.0,
     ) -> None:
-        self._settings, self._key, self._reply_seconds = settings, key, reply_seconds
-        self._guard = threading.Lock()  # of the next two
-        self._waiting = Waiting(settings.rows)
-        self._going: dict[Ticket, RemoteReply] = {}
+        super().__init__(settings, key=key, reply_seconds=reply_seconds)
+        self._going: dict[Ticket, RemoteReply] = {}  # `_wake` guards it, too
         self._adapters: dict[str, Published] = {}
         self._retired: set[str] = set()
         self._kept: set[asyncio.Task[None]] = set()  # what nobody waits for
         self._outline: Outline | None = None
         self._replicas: Replicas | None = None
-        self._prompts: Future[Prompts] = Future()
-        self._prompts.set_running_or_notify_cancel()
-        self._failure: Exception | None = None
-        self._made: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(
@@ -86,40 +74,6 @@ class VllmEngine:
         self._thread.start()
 
     # Called from any event loop
-
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
-        """Yield the reply piece by piece; see `Engine.stream`."""
-        ticket = Ticket(request, deadline=time.monotonic() + self._reply_seconds)
-        with self._guard:
-            self._require_running()
-            if (
-                len(self._waiting) + len(self._going)
-                >= self._settings.rows + self._settings.waiting
-            ):
-                raise BusyError(say("too many requests are waiting already; try again in a moment"))
-            self._waiting.add(ticket)
-        try:
-            prompts = await asyncio.wrap_future(self._prompts)
-            ids = await prompts.encode(request)
-            ticket.turn = len(ids) + self._made["prompt_tokens"] / PATIENCE
-            ticket.ids = ids
-            self._soon(self._take)
-            while True:
-                piece = await ticket.pieces.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                yield piece
-                if piece.finish_reason is not None:
-                    return
-        finally:
-            self._soon(self._leave, ticket)
-
-    async def check(self, request: GenerationRequest) -> None:
-        """Encode a request's prompt; passes while the model's tokenizer is still loading."""
-        if self._outline is not None:
-            self._require_running()
-            self._require_adapter(request)
-            await self._prompts.result().encode(request)
 
     async def load(self, adapter: str, path: Path) -> None:
         """Verify an adapter, then load it on all servers or on none.
@@ -198,11 +152,17 @@ class VllmEngine:
         if self._failure is not None or not self._thread.is_alive() or self._loop.is_closed():
             raise BusyError(STOPPED)
 
-    def _require_adapter(self, request: GenerationRequest) -> None:
-        if request.adapter != BASE_ADAPTER and request.adapter not in self._adapters:
-            raise InvalidRequestError(
-                say("adapter {name} is not loaded; ask for 'policy'", name=repr(request.adapter))
-            )
+    def _rows_in_use(self) -> int:
+        return len(self._going)
+
+    def _holds(self, adapter: str) -> bool:
+        return adapter in self._adapters
+
+    def _changed(self) -> None:
+        self._soon(self._take)
+
+    def _left(self, ticket: Ticket) -> None:
+        self._soon(self._leave, ticket)
 
     # The engine's thread
 
@@ -218,7 +178,7 @@ class VllmEngine:
         finally:
             if not self._prompts.done():
                 self._prompts.set_exception(end)
-            with self._guard:
+            with self._wake:
                 left, self._waiting = list(self._waiting), Waiting(self._settings.rows)
             for ticket in left:
                 ticket.send(end)
@@ -226,22 +186,20 @@ class VllmEngine:
 
     async def _serve(self, outline: Outline) -> None:
         key = self._settings.vllm_key
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-        room = httpx.Limits(max_connections=None)  # `rows` is the limit
-        async with httpx.AsyncClient(headers=headers, limits=room, trust_env=False) as http:
+        servers = Servers(self._settings.vllm_urls, key.get_secret_value() if key else None)
+        async with servers.client() as http:
             window = outline.chat.reply.window
-            self._replicas = Replicas(
-                [Replica(url, http, window=window) for url in self._settings.vllm_urls]
-            )
+            self._replicas = Replicas([Replica(url, http, window=window) for url in servers.urls])
             self._take()  # what was asked meanwhile
             watching = asyncio.create_task(self._replicas.watch())
             stopping = asyncio.create_task(self._stop.wait())
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self._stop.set()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # a reply that ends may begin to drop its adapter, so one round may not be the last
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
             if not watching.cancelled():
                 watching.result()
 
@@ -265,7 +223,7 @@ class VllmEngine:
         """Drop retired adapters that no reply and no waiting request uses."""
         if not self._retired or self._replicas is None:
             return
-        with self._guard:
+        with self._wake:
             used = {ticket.request.adapter for ticket in (*self._waiting, *self._going)}
         for adapter in self._retired - used:
             self._retired.discard(adapter)
@@ -283,7 +241,7 @@ class VllmEngine:
         if outline is None or self._replicas is None or self._stop.is_set():
             return
         interval = 1 / self._settings.updates_per_second
-        with self._guard:
+        with self._wake:
             for ticket in self._waiting.encoded(list(self._going)):
                 if len(self._going) >= self._settings.rows:
                     return
@@ -295,8 +253,6 @@ class VllmEngine:
 
     def _leave(self, ticket: Ticket) -> None:
         """A reader has left, or has all: the reply ends, if it has not yet."""
-        with self._guard:
-            self._waiting.remove(ticket)
         if (reply := self._going.get(ticket)) and reply.task and not reply.ended:
             reply.task.cancel()
         self._drop_retired()
@@ -304,7 +260,7 @@ class VllmEngine:
     def _ended(self, reply: RemoteReply, _: "asyncio.Task[None]") -> None:
         """Its row is free; also if its task was cancelled before it began."""
         self._made["replies"] += 1
-        with self._guard:
+        with self._wake:
             del self._going[reply.ticket]
         self._take()
         self._drop_retired()

@@ -5,9 +5,9 @@ import time
 
 from chat_app.engine import FinishReason, Piece
 from chat_app.engine.reply_text import ReplyText
-from chat_app.engine.vllm.replica import Decoded
 from chat_app.engine.waiting import Ticket
 from rlhf_core.model.loading import Outline
+from rlhf_core.training.vllm.replica import Decoded
 
 
 class RemoteReply:

@@ -13,10 +13,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chat_app.engine.vllm.replica import Replica
-from chat_app.errors import BusyError, ChatAppError, ReplicaLostError
+from chat_app.errors import BusyError
 from feedback_store.errors import say
-from rlhf_core.errors import AdapterError
+from rlhf_core.errors import AdapterError, ReplicaLostError, RLHFError
+from rlhf_core.training.vllm.replica import Replica
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Replicas:
         while True:
             try:
                 await self._visit(replica)
-            except (ChatAppError, AdapterError) as exc:
+            except RLHFError as exc:
                 if replica.fault and replica.fault != str(exc):
                     log.warning("a server of vLLM gets no requests: %s", exc)
                 self.lose(replica, exc)

@@ -17,6 +17,7 @@ from feedback_store.records import CandidateReply
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.store import FeedbackStore
 from rlhf_core.model.adapters import publish_adapter
+from tests.chat_app.engine.vllm.stand_in import standing_in
 
 DIES = """
 import os, sys
@@ -148,3 +149,15 @@ def test_a_look_at_a_model_makes_no_directory(tmp_path: Path) -> None:
 
 def test_the_plan_says_which_profile_is_used(settings: Settings, store: FeedbackStore) -> None:
     assert "profile starter: nf4, 64 reply tokens; a cycle" in found(settings)["plan"].text
+
+
+def test_each_server_of_vllm_is_asked_whether_it_can_be_used(settings: Settings) -> None:
+    assert found(settings)["vllm"].text == "not used"
+    with standing_in({}, 2) as servers:
+        engine = {"kind": "vllm", "vllm_urls": ",".join(server.url for server in servers)}
+        using = load_settings(data=settings.data, engine=engine)
+        assert found(using)["vllm"].text == "2 servers answer and load adapters"
+        servers[1].window = 100
+        finding = found(using)["vllm"]
+    assert not finding.good
+    assert f"1 of 2 servers cannot be used: {servers[1].url} has room for 100" in finding.text

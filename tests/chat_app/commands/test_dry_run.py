@@ -16,6 +16,7 @@ from feedback_store import CandidateReply, FeedbackStore
 from rlhf_core.config import CycleSettings
 from rlhf_core.cycle import run_cycle
 from tests.chat_app.cycles.test_triggers import honest_votes
+from tests.chat_app.engine.vllm.stand_in import standing_in
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -156,3 +157,20 @@ def test_a_dry_run_never_cancels(command: Command, data: Path) -> None:
         code, out, err = command("cycle", "--dry-run", "--cancel", "--data", data)
         assert (code, out) == (2, "") and "exclude each other" in err
         assert store.cycle(running.id).state == "running"
+
+
+def test_a_dry_run_asks_the_servers_that_would_decode_its_replies(
+    command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEEDBACK_CHAT_CYCLE__POLICY__GENERATION", "vllm")
+    with standing_in({}, 1) as [server]:
+        urls = f"{server.url},http://127.0.0.1:9"
+        monkeypatch.setenv("FEEDBACK_CHAT_ENGINE__VLLM_URLS", urls)
+        code, out, err = command("cycle", "--dry-run", "--data", data)
+        assert code == 0, err
+        assert f"replies    by vLLM at {server.url}: ready" in out
+        assert "by vLLM at http://127.0.0.1:9: http://127.0.0.1:9 does not answer" in out
+        assert "hours and memory are as if this machine did" in out
+    code, out, err = command("cycle", "--dry-run", "--data", data)
+    assert code == 3 and err.count("\n") == 1
+    assert "no server of vLLM can write its replies" in err

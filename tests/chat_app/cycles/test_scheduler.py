@@ -166,3 +166,16 @@ def test_a_dead_cycle_whose_pid_another_process_has_now_blocks_nothing(tmp_path:
         with store._file.write() as db:
             db.execute("UPDATE cycles SET process = 'an earlier boot/1'")
         assert CycleProcess(store, settings).running() is None
+
+
+def test_a_cycle_of_the_server_asks_the_servers_of_vllm_that_its_flags_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEEDBACK_CHAT_CYCLE__POLICY__GENERATION", "vllm")
+    given = {"kind": "vllm", "vllm_urls": "http://a:1,http://b:2"}
+    settings = load_settings(data=tmp_path, engine=given)
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        environment = CycleProcess(store, settings)._environment()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings(data=tmp_path).servers == settings.servers

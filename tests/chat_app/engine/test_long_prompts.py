@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from chat_app.engine import GenerationRequest, Sampling, local
+from chat_app.engine import GenerationRequest, Sampling, queued
 from chat_app.engine.local import LocalEngine
 from chat_app.engine.prompts import Prompts
 from chat_app.errors import InvalidRequestError, TooLongError
@@ -149,10 +149,10 @@ def test_a_short_prompt_passes_long_ones_whenever_it_comes(
 def test_no_long_prompt_is_passed_for_ever(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "PATIENCE", 2)
+    monkeypatch.setattr(queued, "PATIENCE", 2)
     going, began, ready = True, 0, engine._ready
 
-    def note_ready(ticket: local.Ticket, ids: list[int]) -> None:
+    def note_ready(ticket: queued.Ticket, ids: list[int]) -> None:
         nonlocal began
         ready(ticket, ids)
         began = engine._made["prompt_tokens"] if len(ids) > 200 else began

@@ -1,9 +1,17 @@
+import math
+
 import pytest
 import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from rlhf_core.ppo.metrics import finished, rollout_metrics, update_metrics, value_clip_share
+from rlhf_core.ppo.metrics import (
+    finished,
+    mismatch_metrics,
+    rollout_metrics,
+    update_metrics,
+    value_clip_share,
+)
 
 MASK = tensor([[True, True], [True, False]])
 
@@ -23,6 +31,24 @@ def test_a_rollouts_metrics_are_those_computed_by_hand():
         "objective/kl_coef": 0.1,
         "val/length": 1.5,
     }
+
+
+def test_the_mismatch_leaves_out_padding_and_what_the_other_program_did_not_say():
+    told = tensor([[-1.0, float("nan")], [-2.0, -9.0]])
+    found = mismatch_metrics(told, tensor([[-1.0, -5.0], [-1.5, 0.0]]), MASK)
+    assert found["sampling/mismatch_kl"].item() == pytest.approx((math.exp(0.5) - 1.5) / 2)
+    assert found["sampling/logp_difference"].item() == pytest.approx(0.25)
+    assert found["sampling/logp_difference_max"].item() == 0.5
+
+
+def test_the_mismatch_is_the_kl_of_what_sampled_from_what_trains():
+    torch.manual_seed(0)
+    theirs = torch.randn(50).log_softmax(-1)
+    ours = (theirs + 0.1 * torch.randn(50)).log_softmax(-1)
+    tokens = torch.multinomial(theirs.exp(), 20_000, replacement=True)[None]  # (1, T)
+    found = mismatch_metrics(theirs[tokens], ours[tokens], torch.ones_like(tokens).bool())
+    kl = (theirs.exp() * (theirs - ours)).sum().item()
+    assert found["sampling/mismatch_kl"].item() == pytest.approx(kl, rel=0.1)
 
 
 def test_the_updates_metrics_leave_padding_out():

@@ -16,6 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+LOGPROB = -1.0  # of each token
+
 
 class StandIn:
     """One such server on a port of this machine.
@@ -29,6 +31,7 @@ class StandIn:
         refuses: Answers to loads, and to requests for replies, with an error.
         seconds: Between two tokens.
         breaks_after: Tokens after which a reply breaks off.
+        hangs: Whether its engine has died and its routes have not.
         window: Tokens of a prompt and a reply.
         runtime_lora: Whether there are routes for adapters.
     """
@@ -41,6 +44,7 @@ class StandIn:
         self.refuses, self.runtime_lora = False, True
         self.seconds, self.window = 0.0, 512
         self.breaks_after: int | None = None
+        self.hangs = False
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = int(free.getsockname()[1])
         self.url = f"http://127.0.0.1:{self._port}"
@@ -72,7 +76,7 @@ class StandIn:
 
         @app.get("/health")
         async def health() -> Response:
-            return Response()
+            return _error(503, "it hangs") if self.hangs else Response()
 
         @app.get("/v1/models")
         async def models() -> dict[str, Any]:
@@ -107,11 +111,26 @@ class StandIn:
         if self.refuses:
             return _error(400, "this model cannot do that")
         self.asked.append(body)
+        if not body.get("stream"):
+            return await self._whole(body)
         return StreamingResponse(self._tokens(body), media_type="text/event-stream")
 
-    async def _tokens(self, body: dict[str, Any]) -> AsyncIterator[str]:
+    def _ids(self, body: dict[str, Any]) -> list[int]:
         ids = [self._letters[letter] for letter in body["model"]]
-        ids = [*ids, *body["stop_token_ids"][:1]][: body["max_tokens"]]
+        return [*ids, *body["stop_token_ids"][:1]][: body["max_tokens"]]
+
+    async def _whole(self, body: dict[str, Any]) -> Response:
+        ids = self._ids(body)
+        await asyncio.sleep(self.seconds * len(ids))
+        if self._dead or self.breaks_after is not None:
+            return _error(500, "the engine is dead, as it was told")
+        reason = "stop" if ids[-1] in body["stop_token_ids"] else "length"
+        logprobs = {"token_logprobs": [LOGPROB] * len(ids)}
+        choice = {"token_ids": ids, "finish_reason": reason, "logprobs": logprobs}
+        return JSONResponse({"choices": [choice]})
+
+    async def _tokens(self, body: dict[str, Any]) -> AsyncIterator[str]:
+        ids = self._ids(body)
         for count, token in enumerate(ids, start=1):
             await asyncio.sleep(self.seconds)
             if self._dead or count - 1 == self.breaks_after:

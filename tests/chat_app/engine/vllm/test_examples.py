@@ -62,8 +62,11 @@ def options(words: Sequence[str]) -> dict[str, str]:
 
 
 def require_vllm(words: Sequence[str], variables: Iterable[str]) -> None:
-    """A server that the engine can use: it loads adapters of a cycle while it runs."""
+    """A server that engine and cycles can use: it loads adapters of both while it runs."""
     given = options(words)
+    of_the_chat, of_a_cycle = Settings().engine.kept_adapters + 2, 1  # of a trial, too
+    assert int(given["--max-loras"]) >= of_the_chat + of_a_cycle
+    assert given["--logprobs-mode"] == "processed_logprobs", "as sampled, at any temperature"
     assert "--enable-lora" in given and given["--generation-config"] == "vllm"
     assert int(given["--max-lora-rank"]) >= LoraSettings().rank
     assert int(given.get("--max-model-len", "9999")) > Settings().reply.window

@@ -1,22 +1,13 @@
 """The engine over two real servers of vLLM that hold the starter, beside the local engine.
 
-`VLLM_COMMAND` names the command that starts a server, such as `vllm serve`, or a Python
-with the module of vLLM's server (docs/serving.md); without it `vllm` must be on the path.
-Two servers on a CPU take 6 GB of memory, and two minutes to start.
+`real_server.py` says how they are found. Two take 6 GB of memory, and two minutes to start.
 """
 
 import asyncio
 import logging
-import os
-import shlex
-import shutil
-import signal
-import socket
-import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 import pytest
 import torch
@@ -31,7 +22,7 @@ from rlhf_core.config import LoraSettings
 from rlhf_core.errors import AdapterError
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.loading import load_base, load_outline
-from rlhf_core.model.sources import STARTER_MODEL
+from tests.chat_app.engine.vllm.real_server import RealServer, command
 
 BASE, ONE, TWO = "policy-000000", "policy-000001", "policy-000002"
 LARGE = "policy-000003"  # of a rank that only the first server takes
@@ -43,56 +34,6 @@ QUESTIONS = (
     *(f"What is the opposite of {word}?" for word in ("hot", "big", "old")),
 )
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def command() -> list[str]:
-    """What starts a server."""
-    if given := os.environ.get("VLLM_COMMAND"):
-        return shlex.split(given)
-    if found := shutil.which("vllm"):
-        return [found, "serve"]
-    pytest.skip("there is no vLLM: set VLLM_COMMAND, or put the command vllm on the path")
-
-
-class RealServer:
-    """One server of vLLM; `die` kills it, `start` starts it again."""
-
-    def __init__(self, rank: int, log: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = str(free.getsockname()[1])
-        self.url, self._rank, self._log, self._port = f"http://127.0.0.1:{port}", rank, log, port
-        self.process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        """Start it in a process group of its own."""
-        start, model = command(), [str(STARTER_MODEL)]
-        model = model if start[-1] == "serve" else ["--model", *model]
-        words = f"--host 127.0.0.1 --port {self._port} --dtype float32 --max-num-seqs 8 "
-        words += "--generation-config vllm --enable-lora --max-loras 4 --max-lora-rank "
-        variables = {
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-            "HF_HUB_OFFLINE": "1",
-        }
-        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        with self._log.open("ab") as log:
-            self.process = _started(
-                [*start, *model, *words.split(), str(self._rank)], env | variables, log
-            )
-
-    def die(self) -> None:
-        """Kill all of its processes."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
-def _started(words: list[str], env: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(words, env=env, stdout=log, stderr=log, start_new_session=True)
 
 
 @pytest.fixture(scope="module")

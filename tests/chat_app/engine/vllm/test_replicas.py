@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_app.engine.vllm.replica import Replica
 from chat_app.engine.vllm.replicas import LEEWAY, Replicas
 from chat_app.errors import BusyError
+from rlhf_core.training.vllm.replica import Replica
 
 KEYS = st.text(max_size=20)
 

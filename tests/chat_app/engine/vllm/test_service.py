@@ -111,6 +111,10 @@ def test_settings_of_vllm_that_do_not_go_together_are_refused_in_one_line() -> N
 
     refused("go together", engine={"kind": "vllm"})
     refused("go together", engine={"vllm_urls": "http://a:1"})
+    by_cycles = {"policy": {"generation": "vllm"}}
+    refused("go together", cycle=by_cycles)
+    of_cycles = load_settings(engine={"vllm_urls": "http://a:1"}, cycle=by_cycles)
+    assert of_cycles.servers is not None and of_cycles.engine.kind == "local"
     refused("'a:1' is no address", engine={"kind": "vllm", "vllm_urls": "a:1"})
     given = {"kind": "vllm", "vllm_urls": "http://a:1/v1, http://a:1,http://b:2/"}
     refused("use choices 'random'", engine=given, choices="active")

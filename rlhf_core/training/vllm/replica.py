@@ -3,10 +3,11 @@
 A prompt goes there as token ids and a reply comes back as token ids, so nothing depends on the
 server's own template or way of writing text. Invariant: every failure is one of two errors. Either
 the server is lost (`ReplicaLostError`): it does not answer, or answers as one that is broken. Or it
-is well and refuses (`AdapterError` for an adapter, `ChatAppError` for a reply). What follows from
-that is not decided here.
+is well and refuses (`AdapterError` for an adapter, `InvalidInputError` for a reply). What follows
+from that is not decided here.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,7 @@ from typing import Any
 
 import httpx
 
-from chat_app.errors import ChatAppError, ReplicaLostError
-from rlhf_core.errors import AdapterError
+from rlhf_core.errors import AdapterError, InvalidInputError, ReplicaLostError, RLHFError
 from rlhf_core.records import Sampling
 
 LOOK_S, LOAD_S = 5.0, 30.0  # longest answers about itself, and about an adapter
@@ -25,10 +25,17 @@ CONNECT_S = 2.0  # longest connecting
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """New tokens of a reply; the last has vLLM's reason why it ended."""
+    """New tokens of a reply; the last has vLLM's reason why it ended.
+
+    Attributes:
+        ids: The tokens.
+        finish_reason: "stop" or "length"; None as long as the reply goes on.
+        logprobs: Of each token, if the reply is whole; a NaN is None.
+    """
 
     ids: Sequence[int]
     finish_reason: str | None
+    logprobs: Sequence[float | None] = ()
 
 
 class Replica:
@@ -48,6 +55,7 @@ class Replica:
         self.url, self.rows, self.fault = url, 0, "it was not asked yet"
         self._http, self._window = http, window
         self._base = ""  # the name that it gives the base
+        self._replies = f"{url}/v1/completions"
 
     async def look(self) -> set[str]:
         """Ask whether it is well; returns the names of the adapters that it holds.
@@ -125,9 +133,46 @@ class Replica:
 
         Raises:
             ReplicaLostError: The reply was lost.
-            ChatAppError: The server refuses it.
+            InvalidInputError: The server refuses it.
         """
-        call = {
+        call = self._call(adapter, ids, sampling, seed=seed, ends=ends) | {"stream": True}
+        timeout = httpx.Timeout(None, connect=CONNECT_S)  # a reply has its own time
+        try:
+            async with self._http.stream("POST", self._replies, json=call, timeout=timeout) as sent:
+                if sent.status_code != 200:
+                    await sent.aread()
+                    self._require_success(sent)
+                async for line in sent.aiter_lines():
+                    if line.startswith("data: {"):
+                        yield self._decoded(line.removeprefix("data: "))
+        except httpx.HTTPError as exc:
+            raise self._lost(exc) from exc
+
+    async def decode_whole(
+        self,
+        adapter: str,
+        ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        seed: int,
+        ends: Sequence[int],
+    ) -> Decoded:
+        """A whole reply with the log-probabilities of its tokens; else as `decode`."""
+        call = self._call(adapter, ids, sampling, seed=seed, ends=ends) | {"logprobs": 0}
+        answer = await self._ask("POST", "/v1/completions", seconds=None, body=call)
+        self._require_success(answer)
+        return self._decoded(answer.text)
+
+    def _call(
+        self,
+        adapter: str,
+        ids: Sequence[int],
+        sampling: Sampling,
+        *,
+        seed: int,
+        ends: Sequence[int],
+    ) -> dict[str, Any]:
+        return {
             "model": adapter or self._base,
             "prompt": list(ids),
             "max_tokens": sampling.max_new_tokens,
@@ -140,31 +185,17 @@ class Replica:
             "presence_penalty": 0.0,
             "seed": seed,
             "stop_token_ids": list(ends),
-            "stream": True,
             "return_token_ids": True,
         }
-        timeout = httpx.Timeout(None, connect=CONNECT_S)  # a reply has its own time
-        try:
-            async with self._http.stream(
-                "POST", f"{self.url}/v1/completions", json=call, timeout=timeout
-            ) as answer:
-                if answer.status_code != 200:
-                    await answer.aread()
-                    self._require_success(answer)
-                async for line in answer.aiter_lines():
-                    if line.startswith("data: {"):
-                        yield self._decoded(line)
-        except httpx.HTTPError as exc:
-            raise self._lost(exc) from exc
 
-    def _decoded(self, line: str) -> Decoded:
+    def _decoded(self, text: str) -> Decoded:
         try:
-            said = json.loads(line.removeprefix("data: "))
-            choice = said["choices"][0]
-            found = Decoded(choice["token_ids"] or (), choice["finish_reason"])
+            choice = json.loads(text)["choices"][0]
+            told = (choice.get("logprobs") or {}).get("token_logprobs") or ()
+            found = Decoded(choice["token_ids"] or (), choice["finish_reason"], told)
         except (ValueError, LookupError, TypeError) as exc:
             raise ReplicaLostError(
-                f"{self.url} sent no token ids but {line[:200]!r}; use a vLLM that knows "
+                f"{self.url} sent no token ids but {text[:200]!r}; use a vLLM that knows "
                 "return_token_ids"
             ) from exc
         if found.finish_reason not in (None, "stop", "length"):
@@ -172,7 +203,7 @@ class Replica:
         return found
 
     async def _ask(
-        self, method: str, path: str, *, seconds: float, body: Any = None
+        self, method: str, path: str, *, seconds: float | None, body: Any = None
     ) -> httpx.Response:
         timeout = httpx.Timeout(seconds, connect=CONNECT_S)
         try:
@@ -189,7 +220,7 @@ class Replica:
         if status >= 500 or status in (401, 403, 404, 429):
             raise ReplicaLostError(self._told(answer))
         if status != 200:
-            raise ChatAppError(self._told(answer))
+            raise InvalidInputError(self._told(answer))
 
     def _told(self, answer: httpx.Response) -> str:
         reason = _reason(answer) or answer.text or answer.reason_phrase
@@ -197,6 +228,50 @@ class Replica:
 
     def _lost(self, exc: httpx.HTTPError) -> ReplicaLostError:
         return ReplicaLostError(f"{self.url} does not answer: {str(exc) or type(exc).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where servers of vLLM are.
+
+    Attributes:
+        urls: Their addresses, without a path.
+        key: What they were given as `--api-key`.
+    """
+
+    urls: tuple[str, ...]
+    key: str | None = None
+
+    def faults(self, *, window: int) -> dict[str, str]:
+        """Ask each server whether a cycle could use it.
+
+        Args:
+            window: Tokens of a prompt and its reply.
+
+        Returns:
+            Why not, by address; empty where it could.
+        """
+
+        async def fault(replica: Replica) -> str:
+            try:
+                await replica.look()
+                await replica.unload("none")  # is there a route for adapters?
+            except RLHFError as exc:
+                return str(exc)
+            return ""
+
+        async def ask() -> list[str]:
+            async with self.client() as http:
+                every = [Replica(url, http, window=window) for url in self.urls]
+                return await asyncio.gather(*map(fault, every))
+
+        return dict(zip(self.urls, asyncio.run(ask()), strict=True))
+
+    def client(self) -> httpx.AsyncClient:
+        """What speaks to them; no proxy of the environment stands between."""
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        room = httpx.Limits(max_connections=None)  # whoever asks limits how much
+        return httpx.AsyncClient(headers=headers, limits=room, trust_env=False)
 
 
 def _reason(answer: httpx.Response) -> str:
