@@ -26,6 +26,7 @@ import torch
 
 from chat_app.engine import FAILED, GenerationRequest, Piece
 from chat_app.engine.doubts import Doubts
+from chat_app.engine.measures import Measures
 from chat_app.engine.prompts import Prompts
 from chat_app.engine.reply_text import ReplyText
 from chat_app.engine.waiting import PATIENCE, Ticket, Waiting
@@ -100,6 +101,7 @@ class LocalEngine:
         key: bytes | None,
         reply_seconds: float = 60.0,
     ) -> None:
+        self.measures = Measures()
         self._load_base = load
         self._settings = settings
         self._key = key
@@ -123,12 +125,14 @@ class LocalEngine:
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply piece by piece; see `Engine.stream`."""
-        ticket = Ticket(request, deadline=time.monotonic() + self._reply_seconds)
+        deadline = time.monotonic() + self._reply_seconds
+        ticket = Ticket(request, deadline=deadline, measures=self.measures)
         with self._wake:
             self._require_running()
             # whoever left gave the room back, though the row goes on until the step ends
             going = sum(not reply.ticket.cancelled for reply in self._replies)
             if len(self._waiting) + going >= self._settings.rows + self._settings.waiting:
+                self.measures.refused.inc()
                 raise BusyError(say("too many requests are waiting already; try again in a moment"))
             self._waiting.add(ticket)
         try:
@@ -206,7 +210,6 @@ class LocalEngine:
             "adapters": sorted(base.adapters) if base is not None else [],
             "rows": rows,
             "waiting": waiting,
-            "replies": self._made["replies"],
             "new_tokens": self._made["tokens"],
         }
 
@@ -315,7 +318,6 @@ class LocalEngine:
             self._made["tokens"] += len(batch.rows)
         now, interval = time.monotonic(), 1 / self._settings.updates_per_second
         going = [reply for reply in self._replies if reply.deliver(now, interval=interval)]
-        self._made["replies"] += len(self._replies) - len(going)
         self._replies = going
         batch.advance()
 
@@ -340,6 +342,7 @@ class LocalEngine:
                     room = self._prompts.result().room(ids)
                     reply = _Reply(ticket, ids, base, room=room)
                     batch.resume(reply.row)
+                    ticket.begin()
                     self._replies.append(reply)
                 except InvalidRequestError as exc:
                     ticket.send(exc)

@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence, Set
 
 from chat_app.engine import GenerationRequest, Piece
+from chat_app.engine.measures import Measures, ReplyTimes
 
 # A short prompt passes long ones, but nobody waits for ever: those that pass a long one have
 # together at most this many times its own tokens. With 1, whoever came after one of several long
@@ -27,7 +28,7 @@ class Ticket:
             of all prompts until it came (see `PATIENCE`).
     """
 
-    def __init__(self, request: GenerationRequest, *, deadline: float) -> None:
+    def __init__(self, request: GenerationRequest, *, deadline: float, measures: Measures) -> None:
         self.request = request
         self.deadline = deadline
         self.cancelled = False
@@ -35,9 +36,18 @@ class Ticket:
         self.turn = 0.0
         self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
+        self._times = ReplyTimes(measures, time.monotonic())
+
+    def begin(self) -> None:
+        """Note that it has a row."""
+        self._times.begin(time.monotonic(), len(self.ids or ()))
 
     def send(self, piece: Piece | Exception) -> None:
         """Pass a piece from the worker thread to the event loop."""
+        if isinstance(piece, Piece):
+            self._times.piece(time.monotonic(), piece)
+        else:
+            self._times.end("cancelled" if self.cancelled else "error")
         try:
             self._loop.call_soon_threadsafe(self.pieces.put_nowait, piece)
         except RuntimeError:  # the loop is closed, so no one reads any more

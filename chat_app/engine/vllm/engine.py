@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import httpx
 
 from chat_app.engine import FAILED, GenerationRequest, Piece
+from chat_app.engine.measures import Measures
 from chat_app.engine.prompts import Prompts
 from chat_app.engine.vllm.remote_reply import RemoteReply
 from chat_app.engine.vllm.replica import Replica
@@ -65,6 +66,7 @@ class VllmEngine:
         key: bytes | None,
         reply_seconds: float = 60.0,
     ) -> None:
+        self.measures = Measures()
         self._settings, self._key, self._reply_seconds = settings, key, reply_seconds
         self._guard = threading.Lock()  # of the next two
         self._waiting = Waiting(settings.rows)
@@ -89,13 +91,15 @@ class VllmEngine:
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply piece by piece; see `Engine.stream`."""
-        ticket = Ticket(request, deadline=time.monotonic() + self._reply_seconds)
+        deadline = time.monotonic() + self._reply_seconds
+        ticket = Ticket(request, deadline=deadline, measures=self.measures)
         with self._guard:
             self._require_running()
             if (
                 len(self._waiting) + len(self._going)
                 >= self._settings.rows + self._settings.waiting
             ):
+                self.measures.refused.inc()
                 raise BusyError(say("too many requests are waiting already; try again in a moment"))
             self._waiting.add(ticket)
         try:
@@ -165,7 +169,6 @@ class VllmEngine:
             "adapters": sorted(self._adapters),
             "rows": len(self._going),
             "waiting": len(self._waiting),
-            "replies": self._made["replies"],
             "new_tokens": self._made["tokens"],
             "replicas": [{"url": r.url, "fault": r.fault, "rows": r.rows} for r in every],
         }
@@ -288,6 +291,7 @@ class VllmEngine:
                 if len(self._going) >= self._settings.rows:
                     return
                 self._waiting.remove(ticket)
+                ticket.begin()
                 reply = RemoteReply(ticket, outline, interval=interval)
                 reply.task = self._loop.create_task(self._decode(reply, outline))
                 reply.task.add_done_callback(partial(self._ended, reply))
@@ -295,6 +299,7 @@ class VllmEngine:
 
     def _leave(self, ticket: Ticket) -> None:
         """A reader has left, or has all: the reply ends, if it has not yet."""
+        ticket.cancelled = True
         with self._guard:
             self._waiting.remove(ticket)
         if (reply := self._going.get(ticket)) and reply.task and not reply.ended:
@@ -303,7 +308,6 @@ class VllmEngine:
 
     def _ended(self, reply: RemoteReply, _: "asyncio.Task[None]") -> None:
         """Its row is free; also if its task was cancelled before it began."""
-        self._made["replies"] += 1
         with self._guard:
             del self._going[reply.ticket]
         self._take()
