@@ -25,6 +25,7 @@ from feedback_store.raters.keys import is_key
 from feedback_store.sqlite.ids import iso_utc, new_id
 
 HEADER = "x-request-id"
+_ROUTE = "feedback_chat.route"  # in the scope: a list for the route, known further in
 WELL_FORMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}", re.ASCII)
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s%(about)s"
 REQUESTS = "chat_app.requests"  # the logger of requests and replies
@@ -108,6 +109,7 @@ class RequestIds:
         known = WELL_FORMED.fullmatch(given) and not is_key(given)
         _request.set(given if known else new_id())
         status, started = 0, time.perf_counter()
+        scope = {**scope, _ROUTE: []}
 
         async def naming(message: Message) -> None:
             nonlocal status
@@ -122,8 +124,14 @@ class RequestIds:
             _log_request(scope, status, time.perf_counter() - started)
 
 
+def note_route(scope: Scope) -> None:
+    """Tell the log which route has answered; middlewares between copy the scope."""
+    if path := getattr(scope.get("route"), "path", ""):
+        scope.get(_ROUTE, []).append(path)
+
+
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
-    route = getattr(scope.get("route"), "path", "") or "unknown"
+    route = next(iter(scope[_ROUTE]), "unknown")
     facts = {"method": scope["method"], "route": route, "status": status or "none"}
     facts |= {"seconds": round(seconds, 4)}
     told = " ".join(f"{name}={value}" for name, value in facts.items())

@@ -7,9 +7,9 @@ from typing import Any
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from chat_app.api.metrics import training
 from chat_app.api.metrics.families import counter, counters, gauge, gauges
 from chat_app.api.metrics.seldom import Seldom
+from chat_app.api.metrics.training import cycles, next_cycle_of, trials
 from chat_app.cycles.status import next_cycle
 from chat_app.service.chat import ChatService
 from feedback_store.records import VOTES
@@ -22,9 +22,9 @@ class Facts(Collector):
     def __init__(self, service: ChatService) -> None:
         self._service, store = service, service.store
         schedule = service.settings.schedule
-        self._counts = Seldom(store.counts)
+        self._counts = Seldom(lambda: store.counts(apart=True))
         self._next_cycle = Seldom(lambda: next_cycle(store, schedule))
-        self._trials = Seldom(lambda: [*training.trials(store)])
+        self._trials = Seldom(lambda: [*trials(store)])
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: so that registering it reads nothing."""
@@ -35,11 +35,12 @@ class Facts(Collector):
         service, store = self._service, self._service.store
         yield from _engine(service)
         yield from _serving(service)
-        yield from self._trials()
-        yield from training.cycles(service)
-        yield from training.next_cycle_of(self._next_cycle())
+        yield from self._trials() or ()
+        yield from cycles(service)
+        if (waits := self._next_cycle()) is not None:
+            yield from next_cycle_of(waits)
         yield from _votes(store)
-        yield gauges("stored", "rows in the store", ["kind"], self._counts())
+        yield gauges("stored", "rows in the store", ["kind"], self._counts() or {})
         yield counters("alarms", "alarms raised", ["kind"], store.alarm_counts())
         yield from _health(service)
 

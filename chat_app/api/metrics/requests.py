@@ -5,6 +5,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_app.api.logs import note_route
 from chat_app.api.proxies import path_of
 
 
@@ -34,10 +35,16 @@ class CountRequests:
         self._measures = measures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request through and count it at its end."""
-        if scope["type"] != "http" or not path_of(scope).startswith("/v1/"):
-            await self._app(scope, receive, send)
-            return
+        """Pass a request through; count it at its end, and tell the log its route."""
+        try:
+            if scope["type"] == "http" and path_of(scope).startswith("/v1/"):
+                await self._counted(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+        finally:
+            note_route(scope)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = "none"  # the connection was closed before an answer
         started = time.perf_counter()
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.chat_app.api.dashboards import (
     samples_of,
 )
 from tests.chat_app.fakes import FakeEngine, fake_service
-from tests.chat_app.serving import Running
+from tests.chat_app.serving import Running, until
 
 ASKED = [{"role": "user", "content": "what is Zanzibar?"}]
 LINE = {"stage": "policy", "objective/kl": 0.5, "objective/scores": 1.5, "val/length": 9.0}
@@ -174,10 +175,26 @@ def test_votes_are_counted_on_after_a_restart_and_an_erasure(tmp_path: Path) -> 
 
 
 def test_a_value_that_takes_long_is_read_seldom() -> None:
-    clock = itertools.count(0.0, 0.5)  # each look at it takes half a second
-    numbers = itertools.count()
-    seldom = Seldom(lambda: next(numbers), now=lambda: next(clock))
-    assert [seldom() for _ in range(101)] == [0] * 100 + [1]
+    seconds, numbers = [1.0], itertools.count()
+
+    def read() -> int:
+        seconds[0] += 0.5  # so long it takes
+        return next(numbers)
+
+    seldom = Seldom(read, now=lambda: seconds[0], patience=60)
+    assert seldom() == 0
+    seconds[0] += 49
+    assert seldom() == 0
+    seconds[0] += 2
+    assert seldom() == 1
+
+
+def test_nobody_waits_for_a_value_that_takes_too_long() -> None:
+    goes_on = threading.Event()
+    seldom = Seldom(lambda: goes_on.wait(60), patience=0)
+    assert seldom() is None
+    goes_on.set()
+    until(seldom)
 
 
 def test_the_newest_numbers_of_a_cycle_are_the_last_finite_ones(tmp_path: Path) -> None:
