@@ -62,12 +62,12 @@ def _measured(service: ChatService, cycle: Cycle) -> Iterator[Metric]:
 def next_cycle_of(facts: Mapping[str, Any]) -> Iterator[Metric]:
     """How near the next cycle is."""
     for name, text in (
-        ("new", "evidence since the last cycle, in comparisons"),
-        ("needed", "evidence that starts a cycle"),
-        ("rejections", "cycles in a row that were rejected"),
-        ("due", "whether a cycle would begin, but for what it still waits for"),
+        ("next_cycle_new", "evidence since the last cycle, in comparisons"),
+        ("next_cycle_needed", "evidence that starts a cycle"),
+        ("next_cycle_rejections", "cycles in a row that were rejected"),
+        ("next_cycle_due", "whether a cycle would begin, but for what it still waits for"),
     ):
-        yield gauge(f"next_cycle_{name}", text, float(facts[name]))
+        yield gauge(name, text, float(facts[name.removeprefix("next_cycle_")]))
 
 
 def trials(store: FeedbackStore) -> Iterator[Metric]:
