@@ -28,7 +28,9 @@ from chat_app.api.admission import Admission
 from chat_app.api.bodies import BodyLimit, HeadAsGet, TimedProtocol
 from chat_app.api.callers import operator
 from chat_app.api.errors import add_error_handlers
-from chat_app.api.metrics import CountRequests, Metrics
+from chat_app.api.logs import RequestIds
+from chat_app.api.metrics import Metrics
+from chat_app.api.metrics.requests import CountRequests
 from chat_app.api.operator_door import OperatorDoor
 from chat_app.api.origins import OwnOriginOnly
 from chat_app.api.page_routes import PageRoutes
@@ -39,6 +41,7 @@ from chat_app.api.visitors import VisitorCookie
 from chat_app.cycles.alarms import AlarmWatch
 from chat_app.cycles.scheduler import CycleProcess, Scheduler
 from chat_app.cycles.trials import watch_trials
+from chat_app.cycles.webhooks import Deliveries
 from chat_app.engine import Engine
 from chat_app.errors import RefusedError, StartError
 from chat_app.identity import Access, Identity, is_this_machine
@@ -81,6 +84,7 @@ def create_app(
     upkeep = Upkeep(service.store, service.settings)
     alarms = AlarmWatch(service.store, service.settings, upkeep=upkeep.check)
     backups = BackupSchedule(service.store, service.settings)
+    webhooks = Deliveries(service.store, service.settings.webhooks)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -90,8 +94,8 @@ def create_app(
         tasks = [asyncio.create_task(watcher.run()), asyncio.create_task(trials)]
         if schedule.enabled:
             scheduler.begin()
-        alarms.begin()
-        backups.begin()
+        for beside in (alarms, backups, webhooks):
+            beside.begin()
         yield
         if schedule.enabled:
             scheduler.end()
@@ -100,8 +104,8 @@ def create_app(
         await asyncio.gather(*tasks, return_exceptions=True)
         for pages in mounted:
             await pages.close()
-        await asyncio.to_thread(alarms.end)
-        await asyncio.to_thread(backups.end)
+        for beside in (alarms, backups, webhooks):
+            await asyncio.to_thread(beside.end)
         await asyncio.to_thread(service.engine.close)
 
     app = FastAPI(
@@ -142,9 +146,10 @@ def _add_middleware(
     app.add_middleware(BodyLimit, limits=settings.limits)  # so that `PageRoutes` has the body
     app.add_middleware(Admission, service=service, identity=identity)
     app.add_middleware(VisitorCookie, identity=identity, forgotten=service.store.was_forgotten)
-    app.add_middleware(CountRequests, metrics=metrics)
+    app.add_middleware(CountRequests, measures=metrics.requests)
     app.add_middleware(OwnOriginOnly, hosts=settings.hosts, local=local, origins=settings.origins)
     app.add_middleware(NamedProxies, **_proxying(settings))
+    app.add_middleware(RequestIds)
 
 
 def _proxying(settings: Settings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import tomllib
+from base64 import b64decode
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -38,6 +39,7 @@ from pydantic_settings import (
 
 from chat_app.errors import InvalidRequestError
 from feedback_store.raters.keys import is_key
+from feedback_store.records import HAPPENINGS
 from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.model.sources import FETCHED
 
@@ -251,6 +253,63 @@ class AlertSettings(Section):
         return command
 
 
+class WebhookSettings(Section):
+    """A program that is told what happens, by signed requests; as in Standard Webhooks."""
+
+    url: SecretStr = Field(description="its address; http or https")
+    secret: SecretStr = Field(
+        description="what requests are signed with: 24 to 64 bytes as base64, after `whsec_` or not"
+    )
+    kinds: Names = Field(
+        HAPPENINGS, description="what it is told of: kinds of votes, `alarm`, `cycle`, `served`"
+    )
+    text: bool = Field(False, description="whether it gets what people wrote, too")
+    seconds: float = Field(10.0, gt=0, le=60, description="longest time for a request")
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: SecretStr) -> SecretStr:
+        if not WEBHOOK.fullmatch(url.get_secret_value()):
+            raise ValueError("write an address such as https://hooks.example.org/name")
+        return url
+
+    @field_validator("secret")
+    @classmethod
+    def _is_a_key(cls, secret: SecretStr) -> SecretStr:
+        if not 24 <= len(_webhook_key(secret)) <= 64:
+            raise ValueError("write 24 to 64 bytes as base64; `openssl rand -base64 32` makes some")
+        return secret
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _are_listed(cls, given: Any) -> Any:
+        return _listed(given)
+
+    @field_validator("kinds")
+    @classmethod
+    def _are_known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in kinds:
+            if kind not in HAPPENINGS:
+                raise ValueError(f"there is no kind {kind!r}; use some of {', '.join(HAPPENINGS)}")
+        return kinds
+
+    @property
+    def key(self) -> bytes:
+        """The secret's bytes."""
+        return _webhook_key(self.secret)
+
+
+class LogSettings(Section):
+    """The server's log, on stderr."""
+
+    format: Literal["text", "json"] = Field(
+        "text", description="`text`: lines for people; `json`: one JSON object a line"
+    )
+    requests: bool = Field(
+        False, description="a line for each HTTP request and each reply, without their texts"
+    )
+
+
 class BackupSettings(Section):
     """The backups that the server, or `feedback-chat backup` without a folder, makes."""
 
@@ -424,6 +483,10 @@ class Settings(BaseSettings):
     compare: CompareSettings = CompareSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     alerts: AlertSettings = AlertSettings()
+    log: LogSettings = LogSettings()
+    webhooks: tuple[WebhookSettings, ...] = Field(
+        (), description="programs that are told what happens; a table `[[webhooks]]` for each"
+    )
     backups: BackupSettings = BackupSettings()
     brand: BrandSettings = BrandSettings()
     cycle: CycleSettings = CycleSettings()
@@ -598,6 +661,14 @@ class Settings(BaseSettings):
         return self.data / "secrets"
 
 
+def _webhook_key(secret: SecretStr) -> bytes:
+    """The bytes of a webhook's secret; none if it is not base64."""
+    try:
+        return b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return b""
+
+
 def _listed(given: Any) -> Any:
     """Names as TOML has them, or from a variable: with commas between them, or as JSON."""
     if not isinstance(given, str):
@@ -675,11 +746,8 @@ def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     path = [str(part) for part in first["loc"]]
     name, where = ".".join(path), f" in {file}" if _is_in(path, file) else ""
     said = first["msg"].removeprefix("Value error, ")
-    if name in (
-        "operator_token",
-        "alerts.webhook",
-        "engine.vllm_key",
-    ):  # whose value must not be shown
+    secret = ("operator_token", "alerts.webhook", "engine.vllm_key")
+    if name in secret or (path[0] == "webhooks" and path[-1] != "kinds"):  # must not be shown
         return InvalidRequestError(f"option {name!r}{where}: {said}")
     if first["type"] != "extra_forbidden":
         return InvalidRequestError(

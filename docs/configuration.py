@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from chat_app.settings import Settings
 
@@ -51,6 +52,8 @@ def default(value: Any) -> str:
     """A default value in TOML's spelling."""
     if value is None:
         return "none"
+    if value is PydanticUndefined:
+        return "must be given"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f'`"{value}"`' if isinstance(value, (str, Path)) else f"`{value}`"
@@ -62,6 +65,9 @@ def sections(model: type[BaseModel], name: str = "") -> Iterator[tuple[str, type
     for key, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from sections(field.annotation, f"{name}.{key}".lstrip("."))
+        for one in get_args(field.annotation):  # of several, each is a table
+            if isinstance(one, type) and issubclass(one, BaseModel):
+                yield f"[{key}]", one
 
 
 def table(name: str, model: type[BaseModel]) -> str:

@@ -48,6 +48,18 @@ ALARM_KINDS = (
     "backup",
 )
 
+VOTES = {
+    "thumb": ("up", "down", "withdrawn"),
+    "choice": CHOICES,
+    "ranking": ("",),
+    "demonstration": ("",),
+    "retry": ("", *THAN_BEFORE),
+}
+"""What a vote of each kind can say, in one word; "" if it has none."""
+
+HAPPENINGS = (*VOTES, "alarm", "cycle", "served")
+"""What the feed tells of: votes, alarms, ended cycles, and which adapter is served from then on."""
+
 BASE_ADAPTER = "policy-000000"
 """The base model without an adapter; every store starts by serving it."""
 

@@ -37,6 +37,7 @@ from feedback_store.registry.adapters import Adapters
 from feedback_store.registry.alarms import Alarms
 from feedback_store.registry.audit_log import AuditLog
 from feedback_store.registry.cycles import Cycles
+from feedback_store.registry.feed import Feed
 from feedback_store.registry.serving import ServedAdapter
 from feedback_store.registry.trials import Trials
 from feedback_store.registry.versions import Versions
@@ -69,6 +70,7 @@ class FeedbackStore(
     Trials,
     Cycles,
     Alarms,
+    Feed,
     AuditLog,
     Search,
     Browsing,

@@ -65,6 +65,7 @@ COMMANDS = {
     "starter check": "FOLDER --json",
     "status": "--data --config --json",
     "sweep": "--older-than --dry-run --data --config --json",
+    "tail": "--kind --since --text --data --config --json",
     "take-in": "KIND ITEM --data --config",
 }
 CHOICES = {

@@ -24,6 +24,7 @@ from chat_app.api.answers import (
     retry_after,
     wants_page,
 )
+from chat_app.api.logs import HEADER, request_id
 from chat_app.api.proxies import path_of
 from chat_app.api.v1.completions import completions
 from chat_app.api.v1.dialogue import NotSupportedError
@@ -168,5 +169,7 @@ def _error(
         return HTMLResponse(page, status, {"content-security-policy": POLICY, **(headers or {})})
     kind = KIND.get(status, "server_error" if status >= 500 else "invalid_request_error")
     again = {"retry-after": "1"} if status == 503 else {}
+    if status == 500:  # sent by the outermost middleware, which `RequestIds` does not see
+        again[HEADER] = request_id()
     error = openai_error(fault.message, kind, fault.code, fault.param)
     return JSONResponse({"error": error}, status, {**again, **(headers or {})})

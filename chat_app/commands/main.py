@@ -27,8 +27,7 @@ from chat_app.commands import (
     plan,
     privacy,
     raters,
-    simulate,
-    starter,
+    tail,
 )
 from chat_app.commands.find_model import require_contract, resolved, settings_of_model
 from chat_app.commands.options import (
@@ -43,6 +42,7 @@ from chat_app.commands.options import (
     Quantized,
     VllmUrl,
 )
+from chat_app.commands.worlds import simulate, starter
 from chat_app.cycles.status import alarm_facts, cycle_facts, next_cycle_told, outcome, status_of
 from chat_app.cycles.trials import ended, told
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
@@ -269,14 +269,14 @@ evaluate.register(app)
 fetch_model.register(app)
 privacy.register(app)
 simulate.register(app)
+tail.register(app)
 app.command()(plan.plan)
 
 
 def _serve(settings: Settings, greeting: str, hint: str = "") -> None:
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("chat_app").setLevel(logging.INFO)
+    from chat_app.api.logs import begin_log
+
+    begin_log(settings.log)
     settings = resolved(settings)
     _stop_on_sigterm()
     from chat_app.server import access_of, serve

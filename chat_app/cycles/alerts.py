@@ -14,6 +14,7 @@ import shlex
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -53,7 +54,9 @@ def send(alarm: RaisedAlarm, settings: AlertSettings) -> bool:
             log.error("alarm %d: alerts.command %s", alarm.id, fault)
     if settings.webhook is None:
         return True
-    fault = post(settings.webhook.get_secret_value(), body, seconds=settings.seconds)
+    address, content = settings.webhook.get_secret_value(), json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    fault = post(address, content, headers=headers, seconds=settings.seconds)
     if fault:
         later = alarm.tries <= len(WAITS)
         then = f"next try in {WAITS[alarm.tries - 1]}" if later else "this was the last try"
@@ -71,22 +74,24 @@ def document(alarm: RaisedAlarm, settings: AlertSettings) -> dict[str, Any]:
     }
 
 
-def post(address: str, body: dict[str, Any], *, seconds: float) -> str:
+def post(address: str, body: bytes, *, headers: Mapping[str, str], seconds: float) -> str:
     """Send a document to a webhook; returns what went wrong, or nothing."""
     try:
-        status = asyncio.run(_status_of_post(address, body, seconds))
+        status = asyncio.run(_status_of_post(address, body, headers, seconds))
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as exc:
         return f"gave {type(exc).__name__}"  # the error's own text may have the address
     return "" if 200 <= status < 300 else f"answered {status}"
 
 
-async def _status_of_post(address: str, body: dict[str, Any], seconds: float) -> int:
+async def _status_of_post(
+    address: str, body: bytes, headers: Mapping[str, str], seconds: float
+) -> int:
     """The receiver's status; its answer is not read, and a redirect is not followed."""
-    agent = {"User-Agent": f"feedback-chat/{__version__}"}
+    headers = {"User-Agent": f"feedback-chat/{__version__}", **headers}
     async with (
         asyncio.timeout(seconds),  # of the whole; httpx limits each of its steps alone
         httpx.AsyncClient(timeout=None) as client,
-        client.stream("POST", address, json=body, headers=agent) as answer,
+        client.stream("POST", address, content=body, headers=headers) as answer,
     ):
         return answer.status_code
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from prometheus_client.registry import Collector
+
 from feedback_store.errors import say
 from feedback_store.records import PromptMessage
 from rlhf_core.records import FinishReason, Sampling
@@ -46,6 +48,11 @@ class Piece:
 
 class Engine(Protocol):
     """Streams replies and holds adapters."""
+
+    @property
+    def measures(self) -> Collector:
+        """The times, tokens and ends of its replies, for `/metrics`."""
+        ...
 
     def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply; closing the iterator early frees the row.

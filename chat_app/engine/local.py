@@ -163,7 +163,6 @@ class LocalEngine(QueuedEngine):
             "adapters": sorted(base.adapters) if base is not None else [],
             "rows": rows,
             "waiting": waiting,
-            "replies": self._made["replies"],
             "new_tokens": self._made["tokens"],
         }
 
@@ -278,7 +277,6 @@ class LocalEngine(QueuedEngine):
         pieces = [(reply.ticket, reply.piece(now, interval=interval)) for reply in self._replies]
         send_all([(ticket, piece) for ticket, piece in pieces if piece is not None])
         going = [reply for reply in self._replies if reply.row.finish_reason is None]
-        self._made["replies"] += len(self._replies) - len(going)
         self._replies = going
         self._take(base, batch)
         reading = [reply for reply in self._replies if batch.unread(reply.row)]
@@ -305,6 +303,7 @@ class LocalEngine(QueuedEngine):
                     room = self._prompts.result().room(ids)
                     reply = _Reply(ticket, ids, base, room=room)
                     batch.resume(reply.row)
+                    ticket.begin()
                     self._replies.append(reply)
                 except InvalidRequestError as exc:
                     ticket.send(exc)

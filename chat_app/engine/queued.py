@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 
 from chat_app.engine import GenerationRequest, Piece
+from chat_app.engine.measures import Measures
 from chat_app.engine.prompts import Prompts
 from chat_app.engine.waiting import PATIENCE, Ticket, Waiting
 from chat_app.errors import BusyError, InvalidRequestError
@@ -39,6 +40,7 @@ class QueuedEngine(ABC):
         self, settings: EngineSettings, *, key: bytes | None, reply_seconds: float = 60.0
     ) -> None:
         self._settings, self._key, self._reply_seconds = settings, key, reply_seconds
+        self.measures = Measures()
         self._wake = threading.Condition()
         self._waiting = Waiting(settings.rows)
         self._prompts: Future[Prompts] = Future()
@@ -48,11 +50,13 @@ class QueuedEngine(ABC):
 
     async def stream(self, request: GenerationRequest) -> AsyncGenerator[Piece, None]:
         """Yield the reply piece by piece; see `Engine.stream`."""
-        ticket = Ticket(request, deadline=time.monotonic() + self._reply_seconds)
+        deadline = time.monotonic() + self._reply_seconds
+        ticket = Ticket(request, deadline=deadline, measures=self.measures)
         with self._wake:
             self._require_running()
             most = self._settings.rows + self._settings.waiting
             if len(self._waiting) + self._rows_in_use() >= most:
+                self.measures.refused.inc()
                 raise BusyError(say("too many requests are waiting already; try again in a moment"))
             self._waiting.add(ticket)
         try:

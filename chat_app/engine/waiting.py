@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence, Set
 
 from chat_app.engine import GenerationRequest, Piece
+from chat_app.engine.measures import Measures, ReplyTimes
 
 # A short prompt passes long ones, but nobody waits for ever: those that pass a long one have
 # together at most this many times its own tokens. With 1, whoever came after one of several long
@@ -28,7 +29,7 @@ class Ticket:
         loop: Whose requests it is of.
     """
 
-    def __init__(self, request: GenerationRequest, *, deadline: float) -> None:
+    def __init__(self, request: GenerationRequest, *, deadline: float, measures: Measures) -> None:
         self.request = request
         self.deadline = deadline
         self.cancelled = False
@@ -36,6 +37,18 @@ class Ticket:
         self.turn = 0.0
         self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
         self.loop = asyncio.get_running_loop()
+        self._times = ReplyTimes(measures, time.monotonic())
+
+    def begin(self) -> None:
+        """Note that it has a row."""
+        self._times.begin(time.monotonic(), len(self.ids or ()))
+
+    def note(self, piece: Piece | Exception) -> None:
+        """Note that a piece is sent."""
+        if isinstance(piece, Piece):
+            self._times.piece(time.monotonic(), piece)
+        else:
+            self._times.end("cancelled" if self.cancelled else "error")
 
     def send(self, piece: Piece | Exception) -> None:
         """Pass a piece from the worker thread to the event loop."""
@@ -49,6 +62,8 @@ def send_all(pieces: Sequence[tuple[Ticket, Piece | Exception]]) -> None:
         for ticket, piece in of_loop:
             ticket.pieces.put_nowait(piece)
 
+    for ticket, piece in pieces:
+        ticket.note(piece)
     for loop in {ticket.loop for ticket, _ in pieces}:
         of_loop = [(ticket, piece) for ticket, piece in pieces if ticket.loop is loop]
         try:

@@ -25,6 +25,7 @@ from feedback_store.sqlite.ids import new_id
 from feedback_store.store import FeedbackStore
 
 log = logging.getLogger(__name__)
+requests_log = logging.getLogger("chat_app.requests")  # on by `log.requests`
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -169,6 +170,8 @@ class Replies:
         except StoreUnavailableError as exc:  # a full disk; the reply is there all the same
             log.error("reply %s is not stored: %s", reply_id, exc)
             stored = False
+        facts = {"reply": reply_id, "adapter": request.adapter, "tokens": last.new_tokens}
+        requests_log.info("reply %s of %s", reply_id, request.adapter, extra={"facts": facts})
         yield ReplyPiece(
             reply_id,
             request.adapter,

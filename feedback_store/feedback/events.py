@@ -22,6 +22,7 @@ from feedback_store.records import (
 )
 from feedback_store.splits import prompt_hash, split_of, text_hash
 from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.feed import note_vote
 from feedback_store.sqlite.ids import new_id, utc_now
 from feedback_store.sqlite.numbers import take_numbers
 from feedback_store.sqlite.rows import (
@@ -43,6 +44,7 @@ EVENT_TABLES = {
     "demonstration": "demonstrations",
     "retry": "retries",
 }
+_KINDS = {table: kind for kind, table in EVENT_TABLES.items()}
 STORES_OWN = {"number", "held_out"}  # columns that are nobody's business outside the store
 MAX_KEY_LENGTH = 200
 
@@ -265,6 +267,7 @@ def record_event(
         if all(previous[name] == encode(content[name]) for name in said):
             db.execute(_LEAVE_OUT_TOO, {"new": row["id"], "old": previous["id"]})
     store_event(db, table, row)
+    note_vote(db, _KINDS[table], row)
     return row
 
 

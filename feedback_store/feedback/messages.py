@@ -13,6 +13,7 @@ from sqlite_utils import Database
 from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError, say
 from feedback_store.records import FINISH_REASONS, ROLES, Message, PromptMessage
 from feedback_store.splits import is_held_out_question, path_hash, path_hashes, text_hash
+from feedback_store.sqlite.feed import note_vote
 from feedback_store.sqlite.ids import new_id, utc_now
 from feedback_store.sqlite.rows import (
     Row,
@@ -245,4 +246,5 @@ def note_retry(db: Database, message: Message, retry_of: str) -> None:
         "prompt_hash": require(db, "messages", message.parent_id)["path_hash"],
     }
     insert(db, "retries", row)
+    note_vote(db, "retry", row)
     _mark_retries_stale(db, message.id)

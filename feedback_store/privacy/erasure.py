@@ -40,7 +40,9 @@ _DERIVED = {
 _VOTES = " UNION ALL ".join(f"SELECT id FROM {table} WHERE {of}" for table, of in _EVENTS.items())
 _LEFT_OUT = {
     "left_out": f"""kind = 'conversation' AND id IN {_CONVERSATIONS}
-        OR kind = 'vote' AND id IN ({_VOTES})"""
+        OR kind = 'vote' AND id IN ({_VOTES})""",
+    "feed": f"kind IN ('thumb', 'choice', 'ranking', 'demonstration', 'retry')"
+    f" AND about IN ({_VOTES})",
 }
 # From the leaves to the root: a row is found through those that are deleted after it.
 _SAID = {

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from feedback_store.records import ALARM_KINDS, Alarm, RaisedAlarm
 from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.feed import note
 from feedback_store.sqlite.ids import iso_utc, utc_now
 from feedback_store.sqlite.rows import one_of, rows, scalar, to_record
 
@@ -49,7 +50,10 @@ class Alarms:
             "now": utc_now(),
         }
         with self._file.write() as db:
-            return bool(db.execute(_RAISE, row).rowcount)
+            raised = db.execute(_RAISE, row)
+            if raised.rowcount:
+                note(db, "alarm", scalar(db, "SELECT last_insert_rowid()"))
+            return bool(raised.rowcount)
 
     def alarms(self, *, since: str = "", after: int = 0, limit: int = 50) -> list[RaisedAlarm]:
         """The latest alarms, oldest first.

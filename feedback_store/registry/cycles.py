@@ -23,6 +23,7 @@ from feedback_store.registry.fencing import require_running
 from feedback_store.registry.serving import require_serving, serve_adapter
 from feedback_store.registry.trials import insert_trial
 from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.feed import note
 from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.numbers import last_numbers
 from feedback_store.sqlite.process_identity import identity
@@ -255,6 +256,13 @@ class Cycles:
         """The latest cycle, running or not, if there is one."""
         return next(iter(self.cycles(limit=1)), None)
 
+    def cycle_counts(self) -> dict[str, int]:
+        """How many cycles have ended in each way, 0 included."""
+        sql = "SELECT state, count(*) AS n FROM cycles GROUP BY state"
+        with self._file.read() as db:
+            found = {row["state"]: row["n"] for row in rows(db, sql)}
+        return {state: found.get(state, 0) for state in _END_STATES}
+
     def votes_sufficed_at(self) -> str:
         """When there last were enough votes for a cycle: the end of the last that was not refused.
 
@@ -327,6 +335,7 @@ def _end_cycle(
     if state not in ("failed", "cancelled"):  # these keep the stage and progress of their end
         end |= {"stage": "done", "progress": 1.0}
     db.table("cycles").update(cycle_id, end)
+    note(db, "cycle", cycle_id)
     if state in ("failed", "cancelled"):  # nobody will decide on what it left
         sql = "UPDATE adapters SET state = 'rejected' WHERE cycle_id = ? AND state = 'candidate'"
         db.execute(f"{sql} AND kind = 'policy'", [cycle_id])
@@ -342,8 +351,9 @@ def _end_cycle(
 def end_cycle_of_copy(db: Database) -> None:
     """In a copy of a store, end the cycle that ran when it was made: its process is another's.
 
-    The alarms that were to be sent then are the other's, too.
+    What was to be sent then is the other's, too: alarms, and what webhooks had not taken.
     """
     db.execute("UPDATE alarms SET next_try_at = NULL")
     for row in rows(db, "SELECT id FROM cycles WHERE state = 'running'"):
         _end_cycle(db, row["id"], state="failed", reasons=(COPIED,))
+    db.execute("UPDATE webhooks SET taken = (SELECT coalesce(max(number), 0) FROM feed)")

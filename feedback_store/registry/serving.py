@@ -27,8 +27,18 @@ from feedback_store.registry.adapters import (
 )
 from feedback_store.registry.trials import end_open_trial, insert_trial
 from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.feed import note
 from feedback_store.sqlite.ids import utc_now
-from feedback_store.sqlite.rows import audit, first, insert, one_of, require, rows, to_record
+from feedback_store.sqlite.rows import (
+    audit,
+    first,
+    insert,
+    one_of,
+    require,
+    rows,
+    scalar,
+    to_record,
+)
 
 
 class ServedAdapter:
@@ -216,6 +226,7 @@ def _write_serving(
     new = {"adapter": name, "previous": previous, "since": utc_now(), "by": by}
     end_open_trial(db, "stopped", f"{name} is served", by=by)
     insert(db, "serving", new)
+    note(db, "served", scalar(db, "SELECT max(id) FROM serving"))
     audit(db, "serve", **new, **detail)
     return to_record(Serving, new)
 

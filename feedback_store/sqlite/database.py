@@ -182,6 +182,37 @@ class SQLiteFile:
         return db
 
 
+class FollowedFile(SQLiteFile):
+    """A database file that is there and is only read: nothing is made, migrated or locked.
+
+    Raises:
+        StoreOpenError: It is not a store of this version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader_lock = threading.Lock()
+        with translated(path):
+            self._reader = self.connect(read_only=True)
+            _check_file(self._reader, path)
+            if MIGRATIONS.pending(self._reader):
+                self.close()
+                raise StoreOpenError(
+                    f"{path} was written by an earlier version; run `feedback-chat status` on its "
+                    "directory, which brings it up to date, then try again."
+                )
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Database]:
+        """Run a block against one snapshot."""
+        with self._reader_lock, translated(self.path), _snapshot(self._reader) as db:
+            yield db
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._reader.close()
+
+
 def _check_library(allow_old_sqlite: bool) -> None:
     if sqlite3.sqlite_version_info < OLDEST_SAFE_SQLITE and not allow_old_sqlite:
         raise StoreOpenError(

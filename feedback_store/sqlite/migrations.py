@@ -13,6 +13,7 @@ from feedback_store.sqlite.migration_0002 import SCHEMA as _SECOND_SCHEMA
 from feedback_store.sqlite.migration_0002 import carry_over
 from feedback_store.sqlite.migration_0003 import add_search
 from feedback_store.sqlite.migration_0009 import add_numbers
+from feedback_store.sqlite.migration_0020 import SCHEMA as _FEED_SCHEMA
 
 APPLICATION_ID = 0x66646263  # "fdbc": tells our files from any other SQLite database
 
@@ -436,6 +437,12 @@ def _left_out(db: Database) -> None:
         ) STRICT, WITHOUT ROWID"""
     )
     db.execute("CREATE INDEX exported_to ON exported (path)")
+
+
+@MIGRATIONS(name="0020_feed")
+def _feed(db: Database) -> None:
+    for statement in _FEED_SCHEMA:
+        db.conn.execute(statement)
 
 
 def known_migrations() -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from chat_app.cycles.scheduler import CycleProcess
 from chat_app.engine import GenerationRequest, Piece
+from chat_app.engine.measures import Measures
 from chat_app.service.chat import ChatService
 from chat_app.settings import Settings
 from feedback_store.store import FeedbackStore
@@ -16,6 +17,7 @@ class FakeEngine:
     """Says "one two" to everything; a test may have it say other things, or break it."""
 
     def __init__(self) -> None:
+        self.measures = Measures()
         self.says: list[str] = []  # before "one two", each once
         self.seeds: list[int] = []  # of what was asked for
         self.adapters: list[str] = []

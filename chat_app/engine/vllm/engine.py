@@ -119,7 +119,6 @@ class VllmEngine(QueuedEngine):
             "adapters": sorted(self._adapters),
             "rows": len(self._going),
             "waiting": len(self._waiting),
-            "replies": self._made["replies"],
             "new_tokens": self._made["tokens"],
             "replicas": [{"url": r.url, "fault": r.fault, "rows": r.rows} for r in every],
         }
@@ -246,6 +245,7 @@ class VllmEngine(QueuedEngine):
                 if len(self._going) >= self._settings.rows:
                     return
                 self._waiting.remove(ticket)
+                ticket.begin()
                 reply = RemoteReply(ticket, outline, interval=interval)
                 reply.task = self._loop.create_task(self._decode(reply, outline))
                 reply.task.add_done_callback(partial(self._ended, reply))
@@ -259,7 +259,6 @@ class VllmEngine(QueuedEngine):
 
     def _ended(self, reply: RemoteReply, _: "asyncio.Task[None]") -> None:
         """Its row is free; also if its task was cancelled before it began."""
-        self._made["replies"] += 1
         with self._wake:
             del self._going[reply.ticket]
         self._take()

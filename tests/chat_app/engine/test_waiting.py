@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from chat_app.engine import GenerationRequest, Sampling
 from chat_app.engine.local import LocalEngine
+from chat_app.engine.measures import Measures
 from chat_app.engine.waiting import RECENT_S, Ticket, Waiting
 from chat_app.settings import EngineSettings
 from feedback_store.records import PromptMessage
@@ -25,7 +26,7 @@ def tickets(*sources: str) -> list[Ticket]:
     """Tickets whose prompts are encoded, each one longer than the one before."""
 
     async def make() -> list[Ticket]:
-        return [Ticket(asked(source), deadline=0.0) for source in sources]
+        return [Ticket(asked(source), deadline=0.0, measures=Measures()) for source in sources]
 
     made = asyncio.run(make())
     for n, ticket in enumerate(made):

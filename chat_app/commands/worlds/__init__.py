@@ -1,0 +1,1 @@
+"""Commands about worlds of our own: simulated visitors, and the starter's model."""
