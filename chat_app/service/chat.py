@@ -242,7 +242,11 @@ class ChatService(Voting):
         return room
 
     async def check_dialogue(
-        self, messages: Sequence[PromptMessage], sampling: Sampling | None = None
+        self,
+        messages: Sequence[PromptMessage],
+        sampling: Sampling | None = None,
+        *,
+        begun: str = "",
     ) -> None:
         """Check that the model can answer a dialogue, before it is stored.
 
@@ -252,7 +256,7 @@ class ChatService(Voting):
         """
         check_messages(messages, self.settings.limits)
         wanted = check_sampling(sampling or self.default_sampling, self.settings)
-        await self._check(messages, wanted)
+        await self._check(messages, wanted, begun)
 
     def continue_dialogue(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
         """Store the new messages of a dialogue that the caller sends; returns its whole path.
@@ -265,6 +269,16 @@ class ChatService(Voting):
         self._require_ready()
         title = _title(messages[-1]["content"])
         return self.store.continue_dialogue(rater_id, messages, title=title)
+
+    def begun_by(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
+        """The stored path of a dialogue that ends with a reply which the served adapter began.
+
+        It is empty if that adapter did not write this reply to this dialogue for the caller: what
+        somebody else wrote would pass for the adapter's.
+        """
+        path = self.store.stored_dialogue(rater_id, messages)
+        ours = len(path) == len(messages) and path[-1].adapter == self.adapter
+        return path if ours else []
 
     def retried(
         self, rater_id: str, reply_id: str, messages: Sequence[PromptMessage]
@@ -298,7 +312,7 @@ class ChatService(Voting):
             for m in messages
         ]
 
-    def reply(
+    def reply(  # noqa: PLR0913 - what a client may say of a reply
         self,
         rater_id: str,
         path: Sequence[Message],
@@ -308,14 +322,17 @@ class ChatService(Voting):
         stop: Sequence[str] = (),
         retry_of: str | None = None,
         reply_id: str | None = None,
+        client_message: str | None = None,
+        begun: str = "",
         room: Room | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
         """Answer the user message at the end of a path; the last piece has the stored reply.
 
-        The reply ends before the first text of ``stop``. ``retry_of`` is the reply that the rater
-        wants replaced: weak evidence against it. ``reply_id`` is the new one's id, if it is chosen
-        already. ``room`` is what `require_room` gave; it is given back when the reply ends. Closing
-        the iterator early stops the decoding and stores the text so far as "cancelled".
+        The reply goes on with what has ``begun``, and ends before the first text of ``stop``.
+        ``retry_of`` is the reply that the rater wants replaced: weak evidence against it.
+        ``reply_id`` is the new one's id, if it is chosen already, and ``client_message`` what the
+        client calls it. ``room`` is what `require_room` gave; it is given back when the reply ends.
+        Closing the iterator early stops the decoding and stores the text so far as "cancelled".
 
         Raises:
             BusyError: The queue is full.
@@ -323,9 +340,16 @@ class ChatService(Voting):
             InvalidRequestError: The conversation does not fit the model.
         """
         request = self.request_of(rater_id, path, sampling=sampling, seed=seed)
-        request = replace(request, stop=tuple(stop))
+        request = replace(request, stop=tuple(stop), begun=begun)
         spent = partial(self.rates.tokens, rater_id)
-        one = self.replies.one(path[-1], request, spent=spent, retry_of=retry_of, reply_id=reply_id)
+        one = self.replies.one(
+            path[-1],
+            request,
+            spent=spent,
+            retry_of=retry_of,
+            reply_id=reply_id,
+            client_message=client_message,
+        )
         return self._within(one, rater_id, 1, room)
 
     def candidates(
@@ -517,8 +541,11 @@ class ChatService(Voting):
 
     # Inside
 
-    async def _check(self, prompt: Sequence[PromptMessage], sampling: Sampling) -> None:
-        await self.engine.check(GenerationRequest(prompt, self.adapter, sampling, seed=0))
+    async def _check(
+        self, prompt: Sequence[PromptMessage], sampling: Sampling, begun: str = ""
+    ) -> None:
+        request = GenerationRequest(prompt, self.adapter, sampling, seed=0, begun=begun)
+        await self.engine.check(request)
 
     async def _within(
         self,

@@ -70,6 +70,15 @@ class Voting:
         shown = self.candidates_of(rater_id, candidates_id)
         return self.store.path(str(shown.messages[0].parent_id)), shown
 
+    def reply_of_client(self, rater_id: str, client_message: str) -> Message:
+        """The visitor's latest reply that a client calls so.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        with not_found():
+            return self.store.reply_of_client(client_message, rater_id=rater_id)
+
     def thumb(
         self,
         rater_id: str,

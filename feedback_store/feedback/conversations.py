@@ -14,6 +14,7 @@ from sqlite_utils import Database
 from feedback_store.errors import ConflictError, UnknownRecordError, say
 from feedback_store.feedback.messages import (
     add_below,
+    named_by_client,
     note_retry,
     path_to,
     require_own,
@@ -168,6 +169,11 @@ class Conversations:
 
         return self._file.run(work)
 
+    def stored_dialogue(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
+        """The part of a rater's dialogue that is stored, down from its beginning."""
+        with self._file.read() as db:
+            return stored_path(db, rater_id, messages)
+
     def add_message(  # noqa: PLR0913 - one argument for each column that a caller knows
         self,
         conversation_id: str,
@@ -217,6 +223,11 @@ class Conversations:
         """The message with this id; with `rater_id`, only if in that rater's conversation."""
         with self._file.read() as db:
             return to_record(Message, require_own(db, "messages", message_id, rater_id))
+
+    def reply_of_client(self, client_message: str, *, rater_id: str) -> Message:
+        """The rater's latest reply that the client calls so; see `CLIENT_MESSAGE`."""
+        with self._file.read() as db:
+            return to_record(Message, named_by_client(db, client_message, rater_id))
 
     def conversation_view(
         self,

@@ -11,7 +11,13 @@ from dataclasses import fields
 from sqlite_utils import Database
 
 from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError, say
-from feedback_store.records import FINISH_REASONS, ROLES, Message, PromptMessage
+from feedback_store.records import (
+    CLIENT_MESSAGE,
+    FINISH_REASONS,
+    ROLES,
+    Message,
+    PromptMessage,
+)
 from feedback_store.splits import is_held_out_question, path_hash, path_hashes, text_hash
 from feedback_store.sqlite.ids import new_id, utc_now
 from feedback_store.sqlite.rows import (
@@ -40,6 +46,10 @@ _REPLIES_AT_PATH = """SELECT messages.id FROM messages
     JOIN conversations ON conversations.id = messages.conversation_id
     WHERE path_hash = ? AND adapter IS NOT NULL AND rater_id = ? AND deleted_at IS NULL
     ORDER BY messages.rowid DESC LIMIT 20"""
+_NAMED_BY_CLIENT = f"""SELECT messages.* FROM conversations
+    JOIN messages ON conversations.id = messages.conversation_id
+    WHERE rater_id = ? AND deleted_at IS NULL AND role = 'assistant'
+    AND json_extract(sampling, '$.{CLIENT_MESSAGE}') = ? ORDER BY messages.rowid DESC LIMIT 1"""
 _SAME_BELOW = """SELECT * FROM messages WHERE parent_id = ? AND role = ? AND content = ?
     ORDER BY rowid DESC LIMIT 1"""
 
@@ -71,6 +81,20 @@ def require_own(db: Database, table: str, record_id: str, rater_id: str | None) 
         things = f"the {table}" if rater_id is None else _YOURS[table]
         raise UnknownRecordError(
             say("there is no {id} among {things}; check the id.", id=repr(record_id), things=things)
+        )
+    return row
+
+
+def named_by_client(db: Database, client_message: str, rater_id: str) -> Row:
+    """The rater's latest reply that a client calls by this name.
+
+    Raises:
+        UnknownRecordError: The rater has none.
+    """
+    row = first(db, _NAMED_BY_CLIENT, [rater_id, client_message])
+    if row is None:
+        raise UnknownRecordError(
+            say("no reply of yours is called {id} by a client", id=repr(client_message))
         )
     return row
 
