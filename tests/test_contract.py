@@ -127,7 +127,7 @@ BODIES = {
     "ConsentIn": "given",
     "DemonstrationIn": "content message_id messages idempotency_key",
     "EraseIn": "confirm",
-    "FeedbackIn": "message_id thumb tags comment idempotency_key",
+    "FeedbackIn": "message_id client_message thumb tags comment idempotency_key",
     "PromoteIn": "adapter force",
     "RankingIn": "candidates_id order idempotency_key",
     "RetryIn": "message_id than_before idempotency_key",

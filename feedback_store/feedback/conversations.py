@@ -224,10 +224,10 @@ class Conversations:
         with self._file.read() as db:
             return to_record(Message, require_own(db, "messages", message_id, rater_id))
 
-    def reply_of_client(self, client_message: str, *, rater_id: str) -> Message:
-        """The rater's latest reply that the client calls so; see `CLIENT_MESSAGE`."""
+    def replies_of_client(self, client_message: str, *, rater_id: str) -> list[Message]:
+        """The rater's replies that the client calls so, the latest first; see `CLIENT_MESSAGE`."""
         with self._file.read() as db:
-            return to_record(Message, named_by_client(db, client_message, rater_id))
+            return named_by_client(db, client_message, rater_id)
 
     def conversation_view(
         self,

@@ -49,7 +49,7 @@ _REPLIES_AT_PATH = """SELECT messages.id FROM messages
 _NAMED_BY_CLIENT = f"""SELECT messages.* FROM conversations
     JOIN messages ON conversations.id = messages.conversation_id
     WHERE rater_id = ? AND deleted_at IS NULL AND role = 'assistant'
-    AND json_extract(sampling, '$.{CLIENT_MESSAGE}') = ? ORDER BY messages.rowid DESC LIMIT 1"""
+    AND json_extract(sampling, '$.{CLIENT_MESSAGE}') = ? ORDER BY messages.rowid DESC LIMIT 20"""
 _SAME_BELOW = """SELECT * FROM messages WHERE parent_id = ? AND role = ? AND content = ?
     ORDER BY rowid DESC LIMIT 1"""
 
@@ -85,18 +85,20 @@ def require_own(db: Database, table: str, record_id: str, rater_id: str | None) 
     return row
 
 
-def named_by_client(db: Database, client_message: str, rater_id: str) -> Row:
-    """The rater's latest reply that a client calls by this name.
+def named_by_client(db: Database, client_message: str, rater_id: str) -> list[Message]:
+    """The rater's replies that a client calls by this name, the latest first: one went on.
 
     Raises:
         UnknownRecordError: The rater has none.
     """
-    row = first(db, _NAMED_BY_CLIENT, [rater_id, client_message])
-    if row is None:
+    found = [
+        to_record(Message, row) for row in rows(db, _NAMED_BY_CLIENT, [rater_id, client_message])
+    ]
+    if not found:
         raise UnknownRecordError(
             say("no reply of yours is called {id} by a client", id=repr(client_message))
         )
-    return row
+    return found
 
 
 def path_to(db: Database, message_id: str) -> list[Message]:

@@ -147,7 +147,7 @@ async def _begun(
     dialogue: list[PromptMessage], rater_id: str, service: ChatService
 ) -> tuple[list[PromptMessage], str, list[Message]]:
     """A dialogue, and the reply at its end that is to go on, with the stored path above that."""
-    if not dialogue or dialogue[-1]["role"] != "assistant":
+    if [message["role"] for message in dialogue[-2:]] != ["user", "assistant"]:
         return dialogue, "", []
     path = await asyncio.to_thread(service.begun_by, rater_id, dialogue)
     begun = path[-1].content if path else dialogue[-1]["content"]

@@ -62,7 +62,6 @@ def _are_few(stop: list[str]) -> list[str]:
 class NotSupportedIn(BaseModel):
     """What would change an answer and is not there; a value that changes nothing is taken."""
 
-    # `tools` and `functions` are offers, which a model may leave alone; these two demand a call
     tool_choice: Annotated[None, refused("calls of tools are", "none", "auto")] = None
     function_call: Annotated[None, refused("calls of functions are", "none", "auto")] = None
     response_format: Annotated[None, refused("this format is", {"type": "text"})] = None
@@ -82,6 +81,8 @@ class CompletionIn(SamplingIn, NotSupportedIn):
     model: str = "policy"
     messages: list[MessageIn]
     user: str | None = None  # for whom a gateway asks
+    tools: Any = Field(default=None, description="an offer, which the model leaves alone")
+    functions: Any = Field(default=None, description="as tools")
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     seed: int | None = None

@@ -110,13 +110,10 @@ def rank(body: RankingIn, rater_id: RaterId, service: Service) -> dict[str, Any]
 @router.post("/feedback")
 def feedback(body: FeedbackIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
     """Thumb a reply up or down, or withdraw the thumb."""
-    message_id = body.message_id
-    if body.client_message is not None:
-        message_id = service.reply_of_client(rater_id, body.client_message).id
-    assert message_id is not None, "the body names a reply"
-    thumb = service.thumb(
+    give = service.thumb if body.client_message is None else service.thumb_by_client
+    thumb = give(
         rater_id,
-        message_id,
+        body.client_message or body.message_id or "",
         THUMBS[body.thumb],
         idempotency_key=body.idempotency_key,
         tags=body.tags,

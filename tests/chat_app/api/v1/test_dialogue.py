@@ -93,9 +93,8 @@ def test_what_cannot_be_taken_is_named_with_its_place(
 @pytest.mark.parametrize(
     ("field", "harmless", "refused"),
     [
-        ("tools", [], [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "none", "required"),
-        ("functions", None, [{"name": "f"}]),
+        ("tool_choice", "auto", "required"),
+        ("function_call", "none", {"name": "f"}),
         ("response_format", {"type": "text"}, {"type": "json_object"}),
         ("logprobs", False, True),
         ("top_logprobs", 0, 3),
@@ -123,6 +122,8 @@ def test_what_only_tells_of_the_caller_is_ignored(served: Running) -> None:
         "safety_identifier": "x",
         "prompt_cache_key": "y",
         "parallel_tool_calls": True,
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "functions": [{"name": "f"}],
         "reasoning_effort": "low",
         "verbosity": "low",
         "store": True,
