@@ -120,7 +120,7 @@ SAMPLING = "temperature top_p max_tokens max_completion_tokens"
 NOT_SUPPORTED = "tools tool_choice functions function_call response_format logprobs top_logprobs "
 NOT_SUPPORTED += "logit_bias frequency_penalty presence_penalty modalities audio web_search_options"
 BODIES = {
-    "CandidatesIn": f"messages user n {SAMPLING}",
+    "CandidatesIn": f"messages user n stop {SAMPLING}",
     "ChoiceIn": "candidates_id choice strength seconds tags comment idempotency_key",
     "CompletionIn": "model messages user stream stream_options seed n stop store metadata "
     f"retry_of {NOT_SUPPORTED} {SAMPLING}",

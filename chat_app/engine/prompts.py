@@ -102,7 +102,7 @@ class Prompts:
         ids = (*prompt, *self._chat.encode_reply(begun, finished=False))
         if len(ids) >= self._context:
             raise InvalidRequestError(
-                say("the reply fills what the model can read; ask it for the rest in a message")
+                "the reply fills what the model can read; ask for the rest in a message"
             )
         return ids
 

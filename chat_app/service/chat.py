@@ -33,7 +33,7 @@ from chat_app.service.replies import CandidatePiece, Replies, ReplyPiece, new_se
 from chat_app.service.voting import Voting, not_found
 from chat_app.settings import Settings
 from feedback_store.errors import UnknownRecordError, say
-from feedback_store.feedback.messages import prompt_of
+from feedback_store.feedback.messages import prompt_of, without_empty_replies
 from feedback_store.records import (
     BASE_ADAPTER,
     Conversation,
@@ -265,9 +265,10 @@ class ChatService(Voting):
             InvalidRequestError: No messages, too many, a wrong role, or no user message at the end.
             BusyError: The model is being loaded; nothing was stored.
         """
-        check_messages(messages, self.settings.limits)
+        said = without_empty_replies(messages)
+        check_messages(said, self.settings.limits)
         self._require_ready()
-        title = _title(messages[-1]["content"])
+        title = _title(said[-1]["content"])
         return self.store.continue_dialogue(rater_id, messages, title=title)
 
     def begun_by(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
@@ -309,7 +310,7 @@ class ChatService(Voting):
         now = datetime.now(UTC).isoformat()
         return [
             Message("", "", None, m["role"], m["content"], None, None, None, None, None, None, now)
-            for m in messages
+            for m in without_empty_replies(messages)
         ]
 
     def reply(  # noqa: PLR0913 - what a client may say of a reply
@@ -359,6 +360,7 @@ class ChatService(Voting):
         *,
         n: int = 2,
         sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
         room: Room | None = None,
         opponent: str | None = None,
         on_end: Callable[[], None] | None = None,
@@ -371,8 +373,9 @@ class ChatService(Voting):
         While a trial is open, a share of the pairs shows one reply of each of its adapters. With
         the setting `choices` two may be chosen of more, and no text comes before all of it.
 
-        With ``opponent``, one of `opponents`, half of the replies come from that adapter, at places
-        that lots draw; such replies belong to no trial. ``on_end`` is called when a reply ends.
+        Each ends before the first text of ``stop``. With ``opponent``, one of `opponents`, half of
+        the replies come from that adapter, at places that lots draw; such replies belong to no
+        trial. ``on_end`` is called when a reply ends.
         """
         if not 2 <= n <= self.settings.limits.candidates:
             raise InvalidRequestError(
@@ -387,6 +390,7 @@ class ChatService(Voting):
                 say("{name} cannot be compared with; choose another one", name=repr(opponent))
             )
         request = self.request_of(rater_id, path, sampling=sampling)
+        request = replace(request, stop=tuple(stop))
         written = self._side_by_side(path[-1], request, rater_id, n, opponent, on_end)
         return self._within(written, rater_id, n, room)
 

@@ -20,6 +20,7 @@ from feedback_store.feedback.messages import (
     require_own,
     store_message,
     stored_path,
+    without_empty_replies,
 )
 from feedback_store.records import (
     PAGES,
@@ -157,15 +158,20 @@ class Conversations:
 
         The new messages go below the last of the policy's replies that the rater's conversations
         hold at the end of the same path. Without such a reply, the dialogue begins a conversation.
-        All of it is added or none.
+        All of it is added or none. Messages that are empty are not added, but a reply of the
+        policy may be empty, and is known by its place.
         """
 
         def work(db: Database) -> list[Message]:
-            path = stored_path(db, rater_id, messages)
+            sent = [*messages[:-1], *without_empty_replies(messages[-1:])]
+            path = stored_path(db, rater_id, sent)
             if not path:
-                return add_below(db, _begin(db, rater_id, title)["id"], None, messages)
-            last = path[-1]
-            return path + add_below(db, last.conversation_id, last.id, messages[len(path) :])
+                sent = without_empty_replies(messages)
+                path = stored_path(db, rater_id, sent)
+            if not path:
+                return add_below(db, _begin(db, rater_id, title)["id"], None, sent)
+            last, rest = path[-1], without_empty_replies(sent[len(path) :])
+            return path + add_below(db, last.conversation_id, last.id, rest)
 
         return self._file.run(work)
 

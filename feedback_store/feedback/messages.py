@@ -96,7 +96,8 @@ def named_by_client(db: Database, client_message: str, rater_id: str) -> list[Me
     ]
     if not found:
         raise UnknownRecordError(
-            say("no reply of yours is called {id} by a client", id=repr(client_message))
+            f"the client called no reply of yours {client_message!r}; send the name with the "
+            "request for the reply, in the header X-Feedback-Chat-Message"
         )
     return found
 
@@ -154,6 +155,11 @@ def add_below(
     insert_many(db, "messages", found)
     _mark_retries_stale(db, parent_id)
     return [to_record(Message, row) for row in found]
+
+
+def without_empty_replies(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
+    """What is said in a dialogue: clients send replies back that have no text."""
+    return [m for m in messages if m["role"] != "assistant" or m["content"].strip()]
 
 
 def stored_path(db: Database, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:

@@ -92,6 +92,8 @@ async def complete(
         if unstored or above:
             path = service.unstored(dialogue) if unstored else above
         else:
+            if body.retry_of is None:
+                dialogue = dialogue_of(body.messages, service.settings.limits, empty_replies=True)
             path = await asyncio.to_thread(_stored, dialogue, rater_id, service, body.retry_of)
         replies = [
             service.reply(

@@ -59,6 +59,16 @@ def _are_few(stop: list[str]) -> list[str]:
     return texts
 
 
+class StopIn(BaseModel):
+    """Texts before the first of which a reply ends."""
+
+    stop: Annotated[
+        list[str],
+        BeforeValidator(_as_texts, json_schema_input_type=str | list[str] | None),
+        AfterValidator(_are_few),
+    ] = []
+
+
 class NotSupportedIn(BaseModel):
     """What would change an answer and is not there; a value that changes nothing is taken."""
 
@@ -75,7 +85,7 @@ class NotSupportedIn(BaseModel):
     web_search_options: Annotated[None, refused("a search of the web is")] = None
 
 
-class CompletionIn(SamplingIn, NotSupportedIn):
+class CompletionIn(StopIn, SamplingIn, NotSupportedIn):
     """``POST /v1/chat/completions``; unknown fields are ignored."""
 
     model: str = "policy"
@@ -87,17 +97,12 @@ class CompletionIn(SamplingIn, NotSupportedIn):
     stream_options: StreamOptions | None = None
     seed: int | None = None
     n: int | None = 1
-    stop: Annotated[
-        list[str],
-        BeforeValidator(_as_texts, json_schema_input_type=str | list[str] | None),
-        AfterValidator(_are_few),
-    ] = []
     store: bool | None = Field(default=None, description="false: nothing of it is stored")
     metadata: Any = Field(default=None, description="`task` names a client's chore; else ignored")
     retry_of: str | None = None  # the reply to the same messages that this one replaces
 
 
-class CandidatesIn(SamplingIn):
+class CandidatesIn(StopIn, SamplingIn):
     """``POST /v1/candidates``."""
 
     messages: list[MessageIn]

@@ -55,7 +55,9 @@ async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) ->
     try:
         await service.check_dialogue(dialogue, sampling)
         path = await asyncio.to_thread(service.continue_dialogue, rater_id, dialogue)
-        found = service.candidates(rater_id, path, n=body.n, sampling=sampling, room=room)
+        found = service.candidates(
+            rater_id, path, n=body.n, sampling=sampling, stop=body.stop, room=room
+        )
         async with aclosing(found) as pieces:
             async for piece in pieces:
                 stored = piece.candidates

@@ -133,6 +133,19 @@ def test_a_reply_that_was_cut_goes_on_where_it_ended(served: Running) -> None:
     assert foreign["stored"] is False and "did not begin" in foreign["note"]
 
 
+def test_what_librechat_sends_by_default_is_answered(served: Running) -> None:
+    key = gateway(served, "librechat")
+    settings = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    settings |= {"model": "policy", "stream": True, "user": "64f0c0ffee", "stop": []}
+    settings |= {"stream_options": {"include_usage": True}, "logit_bias": {}, "max_tokens": None}
+    asked = {"messages": [{"role": "user", "content": "hi how are you"}]}
+    with served.client(key) as client:
+        found = client.post("/v1/chat/completions", json=settings | asked)
+        assert found.status_code == 200 and '"usage"' in found.text
+        me = client.get("/v1/me", headers={"X-Feedback-Chat-User": "64f0c0ffee"})
+    assert "hi how are you" in me.text
+
+
 # The function
 
 
