@@ -79,7 +79,7 @@ class Prompts:
         try:
             fitting = self._chat.encode_fitting(prompt, self._most)
             if fitting is not None:
-                return self._with(fitting[1], begun)
+                return self._with_begun(fitting[1], begun)
             fits = self._fits(prompt, self._most)
         except InvalidInputError as exc:
             raise InvalidRequestError(
@@ -95,7 +95,7 @@ class Prompts:
             fits=fits,
         )
 
-    def _with(self, prompt: Sequence[int], begun: str) -> tuple[int, ...]:
+    def _with_begun(self, prompt: Sequence[int], begun: str) -> tuple[int, ...]:
         """A prompt and the reply that has begun."""
         if not begun:
             return tuple(prompt)
