@@ -21,6 +21,7 @@ ROLES = ("system", "user", "assistant")
 FINISH_REASONS = ("stop", "length", "cancelled", "error")
 SPLITS = ("train", "held_out", "held_out_raters")
 CHOICES = ("a", "b", "tie", "both_bad")
+CLIENT_MESSAGE = "client_message"  # in a reply's `sampling`: what the client calls the reply
 THAN_BEFORE = ("better", "same", "worse")
 ARMS = ("random", "active")
 PAGES = ("compare",)

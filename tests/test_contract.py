@@ -121,14 +121,14 @@ SAMPLING = "temperature top_p max_tokens max_completion_tokens"
 NOT_SUPPORTED = "tools tool_choice functions function_call response_format logprobs top_logprobs "
 NOT_SUPPORTED += "logit_bias frequency_penalty presence_penalty modalities audio web_search_options"
 BODIES = {
-    "CandidatesIn": f"messages user n {SAMPLING}",
+    "CandidatesIn": f"messages user n stop {SAMPLING}",
     "ChoiceIn": "candidates_id choice strength seconds tags comment idempotency_key",
     "CompletionIn": "model messages user stream stream_options seed n stop store metadata "
     f"retry_of {NOT_SUPPORTED} {SAMPLING}",
     "ConsentIn": "given",
     "DemonstrationIn": "content message_id messages idempotency_key",
     "EraseIn": "confirm",
-    "FeedbackIn": "message_id thumb tags comment idempotency_key",
+    "FeedbackIn": "message_id client_message thumb tags comment idempotency_key",
     "PromoteIn": "adapter force",
     "RankingIn": "candidates_id order idempotency_key",
     "RetryIn": "message_id than_before idempotency_key",

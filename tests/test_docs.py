@@ -121,6 +121,8 @@ OPTION = re.compile(r"(?<!\w)--[a-z][\w-]*")
 # Of other projects: data sets and who made them, a function of PEFT, an option of accelerate.
 OTHERS = {"HuggingFaceH4", "OpenAssistant", "chatbot_arena_conversations", "config_file"}
 OTHERS |= {"hotswap_adapter", "next_question", "ultrafeedback_binarized"}
+OTHERS |= {"ENABLE_FORWARD_USER_INFO_HEADERS", "FORWARD_USER_INFO_HEADER_JWT_SECRET", "WEBUI_AUTH"}
+OTHERS |= {"dropParams"}
 
 
 def documented(tree: ast.AST) -> dict[int, str]:

@@ -19,7 +19,11 @@ from chat_app.service.chat import ChatService
 LOOKS = "feedback_chat.looks"
 PROGRESS = ("/progress", "/gradio_api/run/progress_view")  # its page, and what that shows
 VISITOR = "feedback_chat.visitor"  # another: the rater of a request of the page, once it is known
-SIMULATED_HEADER, PERSON_HEADER = "x-feedback-chat-simulated", "x-feedback-chat-user"
+SIMULATED_HEADER = "x-feedback-chat-simulated"
+# Of a gateway, by which it names a person, the first that is there: ours, and Open WebUI's.
+PERSON_HEADERS = ("x-feedback-chat-user", "x-openwebui-user-id")
+# What a client says of a request: its own name for the reply, and which chore it is.
+MESSAGE_HEADER, TASK_HEADER = "x-feedback-chat-message", "x-feedback-chat-task"
 
 
 def caller_of(connection: HTTPConnection, identity: Identity) -> Caller:
@@ -103,8 +107,9 @@ def known_or_visitor(request: Request) -> Caller | None:
 
 async def person_of(request: Request) -> str | None:
     """The person whom a request names by its header or by OpenAI's ``user``; nothing is checked."""
-    if PERSON_HEADER in request.headers:
-        return request.headers[PERSON_HEADER].strip() or None
+    for header in PERSON_HEADERS:
+        if header in request.headers:
+            return request.headers[header].strip() or None
     if request.method != "POST":
         return None
     try:

@@ -34,6 +34,7 @@ class GenerationRequest:
     system_prompt: str | None = None  # its name, for the reply's row; the engine knows the text
     source: str = ""  # on whose account it is taken: while others ask, a source gets its share
     stop: tuple[str, ...] = ()  # the reply ends before the first of these texts
+    begun: str = ""  # how the reply begins, which is there; only what comes after it is generated
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ tokenizer lets other threads go on while it works, and the other cores are for d
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import takewhile
 from typing import Any
 
@@ -44,15 +44,17 @@ class Prompts:
     async def encode(self, request: GenerationRequest) -> list[int]:
         """Token ids of a request's prompt, without the oldest turns if they do not fit.
 
-        The limit is the contract's, with which every policy was trained. A reply gets what the
-        model's context leaves after it: see `room`.
+        After them come those of a reply that has begun. The limit is the contract's, with which
+        every policy was trained. A reply gets what the model's context leaves after it: see `room`.
 
         Raises:
-            InvalidRequestError: Not even the last message fits, or the chat template refuses it.
+            InvalidRequestError: Not even the last message fits, the chat template refuses it, or
+                the model's context has no room after what has begun.
         """
         said = tuple((message["role"], message["content"]) for message in request.prompt)
         loop = asyncio.get_running_loop()
-        return list(await loop.run_in_executor(self._thread, self._encode_once, said))
+        encode = partial(self._encode_once, said, request.begun)
+        return list(await loop.run_in_executor(self._thread, encode))
 
     def room(self, ids: Sequence[int]) -> int:
         """How many tokens a reply to an encoded prompt may have; at least one."""
@@ -72,12 +74,12 @@ class Prompts:
         """Let the thread end."""
         self._thread.shutdown(wait=False)
 
-    def _encode(self, said: _Said) -> tuple[int, ...]:
+    def _encode(self, said: _Said, begun: str) -> tuple[int, ...]:
         prompt = [PromptMessage(role=role, content=text) for role, text in said]
         try:
             fitting = self._chat.encode_fitting(prompt, self._most)
             if fitting is not None:
-                return tuple(fitting[1])
+                return self._with_begun(fitting[1], begun)
             fits = self._fits(prompt, self._most)
         except InvalidInputError as exc:
             raise InvalidRequestError(
@@ -92,6 +94,17 @@ class Prompts:
             ),
             fits=fits,
         )
+
+    def _with_begun(self, prompt: Sequence[int], begun: str) -> tuple[int, ...]:
+        """A prompt and the reply that has begun."""
+        if not begun:
+            return tuple(prompt)
+        ids = (*prompt, *self._chat.encode_reply(begun, finished=False))
+        if len(ids) >= self._context:
+            raise InvalidRequestError(
+                "the reply fills what the model can read; ask for the rest in a message"
+            )
+        return ids
 
     def _fits(self, prompt: Sequence[PromptMessage], room: int) -> int:
         """About how many characters of the last message fit, as its tokens are spread over it."""

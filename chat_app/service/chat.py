@@ -33,7 +33,7 @@ from chat_app.service.replies import CandidatePiece, Replies, ReplyPiece, new_se
 from chat_app.service.voting import Voting, not_found
 from chat_app.settings import Settings
 from feedback_store.errors import UnknownRecordError, say
-from feedback_store.feedback.messages import prompt_of
+from feedback_store.feedback.messages import prompt_of, without_empty_replies
 from feedback_store.records import (
     BASE_ADAPTER,
     Conversation,
@@ -242,7 +242,11 @@ class ChatService(Voting):
         return room
 
     async def check_dialogue(
-        self, messages: Sequence[PromptMessage], sampling: Sampling | None = None
+        self,
+        messages: Sequence[PromptMessage],
+        sampling: Sampling | None = None,
+        *,
+        begun: str = "",
     ) -> None:
         """Check that the model can answer a dialogue, before it is stored.
 
@@ -252,7 +256,7 @@ class ChatService(Voting):
         """
         check_messages(messages, self.settings.limits)
         wanted = check_sampling(sampling or self.default_sampling, self.settings)
-        await self._check(messages, wanted)
+        await self._check(messages, wanted, begun)
 
     def continue_dialogue(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
         """Store the new messages of a dialogue that the caller sends; returns its whole path.
@@ -261,10 +265,21 @@ class ChatService(Voting):
             InvalidRequestError: No messages, too many, a wrong role, or no user message at the end.
             BusyError: The model is being loaded; nothing was stored.
         """
-        check_messages(messages, self.settings.limits)
+        said = without_empty_replies(messages)
+        check_messages(said, self.settings.limits)
         self._require_ready()
-        title = _title(messages[-1]["content"])
+        title = _title(said[-1]["content"])
         return self.store.continue_dialogue(rater_id, messages, title=title)
+
+    def begun_by(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
+        """The stored path of a dialogue that ends with a reply which the served adapter began.
+
+        It is empty if that adapter did not write this reply to this dialogue for the caller: what
+        somebody else wrote would pass for the adapter's.
+        """
+        path = self.store.stored_dialogue(rater_id, messages)
+        ours = len(path) == len(messages) and path[-1].adapter == self.adapter
+        return path if ours else []
 
     def retried(
         self, rater_id: str, reply_id: str, messages: Sequence[PromptMessage]
@@ -295,10 +310,10 @@ class ChatService(Voting):
         now = datetime.now(UTC).isoformat()
         return [
             Message("", "", None, m["role"], m["content"], None, None, None, None, None, None, now)
-            for m in messages
+            for m in without_empty_replies(messages)
         ]
 
-    def reply(
+    def reply(  # noqa: PLR0913 - what a client may say of a reply
         self,
         rater_id: str,
         path: Sequence[Message],
@@ -308,14 +323,17 @@ class ChatService(Voting):
         stop: Sequence[str] = (),
         retry_of: str | None = None,
         reply_id: str | None = None,
+        client_message: str | None = None,
+        begun: str = "",
         room: Room | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
         """Answer the user message at the end of a path; the last piece has the stored reply.
 
-        The reply ends before the first text of ``stop``. ``retry_of`` is the reply that the rater
-        wants replaced: weak evidence against it. ``reply_id`` is the new one's id, if it is chosen
-        already. ``room`` is what `require_room` gave; it is given back when the reply ends. Closing
-        the iterator early stops the decoding and stores the text so far as "cancelled".
+        The reply goes on with what has ``begun``, and ends before the first text of ``stop``.
+        ``retry_of`` is the reply that the rater wants replaced: weak evidence against it.
+        ``reply_id`` is the new one's id, if it is chosen already, and ``client_message`` what the
+        client calls it. ``room`` is what `require_room` gave; it is given back when the reply ends.
+        Closing the iterator early stops the decoding and stores the text so far as "cancelled".
 
         Raises:
             BusyError: The queue is full.
@@ -323,9 +341,16 @@ class ChatService(Voting):
             InvalidRequestError: The conversation does not fit the model.
         """
         request = self.request_of(rater_id, path, sampling=sampling, seed=seed)
-        request = replace(request, stop=tuple(stop))
+        request = replace(request, stop=tuple(stop), begun=begun)
         spent = partial(self.rates.tokens, rater_id)
-        one = self.replies.one(path[-1], request, spent=spent, retry_of=retry_of, reply_id=reply_id)
+        one = self.replies.one(
+            path[-1],
+            request,
+            spent=spent,
+            retry_of=retry_of,
+            reply_id=reply_id,
+            client_message=client_message,
+        )
         return self._within(one, rater_id, 1, room)
 
     def candidates(
@@ -335,6 +360,7 @@ class ChatService(Voting):
         *,
         n: int = 2,
         sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
         room: Room | None = None,
         opponent: str | None = None,
         on_end: Callable[[], None] | None = None,
@@ -347,8 +373,9 @@ class ChatService(Voting):
         While a trial is open, a share of the pairs shows one reply of each of its adapters. With
         the setting `choices` two may be chosen of more, and no text comes before all of it.
 
-        With ``opponent``, one of `opponents`, half of the replies come from that adapter, at places
-        that lots draw; such replies belong to no trial. ``on_end`` is called when a reply ends.
+        Each ends before the first text of ``stop``. With ``opponent``, one of `opponents`, half of
+        the replies come from that adapter, at places that lots draw; such replies belong to no
+        trial. ``on_end`` is called when a reply ends.
         """
         if not 2 <= n <= self.settings.limits.candidates:
             raise InvalidRequestError(
@@ -363,6 +390,7 @@ class ChatService(Voting):
                 say("{name} cannot be compared with; choose another one", name=repr(opponent))
             )
         request = self.request_of(rater_id, path, sampling=sampling)
+        request = replace(request, stop=tuple(stop))
         written = self._side_by_side(path[-1], request, rater_id, n, opponent, on_end)
         return self._within(written, rater_id, n, room)
 
@@ -517,8 +545,11 @@ class ChatService(Voting):
 
     # Inside
 
-    async def _check(self, prompt: Sequence[PromptMessage], sampling: Sampling) -> None:
-        await self.engine.check(GenerationRequest(prompt, self.adapter, sampling, seed=0))
+    async def _check(
+        self, prompt: Sequence[PromptMessage], sampling: Sampling, begun: str = ""
+    ) -> None:
+        request = GenerationRequest(prompt, self.adapter, sampling, seed=0, begun=begun)
+        await self.engine.check(request)
 
     async def _within(
         self,

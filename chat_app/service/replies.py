@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from chat_app.engine import Engine, FinishReason, GenerationRequest, Piece
 from chat_app.service.choosing import ChosenReplies
 from feedback_store.errors import StoreUnavailableError, say
-from feedback_store.records import CandidateReply, Message
+from feedback_store.records import CLIENT_MESSAGE, CandidateReply, Message
 from feedback_store.sqlite.ids import new_id
 from feedback_store.store import FeedbackStore
 
@@ -80,9 +80,10 @@ Spent = Callable[[int], None]  # is told the tokens of a prompt and a reply when
 class Draft:
     """A reply while it is generated: its text so far, and the origin for its row."""
 
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, client_message: str | None = None) -> None:
         self.request = request
-        self.text = ""
+        self.client_message = client_message
+        self.text = request.begun
         self.last = Piece("")
         self.finish_reason: FinishReason | None = None
 
@@ -114,12 +115,14 @@ class Draft:
 
     def origin(self) -> dict[str, Any]:
         """How the reply was generated, by the names of the store's columns."""
-        stop = {"stop": list(self.request.stop)} if self.request.stop else {}
+        more: dict[str, Any] = {"stop": list(self.request.stop)} if self.request.stop else {}
+        if self.client_message:
+            more[CLIENT_MESSAGE] = self.client_message
         return {
             "adapter": self.request.adapter,
             "sampling": asdict(self.request.sampling)
             | {"system_prompt": self.request.system_prompt}
-            | stop,
+            | more,
             "seed": self.request.seed,
             "finish_reason": self.finish_reason,
         }
@@ -140,12 +143,14 @@ class Replies:
         spent: Spent,
         retry_of: str | None = None,
         reply_id: str | None = None,
+        client_message: str | None = None,
     ) -> AsyncGenerator[ReplyPiece, None]:
         """Stream and store one reply to ``prompt``; ``retry_of`` is the reply it replaces.
 
+        ``client_message`` is what the client calls the reply, which it names it by when it votes.
         A prompt that could not be stored has an empty id; its reply is not stored either.
         """
-        draft = Draft(request)
+        draft = Draft(request, client_message)
         reply_id = reply_id or new_id()
         try:
             async with aclosing(self._engine.stream(request)) as pieces:

@@ -70,6 +70,24 @@ class Voting:
         shown = self.candidates_of(rater_id, candidates_id)
         return self.store.path(str(shown.messages[0].parent_id)), shown
 
+    def thumb_by_client(
+        self, rater_id: str, client_message: str, value: int, *, idempotency_key: str, **why: Any
+    ) -> Thumb:
+        """As `thumb`, on the latest reply that a client calls so.
+
+        A reply that went on has the name of its beginning, and a thumb on that gives way.
+
+        Raises:
+            NotFoundError: There is no such reply.
+        """
+        with not_found():
+            latest, *before = self.store.replies_of_client(client_message, rater_id=rater_id)
+        given = self.thumb(rater_id, latest.id, value, idempotency_key=idempotency_key, **why)
+        for reply in before:
+            key = f"{idempotency_key} {reply.id}"
+            self.store.add_thumb(reply.id, rater_id, 0, idempotency_key=key)
+        return given
+
     def thumb(
         self,
         rater_id: str,

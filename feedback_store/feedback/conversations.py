@@ -14,11 +14,13 @@ from sqlite_utils import Database
 from feedback_store.errors import ConflictError, UnknownRecordError, say
 from feedback_store.feedback.messages import (
     add_below,
+    named_by_client,
     note_retry,
     path_to,
     require_own,
     store_message,
     stored_path,
+    without_empty_replies,
 )
 from feedback_store.records import (
     PAGES,
@@ -156,17 +158,27 @@ class Conversations:
 
         The new messages go below the last of the policy's replies that the rater's conversations
         hold at the end of the same path. Without such a reply, the dialogue begins a conversation.
-        All of it is added or none.
+        All of it is added or none. Messages that are empty are not added, but a reply of the
+        policy may be empty, and is known by its place.
         """
 
         def work(db: Database) -> list[Message]:
-            path = stored_path(db, rater_id, messages)
+            sent = [*messages[:-1], *without_empty_replies(messages[-1:])]
+            path = stored_path(db, rater_id, sent)
             if not path:
-                return add_below(db, _begin(db, rater_id, title)["id"], None, messages)
-            last = path[-1]
-            return path + add_below(db, last.conversation_id, last.id, messages[len(path) :])
+                sent = without_empty_replies(messages)
+                path = stored_path(db, rater_id, sent)
+            if not path:
+                return add_below(db, _begin(db, rater_id, title)["id"], None, sent)
+            last, rest = path[-1], without_empty_replies(sent[len(path) :])
+            return path + add_below(db, last.conversation_id, last.id, rest)
 
         return self._file.run(work)
+
+    def stored_dialogue(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
+        """The part of a rater's dialogue that is stored, down from its beginning."""
+        with self._file.read() as db:
+            return stored_path(db, rater_id, messages)
 
     def add_message(  # noqa: PLR0913 - one argument for each column that a caller knows
         self,
@@ -217,6 +229,11 @@ class Conversations:
         """The message with this id; with `rater_id`, only if in that rater's conversation."""
         with self._file.read() as db:
             return to_record(Message, require_own(db, "messages", message_id, rater_id))
+
+    def replies_of_client(self, client_message: str, *, rater_id: str) -> list[Message]:
+        """The rater's replies that the client calls so, the latest first; see `CLIENT_MESSAGE`."""
+        with self._file.read() as db:
+            return named_by_client(db, client_message, rater_id)
 
     def conversation_view(
         self,

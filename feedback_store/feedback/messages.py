@@ -11,7 +11,13 @@ from dataclasses import fields
 from sqlite_utils import Database
 
 from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError, say
-from feedback_store.records import FINISH_REASONS, ROLES, Message, PromptMessage
+from feedback_store.records import (
+    CLIENT_MESSAGE,
+    FINISH_REASONS,
+    ROLES,
+    Message,
+    PromptMessage,
+)
 from feedback_store.splits import is_held_out_question, path_hash, path_hashes, text_hash
 from feedback_store.sqlite.feed import note_vote
 from feedback_store.sqlite.ids import new_id, utc_now
@@ -41,6 +47,10 @@ _REPLIES_AT_PATH = """SELECT messages.id FROM messages
     JOIN conversations ON conversations.id = messages.conversation_id
     WHERE path_hash = ? AND adapter IS NOT NULL AND rater_id = ? AND deleted_at IS NULL
     ORDER BY messages.rowid DESC LIMIT 20"""
+_NAMED_BY_CLIENT = f"""SELECT messages.* FROM conversations
+    JOIN messages ON conversations.id = messages.conversation_id
+    WHERE rater_id = ? AND deleted_at IS NULL AND role = 'assistant'
+    AND json_extract(sampling, '$.{CLIENT_MESSAGE}') = ? ORDER BY messages.rowid DESC LIMIT 20"""
 _SAME_BELOW = """SELECT * FROM messages WHERE parent_id = ? AND role = ? AND content = ?
     ORDER BY rowid DESC LIMIT 1"""
 
@@ -74,6 +84,23 @@ def require_own(db: Database, table: str, record_id: str, rater_id: str | None) 
             say("there is no {id} among {things}; check the id.", id=repr(record_id), things=things)
         )
     return row
+
+
+def named_by_client(db: Database, client_message: str, rater_id: str) -> list[Message]:
+    """The rater's replies that a client calls by this name, the latest first: one went on.
+
+    Raises:
+        UnknownRecordError: The rater has none.
+    """
+    found = [
+        to_record(Message, row) for row in rows(db, _NAMED_BY_CLIENT, [rater_id, client_message])
+    ]
+    if not found:
+        raise UnknownRecordError(
+            f"the client called no reply of yours {client_message!r}; send the name with the "
+            "request for the reply, in the header X-Feedback-Chat-Message"
+        )
+    return found
 
 
 def path_to(db: Database, message_id: str) -> list[Message]:
@@ -129,6 +156,11 @@ def add_below(
     insert_many(db, "messages", found)
     _mark_retries_stale(db, parent_id)
     return [to_record(Message, row) for row in found]
+
+
+def without_empty_replies(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
+    """What is said in a dialogue: clients send replies back that have no text."""
+    return [m for m in messages if m["role"] != "assistant" or m["content"].strip()]
 
 
 def stored_path(db: Database, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:

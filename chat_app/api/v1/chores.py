@@ -28,13 +28,15 @@ CUT = "\n...\n"
 TRIES = 4
 
 
-def is_chore(dialogue: Sequence[PromptMessage], metadata: Any) -> bool:
-    """Whether a client asks for itself, by its prompt or by ``metadata.task``."""
+def is_chore(dialogue: Sequence[PromptMessage], metadata: Any, task: str = "") -> bool:
+    """Whether a client asks for itself, by its prompt, ``metadata.task`` or the header's task."""
+    if task.strip():
+        return True
     said = [message for message in dialogue if message["role"] != "system"]
     if len(said) != 1:
         return False
-    task = metadata.get("task") if isinstance(metadata, Mapping) else None
-    if isinstance(task, str) and task.endswith(TASK):
+    named = metadata.get("task") if isinstance(metadata, Mapping) else None
+    if isinstance(named, str) and named.endswith(TASK):
         return True
     text = said[0]["content"].strip()
     return any(text.startswith(begin) and all(m in text for m in more) for begin, *more in MARKS)

@@ -17,7 +17,13 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 
 from chat_app.api.answers import openai_error
-from chat_app.api.callers import rater_of, require_key, service_of
+from chat_app.api.callers import (
+    MESSAGE_HEADER,
+    TASK_HEADER,
+    rater_of,
+    require_key,
+    service_of,
+)
 from chat_app.api.v1.chores import is_chore, shortened
 from chat_app.api.v1.dialogue import dialogue_of
 from chat_app.api.v1.requests import CompletionIn
@@ -35,8 +41,10 @@ from feedback_store.sqlite.ids import new_id
 
 log = logging.getLogger(__name__)
 
+CLIENT_CHARS = 200  # of a client's name for a reply
 POLICY = "policy"  # the name of whichever adapter is served
 ON_REQUEST = "not stored, because of store: false; nobody can vote on it"
+NOT_OURS = "not stored, because the served adapter did not begin this reply; nobody can vote on it"
 CHORE = "not stored, because it is a client's chore and no question; nobody can vote on it"
 
 completions = APIRouter(prefix="/v1")
@@ -65,20 +73,27 @@ async def complete(
 ) -> dict[str, Any] | EventSourceResponse:
     """Answer a dialogue; ``id`` is the stored message, ``model`` the exact adapter."""
     _served(body.model, service)
+    named = _named(request)
     n, sampling = _number(body, service), body.over(service.default_sampling)
     dialogue = dialogue_of(body.messages, service.settings.limits)
-    unstored = CHORE if is_chore(dialogue, body.metadata) else ""
+    task = request.headers.get(TASK_HEADER, "")
+    unstored = CHORE if is_chore(dialogue, body.metadata, task) else ""
     if unstored:
         dialogue = await shortened(dialogue, service)
     unstored = ON_REQUEST if body.store is False else unstored
+    dialogue, begun, above = await _begun(dialogue, rater_id, service)
+    if begun and not above:
+        unstored = unstored or NOT_OURS
     ids = [f"{UNSTORED if unstored else ''}{new_id()}" for _ in range(n)]
     chars = sum(len(message["content"]) for message in dialogue)
     room = service.require_room(rater_id, n, chars=chars)
     try:
-        await service.check_dialogue(dialogue, sampling)
-        if unstored:
-            path = service.unstored(dialogue)
+        await service.check_dialogue(dialogue, sampling, begun=begun)
+        if unstored or above:
+            path = service.unstored(dialogue) if unstored else above
         else:
+            if body.retry_of is None:
+                dialogue = dialogue_of(body.messages, service.settings.limits, empty_replies=True)
             path = await asyncio.to_thread(_stored, dialogue, rater_id, service, body.retry_of)
         replies = [
             service.reply(
@@ -89,6 +104,8 @@ async def complete(
                 stop=body.stop,
                 retry_of=body.retry_of if path[-1].id else None,
                 reply_id=reply_id,
+                client_message=named if place == 0 else None,
+                begun=begun,
                 room=_kept_by_the_request,
             )
             for place, reply_id in enumerate(ids)
@@ -96,7 +113,7 @@ async def complete(
         pieces = _side_by_side(replies, room)
         if not body.stream:
             last = await _last_pieces(pieces, request)
-            return _completion(last, unstored)
+            return _completion(last, unstored, begun=begun)
         first = await anext(pieces)  # an error of the request shows here, before the headers
     except BaseException:
         room()
@@ -108,6 +125,15 @@ async def complete(
     )
 
 
+def _named(request: Request) -> str | None:
+    """What the client calls the reply, so that it can vote by that name."""
+    named = request.headers.get(MESSAGE_HEADER, "").strip()
+    if len(named) > CLIENT_CHARS:
+        text = f"{MESSAGE_HEADER} has {len(named)} characters; at most {CLIENT_CHARS} fit"
+        raise InvalidRequestError(text)
+    return named or None
+
+
 def _number(body: CompletionIn, service: ChatService) -> int:
     """How many replies are asked for."""
     n, most = 1 if body.n is None else body.n, service.settings.limits.candidates
@@ -117,6 +143,17 @@ def _number(body: CompletionIn, service: ChatService) -> int:
         text = "retry_of goes with one stored reply; leave out n and store"
         raise InvalidRequestError(text, param="retry_of")
     return n
+
+
+async def _begun(
+    dialogue: list[PromptMessage], rater_id: str, service: ChatService
+) -> tuple[list[PromptMessage], str, list[Message]]:
+    """A dialogue, and the reply at its end that is to go on, with the stored path above that."""
+    if [message["role"] for message in dialogue[-2:]] != ["user", "assistant"]:
+        return dialogue, "", []
+    path = await asyncio.to_thread(service.begun_by, rater_id, dialogue)
+    begun = path[-1].content if path else dialogue[-1]["content"]
+    return dialogue[:-1], begun, path[:-1]
 
 
 def _stored(
@@ -172,11 +209,11 @@ async def _last_pieces(pieces: Pieces, request: Request) -> list[ReplyPiece]:
     return [ended[place] for place in sorted(ended)]
 
 
-def _completion(pieces: Sequence[ReplyPiece], unstored: str) -> dict[str, Any]:
+def _completion(pieces: Sequence[ReplyPiece], unstored: str, *, begun: str) -> dict[str, Any]:
     choices = []
     for index, piece in enumerate(pieces):
         assert piece.message is not None, "the last piece has the message"
-        message = {"role": "assistant", "content": piece.message.content}
+        message = {"role": "assistant", "content": piece.message.content[len(begun) :]}
         about = {"message_id": piece.message_id, "finish_reason": _reason(piece), "logprobs": None}
         choices.append({"index": index, "message": message, **about})
     return {

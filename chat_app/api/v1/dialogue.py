@@ -102,8 +102,12 @@ class MessageIn(BaseModel):
         return "".join(part.text for part in self.content) or self.refusal or ""
 
 
-def dialogue_of(messages: Sequence[MessageIn], limits: LimitSettings) -> list[PromptMessage]:
+def dialogue_of(
+    messages: Sequence[MessageIn], limits: LimitSettings, *, empty_replies: bool = False
+) -> list[PromptMessage]:
     """The messages in the store's form, without replies and instructions that say nothing.
+
+    With ``empty_replies`` such replies stay in their places, by which the store may know them.
 
     Raises:
         InvalidRequestError: A text is too long, or a question is empty; its place is named.
@@ -112,6 +116,8 @@ def dialogue_of(messages: Sequence[MessageIn], limits: LimitSettings) -> list[Pr
     for place, message in enumerate(messages):
         text = message.text
         if message.role != "user" and not text.strip():
+            if empty_replies and message.role == "assistant":
+                dialogue.append(PromptMessage(role="assistant", content=""))
             continue
         try:
             check_text(text, limits)

@@ -4,9 +4,9 @@ These models check shapes only. The service checks lengths and meanings, for the
 """
 
 import sys
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from chat_app.api.v1.dialogue import MessageIn, refused
 from chat_app.engine import Sampling
@@ -59,13 +59,21 @@ def _are_few(stop: list[str]) -> list[str]:
     return texts
 
 
+class StopIn(BaseModel):
+    """Texts before the first of which a reply ends."""
+
+    stop: Annotated[
+        list[str],
+        BeforeValidator(_as_texts, json_schema_input_type=str | list[str] | None),
+        AfterValidator(_are_few),
+    ] = []
+
+
 class NotSupportedIn(BaseModel):
     """What would change an answer and is not there; a value that changes nothing is taken."""
 
-    tools: Annotated[None, refused("tools are")] = None
-    tool_choice: Annotated[None, refused("tools are", "none", "auto")] = None
-    functions: Annotated[None, refused("functions are")] = None
-    function_call: Annotated[None, refused("functions are", "none", "auto")] = None
+    tool_choice: Annotated[None, refused("calls of tools are", "none", "auto")] = None
+    function_call: Annotated[None, refused("calls of functions are", "none", "auto")] = None
     response_format: Annotated[None, refused("this format is", {"type": "text"})] = None
     logprobs: Annotated[None, refused("log-probabilities are")] = None
     top_logprobs: Annotated[None, refused("log-probabilities are")] = None
@@ -77,27 +85,24 @@ class NotSupportedIn(BaseModel):
     web_search_options: Annotated[None, refused("a search of the web is")] = None
 
 
-class CompletionIn(SamplingIn, NotSupportedIn):
+class CompletionIn(StopIn, SamplingIn, NotSupportedIn):
     """``POST /v1/chat/completions``; unknown fields are ignored."""
 
     model: str = "policy"
     messages: list[MessageIn]
     user: str | None = None  # for whom a gateway asks
+    tools: Any = Field(default=None, description="an offer, which the model leaves alone")
+    functions: Any = Field(default=None, description="as tools")
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     seed: int | None = None
     n: int | None = 1
-    stop: Annotated[
-        list[str],
-        BeforeValidator(_as_texts, json_schema_input_type=str | list[str] | None),
-        AfterValidator(_are_few),
-    ] = []
     store: bool | None = Field(default=None, description="false: nothing of it is stored")
     metadata: Any = Field(default=None, description="`task` names a client's chore; else ignored")
     retry_of: str | None = None  # the reply to the same messages that this one replaces
 
 
-class CandidatesIn(SamplingIn):
+class CandidatesIn(StopIn, SamplingIn):
     """``POST /v1/candidates``."""
 
     messages: list[MessageIn]
@@ -137,10 +142,19 @@ class RankingIn(EventIn):
 class FeedbackIn(EventIn):
     """``POST /v1/feedback``; ``thumb`` is required, because null withdraws the thumb."""
 
-    message_id: str
+    message_id: str | None = None
+    client_message: str | None = Field(
+        default=None, description="instead of `message_id`: what the client calls the reply"
+    )
     thumb: Literal["up", "down"] | None
     tags: list[str] = Field(default=[], max_length=20)
     comment: str = ""
+
+    @model_validator(mode="after")
+    def _names_one_reply(self) -> Self:
+        if (self.message_id is None) == (self.client_message is None):
+            raise ValueError("give either message_id or client_message, and not both")
+        return self
 
 
 class RetryIn(EventIn):

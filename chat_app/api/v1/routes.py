@@ -55,7 +55,9 @@ async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) ->
     try:
         await service.check_dialogue(dialogue, sampling)
         path = await asyncio.to_thread(service.continue_dialogue, rater_id, dialogue)
-        found = service.candidates(rater_id, path, n=body.n, sampling=sampling, room=room)
+        found = service.candidates(
+            rater_id, path, n=body.n, sampling=sampling, stop=body.stop, room=room
+        )
         async with aclosing(found) as pieces:
             async for piece in pieces:
                 stored = piece.candidates
@@ -110,9 +112,10 @@ def rank(body: RankingIn, rater_id: RaterId, service: Service) -> dict[str, Any]
 @router.post("/feedback")
 def feedback(body: FeedbackIn, rater_id: RaterId, service: Service) -> dict[str, Any]:
     """Thumb a reply up or down, or withdraw the thumb."""
-    thumb = service.thumb(
+    give = service.thumb if body.client_message is None else service.thumb_by_client
+    thumb = give(
         rater_id,
-        body.message_id,
+        body.client_message or body.message_id or "",
         THUMBS[body.thumb],
         idempotency_key=body.idempotency_key,
         tags=body.tags,

@@ -111,6 +111,7 @@ OF_THE_API = {
         "add_conversation",
     ),
     *("work", "demonstrate", "said", "search", "add_candidates"),
+    *("named_by_client", "_with_begun"),
 }
 
 

@@ -66,9 +66,9 @@ def with_litellm(url: str) -> None:
     chunks = list(litellm.completion(**common, max_tokens=9, stream=True))
     assert litellm.stream_chunk_builder(chunks).choices[0].finish_reason
     try:
-        litellm.completion(**common, tools=[{"type": "function", "function": {"name": "f"}}])
+        litellm.completion(**common, logprobs=True)
     except litellm.BadRequestError as exc:
-        assert "tools are not supported" in str(exc)
+        assert "log-probabilities are not supported" in str(exc)
     long = [{"role": "user", "content": "word " * 1500}]
     try:
         litellm.completion(**{**common, "messages": long})

@@ -184,7 +184,7 @@ def test_a_retry_is_one_stored_reply(served: Running, wrong: dict[str, Any]) -> 
         {"max_tokens": 0},
         {"n": 99},
         {"stop": list("abcde")},
-        {"tools": [{"type": "function"}]},
+        {"tools": [{"type": "function"}], "tool_choice": "required"},
         {"model": "gpt-4"},
         {"messages": [*MESSAGES, {"role": "tool", "content": "3"}]},
         {"messages": [{"role": "user", "content": "x" * 600}]},

@@ -59,6 +59,26 @@ def test_a_client_that_keeps_an_empty_reply_goes_on_in_its_conversation(served: 
     assert first["id"] in path
 
 
+def test_a_reply_of_ours_that_was_empty_is_known_when_it_comes_back(served: Running) -> None:
+    with served.client("has an empty reply") as client:
+        whole = ask(client, USER, temperature=0, max_tokens=2, store=False).json()
+        stop = whole["choices"][0]["message"]["content"][:1]
+        first = ask(client, USER, temperature=0, max_tokens=2, stop=stop).json()
+        assert first["choices"][0]["message"]["content"] == ""
+        second = ask(client, USER, say("assistant", ""), say("user", "more")).json()
+    path = [message.id for message in served.service.store.path(second["id"])]
+    assert first["id"] in path and len(path) == 4
+
+
+def test_candidates_end_before_a_stop_text(served: Running) -> None:
+    with served.client("stops candidates") as client:
+        asked = {"messages": [USER], "temperature": 0, "max_tokens": 9}
+        text = ask(client, USER, temperature=0, max_tokens=9).json()["choices"][0]["message"]
+        stop = text["content"][3]
+        found = client.post("/v1/candidates", json=asked | {"stop": [stop]}).json()
+    assert [reply["content"] for reply in found["replies"]] == [text["content"].split(stop)[0]]
+
+
 @pytest.mark.parametrize(
     ("message", "param", "says"),
     [
@@ -93,9 +113,8 @@ def test_what_cannot_be_taken_is_named_with_its_place(
 @pytest.mark.parametrize(
     ("field", "harmless", "refused"),
     [
-        ("tools", [], [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "none", "required"),
-        ("functions", None, [{"name": "f"}]),
+        ("tool_choice", "auto", "required"),
+        ("function_call", "none", {"name": "f"}),
         ("response_format", {"type": "text"}, {"type": "json_object"}),
         ("logprobs", False, True),
         ("top_logprobs", 0, 3),
@@ -123,6 +142,8 @@ def test_what_only_tells_of_the_caller_is_ignored(served: Running) -> None:
         "safety_identifier": "x",
         "prompt_cache_key": "y",
         "parallel_tool_calls": True,
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+        "functions": [{"name": "f"}],
         "reasoning_effort": "low",
         "verbosity": "low",
         "store": True,
