@@ -252,7 +252,14 @@ def _cycle_elsewhere(
     own = settings.cycle.model_fields_set  # the evidence says all but what this machine has
     threads = settings.cycle.threads if "threads" in own else None
     with starter.stage_bar(hidden=as_json) as bar:
-        done = run_elsewhere(evidence, out, progress=bar, model=model, threads=threads)
+        done = run_elsewhere(
+            evidence,
+            out,
+            progress=bar,
+            model=model,
+            threads=threads,
+            allow_old_sqlite=settings.allow_old_sqlite,
+        )
     _tell(done, [], as_json=as_json)
 
 

@@ -52,6 +52,7 @@ def run_elsewhere(
     progress: Progress,
     model: str | None = None,
     threads: int | None = None,
+    allow_old_sqlite: bool = False,
 ) -> Cycle:
     """Run a cycle on evidence and leave what `adapters add` takes.
 
@@ -61,6 +62,7 @@ def run_elsewhere(
         progress: As for `run_cycle`.
         model: Where the model is on this machine; None: where the evidence says.
         threads: Of this machine; None: as many as the evidence says.
+        allow_old_sqlite: Open the store even if SQLite has the WAL-reset bug.
 
     Returns:
         The cycle as it ended; of a result that is there already, the same again.
@@ -78,13 +80,13 @@ def run_elsewhere(
             shutil.rmtree(out / WORK, ignore_errors=True)
             fields = outcome["cycle"]
             return Cycle(**fields | {"reasons": tuple(fields["reasons"])})
-        _unpack(evidence, digest, document, out)
+        _unpack(evidence, digest, document, out, old=allow_old_sqlite)
         given = document["settings"]
         given["model"] = model or given["model"]
         given["cycle"]["threads"] = threads or given["cycle"]["threads"]
-        done = _cycle(out / WORK, document, progress)
+        done = _cycle(out / WORK, document, progress, old=allow_old_sqlite)
         if done.state in VERDICTS:
-            _hand_over(out, digest, document, done)
+            _hand_over(out, digest, document, done, old=allow_old_sqlite)
         return done
 
 
@@ -126,7 +128,9 @@ def _require_same(known: str, digest: str, out: Path) -> None:
         raise RefusedError(f"{out} is of other evidence; give another folder by --out")
 
 
-def _unpack(evidence: Path, digest: str, document: Mapping[str, Any], out: Path) -> None:
+def _unpack(
+    evidence: Path, digest: str, document: Mapping[str, Any], out: Path, *, old: bool
+) -> None:
     """Make the cycle's data directory, unless an earlier run made it."""
     work, partial = out / WORK, out / ".unpacking"
     if work.is_dir():
@@ -153,11 +157,11 @@ def _unpack(evidence: Path, digest: str, document: Mapping[str, Any], out: Path)
         raise ChatAppError(f"{evidence} is cut off or damaged ({exc}); copy it again") from exc
     except ChatAppError as exc:
         raise ChatAppError(str(exc).replace(str(partial), str(evidence))) from exc
-    _sign(partial)
+    _sign(partial, old=old)
     partial.rename(work)
 
 
-def _sign(data: Path) -> None:
+def _sign(data: Path, *, old: bool) -> None:
     """Sign the adapters that came with the evidence, whose checksums are right, with a key of here.
 
     So that the cycle is the same as on the server's machine, whose key stays there.
@@ -168,15 +172,15 @@ def _sign(data: Path) -> None:
     folders = sorted((data / "adapters").glob("*-*"))
     for folder in folders:
         sign_adapter(folder, key)
-    with FeedbackStore(data / "feedback.db") as store:
+    with FeedbackStore(data / "feedback.db", allow_old_sqlite=old) as store:
         store.note_signed([folder.name for folder in folders], by="evidence")
 
 
-def _cycle(work: Path, document: Mapping[str, Any], progress: Progress) -> Cycle:
+def _cycle(work: Path, document: Mapping[str, Any], progress: Progress, *, old: bool) -> Cycle:
     """Run the cycle, or find the one that has ended; then only the hand-over was missing."""
     from rlhf_core.cycle import run_cycle
 
-    with FeedbackStore(work / "feedback.db") as store:
+    with FeedbackStore(work / "feedback.db", allow_old_sqlite=old) as store:
         last = store.last_cycle()
     if last is not None and last.id > document["last_cycle"] and last.state in VERDICTS:
         return last
@@ -189,13 +193,16 @@ def _cycle(work: Path, document: Mapping[str, Any], progress: Progress) -> Cycle
         quantization=given["quantization"],
         progress=progress,
         choosing=given["choosing"],
+        allow_old_sqlite=old,
     )
 
 
-def _hand_over(out: Path, digest: str, document: Mapping[str, Any], done: Cycle) -> None:
+def _hand_over(
+    out: Path, digest: str, document: Mapping[str, Any], done: Cycle, *, old: bool
+) -> None:
     """Put the results beside `work/`, then the outcome, then delete `work/`."""
     work = out / WORK
-    with FeedbackStore(work / "feedback.db") as store:
+    with FeedbackStore(work / "feedback.db", allow_old_sqlite=old) as store:
         made = [adapter for adapter in store.adapters() if adapter.cycle_id == done.id]
         used, seen = store.uses_of(done.id)
     for adapter in made:
