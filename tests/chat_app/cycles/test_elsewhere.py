@@ -362,7 +362,7 @@ def test_what_is_no_evidence_or_no_empty_folder_is_told_in_one_line(command, mad
         (("--evidence", whole), 2, "go together"),
         (("--evidence", other, "--out", tmp_path / "a"), 2, "is not evidence"),
         (("--evidence", tmp_path / "none", "--out", tmp_path / "a"), 2, "cannot read"),
-        (("--evidence", cut, "--out", tmp_path / "a"), 1, "cut off or damaged"),
+        (("--evidence", cut, "--out", tmp_path / "a"), 2, "is cut off"),
         (("--evidence", whole, "--out", full), 2, "is not empty"),
     ]
     for words, code, why in cases:
