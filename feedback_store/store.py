@@ -17,8 +17,10 @@ from feedback_store.backups import Backups
 from feedback_store.comparisons.leaving_out import LeavingOut
 from feedback_store.comparisons.receipts import Receipts
 from feedback_store.datasets.event_files import EventFiles
+from feedback_store.datasets.evidence_copy import EvidenceCopies
 from feedback_store.datasets.exports import Exports
 from feedback_store.datasets.imports import Imports
+from feedback_store.datasets.returned_cycles import ReturnedCycles
 from feedback_store.errors import StoreOpenError
 from feedback_store.feedback.browsing import Browsing
 from feedback_store.feedback.conversation_list import ConversationList
@@ -60,6 +62,8 @@ class FeedbackStore(
     EventFiles,
     Exports,
     Imports,
+    EvidenceCopies,
+    ReturnedCycles,
     Copies,
     Privacy,
     Raters,

@@ -26,6 +26,7 @@ from tests.chat_app.fakes import FakeEngine, fake_service
 
 # Arguments in capitals, as the help shows them; --help goes without saying.
 COMMANDS = {
+    "adapters add": "FOLDER --data --config --json",
     "adapters anchor": "NAME --data --config --json",
     "adapters canary": "NAME --data --config --force --json",
     "adapters list": "--data --config --json",
@@ -35,11 +36,13 @@ COMMANDS = {
     "adapters stop-trial": "--data --config --json",
     "adapters verify": "NAMES --data --config --json",
     "backup": "FOLDER --data --config --json",
-    "cycle": "--data --model --profile --quantization --config --cancel --dry-run --json",
+    "cycle": "--data --model --profile --quantization --config --cancel --dry-run "
+    "--evidence --out --json",
     "demo": "--data --host --port --model --profile --quantization --config",
     "doctor": "--data --model --profile --quantization --config --json",
     "evaluate": "--adapter --against --requests --seed --world --taste --prompts "
     "--probes --data --model --profile --quantization --config --json",
+    "evidence": "FILE --data --model --profile --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
     "--hub --licence --language --data --config --json",
     "fetch": "NAME --data --config",
@@ -78,6 +81,8 @@ CHOICES = {
     "evaluate --profile": "auto starter cpu gpu",
     "evaluate --quantization": "auto nf4 int8 none",
     "evaluate --world": "starter checkable",
+    "evidence --profile": "auto starter cpu gpu",
+    "evidence --quantization": "auto nf4 int8 none",
     "export --format": "events preference preferences unpaired sft prompts",
     "export --split": "all train held_out held_out_raters",
     "import --format": "events hh oasst ultrafeedback arena pandalm open-webui table",

@@ -1,12 +1,13 @@
 """Commands about adapters, and `open_store`, which all commands use."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from chat_app.commands.options import Config, Data, Json
-from chat_app.errors import ChatAppError, InvalidRequestError, StartError
+from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
 from chat_app.service import promotion
 from chat_app.settings import Settings, load_settings
 from feedback_store.records import BASE_ADAPTER
@@ -14,7 +15,7 @@ from feedback_store.store import FeedbackStore
 from rlhf_core.cycle.signing import checking_key
 
 adapters = typer.Typer(
-    help="List, verify, sign, anchor, promote and roll back adapters.", no_args_is_help=True
+    help="List, add, verify, sign, anchor, promote and roll back adapters.", no_args_is_help=True
 )
 
 
@@ -116,6 +117,34 @@ def sign(
     with open_store(settings) as store:
         promotion.sign(store, settings.data, names)
     typer.echo(json.dumps({"signed": names}) if as_json else f"signed {', '.join(names)}")
+
+
+@adapters.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="What `cycle --out` made on another machine.")],
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Take in a cycle that ran on another machine; its adapter is served if the gate passed it."""
+    from chat_app.cycles.alerts import send_due
+    from chat_app.cycles.elsewhere.adding import add_result
+    from chat_app.cycles.status import cycle_facts, outcome
+
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
+        done = add_result(store, settings, folder)
+        send_due(store, settings.alerts)
+    cycle = done.cycle
+    if as_json:
+        typer.echo(json.dumps(cycle_facts(cycle) | {"again": done.again}))
+    else:
+        before = "was added before, as " if done.again else ""
+        typer.echo(
+            "\n  - ".join((f"{before}cycle {cycle.id}   {outcome(cycle)[0]}", *outcome(cycle)[1:]))
+        )
+    if cycle.state == "rejected" and not done.again:
+        raise RefusedError(f"cycle {cycle.id} was rejected: {'; '.join(cycle.reasons)}")
 
 
 @adapters.command()

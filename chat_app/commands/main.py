@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -144,7 +145,33 @@ def demo(
 
 
 @app.command()
-def cycle(
+def evidence(
+    file: Annotated[Path, typer.Argument(help="A new file.")],
+    data: Data = None,
+    model: Model = None,
+    profile: Profiled = None,
+    quantization: Quantized = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Write what a cycle needs to run on another machine, by `cycle --evidence FILE --out DIR`."""
+    options = {"model": model, "profile": profile, "quantization": quantization}
+    settings = settings_of_model(config, data=data, **options)
+    _require_startable(settings)
+    _require_votes(settings)
+    settings = resolved(settings)
+    require_contract(settings)
+    from chat_app.cycles.elsewhere.sending import write_evidence
+
+    with adapters.open_store(settings) as store:
+        sent = write_evidence(store, settings, file)
+    facts = asdict(sent) | {"path": str(sent.path)}
+    told = f"wrote {sent.comparisons} comparisons and what a cycle needs to {sent.path}"
+    typer.echo(json.dumps(facts) if as_json else told)
+
+
+@app.command()
+def cycle(  # noqa: PLR0913 - its options
     data: Data = None,
     model: Model = None,
     profile: Profiled = None,
@@ -154,9 +181,18 @@ def cycle(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what a cycle would do; write nothing.")
     ] = False,
+    evidence: Annotated[
+        Path | None, typer.Option(help="Run on this file alone, without a data directory.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="With --evidence: a folder for the result.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
+    if evidence is not None or out is not None:
+        _cycle_elsewhere(evidence, out, model, load_settings(config), as_json=as_json)
+        return
     if cancel:
         _cancel(load_settings(config, data=data), dry_run=dry_run, as_json=as_json)
         return
@@ -198,6 +234,39 @@ def cycle(
     _send_alarms(settings)
     with adapters.open_store(settings) as store:
         alarms = [alarm_facts(alarm) for alarm in store.alarms(since=done.started_at)]
+    _tell(done, alarms, as_json=as_json)
+
+
+def _cycle_elsewhere(
+    evidence: Path | None, out: Path | None, model: str | None, settings: Settings, *, as_json: bool
+) -> None:
+    """Run a cycle on evidence; no server and no data directory is needed."""
+    if evidence is None or out is None:
+        raise InvalidRequestError("--evidence and --out go together; give both")
+    if os.environ.get("RANK", "0") != "0":
+        from rlhf_core.cycle import help_cycle
+
+        help_cycle(out / "work")
+        return
+    _stop_on_sigterm()
+    from chat_app.cycles.elsewhere.running import run_elsewhere
+
+    own = settings.cycle.model_fields_set  # the evidence says all but what this machine has
+    threads = settings.cycle.threads if "threads" in own else None
+    with starter.stage_bar(hidden=as_json) as bar:
+        done = run_elsewhere(
+            evidence,
+            out,
+            progress=bar,
+            model=model,
+            threads=threads,
+            allow_old_sqlite=settings.allow_old_sqlite,
+        )
+    _tell(done, [], as_json=as_json)
+
+
+def _tell(done: Cycle, alarms: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print how a cycle ended; one that let nothing through is a refusal."""
     if as_json:
         typer.echo(json.dumps(cycle_facts(done) | {"alarms": alarms}))
     elif done.state in ("passed", "promoted", "rejected"):

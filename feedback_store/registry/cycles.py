@@ -156,17 +156,7 @@ class Cycles:
             require_running(db, cycle_id)
             if expected_serving is not None:
                 require_serving(db, expected_serving)
-            if adapter is not None:
-                require(db, "adapters", adapter, key="name")
-                if state == "rejected":
-                    settle_candidate(db, adapter, "rejected")
-                if promotion:
-                    settle_candidate(db, adapter, "published")
-                if promotion == "offline":
-                    serve_adapter(db, adapter, by=f"cycle {cycle_id}", guard=True)
-                if promotion == "canary":
-                    served = serving_of(db).adapter
-                    insert_trial(db, "canary", adapter, served, by=f"cycle {cycle_id}")
+            follow_verdict(db, cycle_id, state=state, adapter=adapter, promotion=promotion)
             _end_cycle(db, cycle_id, state=state, reasons=reasons, metrics=finite, adapter=adapter)
             return _cycle(db, cycle_id)
 
@@ -274,6 +264,23 @@ class Cycles:
             (SELECT min(since) FROM serving))"""
         with self._file.read() as db:
             return str(scalar(db, sql))
+
+
+def follow_verdict(
+    db: Database, cycle_id: int, *, state: str, adapter: str | None, promotion: Promotion | None
+) -> None:
+    """What becomes of the adapter of a cycle that ends; see `Cycles.finish_cycle`."""
+    if adapter is None:
+        return
+    require(db, "adapters", adapter, key="name")
+    if state == "rejected":
+        settle_candidate(db, adapter, "rejected")
+    if promotion:
+        settle_candidate(db, adapter, "published")
+    if promotion == "offline":
+        serve_adapter(db, adapter, by=f"cycle {cycle_id}", guard=True)
+    if promotion == "canary":
+        insert_trial(db, "canary", adapter, serving_of(db).adapter, by=f"cycle {cycle_id}")
 
 
 def _batches(ids: Iterable[str]) -> Iterator[list[str]]:

@@ -62,6 +62,13 @@ def require_sound(file: Path) -> None:
             raise AdapterError(f"adapter file {file} cannot be read: {exc}") from exc
 
 
+def shapes_of(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each matrix in a file that is sound, by name."""
+    with safe_open(file, framework="pt") as tensors:
+        names = [*tensors.keys()]
+        return {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+
+
 def _require_sound_weights(file: Path, name: str, weights: torch.Tensor) -> None:
     ours = file.name == ADAPTER_WEIGHTS
     if not weights.is_floating_point() or (ours and weights.dtype != torch.float32):

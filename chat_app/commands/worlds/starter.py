@@ -74,21 +74,26 @@ def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
         TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     console = Console(stderr=True)
-    with Progress(
+    bar = Progress(
         *columns,
         console=console,
         disable=hidden,
         speed_estimate_period=600,  # seconds; an iteration may take minutes
-    ) as bar:
-        stages: dict[str, TaskID] = {}
+    )
+    stages: dict[str, TaskID] = {}
 
-        def report(stage: str, share: float, metrics: dict[str, float]) -> None:
-            if stage not in stages:
-                stages[stage] = bar.add_task(stage, total=1.0, facts="")
-            shown = list(metrics.items())[:3]
-            facts = skipped_sft(metrics) or "  ".join(f"{name} {n:.3g}" for name, n in shown)
-            bar.update(stages[stage], completed=share)
-            if facts:
-                bar.update(stages[stage], facts=facts)
+    def report(stage: str, share: float, metrics: dict[str, float]) -> None:
+        bar.start()  # only now: what is refused before is one line, without a bar
+        if stage not in stages:
+            stages[stage] = bar.add_task(stage, total=1.0, facts="")
+        shown = list(metrics.items())[:3]
+        facts = skipped_sft(metrics) or "  ".join(f"{name} {n:.3g}" for name, n in shown)
+        bar.update(stages[stage], completed=share)
+        if facts:
+            bar.update(stages[stage], facts=facts)
 
+    try:
         yield report
+    finally:
+        if bar.live.is_started:
+            bar.stop()

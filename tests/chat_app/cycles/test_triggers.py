@@ -32,9 +32,9 @@ reward = {members = 1, min_steps = 100000, batch_size = 8}
 """
 
 
-def honest_votes(store: FeedbackStore) -> None:
+def honest_votes(store: FeedbackStore, first: int = 0) -> None:
     """Votes of three raters, for a reply that stands on either side."""
-    for number in range(48):
+    for number in range(first, first + 48):
         rater = store.add_rater(f"rater-{number % 3}", kind="simulated").id
         asked = store.add_message(store.add_conversation(rater).id, "user", f"What is {number}?")
         sides = ["kind", "rude"] if number % 2 else ["rude", "kind"]

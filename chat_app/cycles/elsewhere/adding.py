@@ -1,0 +1,214 @@
+"""Take in the result of a cycle that ran on another machine.
+
+All is checked before anything is written: the seal, every file, the base, the shapes, the parent.
+The operator's `adapters add` is the decision to trust it: the adapters are signed with the key of
+this installation. Added twice, it changes nothing; killed in between, the next call does it.
+"""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from chat_app.cycles.elsewhere.parcels import (
+    OUTCOME,
+    digest_of,
+    is_sealed,
+    read_document,
+    require_files,
+    written,
+)
+from chat_app.cycles.elsewhere.running import REPORTS, RESULT, VERDICTS
+from chat_app.errors import ChatAppError, RefusedError
+from chat_app.settings import Settings
+from feedback_store.datasets.returned_cycles import ReturnedCycle
+from feedback_store.errors import FeedbackStoreError, UnknownRecordError
+from feedback_store.records import Cycle
+from feedback_store.store import FeedbackStore
+from rlhf_core.cycle.alarms import raise_alarms_safely
+from rlhf_core.cycle.signing import signing_key
+
+KINDS: tuple[Literal["reward", "policy"], ...] = ("reward", "policy")
+
+
+@dataclass(frozen=True, slots=True)
+class AddedCycle:
+    """A result that was taken in; `again` if it had been before."""
+
+    cycle: Cycle
+    again: bool
+
+
+def add_result(store: FeedbackStore, settings: Settings, folder: Path) -> AddedCycle:
+    """Record a cycle that ran elsewhere, and serve its adapter if the gate let it through.
+
+    Args:
+        store: The store that wrote the evidence.
+        settings: Of its data directory.
+        folder: What `cycle --out` made.
+
+    Raises:
+        RefusedError: The result is not complete, not of this installation, or of another base.
+        ConflictError, CycleInProgressError: Another cycle runs, or has used the votes since.
+        ChatAppError: A file was changed or is missing. Nothing was written in any of these cases.
+    """
+    document = _read(store, folder)
+    digest = digest_of(written(document))
+    known = store.added_cycle(document["evidence"], digest)
+    if known is not None:
+        return AddedCycle(known, again=True)
+    _require_sound(store, settings, folder, document)
+    forgotten = store.forgotten_since(document["evidence"])
+    with tempfile.TemporaryDirectory(dir=settings.data, prefix=".adding-") as staged:
+        report = Path(staged) / "report"
+        report.mkdir(mode=0o700)
+        for name in REPORTS:
+            shutil.copyfile(folder / name, report / name)
+        if forgotten:
+            _empty(report / "report.json")
+        adapters = _publish(store, settings, folder, document, Path(staged))
+        try:
+            done = store.add_cycle(
+                _result(document, digest),
+                adapters,
+                forgotten=forgotten,
+                place=lambda number: report.rename(_place(settings, number)),
+            )
+        except (FeedbackStoreError, OSError):
+            for name in adapters.values():
+                shutil.rmtree(settings.adapters / name)
+            raise
+    raise_alarms_safely(store, settings.cycle.alarms)
+    return AddedCycle(done, again=False)
+
+
+def _read(store: FeedbackStore, folder: Path) -> dict[str, Any]:
+    """The sealed document of a result of this installation."""
+    if not folder.is_dir():
+        raise RefusedError(f"there is no folder {folder}; give the one that `cycle --out` made")
+    if not (folder / OUTCOME).is_file():
+        raise RefusedError(
+            f"{folder} has no {OUTCOME}: its cycle has not come to a verdict; run the same command "
+            "there again, then copy the folder again"
+        )
+    document = read_document(folder / OUTCOME, RESULT)
+    note = store.evidence(str(document["evidence"]))
+    if note is None:
+        raise RefusedError(
+            f"this installation did not write the evidence of {folder}; add the result where the "
+            "evidence was written"
+        )
+    if not is_sealed(document, note.token):
+        raise ChatAppError(f"{folder / OUTCOME} was changed after it was written; copy it again")
+    return document
+
+
+def _require_sound(
+    store: FeedbackStore, settings: Settings, folder: Path, document: dict[str, Any]
+) -> None:
+    from rlhf_core.errors import AdapterError
+    from rlhf_core.model.adapters import verify_adapter
+
+    require_files(folder, document["files"])
+    if document["cycle"]["state"] not in VERDICTS:
+        raise ChatAppError(f"the cycle of {folder} was {document['cycle']['state']}: no verdict")
+    try:
+        store.adapter(document["parent"])
+    except UnknownRecordError as exc:
+        raise RefusedError(f"{exc} It is what the cycle of {folder} began from") from exc
+    base = store.base()
+    for kind, path in _adapters(folder, document).items():
+        try:
+            verify_adapter(path, kind=kind, base=base.fingerprint if base else None)
+        except AdapterError as exc:
+            raise RefusedError(str(exc)) from exc
+    _require_shapes(settings, folder, document)
+
+
+def _adapters(folder: Path, document: dict[str, Any]) -> dict[Literal["reward", "policy"], Path]:
+    """The result's adapters by kind."""
+    names = {name.split("/")[1] for name in document["files"] if name.startswith("adapters/")}
+    return {
+        kind: folder / "adapters" / name
+        for kind in KINDS
+        for name in names
+        if name.rpartition("-")[0] == kind
+    }
+
+
+def _require_shapes(settings: Settings, folder: Path, document: dict[str, Any]) -> None:
+    """A policy has the matrices of the adapter that it began as."""
+    from rlhf_core.model.adapter_files import shapes_of
+    from rlhf_core.model.sources import ADAPTER_WEIGHTS
+
+    policy = _adapters(folder, document).get("policy")
+    parent = settings.adapters / document["parent"] / ADAPTER_WEIGHTS
+    if policy is None or not parent.is_file():
+        return  # of the base, which has none, the fingerprint tells
+    if shapes_of(policy / ADAPTER_WEIGHTS) != shapes_of(parent):
+        raise RefusedError(f"{policy} has other matrices than {parent.parent}, which it began as")
+
+
+def _publish(
+    store: FeedbackStore, settings: Settings, folder: Path, document: dict[str, Any], staged: Path
+) -> dict[str, str]:
+    """Copy the adapters under new names, signed with the key of here; their names by kind."""
+    from rlhf_core.errors import AdapterError
+    from rlhf_core.model.adapters import MANIFEST, publish_adapter, verify_adapter
+
+    found = _adapters(folder, document)
+    number = store.next_adapter_number() if found else 0
+    key, names = signing_key(store, settings.data), {}
+    for kind, path in found.items():
+        names[kind] = f"{kind}-{number:06d}"
+        copy = staged / kind
+        shutil.copytree(path, copy, ignore=shutil.ignore_patterns(MANIFEST))
+        try:
+            publish_adapter(
+                copy,
+                settings.adapters / names[kind],
+                kind=kind,
+                base=verify_adapter(path).base,
+                parent=document["parent"],
+                extra={"evidence": document["evidence"]},
+                key=key,
+            )
+        except AdapterError as exc:
+            raise ChatAppError(str(exc)) from exc
+    return {str(kind): name for kind, name in names.items()}
+
+
+def _place(settings: Settings, number: int) -> Path:
+    target = settings.data / "cycles" / f"{number:06d}"
+    target.parent.mkdir(exist_ok=True, mode=0o700)
+    if target.exists():  # of a call that was killed before the cycle had its row
+        shutil.rmtree(target)
+    return target
+
+
+def _empty(report: Path) -> None:
+    """Somebody was forgotten, and samples do not say whose words they quote."""
+    found = json.loads(report.read_text())
+    quotes = [name for name in ("samples", "probe_samples") if name in found]
+    report.write_text(json.dumps(found | {name: [] for name in quotes}, indent=2))
+
+
+def _result(document: dict[str, Any], digest: str) -> ReturnedCycle:
+    cycle = document["cycle"]
+    return ReturnedCycle(
+        evidence=document["evidence"],
+        digest=digest,
+        served=document["served"],
+        parent=document["parent"],
+        state=cycle["state"],
+        reasons=tuple(cycle["reasons"]),
+        metrics=cycle["metrics"],
+        config=cycle["config"],
+        promotion=cycle["config"]["promotion"],
+        seen=document["seen"],
+        comparisons=tuple(document["used"]["comparisons"]),
+        prompts=tuple(document["used"]["prompts"]),
+        finished_at=cycle["finished_at"],
+    )
