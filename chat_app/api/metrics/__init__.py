@@ -11,6 +11,8 @@ from chat_app.api.metrics.facts import Facts
 from chat_app.api.metrics.requests import RequestMeasures
 from chat_app.service.chat import ChatService
 
+__all__ = ["Facts", "Metrics", "RequestMeasures"]
+
 
 class Metrics:
     """The registry of one application."""
