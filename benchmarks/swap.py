@@ -136,7 +136,7 @@ class Bench:
         different = len(set(alone.values()))
         return {**dict(told), "of": len(answers), "swaps": SWAPS, "different_texts": different}
 
-    async def first(self) -> tuple[float, float]:
+    async def first(self, _seed: int) -> tuple[float, float]:
         """Seconds to the first text, 95%: while adapters are swapped, and without."""
         found = []
         for swapping in (True, False):
@@ -145,10 +145,13 @@ class Bench:
                 end = time.perf_counter() + WINDOW_S
                 while time.perf_counter() < end:
                     await (self.swap() if swapping else asyncio.sleep(0.05))
+            lost = [one[2] for one in answers if one[2].startswith("lost: ")]
+            if lost:
+                raise SystemExit(f"{len(lost)} replies are lost: {lost[0]}")
             found.append(statistics.quantiles([one[3] for one in answers], n=20)[-1])
         return found[0], found[1]
 
-    async def adapters(self) -> tuple[float, float]:
+    async def adapters(self, seed: int) -> tuple[float, float]:
         """Tokens a second of chats on three adapters, and on one."""
         names = []
         for content in range(3):
@@ -160,20 +163,22 @@ class Bench:
                 )
             await self.engine.load(name, path)
             names.append(name)
-        return await self._speed(names), await self._speed(names[:1])
+        return await self._speed(names, f"{seed} a"), await self._speed(names[:1], f"{seed} b")
 
-    async def _speed(self, names: Sequence[str]) -> float:
+    async def _speed(self, names: Sequence[str], new: str) -> float:
         start, made = time.perf_counter(), self.engine.health()["new_tokens"]
         await asyncio.gather(
             *(
-                self.ask(self.texts[chat % len(self.texts)], names[chat % len(names)])
+                self.ask(
+                    f"{new}{chat} {self.texts[chat % len(self.texts)]}", names[chat % len(names)]
+                )
                 for chat in range(CHATS)
             )
         )
         made = self.engine.health()["new_tokens"] - made
         return float(made / (time.perf_counter() - start))
 
-    async def memory(self) -> tuple[float, float]:
+    async def memory(self, _seed: int) -> tuple[float, float]:
         """MB of the process after many swaps, and after a few."""
         held = []
         for swaps in (FEW, MANY - FEW):
@@ -222,8 +227,8 @@ async def measured(bench: Bench, rounds: int) -> dict[str, Any]:
         ("first", bench.first, rounds + 1),
         ("memory", bench.memory, 1),
     ):
-        pairs = [await measure() for _ in range(times)]
-        ratios = sorted(a / b for a, b in pairs[-rounds:])
+        pairs = [await measure(seed) for seed in range(times)][-rounds:]
+        ratios = sorted(a / b for a, b in pairs)
         middle = statistics.median(ratios)
         found[name] = {
             "ratio": round(middle, 3),

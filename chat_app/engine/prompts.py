@@ -32,11 +32,13 @@ class Prompts:
     Args:
         chat: Of the base, with the contract.
         config: Of its model.
+        most: Tokens of a prompt and its reply, if whoever decodes takes fewer than the model.
     """
 
-    def __init__(self, chat: ChatFormat, config: Any) -> None:
+    def __init__(self, chat: ChatFormat, config: Any, *, most: int | None = None) -> None:
         known = getattr(config.get_text_config(), "max_position_embeddings", None)
-        self._context = known or DEFAULT_CONTEXT
+        context = known or DEFAULT_CONTEXT
+        self._context = context if most is None else min(context, most)
         self._chat, self._most = chat, min(chat.reply.prompt_tokens, self._context - 1)
         self._encode_once = lru_cache(KEPT)(self._encode)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="prompts")

@@ -148,7 +148,7 @@ class VllmEngine(QueuedEngine):
         return await asyncio.wrap_future(running)
 
     def _require_running(self) -> None:
-        if self._failure is not None or not self._thread.is_alive() or self._loop.is_closed():
+        if self._failure is not None or self._stop.is_set() or not self._thread.is_alive():
             raise BusyError(STOPPED)
 
     def _rows_in_use(self) -> int:
@@ -169,7 +169,9 @@ class VllmEngine(QueuedEngine):
         end: Exception = BusyError(STOPPED)
         try:
             self._outline = outline()
-            self._prompts.set_result(Prompts(self._outline.chat, self._outline.config))
+            chat, config = self._outline.chat, self._outline.config
+            # a server may have room for a prompt and its reply, and for no more
+            self._prompts.set_result(Prompts(chat, config, most=chat.reply.window))
             self._loop.run_until_complete(self._serve(self._outline))
         except Exception as exc:
             log.exception("the engine has stopped")

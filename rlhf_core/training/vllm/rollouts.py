@@ -74,7 +74,8 @@ class Rollouts:
             row.ids, row.finish_reason = list(decoded.ids), "length"
             if row.ids and row.ids[-1] in base.ends:
                 row.end, row.finish_reason = row.ids.pop(), "stop"
-        return [[math.nan if x is None else x for x in decoded.logprobs] for decoded in found]
+        told = (decoded.logprobs or [None] * len(decoded.ids) for decoded in found)
+        return [[math.nan if x is None else x for x in logprobs] for logprobs in told]
 
     def close(self) -> None:
         """Drop the adapters on every server that answers, and their files."""
