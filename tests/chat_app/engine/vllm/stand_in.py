@@ -110,6 +110,8 @@ class StandIn:
             return _error(404, f"The model `{body['model']}` does not exist.")
         if self.refuses:
             return _error(400, "this model cannot do that")
+        if len(body["prompt"]) + body["max_tokens"] > self.window:
+            return _error(400, f"the maximum context length is {self.window} tokens")
         self.asked.append(body)
         if not body.get("stream"):
             return await self._whole(body)

@@ -11,6 +11,7 @@ from chat_app.engine.vllm.engine import VllmEngine
 from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, TooLongError
 from rlhf_core.errors import AdapterError
 from rlhf_core.model.loading import load_outline
+from rlhf_core.records import Sampling
 from tests.chat_app.engine.vllm.conftest import MakeEngine, read, request, until, up
 from tests.chat_app.engine.vllm.stand_in import StandIn
 from tests.chat_app.serving import tiny_base
@@ -199,6 +200,25 @@ def test_a_server_that_refuses_a_reply_is_not_lost_and_visitors_do_not_read_its_
 
     asyncio.run(scenario())
     assert "this model cannot do that" in caplog.text
+
+
+def test_a_reply_that_has_begun_goes_on_within_what_a_server_takes(
+    engine: VllmEngine, servers: list[StandIn], tiny_model: Path
+) -> None:
+    window = load_outline(str(tiny_model)).chat.reply.window
+    for server in servers:
+        server.window = window
+
+    async def scenario() -> None:
+        await ready(engine)
+        long = replace(request(), begun="e" * (window // 2))
+        assert await read(engine, replace(long, sampling=Sampling(1.0, 1.0, window)))
+        with pytest.raises(InvalidRequestError, match="fills what the model can read"):
+            await read(engine, replace(long, begun="e" * window))
+
+    asyncio.run(scenario())
+    [body] = [body for server in servers for body in server.asked]
+    assert len(body["prompt"]) > window // 4 and len(body["prompt"]) + body["max_tokens"] == window
 
 
 def test_a_server_that_was_restarted_unseen_is_not_asked_for_what_it_lost(
