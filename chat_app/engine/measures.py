@@ -72,9 +72,11 @@ class ReplyTimes:
     def __init__(self, measures: Measures, now: float) -> None:
         self._measures, self._asked = measures, now
         self._last, self._tokens, self._ended = now, 0, False
+        self._waits = True
 
     def begin(self, now: float, prompt_tokens: int) -> None:
         """It has a row."""
+        self._waits = False
         self._measures.queue.observe(now - self._asked)
         self._measures.prompt_tokens.inc(prompt_tokens)
 
@@ -88,10 +90,12 @@ class ReplyTimes:
         if new > 0:
             self._last, self._tokens = now, piece.new_tokens
         if piece.finish_reason is not None:
-            self.end(piece.finish_reason)
+            self.end(piece.finish_reason, now)
 
-    def end(self, reason: str) -> None:
-        """It has ended; what comes later changes nothing."""
+    def end(self, reason: str, now: float) -> None:
+        """It has ended, perhaps before it had a row; what comes later changes nothing."""
         if not self._ended:
             self._ended = True
+            if self._waits:  # else the times would be best when most people give up
+                self._measures.queue.observe(now - self._asked)
             self._measures.replies.labels(reason).inc()

@@ -70,7 +70,7 @@ class QueuedEngine(ABC):
                 if piece.finish_reason is not None:
                     return
         finally:
-            ticket.cancelled = True
+            ticket.leave()
             with self._wake:
                 self._waiting.remove(ticket)
             self._left(ticket)

@@ -43,12 +43,17 @@ class Ticket:
         """Note that it has a row."""
         self._times.begin(time.monotonic(), len(self.ids or ()))
 
+    def leave(self) -> None:
+        """Note that its reader wants no more, if it has not ended."""
+        self.cancelled = True
+        self._times.end("cancelled", time.monotonic())
+
     def note(self, piece: Piece | Exception) -> None:
         """Note that a piece is sent."""
         if isinstance(piece, Piece):
             self._times.piece(time.monotonic(), piece)
         else:
-            self._times.end("cancelled" if self.cancelled else "error")
+            self._times.end("cancelled" if self.cancelled else "error", time.monotonic())
 
     def send(self, piece: Piece | Exception) -> None:
         """Pass a piece from the worker thread to the event loop."""

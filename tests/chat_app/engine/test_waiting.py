@@ -106,3 +106,25 @@ def test_one_reply_does_not_wait_for_the_long_ones_of_another_source(
         asyncio.run(scenario())
     finally:
         engine.close()
+
+
+def test_who_gives_up_before_there_is_a_row_is_counted_with_the_time_that_they_waited() -> None:
+    measures = Measures()
+
+    async def scenario() -> None:
+        for has_row in (False, True):
+            ticket = Ticket(asked("a"), deadline=0.0, measures=measures)
+            if has_row:
+                ticket.begin()
+            ticket.leave()
+            ticket.leave()
+
+    asyncio.run(scenario())
+    found = {
+        sample.name: sample.value
+        for metric in measures.collect()
+        for sample in metric.samples
+        if sample.labels.get("finish_reason", "cancelled") == "cancelled"
+    }
+    assert found["feedback_chat_replies_total"] == 2
+    assert found["feedback_chat_queue_seconds_count"] == 2
