@@ -747,6 +747,8 @@ def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     name, where = ".".join(path), f" in {file}" if _is_in(path, file) else ""
     said = first["msg"].removeprefix("Value error, ")
     secret = ("operator_token", "alerts.webhook", "engine.vllm_key")
+    if not path:  # options that do not go together; among them may be secret ones
+        return InvalidRequestError(said)
     if name in secret or (path[0] == "webhooks" and path[-1] != "kinds"):  # must not be shown
         return InvalidRequestError(f"option {name!r}{where}: {said}")
     if first["type"] != "extra_forbidden":

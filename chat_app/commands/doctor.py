@@ -48,8 +48,9 @@ def examine(settings: Settings) -> list[Finding]:
         "erasure": _erasure,
         "model": _model,
         "plan": _plan,
-        "vllm": _vllm,
     }
+    if settings.servers is not None:
+        checks["vllm"] = _vllm
     findings = []
     for name, check in checks.items():
         try:
@@ -232,8 +233,7 @@ def _plan(settings: Settings) -> str:
 
 def _vllm(settings: Settings) -> str:
     servers = settings.servers
-    if servers is None:
-        return "not used"
+    assert servers is not None, "this is asked only where there are some"
     faults = servers.faults(window=resolved(settings).reply.window)
     if bad := [fault for fault in faults.values() if fault]:
         raise ChatAppError(f"{len(bad)} of {len(faults)} servers cannot be used: {'; '.join(bad)}")

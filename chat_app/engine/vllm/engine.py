@@ -63,7 +63,7 @@ class VllmEngine(QueuedEngine):
         self._going: dict[Ticket, RemoteReply] = {}  # `_wake` guards it, too
         self._adapters: dict[str, Published] = {}
         self._retired: set[str] = set()
-        self._kept: set[asyncio.Task[None]] = set()  # what nobody waits for
+        self._tasks: set[asyncio.Task[Any]] = set()  # that end with the engine
         self._outline: Outline | None = None
         self._replicas: Replicas | None = None
         self._loop = asyncio.new_event_loop()
@@ -139,9 +139,13 @@ class VllmEngine(QueuedEngine):
 
     async def _within(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run something in the engine's loop."""
+
+        async def ends_with_the_engine() -> Result:
+            return await self._begin(work)
+
         try:
             self._require_running()
-            running = asyncio.run_coroutine_threadsafe(work, self._loop)
+            running = asyncio.run_coroutine_threadsafe(ends_with_the_engine(), self._loop)
         except BaseException:
             work.close()
             raise
@@ -192,12 +196,13 @@ class VllmEngine(QueuedEngine):
             window = outline.chat.reply.window
             self._replicas = Replicas([Replica(url, http, window=window) for url in servers.urls])
             self._take()  # what was asked meanwhile
-            watching = asyncio.create_task(self._replicas.watch())
-            stopping = asyncio.create_task(self._stop.wait())
+            watching = self._begin(self._replicas.watch())
+            stopping = self._begin(self._stop.wait())
             await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self._stop.set()
-            # a reply that ends may begin to drop its adapter, so one round may not be the last
-            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            # a reply that ends may begin to drop its adapter, so one round may not be the last;
+            # what these tasks have begun themselves, such as a connection, is theirs to end
+            while tasks := list(self._tasks):
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -229,12 +234,13 @@ class VllmEngine(QueuedEngine):
         for adapter in self._retired - used:
             self._retired.discard(adapter)
             if published := self._adapters.pop(adapter, None):
-                self._keep(self._replicas.retire(published))
+                self._begin(self._replicas.retire(published))
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         task = self._loop.create_task(work)
-        self._kept.add(task)
-        task.add_done_callback(self._kept.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _take(self) -> None:
         """Begin the replies whose turn it is, as long as there are free rows."""
@@ -249,7 +255,7 @@ class VllmEngine(QueuedEngine):
                 self._waiting.remove(ticket)
                 ticket.begin()
                 reply = RemoteReply(ticket, outline, interval=interval)
-                reply.task = self._loop.create_task(self._decode(reply, outline))
+                reply.task = self._begin(self._decode(reply, outline))
                 reply.task.add_done_callback(partial(self._ended, reply))
                 self._going[ticket] = reply
 
