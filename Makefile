@@ -35,7 +35,7 @@ test-slow: install  ## the slow tests
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow $(ARGS)
 
 test-ci: install  ## the slow tests of the service, the pages and whole cycles
-	$(TEST_ENV) $(BIN)/python -m pytest -m slow tests/chat_app/pages \
+	$(TEST_ENV) $(BIN)/python -m pytest $(SPREAD) -m slow tests/chat_app/pages \
 		tests/chat_app/test_server.py tests/end_to_end/test_cycle.py tests/rlhf_core/cycle/test_resume.py \
 		tests/rlhf_core/test_library.py $(ARGS)
 
