@@ -2,11 +2,11 @@
 
 The store erases its rows. Other files in the data directory may quote them, too: exported data
 sets, the samples in the reports of cycles, and their log; and the checkpoints of a cycle that died
-hold weights that learnt from them. A command that was killed while it wrote evidence leaves a copy
-of all. Of an export the store knows whose words are in it, and of a
-report which adapters it is about; so only those that may quote the rater are cleaned (decision
-0031). Of any other file nobody knows, so it is cleaned if it was written since the rater's first
-row. Copies elsewhere are named.
+hold weights that learnt from them; and a command that was killed while it wrote evidence leaves a
+copy of all. Of an export the store knows whose words are in it, and of a report which adapters it
+is about; so only those that may quote the rater are cleaned (decision 0031). Of any other file
+nobody knows, so it is cleaned if it was written since the rater's first row. Copies elsewhere are
+named.
 """
 
 import json

@@ -6,6 +6,7 @@ with all that people said, as it does once the cycle was refused. What was kille
 keeps it, and goes on when it is started again.
 """
 
+import errno
 import json
 import shutil
 import tarfile
@@ -38,15 +39,14 @@ from chat_app.cycles.elsewhere.parcels import (
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.profile import with_profile
 from chat_app.settings import Settings
-from feedback_store.errors import FeedbackStoreError
 from feedback_store.records import Cycle
 from feedback_store.store import FeedbackStore
 from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.cycle.signing import adapter_key
-from rlhf_core.errors import RLHFError
 
 Progress = Callable[[str, float, dict[str, float]], None]
 WORK = "work"  # the folder in the result's folder that is the cycle's data directory
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a limit of a process
 FIELDS = ("program", "token", "last_cycle", "served", "settings", "files")
 
 
@@ -121,20 +121,23 @@ def _read(evidence: Path) -> tuple[str, dict[str, Any]]:
 def _alone(out: Path) -> Iterator[None]:
     """Hold the folder, so that no second process trains in it."""
     try:
-        try:
-            out.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except (FileExistsError, NotADirectoryError) as exc:
-            raise InvalidRequestError(f"{out} is not a folder; give another name by --out") from exc
-        with FileLock(out / ".lock", timeout=0):
-            yield
+        out.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(out / ".lock", timeout=0).acquire()
     except Timeout as exc:
         raise RefusedError(f"another process works in {out}; give another folder by --out") from exc
-    except (ChatAppError, FeedbackStoreError, RLHFError):
-        raise  # some of these are OSErrors, too
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise InvalidRequestError(f"{out} is not a folder; give another name by --out") from exc
     except OSError as exc:
-        raise ChatAppError(
-            f"cannot write {out} ({exc.strerror}); make room, or give another folder by --out"
-        ) from exc
+        raise ChatAppError(f"cannot write {out} ({exc}); give another folder by --out") from exc
+    with lock:
+        try:
+            yield
+        except OSError as exc:
+            if exc.errno not in FULL:
+                raise
+            raise ChatAppError(
+                f"cannot write {out} ({exc.strerror}); make room, or give another folder by --out"
+            ) from exc
 
 
 def _require_same(known: str, digest: str, out: Path) -> None:
