@@ -143,7 +143,7 @@ def add(
         typer.echo(
             "\n  - ".join((f"{before}cycle {cycle.id}   {outcome(cycle)[0]}", *outcome(cycle)[1:]))
         )
-    if cycle.state == "rejected" and not done.again:
+    if cycle.state == "rejected":
         raise RefusedError(f"cycle {cycle.id} was rejected: {'; '.join(cycle.reasons)}")
 
 

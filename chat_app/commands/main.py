@@ -191,6 +191,17 @@ def cycle(  # noqa: PLR0913 - its options
 ) -> None:
     """Train on the votes so far and serve the result if it is better."""
     if evidence is not None or out is not None:
+        no_use = {
+            "--data": data,
+            "--profile": profile,
+            "--quantization": quantization,
+            "--cancel": cancel or None,
+            "--dry-run": dry_run or None,
+        }
+        for name in (name for name, given in no_use.items() if given is not None):
+            raise InvalidRequestError(
+                f"{name} has no use beside --evidence, which says all; leave it out"
+            )
         _cycle_elsewhere(evidence, out, model, load_settings(config), as_json=as_json)
         return
     if cancel:
@@ -246,22 +257,13 @@ def _cycle_elsewhere(
     if os.environ.get("RANK", "0") != "0":
         from rlhf_core.cycle import help_cycle
 
-        help_cycle(out / "work")
+        help_cycle(out / "work", servers=settings.servers)
         return
     _stop_on_sigterm()
     from chat_app.cycles.elsewhere.running import run_elsewhere
 
-    own = settings.cycle.model_fields_set  # the evidence says all but what this machine has
-    threads = settings.cycle.threads if "threads" in own else None
     with starter.stage_bar(hidden=as_json) as bar:
-        done = run_elsewhere(
-            evidence,
-            out,
-            progress=bar,
-            model=model,
-            threads=threads,
-            allow_old_sqlite=settings.allow_old_sqlite,
-        )
+        done = run_elsewhere(evidence, out, settings, progress=bar, model=model)
     _tell(done, [], as_json=as_json)
 
 

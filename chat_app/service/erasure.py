@@ -2,10 +2,11 @@
 
 The store erases its rows. Other files in the data directory may quote them, too: exported data
 sets, the samples in the reports of cycles, and their log; and the checkpoints of a cycle that died
-hold weights that learnt from them. Of an export the store knows whose words are in it, and of a
-report which adapters it is about; so only those that may quote the rater are cleaned (decision
-0031). Of any other file nobody knows, so it is cleaned if it was written since the rater's first
-row. Copies elsewhere are named.
+hold weights that learnt from them; and a command that was killed while it wrote evidence leaves a
+copy of all. Of an export the store knows whose words are in it, and of a report which adapters it
+is about; so only those that may quote the rater are cleaned (decision 0031). Of any other file
+nobody knows, so it is cleaned if it was written since the rater's first row. Copies elsewhere are
+named.
 """
 
 import json
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from chat_app.cycles.elsewhere.staging import delete_staged
 from chat_app.errors import BusyError, ChatAppError
 from chat_app.settings import Settings
 from feedback_store.privacy.forgetting import Erased, Traces
@@ -115,7 +117,9 @@ def sweep_deleted(store: FeedbackStore, settings: Settings) -> dict[str, int]:
     """
     if not (store.compaction_due() or any(store.sweep(dry_run=True).values())):
         return {}  # so the file is not rewritten for nothing
-    return store.sweep() | {"checkpoints": forget_checkpoints(settings)}
+    swept = store.sweep() | {"checkpoints": forget_checkpoints(settings)}
+    delete_staged(settings.data)
+    return swept
 
 
 def _note(store: FeedbackStore, erased: Erased, by: str) -> None:
@@ -141,7 +145,8 @@ def clean_files(store: FeedbackStore, settings: Settings, found: Traces) -> Mapp
     begun = datetime.fromisoformat(found.since)
     log = settings.data / "cycles" / "output.log"
     return {
-        "exports": sum(map(_delete, _exports_of(store, settings, found))),
+        "exports": sum(map(_delete, _exports_of(store, settings, found)))
+        + delete_staged(settings.data),
         "reports": sum(map(_empty_report, _reports_of(store, settings, found))),
         "logs": sum(_empty(file) for file in (log,) if _after(file, begun)),
         "checkpoints": forget_checkpoints(settings),
@@ -177,7 +182,7 @@ def clean_old_files(settings: Settings, days: float) -> dict[str, int]:
     exports = [file for file in _files(settings.data / EXPORTS) if not _after(file, limit)]
     reports = [file for file in _reports(settings) if not _after(file, limit)]
     return {
-        "exports": sum(map(_delete, exports)),
+        "exports": sum(map(_delete, exports)) + delete_staged(settings.data),
         "reports": sum(map(_empty_report, reports)),
     }
 

@@ -27,7 +27,7 @@ from feedback_store.errors import (
     InvalidFeedbackError,
     StoreUnavailableError,
 )
-from feedback_store.privacy.copies import note_people, owners_of_judged
+from feedback_store.privacy.copies import note_people, owners_of_judged, rater_hash
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import Row, audit, first, one_of, scalar
 from feedback_store.whole_files import new_file
@@ -204,7 +204,7 @@ def _publish(
             )
         if target.exists() and not replace:
             raise _in_the_way(target)
-        note_people(db, str(target), people)
+        note_people(db, str(target), map(rater_hash, people))
         partial.replace(target)
 
 

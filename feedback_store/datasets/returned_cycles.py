@@ -4,7 +4,7 @@ Invariants: all of it is one transaction; a result is added once; it is of evide
 wrote, and no other cycle has come to a verdict since. A candidate is served only if the adapter is
 still served that it was compared with, and if nobody was forgotten whose words were in the
 evidence; else it is kept as rejected. What it may have learnt from whom is noted as for a cycle
-that ran here.
+that ran here, but for those who are forgotten: its adapters are marked at once.
 """
 
 import json
@@ -20,6 +20,7 @@ from feedback_store.privacy.copies import rater_hash
 from feedback_store.records import Cycle, Promotion
 from feedback_store.registry.adapters import serving_of, split_metrics
 from feedback_store.registry.cycles import cycle_in_progress, follow_verdict
+from feedback_store.sqlite import feed
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.rows import audit, first, insert, require, rows, scalar, to_record
@@ -34,6 +35,7 @@ _USED = {
     "comparisons": "SELECT comparison_id AS id FROM cycle_comparisons WHERE cycle_id = ?",
     "prompts": "SELECT message_id AS id FROM cycle_prompts WHERE cycle_id = ?",
 }
+_FORGOTTEN = "SELECT rater FROM forgotten WHERE done_at IS NULL OR done_at >= ?"
 _VERDICT = """SELECT id, state FROM cycles WHERE id > ?
     AND state IN ('promoted', 'passed', 'rejected') ORDER BY id DESC LIMIT 1"""
 
@@ -55,7 +57,7 @@ class ReturnedCycle:
         seen: The numbers that it saw, by table.
         comparisons: The ids of those that it used.
         prompts: The ids of the messages without a vote that it used.
-        finished_at: When it ended.
+        finished_at: When it ended, by the clock of the machine where it ran.
     """
 
     evidence: str
@@ -173,8 +175,12 @@ def _added(db: Database, evidence: str, digest: str) -> Cycle | None:
 
 
 def _gone(db: Database, note: EvidenceNote) -> list[str]:
-    """The hashes of those in the evidence whose rows are not here any more."""
+    """The hashes of those in the evidence who were forgotten since, or wait for it.
+
+    Also of those who have come back under the same id since then.
+    """
     there = {rater_hash(row["id"]) for row in rows(db, "SELECT id FROM raters")}
+    there -= {row["rater"] for row in rows(db, _FORGOTTEN, [note.at])}
     return [person for person in note.people if person not in there]
 
 
@@ -199,7 +205,7 @@ def _insert(
         "config": dict(result.config),
         "pid": 0,  # no process of this machine
         "started_at": note.at,  # votes that stood then may have taught it
-        "finished_at": result.finished_at,
+        "finished_at": utc_now(),  # the other machine's clock may be wrong
         "seen": dict(result.seen),
     }
     insert(db, "cycles", row)
@@ -223,9 +229,11 @@ def _insert(
             },
         )
     withdrawn = len(result.comparisons) + len(result.prompts) - sum(there)
-    audit(db, "cycle_added", cycle=cycle_id, evidence=note.id, withdrawn=withdrawn)
+    done = {"finished_there": result.finished_at, "withdrawn": withdrawn}
+    audit(db, "cycle_added", cycle=cycle_id, evidence=note.id, **done)
     promotion = None if state == "rejected" else result.promotion
     follow_verdict(db, cycle_id, state=state, adapter=adapters.get("policy"), promotion=promotion)
+    feed.note(db, "cycle", cycle_id)
     return cycle_id
 
 
@@ -246,7 +254,7 @@ def _why_not_served(db: Database, result: ReturnedCycle, gone: list[str]) -> tup
 
 def _note_lineage(db: Database, note: EvidenceNote, adapters: list[str], gone: list[str]) -> None:
     """From whom the adapters have learnt, or may have: as `erasure` notes it of deleted rows."""
-    people = set(note.people)
+    people = set(note.people).difference(gone)
     teachers = [row["id"] for row in rows(db, "SELECT id FROM raters")]
     taught = [
         (rater, name) for rater in teachers if rater_hash(rater) in people for name in adapters

@@ -99,11 +99,13 @@ def owners_of_judged(db: Database, form: str) -> set[str]:
 
 
 def note_people(db: Database, path: str, people: Iterable[str]) -> None:
-    """Note whose words are in a file that is whole now, in place of what was there before."""
+    """Note whose words are in a file that is whole now, in place of what was there before.
+
+    The people are given by their hashes (`rater_hash`).
+    """
     at = utc_now()
     db.conn.execute("DELETE FROM exported WHERE path = ?", [path])
-    hashes = map(rater_hash, people)
-    insert_many(db, "exported", [{"rater": one, "path": path, "at": at} for one in hashes])
+    insert_many(db, "exported", [{"rater": one, "path": path, "at": at} for one in people])
 
 
 def exports_with(db: Database, rater: str) -> frozenset[str]:

@@ -1,26 +1,30 @@
 """Take in the result of a cycle that ran on another machine.
 
-All is checked before anything is written: the seal, every file, the base, the shapes, the parent.
+What came is copied first, so that nobody changes what was checked. All is checked before anything
+is added: the seal, every file, the base, the shapes, the parent.
 The operator's `adapters add` is the decision to trust it: the adapters are signed with the key of
 this installation. Added twice, it changes nothing; killed in between, the next call does it.
 """
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from chat_app.cycles.elsewhere.parcels import (
     OUTCOME,
+    REPORTS,
+    RESULT,
+    VERDICTS,
     digest_of,
     is_sealed,
     read_document,
     require_files,
+    require_place,
     written,
 )
-from chat_app.cycles.elsewhere.running import REPORTS, RESULT, VERDICTS
+from chat_app.cycles.elsewhere.staging import staging_folder
 from chat_app.errors import ChatAppError, RefusedError
 from chat_app.settings import Settings
 from feedback_store.datasets.returned_cycles import ReturnedCycle
@@ -59,16 +63,20 @@ def add_result(store: FeedbackStore, settings: Settings, folder: Path) -> AddedC
     known = store.added_cycle(document["evidence"], digest)
     if known is not None:
         return AddedCycle(known, again=True)
-    _require_sound(store, settings, folder, document)
-    forgotten = store.forgotten_since(document["evidence"])
-    with tempfile.TemporaryDirectory(dir=settings.data, prefix=".adding-") as staged:
-        report = Path(staged) / "report"
+    with staging_folder(settings.data, "adding") as staged:
+        copy, report = staged / "result", staged / "report"
+        _copy(folder, copy, document)
+        try:
+            bases = _require_sound(store, settings, copy, document)
+        except ChatAppError as exc:
+            raise type(exc)(str(exc).replace(str(copy), str(folder))) from exc
         report.mkdir(mode=0o700)
         for name in REPORTS:
-            shutil.copyfile(folder / name, report / name)
+            (copy / name).rename(report / name)
+        forgotten = store.forgotten_since(document["evidence"])
         if forgotten:
             _empty(report / "report.json")
-        adapters = _publish(store, settings, folder, document, Path(staged))
+        adapters = _publish(store, settings, copy, document, bases)
         try:
             done = store.add_cycle(
                 _result(document, digest),
@@ -105,9 +113,22 @@ def _read(store: FeedbackStore, folder: Path) -> dict[str, Any]:
     return document
 
 
+def _copy(folder: Path, copy: Path, document: dict[str, Any]) -> None:
+    """Copy the files that a result names; what is missing, or a link, is found by the check."""
+    try:
+        for name in document["files"]:
+            source, target = folder / require_place(name), copy / name
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if source.is_symlink() or source.is_file():
+                shutil.copyfile(source, target, follow_symlinks=False)
+    except OSError as exc:
+        raise ChatAppError(f"cannot copy {folder} ({exc}); nothing was added") from exc
+
+
 def _require_sound(
     store: FeedbackStore, settings: Settings, folder: Path, document: dict[str, Any]
-) -> None:
+) -> dict[str, str]:
+    """Check everything of a result; the fingerprints of its adapters' bases, by kind."""
     from rlhf_core.errors import AdapterError
     from rlhf_core.model.adapters import verify_adapter
 
@@ -118,13 +139,15 @@ def _require_sound(
         store.adapter(document["parent"])
     except UnknownRecordError as exc:
         raise RefusedError(f"{exc} It is what the cycle of {folder} began from") from exc
-    base = store.base()
+    base, bases = store.base(), {}
     for kind, path in _adapters(folder, document).items():
         try:
-            verify_adapter(path, kind=kind, base=base.fingerprint if base else None)
+            found = verify_adapter(path, kind=kind, base=base.fingerprint if base else None)
         except AdapterError as exc:
             raise RefusedError(str(exc)) from exc
+        bases[str(kind)] = found.base
     _require_shapes(settings, folder, document)
+    return bases
 
 
 def _adapters(folder: Path, document: dict[str, Any]) -> dict[Literal["reward", "policy"], Path]:
@@ -152,25 +175,28 @@ def _require_shapes(settings: Settings, folder: Path, document: dict[str, Any]) 
 
 
 def _publish(
-    store: FeedbackStore, settings: Settings, folder: Path, document: dict[str, Any], staged: Path
+    store: FeedbackStore,
+    settings: Settings,
+    folder: Path,
+    document: dict[str, Any],
+    bases: dict[str, str],
 ) -> dict[str, str]:
-    """Copy the adapters under new names, signed with the key of here; their names by kind."""
+    """Move the adapters to new names, signed with the key of here; their names by kind."""
     from rlhf_core.errors import AdapterError
-    from rlhf_core.model.adapters import MANIFEST, publish_adapter, verify_adapter
+    from rlhf_core.model.adapters import MANIFEST, publish_adapter
 
     found = _adapters(folder, document)
     number = store.next_adapter_number() if found else 0
     key, names = signing_key(store, settings.data), {}
     for kind, path in found.items():
         names[kind] = f"{kind}-{number:06d}"
-        copy = staged / kind
-        shutil.copytree(path, copy, ignore=shutil.ignore_patterns(MANIFEST))
+        (path / MANIFEST).unlink()
         try:
             publish_adapter(
-                copy,
+                path,
                 settings.adapters / names[kind],
                 kind=kind,
-                base=verify_adapter(path).base,
+                base=bases[kind],
                 parent=document["parent"],
                 extra={"evidence": document["evidence"]},
                 key=key,

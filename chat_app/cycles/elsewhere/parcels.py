@@ -17,6 +17,9 @@ from feedback_store.whole_files import new_file
 
 EVIDENCE, OUTCOME = "evidence.json", "outcome.json"
 FORMAT = 1
+VERDICTS = ("promoted", "passed", "rejected")  # how a cycle ended whose result travels
+REPORTS = ("report.json", "metrics.jsonl", "config.json")  # the files of a result, and adapters
+RESULT = ("evidence", "program", "cycle", "served", "parent", "seen", "used", "files", "seal")
 MOST_BYTES = 200_000_000  # of a document; it lists ids
 _PLACE = re.compile(r"[\w-]+(\.[\w-]+)*(/[\w-]+(\.[\w-]+)*){0,3}")  # no "..", nothing absolute
 

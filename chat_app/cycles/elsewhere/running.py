@@ -2,9 +2,11 @@
 
 While it runs, `work/` is its data directory, with a store of its own and a key of its own. When it
 has come to a verdict, its results are beside that, `outcome.json` is written last, and `work/` goes
-with all that people said. Killed at any point and started again, it goes on.
+with all that people said, as it does once the cycle was refused. What was killed or has failed
+keeps it, and goes on when it is started again.
 """
 
+import errno
 import json
 import shutil
 import tarfile
@@ -21,6 +23,9 @@ from chat_app.cycles.elsewhere.parcels import (
     EVIDENCE,
     FORMAT,
     OUTCOME,
+    REPORTS,
+    RESULT,
+    VERDICTS,
     checked,
     described,
     digest_of,
@@ -32,6 +37,8 @@ from chat_app.cycles.elsewhere.parcels import (
     write_document,
 )
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
+from chat_app.profile import with_profile
+from chat_app.settings import Settings
 from feedback_store.records import Cycle
 from feedback_store.store import FeedbackStore
 from rlhf_core.config import CycleSettings, ReplySettings
@@ -39,54 +46,52 @@ from rlhf_core.cycle.signing import adapter_key
 
 Progress = Callable[[str, float, dict[str, float]], None]
 WORK = "work"  # the folder in the result's folder that is the cycle's data directory
-VERDICTS = ("promoted", "passed", "rejected")
-REPORTS = ("report.json", "metrics.jsonl", "config.json")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a limit of a process
 FIELDS = ("program", "token", "last_cycle", "served", "settings", "files")
-RESULT = ("evidence", "program", "cycle", "served", "parent", "seen", "used", "files", "seal")
 
 
 def run_elsewhere(
     evidence: Path,
     out: Path,
+    own: Settings,
     *,
     progress: Progress,
     model: str | None = None,
-    threads: int | None = None,
-    allow_old_sqlite: bool = False,
 ) -> Cycle:
     """Run a cycle on evidence and leave what `adapters add` takes.
 
     Args:
         evidence: The file that `feedback-chat evidence` wrote.
         out: A folder that is new, empty, or of an earlier run on the same evidence.
+        own: The settings of this machine, of which only those count that decide nothing: threads,
+            who decodes replies and where, whether an old SQLite may be used.
         progress: As for `run_cycle`.
         model: Where the model is on this machine; None: where the evidence says.
-        threads: Of this machine; None: as many as the evidence says.
-        allow_old_sqlite: Open the store even if SQLite has the WAL-reset bug.
 
     Returns:
         The cycle as it ended; of a result that is there already, the same again.
 
     Raises:
-        InvalidRequestError: `out` has something else in it, or `evidence` is no evidence.
+        InvalidRequestError: `out` is a file or has something else in it, or `evidence` is no
+            evidence.
         RefusedError: Another process works in `out`, or `out` is of other evidence.
-        ChatAppError: `evidence` is damaged.
+        ChatAppError: `evidence` is damaged, or `out` cannot be written.
     """
+    digest, document = _read(evidence)
+    old = own.allow_old_sqlite
     with _alone(out):
-        digest, document = _read(evidence)
         if (out / OUTCOME).exists():
             outcome = read_document(out / OUTCOME, RESULT)
             _require_same(outcome["evidence"], digest, out)
             shutil.rmtree(out / WORK, ignore_errors=True)
             fields = outcome["cycle"]
             return Cycle(**fields | {"reasons": tuple(fields["reasons"])})
-        _unpack(evidence, digest, document, out, old=allow_old_sqlite)
-        given = document["settings"]
-        given["model"] = model or given["model"]
-        given["cycle"]["threads"] = threads or given["cycle"]["threads"]
-        done = _cycle(out / WORK, document, progress, old=allow_old_sqlite)
+        _unpack(evidence, digest, document, out, old=old)
+        document["settings"]["model"] = model or document["settings"]["model"]
+        done = _cycle(out / WORK, document, own, progress)
         if done.state in VERDICTS:
-            _hand_over(out, digest, document, done, old=allow_old_sqlite)
+            _hand_over(out, digest, document, done, old=old)
+        shutil.rmtree(out / WORK)  # of a refused one, too, which nothing resumes
         return done
 
 
@@ -117,10 +122,22 @@ def _alone(out: Path) -> Iterator[None]:
     """Hold the folder, so that no second process trains in it."""
     try:
         out.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(out / ".lock", timeout=0):
-            yield
+        lock = FileLock(out / ".lock", timeout=0).acquire()
     except Timeout as exc:
         raise RefusedError(f"another process works in {out}; give another folder by --out") from exc
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise InvalidRequestError(f"{out} is not a folder; give another name by --out") from exc
+    except OSError as exc:
+        raise ChatAppError(f"cannot write {out} ({exc}); give another folder by --out") from exc
+    with lock:
+        try:
+            yield
+        except OSError as exc:
+            if exc.errno not in FULL:
+                raise
+            raise ChatAppError(
+                f"cannot write {out} ({exc.strerror}); make room, or give another folder by --out"
+            ) from exc
 
 
 def _require_same(known: str, digest: str, out: Path) -> None:
@@ -157,8 +174,11 @@ def _unpack(
         raise ChatAppError(f"{evidence} is cut off or damaged ({exc}); copy it again") from exc
     except ChatAppError as exc:
         raise ChatAppError(str(exc).replace(str(partial), str(evidence))) from exc
-    _sign(partial, old=old)
-    partial.rename(work)
+    else:
+        _sign(partial, old=old)
+        partial.rename(work)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _sign(data: Path, *, old: bool) -> None:
@@ -176,31 +196,35 @@ def _sign(data: Path, *, old: bool) -> None:
         store.note_signed([folder.name for folder in folders], by="evidence")
 
 
-def _cycle(work: Path, document: Mapping[str, Any], progress: Progress, *, old: bool) -> Cycle:
+def _cycle(work: Path, document: Mapping[str, Any], own: Settings, progress: Progress) -> Cycle:
     """Run the cycle, or find the one that has ended; then only the hand-over was missing."""
     from rlhf_core.cycle import run_cycle
 
-    with FeedbackStore(work / "feedback.db", allow_old_sqlite=old) as store:
+    with FeedbackStore(work / "feedback.db", allow_old_sqlite=own.allow_old_sqlite) as store:
         last = store.last_cycle()
     if last is not None and last.id > document["last_cycle"] and last.state in VERDICTS:
         return last
     given = document["settings"]
+    here = with_profile(own.model_copy(update={"model": given["model"], "data": work})).cycle
+    cycle = given["cycle"] | {"threads": here.threads}
+    cycle["policy"] = cycle["policy"] | {"generation": here.policy.generation}
     return run_cycle(
         work,
-        CycleSettings.model_validate(given["cycle"]),
+        CycleSettings.model_validate(cycle),
         reply=ReplySettings.model_validate(given["reply"]),
         model=given["model"],
         quantization=given["quantization"],
         progress=progress,
         choosing=given["choosing"],
-        allow_old_sqlite=old,
+        servers=own.servers,
+        allow_old_sqlite=own.allow_old_sqlite,
     )
 
 
 def _hand_over(
     out: Path, digest: str, document: Mapping[str, Any], done: Cycle, *, old: bool
 ) -> None:
-    """Put the results beside `work/`, then the outcome, then delete `work/`."""
+    """Put the results beside `work/`, then the outcome."""
     work = out / WORK
     with FeedbackStore(work / "feedback.db", allow_old_sqlite=old) as store:
         made = [adapter for adapter in store.adapters() if adapter.cycle_id == done.id]
@@ -225,4 +249,3 @@ def _hand_over(
     }
     sealed = outcome | {"seal": seal_of(outcome, document["token"])}
     write_document(out, OUTCOME, sealed)
-    shutil.rmtree(work)

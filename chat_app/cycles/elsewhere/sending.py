@@ -9,7 +9,6 @@ import io
 import secrets
 import shutil
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from chat_app.cycles.elsewhere.parcels import (
     plain_files,
     written,
 )
+from chat_app.cycles.elsewhere.staging import staging_folder
 from chat_app.errors import ChatAppError, RefusedError
 from chat_app.settings import Settings
 from feedback_store.datasets.evidence_copy import new_note
@@ -56,10 +56,10 @@ def write_evidence(store: FeedbackStore, settings: Settings, file: Path) -> Sent
     Args:
         store: The store.
         settings: Resolved settings; the cycle runs with them.
-        file: Where; its folder has room for twice the evidence.
+        file: Where. The data directory needs room for twice the store meanwhile.
 
     Raises:
-        RefusedError: The file is there, or an adapter does not verify.
+        RefusedError: The file is there, an adapter does not verify, or there is no room.
         CycleInProgressError: A cycle runs.
         ChatAppError: The file cannot be written.
     """
@@ -68,15 +68,27 @@ def write_evidence(store: FeedbackStore, settings: Settings, file: Path) -> Sent
         raise RefusedError(f"{target} exists; choose another name, or move it away")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        begun = store.begin_evidence(str(target))
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".evidence-") as folder:
-            return _pack(store, settings, Path(folder), target, begun)
+        with staging_folder(settings.data, "evidence") as folder:
+            _require_room(settings)
+            begun = store.begin_evidence(str(target))
+            return _pack(store, settings, folder, target, begun)
     except FeedbackStoreError:
         raise  # some of these are OSErrors, too
     except FileExistsError as exc:
         raise RefusedError(f"{target} exists; choose another name, or move it away") from exc
     except OSError as exc:
         raise ChatAppError(f"cannot write {target} ({exc}); choose another folder") from exc
+
+
+def _require_room(settings: Settings) -> None:
+    """The store is copied, and the copy is rewritten without what is taken out of it."""
+    needed = 2 * settings.database.stat().st_size
+    free = shutil.disk_usage(settings.data).free
+    if free < needed:
+        raise RefusedError(
+            f"{settings.data} has {free:,} bytes free, and evidence needs {needed:,} there for a "
+            "while, twice the store; make room"
+        )
 
 
 def _pack(
@@ -129,13 +141,13 @@ def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
-    """What the cycle runs with; how many threads it takes is the other machine's."""
+    """What the cycle runs with; threads and who decodes replies are the other machine's."""
     return {
         "model": settings.model_name,
         "quantization": settings.packing,
         "choosing": settings.choices == "active",
         "reply": settings.reply.model_dump(),
-        "cycle": settings.cycle.model_dump(),
+        "cycle": settings.cycle.model_dump(exclude={"threads": True, "policy": {"generation"}}),
     }
 
 

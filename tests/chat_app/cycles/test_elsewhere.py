@@ -3,19 +3,22 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from chat_app.commands.main import main
+from chat_app.cycles.elsewhere.parcels import Files, require_files
+from chat_app.cycles.elsewhere.staging import staging_folder
 from feedback_store import BASE_ADAPTER, FeedbackStore, ServedBase
 from rlhf_core.model.adapters import verify_adapter
 from tests.chat_app.cycles.test_triggers import honest_votes
@@ -41,9 +44,20 @@ packaged_probes = false
 """
 
 
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "chat_app", *map(str, words)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+def run(
+    *words: str | Path,
+    env: Mapping[str, str] | None = None,
+    preexec_fn: Callable[[], None] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "chat_app", *map(str, words)],
+        env=os.environ | dict(env or {}),
+        preexec_fn=preexec_fn,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
 
 
 def make_data(data: Path, model: Path) -> Path:
@@ -264,6 +278,8 @@ def test_a_candidate_that_was_compared_with_another_adapter_is_kept_and_not_serv
     code, _, err = command("adapters", "add", out, "--data", data)
     assert code == 3
     assert "adapter 'policy-000009' is served by now, not 'policy-000000'" in err
+    again, told, err = command("adapters", "add", out, "--data", data)
+    assert (again, told.split(",")[0], "was rejected" in err) == (3, "was added before", True)
     with FeedbackStore(data / "feedback.db") as store:
         assert store.serving().adapter == "policy-000009"
         assert store.last_cycle().state == "rejected"
@@ -318,6 +334,7 @@ def test_the_second_round_elsewhere_begins_from_what_the_first_made(command, dat
     code, _, err = command("cycle", "--evidence", file, "--out", again)
     assert code == 3
     assert "nothing new" in err  # the votes are known as used
+    assert {path.name for path in again.iterdir()} <= {".lock"}  # nobody's words stay
     with FeedbackStore(data / "feedback.db") as store:
         honest_votes(store, first=100)
     file = tmp_path / "third.tar"
@@ -364,12 +381,154 @@ def test_what_is_no_evidence_or_no_empty_folder_is_told_in_one_line(command, mad
         (("--evidence", tmp_path / "none", "--out", tmp_path / "a"), 2, "cannot read"),
         (("--evidence", cut, "--out", tmp_path / "a"), 2, "is cut off"),
         (("--evidence", whole, "--out", full), 2, "is not empty"),
+        (("--evidence", whole, "--out", other), 2, "is not a folder"),
+        (("--evidence", whole, "--out", other / "in"), 2, "is not a folder"),
     ]
+    options = ("--data", full), ("--profile", "cpu"), ("--quantization", "none")
+    for option in (*options, ("--cancel",), ("--dry-run",)):
+        words = ("--evidence", whole, "--out", tmp_path / "a", *option)
+        cases.append((words, 2, f"{option[0]} has no use beside --evidence"))
     for words, code, why in cases:
         found, _, err = command("cycle", *words)
         assert (found, len(err.splitlines())) == (code, 1), err
         assert why in err
     assert (full / "mine.txt").read_text() == "keep"
+    assert {path.name for path in tmp_path.iterdir()} == {"cut.tar", "other.txt", "full"}
+
+
+def test_a_full_disk_is_told_in_one_line_and_nobodys_words_stay(made, tmp_path):
+    def allow_little() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    words = ("cycle", "--evidence", made / "evidence.tar", "--out", tmp_path / "out")
+    done = run(*words, preexec_fn=allow_little)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert f"cannot write {tmp_path / 'out'} (File too large); make room" in done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {".lock"}
+
+
+def test_threads_and_who_decodes_are_the_other_machines(data, tmp_path):
+    config = (data / "config.toml").read_text()
+    config = config.replace("policy = {", 'policy = {generation = "vllm", ')
+    config = config.replace("[cycle]", '[engine]\nvllm_urls = ["http://127.0.0.1:9"]\n[cycle]', 1)
+    (data / "config.toml").write_text(config.replace("[cycle]", "[cycle]\nthreads = 3", 1))
+    file, out = tmp_path / "evidence.tar", tmp_path / "out"
+    assert run("evidence", file, "--data", data).returncode == 0
+    with tarfile.open(file) as archive:
+        member = archive.extractfile("evidence.json")
+        settings = json.load(member)["settings"]["cycle"]
+    assert "threads" not in settings and "generation" not in settings["policy"]
+    done = run("cycle", "--evidence", file, "--out", out, env={"FEEDBACK_CHAT_CYCLE__THREADS": "2"})
+    assert done.returncode == 0, done.stderr
+    found = json.loads((out / "config.json").read_text())
+    assert (found["threads"], found["policy"]["generation"]) == (2, "local")
+    here = {
+        "FEEDBACK_CHAT_CYCLE__POLICY__GENERATION": "vllm",
+        "FEEDBACK_CHAT_ENGINE__VLLM_URLS": "http://127.0.0.1:7",
+    }
+    done = run("cycle", "--evidence", file, "--out", tmp_path / "vllm", env=here)
+    assert done.returncode == 1, done.stderr
+    assert "http://127.0.0.1:7 does not answer" in done.stderr.splitlines()[-1]
+
+
+def test_a_further_process_uses_the_servers_of_its_machine(command, made, tmp_path, monkeypatch):
+    helped = []
+    monkeypatch.setattr("rlhf_core.cycle.help_cycle", lambda *given, **by: helped.append(by))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("FEEDBACK_CHAT_CYCLE__POLICY__GENERATION", "vllm")
+    monkeypatch.setenv("FEEDBACK_CHAT_ENGINE__VLLM_URLS", "http://127.0.0.1:7")
+    words = ("--evidence", made / "evidence.tar", "--out", tmp_path / "out")
+    assert command("cycle", *words)[0] == 0
+    assert helped[0]["servers"].urls == ("http://127.0.0.1:7",)
+
+
+def test_forget_deletes_evidence_in_the_data_directory_and_names_it_elsewhere(
+    command, data, tmp_path
+):
+    inside, outside = data / "mine.tar", tmp_path / "sent.tar"
+    for file in (inside, outside):
+        assert command("evidence", file, "--data", data)[0] == 0
+    code, told, err = command("forget", "rater-1", "--yes", "--data", data, "--json")
+    assert (code, inside.exists(), outside.exists()) == (0, False, True), err
+    named = {copy["path"] for copy in json.loads(told)["copies"]}
+    assert str(outside) in named and str(inside) not in named
+
+
+# Dies, without a word, once the whole store was copied.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from chat_app.cycles.elsewhere.sending import write_evidence
+from chat_app.settings import Settings
+from feedback_store import FeedbackStore
+from feedback_store.datasets import evidence_copy
+evidence_copy._erase_what_is_hidden = lambda db: os.kill(os.getpid(), signal.SIGKILL)
+with FeedbackStore(Path(sys.argv[1]) / "feedback.db") as store:
+    write_evidence(store, Settings(data=Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def copies_of(word: str, folder: Path) -> set[str]:
+    """The files that have a word, by the folder that they are in."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.parent.name for path in files if word.encode() in path.read_bytes()}
+
+
+@pytest.mark.parametrize("then", ["evidence", "forget", "sweep"])
+def test_what_a_killed_command_leaves_is_in_the_data_directory_and_goes_with_the_next(
+    command, data, tmp_path, then
+):
+    with FeedbackStore(data / "feedback.db") as store:
+        silent = store.add_rater("silent").id
+        store.add_message(store.add_conversation(silent).id, "user", "parrot")
+    shared = tmp_path / "shared"
+    killed = subprocess.run([sys.executable, "-c", KILLED, data, shared / "e.tar"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert copies_of("parrot", shared) == set()
+    assert len(copies_of("parrot", data)) == 2
+    words = {
+        "evidence": ("evidence", shared / "e.tar"),
+        "forget": ("forget", "rater-1", "--yes"),
+        "sweep": ("sweep", "--older-than", "100"),
+    }[then]
+    code, _, err = command(*words, "--data", data)
+    assert (code, copies_of("parrot", data)) == (0, {"data"}), err
+    assert not list(data.glob(".evidence-*"))
+
+
+def test_two_commands_do_not_delete_each_others_folder(command, data, out, tmp_path):
+    with staging_folder(data, "evidence") as folder:
+        refused(command, data, out, code=3, why="wait for it")
+        code, _, err = command("evidence", tmp_path / "new.tar", "--data", data)
+        assert (code, "wait for it" in err, folder.is_dir()) == (3, True, True)
+    assert command("adapters", "add", out, "--data", data)[0] == 0
+    assert not list(data.glob(".adding-*"))
+
+
+def test_evidence_needs_room_for_twice_the_store_in_the_data_directory(
+    command, data, tmp_path, monkeypatch
+):
+    size = (data / "feedback.db").stat().st_size
+    room = shutil.disk_usage(data)._replace(free=2 * size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", {data: room}.__getitem__)
+    code, _, err = command("evidence", tmp_path / "new.tar", "--data", data)
+    assert (code, (tmp_path / "new.tar").exists()) == (3, False), err
+    assert f"evidence needs {2 * size:,}" in err
+
+
+def test_what_was_checked_is_what_is_added(command, data, out, monkeypatch):
+    weights = out / "adapters" / "policy-000001" / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+
+    def check(folder: Path, files: Files) -> None:
+        require_files(folder, files)
+        change_weights(out)  # somebody does, once they were checked
+
+    monkeypatch.setattr("chat_app.cycles.elsewhere.adding.require_files", check)
+    code, _, err = command("adapters", "add", out, "--data", data)
+    assert code == 0, err
+    assert (data / "adapters" / "policy-000001" / weights.name).read_bytes() == whole
+    assert weights.read_bytes() != whole
 
 
 def test_evidence_is_not_written_over_a_file_or_beside_a_running_cycle(command, data, tmp_path):

@@ -1,14 +1,25 @@
 """Evidence for a cycle elsewhere: who and what is in it, and what is noted of it here."""
 
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from feedback_store import ConflictError, FeedbackStore
-from feedback_store.datasets.evidence_copy import new_note
+from feedback_store.datasets.evidence_copy import EMPTIED, new_note
 from feedback_store.privacy.copies import rater_hash
 
 HIDDEN = b"parrot"  # a word that no evidence may have
+
+# The tables of a copy, by what a cycle reads; others must be emptied.
+KEPT = {
+    *("raters", "conversations", "candidates", "messages", "searchable"),
+    *("thumbs", "choices", "rankings", "demonstrations", "retries", "comparisons", "unpaired"),
+    *("adapters", "serving", "cycles", "audit", "bookkeeping"),
+    *("sqlite_sequence", "_sqlite_migrations"),
+}
 
 
 @pytest.fixture
@@ -63,6 +74,17 @@ def test_a_reply_that_nobody_judged_stays_and_its_prompt_goes_with_the_evidence(
     assert b"what is grass" in found and HIDDEN not in found
 
 
+def test_every_table_is_known_as_kept_or_emptied_and_the_emptied_are_empty(store, ann, copied):
+    ann.choose(ann.shown("a question", "one", "two"), "a")
+    store.take_webhook("parrot", lease=timedelta(0))
+    with closing(sqlite3.connect(copied())) as copy:
+        found = copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = {name for (name,) in found}
+        filled = {t for t in tables if copy.execute(f'SELECT 1 FROM "{t}"').fetchone()}
+    assert {"messages", "choices"} <= filled <= KEPT
+    assert tables == KEPT | set(EMPTIED)
+
+
 def test_the_store_itself_is_as_before(store, ann, copied):
     ann.choose(ann.shown("a question", "one", "two"), "a")
     store.refresh_comparisons()
@@ -99,5 +121,7 @@ def test_whose_words_are_in_evidence_is_noted_until_they_are_forgotten(store, an
     assert store.evidence("0" * 64) == note
     assert "evidence.tar" in store.known_exports()
     assert store.forgotten_since("0" * 64) == 0
-    store.forget("bob")
+    asked = []
+    store.forget("bob", clean=lambda traces: asked.append(traces.exports) or {})
+    assert asked[0] == {"evidence.tar"}
     assert store.forgotten_since("0" * 64) == 1
