@@ -23,6 +23,7 @@ from feedback_store.datasets.imports import Imports
 from feedback_store.datasets.returned_cycles import ReturnedCycles
 from feedback_store.errors import StoreOpenError
 from feedback_store.feedback.browsing import Browsing
+from feedback_store.feedback.client_votes import ClientVotes
 from feedback_store.feedback.conversation_list import ConversationList
 from feedback_store.feedback.demonstrations import Demonstrations
 from feedback_store.feedback.events import Events
@@ -53,6 +54,7 @@ class FeedbackStore(
     GoldQuestions,
     ConversationList,
     Events,
+    ClientVotes,
     Demonstrations,
     Retries,
     Withdrawals,

@@ -4,6 +4,7 @@ The first functions only look. Those for routes refuse, note that a key was used
 who is new. Who may come in is decided in `chat_app.identity`.
 """
 
+import re
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from chat_app.api.operator_door import OperatorDoor
 from chat_app.api.proxies import is_from_here, path_of, user_of
-from chat_app.errors import NotAllowedError, UnknownCallerError
+from chat_app.errors import InvalidRequestError, NotAllowedError, UnknownCallerError
 from chat_app.identity import Caller, Identity, bearer_token
 from chat_app.service.chat import ChatService
 
@@ -24,6 +25,9 @@ SIMULATED_HEADER = "x-feedback-chat-simulated"
 PERSON_HEADERS = ("x-feedback-chat-user", "x-openwebui-user-id")
 # What a client says of a request: its own name for the reply, and which chore it is.
 MESSAGE_HEADER, TASK_HEADER = "x-feedback-chat-message", "x-feedback-chat-task"
+# What a client sends that was told to fill a template in and does not know how, or has nothing.
+UNFILLED = re.compile(r"\{\{.*\}\}|\$\{.*\}|^(None|null|undefined)$")
+SHOWN = 60  # characters of it
 
 
 def caller_of(connection: HTTPConnection, identity: Identity) -> Caller:
@@ -105,19 +109,52 @@ def known_or_visitor(request: Request) -> Caller | None:
     return known_caller(request)
 
 
+def said_in(request: Request, header: str) -> str:
+    """What a header of a client says, without spaces around it; empty if it is not there.
+
+    Its bytes are UTF-8, as of a JSON body; those that are not are Latin-1, as HTTP had it.
+
+    Raises:
+        InvalidRequestError: The client was to fill a template in, and did not.
+    """
+    text = request.headers.get(header, "").strip()
+    _require_filled(header, text)
+    try:
+        return text.encode("latin-1").decode().strip()
+    except UnicodeDecodeError:
+        return text
+
+
+def _require_filled(header: str, text: str) -> None:
+    """Refuse what would pass for a name: all people would be one, or nothing would be learnt."""
+    if UNFILLED.search(text):
+        raise InvalidRequestError(
+            f"the header {header.title()} is {text[:SHOWN]!r}: your client did not fill it in; "
+            "update the client (Open WebUI: 0.12 or later), or take the header out of its settings"
+        )
+
+
 async def person_of(request: Request) -> str | None:
-    """The person whom a request names by its header or by OpenAI's ``user``; nothing is checked."""
+    """The person whom a request names by its header or by OpenAI's ``user``.
+
+    Whether a caller may name one is not checked here.
+
+    Raises:
+        InvalidRequestError: The header is a template that the client did not fill in.
+    """
     for header in PERSON_HEADERS:
         if header in request.headers:
-            return request.headers[header].strip() or None
+            person = request.headers[header].strip()
+            _require_filled(header, person)
+            return person or None
     if request.method != "POST":
         return None
     try:
         body = await request.json()
     except ValueError:  # the route says what is wrong
         return None
-    person = body.get("user") if isinstance(body, dict) else None
-    return person if isinstance(person, str) and person else None
+    user = body.get("user") if isinstance(body, dict) else None
+    return user if isinstance(user, str) and user else None
 
 
 def rater_of(

@@ -271,15 +271,14 @@ class ChatService(Voting):
         title = _title(said[-1]["content"])
         return self.store.continue_dialogue(rater_id, messages, title=title)
 
-    def begun_by(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
-        """The stored path of a dialogue that ends with a reply which the served adapter began.
+    def stored_reply(self, rater_id: str, messages: Sequence[PromptMessage]) -> list[Message]:
+        """The stored path of a dialogue that ends with a reply; empty if it is not stored whole.
 
-        It is empty if that adapter did not write this reply to this dialogue for the caller: what
-        somebody else wrote would pass for the adapter's.
+        Only if the adapter of the reply is the served one may it go on and be stored: what somebody
+        else began would pass for the adapter's.
         """
         path = self.store.stored_dialogue(rater_id, messages)
-        ours = len(path) == len(messages) and path[-1].adapter == self.adapter
-        return path if ours else []
+        return path if len(path) == len(messages) else []
 
     def retried(
         self, rater_id: str, reply_id: str, messages: Sequence[PromptMessage]

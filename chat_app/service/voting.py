@@ -71,7 +71,14 @@ class Voting:
         return self.store.path(str(shown.messages[0].parent_id)), shown
 
     def thumb_by_client(
-        self, rater_id: str, client_message: str, value: int, *, idempotency_key: str, **why: Any
+        self,
+        rater_id: str,
+        client_message: str,
+        value: int,
+        *,
+        idempotency_key: str,
+        tags: Sequence[str] = (),
+        comment: str = "",
     ) -> Thumb:
         """As `thumb`, on the latest reply that a client calls so.
 
@@ -80,13 +87,18 @@ class Voting:
         Raises:
             NotFoundError: There is no such reply.
         """
+        self.rates.vote(rater_id)
+        _check_reasons(value, tags, comment)
         with not_found():
-            latest, *before = self.store.replies_of_client(client_message, rater_id=rater_id)
-        given = self.thumb(rater_id, latest.id, value, idempotency_key=idempotency_key, **why)
-        for reply in before:
-            key = f"{idempotency_key} {reply.id}"
-            self.store.add_thumb(reply.id, rater_id, 0, idempotency_key=key)
-        return given
+            return self.store.add_thumb_by_client(
+                client_message,
+                rater_id,
+                value,
+                tags=tags,
+                comment=comment,
+                idempotency_key=idempotency_key,
+                check=lambda reply: _require_whole(reply) if value else None,
+            )
 
     def thumb(
         self,

@@ -14,13 +14,13 @@ license: Apache-2.0
 # sends Open WebUI's name of the reply with the question (the header X-Feedback-Chat-Message).
 
 import asyncio
+import hashlib
 import json
 import logging
 import sqlite3
-import uuid
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from open_webui.env import DATA_DIR
@@ -44,6 +44,18 @@ CARRIED = """CREATE TABLE IF NOT EXISTS carried
     (id TEXT PRIMARY KEY, user_id TEXT, message_id TEXT, updated_at INTEGER, said TEXT)"""
 # Answers that no later attempt would change: the reply is another model's or was cut off.
 FOR_GOOD = (400, 404, 409, 422)
+NOTHING_NOW = (401, 403, 503)  # answers that every other vote would get, too
+AWAY = (httpx.ConnectError, httpx.ConnectTimeout, PermissionError)  # so nothing more is tried
+NOTHING = json.dumps({"thumb": None})  # what feedback-chat has of somebody who said nothing
+
+
+class Carried(NamedTuple):
+    """What feedback-chat has of one feedback, or is to have; a row of the small file."""
+
+    user_id: str = ""
+    message_id: str = ""
+    updated_at: int = 0  # of the feedback that was looked at last, in seconds
+    said: str = NOTHING  # as `thumb_of` says it, in JSON
 
 
 class Event:
@@ -71,7 +83,7 @@ class Event:
         try:
             async with self._one_at_a_time:
                 await self._carry_all(changed)
-        except (httpx.HTTPError, ConnectionError) as exc:
+        except (httpx.HTTPError, ConnectionError, PermissionError) as exc:
             log.warning(
                 "feedback waits for feedback-chat, another attempt in %s s: %s", AGAIN_S, exc
             )
@@ -84,51 +96,81 @@ class Event:
         await self._carry()
 
     async def _carry_all(self, changed: str) -> None:
-        """Send what is new or changed, oldest first; take back what is gone."""
-        there = {found.id: found.updated_at for found in await Feedbacks.get_all_feedback_ids()}
-        headers = {"Authorization": f"Bearer {self.valves.key}"}
-        with closing(sqlite3.connect(Path(DATA_DIR) / "feedback_chat.db")) as db:
-            db.execute(CARRIED)
-            carried = {row[0]: row[1:] for row in db.execute("SELECT * FROM carried")}
-            async with httpx.AsyncClient(headers=headers, timeout=30) as client:
-                for gone in carried.keys() - there.keys():
-                    user_id, message_id, *_ = carried[gone]
-                    await self._send(client, user_id, message_id, thumb_of({}))
-                    with db:
-                        db.execute("DELETE FROM carried WHERE id = ?", [gone])
-                for one in sorted(there, key=lambda one: there[one]):
-                    before = carried.get(one, ("", "", 0, ""))
-                    if before[2] == there[one] and one != changed:
-                        continue
-                    feedback = await Feedbacks.get_feedback_by_id(one)
-                    if feedback is None:
-                        continue
-                    said = thumb_of(feedback.data or {})
-                    whose = (feedback.user_id, str((feedback.meta or {}).get("message_id")))
-                    if before[:2] != whose or before[3] != json.dumps(said):
-                        await self._send(client, *whose, said)
-                    row = [one, *whose, feedback.updated_at, json.dumps(said)]
-                    with db:
-                        db.execute("INSERT OR REPLACE INTO carried VALUES (?, ?, ?, ?, ?)", row)
-
-    async def _send(
-        self, client: httpx.AsyncClient, user_id: str, message_id: str, said: dict[str, Any]
-    ) -> None:
-        """Send one thumb, or none in its place.
+        """Bring over what is new or changed, oldest first, and what is gone.
 
         Raises:
-            ConnectionError: It could not be taken now.
+            ConnectionError: Some of it could not be taken now; the rest was.
         """
-        key = f"open-webui {uuid.uuid4()}"
+        there = {found.id: found.updated_at for found in await Feedbacks.get_all_feedback_ids()}
+        headers = {"Authorization": f"Bearer {self.valves.key}"}
+        # An answer of 500 ends its connection; the next vote would find it closed.
+        anew = httpx.Limits(max_keepalive_connections=0)
+        failures: list[str] = []
+        with closing(sqlite3.connect(Path(DATA_DIR) / "feedback_chat.db")) as db:
+            db.execute(CARRIED)
+            carried = {row[0]: Carried(*row[1:]) for row in db.execute("SELECT * FROM carried")}
+            everything = [
+                *(carried.keys() - there.keys()),
+                *sorted(there, key=lambda one: there[one]),
+            ]
+            async with httpx.AsyncClient(headers=headers, timeout=30, limits=anew) as client:
+                for one in everything:
+                    before = carried.get(one, Carried())
+                    if before.updated_at == there.get(one) and one != changed:
+                        continue
+                    try:
+                        await self._carry_one(client, db, one, before)
+                    except AWAY:
+                        raise
+                    except Exception as exc:  # of one vote; those of others go on
+                        failures.append(f"{one}: {exc!r}")
+        if failures:
+            raise ConnectionError(f"{len(failures)} could not be carried, such as {failures[0]}")
+
+    async def _carry_one(
+        self, client: httpx.AsyncClient, db: sqlite3.Connection, one: str, before: Carried
+    ) -> None:
+        """Send what a feedback says, if that is news, and keep what feedback-chat has of it."""
+        feedback = await Feedbacks.get_feedback_by_id(one)
+        now = before._replace(said=NOTHING)
+        if feedback is not None:
+            message_id = str((feedback.meta or {}).get("message_id"))
+            said = json.dumps(thumb_of(feedback.data or {}))
+            now = Carried(feedback.user_id, message_id, feedback.updated_at, said)
+        # The same thumb at a later time may be on more: the reply has gone on.
+        later = now.said != NOTHING and now.updated_at > before.updated_at
+        if later or now.said != before.said:
+            # A repeat has the same key. Two changes of mind in one second do not.
+            key = hashlib.sha256(json.dumps([one, before.said, *now]).encode()).hexdigest()
+            if not await self._send(client, now, f"open-webui {key}"):
+                now = now._replace(said=before.said)
+        with db:
+            db.execute("DELETE FROM carried WHERE id = ?", [one])
+            if feedback is not None:
+                db.execute("INSERT INTO carried VALUES (?, ?, ?, ?, ?)", [one, *now])
+
+    async def _send(self, client: httpx.AsyncClient, what: Carried, key: str) -> bool:
+        """Send one thumb, or none in its place; whether feedback-chat has taken it.
+
+        Raises:
+            PermissionError: The key is wrong, or feedback-chat takes nothing at present.
+            ConnectionError: This one could not be taken now.
+        """
         answer = await client.post(
             f"{self.valves.url.rstrip('/')}/feedback",
-            headers={"X-Feedback-Chat-User": user_id},
-            json={"client_message": message_id, "idempotency_key": key, **said},
+            headers={"X-Feedback-Chat-User": what.user_id},
+            json={
+                "client_message": what.message_id,
+                "idempotency_key": key,
+                **json.loads(what.said),
+            },
         )
         if answer.status_code in FOR_GOOD:
             log.info("feedback-chat has no use for a thumb: %s", answer.text[:300])
         elif not answer.is_success:
-            raise ConnectionError(f"status {answer.status_code}: {answer.text[:300]}")
+            kind = PermissionError if answer.status_code in NOTHING_NOW else ConnectionError
+            raise kind(f"status {answer.status_code}: {answer.text[:300]}")
+        return answer.is_success
 
 
 def thumb_of(data: dict[str, Any]) -> dict[str, Any]:

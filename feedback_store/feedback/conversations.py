@@ -14,7 +14,6 @@ from sqlite_utils import Database
 from feedback_store.errors import ConflictError, UnknownRecordError, say
 from feedback_store.feedback.messages import (
     add_below,
-    named_by_client,
     note_retry,
     path_to,
     require_own,
@@ -165,8 +164,9 @@ class Conversations:
         def work(db: Database) -> list[Message]:
             sent = [*messages[:-1], *without_empty_replies(messages[-1:])]
             path = stored_path(db, rater_id, sent)
-            if not path:
-                sent = without_empty_replies(messages)
+            said = without_empty_replies(sent)
+            if not path and len(said) < len(sent):
+                sent = said
                 path = stored_path(db, rater_id, sent)
             if not path:
                 return add_below(db, _begin(db, rater_id, title)["id"], None, sent)
@@ -229,11 +229,6 @@ class Conversations:
         """The message with this id; with `rater_id`, only if in that rater's conversation."""
         with self._file.read() as db:
             return to_record(Message, require_own(db, "messages", message_id, rater_id))
-
-    def replies_of_client(self, client_message: str, *, rater_id: str) -> list[Message]:
-        """The rater's replies that the client calls so, the latest first; see `CLIENT_MESSAGE`."""
-        with self._file.read() as db:
-            return named_by_client(db, client_message, rater_id)
 
     def conversation_view(
         self,

@@ -33,6 +33,7 @@ from feedback_store.sqlite.rows import (
     to_record,
 )
 
+SHOWN = 60  # characters of a name that is unknown
 _PATH_SQL = """
     WITH RECURSIVE path (id, depth) AS (
         SELECT ?, 0
@@ -96,8 +97,9 @@ def named_by_client(db: Database, client_message: str, rater_id: str) -> list[Me
         to_record(Message, row) for row in rows(db, _NAMED_BY_CLIENT, [rater_id, client_message])
     ]
     if not found:
+        short = client_message[:SHOWN] + ("..." if len(client_message) > SHOWN else "")
         raise UnknownRecordError(
-            f"the client called no reply of yours {client_message!r}; send the name with the "
+            f"the client called no reply of yours {short!r}; send the name with the "
             "request for the reply, in the header X-Feedback-Chat-Message"
         )
     return found

@@ -1,47 +1,42 @@
-"""``POST /v1/chat/completions`` and ``GET /v1/models``: OpenAI's shapes, whole and streamed.
+"""``POST /v1/chat/completions`` and ``GET /v1/models``, whole and streamed.
 
-A choice is one stored reply; its `message_id` takes votes, and that of the first one is the
-completion's ``id``. What a client does not want stored (``store: false``) and its chores are
-answered beside the store: no row of them exists, so nothing of them can be learnt or exported.
+A dialogue is checked, then stored, then answered; `shapes.py` has the answers. What a client does
+not want stored (``store: false``) and its chores are answered beside the store: no row of them
+exists, so nothing of them can be learnt or exported.
 """
 
 import asyncio
-import json
 import logging
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.sse import EventSourceResponse
 
-from chat_app.api.answers import openai_error
 from chat_app.api.callers import (
     MESSAGE_HEADER,
     TASK_HEADER,
     rater_of,
     require_key,
+    said_in,
     service_of,
 )
 from chat_app.api.v1.chores import is_chore, shortened
 from chat_app.api.v1.dialogue import dialogue_of
-from chat_app.api.v1.requests import CompletionIn
-from chat_app.errors import (
-    ChatAppError,
-    InvalidRequestError,
-    UnknownModelError,
-    text_for_visitor,
-)
+from chat_app.api.v1.requests import CompletionIn, client_name
+from chat_app.api.v1.shapes import Chunks, Pieces, completion, events
+from chat_app.errors import InvalidRequestError, UnknownModelError
 from chat_app.service.chat import ChatService, Room
-from chat_app.service.replies import NOT_STORED, UNSTORED, ReplyPiece, as_they_come
-from feedback_store.errors import FeedbackStoreError, StoreUnavailableError
+from chat_app.service.replies import UNSTORED, ReplyPiece, as_they_come
+from feedback_store.errors import StoreUnavailableError
+from feedback_store.feedback.messages import without_empty_replies
 from feedback_store.records import Message, PromptMessage
 from feedback_store.sqlite.ids import new_id
 
 log = logging.getLogger(__name__)
 
-CLIENT_CHARS = 200  # of a client's name for a reply
 POLICY = "policy"  # the name of whichever adapter is served
 ON_REQUEST = "not stored, because of store: false; nobody can vote on it"
 NOT_OURS = "not stored, because the served adapter did not begin this reply; nobody can vote on it"
@@ -49,7 +44,6 @@ CHORE = "not stored, because it is a client's chore and no question; nobody can 
 
 completions = APIRouter(prefix="/v1")
 Service = Annotated[ChatService, Depends(service_of)]
-Pieces = AsyncGenerator[tuple[int, ReplyPiece], None]  # of several replies, by their places
 
 
 @completions.get("/models", dependencies=[Depends(require_key)])
@@ -73,28 +67,15 @@ async def complete(
 ) -> dict[str, Any] | EventSourceResponse:
     """Answer a dialogue; ``id`` is the stored message, ``model`` the exact adapter."""
     _served(body.model, service)
-    named = _named(request)
-    n, sampling = _number(body, service), body.over(service.default_sampling)
-    dialogue = dialogue_of(body.messages, service.settings.limits)
-    task = request.headers.get(TASK_HEADER, "")
-    unstored = CHORE if is_chore(dialogue, body.metadata, task) else ""
-    if unstored:
-        dialogue = await shortened(dialogue, service)
-    unstored = ON_REQUEST if body.store is False else unstored
-    dialogue, begun, above = await _begun(dialogue, rater_id, service)
-    if begun and not above:
-        unstored = unstored or NOT_OURS
-    ids = [f"{UNSTORED if unstored else ''}{new_id()}" for _ in range(n)]
-    chars = sum(len(message["content"]) for message in dialogue)
+    named, n = _named(request), _number(body, service)
+    sampling = body.over(service.default_sampling)
+    asked = await _asked(body, said_in(request, TASK_HEADER), rater_id, service)
+    chars = sum(len(message["content"]) for message in asked.dialogue)
     room = service.require_room(rater_id, n, chars=chars)
     try:
-        await service.check_dialogue(dialogue, sampling, begun=begun)
-        if unstored or above:
-            path = service.unstored(dialogue) if unstored else above
-        else:
-            if body.retry_of is None:
-                dialogue = dialogue_of(body.messages, service.settings.limits, empty_replies=True)
-            path = await asyncio.to_thread(_stored, dialogue, rater_id, service, body.retry_of)
+        await service.check_dialogue(asked.dialogue, sampling, begun=asked.begun)
+        path, unstored = await _path(asked, body.retry_of, rater_id, service)
+        ids = [f"{UNSTORED if unstored else ''}{new_id()}" for _ in range(n)]
         replies = [
             service.reply(
                 rater_id,
@@ -105,33 +86,87 @@ async def complete(
                 retry_of=body.retry_of if path[-1].id else None,
                 reply_id=reply_id,
                 client_message=named if place == 0 else None,
-                begun=begun,
+                begun=asked.begun,
                 room=_kept_by_the_request,
             )
             for place, reply_id in enumerate(ids)
         ]
         pieces = _side_by_side(replies, room)
-        if not body.stream:
-            last = await _last_pieces(pieces, request)
-            return _completion(last, unstored, begun=begun)
-        first = await anext(pieces)  # an error of the request shows here, before the headers
+        if body.stream:
+            return await _streamed(pieces, body, ids, unstored)
+        return completion(await _last_pieces(pieces, request), unstored, begun=asked.begun)
     except BaseException:
         room()
         raise
-    usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    return EventSourceResponse(
-        _events(first, pieces, _Chunks(ids, first[1].adapter, unstored), usage=usage),
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+
+
+# What is asked
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A dialogue as it was sent, and as the model reads it: with what begins the reply apart.
+
+    `above` is the stored path of that beginning, if it is stored. `unstored` says why nothing of
+    the dialogue is to be stored.
+    """
+
+    sent: list[PromptMessage]
+    dialogue: list[PromptMessage]
+    begun: str = ""
+    above: tuple[Message, ...] = ()
+    unstored: str = ""
+
+
+async def _asked(body: CompletionIn, task: str, rater_id: str, service: ChatService) -> _Asked:
+    """Read a request, in which nothing has been checked but the texts."""
+    sent = dialogue_of(body.messages, service.settings.limits, empty_replies=True)
+    dialogue = without_empty_replies(sent)
+    unstored = ON_REQUEST if body.store is False else ""
+    if is_chore(dialogue, body.metadata, task):
+        dialogue, unstored = await shortened(dialogue, service), unstored or CHORE
+    if [message["role"] for message in dialogue[-2:]] != ["user", "assistant"]:
+        return _Asked(sent, dialogue, unstored=unstored)
+    above = await asyncio.to_thread(service.stored_reply, rater_id, dialogue)
+    begun = above[-1].content if above else dialogue[-1]["content"]
+    return _Asked(sent, dialogue[:-1], begun, tuple(above), unstored)
+
+
+async def _path(
+    asked: _Asked, retry_of: str | None, rater_id: str, service: ChatService
+) -> tuple[list[Message], str]:
+    """The path to answer, stored if it is to be, and why it is not, or nothing."""
+    if not asked.unstored and not asked.begun:
+        return await asyncio.to_thread(_stored, asked, rater_id, service, retry_of), ""
+    path = list(asked.above[:-1])
+    if asked.begun and retry_of is not None:
+        path = await asyncio.to_thread(service.retried, rater_id, retry_of, asked.dialogue)
+    # The adapter may be swapped at each `await`: between this line and the reply there is none.
+    ours = not asked.begun or (asked.above and asked.above[-1].adapter == service.adapter)
+    unstored = asked.unstored or ("" if ours else NOT_OURS)
+    return service.unstored(asked.dialogue) if unstored else path, unstored
+
+
+def _stored(
+    asked: _Asked, rater_id: str, service: ChatService, retry_of: str | None
+) -> list[Message]:
+    """Store a dialogue that was checked; returns its path. That of a retry is there."""
+    try:
+        if retry_of is not None:
+            return service.retried(rater_id, retry_of, asked.dialogue)
+        return service.continue_dialogue(rater_id, asked.sent)
+    except StoreUnavailableError as exc:  # a full disk ends no chat; the answer says so
+        log.error("a dialogue is not stored: %s", exc)
+        return service.unstored(asked.dialogue)
 
 
 def _named(request: Request) -> str | None:
     """What the client calls the reply, so that it can vote by that name."""
-    named = request.headers.get(MESSAGE_HEADER, "").strip()
-    if len(named) > CLIENT_CHARS:
-        text = f"{MESSAGE_HEADER} has {len(named)} characters; at most {CLIENT_CHARS} fit"
-        raise InvalidRequestError(text)
-    return named or None
+    named = said_in(request, MESSAGE_HEADER)
+    try:
+        return client_name(named) if named else None
+    except ValueError as exc:
+        raise InvalidRequestError(f"the header {MESSAGE_HEADER.title()}: {exc}") from exc
 
 
 def _number(body: CompletionIn, service: ChatService) -> int:
@@ -145,28 +180,13 @@ def _number(body: CompletionIn, service: ChatService) -> int:
     return n
 
 
-async def _begun(
-    dialogue: list[PromptMessage], rater_id: str, service: ChatService
-) -> tuple[list[PromptMessage], str, list[Message]]:
-    """A dialogue, and the reply at its end that is to go on, with the stored path above that."""
-    if [message["role"] for message in dialogue[-2:]] != ["user", "assistant"]:
-        return dialogue, "", []
-    path = await asyncio.to_thread(service.begun_by, rater_id, dialogue)
-    begun = path[-1].content if path else dialogue[-1]["content"]
-    return dialogue[:-1], begun, path[:-1]
+def _served(name: str, service: ChatService) -> str:
+    if name not in (POLICY, service.adapter):
+        raise UnknownModelError(f"no model {name!r} is served; ask for {POLICY!r}")
+    return name
 
 
-def _stored(
-    dialogue: Sequence[PromptMessage], rater_id: str, service: ChatService, retry_of: str | None
-) -> list[Message]:
-    """Store a dialogue that was checked; returns its path. That of a retry is there."""
-    try:
-        if retry_of is not None:
-            return service.retried(rater_id, retry_of, dialogue)
-        return service.continue_dialogue(rater_id, dialogue)
-    except StoreUnavailableError as exc:  # a full disk ends no chat; the answer says so
-        log.error("a dialogue is not stored: %s", exc)
-        return service.unstored(dialogue)
+# Answering
 
 
 def _kept_by_the_request() -> None:
@@ -184,17 +204,16 @@ async def _side_by_side(replies: Sequence[AsyncGenerator[ReplyPiece, None]], roo
         room()
 
 
-# OpenAI's shapes
-
-
-def _served(name: str, service: ChatService) -> str:
-    if name not in (POLICY, service.adapter):
-        raise UnknownModelError(f"no model {name!r} is served; ask for {POLICY!r}")
-    return name
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "feedback-chat"}
+async def _streamed(
+    pieces: Pieces, body: CompletionIn, ids: Sequence[str], unstored: str
+) -> EventSourceResponse:
+    """The replies as a stream; an error of the request shows here, before the headers."""
+    first = await anext(pieces)
+    usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+    return EventSourceResponse(
+        events(first, pieces, Chunks(ids, first[1].adapter, unstored), usage=usage),
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
 
 
 async def _last_pieces(pieces: Pieces, request: Request) -> list[ReplyPiece]:
@@ -209,93 +228,5 @@ async def _last_pieces(pieces: Pieces, request: Request) -> list[ReplyPiece]:
     return [ended[place] for place in sorted(ended)]
 
 
-def _completion(pieces: Sequence[ReplyPiece], unstored: str, *, begun: str) -> dict[str, Any]:
-    choices = []
-    for index, piece in enumerate(pieces):
-        assert piece.message is not None, "the last piece has the message"
-        message = {"role": "assistant", "content": piece.message.content[len(begun) :]}
-        about = {"message_id": piece.message_id, "finish_reason": _reason(piece), "logprobs": None}
-        choices.append({"index": index, "message": message, **about})
-    return {
-        "id": pieces[0].message_id,
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": pieces[0].adapter,
-        "choices": choices,
-        "usage": _usage(pieces),
-        **_kept(pieces, unstored),
-    }
-
-
-async def _events(
-    first: tuple[int, ReplyPiece], pieces: Pieces, chunks: "_Chunks", *, usage: bool
-) -> AsyncIterator[bytes]:
-    """The replies as server-sent events; the last one is ``[DONE]``."""
-    async with aclosing(pieces):
-        try:
-            for chunk in chunks.of(*first):
-                yield _sent(chunk)
-            async for place, piece in pieces:
-                for chunk in chunks.of(place, piece):
-                    yield _sent(chunk)
-        except (ChatAppError, FeedbackStoreError) as exc:  # too late for a status code
-            yield _sent({"error": openai_error(text_for_visitor(exc), "server_error")})
-        else:
-            if usage:
-                yield _sent(chunks.usage())
-        yield format_sse_event(data_str="[DONE]")
-
-
-def _sent(data: Any) -> bytes:
-    return format_sse_event(data_str=json.dumps(data, ensure_ascii=False))
-
-
-class _Chunks:
-    """OpenAI's chunks of one streamed completion."""
-
-    def __init__(self, ids: Sequence[str], adapter: str, unstored: str) -> None:
-        self._ids, self._unstored = ids, unstored
-        self._head = {
-            "id": ids[0],
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": adapter,
-        }
-        self._begun, self._ended = set[int](), list[ReplyPiece]()
-
-    def of(self, index: int, piece: ReplyPiece) -> Iterator[dict[str, Any]]:
-        """What one piece adds to its choice."""
-        if index not in self._begun:
-            self._begun.add(index)
-            yield self._chunk(index, {"role": "assistant", "content": piece.text})
-        elif piece.text:
-            yield self._chunk(index, {"content": piece.text})
-        if piece.message is not None:
-            self._ended.append(piece)
-            yield self._chunk(index, {}, _reason(piece)) | _kept([piece], self._unstored)
-
-    def usage(self) -> dict[str, Any]:
-        """The last chunk, if the client wants it."""
-        return {**self._head, "choices": [], "usage": _usage(self._ended)}
-
-    def _chunk(
-        self, index: int, delta: Mapping[str, str], reason: str | None = None
-    ) -> dict[str, Any]:
-        about = {"finish_reason": reason, "logprobs": None, "message_id": self._ids[index]}
-        return {**self._head, "choices": [{"index": index, "delta": delta, **about}]}
-
-
-def _kept(pieces: Sequence[ReplyPiece], unstored: str) -> dict[str, Any]:
-    """What an answer adds if a reply of it is not stored."""
-    stored = all(piece.stored for piece in pieces)
-    return {} if stored else {"stored": False, "note": unstored or NOT_STORED}
-
-
-def _reason(piece: ReplyPiece) -> str:
-    cut = piece.message is not None and piece.message.finish_reason == "length"
-    return "length" if cut else "stop"
-
-
-def _usage(pieces: Sequence[ReplyPiece]) -> dict[str, int]:
-    prompt, new = pieces[0].prompt_tokens, sum(piece.new_tokens for piece in pieces)
-    return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "feedback-chat"}

@@ -14,6 +14,7 @@ from chat_app.service.limits import SURROGATE
 
 AS_MUCH_AS_FITS = sys.maxsize  # tokens; the service and the engine cut it to what there is
 MOST_STOPS, STOP_CHARS = 4, 200  # stop texts of a request
+CLIENT_CHARS = 200  # of a client's name for a reply
 
 
 class SamplingIn(BaseModel):
@@ -110,6 +111,20 @@ class CandidatesIn(StopIn, SamplingIn):
     n: int = 2
 
 
+def client_name(text: str) -> str:
+    """A client's own name for a reply, in a header or a body.
+
+    Raises:
+        ValueError: It is empty, too long or no text.
+    """
+    name = text.strip()
+    if not 0 < len(name) <= CLIENT_CHARS:
+        raise ValueError(f"a name of {len(name)} characters; send 1 to {CLIENT_CHARS}")
+    if SURROGATE.search(name):
+        raise ValueError("the name has half of a character; send it whole")
+    return name
+
+
 class EventIn(BaseModel):
     """The field of every event: a key made by the client, so that the event is stored once."""
 
@@ -143,7 +158,7 @@ class FeedbackIn(EventIn):
     """``POST /v1/feedback``; ``thumb`` is required, because null withdraws the thumb."""
 
     message_id: str | None = None
-    client_message: str | None = Field(
+    client_message: Annotated[str, AfterValidator(client_name)] | None = Field(
         default=None, description="instead of `message_id`: what the client calls the reply"
     )
     thumb: Literal["up", "down"] | None

@@ -8,7 +8,9 @@ from feedback_store import (
     PromptMessage,
     UnknownRecordError,
 )
+from feedback_store.feedback import conversations
 from feedback_store.feedback.gold_questions import GoldItem
+from feedback_store.feedback.messages import stored_path
 
 
 def test_messages_make_a_tree_and_a_path_leads_through_it(store, ann):
@@ -233,3 +235,20 @@ def test_to_find_the_newest_message_takes_as_much_however_many_there_are(store, 
     for number in range(200):
         ann.ask(f"and {number}")
     assert steps() == before
+
+
+@pytest.mark.parametrize(("empty", "times"), [(False, 1), (True, 2)])
+def test_a_new_dialogue_is_looked_up_once_while_everybody_waits(
+    store, ann, monkeypatch, empty, times
+):
+    looked = []
+
+    def counting(*given):
+        looked.append(given)
+        return stored_path(*given)
+
+    monkeypatch.setattr(conversations, "stored_path", counting)
+    said = [PromptMessage(role="user", content=f"question {place}") for place in range(2)]
+    reply = PromptMessage(role="assistant", content="" if empty else "yes")
+    assert store.continue_dialogue(ann.rater, [said[0], reply, said[1]])
+    assert len(looked) == times, "an empty reply may be known by its place, or left out"

@@ -39,9 +39,14 @@ def answered(found: httpx.Response) -> str:
     return "".join(chunk.get("content", "") for chunk in chunks)
 
 
-def replay(client: httpx.Client, *names: str, user: str = ANN) -> dict[str, str]:
-    """Send the recorded requests, or these of them; the replies by the names of the requests."""
-    replies: dict[str, str] = {}
+def replay(
+    client: httpx.Client, *names: str, user: str = ANN, replies: dict[str, str] | None = None
+) -> dict[str, str]:
+    """Send the recorded requests, or these of them; the replies by the names of the requests.
+
+    ``replies`` are those to requests that were sent before.
+    """
+    replies = {} if replies is None else replies
     for one in RECORDED["requests"]:
         if names and one["name"] not in names:
             continue
@@ -179,13 +184,17 @@ class Inside:
 
     feedbacks: Feedbacks
     function: Any
+    replies: dict[str, dict[str, str]] = field(default_factory=dict)  # by the person
 
     def rate(self, name: str, rating: int | None, *, user: str = ANN, **more: Any) -> None:
         """What happens when somebody rates a reply."""
         data = {"rating": rating, "reason": None, "comment": None, "details": None, **more}
-        row = Feedback(f"f-{name}-{user}", user, {"message_id": message_of(name)}, data)
-        self.feedbacks.rows[row.id] = row
-        self.happens("feedback.updated", row.id)
+        one = f"f-{message_of(name)}-{user}"
+        before = self.feedbacks.rows.get(one)
+        at = before.updated_at + 1 if before else 1
+        row = Feedback(one, user, {"message_id": message_of(name)}, data, at)
+        self.feedbacks.rows[one] = row
+        self.happens("feedback.updated", one)
 
     def happens(self, name: str, subject: str = "") -> None:
         asyncio.run(self.function.event({"event": name, "subject": {"id": subject}}))
@@ -221,7 +230,7 @@ def chatted(served: Running, inside: Inside, *names: str, user: str = ANN) -> li
     """Replay a chat with the function's key; our ids of the replies."""
     key = inside.function.valves.key
     with served.client(key) as client:
-        replay(client, *names, user=user)
+        replay(client, *names, user=user, replies=inside.replies.setdefault(user, {}))
     return [named(served, key, name, user=user).id for name in names]
 
 
@@ -263,12 +272,100 @@ def test_a_thumb_on_a_reply_moves_with_it_when_it_went_on(served: Running, insid
     begun = named(served, inside.function.valves.key, "regenerate").id
     inside.rate("regenerate", -1)
     assert [thumb[0] for thumb in thumbs(served, inside)] == [begun]
-    rest = chatted(served, inside, "first", "second", "regenerate", "continue")[-1]
+    (rest,) = chatted(served, inside, "continue")
     inside.rate("continue", 1)
     assert [thumb[:2] for thumb in thumbs(served, inside)] == [(rest, 1)]
     inside.feedbacks.rows.clear()
     inside.happens("feedback.deleted_all", "all")
     assert thumbs(served, inside) == []
+
+
+def test_the_same_thumb_after_the_reply_went_on_is_on_the_whole(
+    served: Running, inside: Inside
+) -> None:
+    chatted(served, inside, "first", "second", "regenerate")
+    inside.rate("regenerate", 1)
+    (rest,) = chatted(served, inside, "continue")
+    inside.rate("continue", 1)
+    assert [thumb[:2] for thumb in thumbs(served, inside)] == [(rest, 1)]
+
+
+def test_a_thumb_that_was_refused_is_sent_again_when_it_is_given_again(
+    served: Running, inside: Inside
+) -> None:
+    chatted(served, inside, "first")
+    inside.rate("second", 1)
+    assert thumbs(served, inside) == [], "nobody knows the reply"
+    (second,) = chatted(served, inside, "second")
+    inside.happens("feedback.created", "of another")
+    assert thumbs(served, inside) == [], "no later attempt of its own"
+    inside.rate("second", 1)
+    assert [thumb[0] for thumb in thumbs(served, inside)] == [second]
+
+
+def test_a_thumb_that_was_refused_is_not_taken_back(served: Running, inside: Inside) -> None:
+    inside.rate("first", 1)
+    chatted(served, inside, "first")
+    inside.feedbacks.rows.clear()
+    inside.happens("feedback.deleted_all", "all")
+    rater = served.identity.person(served.identity.key(inside.function.valves.key), ANN)
+    assert served.service.receipts(rater) == []
+
+
+def test_a_change_that_was_refused_does_not_hide_the_thumb_before_it(
+    served: Running, inside: Inside
+) -> None:
+    chatted(served, inside, "first")
+    inside.rate("first", 1)
+    inside.rate("first", -1, comment="\ud800")  # a 400
+    assert [thumb[1] for thumb in thumbs(served, inside)] == [1]
+    inside.feedbacks.rows.clear()
+    inside.happens("feedback.deleted_all", "all")
+    assert thumbs(served, inside) == []
+
+
+def test_a_vote_that_always_fails_holds_up_no_other(
+    served: Running, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second = chatted(served, inside, "first", "second")
+    give = served.service.thumb_by_client
+
+    def failing(rater_id: str, client_message: str, value: int, **more: Any) -> Any:
+        if client_message == message_of("first"):
+            raise RuntimeError("for ever")
+        return give(rater_id, client_message, value, **more)
+
+    monkeypatch.setattr(served.service, "thumb_by_client", failing)
+    inside.rate("first", 1)
+    inside.rate("second", 1)
+    assert [thumb[0] for thumb in thumbs(served, inside)] == [second]
+    monkeypatch.undo()
+    inside.happens("system.startup.completed")
+    assert len(thumbs(served, inside)) == 2
+
+
+def test_what_was_stored_while_the_connection_broke_is_not_stored_again(
+    served: Running, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chatted(served, inside, "first")
+    post, keys = httpx.AsyncClient.post, []
+
+    async def breaking(client: httpx.AsyncClient, url: str, **more: Any) -> httpx.Response:
+        keys.append(more["json"]["idempotency_key"])
+        await post(client, url, **more)
+        raise httpx.ReadTimeout("no answer")
+
+    monkeypatch.setattr(httpx.AsyncClient, "post", breaking)
+    inside.rate("first", 1)
+    inside.happens("system.startup.completed")
+    assert len(keys) == 2 and len(set(keys)) == 1
+    monkeypatch.setattr(httpx.AsyncClient, "post", post)
+    inside.happens("system.startup.completed")
+    inside.rate("first", -1)
+    inside.rate("first", 1)
+    assert [thumb[1] for thumb in thumbs(served, inside)] == [1]
+    rater = served.identity.person(served.identity.key(inside.function.valves.key), ANN)
+    assert len(served.service.receipts(rater)) == 3
 
 
 def test_the_same_thumb_is_carried_once(served: Running, inside: Inside) -> None:
