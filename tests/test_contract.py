@@ -68,7 +68,7 @@ COMMANDS = {
     "starter check": "FOLDER --json",
     "status": "--data --config --json",
     "sweep": "--older-than --dry-run --data --config --json",
-    "tail": "--kind --since --text --data --config --json",
+    "tail": "--kind --since --no-follow --text --data --config --json",
     "take-in": "KIND ITEM --data --config",
 }
 CHOICES = {

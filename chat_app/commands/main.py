@@ -52,6 +52,7 @@ from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
 from feedback_store.errors import ConflictError, CycleInProgressError, FeedbackStoreError
 from feedback_store.records import Cycle
 
+IN_STATUS = "`feedback-chat status --json`"
 app = typer.Typer(
     help="A chat service that learns from its users' votes.",
     add_completion=False,
@@ -166,8 +167,13 @@ def evidence(
     with adapters.open_store(settings) as store:
         sent = write_evidence(store, settings, file)
     facts = asdict(sent) | {"path": str(sent.path)}
-    told = f"wrote {sent.comparisons} comparisons and what a cycle needs to {sent.path}"
-    typer.echo(json.dumps(facts) if as_json else told)
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"wrote {sent.comparisons} comparisons and what a cycle needs to {sent.path}")
+    if sent.comparisons < (needed := settings.cycle.min_comparisons):
+        typer.echo(f"a cycle would refuse them: it needs votes worth {needed} comparisons")
+    typer.echo(f"next, there: feedback-chat cycle --evidence {sent.path.name} --out DIR")
 
 
 @app.command()
@@ -264,15 +270,21 @@ def _cycle_elsewhere(
 
     with starter.stage_bar(hidden=as_json) as bar:
         done = run_elsewhere(evidence, out, settings, progress=bar, model=model)
-    _tell(done, [], as_json=as_json)
+    _tell(done, [], as_json=as_json, measured=str(out / "report.json"))
 
 
-def _tell(done: Cycle, alarms: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def _tell(
+    done: Cycle,
+    alarms: Sequence[Mapping[str, Any]],
+    *,
+    as_json: bool,
+    measured: str = IN_STATUS,
+) -> None:
     """Print how a cycle ended; one that let nothing through is a refusal."""
     if as_json:
         typer.echo(json.dumps(cycle_facts(done) | {"alarms": alarms}))
     elif done.state in ("passed", "promoted", "rejected"):
-        _show_cycle(done)
+        _show_cycle(done, measured)
         _show_alarms(alarms)
     if done.state not in ("passed", "promoted"):
         why = "; ".join(done.reasons) or "no reason was noted"
@@ -433,13 +445,13 @@ def _cancel(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
         typer.echo(f"cycle {done.id} is cancelled; the served adapter is as before")
 
 
-def _show_cycle(cycle: Cycle) -> None:
+def _show_cycle(cycle: Cycle, measured: str = IN_STATUS) -> None:
     first, *more = outcome(cycle)
     typer.echo(f"cycle {cycle.id}   {first}")
     for fact in more:
         typer.echo(f"  - {fact}")
     if cycle.metrics:
-        typer.echo("  - all that was measured: `feedback-chat status --json`")
+        typer.echo(f"  - all that was measured: {measured}")
 
 
 def _show_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:

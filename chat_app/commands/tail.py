@@ -40,6 +40,9 @@ def tail(
     since: Annotated[
         int | None, typer.Option(min=0, help="Begin after this number; 0: all (default: now).")
     ] = None,
+    no_follow: Annotated[
+        bool, typer.Option("--no-follow", help="Show what there is, and end.")
+    ] = False,
     text: Annotated[bool, typer.Option("--text", help="Show what people wrote, too.")] = False,
     data: Data = None,
     config: Config = None,
@@ -55,7 +58,12 @@ def tail(
     if not settings.database.is_file():
         raise StartError(f"no database in {settings.data}; give a service's directory by --data")
     try:
-        for happening in follow(settings.database, kinds, since=since, texts=text):
+        with closing(FollowedFeed(settings.database)) as feed:
+            newest = feed.last_happening()
+        if since is not None and since > newest:
+            raise InvalidRequestError(f"--since is {since}, but the newest number is {newest}")
+        after = newest if since is None else since
+        for happening in follow(settings.database, kinds, after, ends=no_follow, texts=text):
             typer.echo(_json(happening) if as_json else _line(happening))
     except KeyboardInterrupt:  # that is how it ends
         return
@@ -64,17 +72,18 @@ def tail(
 
 
 def follow(
-    database: Path, kinds: tuple[str, ...], *, since: int | None, texts: bool
+    database: Path, kinds: tuple[str, ...], after: int, *, ends: bool, texts: bool
 ) -> Iterator[Happening]:
-    """What happens from now on, or after a number, for ever."""
+    """What happened after a number, and then, unless it ends there, what happens, for ever."""
     with closing(FollowedFeed(database)) as feed:
-        after = feed.last_happening() if since is None else since
         while True:
             found = feed.happenings(after, kinds, limit=AT_ONCE, texts=texts)
             for happening in found:
                 after = happening.number
                 if happening.facts is not None:
                     yield happening
+            if len(found) < AT_ONCE and ends:
+                return
             if len(found) < AT_ONCE:
                 time.sleep(POLL_S)
 

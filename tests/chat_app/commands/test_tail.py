@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from chat_app.commands.tail import tail
+from chat_app.errors import InvalidRequestError
 from feedback_store.errors import ConflictError
 from feedback_store.records import PromptMessage
 from feedback_store.store import FeedbackStore
@@ -100,3 +102,15 @@ def test_a_reader_that_has_enough_and_an_unknown_kind_are_no_tracebacks(tmp_path
     )
     assert wrong.returncode == 2 and "there is no kind 'like'" in wrong.stderr
     assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_what_there_is_can_be_shown_without_waiting_and_a_number_to_come_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        for rater in ("ann", "bob", "cy"):
+            vote(store, rater)
+    tail(data=tmp_path, since=1, no_follow=True)
+    assert ["bob" in line for line in capsys.readouterr().out.splitlines()] == [True, False]
+    with pytest.raises(InvalidRequestError, match="--since is 4, but the newest number is 3"):
+        tail(data=tmp_path, since=4)
