@@ -3,13 +3,14 @@
 Invariants: every HTTP answer names its request, and so does each line that is written for it. No
 line has the path, the query or the headers of a request, which may hold anything, nor the message
 of an unexpected error, which may quote people: its type and the lines of code say where it was.
-That holds for what nobody caught, too, in a task or a thread.
+That holds for what nobody caught, too: in a task, a thread, or while an object was thrown away.
 """
 
 import json
 import logging
 import os
 import re
+import sys
 import threading
 import time
 import traceback
@@ -51,6 +52,7 @@ def begin_log(settings: LogSettings) -> None:
     handler.setFormatter(JsonLines() if settings.format == "json" else TextLines())
     handler.addFilter(_without_values)
     threading.excepthook = _log_thread
+    sys.unraisablehook = _log_unraisable
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("chat_app").setLevel(logging.INFO)
     _requests.setLevel(logging.INFO if settings.requests else logging.WARNING)
@@ -159,6 +161,11 @@ def _log_thread(failed: threading.ExceptHookArgs) -> None:
     if failed.exc_value is not None and not isinstance(failed.exc_value, SystemExit):
         name = failed.thread.name if failed.thread else "without a name"
         log.error("the thread %s has ended", name, exc_info=failed.exc_value)
+
+
+def _log_unraisable(failed: "sys.UnraisableHookArgs") -> None:
+    """Log what went wrong where nobody can catch it, as while an object is thrown away."""
+    log.error("an error was ignored", exc_info=failed.exc_value)
 
 
 def _places(error: BaseException | None) -> Iterator[str]:

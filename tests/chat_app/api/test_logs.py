@@ -122,6 +122,9 @@ from chat_app.settings import LogSettings
 async def bad(): raise ValueError("{MARK}")
 def worse(said): raise KeyError(said)
 
+class Worse:
+    def __del__(self): raise OSError("{MARK}")
+
 async def main():
     task = asyncio.create_task(bad())
     await asyncio.sleep(0.01)
@@ -132,6 +135,7 @@ async def main():
 
 begin_log(LogSettings(format=sys.argv[1]))
 asyncio.run(main())
+Worse()
 threading.Thread(target=worse, args=("{MARK}",), name="clerk").start()
 """
 
@@ -145,8 +149,9 @@ def test_an_error_that_nobody_caught_is_logged_by_its_type_and_place(form: str) 
     assert MARK not in log
     assert "Task exception was never retrieved" in log and "ValueError" in log
     assert "in worse" in log and "KeyError" in log and "the thread clerk has ended" in log
+    assert "OSError" in log
     if form == "json":
-        assert [json.loads(line)["level"] for line in log.splitlines()] == ["ERROR"] * 3
+        assert [json.loads(line)["level"] for line in log.splitlines()] == ["ERROR"] * 4
 
 
 def test_an_unexpected_error_is_logged_and_counted_as_a_500_and_its_page_names_the_request(
