@@ -761,7 +761,7 @@ def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     """The first fault of settings, in one line."""
     first = min(error.errors(), key=lambda fault: fault["type"] == "missing")  # perhaps misspelled
     path = [str(part) for part in first["loc"]]
-    name, kind, hooks = ".".join(path), first["type"], path[0] == "webhooks"
+    name, kind, hooks = ".".join(path), first["type"], path[:1] == ["webhooks"]
     where = f" in {file}" if _is_in(path[:-1] if kind == "missing" else path, file) else ""
     said = first["msg"].removeprefix("Value error, ")
     secret = ("operator_token", "alerts.webhook", "engine.vllm_key")
