@@ -765,6 +765,8 @@ def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     where = f" in {file}" if _is_in(path[:-1] if kind == "missing" else path, file) else ""
     said = first["msg"].removeprefix("Value error, ")
     secret = ("operator_token", "alerts.webhook", "engine.vllm_key")
+    if not path:  # options that do not go together; among them may be secret ones
+        return InvalidRequestError(said)
     hidden = name in secret or (hooks and path[-1] != "kinds")
     if hidden and kind != "extra_forbidden":  # its value must not be shown
         return InvalidRequestError(f"option {name!r}{where}: {said}")
