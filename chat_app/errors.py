@@ -124,6 +124,25 @@ class StartError(ChatAppError, OSError):
 NOT_SAVED = say("the service can save nothing at present, and nothing was saved; try again later")
 
 
+def is_ours(error: BaseException) -> bool:
+    """Whether one of the three packages raised it on purpose, so that its text is known."""
+    return type(error).__module__.split(".")[0] in ("chat_app", "feedback_store", "rlhf_core")
+
+
+def log_fault(log: logging.Logger, said: str, error: Exception) -> None:
+    """Log a fault: with its text if it is ours; else that may quote people, and its place is told.
+
+    Args:
+        log: Whose line it is.
+        said: What cannot be done.
+        error: Why.
+    """
+    if is_ours(error):
+        log.error("%s: %s", said, error)
+    else:
+        log.error("%s", said, exc_info=error)
+
+
 def text_for_visitor(error: Exception) -> str:
     """An error's text for people who may not know the server's disk: no path of it, and no cause.
 

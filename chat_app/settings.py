@@ -263,7 +263,9 @@ class WebhookSettings(Section):
     kinds: Names = Field(
         HAPPENINGS, description="what it is told of: kinds of votes, `alarm`, `cycle`, `served`"
     )
-    text: bool = Field(False, description="whether it gets what people wrote, too")
+    text: bool = Field(
+        False, description="whether it gets what people wrote, and why a cycle failed"
+    )
     seconds: float = Field(10.0, gt=0, le=60, description="longest time for a request")
 
     @field_validator("url")
@@ -490,6 +492,21 @@ class Settings(BaseSettings):
     backups: BackupSettings = BackupSettings()
     brand: BrandSettings = BrandSettings()
     cycle: CycleSettings = CycleSettings()
+
+    @field_validator("webhooks", mode="before")
+    @classmethod
+    def _is_a_table_for_each(cls, given: Any) -> Any:
+        if not isinstance(given, list | tuple):
+            raise ValueError("write [[webhooks]], a table for each; in a variable, a JSON list")
+        return given
+
+    @field_validator("webhooks")
+    @classmethod
+    def _differ(cls, webhooks: tuple[WebhookSettings, ...]) -> tuple[WebhookSettings, ...]:
+        if len({one.url.get_secret_value() for one in webhooks}) < len(webhooks):
+            text = "two tables have the same url; write one, and all that it is told of in kinds"
+            raise ValueError(text)
+        return webhooks
 
     @field_validator("hosts", "origins", "proxies", mode="before")
     @classmethod
@@ -742,21 +759,24 @@ def _data_directory(flags: dict[str, Any]) -> Path:
 
 def _error_of(error: ValidationError, file: Path) -> InvalidRequestError:
     """The first fault of settings, in one line."""
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda fault: fault["type"] == "missing")  # perhaps misspelled
     path = [str(part) for part in first["loc"]]
-    name, where = ".".join(path), f" in {file}" if _is_in(path, file) else ""
+    name, kind, hooks = ".".join(path), first["type"], path[:1] == ["webhooks"]
+    where = f" in {file}" if _is_in(path[:-1] if kind == "missing" else path, file) else ""
     said = first["msg"].removeprefix("Value error, ")
     secret = ("operator_token", "alerts.webhook", "engine.vllm_key")
     if not path:  # options that do not go together; among them may be secret ones
         return InvalidRequestError(said)
-    if name in secret or (path[0] == "webhooks" and path[-1] != "kinds"):  # must not be shown
+    hidden = name in secret or (hooks and path[-1] != "kinds")
+    if hidden and kind != "extra_forbidden":  # its value must not be shown
         return InvalidRequestError(f"option {name!r}{where}: {said}")
-    if first["type"] != "extra_forbidden":
+    if kind != "extra_forbidden":
         return InvalidRequestError(
             f"option {name!r}{where}: {said}, got {first['input']!r}; its values are in "
             "docs/configuration.md"
         )
-    close = difflib.get_close_matches(name, _names(Settings), n=1, cutoff=0.7)
+    known = _names(WebhookSettings, f"webhooks.{path[1]}.") if hooks else _names(Settings)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     meant = f"did you mean {close[0]!r}?" if close else "docs/configuration.md has all of them"
     return InvalidRequestError(f"there is no option {name!r}{where}; {meant}")
 
@@ -767,6 +787,8 @@ def _is_in(path: list[str], file: Path) -> bool:
         return False
     found: Any = tomllib.loads(file.read_text())
     for part in path:
+        if isinstance(found, list):  # tables `[[webhooks]]`, by their place
+            found = dict(zip(map(str, range(len(found))), found, strict=True))
         if not isinstance(found, dict) or part not in found:
             return False
         found = found[part]

@@ -164,12 +164,12 @@ def _short(value: Any) -> str:
 def _error(
     request: Request, status: int, fault: Fault, headers: Mapping[str, str] | None = None
 ) -> Response:
+    named = {HEADER: request_id()} if status == 500 else {}  # `RequestIds` does not see its answer
     if wants_page(request.scope) and not path_of(request.scope).startswith("/v1"):
         page = error_page(request, PAGES.get(status, "failed"))
-        return HTMLResponse(page, status, {"content-security-policy": POLICY, **(headers or {})})
+        about = {"content-security-policy": POLICY, **named}
+        return HTMLResponse(page, status, {**about, **(headers or {})})
     kind = KIND.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    again = {"retry-after": "1"} if status == 503 else {}
-    if status == 500:  # sent by the outermost middleware, which `RequestIds` does not see
-        again[HEADER] = request_id()
+    again = {"retry-after": "1"} if status == 503 else named
     error = openai_error(fault.message, kind, fault.code, fault.param)
     return JSONResponse({"error": error}, status, {**again, **(headers or {})})

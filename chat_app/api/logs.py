@@ -3,12 +3,15 @@
 Invariants: every HTTP answer names its request, and so does each line that is written for it. No
 line has the path, the query or the headers of a request, which may hold anything, nor the message
 of an unexpected error, which may quote people: its type and the lines of code say where it was.
+That holds for what nobody caught, too: in a task, a thread, or while an object was thrown away.
 """
 
 import json
 import logging
 import os
 import re
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -30,6 +33,7 @@ WELL_FORMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}", re.ASCII)
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s%(about)s"
 REQUESTS = "chat_app.requests"  # the logger of requests and replies
 
+log = logging.getLogger(__name__)
 _request: ContextVar[str] = ContextVar("request", default="")
 _requests = logging.getLogger(REQUESTS)
 
@@ -46,6 +50,9 @@ def begin_log(settings: LogSettings) -> None:
     """Write the log of this process to stderr: warnings of all, and what the service tells."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if settings.format == "json" else TextLines())
+    handler.addFilter(_without_values)
+    threading.excepthook = _log_thread
+    sys.unraisablehook = _log_unraisable
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("chat_app").setLevel(logging.INFO)
     _requests.setLevel(logging.INFO if settings.requests else logging.WARNING)
@@ -60,6 +67,7 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, with the request at its end."""
         record.about = f" (request {request_id()})" if request_id() else ""
+        record.exc_text = None  # another handler's form of the error, with its message
         return super().format(record)
 
     def formatException(self, ei: _Errors) -> str:
@@ -120,6 +128,9 @@ class RequestIds:
 
         try:
             await self._app(scope, receive, naming)
+        except Exception:  # the outermost middleware answers it
+            status = status or 500
+            raise
         finally:
             _log_request(scope, status, time.perf_counter() - started)
 
@@ -138,12 +149,33 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
     _requests.info("request %s", told, extra={"facts": facts})
 
 
+def _without_values(record: logging.LogRecord) -> bool:
+    """Leave out what asyncio shows of an error that nobody awaited: its message, the arguments."""
+    if record.name == "asyncio" and not _debugs():
+        record.msg, record.args = re.split(r"\n| in callback ", record.getMessage())[0], None
+    return True
+
+
+def _log_thread(failed: threading.ExceptHookArgs) -> None:
+    """Log what has ended a thread, as any other unexpected error."""
+    if failed.exc_value is not None and not isinstance(failed.exc_value, SystemExit):
+        name = failed.thread.name if failed.thread else "without a name"
+        log.error("the thread %s has ended", name, exc_info=failed.exc_value)
+
+
+def _log_unraisable(failed: "sys.UnraisableHookArgs") -> None:
+    """Log what went wrong where nobody can catch it, as while an object is thrown away."""
+    log.error("an error was ignored", exc_info=failed.exc_value)
+
+
 def _places(error: BaseException | None) -> Iterator[str]:
     """The types of an error and of what caused it, each with its way through the code."""
     while error is not None:
         yield type(error).__name__
         for frame in traceback.extract_tb(error.__traceback__):
             yield f"  {frame.filename}:{frame.lineno} in {frame.name}"
+        for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+            yield from (f"  {line}" for line in _places(part))
         error = error.__cause__ or error.__context__
 
 

@@ -46,7 +46,7 @@ from chat_app.commands.options import (
 from chat_app.commands.worlds import simulate, starter
 from chat_app.cycles.status import alarm_facts, cycle_facts, next_cycle_told, outcome, status_of
 from chat_app.cycles.trials import ended, told
-from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
+from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, is_ours
 from chat_app.identity import is_this_machine
 from chat_app.settings import DEBUG_VARIABLE, Settings, load_settings
 from feedback_store.errors import ConflictError, CycleInProgressError, FeedbackStoreError
@@ -480,9 +480,9 @@ def _stop_on_sigterm() -> None:
 
 def error_text(exc: Exception) -> str:
     """The error in one line."""
-    if type(exc).__module__.split(".")[0] in ("chat_app", "feedback_store", "rlhf_core"):
-        return " ".join(str(exc).split())
     text = " ".join(str(exc).split())
+    if is_ours(exc):
+        return text
     return f"unexpected {type(exc).__name__}: {text} (set {DEBUG_VARIABLE}=1 for the traceback)"
 
 

@@ -43,7 +43,9 @@ def tail(
     no_follow: Annotated[
         bool, typer.Option("--no-follow", help="Show what there is, and end.")
     ] = False,
-    text: Annotated[bool, typer.Option("--text", help="Show what people wrote, too.")] = False,
+    text: Annotated[
+        bool, typer.Option("--text", help="Show what people wrote, and why cycles failed.")
+    ] = False,
     data: Data = None,
     config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
@@ -90,7 +92,8 @@ def follow(
 
 def _json(happening: Happening) -> str:
     about = {"number": happening.number, "event": happening.kind, "at": happening.at}
-    return json.dumps(about | (happening.facts or {}), ensure_ascii=False)
+    on_terminal = sys.stdout.isatty()  # which might obey characters that people wrote
+    return json.dumps(about | (happening.facts or {}), ensure_ascii=on_terminal)
 
 
 def _line(happening: Happening) -> str:

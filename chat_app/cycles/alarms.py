@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from chat_app.cycles.alerts import send_due
 from chat_app.cycles.readiness import Readiness, readiness
 from chat_app.cycles.trials import drifting, trial_alarm
+from chat_app.errors import log_fault
 from chat_app.settings import ScheduleSettings, Settings
 from feedback_store.records import Alarm
 from feedback_store.store import FeedbackStore
@@ -105,7 +106,7 @@ class AlarmWatch:
                 self._upkeep()
             except Exception as exc:  # whatever it is, the watch goes on
                 if str(exc) != self._fault and not self._end.is_set():
-                    log.error("alarms cannot be looked for: %s", exc)
+                    log_fault(log, "alarms cannot be looked for", exc)
                 self._fault = str(exc)
 
 

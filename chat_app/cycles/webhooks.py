@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from chat_app.cycles.alerts import post
+from chat_app.errors import log_fault
 from chat_app.settings import WebhookSettings
 from feedback_store.records import VOTES
 from feedback_store.registry.feed import Happening
@@ -54,7 +55,7 @@ class Webhook:
         self._store, self._settings, self._waits = store, settings, waits
         self._address = settings.url.get_secret_value()
         self._id = hashlib.sha256(self._address.encode()).hexdigest()[:16]
-        self._made = hashlib.sha256(store.made_at().encode()).hexdigest()[:8]
+        self._made_at = store.made_at()
         self._lease = timedelta(seconds=settings.seconds + SPARE_S)
 
     def deliver(self, end: threading.Event) -> None:
@@ -67,14 +68,18 @@ class Webhook:
         if turn is None:
             return
         taken, tries = turn
+        newest = self._store.last_happening()  # before the last look: nothing later is passed over
         while not end.is_set() and (next_one := self._next(taken)) is not None:
             if next_one.facts is not None and (fault := self._send(next_one)):
                 wait = self._waits[min(tries, len(self._waits) - 1)]
                 log.error("webhook %s %s; next try in %s", self._id, fault, wait)
-                self._store.give_webhook(self._id, taken, tries=tries + 1, wait=wait)
+                passed = next_one.number - 1  # what lies between is not wanted
+                self._store.give_webhook(self._id, passed, tries=tries + 1, wait=wait)
                 return
             taken, tries = next_one.number, 0
             self._store.give_webhook(self._id, taken, tries=0, wait=self._lease)
+        if not end.is_set():  # past what is not wanted, so that no other kinds bring old things
+            taken = max(taken, newest)
         self._store.give_webhook(self._id, taken, tries=tries, wait=timedelta(0))
 
     def _next(self, taken: int) -> Happening | None:
@@ -83,10 +88,18 @@ class Webhook:
         found = self._store.happenings(taken, kinds, limit=1, texts=texts)
         return found[0] if found else None
 
+    def _name_of(self, happening: Happening) -> str:
+        """The same whenever it is sent, and another's in no store.
+
+        The time is in it because a restored backup uses numbers again.
+        """
+        mark = f"{self._made_at} {happening.number} {happening.at}"
+        return f"feedback-chat_{happening.number}_{hashlib.sha256(mark.encode()).hexdigest()[:16]}"
+
     def _send(self, happening: Happening) -> str:
         """Send one; returns what went wrong, or nothing."""
         body = document(happening)
-        name, now = f"feedback-chat_{self._made}_{happening.number}", int(time.time())
+        name, now = self._name_of(happening), int(time.time())
         headers = {
             "Content-Type": "application/json",
             "webhook-id": name,
@@ -127,7 +140,7 @@ class Deliveries:
                 fault = ""
             except Exception as exc:  # whatever it is, the sending goes on
                 if str(exc) != fault and not self._end.is_set():
-                    log.error("a webhook cannot be sent: %s", exc)
+                    log_fault(log, "a webhook cannot be sent", exc)
                 fault = str(exc)
             self._end.wait(POLL_S)
 

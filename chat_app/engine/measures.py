@@ -12,6 +12,10 @@ from prometheus_client.registry import Collector
 
 from chat_app.engine import Piece
 
+# Upper ends of the classes, in seconds. Each is about twice the one before, so a quantile that
+# Prometheus reckons is wrong by a factor of two at most. Waits begin at a small model's first token
+# on an idle machine and end at a minute, by which people have left; the alert's 5 s is an end.
+# Tokens begin at the starter's in a batch and end at a large model's on a CPU.
 WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 ENDS = ("stop", "length", "cancelled", "error")

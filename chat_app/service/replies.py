@@ -176,7 +176,8 @@ class Replies:
             log.error("reply %s is not stored: %s", reply_id, exc)
             stored = False
         facts = {"reply": reply_id, "adapter": request.adapter, "tokens": last.new_tokens}
-        requests_log.info("reply %s of %s", reply_id, request.adapter, extra={"facts": facts})
+        told = (reply_id, request.adapter, last.new_tokens)
+        requests_log.info("reply %s of %s, tokens=%d", *told, extra={"facts": facts})
         yield ReplyPiece(
             reply_id,
             request.adapter,

@@ -63,7 +63,8 @@ class Feed:
             after: The number of the last one that is known.
             kinds: Of `HAPPENINGS`.
             limit: How many at most.
-            texts: Whether prompts, replies, comments and rewritten answers are wanted.
+            texts: Whether prompts, replies, comments and rewritten answers are wanted, and why a
+                cycle failed, which may quote them.
         """
         with self._file.read() as db:
             found = rows(db, _NEXT, [after, json.dumps(sorted(kinds)), limit])
@@ -133,7 +134,7 @@ def _facts(db: Database, row: Row, *, texts: bool) -> dict[str, Any] | None:
         return None if found is None else _alarm_facts(to_record(RaisedAlarm, found))
     if kind == "cycle":
         found = first(db, "SELECT * FROM cycles WHERE id = ?", [about])
-        return None if found is None else _cycle_facts(to_record(Cycle, found))
+        return None if found is None else _cycle_facts(to_record(Cycle, found), texts=texts)
     found = first(db, "SELECT * FROM serving WHERE id = ?", [about])
     return None if found is None else asdict(to_record(Serving, found))
 
@@ -144,9 +145,12 @@ def _alarm_facts(alarm: RaisedAlarm) -> dict[str, Any]:
     return facts
 
 
-def _cycle_facts(cycle: Cycle) -> dict[str, Any]:
+def _cycle_facts(cycle: Cycle, *, texts: bool) -> dict[str, Any]:
     names = ("id", "state", "stage", "adapter", "reasons", "metrics", "started_at", "finished_at")
-    return {name: getattr(cycle, name) for name in names}
+    facts = {name: getattr(cycle, name) for name in names}
+    if cycle.state == "failed" and not texts:  # the text of any error, which may quote people
+        facts["reasons"] = ()
+    return facts
 
 
 def _vote(db: Database, kind: str, about: str, *, texts: bool) -> dict[str, Any] | None:

@@ -2,8 +2,9 @@
 
 Whoever follows the store keeps the number of the last row that it has dealt with. The rowids of the
 votes would not do: VACUUM may renumber them, and the number of a deleted row is used again. Nor
-would the ids: those of two processes, or after a clock was set back, are out of order. A number of
-the feed is never used twice. Only what happens here is noted; imports are not.
+would the ids: those of two processes, or after a clock was set back, are out of order. A file
+never uses a number of the feed twice; a restored backup uses those again that the file has given
+since. Only what happens here is noted; imports are not.
 """
 
 from collections.abc import Mapping

@@ -56,6 +56,9 @@ class CountRequests:
 
         try:
             await self._app(scope, receive, noting)
+        except Exception:  # the outermost middleware answers it
+            status = "500" if status == "none" else status
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             self._measures.count.labels(route, status).inc()

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from chat_app.errors import log_fault
+
 log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
@@ -57,7 +59,7 @@ class Seldom(Generic[Value]):
         try:
             self._known = self._read()
         except Exception as exc:  # the next scrape tries again
-            log.error("a metric cannot be read: %s", exc)
+            log_fault(log, "a metric cannot be read", exc)
         ended = self._now()
         with self._lock:
             self._due, self._reading = ended + (ended - began) / SHARE, None

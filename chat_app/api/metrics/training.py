@@ -6,7 +6,7 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from chat_app.api.metrics.families import gauge, gauges, one_of_these
-from chat_app.cycles.measured import newest_metrics
+from chat_app.cycles.newest_metrics import newest_metrics
 from chat_app.cycles.trials import trial_facts
 from chat_app.service.chat import ChatService
 from feedback_store.records import CYCLE_STAGES, TRIAL_KINDS, TRIAL_OUTCOMES, Cycle

@@ -28,7 +28,7 @@ from chat_app.engine.queued import STOPPED, QueuedEngine
 from chat_app.engine.vllm.remote_reply import RemoteReply
 from chat_app.engine.vllm.replicas import Published, Replicas
 from chat_app.engine.waiting import Ticket, Waiting
-from chat_app.errors import BusyError, ChatAppError, InvalidRequestError
+from chat_app.errors import BusyError, ChatAppError, InvalidRequestError, log_fault
 from chat_app.settings import EngineSettings
 from feedback_store.records import BASE_ADAPTER, PromptMessage
 from rlhf_core.errors import ReplicaLostError
@@ -286,7 +286,7 @@ class VllmEngine(QueuedEngine):
         except (BusyError, InvalidRequestError) as exc:
             reply.ticket.send(exc)
         except Exception as exc:  # its text names a server, which is nothing for visitors
-            log.error("a reply is lost: %s", exc)
+            log_fault(log, "a reply is lost", exc)
             reply.give_up(ChatAppError(FAILED))
 
     async def _decode_somewhere(self, reply: RemoteReply, outline: Outline) -> None:

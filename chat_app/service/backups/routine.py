@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from chat_app.errors import ChatAppError, RefusedError, StartError
+from chat_app.errors import ChatAppError, RefusedError, StartError, log_fault
 from chat_app.service.backups.checking import verify
 from chat_app.service.backups.copying import back_up
 from chat_app.service.backups.rotation import clean, name_of, rotate
@@ -148,4 +148,4 @@ class BackupSchedule:
                 self.check()
             except Exception as exc:  # whatever it is, the next one is made
                 self._not_before = time.monotonic() + HOUR_S
-                log.error("backups cannot be made: %s", exc)
+                log_fault(log, "backups cannot be made", exc)

@@ -3,14 +3,25 @@
 import asyncio
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
-from chat_app.api.logs import JsonLines, RequestIds, TextLines, request_id
+from chat_app.api.errors import add_error_handlers
+from chat_app.api.logs import REQUESTS, JsonLines, RequestIds, TextLines, request_id
+from chat_app.api.metrics.requests import CountRequests, RequestMeasures
+from chat_app.api.metrics.seldom import Seldom
+from chat_app.errors import BusyError
+from chat_app.settings import DEBUG_VARIABLE
 from tests.chat_app.serving import Running, serving
 
 ID = re.compile(r"[0-9a-f-]{36}")
@@ -73,6 +84,102 @@ def test_an_error_is_logged_by_its_type_and_place_without_its_message(
     assert "ValueError" in line and "test_logs.py" in line and MARK not in line
 
 
+@pytest.mark.parametrize("form", [TextLines(), JsonLines()])
+def test_an_error_of_several_is_logged_with_the_place_of_each(form: logging.Formatter) -> None:
+    async def fails() -> None:
+        int(MARK)
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+
+    with pytest.raises(ExceptionGroup) as failed:
+        asyncio.run(together())
+    error = (failed.type, failed.value, failed.tb)
+    line = form.format(logging.LogRecord("x", 40, "f", 1, "it failed", (), error))
+    assert "ExceptionGroup" in line and "ValueError" in line and " in fails" in line
+    assert MARK not in line
+
+
+@pytest.mark.parametrize(("fault", "told"), [(BusyError, True), (ValueError, False)])
+def test_a_fault_is_logged_with_its_message_only_if_that_is_ours(
+    caplog: pytest.LogCaptureFixture, fault: type[Exception], told: bool
+) -> None:
+    def fails() -> None:
+        raise fault(MARK)
+
+    assert Seldom(fails, patience=60)() is None
+    [line] = [TextLines().format(record) for record in caplog.records]
+    assert "a metric cannot be read" in line and (MARK in line) is told
+    assert told or "ValueError" in line
+
+
+UNCAUGHT = f"""
+import asyncio, gc, sys, threading
+from chat_app.api.logs import begin_log
+from chat_app.settings import LogSettings
+
+async def bad(): raise ValueError("{MARK}")
+def worse(said): raise KeyError(said)
+
+class Worse:
+    def __del__(self): raise OSError("{MARK}")
+
+async def main():
+    task = asyncio.create_task(bad())
+    await asyncio.sleep(0.01)
+    del task
+    gc.collect()
+    asyncio.get_running_loop().call_soon(worse, "{MARK}")
+    await asyncio.sleep(0.01)
+
+begin_log(LogSettings(format=sys.argv[1]))
+asyncio.run(main())
+Worse()
+threading.Thread(target=worse, args=("{MARK}",), name="clerk").start()
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_an_error_that_nobody_caught_is_logged_by_its_type_and_place(form: str) -> None:
+    command = [sys.executable, "-c", UNCAUGHT, form]
+    env = {name: value for name, value in os.environ.items() if name != DEBUG_VARIABLE}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    log = done.stderr
+    assert MARK not in log
+    assert "Task exception was never retrieved" in log and "ValueError" in log
+    assert "in worse" in log and "KeyError" in log and "the thread clerk has ended" in log
+    assert "OSError" in log
+    if form == "json":
+        assert [json.loads(line)["level"] for line in log.splitlines()] == ["ERROR"] * 4
+
+
+def test_an_unexpected_error_is_logged_and_counted_as_a_500_and_its_page_names_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app, registry = FastAPI(), CollectorRegistry()
+
+    def bad() -> None:
+        int(MARK)
+
+    for path in ("/v1/bad", "/bad"):
+        app.get(path)(bad)
+    add_error_handlers(app)
+    app.add_middleware(CountRequests, measures=RequestMeasures(registry))
+    app.add_middleware(RequestIds)
+    caplog.set_level(logging.INFO, logger=REQUESTS)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answers = [client.get("/v1/bad"), client.get("/bad", headers={"Accept": "text/html"})]
+    lines = [json.loads(JsonLines().format(r)) for r in caplog.records if r.name == REQUESTS]
+    assert [line["status"] for line in lines] == [500, 500]
+    counted = {"route": "/v1/bad", "status": "500"}
+    assert registry.get_sample_value("feedback_chat_requests_total", counted) == 1
+    page = answers[1]
+    assert page.headers["content-type"].startswith("text/html")
+    for answer in answers:
+        assert answer.status_code == 500 and ID.fullmatch(answer.headers["x-request-id"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_no_log_has_what_people_write_or_what_names_them(
@@ -86,6 +193,7 @@ def test_no_log_has_what_people_write_or_what_names_them(
     assert MARK not in text.lower()
     assert not [reply for reply in said if len(reply) > 8 and reply in text]
     assert "/v1/chat/completions" in text and "route=unknown" in text
+    assert re.search(r"reply [0-9a-f-]{36} of policy-000000, tokens=\d+", text)
     if form == "json":
         lines = [json.loads(line) for line in text.splitlines()]
         replies = [line for line in lines if "reply" in line]

@@ -14,7 +14,7 @@ import pytest
 
 from chat_app.api.metrics import Metrics
 from chat_app.api.metrics.seldom import Seldom
-from chat_app.cycles.measured import newest_metrics
+from chat_app.cycles.newest_metrics import newest_metrics
 from feedback_store.records import Alarm, PromptMessage
 from feedback_store.store import FeedbackStore
 from tests.chat_app.api.dashboards import (
@@ -26,7 +26,7 @@ from tests.chat_app.api.dashboards import (
     samples_of,
 )
 from tests.chat_app.fakes import FakeEngine, fake_service
-from tests.chat_app.serving import Running, until
+from tests.chat_app.serving import Running, publish_copy, until
 
 ASKED = [{"role": "user", "content": "what is Zanzibar?"}]
 LINE = {"stage": "policy", "objective/kl": 0.5, "objective/scores": 1.5, "val/length": 9.0}
@@ -35,7 +35,7 @@ EARLIER = {"stage": "reward", "loss/sft": 2.0, "loss/reward": 0.6, "reward/accur
 
 
 @pytest.fixture(scope="module")
-def text(served: Running) -> Iterator[str]:
+def text(served: Running, tiny_adapters: Path) -> Iterator[str]:
     """The metrics of a service with chats, votes, a trial, an alarm and a running cycle."""
     store = served.service.store
     with served.client("anna-of-zanzibar") as client:
@@ -44,13 +44,15 @@ def text(served: Running) -> Iterator[str]:
         for thumb, key in (("up", "1"), ("down", "2")):
             vote = {"message_id": reply["id"], "thumb": thumb, "idempotency_key": key}
             assert client.post("/v1/feedback", json=vote).status_code == 200
+        data = served.service.settings.data  # without the files the server would stop the trial
+        publish_copy(tiny_adapters / "policy-000001", data, "policy-000001")
         store.register_adapter("policy-000001", kind="policy", state="published")
         store.start_trial("canary", "policy-000001", "policy-000000", by="test")
         store.raise_alarm(Alarm("kl", "the KL is large"), key="1")
         cycle = store.start_cycle({}, pid=os.getpid())
         found = {"win_rate": 0.6, "kl": 0.4, "reward_accuracy": 0.8}
         store.update_cycle(cycle.id, stage="policy", progress=0.5, metrics=found)
-        folder = served.service.settings.data / "cycles" / f"{cycle.id:06d}"
+        folder = data / "cycles" / f"{cycle.id:06d}"
         folder.mkdir(parents=True)
         lines = f"{json.dumps(EARLIER)}\n{json.dumps(LINE)}\n"
         (folder / "metrics.jsonl").write_text(lines + '{"stage": "pol')

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -70,6 +71,23 @@ def test_json_with_texts_has_all_of_a_vote_and_begins_after_a_number(tmp_path: P
     said = json.loads(lines()[0])
     assert (said["event"], said["said"], said["asked"]) == ("thumb", "up", "second")
     assert said["replies"][0]["content"] == "second!"
+
+
+@pytest.mark.slow
+def test_a_terminal_gets_no_control_characters_of_what_people_wrote(tmp_path: Path) -> None:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        vote(store, "ann", "red\x9b31m\u202e")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "chat_app", "tail", "--data", str(tmp_path), "--since", "0"]
+    with subprocess.Popen([*command, "--text", "--json"], stdout=theirs) as process:
+        shown = b""
+        while b"\n" not in shown:
+            shown += os.read(ours, 4096)
+        process.kill()
+    said = json.loads(shown)
+    assert shown.isascii() and said["asked"] == "red\x9b31m\u202e"
+    os.close(ours)
+    os.close(theirs)
 
 
 @pytest.mark.slow

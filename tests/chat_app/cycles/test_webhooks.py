@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from chat_app.cycles.webhooks import Webhook, signature
+from chat_app.api.logs import TextLines
+from chat_app.cycles.webhooks import Deliveries, Webhook, signature
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import WebhookSettings, load_settings
 from feedback_store.records import Alarm, PromptMessage
@@ -143,12 +145,13 @@ def test_only_what_is_wanted_is_sent_and_alarms_cycles_and_promotions_too(
         webhook = hook(store, taker, kinds=["alarm", "cycle", "served"])
         vote(store)
         store.raise_alarm(Alarm("kl", "large"), key="1")
-        store.finish_cycle(store.start_cycle({}, pid=1).id, state="failed", reasons=("why",))
+        store.finish_cycle(store.start_cycle({}, pid=1).id, state="failed", reasons=("zanzibar",))
         store.register_adapter("policy-000001", kind="policy", state="published")
         store.serve("policy-000001", by="test")
         webhook.deliver(RUNS)
     types = [json.loads(body)["type"] for body in taker.bodies]
     assert types == ["alarm.raised", "cycle.ended", "adapter.served"]
+    assert b"zanzibar" not in b"".join(taker.bodies), "why it failed may quote people"
 
 
 def test_one_that_fails_gets_the_same_again_and_then_the_rest_in_order(
@@ -218,6 +221,99 @@ def test_two_processes_do_not_send_the_same_at_the_same_time(store: FeedbackStor
         webhook.deliver(RUNS)
         sending.join()
     assert len(taker.bodies) == 1
+
+
+def test_other_kinds_bring_nothing_of_before_even_while_one_is_not_taken(
+    store: FeedbackStore,
+) -> None:
+    taker = Taker()
+    with taking(taker):
+        webhook = hook(store, taker, kinds=["alarm"])
+        vote(store)
+        webhook.deliver(RUNS)
+        hook(store, taker, kinds=["alarm", "thumb"])
+        assert taker.bodies == []
+        webhook = hook(store, taker, kinds=["alarm"])
+        vote(store)
+        store.raise_alarm(Alarm("kl", "large"), key="1")
+        taker.status = 500
+        webhook.deliver(RUNS)
+        taker.status = 200
+        vote(store)
+        time.sleep(0.02)  # the wait is over
+        webhook = hook(store, taker, kinds=["alarm", "thumb"])
+        webhook.deliver(RUNS)
+    types = [json.loads(body)["type"] for body in taker.bodies]
+    assert types == ["alarm.raised", "alarm.raised", "vote.thumb"]
+
+
+def test_an_address_that_comes_back_gets_what_it_has_missed(store: FeedbackStore) -> None:
+    taker = Taker()
+    with taking(taker):
+        hook(store, taker)
+        vote(store)  # while the settings are without it
+        hook(store, taker)
+    assert len(taker.bodies) == 1
+
+
+def test_after_a_restore_other_votes_have_other_ids(tmp_path: Path) -> None:
+    taker = Taker()
+    files = tmp_path / "feedback.db", tmp_path / "restored.db"
+    with taking(taker):
+        with FeedbackStore(files[0]) as store:
+            store.add_rater("ann", consent="1")
+            webhook = hook(store, taker)
+        shutil.copy(*files)
+        for file in files:
+            time.sleep(0.01)  # the two votes are not of the same millisecond
+            with FeedbackStore(file) as store:
+                vote(store)
+                webhook = hook(store, taker)
+                webhook.deliver(RUNS)
+    first, second = taker.numbers
+    assert first == second, "the copy uses the number again"
+    assert len({headers["webhook-id"] for headers in taker.headers}) == 2
+
+
+def test_a_fault_that_is_not_ours_is_logged_without_its_message(
+    store: FeedbackStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("zanzibar")
+
+    monkeypatch.setattr(store, "take_webhook", broken)
+    given = {"url": "http://127.0.0.1:1/hook", "secret": SECRET}
+    sending = Deliveries(store, [WebhookSettings.model_validate(given)])
+    sending.begin()
+    until(lambda: caplog.records)
+    sending.end()
+    [line] = [TextLines().format(record) for record in caplog.records]
+    assert "a webhook cannot be sent" in line and "ValueError" in line and "zanzibar" not in line
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        (
+            "[[webhooks]]\n{0}\n[[webhooks]]\n{0}",
+            "'webhooks' in {file}: two tables have the same url",
+        ),
+        ("[webhooks]\n{0}", "'webhooks' in {file}: write [[webhooks]], a table for each"),
+        ("[[webhooks]]\n{0}\nkind = []", "no option 'webhooks.0.kind' in {file}; did you mean"),
+        ("[[webhooks]]\nurll = 's3cret'", "no option 'webhooks.0.urll' in {file}; did you mean"),
+        ("[[webhooks]]\nurl = 'http://s3cret'", "'webhooks.0.secret' in {file}: Field required"),
+        ("[[webhooks]]\n{0}\nkinds = ['a']", "'webhooks.0.kinds' in {file}: there is no kind 'a'"),
+    ],
+)
+def test_a_wrong_table_is_named_with_its_file_in_one_line(
+    tmp_path: Path, tables: str, said: str
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(tables.format(f'url = "http://127.0.0.1:1/s3cret"\nsecret = "{SECRET}"'))
+    with pytest.raises(InvalidRequestError) as refused:
+        load_settings(data=tmp_path)
+    text = str(refused.value)
+    assert said.format(file=file) in text and "\n" not in text and "s3cret" not in text
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,18 @@ def test_alarms_ended_cycles_and_what_is_served_are_told(store: FeedbackStore) -
     found = store.happenings(begun, HAPPENINGS)
     assert [happening.kind for happening in found] == ["alarm", "cycle", "served"]
     alarm, ended, served = (happening.facts or {} for happening in found)
-    assert (alarm["text"], ended["reasons"]) == ("large", ("it broke",))
+    assert (alarm["text"], ended["state"]) == ("large", "failed")
     assert (served["adapter"], served["previous"]) == ("policy-000001", "policy-000000")
+
+
+def test_why_a_cycle_failed_is_told_only_with_texts_and_why_it_was_rejected_always(
+    store: FeedbackStore,
+) -> None:
+    for state in ("failed", "rejected"):
+        store.finish_cycle(store.start_cycle({}, pid=1).id, state=state, reasons=("zanzibar",))
+    for texts, wanted in ((False, [(), ("zanzibar",)]), (True, [("zanzibar",)] * 2)):
+        found = store.happenings(0, ["cycle"], texts=texts)
+        assert [one.facts["reasons"] for one in found if one.facts] == wanted
 
 
 def test_who_follows_reads_beside_a_writer_and_changes_nothing(store: FeedbackStore) -> None:
