@@ -17,6 +17,7 @@ from base64 import b64decode
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -273,6 +274,10 @@ class WebhookSettings(Section):
     def _is_an_address(cls, url: SecretStr) -> SecretStr:
         if not WEBHOOK.fullmatch(url.get_secret_value()):
             raise ValueError("write an address such as https://hooks.example.org/name")
+        try:
+            _ = urlsplit(url.get_secret_value()).port
+        except ValueError:
+            raise ValueError("its port must be from 0 to 65535") from None
         return url
 
     @field_validator("secret")
@@ -290,6 +295,8 @@ class WebhookSettings(Section):
     @field_validator("kinds")
     @classmethod
     def _are_known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        if not kinds:
+            raise ValueError("name some kinds, or leave `kinds` out for all of them")
         for kind in kinds:
             if kind not in HAPPENINGS:
                 raise ValueError(f"there is no kind {kind!r}; use some of {', '.join(HAPPENINGS)}")

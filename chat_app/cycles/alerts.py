@@ -78,7 +78,7 @@ def post(address: str, body: bytes, *, headers: Mapping[str, str], seconds: floa
     """Send a document to a webhook; returns what went wrong, or nothing."""
     try:
         status = asyncio.run(_status_of_post(address, body, headers, seconds))
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as exc:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ExceptionGroup) as exc:
         return f"gave {type(exc).__name__}"  # the error's own text may have the address
     return "" if 200 <= status < 300 else f"answered {status}"
 

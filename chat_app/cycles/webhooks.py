@@ -42,6 +42,7 @@ class Webhook:
     Args:
         store: What happens, and how far the receiver is.
         settings: Where it is and what it wants.
+        number: Its place in the settings, by which the log names it.
         waits: From each try to the next one.
     """
 
@@ -50,8 +51,10 @@ class Webhook:
         store: FeedbackStore,
         settings: WebhookSettings,
         *,
+        number: int = 1,
         waits: Sequence[timedelta] = WAITS,
     ) -> None:
+        self.name = f"webhook {number} of the settings"
         self._store, self._settings, self._waits = store, settings, waits
         self._address = settings.url.get_secret_value()
         self._id = hashlib.sha256(self._address.encode()).hexdigest()[:16]
@@ -72,7 +75,7 @@ class Webhook:
         while not end.is_set() and (next_one := self._next(taken)) is not None:
             if next_one.facts is not None and (fault := self._send(next_one)):
                 wait = self._waits[min(tries, len(self._waits) - 1)]
-                log.error("webhook %s %s; next try in %s", self._id, fault, wait)
+                log.error("%s %s; next try in %s", self.name, fault, wait)
                 passed = next_one.number - 1  # what lies between is not wanted
                 self._store.give_webhook(self._id, passed, tries=tries + 1, wait=wait)
                 return
@@ -116,9 +119,12 @@ class Deliveries:
         self._end = threading.Event()
         self._threads = [
             threading.Thread(
-                target=self._run, args=(Webhook(store, one),), name="webhook", daemon=True
+                target=self._run,
+                args=(Webhook(store, one, number=number),),
+                name="webhook",
+                daemon=True,
             )
-            for one in settings
+            for number, one in enumerate(settings, start=1)
         ]
 
     def begin(self) -> None:
@@ -140,7 +146,7 @@ class Deliveries:
                 fault = ""
             except Exception as exc:  # whatever it is, the sending goes on
                 if str(exc) != fault and not self._end.is_set():
-                    log_fault(log, "a webhook cannot be sent", exc)
+                    log_fault(log, f"{webhook.name} cannot be told", exc)
                 fault = str(exc)
             self._end.wait(POLL_S)
 

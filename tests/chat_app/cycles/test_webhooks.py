@@ -288,7 +288,12 @@ def test_a_fault_that_is_not_ours_is_logged_without_its_message(
     until(lambda: caplog.records)
     sending.end()
     [line] = [TextLines().format(record) for record in caplog.records]
-    assert "a webhook cannot be sent" in line and "ValueError" in line and "zanzibar" not in line
+    assert "webhook 1 of the settings cannot be told" in line
+    assert "ValueError" in line and "zanzibar" not in line
+        "webhook 1 of the settings cannot be told" in line
+        and "ValueError" in line
+        and "zanzibar" not in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,6 +327,8 @@ def test_a_wrong_table_is_named_with_its_file_in_one_line(
         ({"url": "ftp://secret.example.org"}, "write an address"),
         ({"secret": "secret"}, "24 to 64 bytes"),
         ({"kinds": ["like"]}, "no kind 'like'"),
+        ({"kinds": []}, "name some kinds"),
+        ({"url": "http://a:99999/"}, "its port must be"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line_without_its_secret(
