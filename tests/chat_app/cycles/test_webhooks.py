@@ -290,10 +290,6 @@ def test_a_fault_that_is_not_ours_is_logged_without_its_message(
     [line] = [TextLines().format(record) for record in caplog.records]
     assert "webhook 1 of the settings cannot be told" in line
     assert "ValueError" in line and "zanzibar" not in line
-        "webhook 1 of the settings cannot be told" in line
-        and "ValueError" in line
-        and "zanzibar" not in line
-    )
 
 
 @pytest.mark.parametrize(
