@@ -117,8 +117,10 @@ async def reply(engine: LocalEngine, text: str, seed: int) -> int:
 
 
 @torch.inference_mode()
-def one_by_one(network: Any, tokenizer: Any, texts: list[str], seed: int) -> float:
-    """Tokens a second of `generate`."""
+def one_by_one(
+    network: Any, tokenizer: Any, texts: list[str], seed: int, *, least: int = 0
+) -> float:
+    """Tokens a second of `generate`, whose replies have so many tokens at least."""
     torch.manual_seed(seed)
     made, start = 0, time.perf_counter()
     for text in texts:
@@ -130,6 +132,7 @@ def one_by_one(network: Any, tokenizer: Any, texts: list[str], seed: int) -> flo
         )
         out = network.generate(
             **inputs,
+            min_new_tokens=least,
             max_new_tokens=TOKENS,
             do_sample=True,
             temperature=TEMPERATURE,
