@@ -68,7 +68,7 @@ class Bench:
         )
         while not self.engine.health()["ready"]:
             time.sleep(0.05)
-        self._numbers = count(1)
+        self._numbers, self._questions = count(1), count(100)
         self.served = ""
 
     async def swap(self) -> None:
@@ -93,8 +93,13 @@ class Bench:
         return parts, first
 
     @asynccontextmanager
-    async def people(self, answers: list[tuple[str, str, str, float]]) -> AsyncIterator[None]:
-        """People who ask, read and ask again; each answer with its question and its adapter."""
+    async def people(
+        self, answers: list[tuple[str, str, str, float]], *, new: bool = False
+    ) -> AsyncIterator[None]:
+        """People who ask, read and ask again; each answer with its question and its adapter.
+
+        New questions are read whole by every adapter; others only by one that is new, too.
+        """
         going = True
 
         async def one(place: int) -> None:
@@ -102,6 +107,7 @@ class Bench:
                 if not going:
                     return
                 text, adapter = self.texts[turn % len(self.texts)], self.served
+                text = f"{next(self._questions)} {text}" if new else text
                 try:
                     answers.append((text, adapter, *await self.ask(text, adapter)))
                 except Exception as exc:
@@ -141,7 +147,7 @@ class Bench:
         found = []
         for swapping in (True, False):
             answers: list[tuple[str, str, str, float]] = []
-            async with self.people(answers):
+            async with self.people(answers, new=True):
                 end = time.perf_counter() + WINDOW_S
                 while time.perf_counter() < end:
                     await (self.swap() if swapping else asyncio.sleep(0.05))
