@@ -112,6 +112,7 @@ class Bench:
         going = True
 
         async def one(place: int) -> None:
+            """Ask until the others have enough."""
             for turn in count(place):
                 if not going:
                     return

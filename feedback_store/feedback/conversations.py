@@ -162,6 +162,7 @@ class Conversations:
         """
 
         def work(db: Database) -> list[Message]:
+            """Find where the dialogue goes on, and add what is new, in one transaction."""
             sent = [*messages[:-1], *without_empty_replies(messages[-1:])]
             path = stored_path(db, rater_id, sent)
             said = without_empty_replies(sent)

@@ -83,6 +83,7 @@ def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
     stages: dict[str, TaskID] = {}
 
     def report(stage: str, share: float, metrics: dict[str, float]) -> None:
+        """Show how far a stage is, and its newest figures."""
         bar.start()  # only now: what is refused before is one line, without a bar
         if stage not in stages:
             stages[stage] = bar.add_task(stage, total=1.0, facts="")

@@ -145,6 +145,7 @@ class Rollouts:
         room = asyncio.Semaphore(AT_ONCE)
 
         async def decode(i: int, row: Row) -> None:
+            """One row, when there is room for it."""
             async with room:
                 found[i] = await replica.decode_whole(
                     self._names[row.adapter],

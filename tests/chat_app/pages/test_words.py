@@ -273,3 +273,11 @@ def test_a_script_shows_no_words_of_its_own(file: Path) -> None:
 def test_the_words_of_a_template_are_found() -> None:
     source = 'html`<p title="Hi">${a ? html`<b>${x}</b> so` : "no"} and ${f({ a: "}" })}</p>`'
     assert list(templates(source)) == ['<p title="Hi">\0 and \0</p>', "<b>\0</b> so"]
+
+
+def test_whatever_is_audited_has_words() -> None:
+    call = re.compile(r"""\baudit\((?:db|self\._?db|store), ?"([a-z_]+)\"""")
+    sources = [*Path("feedback_store").rglob("*.py"), *Path("chat_app").rglob("*.py")]
+    done = {name for file in sources for name in call.findall(file.read_text(encoding="utf-8"))}
+    known = {key.removeprefix("operator.act.") for key in all_words("en")}
+    assert len(done) > 10 and done <= known, done - known
