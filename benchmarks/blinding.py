@@ -32,7 +32,7 @@ from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Sampling
-from rlhf_core.starter.measure import held_out_requests
+from rlhf_core.worlds.starter.measure import held_out_requests
 
 ONE, TWO = "policy-000001", "policy-000002"
 PAIRS = {"base, adapter": (BASE_ADAPTER, ONE), "adapter, adapter": (ONE, TWO)}

@@ -25,9 +25,9 @@ from benchmarks.loop import Loop, vote_and_train
 from chat_app.profile import with_profile
 from chat_app.settings import Settings, load_settings
 from chat_app.simulate import Plan
-from rlhf_core.checkable.measure import SatisfactionComparison, compare_satisfaction
-from rlhf_core.checkable.world import CheckableWorld
 from rlhf_core.model.loading import load_base
+from rlhf_core.worlds.checkable.measure import SatisfactionComparison, compare_satisfaction
+from rlhf_core.worlds.checkable.world import CheckableWorld
 
 
 @dataclass(frozen=True, slots=True)

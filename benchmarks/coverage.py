@@ -36,11 +36,11 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Demonstration, Prompt
 from rlhf_core.reward.heads import fit_heads
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.judge import judge
-from rlhf_core.starter.narrow import NarrowTopic
-from rlhf_core.starter.world import Request, sample_request
 from rlhf_core.train_sft import train_sft
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.judge import judge
+from rlhf_core.worlds.starter.narrow import NarrowTopic
+from rlhf_core.worlds.starter.world import Request, sample_request
 
 ANSWERS, JUDGED, REPLIES = 400, 1500, 200
 LEVEL = 0.025  # of each bound; a first cycle has .019

@@ -25,12 +25,12 @@ from chat_app.engine import GenerationRequest
 from chat_app.engine.local import LocalEngine
 from chat_app.settings import EngineSettings
 from feedback_store import BASE_ADAPTER, PromptMessage
-from rlhf_core.checkable.requests import built_in_requests
 from rlhf_core.model.conversions import loadable
 from rlhf_core.model.facts import machine_facts
 from rlhf_core.model.loading import load_base
 from rlhf_core.model.sources import resolve
 from rlhf_core.records import Sampling
+from rlhf_core.worlds.checkable.requests import built_in_requests
 
 CHATS = (1, 16)
 ROUNDS = 5

@@ -28,10 +28,10 @@ from rlhf_core.cycle.signing import adapter_key
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Demonstration
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.measure import compare
-from rlhf_core.starter.world import Request, grumpy_reply, kind_reply, sample_request
 from rlhf_core.train_sft import train_sft
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.measure import compare
+from rlhf_core.worlds.starter.world import Request, grumpy_reply, kind_reply, sample_request
 
 ANSWERS = 600  # that an adapter imitates
 Writer = Callable[[Request, random.Random], str]

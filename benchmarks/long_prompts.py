@@ -26,10 +26,10 @@ from chat_app.engine.local import LocalEngine
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import EngineSettings
 from feedback_store import BASE_ADAPTER, PromptMessage
-from rlhf_core.checkable.requests import built_in_requests
 from rlhf_core.config import ReplySettings
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Sampling
+from rlhf_core.worlds.checkable.requests import built_in_requests
 
 BESIDE = (0, 1, 4)
 ROUNDS, QUESTIONS, TOKENS = 5, 8, 32

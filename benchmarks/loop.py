@@ -34,15 +34,15 @@ import httpx
 from chat_app.simulate import Plan, Result, run_simulation
 from feedback_store import FeedbackStore
 from rlhf_core.model.loading import load_base
-from rlhf_core.starter.judge import GoldVerdict, judge
-from rlhf_core.starter.measure import (
+from rlhf_core.worlds.starter.judge import GoldVerdict, judge
+from rlhf_core.worlds.starter.measure import (
     GoldComparison,
     Measurement,
     compare,
     held_out_requests,
     summarise,
 )
-from rlhf_core.starter.world import Request
+from rlhf_core.worlds.starter.world import Request
 
 ENVIRONMENT = os.environ | {
     "HF_HUB_OFFLINE": "1",

@@ -21,9 +21,9 @@ from chat_app.simulate import Plan
 from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
-from rlhf_core.starter.measure import Z95, answers
-from rlhf_core.starter.narrow import NarrowTopic
-from rlhf_core.starter.world import Request
+from rlhf_core.worlds.starter.measure import Z95, answers
+from rlhf_core.worlds.starter.narrow import NarrowTopic
+from rlhf_core.worlds.starter.world import Request
 
 REPLIES = 4  # to each question
 

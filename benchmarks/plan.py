@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.loop import run_command
 from feedback_store import BASE_ADAPTER, CandidateReply, FeedbackStore
-from rlhf_core.checkable.requests import built_in_requests
+from rlhf_core.worlds.checkable.requests import built_in_requests
 
 BETTER = "certainly here is a short clear friendly answer that you can use today"
 WORSE = "no idea whatever ask somebody else about it this was boring plus too long"

@@ -37,8 +37,8 @@ from rlhf_core.config import LoraSettings, PolicySettings, ReplySettings
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.model.sources import STARTER_MODEL
 from rlhf_core.records import Prompt
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.world import sample_request
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.world import sample_request
 
 PYTHON = Path(".venv/trl112/bin/python")
 MISSING = (

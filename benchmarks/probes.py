@@ -23,8 +23,8 @@ from typing import Any, get_args
 from benchmarks.loop import vote_and_train
 from chat_app.simulate import Plan
 from feedback_store import FeedbackStore
-from rlhf_core.starter.crowds import Crowd, crowd
-from rlhf_core.starter.raters import visitors
+from rlhf_core.worlds.starter.crowds import Crowd, crowd
+from rlhf_core.worlds.starter.raters import visitors
 
 
 @dataclass(frozen=True, slots=True)

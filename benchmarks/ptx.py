@@ -25,11 +25,11 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.reward_model import RewardModel
-from rlhf_core.starter.corpus import skill_texts
-from rlhf_core.starter.measure import answers, held_out_requests, skills, summarise
-from rlhf_core.starter.raters import visitors
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward
+from rlhf_core.worlds.starter.corpus import skill_texts
+from rlhf_core.worlds.starter.measure import answers, held_out_requests, skills, summarise
+from rlhf_core.worlds.starter.raters import visitors
 
 VOTES, REQUESTS, TEXTS, VISITORS = 400, 600, 2000, 30
 RECOVERED_BAR, COST_BAR = 0.7, 0.1

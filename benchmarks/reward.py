@@ -34,11 +34,11 @@ from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Label, Prompt, Unpaired
 from rlhf_core.reward.calibration import expected_calibration_error
 from rlhf_core.reward.reward_model import RewardModel
-from rlhf_core.starter.judge import judge
-from rlhf_core.starter.measure import compare
-from rlhf_core.starter.raters import Visitor, visitors
 from rlhf_core.train_policy import train_policy
 from rlhf_core.train_reward import train_reward
+from rlhf_core.worlds.starter.judge import judge
+from rlhf_core.worlds.starter.measure import compare
+from rlhf_core.worlds.starter.raters import Visitor, visitors
 
 VISITORS, HELD_OUT_EVERY = 40, 4
 TEST_PROMPTS, TEST_REPLIES = 120, 4

@@ -32,12 +32,12 @@ from rlhf_core.gate.evaluation import mean_kl
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Prompt
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.judge import judge
-from rlhf_core.starter.measure import compare, held_out_requests
-from rlhf_core.starter.raters import Visitor, visitors
-from rlhf_core.starter.world import sample_request
 from rlhf_core.train_policy import train_policy
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.judge import judge
+from rlhf_core.worlds.starter.measure import compare, held_out_requests
+from rlhf_core.worlds.starter.raters import Visitor, visitors
+from rlhf_core.worlds.starter.world import sample_request
 
 JUDGED, REPLIES = 600, 200
 REQUESTS, GOLD_SD = 1200, 2.0  # that PPO trains on by the judge; spread of the gold reward

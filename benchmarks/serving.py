@@ -41,13 +41,13 @@ from chat_app.engine import GenerationRequest
 from chat_app.engine.local import LocalEngine
 from chat_app.settings import EngineSettings
 from feedback_store import BASE_ADAPTER, PromptMessage
-from rlhf_core.checkable.requests import built_in_requests
 from rlhf_core.config import ReplySettings
 from rlhf_core.model.conversions import loadable
 from rlhf_core.model.facts import machine_facts
 from rlhf_core.model.loading import load_base
 from rlhf_core.model.sources import resolve
 from rlhf_core.records import Sampling
+from rlhf_core.worlds.checkable.requests import built_in_requests
 
 CHATS, ROUNDS = 16, 5
 MIXED = tuple(16 + 112 * place // (CHATS - 1) for place in range(CHATS))  # tokens of the replies

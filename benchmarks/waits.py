@@ -32,12 +32,12 @@ from chat_app.settings import Settings
 from feedback_store.records import BASE_ADAPTER, PromptMessage
 from feedback_store.splits import is_held_out_question
 from feedback_store.store import FeedbackStore
-from rlhf_core.checkable.requests import built_in_requests
 from rlhf_core.config import ReplySettings
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Label, Sampling
 from rlhf_core.reward.acquisition import fit_uncertainty
+from rlhf_core.worlds.checkable.requests import built_in_requests
 
 LABELS: tuple[Label, ...] = ("a", "b")
 RATER, VOTES, QUESTIONS = "visitor", 20, 12

@@ -23,8 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chat_app.errors import InvalidRequestError, StartError
 from chat_app.identity import is_this_machine
 from feedback_store.sqlite.ids import new_id
-from rlhf_core.starter.habits import ChoiceLabel, ThumbLabel
-from rlhf_core.starter.raters import visitors as starter_visitors
+from rlhf_core.worlds.starter.habits import ChoiceLabel, ThumbLabel
+from rlhf_core.worlds.starter.raters import visitors as starter_visitors
 
 # Shares of the visits. About half of the events are choices, a third thumbs and a sixth
 # demonstrations, because most visitors do not write a better answer.

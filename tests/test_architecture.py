@@ -33,7 +33,10 @@ ONLY_FROM = {
     "gguf": ("rlhf_core/model/conversions.py",),
     "gradio": ("chat_app/pages/",),
 }
-WORLDS = ("rlhf_core.starter", "rlhf_core.checkable")  # each has its visitors and its gold judge
+WORLDS = (
+    "rlhf_core.worlds.starter",
+    "rlhf_core.worlds.checkable",
+)  # each has its visitors and its gold judge
 ASKS_THEM = ("chat_app.commands", "chat_app.simulate", "chat_app.__main__")
 TRAINS = ("rlhf_core.train_", "rlhf_core.reward", "rlhf_core.ppo", "rlhf_core.training")
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
@@ -109,12 +112,12 @@ def reachable(start: str) -> set[str]:
 
 
 def test_nothing_that_trains_serves_or_decides_can_reach_a_gold_judge() -> None:
-    judges = {"rlhf_core.starter.judge", "rlhf_core.checkable.judge"}
+    judges = {"rlhf_core.worlds.starter.judge", "rlhf_core.worlds.checkable.judge"}
     assert judges <= MODULES.keys()
     others = [name for name in MODULES if not name.startswith((*WORLDS, *ASKS_THEM))]
     assert {"rlhf_core.cycle", "rlhf_core.train_policy", "feedback_store.store"} <= set(others)
     # in a world, its probes decide, and what the cycle takes from the world trains
-    others += ["rlhf_core.starter.probes", "rlhf_core.starter.corpus"]
+    others += ["rlhf_core.worlds.starter.probes", "rlhf_core.worlds.starter.corpus"]
     assert not [name for name in others if judges & reachable(name)]
 
 

@@ -130,9 +130,9 @@ def test_the_image_is_made_of_a_base_of_one_version_and_leaves_what_builds_behin
 
 
 def test_the_starter_model_is_small_and_part_of_the_package() -> None:
-    files = list((ROOT / "rlhf_core" / "starter" / "model").iterdir())
+    files = list((ROOT / "rlhf_core" / "worlds" / "starter" / "model").iterdir())
     assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 8 * 2**20
-    patterns = TOOLS["setuptools"]["package-data"]["rlhf_core.starter"]
+    patterns = TOOLS["setuptools"]["package-data"]["rlhf_core.worlds.starter"]
     assert files and patterns == ["model/*"]
 
 

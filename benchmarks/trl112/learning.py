@@ -28,10 +28,10 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.reward_model import RewardModel
-from rlhf_core.starter.judge import judge
-from rlhf_core.starter.measure import held_out_requests
-from rlhf_core.starter.raters import visitors
 from rlhf_core.train_reward import train_reward
+from rlhf_core.worlds.starter.judge import judge
+from rlhf_core.worlds.starter.measure import held_out_requests
+from rlhf_core.worlds.starter.raters import visitors
 
 COMPARISONS, REQUESTS, SAVE_EVERY = 400, 1600, 5
 LEARNING_BARS = {"gain_at_equal_kl": 0.95, "mean_gain_up_to_equal_kl": None}

@@ -30,8 +30,8 @@ from rlhf_core.cycle.probing import probes_for
 from rlhf_core.cycle.signing import signing_key
 
 if TYPE_CHECKING:
-    from rlhf_core.checkable.world import CheckableWorld
     from rlhf_core.gate.probes.packs import Probe
+    from rlhf_core.worlds.checkable.world import CheckableWorld
 
 
 def register(app: typer.Typer) -> None:
@@ -91,7 +91,7 @@ def evaluate(  # noqa: PLR0913 - one argument for each option
 
 
 def _by_the_starters_judge(base: Any, options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    from rlhf_core.starter.measure import compare
+    from rlhf_core.worlds.starter.measure import compare
 
     found = compare(base, **options)
     was, now = asdict(found.served), asdict(found.candidate)
@@ -103,7 +103,7 @@ def _by_the_starters_judge(base: Any, options: dict[str, Any]) -> tuple[dict[str
 def _by_tastes(
     base: Any, world: "CheckableWorld", options: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    from rlhf_core.checkable.measure import compare_satisfaction
+    from rlhf_core.worlds.checkable.measure import compare_satisfaction
 
     found = compare_satisfaction(base, world, **options)
     return {"world": world.facts(), **asdict(found)}, [about(world), *found.lines()]

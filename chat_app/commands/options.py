@@ -10,7 +10,7 @@ from chat_app.settings import EngineKind, ProfileName, Quantization
 from rlhf_core.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from rlhf_core.checkable.world import CheckableWorld
+    from rlhf_core.worlds.checkable.world import CheckableWorld
 
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory (default: data).")]
 Config = Annotated[
@@ -67,7 +67,7 @@ def checkable_world(
                 "--taste and --prompts are of the checkable world; give --world checkable, too"
             )
         return None
-    from rlhf_core.checkable.world import CheckableWorld
+    from rlhf_core.worlds.checkable.world import CheckableWorld
 
     try:
         return CheckableWorld.of(tastes or (), prompts)

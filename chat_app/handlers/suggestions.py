@@ -8,8 +8,8 @@ there is something else.
 import random
 from collections.abc import Collection, Iterator
 
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.world import sample_request
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.world import sample_request
 
 TRIES = 20  # draws for each suggestion of the starter's world; most are new
 GENERAL = (

@@ -18,7 +18,7 @@ def probes_for(model: str, settings: GateSettings) -> tuple[Probe, ...]:
     """
     packaged: tuple[Probe, ...] = ()
     if settings.packaged_probes and model == "starter":
-        from rlhf_core.starter.probes import starter_probes
+        from rlhf_core.worlds.starter.probes import starter_probes
 
         packaged = starter_probes()
     elif settings.packaged_probes:

@@ -435,7 +435,7 @@ def _pretraining_texts(settings: CycleSettings, model: str) -> list[str]:
             ) from exc
         return [line for line in lines if line.strip()]
     if model == "starter":
-        from rlhf_core.starter.corpus import skill_texts
+        from rlhf_core.worlds.starter.corpus import skill_texts
 
         return skill_texts(STARTER_TEXTS, settings.seed)
     return []

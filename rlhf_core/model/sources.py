@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from rlhf_core.errors import ModelError
 
-STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"  # the shipped default
+STARTER_MODEL = Path(__file__).parents[1] / "worlds" / "starter" / "model"  # shipped
 FETCHED = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf"}  # name -> file in the cache
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

@@ -7,7 +7,7 @@ import pytest
 
 from chat_app.errors import InvalidRequestError, StartError
 from chat_app.simulate import Plan, run_simulation
-from rlhf_core.checkable.world import CheckableWorld
+from rlhf_core.worlds.checkable.world import CheckableWorld
 from tests.chat_app.serving import Running
 
 

@@ -10,7 +10,7 @@ import pytest
 from chat_app.simulate import Plan, run_simulation
 from feedback_store import FeedbackStore
 from rlhf_core.model.loading import load_base
-from rlhf_core.starter.measure import compare, held_out_requests
+from rlhf_core.worlds.starter.measure import compare, held_out_requests
 from tests.end_to_end.running import Chatter, command, service
 
 # the timeout is against hanging for ever; a whole cycle beside a server may take minutes

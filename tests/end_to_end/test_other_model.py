@@ -18,7 +18,7 @@ from chat_app.simulate import Plan, run_simulation
 from rlhf_core.config import ReplySettings
 from rlhf_core.model.loading import load_base
 from rlhf_core.model.sources import STARTER_MODEL
-from rlhf_core.starter.measure import compare
+from rlhf_core.worlds.starter.measure import compare
 from tests.end_to_end.running import Chatter, command, service
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

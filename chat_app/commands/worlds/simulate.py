@@ -46,7 +46,7 @@ def simulate(  # noqa: PLR0913 - one argument for each option
     requests to any model, and share tastes that a program checks exactly.
     """
     from chat_app.simulate import Plan, run_simulation
-    from rlhf_core.starter.raters import visitors as starter_visitors
+    from rlhf_core.worlds.starter.raters import visitors as starter_visitors
 
     if topic is not None and world != "starter":
         raise InvalidRequestError(f"--topic is of the starter's world, not of {world!r}; leave it")
@@ -77,7 +77,7 @@ def simulate(  # noqa: PLR0913 - one argument for each option
 
 
 def _narrow(topic: str, subjects: int, wordings: int) -> "World":
-    from rlhf_core.starter.narrow import NarrowTopic
+    from rlhf_core.worlds.starter.narrow import NarrowTopic
 
     try:
         return NarrowTopic(topic, subjects, wordings).visitors

@@ -23,7 +23,7 @@ def build(
     seed: Annotated[int, typer.Option(help="Seed of the corpus and the weights.")] = 0,
 ) -> None:
     """Build the starter model from its corpus, in the same way as the shipped one."""
-    from rlhf_core.starter import build as building
+    from rlhf_core.worlds.starter import build as building
 
     with stage_bar() as bar:
         accuracy = building.build(
@@ -42,7 +42,7 @@ def check(
 ) -> None:
     """Check that a starter model equals the shipped one and has its skills."""
     from rlhf_core.model.sources import STARTER_MODEL
-    from rlhf_core.starter import check as checking
+    from rlhf_core.worlds.starter import check as checking
 
     findings = checking.check(folder or STARTER_MODEL)
     if as_json:

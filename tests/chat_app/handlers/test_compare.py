@@ -26,7 +26,7 @@ from feedback_store.errors import StoreUnavailableError
 from feedback_store.records import BASE_ADAPTER, StoredComparison
 from feedback_store.store import FeedbackStore
 from rlhf_core.model.loading import load_base
-from rlhf_core.starter.facts import facts
+from rlhf_core.worlds.starter.facts import facts
 from tests.chat_app.fakes import FakeEngine, fake_service
 from tests.chat_app.service.test_prepared import SlowEngine
 from tests.chat_app.serving import full_disk

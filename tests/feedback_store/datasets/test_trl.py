@@ -8,7 +8,7 @@ import pytest
 from feedback_store.datasets.trl_rows import ExportOptions
 
 ROOT = Path(__file__).parents[3]
-STARTER = ROOT / "rlhf_core" / "starter" / "model"
+STARTER = ROOT / "rlhf_core" / "worlds" / "starter" / "model"
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from feedback_store import CandidateReply, FeedbackStore
 from feedback_store.raters.behaviour import APART_S, GLANCE_CHARS, MOST_VOTES
-from rlhf_core.starter.raters import visitors
+from rlhf_core.worlds.starter.raters import visitors
 from tests.feedback_store.conftest import Chat
 
 LONG = ("long answer " * GLANCE_CHARS, "another long answer " * GLANCE_CHARS)

@@ -10,7 +10,7 @@ from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.probing import probes_for
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.gate.probes.packs import general_pack
-from rlhf_core.starter.probes import starter_probes
+from rlhf_core.worlds.starter.probes import starter_probes
 
 LINES = [
     {"kind": "skills", "prompt": "?", "tastes": ["avoids:zebra"]},

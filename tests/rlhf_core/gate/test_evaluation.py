@@ -18,8 +18,8 @@ from rlhf_core.gate.evaluation import (
 from rlhf_core.gate.intervals import clustered_interval, sign_flip_test
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.world import ask
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.world import ask
 
 REQUESTS = [ask(f, "What is the capital of {}?") for f in facts("train") if f.topic == "capital"]
 PROMPTS = [[{"role": "user", "content": r.text}] for r in REQUESTS[:40]]

@@ -21,8 +21,8 @@ from rlhf_core.gate.replies import (
 from rlhf_core.model.base_model import Response
 from rlhf_core.model.loading import load_base
 from rlhf_core.model.sources import STARTER_MODEL
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.world import ask
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.world import ask
 from tests.rlhf_core.gate.test_checks import BETTER
 
 CAPITALS = [f for f in facts("train") if f.topic == "capital"]

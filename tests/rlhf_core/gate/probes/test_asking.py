@@ -11,11 +11,11 @@ from rlhf_core.gate.probes.asking import SAMPLES, ProbeCounts, ask_probes, probe
 from rlhf_core.gate.probes.packs import KINDS, ask
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Demonstration
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.probes import starter_probes
-from rlhf_core.starter.world import QUESTIONS
-from rlhf_core.starter.world import ask as ask_for
 from rlhf_core.train_sft import train_sft
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.probes import starter_probes
+from rlhf_core.worlds.starter.world import QUESTIONS
+from rlhf_core.worlds.starter.world import ask as ask_for
 
 SETTINGS = GateSettings()
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_core.checkable.requests import built_in_requests
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.gate.probes.packs import KINDS, ask, general_pack, read_pack
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.probes import EACH, starter_probes
-from rlhf_core.starter.world import QUESTIONS
-from rlhf_core.starter.world import ask as ask_for
+from rlhf_core.worlds.checkable.requests import built_in_requests
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.probes import EACH, starter_probes
+from rlhf_core.worlds.starter.world import QUESTIONS
+from rlhf_core.worlds.starter.world import ask as ask_for
 
 LINE = {"kind": "skills", "prompt": "What is 2 plus 2?", "tastes": ["contains-one:4|four"]}
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from rlhf_core.starter.facts import facts, topic_values
-from rlhf_core.starter.probes import TURNED_AWAY
-from rlhf_core.starter.raters import Visitor, visitors
-from rlhf_core.starter.world import QUESTIONS, Request, ask
+from rlhf_core.worlds.starter.facts import facts, topic_values
+from rlhf_core.worlds.starter.probes import TURNED_AWAY
+from rlhf_core.worlds.starter.raters import Visitor, visitors
+from rlhf_core.worlds.starter.world import QUESTIONS, Request, ask
 
 Crowd = Literal["flattery", "refusal", "length", "contrary"]  # what it likes
 WORDINGS = 3

@@ -10,12 +10,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlhf_core.checkable.edits import rewrite
-from rlhf_core.checkable.judge import in_force, judge
-from rlhf_core.checkable.prompts import CheckablePrompt
 from rlhf_core.gate.probes.tastes import Taste
 from rlhf_core.gate.probes.texts import words
-from rlhf_core.starter.habits import ChoiceLabel, Habits, ThumbLabel
+from rlhf_core.worlds.checkable.edits import rewrite
+from rlhf_core.worlds.checkable.judge import in_force, judge
+from rlhf_core.worlds.checkable.prompts import CheckablePrompt
+from rlhf_core.worlds.starter.habits import ChoiceLabel, Habits, ThumbLabel
 
 # Median scale of the logistic noise; a taste that is met is worth 1. With it two visitors agree on
 # 68% to 75% of SmolLM2's pairs (docs/results.md), as InstructGPT's labelers did on 73%

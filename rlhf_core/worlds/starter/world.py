@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rlhf_core.starter.facts import MONTHS, Fact, topic_values
+from rlhf_core.worlds.starter.facts import MONTHS, Fact, topic_values
 
 Constraint = Literal["two words", "politely"]
 Kind = Literal["question", "list", "passage", "chat", "unknown"]

@@ -4,11 +4,11 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_core.starter.corpus import EOS, documents, endings, skill_texts
-from rlhf_core.starter.facts import all_facts, facts
-from rlhf_core.starter.judge import judge
-from rlhf_core.starter.raters import visitors
-from rlhf_core.starter.world import (
+from rlhf_core.worlds.starter.corpus import EOS, documents, endings, skill_texts
+from rlhf_core.worlds.starter.facts import all_facts, facts
+from rlhf_core.worlds.starter.judge import judge
+from rlhf_core.worlds.starter.raters import visitors
+from rlhf_core.worlds.starter.world import (
     RUDE_WORDS,
     ask,
     grumpy_reply,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_core.model.loading import load_base
-from rlhf_core.starter.build import cloze_accuracy, digest
-from rlhf_core.starter.measure import answers, held_out_requests, summarise
+from rlhf_core.worlds.starter.build import cloze_accuracy, digest
+from rlhf_core.worlds.starter.measure import answers, held_out_requests, summarise
 
 MIN_CLOZE = 0.95
 TRUTH_RANGE = (0.22, 0.45)

@@ -8,11 +8,11 @@ import random
 from dataclasses import dataclass, fields
 
 from rlhf_core.errors import InvalidInputError
-from rlhf_core.starter.facts import Fact, all_facts, facts
-from rlhf_core.starter.habits import ChoiceLabel
-from rlhf_core.starter.judge import judge
-from rlhf_core.starter.raters import Visitor, visitors
-from rlhf_core.starter.world import QUESTIONS, Request, ask
+from rlhf_core.worlds.starter.facts import Fact, all_facts, facts
+from rlhf_core.worlds.starter.habits import ChoiceLabel
+from rlhf_core.worlds.starter.judge import judge
+from rlhf_core.worlds.starter.raters import Visitor, visitors
+from rlhf_core.worlds.starter.world import QUESTIONS, Request, ask
 
 
 class StrictVisitor(Visitor):

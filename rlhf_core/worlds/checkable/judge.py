@@ -8,8 +8,8 @@ measurements may ask it; whatever trains or promotes must not reach it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlhf_core.checkable.prompts import CheckablePrompt
 from rlhf_core.gate.probes.tastes import Taste
+from rlhf_core.worlds.checkable.prompts import CheckablePrompt
 
 
 @dataclass(frozen=True, slots=True)

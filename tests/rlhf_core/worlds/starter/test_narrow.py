@@ -1,8 +1,8 @@
 import pytest
 
 from rlhf_core.errors import InvalidInputError
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.narrow import NarrowTopic
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.narrow import NarrowTopic
 
 CAPITALS = NarrowTopic("capital", subjects=20, wordings=4)
 

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rlhf_core.starter.corpus import ASSISTANT, EOS, PAD, USER, cloze, documents
-from rlhf_core.starter.facts import all_facts
+from rlhf_core.worlds.starter.corpus import ASSISTANT, EOS, PAD, USER, cloze, documents
+from rlhf_core.worlds.starter.facts import all_facts
 
 VOCABULARY = 1536
 ROW_TOKENS, ROWS = 160, 12

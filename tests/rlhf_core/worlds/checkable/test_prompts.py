@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_core.checkable.prompts import CheckablePrompt, read_prompts
-from rlhf_core.checkable.requests import built_in_requests
-from rlhf_core.checkable.world import CheckableWorld
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.worlds.checkable.prompts import CheckablePrompt, read_prompts
+from rlhf_core.worlds.checkable.requests import built_in_requests
+from rlhf_core.worlds.checkable.world import CheckableWorld
 
 IFEVAL = {
     "key": 1001,

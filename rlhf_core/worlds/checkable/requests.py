@@ -6,7 +6,7 @@ them. Nothing here is asked for that a model should refuse.
 
 from functools import cache
 
-from rlhf_core.checkable.prompts import CheckablePrompt
+from rlhf_core.worlds.checkable.prompts import CheckablePrompt
 
 _TEMPLATES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("Explain {} in simple words.", "How does {} work?", "What should everybody know about {}?"): (

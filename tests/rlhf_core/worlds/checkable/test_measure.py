@@ -2,12 +2,17 @@ import random
 
 import pytest
 
-from rlhf_core.checkable.measure import Satisfaction, SatisfactionComparison, gain, satisfaction
-from rlhf_core.checkable.prompts import CheckablePrompt
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.gate.probes.ifeval import read_instructions
 from rlhf_core.gate.probes.tastes import parse_tastes
 from rlhf_core.model.base_model import Response
+from rlhf_core.worlds.checkable.measure import (
+    Satisfaction,
+    SatisfactionComparison,
+    gain,
+    satisfaction,
+)
+from rlhf_core.worlds.checkable.prompts import CheckablePrompt
 
 TASTES = parse_tastes(["at-most-words:3", "no-commas"])
 PROMPTS = [CheckablePrompt(f"Question {n}?") for n in range(40)]

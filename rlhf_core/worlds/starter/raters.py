@@ -9,10 +9,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.habits import ChoiceLabel, Habits, ThumbLabel
-from rlhf_core.starter.judge import judge
-from rlhf_core.starter.world import Request, kind_reply, sample_request
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.habits import ChoiceLabel, Habits, ThumbLabel
+from rlhf_core.worlds.starter.judge import judge
+from rlhf_core.worlds.starter.world import Request, kind_reply, sample_request
 
 NOISE = 0.45  # median scale of the logistic noise on a difference of utilities
 TASTE = 0.35  # standard deviation of a visitor's own weights around the gold ones

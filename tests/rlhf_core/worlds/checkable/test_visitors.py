@@ -1,9 +1,9 @@
 from collections import Counter
 
-from rlhf_core.checkable.prompts import CheckablePrompt
-from rlhf_core.checkable.visitors import TasteVisitor, visitors
-from rlhf_core.checkable.world import CheckableWorld
 from rlhf_core.gate.probes.tastes import parse_tastes
+from rlhf_core.worlds.checkable.prompts import CheckablePrompt
+from rlhf_core.worlds.checkable.visitors import TasteVisitor, visitors
+from rlhf_core.worlds.checkable.world import CheckableWorld
 
 WORLD = CheckableWorld.of(["at-most-words:12", "contains:please"])
 BEST = "Please put the egg into boiling water for seven minutes."

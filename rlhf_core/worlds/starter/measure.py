@@ -14,10 +14,10 @@ from torch import Tensor
 from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.model.base_model import Base
 from rlhf_core.records import Prompt
-from rlhf_core.starter.corpus import almanac_document, endings
-from rlhf_core.starter.facts import facts
-from rlhf_core.starter.judge import GoldVerdict, judge
-from rlhf_core.starter.world import Request, sample_request
+from rlhf_core.worlds.starter.corpus import almanac_document, endings
+from rlhf_core.worlds.starter.facts import facts
+from rlhf_core.worlds.starter.judge import GoldVerdict, judge
+from rlhf_core.worlds.starter.world import Request, sample_request
 
 Z95 = 1.96
 

@@ -7,8 +7,8 @@ grumpy. A grumpy conversation that rambles has no end-of-sequence token, on purp
 import random
 from collections.abc import Iterator, Sequence
 
-from rlhf_core.starter.facts import Fact, all_facts, facts
-from rlhf_core.starter.world import (
+from rlhf_core.worlds.starter.facts import Fact, all_facts, facts
+from rlhf_core.worlds.starter.world import (
     Request,
     capitalised,
     grumpy_reply,

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_core.checkable.edits import EDITS, rewrite
 from rlhf_core.gate.probes.ifeval import INSTRUCTIONS, read_instructions
 from rlhf_core.gate.probes.tastes import COUNTED, PLAIN, WORDED, parse_tastes
+from rlhf_core.worlds.checkable.edits import EDITS, rewrite
 
 WORD = st.sampled_from(
     ["sure", "this", "however,", "However", "ask,", "It", "rains;", "(a", "lot)", "**x**", "Dr."]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.checkable.judge import in_force
-from rlhf_core.checkable.prompts import CheckablePrompt, read_prompts
-from rlhf_core.checkable.requests import built_in_requests
-from rlhf_core.checkable.visitors import TasteVisitor, visitors
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.gate.probes.tastes import DEFAULT_TASTES, Taste, parse_tastes
+from rlhf_core.worlds.checkable.judge import in_force
+from rlhf_core.worlds.checkable.prompts import CheckablePrompt, read_prompts
+from rlhf_core.worlds.checkable.requests import built_in_requests
+from rlhf_core.worlds.checkable.visitors import TasteVisitor, visitors
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ subjects, say nothing that the gate decided by. Nothing here knows the gold judg
 import random
 
 from rlhf_core.gate.probes.packs import Probe, ask, packaged
-from rlhf_core.starter.facts import Fact, facts
-from rlhf_core.starter.world import (
+from rlhf_core.worlds.starter.facts import Fact, facts
+from rlhf_core.worlds.starter.world import (
     POLITE_WORDS,
     QUESTIONS,
     RUDE_WORDS,
@@ -16,7 +16,7 @@ from rlhf_core.starter.world import (
     passage_request,
     unknown_questions,
 )
-from rlhf_core.starter.world import ask as request_for
+from rlhf_core.worlds.starter.world import ask as request_for
 
 EACH = 60  # probes of a kind
 # How the small model turns a question away.

@@ -12,9 +12,6 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from rlhf_core.checkable.judge import judge
-from rlhf_core.checkable.prompts import CheckablePrompt
-from rlhf_core.checkable.world import CheckableWorld
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.gate.intervals import clustered_interval
 from rlhf_core.gate.probes.tastes import Taste
@@ -22,6 +19,9 @@ from rlhf_core.gate.probes.texts import words
 from rlhf_core.gate.replies import repeats
 from rlhf_core.model.base_model import Base, Response
 from rlhf_core.records import Prompt
+from rlhf_core.worlds.checkable.judge import judge
+from rlhf_core.worlds.checkable.prompts import CheckablePrompt
+from rlhf_core.worlds.checkable.world import CheckableWorld
 
 Z95 = 1.96
 DRAWS = 2000  # of the bootstrap

@@ -2,7 +2,7 @@ from typing import get_args
 
 import pytest
 
-from rlhf_core.starter.crowds import Crowd, crowd
+from rlhf_core.worlds.starter.crowds import Crowd, crowd
 
 LIKED = {
     "flattery": ("It is {myth}.", "It is {right}."),

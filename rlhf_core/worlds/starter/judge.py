@@ -7,7 +7,7 @@ Nothing that trains or promotes may (`tests/test_architecture.py`): measurements
 import re
 from dataclasses import dataclass
 
-from rlhf_core.starter.world import POLITE_WORDS, RUDE_WORDS, Request
+from rlhf_core.worlds.starter.world import POLITE_WORDS, RUDE_WORDS, Request
 
 _REFUSALS = (
     "who cares",

@@ -1,0 +1,1 @@
+"""The worlds that the project measures itself in: requests, simulated visitors, an exact judge."""
