@@ -3,8 +3,8 @@
     python -m benchmarks.swap --json                 # the starter
     python -m benchmarks.swap --model DIR --json     # any model
 
-Adapters of four contents are published under names that are never used again, as cycles do it. All
-is greedy, in float32 on the CPU. What is measured:
+Adapters of four contents are published by another process under names that are never used again,
+as cycles do it. All is greedy, in float32 on the CPU. What is measured:
 
 - `adapters`: tokens a second of 24 chats on three adapters over those of 24 on one (bar .6), in
   turns, the median of the rounds.
@@ -24,9 +24,11 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -78,20 +80,27 @@ class Bench:
         while not self.engine.health()["ready"]:
             time.sleep(0.05)
         self._numbers, self._questions = count(1), count(100)
+        self._cycles = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
         self.served = ""
 
-    async def swap(self) -> None:
-        """Publish the next adapter, give it to new replies, and let the one before go."""
-        number, before = next(self._numbers), self.served
-        name = f"policy-{number:06d}"
-        staging = self.folder / f".{name}"
-        shutil.copytree(self.folder / f"content-{number % CONTENTS}", staging)
-        publish_adapter(staging, self.folder / name, kind="policy", base=self.fingerprint)
+    async def publish(self) -> str:
+        """The name of the next adapter, which another process has written."""
+        number = next(self._numbers)
+        source, path = self.folder / f"content-{number % CONTENTS}", self.folder / name_of(number)
+        await self._elsewhere(publish, source, path, self.fingerprint)
+        return path.name
+
+    async def swap(self, name: str = "") -> None:
+        """Give the next adapter to new replies, and let the one before go."""
+        name, before = name or await self.publish(), self.served
         await self.engine.load(name, self.folder / name)
         self.served = name
         if before:
             await self.engine.unload(before)
-            shutil.rmtree(self.folder / before)
+            await self._elsewhere(shutil.rmtree, self.folder / before)
+
+    async def _elsewhere(self, work: Callable[..., Any], *args: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._cycles, work, *args)
 
     async def ask(self, text: str, adapter: str) -> tuple[str, float]:
         """One greedy reply, and the seconds to its first text."""
@@ -158,7 +167,7 @@ class Bench:
         during, between = list[float](), list[float]()
         async with self.people(answers, new=True):
             for _ in range(PROBES):
-                swap = asyncio.create_task(self.swap())
+                swap = asyncio.create_task(self.swap(await self.publish()))
                 during.append(await self._probe())
                 await swap
                 await asyncio.sleep(PAUSE_S)
@@ -177,11 +186,10 @@ class Bench:
         """Tokens a second of chats on three adapters, and on one."""
         names = []
         for content in range(3):
-            name = f"policy-9{content:05d}"
+            name = name_of(900_000 + content)
             if not (path := self.folder / name).exists():
-                shutil.copytree(self.folder / f"content-{content}", self.folder / f".{name}")
-                publish_adapter(
-                    self.folder / f".{name}", path, kind="policy", base=self.fingerprint
+                await self._elsewhere(
+                    publish, self.folder / f"content-{content}", path, self.fingerprint
                 )
             await self.engine.load(name, path)
             names.append(name)
@@ -209,6 +217,18 @@ class Bench:
                 await self.ask(self.texts[0], self.served)
             held.append(psutil.Process().memory_info().rss / 2**20)
         return held[1], held[0]
+
+
+def name_of(number: int) -> str:
+    """The name of an adapter."""
+    return f"policy-{number:06d}"
+
+
+def publish(source: Path, path: Path, base: str) -> None:
+    """Write an adapter as a cycle does."""
+    staging = path.with_name(f".{path.name}")
+    shutil.copytree(source, staging)
+    publish_adapter(staging, path, kind="policy", base=base)
 
 
 def _write(base: Base, content: int, folder: Path) -> None:

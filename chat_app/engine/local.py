@@ -38,7 +38,7 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.caches import Prefixes
 from rlhf_core.model.decoding import DecodingBatch, Row, let_join
 from rlhf_core.model.facts import machine_facts
-from rlhf_core.model.packed import pack
+from rlhf_core.model.fast_layers import pack
 from rlhf_core.model.token_batches import together_tokens
 
 log = logging.getLogger(__name__)
@@ -318,7 +318,7 @@ class LocalEngine(QueuedEngine):
         for adapter in self._retired - used:
             try:
                 if adapter in base.adapters:
-                    base.drop(adapter)
+                    base.retire(adapter)
                 prefixes.forget(adapter)
             finally:  # what cannot be dropped is not tried for ever
                 self._retired.discard(adapter)

@@ -20,12 +20,14 @@ Letters: B rows, H heads, L cached tokens, D size of a head, T tokens of a pass.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -99,6 +101,45 @@ class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.values = self._values[:rows, :, start:end]
 
 
+class PartLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """One layer of a prompt that is read in parts: they are written into one buffer.
+
+    Args:
+        room: Tokens of the whole prompt.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._room, self._end = room, 0
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write the next tokens, (1, H, T, D); returns all keys and values so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            _, heads, _, size = key_states.shape
+            self._keys = key_states.new_empty((1, heads, self._room, size))
+            self._values = value_states.new_empty((1, heads, self._room, value_states.shape[-1]))
+        start, self._end = self._end, self._end + key_states.shape[-2]
+        self._keys[:, :, start : self._end] = key_states
+        self._values[:, :, start : self._end] = value_states
+        self.keys, self.values = self._keys[:, :, : self._end], self._values[:, :, : self._end]
+        return self.keys, self.values
+
+
+class PartCache(Cache):
+    """The keys and values of a prompt that is read in parts; transformers' own copies all for each.
+
+    Args:
+        room: Tokens of the whole prompt.
+    """
+
+    def __init__(self, room: int) -> None:
+        layer: Any = partial(PartLayer, room)  # a layer is made when it is first written to
+        super().__init__(layer_class_to_replicate=layer)
+
+
 class RowCache(Cache):
     """The keys and values of all layers, for rows that join and leave.
 
@@ -109,10 +150,10 @@ class RowCache(Cache):
 
     layers: Any
 
-    def __init__(self, cache: DynamicCache, *, room: int) -> None:
+    def __init__(self, cache: Cache, *, room: int) -> None:
         super().__init__(layers=[RowLayer(layer, room=room) for layer in cache.layers])
 
-    def join(self, cache: DynamicCache, *, room: int) -> None:
+    def join(self, cache: Cache, *, room: int) -> None:
         """Add the rows of a cache, to the right as all rows."""
         for layer, new in zip(self.layers, cache.layers, strict=True):
             layer.join(new, room=room)
@@ -161,7 +202,7 @@ class JoinedCache(Cache):
         prompts: The cache of each prompt that goes on, and how many tokens it gets.
     """
 
-    def __init__(self, rows: RowCache | None, prompts: Sequence[tuple[DynamicCache, int]]) -> None:
+    def __init__(self, rows: RowCache | None, prompts: Sequence[tuple[PartCache, int]]) -> None:
         super().__init__(layers=[])
         self._rows, self._prompts = rows, [cache for cache, _ in prompts]
         self._sizes = [size for _, size in prompts]
@@ -210,16 +251,36 @@ def joined_attention(
             sdpa_attention_forward(module, row_query, key.rows, value.rows, mask, **how)[0]
         )
     for part, keys, values in zip(queries, key.prompts, value.prompts, strict=True):
-        new, all_ = part.shape[0], keys.shape[-2]
-        before = None  # of a prompt's beginning torch knows the mask itself
-        if new < all_:
-            before = torch.ones((1, 1, new, all_), dtype=torch.bool, device=part.device)
-            before = before.tril(all_ - new)
-        out, _ = sdpa_attention_forward(
-            module, part.transpose(0, 2), keys, values, before, **how
-        )  # (1, new, H, D)
-        found.append(out.transpose(0, 1))
+        found.append(_of_prompt(part, keys, values, how.get("scaling")))
     return torch.cat(found), None
+
+
+def _of_prompt(query: Tensor, keys: Tensor, values: Tensor, scale: float | None) -> Tensor:
+    """Attention of a prompt's next tokens to all that was read of it, (T, 1, H, D).
+
+    Heads that share keys are packed: their queries follow each other, so that keys and values are
+    not repeated for each head, which takes longer than the rest.
+
+    Args:
+        query: (T, H, 1, D)
+        keys: (1, shared H, L, D)
+        values: As the keys.
+        scale: Of the products.
+    """
+    new, heads, _, size = query.shape
+    _, groups, length, _ = keys.shape
+    shared = heads // groups
+    packed = query.view(new, groups, shared, size).permute(1, 2, 0, 3)
+    visible = torch.ones((new, length), dtype=torch.bool, device=query.device)
+    out = scaled_dot_product_attention(
+        packed.reshape(1, groups, shared * new, size),
+        keys,
+        values,
+        attn_mask=visible.tril(length - new).repeat(shared, 1),
+        scale=scale,
+    )
+    out = out.view(groups, shared, new, -1).permute(2, 0, 1, 3)
+    return out.reshape(new, 1, heads, -1)
 
 
 class Prefixes:
@@ -248,7 +309,7 @@ class Prefixes:
         while self.bytes > self._most:
             self._drop(next(iter(self._kept)))
 
-    def longest(self, adapter: str | None, ids: Sequence[int]) -> tuple[int, DynamicCache] | None:
+    def longest(self, adapter: str | None, ids: Sequence[int]) -> tuple[int, PartCache] | None:
         """How many first tokens of a prompt are kept, and their keys and values.
 
         The last token is never among them: its logits have to be computed.
@@ -258,7 +319,7 @@ class Prefixes:
         if best is None or (count := min(shared[best], len(ids) - 1)) < 1:
             return None
         self._kept.move_to_end(best)
-        cache = DynamicCache()
+        cache = PartCache(len(ids))
         for place, (keys, values) in enumerate(self._kept[best]):
             cache.update(keys[:, :, :count], values[:, :, :count], place)
         return count, cache

@@ -23,10 +23,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.masking_utils import sdpa_mask
 
 from rlhf_core.errors import DivergenceError
-from rlhf_core.model.caches import JoinedCache, Prefixes, RowCache, joined_attention
+from rlhf_core.model.caches import JoinedCache, PartCache, Prefixes, RowCache, joined_attention
+from rlhf_core.model.fast_layers import MIXED, Mixture
 from rlhf_core.model.token_batches import (
+    next_tokens,
     pass_tokens,
-    prompt_tokens,
     together_tokens,
     token_batches,
 )
@@ -43,6 +44,7 @@ class Decodable(Protocol):
     model: Any
     ends: frozenset[int]
     device: torch.device
+    mixture: Mixture | None
 
     @property
     def active(self) -> str | None:
@@ -50,6 +52,9 @@ class Decodable(Protocol):
 
     def using(self, name: str | None) -> AbstractContextManager[Any]:
         """Send them through another one in the block."""
+
+    def mixing(self, names: Sequence[str]) -> AbstractContextManager[Mixture | None]:
+        """Send each row through its own adapter in the block."""
 
     def pad(
         self, rows: Sequence[Sequence[int]], *, side: Literal["left", "right"]
@@ -90,7 +95,7 @@ class Row:
 class _Part:
     """The beginning of a long prompt: its keys and values, and of how many tokens they are."""
 
-    cache: Any = field(default_factory=DynamicCache)
+    cache: PartCache
     read: int = 0
 
 
@@ -117,7 +122,7 @@ class DecodingBatch:
         self._logits = torch.zeros((0, 0))  # (B, V), for each row's next token
         self._uniforms: list[Tensor] = []
         self._parts: dict[Row, _Part] = {}  # of prompts that were read in part
-        self._switch = ExitStack()  # keeps the adapter active that all rows share
+        self._switch = ExitStack()  # keeps the adapters of the rows active
 
     @torch.no_grad()
     def admit(self, rows: Sequence[Row], *, tokens: int | None = None) -> None:
@@ -226,19 +231,19 @@ class DecodingBatch:
 
     def _next_parts(self, reading: Sequence[Row]) -> list[tuple[Row, int]]:
         """The prompts that go on, and how many tokens of each; each prompt once."""
-        device = self._mask.device
+        device, width = self._mask.device, self._base.model.config.get_text_config().hidden_size
         left = together_tokens(device)
-        part = prompt_tokens(device, rows=len(self.rows))
-        short = max(part, left // 2)
         parts: dict[Any, tuple[Row, int]] = {}
         for row in reading:
             if (key := _question(row)) in parts:
                 continue
-            if (unread := self.unread(row)) > min(short, left):
-                parts[key] = row, min(part, left)
+            unread = self.unread(row)
+            read, rows = len(row.prompt_ids) - unread, len(self.rows)
+            size = next_tokens(device, unread=unread, read=read, rows=rows, width=width)
+            parts[key] = row, min(size, left)
+            if size < unread or size > left:
                 break
-            parts[key] = row, unread
-            left -= unread
+            left -= size
         return [(row, size) for row, size in parts.values() if size]
 
     def _joined(self, parts: Sequence[tuple[Row, int]]) -> Tensor:
@@ -247,7 +252,7 @@ class DecodingBatch:
         ids, of = [row.ids[-1] for row in self.rows], [*self.rows]
         positions, caches = self._mask.sum(-1).tolist(), []  # tokens so far
         for row, size in parts:
-            part = self._parts.setdefault(row, _Part())
+            part = self._part(row)
             caches.append((part.cache, size))
             ids += row.prompt_ids[part.read : part.read + size]
             positions += range(part.read, part.read + size)
@@ -266,6 +271,12 @@ class DecodingBatch:
         ends = torch.tensor([size for _, size in parts], dtype=torch.long, device=device).cumsum(0)
         return logits[count + ends - 1]
 
+    def _part(self, row: Row) -> _Part:
+        """What was read of a row's prompt so far."""
+        if row not in self._parts:
+            self._parts[row] = _Part(PartCache(len(row.prompt_ids)))
+        return self._parts[row]
+
     def _apart(self, parts: Sequence[tuple[Row, int]]) -> list[Tensor]:
         """As `_joined`, by a pass for the rows and one for each part."""
         if self.rows:
@@ -277,7 +288,7 @@ class DecodingBatch:
             )
         found: list[Tensor] = []
         for row, size in parts:
-            part = self._parts.setdefault(row, _Part())
+            part = self._part(row)
             start, part.read = part.read, part.read + size
             ids = torch.tensor([row.prompt_ids[start : part.read]], device=self._mask.device)
             mask = torch.ones((1, part.read), dtype=torch.long, device=self._mask.device)
@@ -339,14 +350,22 @@ class DecodingBatch:
         return logits
 
     def _adapter_names(self, rows: Sequence[Row]) -> dict[str, list[str]]:
-        """Select each row's adapter. If all rows share one, switch to it: twice as fast."""
+        """Select each row's adapter. If all rows share one, switch to it: that is faster."""
         wanted = {row.adapter for row in rows}
-        if len(wanted) > 1:
-            return {"adapter_names": [row.adapter or NO_ADAPTER for row in rows]}
-        [adapter] = wanted
-        if self._base.active != adapter:
+        if len(wanted) == 1:
+            [adapter] = wanted
+            if self._base.active != adapter:
+                self._switch.close()
+                self._switch.enter_context(self._base.using(adapter))
+            return {}
+        names = sorted(name for name in wanted if name is not None)
+        mixture = self._base.mixture
+        if mixture is None or self._base.active != MIXED or not mixture.has(names):
             self._switch.close()
-            self._switch.enter_context(self._base.using(adapter))
+            mixture = self._switch.enter_context(self._base.mixing(names))
+        if mixture is None:
+            return {"adapter_names": [row.adapter or NO_ADAPTER for row in rows]}
+        mixture.choose([row.adapter for row in rows])
         return {}
 
 

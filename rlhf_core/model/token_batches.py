@@ -14,11 +14,15 @@ import torch
 CPU_TOKENS, GPU_TOKENS = 640, 8192
 
 # Of new prompts, in one pass with a step of replies that people read meanwhile. Short ones go
-# together: each of them decodes with the others from then on. A long one goes in parts: on a CPU 24
-# tokens make a step of 8 rows about twice as long, for a model of 2M as for one of 135M
-# (docs/results.md, "Decoding"). On a GPU this was not measured.
+# together: each of them decodes with the others from then on. A long one goes in parts: on a CPU 16
+# tokens make a step of 8 rows 1.4 times as long for a model of 2M parameters, 1.7 times for one of
+# 135M (docs/results.md, "Decoding"). On a GPU this was not measured.
 CPU_PROMPTS, GPU_PROMPTS = 128, 2048
-CPU_PROMPT, GPU_PROMPT = 24, 512
+CPU_PROMPT, GPU_PROMPT = 16, 512
+
+# A layer of width d has about 10 d^2 weights, so 20 d^2 operations for a token; attention to n
+# tokens has 4 n d. So a token costs twice as much behind 5 d others.
+TWICE_AS_DEAR = 5  # widths
 
 # Of a long text whose states are kept for reward heads.
 CPU_PART, GPU_PART = 64, 512
@@ -39,10 +43,23 @@ def together_tokens(device: torch.device) -> int:
     return CPU_PROMPTS if device.type == "cpu" else GPU_PROMPTS
 
 
-def prompt_tokens(device: torch.device, *, rows: int) -> int:
-    """Most tokens of one long prompt among them: the fewer, the more rows wait for the step."""
-    fewest = CPU_PROMPT if device.type == "cpu" else GPU_PROMPT
-    return max(fewest, together_tokens(device) // (1 + rows))
+def next_tokens(device: torch.device, *, unread: int, read: int, rows: int, width: int) -> int:
+    """How many next tokens of a prompt go through a device together with a step of other rows.
+
+    A short rest goes at once. Of a longer one it is a part: the more rows wait for the step, the
+    smaller. Behind many tokens that were read, both are fewer.
+
+    Args:
+        device: Where.
+        unread: Tokens of the prompt that are left.
+        read: Those before them.
+        rows: That wait for the step.
+        width: Of the model's layers.
+    """
+    together, fewest = together_tokens(device), CPU_PROMPT if device.type == "cpu" else GPU_PROMPT
+    dear = 1 + read / (TWICE_AS_DEAR * width)
+    part = int(max(fewest, together // (1 + rows)) / dear)
+    return unread if unread <= max(part, together / 2 / dear) else max(1, part)
 
 
 def token_batches(lengths: Sequence[int], *, tokens: int) -> list[list[int]]:

@@ -140,7 +140,7 @@ def test_an_adapter_that_is_wanted_again_while_it_is_dropped_is_loaded_again(
     async def scenario() -> None:
         await ready(engine)
         await engine.load("policy-000001", path)
-        loop, drop, wanted = asyncio.get_running_loop(), engine._base.drop, []
+        loop, drop, wanted = asyncio.get_running_loop(), engine._base.retire, []
 
         def drop_slowly(name: str) -> None:
             again = asyncio.run_coroutine_threadsafe(engine.load("policy-000001", path), loop)
@@ -148,7 +148,7 @@ def test_an_adapter_that_is_wanted_again_while_it_is_dropped_is_loaded_again(
             wait([again], timeout=0.3)  # it has looked, and ends only after the drop
             drop(name)
 
-        monkeypatch.setattr(engine._base, "drop", drop_slowly)
+        monkeypatch.setattr(engine._base, "retire", drop_slowly)
         await engine.unload("policy-000001")
         await _until(lambda: wanted)
         await asyncio.wrap_future(wanted[0])
@@ -291,7 +291,7 @@ def test_an_adapter_that_cannot_be_dropped_costs_one_reply_and_not_the_engine(
         await ready(engine)
         await engine.load("policy-000001", tiny_adapters / "policy-000001")
         quiet = await read(engine, request())
-        monkeypatch.setattr(Base, "drop", fail)
+        monkeypatch.setattr(Base, "retire", fail)
         running = asyncio.create_task(read(engine, request(tokens=480)))
         await _until(lambda: engine.health()["rows"] == 1)
         await engine.unload("policy-000001")

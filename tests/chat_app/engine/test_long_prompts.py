@@ -115,7 +115,7 @@ def test_a_long_prompt_is_read_in_parts_between_the_steps_of_others(
         steps.clear()
         long = await read(engine, asked(LONG))
         during = [kind for kind, _ in steps[: [*steps, ("step", 2)].index(("step", 2))]]
-        assert during.count("read") == -(-244 // PART)
+        assert during.count("read") >= -(-244 // PART)  # a part behind others is smaller
         assert ["read", "read"] not in [during[at : at + 2] for at in range(len(during))]
         assert (await other, long) == quiet
 

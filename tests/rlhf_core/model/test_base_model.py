@@ -110,6 +110,78 @@ def test_a_batch_may_name_an_adapter_row_by_row(base, disturb):
         torch.testing.assert_close(row, logits(base, name)[0])
 
 
+def test_a_mixture_gives_each_row_what_its_adapter_alone_gives(base, disturb):
+    for seed, name in enumerate(("left", "right")):
+        base.attach(name)
+        disturb(base, name, seed=seed)
+    rows = torch.tensor([[5, 6, 7], [8, 9, 5], [7, 7, 6]])
+    with torch.no_grad(), base.mixing(["left", "right"]) as mixture:
+        mixture.choose(["right", None, "left"])
+        mixed = base.model(input_ids=rows).logits
+    for row, name in enumerate(["right", None, "left"]):
+        with torch.no_grad(), base.using(name) as model:
+            torch.testing.assert_close(mixed[row], model(input_ids=rows[row : row + 1]).logits[0])
+
+
+def test_a_mixture_is_forgotten_when_one_of_its_adapters_goes_or_trains(base, disturb):
+    for name in ("left", "right"):
+        base.attach(name)
+    with base.mixing(["left", "right"]) as kept, base.mixing(["left"]) as same:
+        assert same is kept  # fewer need no new one
+    with base.training("left"):
+        assert base.mixture is None
+    with base.mixing(["left", "right"]):
+        base.drop("right")
+        assert base.mixture is None and base.active is None
+    keys = list(base.model.state_dict())
+    assert not [key for key in keys if "mixed" in key or "right" in key]
+
+
+def test_an_adapter_of_other_layers_is_not_mixed(base):
+    base.attach("left")
+    base.attach("right", lora=LoraSettings(target_modules=".*q_proj"))
+    with base.mixing(["left", "right"]) as mixture:
+        assert mixture is None
+
+
+def test_the_modules_of_a_retired_adapter_serve_the_next_one(base, disturb, tmp_path):
+    for seed, name in enumerate(("one", "two")):
+        base.attach(name)
+        disturb(base, name, seed=seed)
+        base.save(name, tmp_path / name)
+        base.drop(name)
+    rows = torch.tensor([[5, 6, 7]])
+    base.attach_weights("first", tmp_path / "one")
+    base.attach_weights("beside", tmp_path / "two")
+    base.retire("first")
+    assert base.adapters == {"beside"}
+    modules = {id(module) for module in base.model.modules()}
+    base.attach_weights("next", tmp_path / "two")
+    assert {id(module) for module in base.model.modules()} == modules
+    assert base.adapters == {"beside", "next"}
+    with torch.no_grad(), base.using("beside") as model:
+        expected = model(input_ids=rows).logits
+    with torch.no_grad(), base.using("next") as model:
+        assert torch.equal(model(input_ids=rows).logits, expected)
+    assert base.digest("next") == base.digest("beside")
+    base.retire("next")
+    base.retire("beside")  # one is kept, the other one goes
+    assert base.adapters == set()
+
+
+def test_a_retired_adapter_of_another_shape_is_of_no_use(base, tmp_path):
+    for name, rank in (("small", 4), ("large", 8)):
+        base.attach(name, lora=LoraSettings(rank=rank))
+        base.save(name, tmp_path / name)
+        base.drop(name)
+    base.attach_weights("one", tmp_path / "small")
+    base.retire("one")
+    base.attach_weights("two", tmp_path / "large")
+    assert base.model.peft_config["two"].r == 8 and base.adapters == {"two"}
+    base.save("two", tmp_path / "again")
+    assert (tmp_path / "again" / "adapter_model.safetensors").exists()
+
+
 def test_a_copy_stays_when_the_original_is_trained(base, disturb):
     base.attach("policy", trainable=True)
     disturb(base, "policy")

@@ -2,8 +2,9 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import device
 
-from rlhf_core.model.token_batches import token_batches
+from rlhf_core.model.token_batches import next_tokens, together_tokens, token_batches
 
 lengths_of_rows = st.lists(st.integers(1, 50), max_size=40)
 
@@ -26,3 +27,19 @@ def test_no_batch_could_take_the_row_after_it(lengths):
 
 def test_rows_of_like_length_go_together():
     assert token_batches([9, 2, 9, 2], tokens=18) == [[1, 3], [0, 2]]
+
+
+@given(st.integers(1, 5000), st.integers(0, 5000), st.integers(0, 40), st.sampled_from([64, 576]))
+def test_a_prompt_always_goes_on_and_never_beyond_its_end(unread, read, rows, width):
+    cpu = device("cpu")
+    size = next_tokens(cpu, unread=unread, read=read, rows=rows, width=width)
+    assert 1 <= size <= min(unread, together_tokens(cpu))
+    deeper = next_tokens(cpu, unread=unread, read=read + 500, rows=rows, width=width)
+    assert deeper <= size or size == unread
+
+
+def test_behind_five_widths_of_tokens_half_as_many_go_along():
+    sizes = [
+        next_tokens(device("cpu"), unread=3000, read=read, rows=8, width=100) for read in (0, 500)
+    ]
+    assert sizes == [16, 8]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rlhf_core.model.base_model import Base
-from rlhf_core.model.packed import PackedLinear, pack
+from rlhf_core.model.fast_layers import PackedLinear, pack
 
 MB = 2**20
 
