@@ -35,7 +35,7 @@ from rlhf_core.records import FinishReason, Sampling
 
 NO_ADAPTER = "__base__"  # PEFT's name for a row without adapter
 RESUMED = 16  # tokens of a prompt's beginning from which on it is not read again
-LIKELIEST = 512  # tokens that nearly always hold a nucleus; a vocabulary takes long to sort
+LIKELIEST = (64, 512)  # tokens that mostly hold a nucleus; a vocabulary takes long to sort
 
 
 class Decodable(Protocol):
@@ -423,7 +423,7 @@ def draw(logits: Tensor, *, temperature: Tensor, top_p: Tensor, uniforms: Tensor
     if bool(whole.any()):
         tokens[whole] = _inverted(probs[whole], uniforms[whole])[:, 0]
     left = sampled & (top_p < 1)
-    for most in (LIKELIEST, probs.shape[-1]):  # the whole vocabulary only for flat distributions
+    for most in (*LIKELIEST, probs.shape[-1]):  # the whole vocabulary only for flat distributions
         if not bool(left.any()):
             break
         ordered, order = probs[left].topk(min(most, probs.shape[-1]))  # likeliest first

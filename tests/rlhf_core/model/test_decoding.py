@@ -247,7 +247,7 @@ def test_draw_keeps_only_the_likeliest_up_to_top_p_in_each_row() -> None:
 
 
 def test_draw_tells_greedy_whole_sharp_and_flat_rows_of_one_batch_apart() -> None:
-    size = 2 * LIKELIEST
+    size = 2 * LIKELIEST[-1]
     flat, sharp = torch.zeros(size), torch.zeros(size)
     flat += torch.linspace(0, -0.01, size)  # the likeliest first
     sharp[7], sharp[3] = 20.0, 19.0
@@ -290,7 +290,7 @@ def test_draw_finds_the_same_token_as_a_sort_of_the_whole_vocabulary(
 ) -> None:
     """Flat distributions need more than the likeliest few, sharp ones only one of them."""
     generator = torch.Generator().manual_seed(seed)
-    logits = spread * torch.randn(2, 3 * LIKELIEST, generator=generator, dtype=torch.float64)
+    logits = spread * torch.randn(2, 3 * LIKELIEST[-1], generator=generator, dtype=torch.float64)
     both = torch.full((2,), top_p), torch.full((2,), uniform, dtype=torch.float64)
     tokens = draw(logits, temperature=torch.ones(2), top_p=both[0], uniforms=both[1])
     for own, token in zip(logits.softmax(-1), tokens.tolist(), strict=True):
