@@ -124,6 +124,8 @@ class LocalEngine(QueuedEngine):
             self._retired.discard(adapter)
             if adapter not in base.adapters:
                 base.attach_weights(adapter, path)
+                if not self._replies:  # nobody waits, so the next swap need not
+                    base.prepare_next(adapter)
 
         await self._between_steps(attach)
 

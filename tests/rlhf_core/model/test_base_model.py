@@ -169,6 +169,20 @@ def test_the_modules_of_a_retired_adapter_serve_the_next_one(base, disturb, tmp_
     assert base.adapters == set()
 
 
+def test_modules_that_were_prepared_serve_the_next_adapter(base, disturb, tmp_path):
+    base.attach("one")
+    disturb(base, "one")
+    base.save("one", tmp_path / "one")
+    base.attach_weights("first", tmp_path / "one")
+    base.prepare_next("first")
+    base.prepare_next("first")  # once is enough
+    assert base.adapters == {"one", "first"}
+    modules = {id(module) for module in base.model.modules()}
+    base.attach_weights("next", tmp_path / "one")
+    assert {id(module) for module in base.model.modules()} == modules
+    assert base.digest("next") == base.digest("one")
+
+
 def test_a_retired_adapter_of_another_shape_is_of_no_use(base, tmp_path):
     for name, rank in (("small", 4), ("large", 8)):
         base.attach(name, lora=LoraSettings(rank=rank))
