@@ -82,7 +82,7 @@ def test_a_cycles_votes_have_the_weights_that_it_gave_them(store, ann):
         ("Wie heißt du?", "Latn"),
         ("Как дела?", "Cyrl"),
         ("ما هي عاصمة إيطاليا؟", "Arab"),
-        ("意大利的首都是哪里？", "Hani"),
+        ("意大利的首都是哪里", "Hani"),
         ("イタリアの首都はどこですか", "Jpan"),
         ("이탈리아의 수도는?", "Kore"),
         ("translate 意大利的首都是哪里 please", "Latn"),
