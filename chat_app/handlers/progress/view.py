@@ -74,7 +74,7 @@ class Progress:
             ),
             ladder=_ladder(history, cycles),
             next=self._next.get(),
-            values=values_of(store.raters()),
+            values=values_of(store.vote_facts()),
             public=settings.progress == "public",
         )
 

@@ -170,7 +170,8 @@ def _whom(portrait: Portrait) -> list[str]:
         _table("kind of rater", portrait.groups, GROUPS),
         _table("script of the question", portrait.scripts, {"Zyyy": "no letters"}),
         "Scripts are those of ISO 15924. Which languages they are is not known.",
-        "No two raters judged the same two replies, so how far they agree is not known."
+        "Fewer than five raters judged replies that another one judged, too, so how far raters "
+        "agree is not known."
         if agreed is None
         else f"Two raters who judged the same two replies said the same {_rate(agreed)} of the "
         f"time (raters: {agreed.raters}; pairs of replies: {agreed.pairs}); chance is about half.",

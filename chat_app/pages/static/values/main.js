@@ -40,7 +40,7 @@ function View({ view }) {
     ${portrait.questions.length > 0 && html`<${Questions} rates=${portrait.questions} />`}
     <${Faults} faults=${view.faults} version=${view.version} />
     <${Others} />
-    <p class="quiet">${t(view.public ? "values.public" : "values.private")}${" "}
+    <p class="quiet">${!ofOperator && t(view.public ? "values.public" : "values.private")}${" "}
       <a href=${place(ofOperator ? "/operator/progress" : "/progress")}>${t("page.progress")}</a></p>`;
 }
 
