@@ -14,7 +14,7 @@ from rlhf_core.config import CycleSettings, GateSettings, RewardSettings
 from rlhf_core.cycle import run_cycle
 from rlhf_core.cycle.fitting import fit_snapshot
 from rlhf_core.cycle.report import budget_spent
-from rlhf_core.cycle.run import _choose_step, _finish, _test_number
+from rlhf_core.cycle.run import _card, _choose_step, _finish, _test_number
 from rlhf_core.cycle.snapshot import take_snapshot
 from rlhf_core.cycle.stages import (
     Run,
@@ -445,6 +445,15 @@ def test_what_is_remarked_is_among_the_cycles_reasons_however_it_ends(finishing,
     finishing.remarks.append("the KL budget is spent")
     _finish(finishing, verdict, {}, "policy-000001")
     assert finishing.store.cycle(finishing.cycle_id).reasons == ("the KL budget is spent",)
+
+
+def test_a_cycles_cards_tell_whose_votes_it_used_and_which_tests_failed(finishing):
+    snapshot = take_snapshot(finishing.store, SETTINGS)
+    verdict = Verdict(False, (*WON.checks, Check("kl", 9.0, 4.0, False, "")))
+    card = _card(finishing, snapshot, verdict, {"win_rate": 0.8}, probed={}, alarms=[])
+    assert (card.parent, card.failed, card.base) == (BASE_ADAPTER, ["kl"], None)
+    assert (card.portrait.raters, card.portrait.votes) == (5, len(snapshot.evidence.comparisons))
+    assert [part.name for part in card.portrait.groups] == ["simulated"]
 
 
 def test_a_promotion_ends_the_cycle_and_serves_its_adapter_at_once(finishing):
