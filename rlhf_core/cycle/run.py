@@ -401,7 +401,6 @@ def _card(
     return CardFacts(
         base=hub_id(run.model, run.models),
         parent=run.start,
-        cycle=run.cycle_id,
         portrait=portrait(votes),
         metrics=metrics,
         probed=probed,

@@ -53,7 +53,6 @@ class CardFacts:
     Attributes:
         base: The base's id on the Hub; None if it has none.
         parent: The adapter that it began as.
-        cycle: The number of the cycle that made it.
         portrait: Whose votes that cycle used.
         metrics: What it measured.
         probed: Probes that the candidate answered.
@@ -65,7 +64,6 @@ class CardFacts:
 
     base: str | None
     parent: str
-    cycle: int
     portrait: Portrait
     metrics: Mapping[str, float]
     probed: Mapping[str, ProbeCounts]
@@ -150,7 +148,7 @@ def _origin(facts: CardFacts) -> str:
     passed = "It passed the tests of its cycle."
     if facts.failed:
         passed = f"**It failed tests of its cycle: {', '.join(facts.failed)}.**"
-    return f"Cycle {facts.cycle} made it, beginning from `{facts.parent}`; {base}. {passed}"
+    return f"It began as `{facts.parent}`; {base}. {passed}"
 
 
 def _whom(portrait: Portrait) -> list[str]:

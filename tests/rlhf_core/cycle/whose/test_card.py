@@ -20,7 +20,6 @@ METRICS = {
 FACTS = CardFacts(
     base="some/model",
     parent="policy-000000",
-    cycle=7,
     portrait=portrait(crowd(9) + crowd(6, group="simulated")),
     metrics=METRICS,
     probed={"skills": ProbeCounts(asked=10, candidate_failed=4)},
