@@ -42,8 +42,7 @@ from rlhf_core.cycle.resume import (
 from rlhf_core.cycle.signing import signing_key
 from rlhf_core.cycle.snapshot import Snapshot, read_snapshot, take_snapshot
 from rlhf_core.cycle.stages import Progress, Run, Trained, compare_with_served, train_stages
-from rlhf_core.cycle.whose.card import CardFacts, hub_id, model_card
-from rlhf_core.cycle.whose.facts import portrait
+from rlhf_core.cycle.whose.card import CardFacts, card_facts, model_card
 from rlhf_core.errors import (
     CheckpointError,
     DivergenceError,
@@ -307,7 +306,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
         curves={name: list(curve.values()) for name, curve in run.curves.items()},
     )
     # A rejected candidate is written too, so that an operator can look at it.
-    facts = _card(run, snapshot, verdict, metrics, probed=probed, alarms=alarms)
+    facts = card_facts(run, snapshot, verdict, metrics, probed=probed, alarms=alarms)
     _finish(run, verdict, metrics, _publish(run, trained, facts) if evaluation else None)
 
 
@@ -384,29 +383,6 @@ def _part(run: Run, sizes: Sequence[int], number: int) -> Callable[[float], None
     """The progress callback of one part of the stage `evaluate`."""
     before, whole = sum(sizes[:number]), sum(sizes)
     return lambda share: run.report("evaluate", (before + sizes[number] * share) / whole)
-
-
-def _card(
-    run: Run,
-    snapshot: Snapshot,
-    verdict: Verdict,
-    metrics: dict[str, float],
-    *,
-    probed: Mapping[str, ProbeCounts],
-    alarms: Sequence[feedback_store.Alarm],
-) -> CardFacts:
-    """What the adapters' cards tell, and whose votes made them, by the weights that they had."""
-    used = snapshot.evidence
-    votes = run.store.vote_facts(comparisons=used.comparisons, unpaired=used.unpaired)
-    return CardFacts(
-        base=hub_id(run.model, run.models),
-        parent=run.start,
-        portrait=portrait(votes),
-        metrics=metrics,
-        probed=probed,
-        failed=[check.name for check in verdict.checks if not check.passed],
-        alarms=[alarm.kind for alarm in alarms],
-    )
 
 
 def _publish(run: Run, trained: Trained, card: CardFacts) -> str:

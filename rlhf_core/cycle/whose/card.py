@@ -13,8 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_core.cycle.whose.facts import OTHER, AgreementRate, Part, Portrait
+from feedback_store import Alarm
+from rlhf_core.cycle.snapshot import Snapshot
+from rlhf_core.cycle.stages import Run
+from rlhf_core.cycle.whose.facts import OTHER, AgreementRate, Part, Portrait, portrait
 from rlhf_core.errors import ModelError
+from rlhf_core.gate.checks import Verdict
 from rlhf_core.gate.intervals import wilson_interval
 from rlhf_core.gate.probes.asking import ProbeCounts
 from rlhf_core.model.sources import HUB_ID, resolve
@@ -71,6 +75,29 @@ class CardFacts:
     alarms: Sequence[str]
     name: str = ""
     kind: str = "policy"
+
+
+def card_facts(
+    run: Run,
+    snapshot: Snapshot,
+    verdict: Verdict,
+    metrics: Mapping[str, float],
+    *,
+    probed: Mapping[str, ProbeCounts],
+    alarms: Sequence[Alarm],
+) -> CardFacts:
+    """What the cards of a cycle tell, and whose votes it used, by the weights that they had."""
+    used = snapshot.evidence
+    votes = run.store.vote_facts(comparisons=used.comparisons, unpaired=used.unpaired)
+    return CardFacts(
+        base=hub_id(run.model, run.models),
+        parent=run.start,
+        portrait=portrait(votes),
+        metrics=metrics,
+        probed=probed,
+        failed=[check.name for check in verdict.checks if not check.passed],
+        alarms=[alarm.kind for alarm in alarms],
+    )
 
 
 def hub_id(model: str, cache: Path | None = None) -> str | None:
