@@ -7,8 +7,8 @@ TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # Two workers, a file to one of them: what a module shares (a server, a browser) is made once.
 SPREAD := -n 2 --dist loadfile
 BASELINE := .venv/trl112/.installed
-# human_votes needs other people's data, and ppo an environment of its own.
-BENCHMARKS = $(filter-out benchmarks.human_votes benchmarks.ppo,$(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py)))
+# Three need other people's files, and ppo an environment of its own.
+BENCHMARKS = $(filter-out $(addprefix benchmarks.,human_votes paper_outputs ppo rude_words),$(patsubst benchmarks/%.py,benchmarks.%,$(wildcard benchmarks/[a-z]*.py)))
 
 # The image: with docker or podman, ENGINE names another; IMAGE_ARGS="--build-arg TORCH_INDEX=...".
 # podman's own format has no health check.
@@ -60,7 +60,7 @@ image:  ## the container's image feedback-chat:cpu; with DEVICE=cuda feedback-ch
 smoke-image: image  ## chat, vote, stop, restart, back up and restore in it, without network or rights
 	ENGINE=$(ENGINE) $(PYTHON) tests/end_to_end/smoke_image.py feedback-chat:$(DEVICE)
 
-bench: install  ## every benchmark but human_votes and the one below, each ending with one line of JSON
+bench: install  ## every benchmark but those that read files of others and the one below, each ending with one line of JSON
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m $$name --json; done
 
 # The last TRL with a PPOTrainer needs older libraries, so it gets an environment of its own

@@ -430,7 +430,7 @@ class Settings(BaseSettings):
     )
     progress: Progress = Field(
         "visitors",
-        description="who may see the page `/progress`, which quotes no visitor and names none: "
+        description="who may see `/progress` and `/values`, which quote no visitor and name none: "
         "`visitors`: who may open the chat page; `public`: everybody, without a cookie; "
         "`operator`: the operator alone",
     )

@@ -36,6 +36,7 @@ from feedback_store.privacy.forgetting import Privacy
 from feedback_store.raters.accounts import Accounts
 from feedback_store.raters.keys import Keys
 from feedback_store.raters.standing import Raters
+from feedback_store.raters.whose import Whose
 from feedback_store.registry.adapters import Adapters
 from feedback_store.registry.alarms import Alarms
 from feedback_store.registry.audit_log import AuditLog
@@ -69,6 +70,7 @@ class FeedbackStore(
     Copies,
     Privacy,
     Raters,
+    Whose,
     Keys,
     Adapters,
     ServedAdapter,

@@ -109,6 +109,9 @@ def come_back(browser: Browser, server: Server, cookie: Path) -> None:
     page.goto(f"{server.url}/progress")
     expect(page.get_by_role("heading", name="Rounds", exact=True)).to_be_visible()
     take(page, "progress")
+    page.get_by_role("link", name="More on whose values they are").click()
+    expect(page.get_by_role("heading", name="Who else decides", exact=True)).to_be_attached()
+    take(page, "values")
     phone = new_context(browser, storage_state=cookie, size=PHONE, has_touch=True, is_mobile=True)
     dark = new_context(browser, storage_state=cookie, color_scheme="dark")
     for name, context in (("phone", phone), ("dark", dark)):

@@ -18,7 +18,8 @@ from chat_app.service.chat import ChatService
 
 # A key of a scope: a program looks whether there is a page, which makes no new rater.
 LOOKS = "feedback_chat.looks"
-PROGRESS = ("/progress", "/gradio_api/run/progress_view")  # its page, and what that shows
+OF_PROGRESS = ("/progress", "/values")  # its pages
+PROGRESS = (*OF_PROGRESS, *(f"/gradio_api/run{page}_view" for page in OF_PROGRESS))
 VISITOR = "feedback_chat.visitor"  # another: the rater of a request of the page, once it is known
 SIMULATED_HEADER = "x-feedback-chat-simulated"
 # Of a gateway, by which it names a person, the first that is there: ours, and Open WebUI's.
@@ -69,8 +70,8 @@ def sees_progress(connection: HTTPConnection, identity: Identity) -> bool:
 
 
 def is_kept(connection: HTTPConnection, identity: Identity) -> bool:
-    """Whether a request asks for the page of the progress where the operator keeps it."""
-    return identity.access.kept and path_of(connection.scope) == PROGRESS[0]
+    """Whether a request asks for a page of the progress where the operator keeps it."""
+    return identity.access.kept and path_of(connection.scope) in OF_PROGRESS
 
 
 # For routes

@@ -34,8 +34,8 @@ OWN = re.compile(
 # What a browser loads. Gradio has files below `/static/`, too, but no folder with the name of a
 # version.
 FILE = r"/static/[0-9a-f]{16}/[\w./-]+"
-LOADED = re.compile(rf"/(compare|votes|progress)?|{FILE}|/brand(\.css|/logo)")
-OF_OPERATOR = re.compile(r"/(progress)?")  # the same, below `/operator`
+LOADED = re.compile(rf"/(compare|votes|progress|values)?|{FILE}|/brand(\.css|/logo)")
+OF_OPERATOR = re.compile(r"/(progress|values)?")  # the same, below `/operator`
 CALL = re.compile(r"/gradio_api/run/\w+", re.ASCII)  # of one function of a page
 FOLLOW = re.compile(r"/follow/[\w-]+", re.ASCII)  # the reply to a message, while it is written
 # Gradio makes a state for each session that it does not know, which takes milliseconds; our

@@ -17,7 +17,14 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_app.api.answers import explain, refuse, wants_page
-from chat_app.api.callers import LOOKS, VISITOR, is_kept, sees_progress, visitor_of
+from chat_app.api.callers import (
+    LOOKS,
+    OF_PROGRESS,
+    VISITOR,
+    is_kept,
+    sees_progress,
+    visitor_of,
+)
 from chat_app.api.proxies import path_of, user_of
 from chat_app.identity import Identity
 from feedback_store.errors import FeedbackStoreError
@@ -26,7 +33,7 @@ log = logging.getLogger(__name__)
 
 YEAR = 365 * 24 * 3600
 SENT = "visit"  # in the address of a page that was opened with a new cookie
-PAGES = ("/", "/compare", "/votes", "/progress")
+PAGES = ("/", "/compare", "/votes", *OF_PROGRESS)
 FRAMES = ("iframe", "frame", "embed", "object")
 KEPT = "The operator of this service keeps the page of its progress private."
 

@@ -34,7 +34,7 @@ def mount(
     Call it after all other routes are added: Gradio takes every other path.
     """
     from chat_app.api.callers import address_of, sees_progress, visitor_of
-    from chat_app.handlers.progress import Progress
+    from chat_app.handlers.progress import Progress, WhoseValues
     from chat_app.pages.shared import attach, log_one_line_for_a_failed_event, scrub_environment
 
     scrub_environment()
@@ -53,19 +53,19 @@ def mount(
     from chat_app.pages.votes_events import VotesEvents
 
     chat, compare = ChatEvents(service), CompareEvents(service)
-    votes, progress = VotesEvents(service), Progress(service)
+    votes, progress, whose = VotesEvents(service), Progress(service), WhoseValues(service)
     pages = ["chat", "compare", "votes"]
     if service.settings.progress != "operator":
-        pages.append("progress")
+        pages += ["progress", "values"]
     with gr.Blocks(title="feedback-chat", **BLOCKS) as visitors:
-        parts = (chat, compare, votes, ProgressEvents(progress))
+        parts = (chat, compare, votes, ProgressEvents(progress, whose))
         add_events([function for part in parts for function in part.functions()])
     add_pages(app, Shell(service.settings, tuple(pages)))
     add_follow(app, chat.talk, lambda request: visitor_of(request, identity))
     add_login(app, door, identity.operator_cookie)
     add_operator_page(app, service, door)
     blocked = [service.settings.data.resolve()]
-    operator = operator_blocks(service, door, progress)
+    operator = operator_blocks(service, door, progress, whose)
 
     def operator_of(request: "fastapi.Request") -> str | None:
         is_open = door.is_open(request.headers, request.cookies, address_of(request))

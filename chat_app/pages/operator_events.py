@@ -25,7 +25,7 @@ from chat_app.handlers.operate.options import InForce, OptionsView
 from chat_app.handlers.operate.people import People, RatersView
 from chat_app.handlers.operate.records import AlarmsView, AuditPage, BackupsView, Records
 from chat_app.handlers.operate.rounds import CycleRow, RoundReport, Rounds
-from chat_app.handlers.progress import Progress
+from chat_app.handlers.progress import Progress, WhoseValues
 from chat_app.pages.events import Event, add_events
 from chat_app.pages.progress_events import ProgressEvents
 from chat_app.pages.shared import BLOCKS
@@ -37,15 +37,18 @@ from feedback_store.errors import Sentence
 from feedback_store.feedback.browsing import SaidFilter
 from feedback_store.feedback.search import SearchHit
 
-HOME, EXPORT, PROGRESS = "/operator/", "/operator/export/{form}", "/operator/progress"
+HOME, EXPORT = "/operator/", "/operator/export/{form}"
+PROGRESS, VALUES = "/operator/progress", "/operator/values"
 CHUNK = 1 << 16
 
 
-def operator_blocks(service: ChatService, door: OperatorDoor, progress: Progress) -> gr.Blocks:
+def operator_blocks(
+    service: ChatService, door: OperatorDoor, progress: Progress, whose: WhoseValues
+) -> gr.Blocks:
     """The functions of the operator's pages, to be mounted; there are no components."""
     blocks: gr.Blocks
     with gr.Blocks(title="feedback-chat operator", **BLOCKS) as blocks:
-        of_progress = ProgressEvents(progress, operator=True)
+        of_progress = ProgressEvents(progress, whose, operator=True)
         add_events([*OperatorEvents(service, door).functions(), *of_progress.functions()])
     return blocks
 
@@ -61,6 +64,10 @@ def add_operator_page(app: fastapi.FastAPI, service: ChatService, door: Operator
     @app.api_route(PROGRESS, methods=["GET", "HEAD"], include_in_schema=False)
     def progress(request: fastapi.Request) -> Response:
         return shell.page("progress", request)
+
+    @app.api_route(VALUES, methods=["GET", "HEAD"], include_in_schema=False)
+    def values(request: fastapi.Request) -> Response:
+        return shell.page("values", request)
 
     @app.get(EXPORT, include_in_schema=False)
     async def export(form: str, request: fastapi.Request) -> Response:

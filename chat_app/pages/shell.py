@@ -30,7 +30,13 @@ from chat_app.pages.brand import logo_of, style_of, texts_of
 from chat_app.settings import Settings
 
 IMPORT = re.compile(r'\bfrom "(\.[\w./-]+)"')
-PLACES = {"chat": "/", "compare": "/compare", "votes": "/votes", "progress": "/progress"}
+PLACES = {
+    "chat": "/",
+    "compare": "/compare",
+    "votes": "/votes",
+    "progress": "/progress",
+    "values": "/values",
+}
 
 SHELL = """<!doctype html>
 <html lang="{lang}" dir="{direction}">

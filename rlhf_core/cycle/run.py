@@ -19,6 +19,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ from rlhf_core.cycle.resume import (
 from rlhf_core.cycle.signing import signing_key
 from rlhf_core.cycle.snapshot import Snapshot, read_snapshot, take_snapshot
 from rlhf_core.cycle.stages import Progress, Run, Trained, compare_with_served, train_stages
+from rlhf_core.cycle.whose.card import CardFacts, card_facts, model_card
 from rlhf_core.errors import (
     CheckpointError,
     DivergenceError,
@@ -53,6 +55,7 @@ from rlhf_core.gate.evaluation import Evaluation, disagreement
 from rlhf_core.gate.held_out_raters import measure_prompts
 from rlhf_core.gate.probes.asking import ProbeCounts, ask_probes, probe_metrics
 from rlhf_core.gate.win_rate import level_of
+from rlhf_core.model.adapter_files import CARD
 from rlhf_core.model.adapters import publish_adapter
 from rlhf_core.model.conversions import loadable
 from rlhf_core.model.facts import peak_memory
@@ -290,20 +293,21 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     metrics["seconds"] = round(time.monotonic() - started, 1)
     metrics["memory_gb"] = round(peak_memory() / 1e9, 2)
     earlier = [c.metrics for c in run.store.cycles(limit=WINDOW) if c.id < run.cycle_id]
+    alarms = measured_alarms(metrics, earlier, run.settings.alarms)
     write_report(
         run.directory / "report.json",
         verdict,
         served=run.served,
         remarks=run.remarks,
-        alarms=measured_alarms(metrics, earlier, run.settings.alarms),
+        alarms=alarms,
         metrics=metrics,
         evaluation=evaluation,
         probed=probed,
         curves={name: list(curve.values()) for name, curve in run.curves.items()},
     )
     # A rejected candidate is written too, so that an operator can look at it.
-    adapter = _publish(run, trained, metrics) if evaluation else None
-    _finish(run, verdict, metrics, adapter)
+    facts = card_facts(run, snapshot, verdict, metrics, probed=probed, alarms=alarms)
+    _finish(run, verdict, metrics, _publish(run, trained, facts) if evaluation else None)
 
 
 def _choose_step(run: Run, snapshot: Snapshot) -> None:
@@ -381,7 +385,7 @@ def _part(run: Run, sizes: Sequence[int], number: int) -> Callable[[float], None
     return lambda share: run.report("evaluate", (before + sizes[number] * share) / whole)
 
 
-def _publish(run: Run, trained: Trained, metrics: dict[str, float]) -> str:
+def _publish(run: Run, trained: Trained, card: CardFacts) -> str:
     """Write the reward model and the policy as adapters, then their rows; returns the policy's.
 
     The rows come after the files, so no row ever names an adapter that is not complete on disk. The
@@ -396,6 +400,7 @@ def _publish(run: Run, trained: Trained, metrics: dict[str, float]) -> str:
         else:
             trained.reward.save(staging)
             _save_uncertainty(run, trained, staging)
+        (staging / CARD).write_text(model_card(replace(card, name=name, kind=kind)), "utf-8")
         target = run.data / "adapters" / name
         publish_adapter(
             staging,
@@ -408,7 +413,7 @@ def _publish(run: Run, trained: Trained, metrics: dict[str, float]) -> str:
         )
         try:
             run.store.register_adapter(
-                name, kind=kind, parent=run.start, cycle_id=run.cycle_id, metrics=metrics
+                name, kind=kind, parent=run.start, cycle_id=run.cycle_id, metrics=card.metrics
             )
         except feedback_store.CycleEndedError:
             shutil.rmtree(target)

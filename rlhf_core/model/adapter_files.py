@@ -15,6 +15,9 @@ from safetensors import safe_open
 from rlhf_core.errors import AdapterError
 from rlhf_core.model.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
+CARD = "README.md"  # for people; no program of ours reads it
+MAX_CARD_BYTES = 100_000  # ours have about 3,000
+
 # Root mean square of one weight matrix. Matrices start at 1 / sqrt(3 * inputs) or 0, and Adam moves
 # a weight by at most about the learning rate in a step (Kingma & Ba 2015, arXiv:1412.6980, section
 # 2.1): 3 is 1,500 steps at the largest default rate, 0.002, all in one direction. Trained adapters
@@ -51,6 +54,8 @@ def require_sound(file: Path) -> None:
     """
     if file.name == ADAPTER_CONFIG:
         _require_plain_config(file)
+    elif file.name == CARD:
+        _require_short_text(file)
     elif file.suffix == ".safetensors":
         try:
             with safe_open(file, framework="pt") as tensors:
@@ -81,6 +86,15 @@ def _require_sound_weights(file: Path, name: str, weights: torch.Tensor) -> None
             f"adapter file {file} holds {name} with a root mean square of "
             f"{norm / math.sqrt(weights.numel()):.3g}; no training gives more than {MAX_RMS}"
         )
+
+
+def _require_short_text(file: Path) -> None:
+    if file.stat().st_size > MAX_CARD_BYTES:
+        raise AdapterError(f"adapter file {file} is longer than {MAX_CARD_BYTES} bytes")
+    try:
+        file.read_text("utf-8")
+    except UnicodeDecodeError as exc:
+        raise AdapterError(f"adapter file {file} is no text: {exc}") from exc
 
 
 def _require_plain_config(file: Path) -> None:

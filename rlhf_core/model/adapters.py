@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_core.errors import AdapterError
-from rlhf_core.model.adapter_files import require_sound
+from rlhf_core.model.adapter_files import CARD, require_sound
 
 MANIFEST = "manifest.json"
 ALLOWED_SUFFIXES = {".json", ".safetensors"}  # never pickle: loading it runs code
@@ -231,9 +231,10 @@ def _files(path: Path) -> Iterator[Path]:
             )
         if entry == path / MANIFEST:
             continue
-        if entry.suffix not in ALLOWED_SUFFIXES:
+        if entry.suffix not in ALLOWED_SUFFIXES and entry != path / CARD:
             raise AdapterError(
-                f"adapter {path} holds {entry.name}; only .json and .safetensors are allowed"
+                f"adapter {path} holds {entry.name}; only .json and .safetensors are allowed, and "
+                f"{CARD}"
             )
         yield entry
 

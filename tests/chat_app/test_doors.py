@@ -232,7 +232,8 @@ def test_a_route_of_gradio_that_is_not_in_the_table_does_not_exist(
     command = [sys.executable, "-c", LIST_ROUTES, str(tmp_path)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     routes = [tuple(route) for route in json.loads(said.splitlines()[-1])]
-    pages = ("/", "/compare", "/votes", "/progress", "/operator/", "/operator/progress")
+    pages = ("/", "/compare", "/votes", "/progress", "/values")
+    pages += ("/operator/", "/operator/progress", "/operator/values")
     known = {(method, path) for method, path, *_ in ROWS} | {("HEAD", path) for path in pages}
     tried = 0
     for method, path in routes:

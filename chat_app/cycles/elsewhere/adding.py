@@ -183,6 +183,7 @@ def _publish(
 ) -> dict[str, str]:
     """Move the adapters to new names, signed with the key of here; their names by kind."""
     from rlhf_core.errors import AdapterError
+    from rlhf_core.model.adapter_files import CARD
     from rlhf_core.model.adapters import MANIFEST, publish_adapter
 
     found = _adapters(folder, document)
@@ -191,6 +192,8 @@ def _publish(
     for kind, path in found.items():
         names[kind] = f"{kind}-{number:06d}"
         (path / MANIFEST).unlink()
+        if (card := path / CARD).is_file():  # an earlier version writes none
+            card.write_text(card.read_text("utf-8").replace(path.name, names[kind]), "utf-8")
         try:
             publish_adapter(
                 path,

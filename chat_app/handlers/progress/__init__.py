@@ -5,5 +5,6 @@ packaged probes alone, reasons are one of a few causes, and counts of raters beg
 """
 
 from chat_app.handlers.progress.view import Progress, ProgressView
+from chat_app.handlers.progress.whose import WhoseValues, WhoseView
 
-__all__ = ["Progress", "ProgressView"]
+__all__ = ["Progress", "ProgressView", "WhoseValues", "WhoseView"]

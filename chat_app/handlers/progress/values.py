@@ -1,15 +1,13 @@
-"""Whose values: how many people's votes train the model, and how much of it is the most active's.
+"""Whose values in three numbers, for a card of the page; `/values` has all of them."""
 
-Nothing is said below five raters: of three, each could tell who the others are.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from feedback_store.raters.standing import RaterStanding
+from feedback_store.raters.whose import VoteFact
+from rlhf_core.cycle.whose.facts import FEWEST, portrait
 
-FEWEST = 5  # raters of whom something is said
+__all__ = ["FEWEST", "Values", "values_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +28,15 @@ class Values:
     simulated: Literal["none", "some", "all"] = "none"
 
 
-def values_of(standings: Iterable[RaterStanding]) -> Values:
+def values_of(facts: Sequence[VoteFact]) -> Values:
     """How concentrated the votes are that count now."""
-    heard = [one for one in standings if one.said * one.weight > 0]
-    if len(heard) < FEWEST:
+    found = portrait(facts)
+    if found.raters is None:
         return Values()
-    weights = [one.said * one.weight for one in heard]
-    whole = sum(weights)
-    programs = sum(one.kind == "simulated" for one in heard)
-    shares = [weight / whole for weight in weights]
+    programs = len({fact.rater for fact in facts if fact.group == "simulated" and fact.weight > 0})
     return Values(
-        raters=len(heard),
-        most_active=round(max(shares), 3),
-        effective=round(1 / sum(share**2 for share in shares), 1),
-        simulated="all" if programs == len(heard) else "some" if programs else "none",
+        raters=found.raters,
+        most_active=found.tops[0].share,
+        effective=found.effective,
+        simulated="all" if programs == found.raters else "some" if programs else "none",
     )

@@ -1,11 +1,8 @@
 """The view of the page, read from the store and the reports, and kept for some seconds.
 
-Everybody may ask for it at the same time, so it is made by one and given to all, and is made anew
-only after some seconds: the longer it took, the later. The votes for the next round alone are
-counted anew for whoever has just voted, as in the chat.
+The votes for the next round alone are counted anew for whoever has just voted, as in the chat.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from chat_app.cycles.round_ahead import Kept
 from chat_app.errors import NotAllowedError
+from chat_app.handlers.progress.kept import KeptForAll
 from chat_app.handlers.progress.ladder import Rung, Step, against_first, step_of
 from chat_app.handlers.progress.next_round import NextRound, next_round
 from chat_app.handlers.progress.rounds import History, RoundView, round_of
@@ -26,7 +24,6 @@ from feedback_store.records import BASE_ADAPTER, Cycle
 ROUNDS = 30  # the latest ones
 ALL_ROUNDS = 1000  # that may have made a version
 TRIALS = 200
-KEPT_S, KEPT_TIMES = 10.0, 20  # seconds, or so many times what it took: at most a 20th of a core
 CLOSED = say("The operator shows this page to nobody else.")
 
 
@@ -52,10 +49,7 @@ class Progress:
 
     def __init__(self, service: ChatService, *, now: Callable[[], float] = time.monotonic) -> None:
         self._service = service
-        self._now = now
-        self._lock = threading.Lock()
-        self._kept: ProgressView | None = None
-        self._until = 0.0
+        self._kept = KeptForAll(self._read, now=now)
         self._next = Kept(self._next_round, now=now)
 
     def view(self, *, operator: bool = False) -> ProgressView:
@@ -66,19 +60,7 @@ class Progress:
         """
         if self._service.settings.progress == "operator" and not operator:
             raise NotAllowedError(CLOSED)
-        return replace(self._view(), next=self._next.get())
-
-    def _view(self) -> ProgressView:
-        kept = self._kept
-        if kept is not None and (self._now() < self._until or self._lock.locked()):
-            return kept  # it is new enough, or somebody makes it anew
-        with self._lock:
-            if self._kept is None or self._now() >= self._until:
-                began = self._now()
-                self._kept = self._read()
-                took = self._now() - began
-                self._until = self._now() + max(KEPT_S, KEPT_TIMES * took)
-            return self._kept
+        return replace(self._kept.get(), next=self._next.get())
 
     def _read(self) -> ProgressView:
         store, settings = self._service.store, self._service.settings
@@ -92,7 +74,7 @@ class Progress:
             ),
             ladder=_ladder(history, cycles),
             next=self._next.get(),
-            values=values_of(store.raters()),
+            values=values_of(store.vote_facts()),
             public=settings.progress == "public",
         )
 

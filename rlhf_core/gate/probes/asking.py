@@ -133,10 +133,11 @@ def _counted(found: Sequence[tuple[Probe, ProbeSample]], left_out: int) -> Probe
 
 
 def probe_metrics(counts: Mapping[str, ProbeCounts]) -> dict[str, float]:
-    """Flat metrics: the shares of right replies of both policies by kind, and what was left out."""
+    """Flat metrics by kind: how many were asked, and the shares of right replies of both."""
     metrics: dict[str, float] = {}
     for kind, found in counts.items():
         if found.asked:
+            metrics[f"probe_asked/{kind}"] = float(found.asked)
             metrics[f"probe/{kind}"] = round(1 - found.candidate_failed / found.asked, 4)
             metrics[f"probe_served/{kind}"] = round(1 - found.served_failed / found.asked, 4)
     metrics["probes"] = float(sum(found.asked for found in counts.values()))

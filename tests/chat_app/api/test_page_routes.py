@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from chat_app.api.callers import OF_PROGRESS
 from chat_app.api.languages import version_of_files
 from chat_app.identity import Access, Identity
 from chat_app.server import create_app
@@ -145,8 +146,9 @@ def mounted(site: Site) -> list[tuple[str, Any]]:
 
 def test_no_route_of_gradio_exists_for_anybody_but_the_calls_of_our_functions(site: Site) -> None:
     own = [
-        *("/", "/compare", "/votes", "/progress", "/brand.css", "/brand/logo"),
-        *("/operator", "/operator/", "/operator/progress", "/operator/login", "/operator/logout"),
+        *("/", "/compare", "/votes", "/progress", "/values", "/brand.css", "/brand/logo"),
+        *("/operator", "/operator/", "/operator/progress", "/operator/values"),
+        *("/operator/login", "/operator/logout"),
     ]
     callers = ({}, site.cookie(), {**site.cookie(), "authorization": "Bearer right"})
     tried = 0
@@ -209,8 +211,9 @@ def test_a_page_that_only_operators_see_is_no_page_of_gradios_either(tmp_path: P
     with FeedbackStore(tmp_path / "feedback.db") as store:
         site = open_site(tmp_path, store, Access(), progress="operator")
         for method in ("GET", "HEAD"):
-            answer = site.client.request(method, "/progress", headers=site.cookie())
-            assert answer.status_code == 404 and "gradio" not in answer.text.lower()
+            for page in OF_PROGRESS:
+                answer = site.client.request(method, page, headers=site.cookie())
+                assert answer.status_code == 404 and "gradio" not in answer.text.lower()
 
 
 def test_the_files_of_the_pages_are_open_and_kept_for_ever(site: Site) -> None:
@@ -311,10 +314,11 @@ def test_who_may_only_see_the_progress_calls_nothing_else(tmp_path: Path) -> Non
     access = Access(visitors=False, progress=True)
     with FeedbackStore(tmp_path / "feedback.db") as store:
         site = open_site(tmp_path, store, access, progress="public")
-        shown = site.client.get("/progress", headers=HTML, follow_redirects=False)
-        assert shown.status_code == 200 and "set-cookie" not in shown.headers
-        status, answer = site.call("progress_view", {"data": []})
-        assert (status, list(answer["data"][0])) == (200, ["ok"])
+        for page in OF_PROGRESS:
+            shown = site.client.get(page, headers=HTML, follow_redirects=False)
+            assert shown.status_code == 200 and "set-cookie" not in shown.headers
+            status, answer = site.call(f"{page[1:]}_view", {"data": []})
+            assert (status, list(answer["data"][0])) == (200, ["ok"])
         assert site.call("chat_consent", {"data": [True]})[0] == 401
         for number in range(60):
             status, answer = site.call("progress_view", {"data": [True], "fn_index": number})

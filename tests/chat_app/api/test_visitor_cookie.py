@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_app.api.callers import OF_PROGRESS
 from chat_app.api.visitors import PAGES, SENT
 from chat_app.identity import Access, Identity
 from chat_app.pages.shell import PLACES
@@ -49,7 +50,7 @@ def no_cookies(client: TestClient) -> None:
 
 
 def test_the_pages_that_give_a_cookie_are_those_of_visitors() -> None:
-    assert set(PAGES) == set(PLACES.values()) == {"/", "/compare", "/votes", "/progress"}
+    assert set(PAGES) == set(PLACES.values()) == {"/", "/compare", "/votes", *OF_PROGRESS}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -122,10 +123,11 @@ def test_a_progress_that_everybody_may_see_needs_no_cookie_and_opens_nothing_els
     data: Path, store: FeedbackStore
 ) -> None:
     client = open_app(data, store, Access(visitors=False, progress=True), progress="public")
-    shown = client.get("/progress", headers=HTML)
-    assert shown.status_code == 404 and "set-cookie" not in shown.headers, "it is not mounted here"
+    for page in OF_PROGRESS:
+        shown = client.get(page, headers=HTML)
+        assert shown.status_code == 404 and "set-cookie" not in shown.headers, "not mounted here"
     for page in PAGES:
-        if page != "/progress":
+        if page not in OF_PROGRESS:
             assert client.get(page, headers=HTML).status_code == 401
 
 

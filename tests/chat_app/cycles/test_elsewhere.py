@@ -20,6 +20,7 @@ from chat_app.commands.main import main
 from chat_app.cycles.elsewhere.parcels import Files, require_files
 from chat_app.cycles.elsewhere.staging import staging_folder
 from feedback_store import BASE_ADAPTER, FeedbackStore, ServedBase
+from rlhf_core.model.adapter_files import CARD
 from rlhf_core.model.adapters import verify_adapter
 from tests.chat_app.cycles.test_triggers import honest_votes
 from tests.chat_app.serving import publish_copy
@@ -167,6 +168,8 @@ def test_the_adapters_are_signed_with_the_key_of_here(command, data, out):
     assert command("adapters", "verify", "--data", data)[0] == 0
     assert not (out / "work").exists()
     assert "secrets" not in {path.name for path in out.rglob("*")}
+    for adapter in (data / "adapters").glob("*-*"):
+        assert f"\n# {adapter.name}\n" in (adapter / CARD).read_text("utf-8")
 
 
 def test_the_same_result_added_twice_changes_nothing(command, data, out):

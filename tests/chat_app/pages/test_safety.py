@@ -193,7 +193,7 @@ def test_no_page_breaks_the_policy_on_its_own_origin(
     say(page, "hello")
     page.get_by_role("button", name="Good reply").click()
     agree(page)
-    for path in ("/compare", "/votes", "/progress", f"/operator?token={TOKEN}"):
+    for path in ("/compare", "/votes", "/progress", "/values", f"/operator?token={TOKEN}"):
         page.goto(f"{server.url}{path}")
         expect(page.get_by_role("heading").first).to_be_attached()
         page.wait_for_timeout(300)

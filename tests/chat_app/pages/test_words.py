@@ -52,7 +52,7 @@ SAME_IN = {
     "es": {"Chat", "No", "h", "min", "s"},
 }
 
-HEADS = ("chat", "compare", "operator", "page", "progress", "receipt", "votes")
+HEADS = ("chat", "compare", "operator", "page", "progress", "receipt", "values", "votes")
 KEY = rf"(?:{'|'.join(HEADS)})\.[\w. ]*"
 ANY = r"[^.]+"  # what stands for a part of a key that is put together
 PLAIN_KEY = re.compile(rf'"({KEY})"')

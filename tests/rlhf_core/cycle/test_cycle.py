@@ -24,6 +24,7 @@ from rlhf_core.cycle.stages import (
     _sft,
     _train_reward_models,
 )
+from rlhf_core.cycle.whose.card import card_facts
 from rlhf_core.errors import ModelError, NoRoomError, NotEnoughDataError
 from rlhf_core.gate.checks import Check, Verdict
 from rlhf_core.model.adapters import publish_adapter
@@ -445,6 +446,15 @@ def test_what_is_remarked_is_among_the_cycles_reasons_however_it_ends(finishing,
     finishing.remarks.append("the KL budget is spent")
     _finish(finishing, verdict, {}, "policy-000001")
     assert finishing.store.cycle(finishing.cycle_id).reasons == ("the KL budget is spent",)
+
+
+def test_a_cycles_cards_tell_whose_votes_it_used_and_which_tests_failed(finishing):
+    snapshot = take_snapshot(finishing.store, SETTINGS)
+    verdict = Verdict(False, (*WON.checks, Check("kl", 9.0, 4.0, False, "")))
+    card = card_facts(finishing, snapshot, verdict, {"win_rate": 0.8}, probed={}, alarms=[])
+    assert (card.parent, card.failed, card.base) == (BASE_ADAPTER, ["kl"], None)
+    assert (card.portrait.raters, card.portrait.votes) == (5, len(snapshot.evidence.comparisons))
+    assert [part.name for part in card.portrait.groups] == ["simulated"]
 
 
 def test_a_promotion_ends_the_cycle_and_serves_its_adapter_at_once(finishing):

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rlhf_core.errors import AdapterError
+from rlhf_core.model.adapter_files import CARD, MAX_CARD_BYTES
 from rlhf_core.model.adapters import (
     MANIFEST,
     publish_adapter,
@@ -18,9 +19,16 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
 
 
-def publish(root: Path, name: str = "policy-000001", key: bytes | None = None) -> Path:
+def publish(
+    root: Path,
+    name: str = "policy-000001",
+    key: bytes | None = None,
+    card: str | bytes | None = None,
+) -> Path:
     staging = root / f"{name}.staging"
     staging.mkdir(parents=True)
+    if card is not None:
+        (staging / CARD).write_bytes(card.encode() if isinstance(card, str) else card)
     save_file({"a": torch.ones(4, 2), "b": torch.zeros(3)}, staging / WEIGHTS)
     (staging / "adapter_config.json").write_text(json.dumps(CONFIG))
     publish_adapter(
@@ -211,3 +219,28 @@ def test_weights_that_no_training_gives_are_not_published(tmp_path):
     save_file({"a": torch.full((8, 8), 4.0)}, staging / WEIGHTS)
     with pytest.raises(AdapterError, match="root mean square of 4"):
         publish_adapter(staging, tmp_path / "policy-000001", kind="policy", base="tiny-1")
+
+
+def test_a_card_is_signed_like_the_weights_and_an_adapter_without_one_is_as_good(tmp_path):
+    with_card = publish(tmp_path, key=b"key", card="# An adapter")
+    assert CARD in verify_adapter(with_card, key=b"key").files
+    verify_adapter(publish(tmp_path, "policy-000002", key=b"key"), key=b"key")
+    (with_card / CARD).write_text("# The best one")
+    with pytest.raises(AdapterError, match=f"{CARD} does not match"):
+        verify_adapter(with_card, key=b"key")
+
+
+@pytest.mark.parametrize("card", [b"x" * (MAX_CARD_BYTES + 1), b"\xff\xfe"])
+def test_a_card_that_is_too_long_or_no_text_is_not_published(tmp_path, card):
+    with pytest.raises(AdapterError, match=CARD):
+        publish(tmp_path, card=card)
+
+
+def test_a_text_of_another_name_or_in_another_folder_is_refused(tmp_path):
+    path = publish(tmp_path)
+    for stray in (path / "NOTES.md", path / "docs" / CARD):
+        stray.parent.mkdir(exist_ok=True)
+        stray.write_text("hello")
+        with pytest.raises(AdapterError, match=r"only \.json and \.safetensors are allowed"):
+            verify_adapter(path)
+        stray.unlink()

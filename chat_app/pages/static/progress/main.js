@@ -11,6 +11,7 @@ import { Samples } from "./samples.js";
 import { ScoreCharts } from "./scores.js";
 
 const REFRESH_MS = 30_000;
+const ofOperator = config.events.startsWith("/operator");
 
 function Progress() {
   const [view, setView] = useState(null);
@@ -28,7 +29,7 @@ function Progress() {
     const timer = setInterval(() => document.hidden || load(), REFRESH_MS);
     return () => clearInterval(timer);
   }, []);
-  const back = config.events.startsWith("/operator") &&
+  const back = ofOperator &&
     html`<a class="button small" href=${place("/operator/")}>${t("page.operator")}</a>`;
   return html`<${Page} here="progress" bar=${back}>
     <main class="page progress" id="main">
@@ -84,6 +85,7 @@ function Whose({ values }) {
               n: Math.round(values.effective),
             })}${values.simulated !== "none" && ` ${t(`progress.simulated_${values.simulated}`)}`}
           </p>`}
+    <p><a href=${place(ofOperator ? "/operator/values" : "/values")}>${t("progress.whose_more")}</a></p>
   </section>`;
 }
 

@@ -1,35 +1,34 @@
 import pytest
 
 from chat_app.handlers.progress.values import FEWEST, Values, values_of
-from feedback_store.raters.standing import RaterStanding
+from feedback_store.raters.whose import VoteFact
 
 
-def rater(name, said, weight=1.0, kind="person"):
-    return RaterStanding(name, kind, "2026-01-01", said, 1.0, weight, None, None, None, 0, 0)
+def vote(name, weight=1.0, kind="person"):
+    return VoteFact(name, kind, "choice", weight, "q", "q", "Latn", None, 0)
 
 
 def test_nothing_is_said_of_fewer_than_five_raters():
-    assert values_of([rater(str(n), 10) for n in range(FEWEST - 1)]) == Values()
-    assert values_of([rater(str(n), 10) for n in range(FEWEST)]).raters == FEWEST
+    assert values_of([vote(str(n)) for n in range(FEWEST - 1)]) == Values()
+    assert values_of([vote(str(n)) for n in range(FEWEST)]).raters == FEWEST
 
 
-def test_who_said_nothing_or_does_not_count_is_none_of_the_raters():
-    raters = [*(rater(str(n), 10) for n in range(4)), rater("new", 0), rater("bad", 50, weight=0)]
-    assert values_of(raters) == Values()
+def test_who_does_not_count_is_none_of_the_raters():
+    assert values_of([*(vote(str(n)) for n in range(4)), vote("bad", weight=0)]) == Values()
 
 
 def test_equal_raters_are_as_many_as_they_are():
-    found = values_of([rater(str(n), 10) for n in range(8)])
+    found = values_of([vote(str(n)) for n in range(8)])
     assert (found.raters, found.most_active, found.effective) == (8, 0.125, 8.0)
 
 
 def test_one_rater_who_says_nearly_everything_makes_the_others_count_little():
-    found = values_of([rater("busy", 960), *(rater(str(n), 10) for n in range(4))])
+    found = values_of([vote("busy", 960), *(vote(str(n), 10) for n in range(4))])
     assert found.most_active == 0.96 and found.effective == pytest.approx(1.1, abs=0.05)
 
 
 def test_it_is_told_that_raters_are_programs():
-    raters = [rater(str(n), 10) for n in range(5)]
-    robots = [rater(f"robot-{n}", 1, kind="simulated") for n in range(5)]
+    raters = [vote(str(n)) for n in range(5)]
+    robots = [vote(f"robot-{n}", kind="simulated") for n in range(5)]
     found = [values_of(some).simulated for some in (raters, raters + robots, robots)]
     assert found == ["none", "some", "all"]

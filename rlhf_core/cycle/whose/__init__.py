@@ -1,0 +1,1 @@
+"""Whose values a model has: who the raters are, as numbers, and an adapter's card that says so."""
