@@ -117,7 +117,8 @@ def _build(
     tokenizer = build_tokenizer(documents(seed), vocabulary=VOCABULARY)
     model = LlamaForCausalLM(_config(SIZES[size], tokenizer))
     stream = rows(tokenizer, documents(seed + 1), tokens=ROW_TOKENS)
-    starter.pretrain(model, stream, steps=steps, batch=ROWS, progress=progress)
+    # bf16 is several times slower on processors that do not have it
+    starter.pretrain(model, stream, steps=steps, batch=ROWS, autocast=False, progress=progress)
     model.eval()
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

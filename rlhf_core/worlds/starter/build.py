@@ -91,6 +91,7 @@ def pretrain(
     *,
     steps: int = STEPS,
     batch: int = ROWS,
+    autocast: bool = True,
     progress: Progress | None = None,
 ) -> None:
     """Train all weights on padded rows: AdamW, linear warm-up, linear decay to a fiftieth."""
@@ -105,7 +106,7 @@ def pretrain(
             group["lr"] = rate
         ids = torch.tensor(list(islice(stream, batch)))  # (batch, tokens of a row)
         labels = ids.masked_fill(ids == padding, -100)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
