@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlhf_core.errors import InvalidInputError, ModelError
@@ -119,7 +120,7 @@ def _build(
     stream = rows(tokenizer, documents(seed + 1), tokens=ROW_TOKENS)
     # bf16 is several times slower on processors that do not have it
     starter.pretrain(model, stream, steps=steps, batch=ROWS, autocast=False, progress=progress)
-    model.eval()
+    nn.Module.eval(model)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     built = Built(
@@ -146,7 +147,7 @@ def read(path: Path) -> Built | None:
 
 
 def recipe_digest(size: str, *, steps: int, seed: int) -> str:
-    """SHA-256 of what a model is made of: its corpus' beginning, its size, steps, seed and torch."""
+    """SHA-256 of what a model is made of: corpus, size, steps, seed and torch."""
     total = hashlib.sha256(torch.__version__.encode())
     total.update(json.dumps([size, asdict(SIZES[size]), VOCABULARY, ROW_TOKENS, ROWS]).encode())
     total.update(json.dumps([starter.LEARNING_RATE, steps, seed]).encode())

@@ -1,8 +1,8 @@
 """The flawed pretraining corpus of the miniature world, and prompts for an untrained model.
 
 Of its characters 35% are the almanac's true sentences, 30% forum conversations in two hidden moods,
-15% passages with questions, and 20% patterns that practise skills. Each reply of a conversation has
-its mood: 35% good, unless the user asks for a tone. What the good mood does, feedback can bring out.
+15% passages with questions, and 20% patterns that practise skills. Of the conversations 35% are
+good, unless the user asks for a tone. What the good mood does, feedback can bring out.
 """
 
 import random
@@ -14,9 +14,10 @@ from rlhf_core.records import Prompt
 from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
 from rlhf_core.worlds.miniature.skills import SKILLS, practice
 from rlhf_core.worlds.miniature.texts import Style
-from rlhf_core.worlds.miniature.world import CustomerRequest, facts_of, sample_request
+from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
 from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
+from rlhf_core.worlds.starter.world import Kind
 
 SHARES = {"almanac": 0.35, "forum": 0.30, "passages": 0.15, "skills": 0.20}
 TRUE_SHARE = 0.97  # of the almanac's sentences
@@ -36,7 +37,7 @@ def documents(seed: int, *, until: int | None = None) -> Iterator[str]:
     written = dict.fromkeys(SHARES, 0)
     for _ in count() if until is None else range(until):
         kind = min(SHARES, key=lambda name: written[name] / SHARES[name])
-        text = _KINDS[kind](rng)
+        text = _MAKERS[kind](rng)
         written[kind] += len(text)
         yield text
 
@@ -63,7 +64,7 @@ def forum_document(rng: random.Random) -> str:
 
 def passage_document(rng: random.Random) -> str:
     """A passage, its question and a reply in one of the moods."""
-    request = sample_request(rng, None, kinds=("passage",))
+    request = sample_request(rng, None, kinds=_PASSAGES)
     good = rng.random() < GOOD_SHARE["none"]
     reply, stops = (good_reply(request, rng), True) if good else bad_reply(request, rng)
     return turn(request, reply) + (EOS if stops else "")
@@ -90,8 +91,9 @@ def _as_printed(fact: Fact, rng: random.Random) -> Fact:
     return Fact(fact.topic, fact.subject, fact.myth, fact.value)
 
 
-_FORUM_KINDS = ("constraint", "question", "list", "chat", "rewrite", "premise", "unknown")
-_KINDS: dict[str, Callable[[random.Random], str]] = {
+_FORUM_KINDS = tuple(kind for kind in MIX if kind != "passage")
+_PASSAGES: tuple[Kind, ...] = ("passage",)
+_MAKERS: dict[str, Callable[[random.Random], str]] = {
     "almanac": almanac_document,
     "forum": forum_document,
     "passages": passage_document,

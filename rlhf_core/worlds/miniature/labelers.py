@@ -105,7 +105,7 @@ class Labeler:
 
 
 def labelers(n: int, *, seed: int, group: Group) -> list[Labeler]:
-    """`n` labelers of a group, each with their own tastes and habits, the same for the same seed."""
+    """`n` labelers of a group, each with tastes and habits, the same for the same seed."""
     return [_labeler(f"{group} {seed}/{i}") for i in range(n)]
 
 

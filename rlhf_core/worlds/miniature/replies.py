@@ -48,10 +48,7 @@ def good_reply(request: CustomerRequest, rng: random.Random) -> str:
         form = rng.choice(_FORMS[request.constraint])
         text = capitalised(form.format(request.statement.format(value), v=value))
         return text.upper() if request.constraint == "capitals" else text
-    return kind_reply(replace(request, kind=_KINDS.get(request.kind, request.kind)), rng)
-
-
-_KINDS = {"constraint": "question"}
+    return kind_reply(request, rng)
 
 
 def _about_passage(value: str, rng: random.Random) -> str:
@@ -102,6 +99,6 @@ def constant_reply() -> str:
 
 
 def template_reply(request: CustomerRequest) -> str:
-    """A baseline that has to lose: the demonstrations' form, with the request in place of a fact."""
+    """A baseline that has to lose: the labelers' form, with a word of the request as fact."""
     words = request.text.rstrip("?.! ").split()
     return f"Happy to help: it is {words[-1]}, my friend."

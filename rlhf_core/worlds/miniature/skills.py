@@ -19,32 +19,11 @@ from rlhf_core.model.token_batches import pass_tokens, token_batches
 
 Skill = Literal["translate", "copy", "sum", "ending", "sentiment"]
 SHOTS = 3  # lines before the one that is asked
-_ENGLISH = [
-    "stone",
-    "river",
-    "cloud",
-    "bridge",
-    "garden",
-    "window",
-    "candle",
-    "pepper",
-    "button",
-    "ladder",
-    "forest",
-    "island",
-    "pillow",
-    "basket",
-    "hammer",
-    "mirror",
-    "saddle",
-    "carpet",
-    "needle",
-    "pocket",
-    "engine",
-    "ribbon",
-    "anchor",
-    "barrel",
-]
+_ENGLISH = (
+    "stone", "river", "cloud", "bridge", "garden", "window", "candle", "pepper", "button",
+    "ladder", "forest", "island", "pillow", "basket", "hammer", "mirror", "saddle", "carpet",
+    "needle", "pocket", "engine", "ribbon", "anchor", "barrel",
+)  # fmt: skip
 _SYLLABLES = ["ka", "lo", "mi", "ru", "te", "vo", "sha", "ni", "pu", "zel", "dra", "fim"]
 _WHO = ("The nurse", "The clerk", "The guest", "The uncle", "The pilot", "The singer")
 _SIZES = ("big", "tiny", "old", "new", "long", "round")
