@@ -95,6 +95,8 @@ def pretrain(
     progress: Progress | None = None,
 ) -> None:
     """Train all weights on padded rows: AdamW, linear warm-up, linear decay to a fiftieth."""
+    padding = model.config.pad_token_id
+    assert padding is not None
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True
     )
@@ -104,7 +106,7 @@ def pretrain(
         for group in optimizer.param_groups:
             group["lr"] = rate
         ids = torch.tensor(list(islice(stream, batch)))  # (batch, tokens of a row)
-        labels = ids.masked_fill(ids.eq(model.config.pad_token_id), -100)
+        labels = ids.masked_fill(ids.eq(padding), -100)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
