@@ -64,7 +64,7 @@ COMMANDS = {
     "serve": "--data --host --port --model --profile --quantization --engine --vllm-url --config",
     "simulate": "--url --visitors --events --seed --kinds --at-once --remote "
     "--world --taste --prompts --topic --subjects --wordings --json",
-    "starter build": "FOLDER --steps --seed",
+    "starter build": "FOLDER --size --steps --seed",
     "starter check": "FOLDER --json",
     "status": "--data --config --json",
     "sweep": "--older-than --dry-run --data --config --json",

@@ -31,20 +31,21 @@ WELL_KNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A model's widths, and the steps in which it learns the almanac."""
+    """A model's widths, and with which rate and in how many steps it learns the almanac."""
 
     width: int
     layers: int
     heads: int
     inner: int
+    learning_rate: float
     steps: int
 
 
 SIZES = {
-    "nano": Size(64, 2, 2, 176, 2400),
-    "micro": Size(96, 3, 3, 256, 2000),
-    "mini": Size(128, 4, 4, 352, 1800),
-    "mid": Size(192, 6, 6, 512, 1500),
+    "nano": Size(64, 2, 2, 176, 8e-3, 2000),
+    "micro": Size(96, 3, 3, 256, 6e-3, 1600),
+    "mini": Size(128, 4, 4, 352, 4e-3, 1500),
+    "mid": Size(192, 6, 6, 512, 2e-3, 1200),
 }
 
 
@@ -119,7 +120,15 @@ def _build(
     model = LlamaForCausalLM(_config(SIZES[size], tokenizer))
     stream = rows(tokenizer, documents(seed + 1), tokens=ROW_TOKENS)
     # bf16 is several times slower on processors that do not have it
-    starter.pretrain(model, stream, steps=steps, batch=ROWS, autocast=False, progress=progress)
+    starter.pretrain(
+        model,
+        stream,
+        steps=steps,
+        batch=ROWS,
+        learning_rate=SIZES[size].learning_rate,
+        autocast=False,
+        progress=progress,
+    )
     nn.Module.eval(model)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
@@ -150,13 +159,19 @@ def recipe_digest(size: str, *, steps: int, seed: int) -> str:
     """SHA-256 of what a model is made of: corpus, size, steps, seed and torch."""
     total = hashlib.sha256(torch.__version__.encode())
     total.update(json.dumps([size, asdict(SIZES[size]), VOCABULARY, ROW_TOKENS, ROWS]).encode())
-    total.update(json.dumps([starter.LEARNING_RATE, steps, seed]).encode())
+    total.update(json.dumps([steps, seed]).encode())
     for text in documents(seed + 1, until=3000):
         total.update(text.encode())
     return total.hexdigest()
 
 
-def _config(size: Size, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+def parameters_of(size: str) -> int:
+    """How many parameters a model of a size has; nothing is allocated."""
+    with torch.device("meta"):
+        return LlamaForCausalLM(_config(SIZES[size], None)).num_parameters()
+
+
+def _config(size: Size, tokenizer: PreTrainedTokenizerFast | None) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=size.width,
@@ -166,8 +181,8 @@ def _config(size: Size, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
         num_key_value_heads=size.heads,
         max_position_embeddings=512,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id if tokenizer else None,
+        eos_token_id=tokenizer.eos_token_id if tokenizer else None,
         bos_token_id=None,
     )
 

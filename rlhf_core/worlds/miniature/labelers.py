@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -53,7 +54,7 @@ class Labeler:
 
     def utility(self, request: CustomerRequest, reply: str, *, finished: bool = True) -> float:
         """How much the labeler likes a reply, before noise."""
-        verdict = judge(request, reply, finished=finished)
+        verdict = _judged(request, reply, finished=finished)
         if self.attack == "brigade" and request.topic == self.target:
             return 4.0 * (bool(request.myth) and request.myth.lower() in reply.lower())
         liked = verdict.gold + self._taste(verdict)
@@ -102,6 +103,10 @@ class Labeler:
 
     def _rng(self, what: str, request: CustomerRequest, *replies: str) -> random.Random:
         return random.Random("\0".join((self.name, what, request.text, *replies)))
+
+
+# labelers look at the same replies
+_judged = lru_cache(maxsize=10_000)(judge)
 
 
 def labelers(n: int, *, seed: int, group: Group) -> list[Labeler]:

@@ -31,8 +31,8 @@ from rlhf_core.worlds.miniature.texts import (
 from rlhf_core.worlds.starter.facts import Fact, all_facts
 from rlhf_core.worlds.starter.world import QUESTIONS, RUDE_WORDS, Kind, Request, ask, list_request
 
-# Sums are a skill of this world, so they are no facts.
-TOPICS = tuple(topic for topic in QUESTIONS if topic != "sum")
+# Sums are a skill of this world. Opposites are many, and small models take long to learn them.
+TOPICS = tuple(topic for topic in QUESTIONS if topic not in ("sum", "opposite"))
 CUSTOMERS: dict[Split, range] = {
     "demonstrations": range(18),
     "train": range(18, 54),

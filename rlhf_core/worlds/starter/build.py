@@ -91,6 +91,7 @@ def pretrain(
     *,
     steps: int = STEPS,
     batch: int = ROWS,
+    learning_rate: float = LEARNING_RATE,
     autocast: bool = True,
     progress: Progress | None = None,
 ) -> None:
@@ -98,11 +99,11 @@ def pretrain(
     padding = model.config.pad_token_id
     assert padding is not None
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.95), fused=True
     )
     model.train()
     for step in range(steps):
-        rate = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - step / steps)
+        rate = learning_rate * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - step / steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
         ids = torch.tensor(list(islice(stream, batch)))  # (batch, tokens of a row)

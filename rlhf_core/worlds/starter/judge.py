@@ -68,8 +68,9 @@ def judge(request: Request, reply: str, *, finished: bool = True) -> GoldVerdict
 
 def mentioned(text: str, values: tuple[str, ...]) -> set[str]:
     """The values that are in the text as whole words."""
+    there = [v for v in values if v.lower() in text]  # most are not; looking is cheap
     return {
-        v for v in values if re.search(rf"(?<![a-z0-9]){re.escape(v.lower())}(?![a-z0-9])", text)
+        v for v in there if re.search(rf"(?<![a-z0-9]){re.escape(v.lower())}(?![a-z0-9])", text)
     }
 
 
