@@ -72,6 +72,7 @@ COMMANDS = {
     "take-in": "KIND ITEM --data --config",
 }
 CHOICES = {
+    "starter build --size": "nano micro mini mid",
     "cycle --profile": "auto starter cpu gpu",
     "cycle --quantization": "auto nf4 int8 none",
     "demo --profile": "auto starter cpu gpu",

@@ -21,9 +21,10 @@ from rlhf_core.worlds.miniature.world import facts_of
 from rlhf_core.worlds.starter import build as starter
 from rlhf_core.worlds.starter.build import Progress, build_tokenizer, cloze_accuracy, rows
 
-VOCABULARY = 512
-ROW_TOKENS, ROWS = 240, 8
-VALIDATION_ROWS = 64
+VOCABULARY = 1024
+ROW_TOKENS, ROWS = 480, 4
+TOKENIZED = 6000  # documents that the tokenizer learns its words from
+VALIDATION_ROWS = 32
 WELL_KNOWN = (
     0.95  # of the almanac; a model that knows less cannot show that alignment elicits truth
 )
@@ -45,7 +46,7 @@ SIZES = {
     "nano": Size(64, 2, 2, 176, 8e-3, 2000),
     "micro": Size(96, 3, 3, 256, 6e-3, 1600),
     "mini": Size(128, 4, 4, 352, 4e-3, 1500),
-    "mid": Size(192, 6, 6, 512, 2e-3, 1200),
+    "mid": Size(192, 7, 6, 576, 2e-3, 1200),
 }
 
 
@@ -116,8 +117,10 @@ def _build(
     path: Path, size: str, *, recipe: str, steps: int, seed: int, progress: Progress | None
 ) -> Built:
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(documents(seed), vocabulary=VOCABULARY)
-    model = LlamaForCausalLM(_config(SIZES[size], tokenizer))
+    tokenizer = build_tokenizer(documents(seed, until=TOKENIZED), vocabulary=VOCABULARY)
+    model = LlamaForCausalLM(
+        _config(SIZES[size], padding=tokenizer.pad_token_id, end=tokenizer.eos_token_id)
+    )
     stream = rows(tokenizer, documents(seed + 1), tokens=ROW_TOKENS)
     # bf16 is several times slower on processors that do not have it
     starter.pretrain(
@@ -168,10 +171,10 @@ def recipe_digest(size: str, *, steps: int, seed: int) -> str:
 def parameters_of(size: str) -> int:
     """How many parameters a model of a size has; nothing is allocated."""
     with torch.device("meta"):
-        return LlamaForCausalLM(_config(SIZES[size], None)).num_parameters()
+        return LlamaForCausalLM(_config(SIZES[size], padding=0, end=1)).num_parameters()
 
 
-def _config(size: Size, tokenizer: PreTrainedTokenizerFast | None) -> LlamaConfig:
+def _config(size: Size, *, padding: int, end: int) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=size.width,
@@ -181,8 +184,8 @@ def _config(size: Size, tokenizer: PreTrainedTokenizerFast | None) -> LlamaConfi
         num_key_value_heads=size.heads,
         max_position_embeddings=512,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id if tokenizer else None,
-        eos_token_id=tokenizer.eos_token_id if tokenizer else None,
+        pad_token_id=padding,
+        eos_token_id=end,
         bos_token_id=None,
     )
 
