@@ -74,8 +74,11 @@ StageBar = Callable[[str, float, dict[str, float]], None]
 
 
 @contextmanager
-def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
-    """A progress bar; call it with (stage, share of the stage that is done, metrics)."""
+def stage_bar(*, hidden: bool = False, keep: bool = True) -> Iterator[StageBar]:
+    """A progress bar; call it with (stage, share of the stage that is done, metrics).
+
+    With many stages, ``keep=False`` takes away the lines of those that are done.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
     from rich.table import Column
@@ -106,6 +109,8 @@ def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
         bar.update(stages[stage], completed=share)
         if facts:
             bar.update(stages[stage], facts=facts)
+        if share >= 1 and not keep:
+            bar.remove_task(stages.pop(stage))
 
     try:
         yield report
