@@ -116,6 +116,7 @@ def build(
 def _build(
     path: Path, size: str, *, recipe: str, steps: int, seed: int, progress: Progress | None
 ) -> Built:
+    path.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(documents(seed, until=TOKENIZED), vocabulary=VOCABULARY)
     model = LlamaForCausalLM(
