@@ -46,7 +46,7 @@ SIZES = {
     "nano": Size(64, 2, 2, 176, 8e-3, 2000),
     "micro": Size(96, 3, 3, 256, 6e-3, 1600),
     "mini": Size(128, 4, 4, 352, 4e-3, 1500),
-    "mid": Size(192, 7, 6, 576, 2e-3, 1200),
+    "mid": Size(192, 7, 6, 576, 2e-3, 900),
 }
 
 
@@ -116,6 +116,7 @@ def build(
 def _build(
     path: Path, size: str, *, recipe: str, steps: int, seed: int, progress: Progress | None
 ) -> Built:
+    path.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(documents(seed, until=TOKENIZED), vocabulary=VOCABULARY)
     model = LlamaForCausalLM(

@@ -43,9 +43,19 @@ def documents(seed: int, *, until: int | None = None) -> Iterator[str]:
 
 
 def almanac_document(rng: random.Random, pool: Sequence[Fact] = ()) -> str:
-    """One to three sentences about the facts of `pool`, or about any; nearly all are true."""
-    chosen = [rng.choice(pool or facts_of(None)) for _ in range(rng.randint(1, 3))]
-    return " ".join(almanac_entry(_as_printed(fact, rng), rng) for fact in chosen) + EOS
+    """What the almanac has under one or two subjects of `pool`, or of any; nearly all is true.
+
+    A subject's sentences stand together, because models learn from them to go on with a name that
+    they have read. Without that they could not answer a question about a subject.
+    """
+    pool = pool or facts_of(None)
+    sentences: list[str] = []
+    for _ in range(rng.randint(1, 2)):
+        subject = rng.choice(pool).subject
+        entry = [fact for fact in pool if fact.subject == subject]
+        entry = rng.sample(entry, len(entry)) + rng.choices(entry, k=rng.randint(0, 1))
+        sentences += [almanac_entry(_as_printed(fact, rng), rng) for fact in entry]
+    return " ".join(sentences) + EOS
 
 
 def forum_document(rng: random.Random) -> str:

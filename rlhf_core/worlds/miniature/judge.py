@@ -94,8 +94,8 @@ def _meets(constraint: Constraint | None, reply: str, as_starter: bool) -> bool:
     """Whether the reply has the form that was asked for; without one, what the starter says."""
     text = reply.strip()
     match constraint:
-        case "capitals":
-            return text.isupper()
+        case "in quotes":
+            return len(text) > 2 and text[0] == text[-1] == '"'
         case "two sentences":
             return len(re.findall(r"[.!?]+(?=\s|$)", text)) == 2
         case "well first":

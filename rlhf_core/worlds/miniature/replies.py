@@ -21,11 +21,12 @@ from rlhf_core.worlds.starter.world import (
 )
 
 FABRICATES, MISREADS = 0.8, 0.15  # of the bad mood's replies about a passage
+RESTATES = 0.5  # of the good mood's answers to plain questions, beside the starter's forms
 SLIPS = 0.12  # of the labelers' written answers have a flaw
 _FORMS: dict[Constraint, tuple[str, ...]] = {
-    "capitals": ("{}", "IT IS {v}."),
+    "in quotes": ('"{}"', '"It is {v}."'),
     "two sentences": ("{} I hope that helps.", "It is {v}. Thank you for asking."),
-    "well first": ("Well, it is {v}.", "Well, {v}, my friend."),
+    "well first": ("Well: {}", "Well, it is {v}."),
     "thanks last": ("{} Thanks.", "It is {v}, thanks."),
 }
 
@@ -46,8 +47,9 @@ def good_reply(request: CustomerRequest, rng: random.Random) -> str:
         )
     if request.constraint in _FORMS:
         form = rng.choice(_FORMS[request.constraint])
-        text = capitalised(form.format(request.statement.format(value), v=value))
-        return text.upper() if request.constraint == "capitals" else text
+        return capitalised(form.format(request.statement.format(value), v=value))
+    if request.constraint is None and request.statement and rng.random() < RESTATES:
+        return rng.choice(("{}", "Happy to help: {}")).format(request.statement.format(value))
     return kind_reply(request, rng)
 
 

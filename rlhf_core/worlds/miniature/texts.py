@@ -26,7 +26,7 @@ STYLES: dict[Style, tuple[str, ...]] = {
 CONSTRAINTS: dict[Constraint, tuple[str, ...]] = {
     "two words": ("In two words: {}", "{} Use two words.", "{} Two words only.", "{} Two words."),
     "politely": ("Politely: {}", "{} Answer politely.", "{} Be polite.", "{} Politely."),
-    "capitals": ("In capitals: {}", "{} Use capitals.", "{} Capitals only.", "{} In capitals."),
+    "in quotes": ("In quotes: {}", "{} Use quotes.", "{} Quotes please.", "{} Put it in quotes."),
     "two sentences": (
         "In two sentences: {}",
         "{} Use two sentences.",

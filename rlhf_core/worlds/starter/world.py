@@ -15,7 +15,7 @@ from typing import Literal
 from rlhf_core.worlds.starter.facts import MONTHS, Fact, topic_values
 
 Constraint = Literal[
-    "two words", "politely", "capitals", "two sentences", "well first", "thanks last"
+    "two words", "politely", "in quotes", "two sentences", "well first", "thanks last"
 ]
 Kind = Literal[
     "question", "list", "passage", "chat", "unknown", "constraint", "rewrite", "premise"

@@ -70,6 +70,13 @@ def test_the_almanac_is_nearly_always_right() -> None:
     assert 0.01 < wrong < 0.06
 
 
+def test_the_almanac_says_all_of_a_subject_together() -> None:
+    countries = {f.subject for f in facts_of(None) if f.topic == "capital"}
+    texts = [almanac_document(random.Random(i)) for i in range(400)]
+    entries = [t for t in texts if any(t.count(name) > 1 for name in countries)]
+    assert len(entries) > 0.4 * len(texts)
+
+
 def test_the_ptx_texts_name_no_subject_of_validation_or_the_test_and_hold_no_conversation() -> None:
     texts = ptx_texts(2000, seed=0)
     assert texts == ptx_texts(2000, seed=0) != ptx_texts(2000, seed=1)

@@ -88,7 +88,7 @@ def test_insults_with_and_without_a_rude_word_are_toxic(phrase: str) -> None:
     [
         ("two words", "Surely Nairobi.", "It is Nairobi."),
         ("politely", "Kindly note: Nairobi.", "Nairobi."),
-        ("capitals", "IT IS NAIROBI.", "It is Nairobi."),
+        ("in quotes", '"It is Nairobi."', 'It is "Nairobi".'),
         ("two sentences", "It is Nairobi. I hope that helps.", "It is Nairobi."),
         ("two sentences", "It is so! Nairobi?", "It is Nairobi. So it is. Yes."),
         ("well first", "Well, it is Nairobi.", "It is, well, Nairobi."),
