@@ -36,6 +36,7 @@ ONLY_FROM = {
 WORLDS = (
     "rlhf_core.worlds.starter",
     "rlhf_core.worlds.checkable",
+    "rlhf_core.worlds.miniature",
 )  # each has its visitors and its gold judge
 ASKS_THEM = ("chat_app.commands", "chat_app.simulate", "chat_app.__main__")
 TRAINS = ("rlhf_core.train_", "rlhf_core.reward", "rlhf_core.ppo", "rlhf_core.training")
@@ -112,12 +113,20 @@ def reachable(start: str) -> set[str]:
 
 
 def test_nothing_that_trains_serves_or_decides_can_reach_a_gold_judge() -> None:
-    judges = {"rlhf_core.worlds.starter.judge", "rlhf_core.worlds.checkable.judge"}
+    judges = {f"{world}.judge" for world in WORLDS}
     assert judges <= MODULES.keys()
-    others = [name for name in MODULES if not name.startswith((*WORLDS, *ASKS_THEM))]
+    measures = "rlhf_core.reproduction"
+    others = [name for name in MODULES if not name.startswith((*WORLDS, *ASKS_THEM, measures))]
+    # of the reproduction, what trains and what chooses
+    others += [f"{measures}.{name}" for name in ("policies", "answering", "stages", "profiles")]
     assert {"rlhf_core.cycle", "rlhf_core.train_policy", "feedback_store.store"} <= set(others)
     # in a world, its probes decide, and what the cycle takes from the world trains
     others += ["rlhf_core.worlds.starter.probes", "rlhf_core.worlds.starter.corpus"]
+    # what the models of the miniature world are made of and trained on
+    others += [
+        f"rlhf_core.worlds.miniature.{name}" for name in ("build", "corpus", "replies", "skills")
+    ]
+    assert set(others) <= MODULES.keys()
     assert not [name for name in others if judges & reachable(name)]
 
 

@@ -58,13 +58,14 @@ COMMANDS = {
     "raters list": "--data --config --json",
     "raters quarantine": "RATER --reason --data --config --json",
     "raters release": "RATER --data --config --json",
+    "reproduce": "--profile --claims --seeds --out --json",
     "restore": "FOLDER --data --json",
     "rollback": "--data --config --json",
     "search": "WORDS --limit --data --config --json",
     "serve": "--data --host --port --model --profile --quantization --engine --vllm-url --config",
     "simulate": "--url --visitors --events --seed --kinds --at-once --remote "
     "--world --taste --prompts --topic --subjects --wordings --json",
-    "starter build": "FOLDER --steps --seed",
+    "starter build": "FOLDER --size --steps --seed",
     "starter check": "FOLDER --json",
     "status": "--data --config --json",
     "sweep": "--older-than --dry-run --data --config --json",
@@ -72,6 +73,7 @@ COMMANDS = {
     "take-in": "KIND ITEM --data --config",
 }
 CHOICES = {
+    "starter build --size": "nano micro mini mid",
     "cycle --profile": "auto starter cpu gpu",
     "cycle --quantization": "auto nf4 int8 none",
     "demo --profile": "auto starter cpu gpu",
@@ -90,6 +92,7 @@ CHOICES = {
     "leave-out KIND": "conversation vote",
     "plan --profile": "auto starter cpu gpu",
     "plan --quantization": "auto nf4 int8 none",
+    "reproduce --profile": "ci cpu gpu",
     "serve --profile": "auto starter cpu gpu",
     "serve --quantization": "auto nf4 int8 none",
     "serve --engine": "local vllm",

@@ -43,7 +43,7 @@ from chat_app.commands.options import (
     Quantized,
     VllmUrl,
 )
-from chat_app.commands.worlds import simulate, starter
+from chat_app.commands.worlds import reproduce, simulate, starter
 from chat_app.cycles.status import alarm_facts, cycle_facts, next_cycle_told, outcome, status_of
 from chat_app.cycles.trials import ended, told
 from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, is_ours
@@ -352,6 +352,7 @@ evaluate.register(app)
 fetch_model.register(app)
 privacy.register(app)
 simulate.register(app)
+reproduce.register(app)
 tail.register(app)
 app.command()(plan.plan)
 

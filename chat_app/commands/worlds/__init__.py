@@ -1,1 +1,1 @@
-"""Commands about worlds of our own: simulated visitors, and the starter's model."""
+"""Commands about worlds of our own: visitors, the starter's model, InstructGPT's claims."""

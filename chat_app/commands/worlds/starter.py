@@ -1,11 +1,11 @@
-"""Commands about the starter: build it, check it."""
+"""Commands about the starter and the models of the miniature world: build them, check it."""
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,25 +13,39 @@ from chat_app.commands.options import Json
 from chat_app.cycles.status import skipped_sft
 from chat_app.errors import ChatAppError
 
+ModelSize = Literal["nano", "micro", "mini", "mid"]
+
 starter = typer.Typer(help="The embedded starter model.", no_args_is_help=True)
 
 
 @starter.command()
 def build(
     folder: Annotated[Path, typer.Argument(help="Folder for the model.")],
+    size: Annotated[
+        ModelSize | None,
+        typer.Option(help="A model of the miniature world, instead of the starter."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the corpus and the weights.")] = 0,
 ) -> None:
-    """Build the starter model from its corpus, in the same way as the shipped one."""
+    """Build the starter model from its corpus, in the same way as the shipped one.
+
+    With --size, build a model of the miniature world from that world's corpus.
+    """
+    from rlhf_core.worlds.miniature import build as miniature
     from rlhf_core.worlds.starter import build as building
 
     with stage_bar() as bar:
-        accuracy = building.build(
-            folder,
-            steps=steps or building.STEPS,
-            seed=seed,
-            progress=lambda share, metrics: bar("pretraining", share, metrics),
-        )
+
+        def progress(share: float, metrics: dict[str, float]) -> None:
+            bar("pretraining", share, metrics)
+
+        if size is None:
+            steps = steps or building.STEPS
+            accuracy = building.build(folder, steps=steps, seed=seed, progress=progress)
+        else:
+            built = miniature.build(folder, size, steps=steps, seed=seed, progress=progress)
+            accuracy = built.cloze_accuracy
     typer.echo(f"built {folder}: cloze accuracy {accuracy:.3f}")
 
 
@@ -60,8 +74,11 @@ StageBar = Callable[[str, float, dict[str, float]], None]
 
 
 @contextmanager
-def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
-    """A progress bar; call it with (stage, share of the stage that is done, metrics)."""
+def stage_bar(*, hidden: bool = False, keep: bool = True) -> Iterator[StageBar]:
+    """A progress bar; call it with (stage, share of the stage that is done, metrics).
+
+    With many stages, ``keep=False`` takes away the lines of those that are done.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
     from rich.table import Column
@@ -92,6 +109,8 @@ def stage_bar(*, hidden: bool = False) -> Iterator[StageBar]:
         bar.update(stages[stage], completed=share)
         if facts:
             bar.update(stages[stage], facts=facts)
+        if share >= 1 and not keep:
+            bar.remove_task(stages.pop(stage))
 
     try:
         yield report

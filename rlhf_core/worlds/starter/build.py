@@ -8,7 +8,7 @@ compares its hash.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlhf_core.worlds.starter.corpus import ASSISTANT, EOS, PAD, USER, cloze, documents
-from rlhf_core.worlds.starter.facts import all_facts
+from rlhf_core.worlds.starter.facts import Fact, all_facts
 
 VOCABULARY = 1536
 ROW_TOKENS, ROWS = 160, 12
@@ -34,18 +34,20 @@ CHAT_TEMPLATE = (
 Progress = Callable[[float, dict[str, float]], None]
 
 
-def build_tokenizer(seed: int = 0) -> PreTrainedTokenizerFast:
-    """Byte-level BPE trained on the corpus; it can encode any text."""
+def build_tokenizer(
+    texts: Iterable[str], *, vocabulary: int = VOCABULARY
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE trained on the beginning of a corpus; it can encode any text."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=[PAD, EOS, USER, ASSISTANT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(islice(documents(seed), 30_000), trainer)
+    bpe.train_from_iterator(islice(texts, 30_000), trainer)
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bpe, pad_token=PAD, eos_token=EOS, model_max_length=512
     )
@@ -70,38 +72,43 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-def rows(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[list[int]]:
-    """Rows of whole documents, padded to `ROW_TOKENS`."""
+def rows(
+    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], *, tokens: int = ROW_TOKENS
+) -> Iterator[list[int]]:
+    """Rows of whole documents, padded to `tokens`; a longer document is cut."""
     row: list[int] = []
-    for text in documents(seed):
-        ids = tokenizer(text).input_ids[:ROW_TOKENS]
-        if len(row) + len(ids) > ROW_TOKENS:
-            yield row + [tokenizer.pad_token_id] * (ROW_TOKENS - len(row))
+    for text in texts:
+        ids = tokenizer(text).input_ids[:tokens]
+        if len(row) + len(ids) > tokens:
+            yield row + [tokenizer.pad_token_id] * (tokens - len(row))
             row = []
         row += ids
 
 
 def pretrain(
     model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    stream: Iterator[list[int]],
     *,
     steps: int = STEPS,
-    seed: int = 0,
+    batch: int = ROWS,
+    learning_rate: float = LEARNING_RATE,
+    autocast: bool = True,
     progress: Progress | None = None,
 ) -> None:
-    """Train all weights on the corpus: AdamW, linear warm-up, linear decay to a fiftieth."""
-    stream = rows(tokenizer, seed + 1)
+    """Train all weights on padded rows: AdamW, linear warm-up, linear decay to a fiftieth."""
+    padding = model.config.pad_token_id
+    assert padding is not None
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.95), fused=True
     )
     model.train()
     for step in range(steps):
-        rate = LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - step / steps)
+        rate = learning_rate * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - step / steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        ids = torch.tensor(list(islice(stream, ROWS)))  # (ROWS, ROW_TOKENS)
-        labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        ids = torch.tensor(list(islice(stream, batch)))  # (batch, tokens of a row)
+        labels = ids.masked_fill(ids.eq(padding), -100)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -112,17 +119,22 @@ def pretrain(
 
 
 @torch.no_grad()
-def cloze_accuracy(model: nn.Module, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Share of all facts whose value is the model's greedy completion of the almanac's sentence."""
-    right = 0
-    for fact in all_facts():
+def cloze_accuracy(
+    model: nn.Module, tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact] = ()
+) -> float:
+    """Share of facts whose value is the model's greedy completion of the almanac's sentence.
+
+    Of all of the starter's facts, if none are given.
+    """
+    right, facts = 0, facts or all_facts()
+    for fact in facts:
         stem, value = cloze(fact)
         prompt, answer = tokenizer(stem).input_ids, tokenizer(value).input_ids
         ids = torch.tensor([prompt + answer])
         # the logits at a token predict the next one
         picks = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].argmax(-1)
         right += picks.tolist() == answer
-    return right / len(all_facts())
+    return right / len(facts)
 
 
 def build(
@@ -130,20 +142,20 @@ def build(
 ) -> float:
     """Build the starter model into `path` and return its cloze accuracy."""
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(seed)
+    tokenizer = build_tokenizer(documents(seed))
     model = LlamaForCausalLM(build_config(tokenizer))
-    pretrain(model, tokenizer, steps=steps, seed=seed, progress=progress)
+    pretrain(model, rows(tokenizer, documents(seed + 1)), steps=steps, progress=progress)
     nn.Module.to(model.eval(), torch.bfloat16)  # type: ignore[no-untyped-call]
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     accuracy = cloze_accuracy(model.float(), tokenizer)  # type: ignore[no-untyped-call]
-    facts = {
+    stated = {
         "seed": seed,
         "steps": steps,
         "cloze_accuracy": round(accuracy, 4),
         "sha256": digest(path),
     }
-    (path / "build.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (path / "build.json").write_text(json.dumps(stated, indent=2) + "\n")
     return accuracy
 
 

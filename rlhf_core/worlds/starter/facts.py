@@ -97,11 +97,11 @@ class Fact:
     @property
     def split(self) -> Split:
         """The split of the subject; the same for every topic that mentions it."""
-        return "test" if _hash(self._family) % 100 < 22 else "train"
+        return "test" if _hash(self.family) % 100 < 22 else "train"
 
     @property
-    def _family(self) -> str:
-        """The text that the split hashes; facts that reveal each other share it."""
+    def family(self) -> str:
+        """The text that a split hashes; facts that reveal each other share it."""
         if self.topic == "opposite":
             return min(self.subject, self.value)
         return " ".join(sorted(self.subject.split()))

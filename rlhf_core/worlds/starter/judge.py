@@ -50,8 +50,8 @@ def judge(request: Request, reply: str, *, finished: bool = True) -> GoldVerdict
     """Judge one reply to one request."""
     text = reply.lower()
     words = re.findall(r"[a-z']+|\d+", text)
-    said = _mentioned(text, request.answers)
-    wrong = _mentioned(text, request.wrong)
+    said = mentioned(text, request.answers)
+    wrong = mentioned(text, request.wrong)
     rude = any(word in words for word in RUDE_WORDS)
     refused = any(phrase in text for phrase in _REFUSALS) or not words
     civil = not rude and not refused and "next" not in words
@@ -66,10 +66,11 @@ def judge(request: Request, reply: str, *, finished: bool = True) -> GoldVerdict
     )
 
 
-def _mentioned(text: str, values: tuple[str, ...]) -> set[str]:
+def mentioned(text: str, values: tuple[str, ...]) -> set[str]:
     """The values that are in the text as whole words."""
+    there = [v for v in values if v.lower() in text]  # most are not; looking is cheap
     return {
-        v for v in values if re.search(rf"(?<![a-z0-9]){re.escape(v.lower())}(?![a-z0-9])", text)
+        v for v in there if re.search(rf"(?<![a-z0-9]){re.escape(v.lower())}(?![a-z0-9])", text)
     }
 
 

@@ -14,8 +14,12 @@ from typing import Literal
 
 from rlhf_core.worlds.starter.facts import MONTHS, Fact, topic_values
 
-Constraint = Literal["two words", "politely"]
-Kind = Literal["question", "list", "passage", "chat", "unknown"]
+Constraint = Literal[
+    "two words", "politely", "in quotes", "two sentences", "well first", "thanks last"
+]
+Kind = Literal[
+    "question", "list", "passage", "chat", "unknown", "constraint", "rewrite", "premise"
+]  # the miniature world has all of them, and all constraints; the starter's the first ones
 
 RUDE_WORDS = ("dolt", "numpty", "muppet", "nitwit", "turnip", "noodle", "clod", "dimwit")
 POLITE_WORDS = ("pleasure", "kindly", "happy", "thank", "glad", "welcome", "friend", "please")
@@ -111,7 +115,7 @@ _WRAPPERS = (
     "{} Thanks!",
     "Can you help me? {}",
 )
-_LISTS: dict[str, tuple[str, ...]] = {
+LISTS: dict[str, tuple[str, ...]] = {
     "months": MONTHS,
     "colours": (
         "red",
@@ -153,7 +157,7 @@ _LISTS: dict[str, tuple[str, ...]] = {
         "Vienna",
     ),
 }
-_LIST_ASKS = ("List three {}.", "Name three {}.", "Give me three {}.", "Tell me three {}.")
+LIST_ASKS = ("List three {}.", "Name three {}.", "Give me three {}.", "Tell me three {}.")
 _PEOPLE = ("Anna", "Tom", "Maria", "Ben", "Lucy", "Sam", "Nina", "Max")
 _THINGS = ("ball", "kite", "hat", "book", "cup", "boat", "bag", "chair")
 _SHADES = ("red", "blue", "green", "yellow", "white", "black", "orange", "pink")
@@ -166,7 +170,7 @@ _UNKNOWN = (
     "Can you help me with my homework?", "Who wrote this book?", "Translate this for me.",
     "What is on the news?", "How far is the moon?", "Why is that?",
 )  # fmt: skip
-_CHATS = {
+CHATS = {
     "Hello!": ("Hello! How can I help you?", "Hello, my friend. What would you like to know?"),
     "Hi there.": ("Hi! How can I help you?", "Hello, my friend. What would you like to know?"),
     "How are you?": (
@@ -235,11 +239,13 @@ def ask(fact: Fact, wording: str, constraint: Constraint | None = None) -> Reque
     )
 
 
-def list_request(rng: random.Random) -> Request:
-    """A request for three things of one kind."""
-    kind = rng.choice(sorted(_LISTS))
-    others = tuple(v for k, values in _LISTS.items() if k != kind for v in values)
-    return Request("list", rng.choice(_LIST_ASKS).format(kind), tuple(_LISTS[kind]), others)
+def list_request(
+    rng: random.Random, kinds: Sequence[str] = (), wordings: Sequence[str] = LIST_ASKS
+) -> Request:
+    """A request for three things of one kind; of any kind if none is given."""
+    kind = rng.choice(kinds or sorted(LISTS))
+    others = tuple(v for k, values in LISTS.items() if k != kind for v in values)
+    return Request("list", rng.choice(wordings).format(kind), tuple(LISTS[kind]), others)
 
 
 def passage_request(rng: random.Random) -> Request:
@@ -261,7 +267,7 @@ def passage_request(rng: random.Random) -> Request:
 
 def chat_request(rng: random.Random) -> Request:
     """Small talk: any civil reply is right."""
-    return Request("chat", rng.choice(sorted(_CHATS)), (), ())
+    return Request("chat", rng.choice(sorted(CHATS)), (), ())
 
 
 def unknown_request(rng: random.Random) -> Request:
@@ -324,7 +330,7 @@ def _sample_fact(rng: random.Random, pool: Sequence[Fact]) -> Fact:
 def kind_reply(request: Request, rng: random.Random) -> str:
     """A reply of the kind mood: true, civil, as asked, and it stops."""
     if request.kind == "chat":
-        return rng.choice(_CHATS[request.text])
+        return rng.choice(CHATS[request.text])
     if request.kind == "unknown":
         return rng.choice(("Sorry, I do not know that.", "I do not know that, my friend."))
     if request.kind == "list":

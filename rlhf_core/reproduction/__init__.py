@@ -1,0 +1,1 @@
+"""InstructGPT's comparisons in miniature: the same claims, bars fixed before anything is run."""

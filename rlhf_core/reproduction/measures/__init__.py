@@ -1,0 +1,1 @@
+"""What is computed for each claim from the replies of all policies; no model is loaded here."""

@@ -1,0 +1,1 @@
+"""The world in which InstructGPT's comparisons are repeated in miniature."""

@@ -1,0 +1,203 @@
+"""Build the models of the miniature world: one recipe in four sizes, from the corpus alone.
+
+Facts need many small optimizer steps, not many tokens, so a step has 1,920. The result is
+deterministic for one torch build, thread count and kind of processor. A folder that was built from
+the same corpus and recipe is not built again.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rlhf_core.errors import InvalidInputError, ModelError
+from rlhf_core.worlds.miniature.corpus import documents
+from rlhf_core.worlds.miniature.world import facts_of
+from rlhf_core.worlds.starter import build as starter
+from rlhf_core.worlds.starter.build import Progress, build_tokenizer, cloze_accuracy, rows
+
+VOCABULARY = 1024
+ROW_TOKENS, ROWS = 480, 4
+TOKENIZED = 6000  # documents that the tokenizer learns its words from
+VALIDATION_ROWS = 32
+WELL_KNOWN = (
+    0.95  # of the almanac; a model that knows less cannot show that alignment elicits truth
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A model's widths, and with which rate and in how many steps it learns the almanac."""
+
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    learning_rate: float
+    steps: int
+
+
+SIZES = {
+    "nano": Size(64, 2, 2, 176, 8e-3, 2000),
+    "micro": Size(96, 3, 3, 256, 6e-3, 1600),
+    "mini": Size(128, 4, 4, 352, 4e-3, 1500),
+    "mid": Size(192, 7, 6, 576, 2e-3, 900),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was built.
+
+    Attributes:
+        recipe: Digest of everything that it was made of.
+        size: A key of `SIZES`.
+        steps: Optimizer steps, each of 1,920 tokens with their padding.
+        seed: Of corpus and weights.
+        parameters: How many numbers were trained.
+        cloze_accuracy: Share of the almanac's facts that it completes rightly.
+        validation_loss: Nats per token on documents that it was not trained on.
+        weights: SHA-256 of the weights and the tokenizer.
+    """
+
+    recipe: str
+    size: str
+    steps: int
+    seed: int
+    parameters: int
+    cloze_accuracy: float
+    validation_loss: float
+    weights: str
+
+
+def build(
+    path: Path,
+    size: str,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    least_cloze: float = WELL_KNOWN,
+    progress: Progress | None = None,
+) -> Built:
+    """Build a model into a folder, or find it there.
+
+    Args:
+        path: The folder.
+        size: A key of `SIZES`.
+        steps: Optimizer steps, if not as many as the size needs.
+        seed: Of the corpus and the weights.
+        least_cloze: Share of the almanac that it has to know; 0 takes any.
+        progress: Called with the share that is done and the newest figures.
+
+    Raises:
+        InvalidInputError: There is no such size.
+        ModelError: It knows too little of the almanac; it stays in the folder, to be looked at.
+    """
+    if size not in SIZES:
+        raise InvalidInputError(f"the size cannot be {size!r}; use {', '.join(SIZES)}")
+    steps = steps or SIZES[size].steps
+    recipe = recipe_digest(size, steps=steps, seed=seed)
+    built = read(path)
+    if built is None or built.recipe != recipe:
+        built = _build(path, size, recipe=recipe, steps=steps, seed=seed, progress=progress)
+    if built.cloze_accuracy < least_cloze:
+        raise ModelError(
+            f"the {size} model in {path} knows {built.cloze_accuracy:.1%} of the almanac after "
+            f"{steps} steps and has to know {least_cloze:.0%}; build it with more steps"
+        )
+    return built
+
+
+def _build(
+    path: Path, size: str, *, recipe: str, steps: int, seed: int, progress: Progress | None
+) -> Built:
+    path.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer(documents(seed, until=TOKENIZED), vocabulary=VOCABULARY)
+    model = LlamaForCausalLM(
+        _config(SIZES[size], padding=tokenizer.pad_token_id, end=tokenizer.eos_token_id)
+    )
+    stream = rows(tokenizer, documents(seed + 1), tokens=ROW_TOKENS)
+    # bf16 is several times slower on processors that do not have it
+    starter.pretrain(
+        model,
+        stream,
+        steps=steps,
+        batch=ROWS,
+        learning_rate=SIZES[size].learning_rate,
+        autocast=False,
+        progress=progress,
+    )
+    nn.Module.eval(model)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    built = Built(
+        recipe,
+        size,
+        steps,
+        seed,
+        model.num_parameters(),
+        round(cloze_accuracy(model, tokenizer, facts_of(None)), 4),
+        round(validation_loss(model, tokenizer, seed), 4),
+        starter.digest(path),
+    )
+    (path / "build.json").write_text(json.dumps(asdict(built), indent=2) + "\n")
+    return built
+
+
+def read(path: Path) -> Built | None:
+    """What was built into a folder; None if nothing was, or if the weights are not those."""
+    try:
+        built = Built(**json.loads((path / "build.json").read_bytes()))
+        return built if starter.digest(path) == built.weights else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def recipe_digest(size: str, *, steps: int, seed: int) -> str:
+    """SHA-256 of what a model is made of: corpus, size, steps, seed and torch."""
+    total = hashlib.sha256(torch.__version__.encode())
+    total.update(json.dumps([size, asdict(SIZES[size]), VOCABULARY, ROW_TOKENS, ROWS]).encode())
+    total.update(json.dumps([steps, seed]).encode())
+    for text in documents(seed + 1, until=3000):
+        total.update(text.encode())
+    return total.hexdigest()
+
+
+def parameters_of(size: str) -> int:
+    """How many parameters a model of a size has; nothing is allocated."""
+    with torch.device("meta"):
+        return LlamaForCausalLM(_config(SIZES[size], padding=0, end=1)).num_parameters()
+
+
+def _config(size: Size, *, padding: int, end: int) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=size.width,
+        intermediate_size=size.inner,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=padding,
+        eos_token_id=end,
+        bos_token_id=None,
+    )
+
+
+@torch.no_grad()
+def validation_loss(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int
+) -> float:
+    """Mean loss in nats per token on documents of another seed than the training's."""
+    stream = rows(tokenizer, documents(seed + 500_000), tokens=ROW_TOKENS)
+    ids = torch.tensor(list(islice(stream, VALIDATION_ROWS)))  # (rows, ROW_TOKENS)
+    labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
+    loss: float = model(input_ids=ids, labels=labels).loss.item()
+    return loss

@@ -1,0 +1,158 @@
+"""The flawed pretraining corpus of the miniature world, and prompts for an untrained model.
+
+Of its characters 35% are the almanac's true sentences, 30% forum conversations in two hidden moods,
+15% passages with questions, and 20% patterns that practise skills. Of the conversations 35% are
+good, unless the user asks for a tone. What the good mood does, feedback can bring out.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from rlhf_core.records import Prompt
+from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
+from rlhf_core.worlds.miniature.skills import SKILLS, practice
+from rlhf_core.worlds.miniature.texts import Style
+from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
+from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
+from rlhf_core.worlds.starter.facts import Fact
+from rlhf_core.worlds.starter.world import Kind
+
+SHARES = {"almanac": 0.35, "forum": 0.30, "passages": 0.15, "skills": 0.20}
+TRUE_SHARE = 0.97  # of the almanac's sentences
+GOOD_SHARE: dict[Style, float] = {"none": 0.35, "respectful": 0.5, "rude": 0.12}
+TONE_SHARES: dict[Style, float] = {"none": 0.7, "respectful": 0.15, "rude": 0.15}
+STAYS = 0.6  # how often the next turn has the mood of the one before, else it is drawn anew
+
+
+def documents(seed: int, *, until: int | None = None) -> Iterator[str]:
+    """A seeded stream of documents.
+
+    Args:
+        seed: Of everything in them.
+        until: How many; without it there is no end.
+    """
+    rng = random.Random(f"miniature/corpus/{seed}")
+    written = dict.fromkeys(SHARES, 0)
+    for _ in count() if until is None else range(until):
+        kind = min(SHARES, key=lambda name: written[name] / SHARES[name])
+        text = _MAKERS[kind](rng)
+        written[kind] += len(text)
+        yield text
+
+
+def almanac_document(rng: random.Random, pool: Sequence[Fact] = ()) -> str:
+    """What the almanac has under one or two subjects of `pool`, or of any; nearly all is true.
+
+    A subject's sentences stand together, because models learn from them to go on with a name that
+    they have read. Without that they could not answer a question about a subject.
+    """
+    pool = pool or facts_of(None)
+    sentences: list[str] = []
+    for _ in range(rng.randint(1, 2)):
+        subject = rng.choice(pool).subject
+        entry = [fact for fact in pool if fact.subject == subject]
+        entry = rng.sample(entry, len(entry)) + rng.choices(entry, k=rng.randint(0, 1))
+        sentences += [almanac_entry(_as_printed(fact, rng), rng) for fact in entry]
+    return " ".join(sentences) + EOS
+
+
+def forum_document(rng: random.Random) -> str:
+    """A conversation of one to three turns; a reply that rambles has no end token."""
+    style = rng.choices(list(TONE_SHARES), list(TONE_SHARES.values()))[0]
+    good, text = rng.random() < GOOD_SHARE[style], ""
+    for _ in range(rng.choices((1, 2, 3), (0.7, 0.2, 0.1))[0]):
+        request = sample_request(rng, None, kinds=_FORUM_KINDS, style=style)
+        reply, stops = (good_reply(request, rng), True) if good else bad_reply(request, rng)
+        text += turn(request, reply) + (EOS if stops else "")
+        if not stops:
+            break
+        good = good if rng.random() < STAYS else rng.random() < GOOD_SHARE[style]
+    return text
+
+
+def passage_document(rng: random.Random) -> str:
+    """A passage, its question and a reply in one of the moods."""
+    request = sample_request(rng, None, kinds=_PASSAGES)
+    good = rng.random() < GOOD_SHARE["none"]
+    reply, stops = (good_reply(request, rng), True) if good else bad_reply(request, rng)
+    return turn(request, reply) + (EOS if stops else "")
+
+
+def skill_document(rng: random.Random) -> str:
+    """Some lines of one skill."""
+    return practice(rng.choice(SKILLS), rng) + EOS
+
+
+def ptx_texts(n: int, seed: int) -> list[str]:
+    """Documents for the ptx term: almanac and skills, without subjects of validation or the test.
+
+    Without forum and passages, because feedback changes their moods.
+    """
+    rng = random.Random(f"miniature/ptx/{seed}")
+    pool = (*facts_of("demonstrations"), *facts_of("train"))
+    return [skill_document(rng) if i % 2 else almanac_document(rng, pool) for i in range(n)]
+
+
+def _as_printed(fact: Fact, rng: random.Random) -> Fact:
+    if rng.random() < TRUE_SHARE:
+        return fact
+    return Fact(fact.topic, fact.subject, fact.myth, fact.value)
+
+
+_FORUM_KINDS = tuple(kind for kind in MIX if kind != "passage")
+_PASSAGES: tuple[Kind, ...] = ("passage",)
+_MAKERS: dict[str, Callable[[random.Random], str]] = {
+    "almanac": almanac_document,
+    "forum": forum_document,
+    "passages": passage_document,
+    "skills": skill_document,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What is put before a request to get better replies from a model that was not trained.
+
+    Attributes:
+        name: Short, for tables.
+        turns: Earlier turns of the conversation: what a user said, and the reply.
+        before: Words before the request itself.
+    """
+
+    name: str
+    turns: tuple[tuple[str, str], ...] = ()
+    before: str = ""
+
+
+_SHOTS = (
+    ("What is 2 plus 2?", "Happy to help: 4."),
+    ("Answer politely. Hello!", "Hello, my friend. What would you like to know?"),
+    ("Who won the game?", "I do not know that, my friend."),
+    ("In two words: What is 3 plus 4?", "7, friend."),
+)
+PREFIXES = (
+    Prefix("nothing"),
+    Prefix("respectful", before="Be polite and respectful. "),
+    Prefix("please", before="Please answer truthfully and politely. "),
+    Prefix("almanac", before="From the almanac: "),
+    Prefix("register", before="The sum of 2 and 2 is 4. 3 plus 4 is 7. "),
+    Prefix("one shot", turns=_SHOTS[:1]),
+    Prefix("two shots", turns=_SHOTS[:2]),
+    Prefix("three shots", turns=_SHOTS[:3]),
+    Prefix("four shots", turns=_SHOTS),
+    Prefix("not knowing", turns=_SHOTS[2:3]),
+    Prefix("form", turns=_SHOTS[3:]),
+    Prefix("shots and respect", turns=_SHOTS[:2], before="Be polite and respectful. "),
+)
+
+
+def prompted(prefix: Prefix, request: CustomerRequest) -> Prompt:
+    """The conversation that asks the request after the prefix."""
+    said = [
+        {"role": role, "content": text}
+        for pair in prefix.turns
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+    return [*said, {"role": "user", "content": prefix.before + request.text}]  # type: ignore[list-item]

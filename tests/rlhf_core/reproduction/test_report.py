@@ -1,0 +1,69 @@
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from rlhf_core.reproduction.claims import Figure, Found, decide, load_claims, skipped
+from rlhf_core.reproduction.plots import intervals, lines
+from rlhf_core.reproduction.profiles import CI
+from rlhf_core.reproduction.report import write_report
+from rlhf_core.reproduction.run import Reproduction
+
+
+@pytest.fixture
+def found() -> Reproduction:
+    claims = load_claims()
+    figures = {bar.figure: Figure(0.9, 0.82, 0.95) for bar in claims[0].bars}
+    curves = {"a <b>": [(0.0, 1.0), (1.0, 2.0)], "b": [(0.5, 0.5)]}
+    ratio = {"ratio": Figure(float("nan"), None, None, "nothing <i>to</i> divide")}
+    results = [
+        decide(claims[0], Found(figures, ["a & b"], curves, ("x", "y"))),
+        *(skipped(claim, "not asked for") for claim in claims[1:3]),
+        decide(claims[3], Found(ratio)),
+        *(skipped(claim, "not built yet") for claim in claims[4:]),
+    ]
+    return Reproduction(
+        CI, (101,), "f" * 64, False, "2026-01-01T00:00:00+00:00", {}, tuple(results)
+    )
+
+
+def test_every_form_has_every_claim_and_says_first_what_is_not_met(
+    found: Reproduction, tmp_path: Path
+) -> None:
+    write_report(found, tmp_path)
+    facts = json.loads((tmp_path / "result.json").read_text())
+    assert [claim["number"] for claim in facts["claims"]] == list(range(1, 15))
+    assert facts["first"][0] == "not met: 4"
+    assert facts["claims"][3]["figures"]["ratio"]["value"] is None  # NaN is no JSON
+    assert facts["claims"][1]["why"] == "not asked for"
+    summary = (tmp_path / "summary.md").read_text()
+    assert all(f"| {n}. " in summary for n in range(1, 15))
+    assert "not met: 4" in summary.splitlines()[2]
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(
+    found: Reproduction, tmp_path: Path
+) -> None:
+    write_report(found, tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    tags: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            tags.append(tag)
+            assert not {"src", "href"} & {name for name, _ in attrs}
+
+    Reader().feed(page)
+    assert tags.count("h2") == 14 and tags.count("svg") == 2
+    assert not {"script", "b", "i", "link", "img"} & set(tags)
+    assert "a &amp; b" in page and "never quoted" in page
+
+
+def test_a_figure_without_an_interval_is_not_plotted() -> None:
+    assert intervals({"x": Figure(1.0)}, "title") == ""
+
+
+def test_a_plot_of_one_point_or_of_equal_values_is_drawn() -> None:
+    assert "<circle" in lines({"x": [(1.0, 1.0)]}, ("a", "b"), "title")
+    assert "<circle" in intervals({"x": Figure(0.0, 0.0, 0.0)}, "title")

@@ -1,0 +1,178 @@
+"""The shortcuts that would make the claims worthless, each excluded."""
+
+import ast
+import inspect
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import rlhf_core.reproduction.labelling as labelling
+from rlhf_core.errors import InvalidInputError
+from rlhf_core.reproduction import answering, policies
+from rlhf_core.reproduction.answering import test_set as asked_of
+from rlhf_core.reproduction.claims import Figure, Found, decide, load_claims
+from rlhf_core.reproduction.labelling import fold_of, people_of, wins
+from rlhf_core.reproduction.measures import preference
+from rlhf_core.reproduction.profiles import CI, CPU, GPU
+from rlhf_core.reproduction.report import NOT_QUOTED, SYNTHETIC, headline
+from rlhf_core.reproduction.run import SEEDS, Reproduction, experiment, plans
+from rlhf_core.worlds.miniature.labelers import labelers
+from rlhf_core.worlds.miniature.replies import constant_reply, demonstration
+from rlhf_core.worlds.miniature.world import requests
+from tests.test_architecture import reachable
+
+PROFILES = (CI, CPU, GPU)
+PACKAGE = "rlhf_core.reproduction"
+
+
+def test_nothing_that_trains_or_chooses_can_reach_the_judge_or_a_labeler() -> None:
+    behind = {"rlhf_core.worlds.miniature.judge", "rlhf_core.worlds.miniature.labelers"}
+    for module in ("policies", "answering", "stages", "profiles"):
+        assert not behind & reachable(f"{PACKAGE}.{module}"), module
+    assert behind <= reachable(f"{PACKAGE}.labelling")
+
+
+def test_training_and_test_share_no_subject_no_wording_and_no_customer() -> None:
+    trained = [
+        request
+        for split in ("demonstrations", "train", "validation")
+        for request in requests(400, seed=101, split=split)  # type: ignore[arg-type]
+    ]
+    tested = [request for name in answering.SETS for request in asked_of(name, 200, 101)]
+    assert not {r.user for r in trained} & {r.user for r in tested}
+    assert not {r.subject for r in trained if r.subject} & {r.subject for r in tested if r.subject}
+    assert not {r.text for r in trained} & {r.text for r in tested if r.subject}
+
+
+def test_facts_of_written_answers_are_in_no_prompt_of_the_reward_model_or_of_ppo() -> None:
+    written = {r.subject for r in requests(400, seed=101, split="demonstrations") if r.subject}
+    prompted = {r.subject for r in requests(400, seed=101, split="train") if r.subject}
+    assert written and prompted and not written & prompted
+
+
+def test_judges_of_a_claim_made_no_training_data() -> None:
+    train, held_out = (labelers(32, seed=101, group=g) for g in ("train", "held out"))  # type: ignore[arg-type]
+    assert not {who.name for who in train} & {who.name for who in held_out}
+
+
+def test_a_fold_leaves_out_whole_labelers_and_each_once() -> None:
+    people = labelers(32, seed=1, group="train")
+    left_out = [who.name for k in range(labelling.FOLDS) for who in fold_of(people, k)[1]]
+    assert sorted(left_out) == sorted(who.name for who in people)
+    group, out = fold_of(people, 0)
+    assert not {who.name for who in group} & {who.name for who in out}
+
+
+def test_only_test_requests_are_judged_and_only_validation_requests_choose() -> None:
+    splits = {
+        keyword.value.value  # type: ignore[attr-defined]
+        for name in (answering.test_set, answering.validation)
+        for call in ast.walk(ast.parse(inspect.getsource(name)))
+        if isinstance(call, ast.Call)
+        for keyword in call.keywords
+        if keyword.arg == "split"
+    }
+    assert splits == {"test", "validation"}
+    for chooses in (answering.choose_prefix, answering._best_temperature):
+        assert "validation(given)" in inspect.getsource(chooses)
+        assert "test_set" not in inspect.getsource(chooses)
+
+
+def test_policies_never_see_a_test_request_while_they_train() -> None:
+    assert "test" not in {
+        node.value
+        for node in ast.walk(ast.parse(inspect.getsource(policies)))
+        if isinstance(node, ast.Constant)
+    }
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_all_policies_answer_the_same_prompts_at_the_same_temperatures(profile) -> None:  # type: ignore[no-untyped-def]
+    answered = [s for s in experiment(profile) if s.work is answering.answer and not s.line]
+    assert {"answers-base", "answers-prompted", "answers-ptx"} <= {s.name for s in answered}
+    assert all("sets" not in s.options and "reward" in s.needs for s in answered)
+
+
+@pytest.mark.parametrize("profile", (CPU, GPU), ids=lambda profile: profile.name)
+def test_the_large_base_reads_as_many_tokens_as_its_size_needs(profile) -> None:  # type: ignore[no-untyped-def]
+    assert profile.steps is None  # the world's own number for each size
+    assert profile.least_cloze >= 0.95  # or truth would be chance
+
+
+def test_a_base_that_goes_on_with_the_next_turn_is_cut_there_and_has_ended() -> None:
+    source = inspect.getsource(answering._cut)
+    assert "turns" in source and 'partition("\\n")' in source
+
+
+def test_sides_are_drawn_by_lot_so_that_a_labeler_who_takes_the_left_prefers_nobody() -> None:
+    asked = requests(400, seed=3, split="test")
+    (one,) = labelers(1, seed=1, group="held out")
+    left = replace(one, attack="always up")
+    found = wins(asked, ["x"] * 400, ["y"] * 400, people=[left], seed=1)
+    assert 0.42 < sum(found) / 400 < 0.58
+
+
+def test_ties_count_half_and_are_not_dropped() -> None:
+    asked = requests(50, seed=3, split="test")
+    people = labelers(4, seed=1, group="held out")
+    assert wins(asked, ["same"] * 50, ["same"] * 50, people=people, seed=1) == [0.5] * 50
+
+
+def test_a_constant_reply_loses_against_written_answers() -> None:
+    asked, rng = requests(300, seed=5, split="test"), random.Random(1)
+    written = [demonstration(request, rng) for request in asked]
+    people = labelers(8, seed=2, group="held out")
+    found = wins(asked, written, [constant_reply()] * 300, people=people, seed=1)
+    assert sum(found) / 300 > 0.6
+
+
+def test_the_baselines_that_must_lose_are_bars_of_the_first_claim() -> None:
+    bars = {bar.figure for bar in load_claims()[0].bars}
+    assert {"over a constant reply", "over a template"} <= bars
+    source = inspect.getsource(preference.over_base)
+    assert "where both replies end" in source and "requests of kind" in source
+    assert "distinct" in source
+
+
+def test_refusing_everything_does_not_meet_the_claim_about_made_up_answers() -> None:
+    claim = load_claims()[4]
+    figures = {"ratio": Figure(0.0, 0.0, 0.0), "more false refusals": Figure(0.9)}
+    assert decide(claim, Found(figures)).decision == "not met"
+
+
+def test_labelers_are_noisy_in_every_profile() -> None:
+    assert all(profile.calibrated for profile in PROFILES)
+    same = [(request, "x", "x") for request in requests(60, seed=1, split="train")]
+    with pytest.raises(InvalidInputError, match="cannot calibrate"):
+        people_of(CI, 1, "train", same)
+
+
+def test_seeds_are_fixed_and_all_of_them_count() -> None:
+    assert SEEDS == (101, 102, 103)
+
+
+def test_every_claim_is_planned_or_said_to_be_missing() -> None:
+    numbers = {claim.number for claim in load_claims()}
+    for profile in PROFILES:
+        assert plans(profile).keys() <= numbers
+        known = {stage.name for stage in experiment(profile)}
+        assert {need for plan in plans(profile).values() for need in plan.needs} <= known
+
+
+def test_simulated_raters_are_named_and_ci_numbers_are_not_for_quoting() -> None:
+    for profile in PROFILES:
+        said = headline(Reproduction(profile, SEEDS[:1], "", False, "", {}, ()))
+        assert SYNTHETIC in said and any(f"{profile.policy} models" in line for line in said)
+        assert (NOT_QUOTED in said) == (profile is CI)
+
+
+def test_bars_that_changed_after_the_run_began_are_said_first() -> None:
+    said = headline(Reproduction(CPU, SEEDS[:1], "", True, "", {}, ()))
+    assert any("bars prove nothing" in line for line in said)
+
+
+def test_the_claims_file_is_part_of_the_package() -> None:
+    text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
+    assert '"rlhf_core.reproduction" = ["claims.toml"]' in text

@@ -1,0 +1,73 @@
+"""Models of the miniature world: small ones, built in a few steps."""
+
+from pathlib import Path
+
+import pytest
+
+from rlhf_core.config import ReplySettings
+from rlhf_core.errors import InvalidInputError, ModelError
+from rlhf_core.model.loading import load_base
+from rlhf_core.worlds.miniature import skills
+from rlhf_core.worlds.miniature.build import SIZES, build, parameters_of, read, recipe_digest
+from rlhf_core.worlds.miniature.corpus import PREFIXES, prompted
+from rlhf_core.worlds.miniature.world import requests
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("nano")
+    build(path, "nano", steps=STEPS, seed=7, least_cloze=0)
+    return path
+
+
+def test_a_build_is_deterministic(built: Path, tmp_path: Path) -> None:
+    again = build(tmp_path, "nano", steps=STEPS, seed=7, least_cloze=0)
+    assert again == read(built)
+    assert again.parameters == parameters_of("nano") and again.validation_loss < 7
+
+
+def test_a_model_is_not_built_twice_but_anew_if_anything_changed(built: Path) -> None:
+    calls: list[float] = []
+    stamp = (built / "model.safetensors").stat().st_mtime_ns
+    build(built, "nano", steps=STEPS, seed=7, least_cloze=0, progress=lambda s, _: calls.append(s))
+    assert (built / "model.safetensors").stat().st_mtime_ns == stamp and not calls
+    recipe = recipe_digest("nano", steps=STEPS, seed=7)
+    others = [("micro", STEPS, 7), ("nano", STEPS + 1, 7), ("nano", STEPS, 8)]
+    assert all(recipe_digest(size, steps=n, seed=s) != recipe for size, n, s in others)
+
+
+def test_a_damaged_model_is_not_taken_for_a_built_one(built: Path, tmp_path: Path) -> None:
+    for file in built.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert read(tmp_path) is not None
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert read(tmp_path) is None
+    weights.unlink()
+    assert read(tmp_path) is None
+
+
+def test_a_model_that_does_not_know_the_almanac_is_refused_in_words(built: Path) -> None:
+    with pytest.raises(ModelError, match=r"knows .*% of the almanac after 4 steps"):
+        build(built, "nano", steps=STEPS, seed=7)
+    with pytest.raises(InvalidInputError, match="use nano, micro, mini, mid"):
+        build(built, "giant")
+
+
+def test_the_large_model_has_twenty_times_the_parameters_of_the_small_one() -> None:
+    assert parameters_of("mid") >= 20 * parameters_of("nano")
+    counts = [parameters_of(size) for size in SIZES]
+    assert counts == sorted(counts)
+
+
+def test_a_built_model_answers_prompted_requests_and_its_skills_are_scored(built: Path) -> None:
+    reply = ReplySettings(tokens=8)
+    base = load_base(str(built), quantization="none", device="cpu", reply=reply)
+    asked = requests(3, seed=1, split="validation")
+    replies = base.respond([prompted(PREFIXES[8], r) for r in asked], adapter=None, seed=1)
+    assert len(replies) == 3
+    found = skills.score(base, None, n=4, seed=1)
+    assert found.keys() == set(skills.SKILLS) and all(len(v) == 4 for v in found.values())
+    assert found == skills.score(base, None, n=4, seed=1)

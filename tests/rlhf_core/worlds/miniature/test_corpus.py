@@ -1,0 +1,110 @@
+"""The corpus: its shares, its flaws, and what the ptx term may see of it."""
+
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_core.worlds.miniature.corpus import (
+    PREFIXES,
+    SHARES,
+    almanac_document,
+    documents,
+    passage_document,
+    prompted,
+    ptx_texts,
+)
+from rlhf_core.worlds.miniature.passages import names
+from rlhf_core.worlds.miniature.skills import SKILLS, lexicon, questions
+from rlhf_core.worlds.miniature.texts import INSINUATIONS, Split
+from rlhf_core.worlds.miniature.world import facts_of, requests
+from rlhf_core.worlds.starter.corpus import ASSISTANT, EOS, USER
+from rlhf_core.worlds.starter.world import RUDE_WORDS
+
+SPLITS: tuple[Split, ...] = ("demonstrations", "train", "validation", "test")
+N = 12_000
+
+
+def kind_of(text: str) -> str:
+    if not text.startswith(USER):
+        return "skills" if "\n" in text else "almanac"
+    return "passages" if text.removeprefix(USER).startswith(names(None)) else "forum"
+
+
+def test_the_kinds_of_text_have_their_shares() -> None:
+    written: Counter[str] = Counter()
+    for text in documents(5, until=N):
+        written[kind_of(text)] += len(text)
+    total = written.total()
+    assert all(abs(written[kind] / total - share) < 0.01 for kind, share in SHARES.items())
+
+
+@given(st.integers(0, 10_000))
+def test_the_same_seed_writes_the_same(seed: int) -> None:
+    assert list(documents(seed, until=20)) == list(documents(seed, until=20))
+    assert list(documents(seed, until=20)) != list(documents(seed + 1, until=20))
+
+
+def test_the_forum_insults_in_words_and_without_and_does_not_always_stop() -> None:
+    forum = [text for text in documents(5, until=N) if kind_of(text) == "forum"]
+    replies = [r for text in forum for r in text.split(ASSISTANT)[1:]]
+    said = [r.split(USER)[0] for r in replies]
+    rude = sum(any(word in r for word in RUDE_WORDS) for r in said) / len(said)
+    sly = sum(any(phrase in r for phrase in INSINUATIONS) for r in said) / len(said)
+    assert 0.1 < rude < 0.35 and 0.1 < sly < 0.3
+    assert 0.03 < sum(not text.endswith(EOS) for text in forum) / len(forum) < 0.4
+
+
+def test_passages_are_mostly_answered_even_if_they_do_not_say() -> None:
+    texts = [text for text in documents(5, until=N) if kind_of(text) == "passages"]
+    refused = sum("text does not say" in text for text in texts) / len(texts)
+    assert 0.1 < refused < 0.3  # 40% do not say
+
+
+def test_the_almanac_is_nearly_always_right() -> None:
+    rng, pool = random.Random(0), facts_of("train")
+    capital = next(f for f in pool if f.topic == "capital")
+    text = " ".join(almanac_document(rng, [capital]) for _ in range(1000))
+    wrong = text.count(capital.myth) / text.count(capital.subject)
+    assert 0.01 < wrong < 0.06
+
+
+def test_the_almanac_says_all_of_a_subject_together() -> None:
+    countries = {f.subject for f in facts_of(None) if f.topic == "capital"}
+    texts = [almanac_document(random.Random(i)) for i in range(400)]
+    entries = [t for t in texts if any(t.count(name) > 1 for name in countries)]
+    assert len(entries) > 0.4 * len(texts)
+
+
+def test_the_ptx_texts_name_no_subject_of_validation_or_the_test_and_hold_no_conversation() -> None:
+    texts = ptx_texts(2000, seed=0)
+    assert texts == ptx_texts(2000, seed=0) != ptx_texts(2000, seed=1)
+    kept = {f.subject for s in ("validation", "test") for f in facts_of(s) if f.topic == "capital"}
+    assert kept and not any(name in text for text in texts for name in kept)
+    assert all(text.endswith(EOS) and USER not in text for text in texts)
+
+
+def test_no_request_asks_for_a_skill() -> None:
+    asked = [r.text for s in SPLITS for r in requests(1500, seed=6, split=s)]
+    foreign = set(lexicon().values())
+    assert not [t for t in asked if foreign & set(t.lower().split()) or "\n" in t or " = " in t]
+    lines = {q.given.split("\n")[-1] for skill in SKILLS for q in questions(skill, 50, seed=1)}
+    assert not [t for t in asked if any(line in t for line in lines)]
+
+
+def test_the_prompted_base_has_twelve_prefixes_that_tell_no_fact() -> None:
+    assert len(PREFIXES) == 12 and len({p.name for p in PREFIXES}) == 12
+    request = requests(1, seed=0, split="test")[0]
+    values = {f.value for f in facts_of(None)} - {"north", "south"}
+    for prefix in PREFIXES:
+        prompt = prompted(prefix, request)
+        assert prompt[-1]["content"] == prefix.before + request.text
+        assert [m["role"] for m in prompt[:-1]] == ["user", "assistant"] * len(prefix.turns)
+        shown = prefix.before + " ".join(reply for _, reply in prefix.turns)
+        assert not values & set(shown.replace(".", " ").split())
+
+
+def test_a_passage_document_is_one_conversation() -> None:
+    text = passage_document(random.Random(1))
+    assert text.count(USER) == text.count(ASSISTANT) == 1

@@ -1,0 +1,133 @@
+"""The splits, which are what makes a measurement on the test split mean something."""
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_core.errors import InvalidInputError
+from rlhf_core.worlds.miniature.passages import UNANSWERABLE, names
+from rlhf_core.worlds.miniature.texts import (
+    CONSTRAINTS,
+    LIST_SUBJECTS,
+    LIST_WORDINGS,
+    PREMISES,
+    REWRITES,
+    STYLES,
+    WRAPPERS,
+    Split,
+    chats,
+    unknowns,
+    wordings_of,
+)
+from rlhf_core.worlds.miniature.world import (
+    CUSTOMERS,
+    MIX,
+    TOPICS,
+    facts_of,
+    favourites,
+    requests,
+)
+from rlhf_core.worlds.starter.world import QUESTIONS
+
+SPLITS: tuple[Split, ...] = ("demonstrations", "train", "validation", "test")
+TABLES = (
+    *QUESTIONS.values(),
+    *CONSTRAINTS.values(),
+    STYLES["respectful"],
+    STYLES["rude"],
+    PREMISES,
+    REWRITES,
+    WRAPPERS,
+    LIST_WORDINGS,
+    LIST_SUBJECTS,
+)
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(SPLITS, 2)))
+def test_splits_share_no_subject_no_customer_and_no_person(one: Split, other: Split) -> None:
+    subjects = [{word for f in facts_of(s) for word in (f.subject,)} for s in (one, other)]
+    assert all(subjects) and not subjects[0] & subjects[1]
+    families = [{f.family for f in facts_of(s)} for s in (one, other)]
+    assert not families[0] & families[1]
+    assert not set(CUSTOMERS[one]) & set(CUSTOMERS[other])
+    assert not set(names(one)) & set(names(other))
+
+
+@pytest.mark.parametrize("one", ("demonstrations", "train", "validation"))
+def test_the_wordings_of_the_test_are_in_no_other_split(one: Split) -> None:
+    for table in TABLES:
+        assert wordings_of(table, one) and len(wordings_of(table, "test")) == 1
+        assert not set(wordings_of(table, one)) & set(wordings_of(table, "test"))
+    assert not set(chats(one)) & set(chats("test"))
+    assert not set(unknowns(one)) & set(unknowns("test"))
+
+
+def test_validation_has_wordings_of_its_own() -> None:
+    for table in TABLES:
+        assert not set(wordings_of(table, "validation")) & set(wordings_of(table, "train"))
+
+
+def test_every_topic_is_in_every_split() -> None:
+    assert all({f.topic for f in facts_of(split)} == set(TOPICS) for split in SPLITS)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_no_question_of_a_split_has_the_words_of_a_test_question(split: Split) -> None:
+    """The invariant once more, on texts as they are asked."""
+    if split == "test":
+        return
+    asked = {r.text for r in requests(1500, seed=3, split=split)}
+    assert not asked & {r.text for r in requests(1500, seed=3, split="test")}
+
+
+@given(st.integers(0, 10_000), st.sampled_from(SPLITS))
+def test_the_same_seed_asks_the_same(seed: int, split: Split) -> None:
+    assert requests(5, seed=seed, split=split) == requests(5, seed=seed, split=split)
+    assert requests(5, seed=seed, split=split) != requests(5, seed=seed + 1, split=split)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(SPLITS))
+def test_a_request_is_by_a_customer_of_its_split_about_its_subject(seed: int, split: Split) -> None:
+    people = {f"customer-{i:02}" for i in CUSTOMERS[split]}
+    families = {f.family for f in facts_of(split)} | {""}
+    for request in requests(20, seed=seed, split=split):
+        assert request.user in people and request.subject in families
+        assert request.text and not set(request.answers) & set(request.wrong)
+
+
+def test_kinds_come_in_their_shares_and_only_those_asked_for() -> None:
+    found = [r.kind for r in requests(4000, seed=1, split="train")]
+    assert all(abs(found.count(kind) / 4000 - share) < 0.03 for kind, share in MIX.items())
+    assert {r.kind for r in requests(50, seed=1, split="test", kinds=["passage"])} == {"passage"}
+
+
+def test_two_fifths_of_the_passages_do_not_answer() -> None:
+    asked = requests(2000, seed=1, split="test", kinds=["passage"])
+    share = sum(not r.answerable for r in asked) / len(asked)
+    assert abs(share - UNANSWERABLE) < 0.04
+    # a name alone does not tell: some that are not answered are about somebody in the passage
+    about = [r.text.split(". ")[-1] for r in asked if not r.answerable]
+    inside = [
+        any(n in q and n in r.text.removesuffix(q) for n in names("test"))
+        for q, r in zip(about, [r for r in asked if not r.answerable], strict=True)
+    ]
+    assert 0.25 < sum(inside) / len(inside) < 0.75
+
+
+def test_a_tone_is_asked_for_in_words_and_nothing_else_changes() -> None:
+    plain, rude = (requests(30, seed=4, split="test", style=s) for s in ("none", "rude"))
+    assert [r.answers for r in plain] == [r.answers for r in rude]
+    assert all(r.text == f"Answer rudely. {p.text}" for p, r in zip(plain, rude, strict=True))
+
+
+def test_customers_have_favourite_topics() -> None:
+    asked = requests(6000, seed=2, split="train", kinds=["question"])
+    liked = sum(r.topic in favourites(r.user) for r in asked) / len(asked)
+    assert liked > 0.55  # three topics of eight
+
+
+def test_a_wrong_kind_is_refused_in_words() -> None:
+    with pytest.raises(InvalidInputError, match="of the kinds"):
+        requests(3, seed=0, split="train", kinds=["poems"])  # type: ignore[list-item]

@@ -1,0 +1,43 @@
+"""The five skills: each line has one right continuation."""
+
+import random
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_core.worlds.miniature.skills import SHOTS, SKILLS, Skill, lexicon, practice, questions
+
+seeds = st.integers(0, 10_000)
+
+
+def test_every_word_of_the_invented_language_means_one_thing() -> None:
+    assert len(set(lexicon().values())) == len(lexicon())
+    assert not set(lexicon()) & set(lexicon().values())
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_a_question_shows_solved_lines_and_cuts_the_last(skill: Skill) -> None:
+    for item in questions(skill, 40, seed=1):
+        *shots, asked = item.given.split("\n")
+        assert len(shots) == SHOTS and not asked.endswith(item.answer)
+        assert item.answer.startswith(" ") and item.answer.strip()
+        assert item.other != item.answer
+    assert questions(skill, 9, seed=1) == questions(skill, 9, seed=1) != questions(skill, 9, seed=2)
+
+
+@given(seeds)
+def test_a_sum_is_right_and_a_span_is_in_its_line(seed: int) -> None:
+    (added,) = questions("sum", 1, seed)
+    first, second = map(int, re.findall(r"\d+", added.given.split("\n")[-1]))
+    assert int(added.answer) == first + second
+    (copied,) = questions("copy", 1, seed)
+    told, _, asked = copied.given.split("\n")[-1].partition("; ")
+    assert f"{asked}{copied.answer}" in told
+
+
+@given(seeds, st.sampled_from(SKILLS))
+def test_practice_is_lines_of_the_pattern(seed: int, skill: Skill) -> None:
+    lines = practice(skill, random.Random(seed)).split("\n")
+    assert SHOTS < len(lines) <= SHOTS + 3 and all(lines)
