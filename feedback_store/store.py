@@ -33,8 +33,9 @@ from feedback_store.feedback.search import Search
 from feedback_store.feedback.withdrawals import Withdrawals
 from feedback_store.privacy.copies import Copies
 from feedback_store.privacy.forgetting import Privacy
-from feedback_store.raters.accounts import Accounts
+from feedback_store.raters.judges import Judges
 from feedback_store.raters.keys import Keys
+from feedback_store.raters.programs import Programs
 from feedback_store.raters.standing import Raters
 from feedback_store.registry.adapters import Adapters
 from feedback_store.registry.alarms import Alarms
@@ -50,7 +51,7 @@ from feedback_store.training_data import TrainingData
 
 
 class FeedbackStore(
-    Accounts,
+    Judges,
     GoldQuestions,
     ConversationList,
     Events,
@@ -69,6 +70,7 @@ class FeedbackStore(
     Copies,
     Privacy,
     Raters,
+    Programs,
     Keys,
     Adapters,
     ServedAdapter,

@@ -185,7 +185,7 @@ def _trials(db: Database, choices: Sequence[Row]) -> dict[str, Row]:
     """The trial that each of these choices belongs to, if it does."""
     sql = """SELECT choices.id AS event, trials.kind, trials.adapter, trials.other, outcome,
             choices.id = (SELECT id FROM choices AS made WHERE made.candidates_id = candidates.id
-                ORDER BY created_at, id LIMIT 1) AS counts
+                AND made.rater_id = candidates.rater_id ORDER BY created_at, id LIMIT 1) AS counts
         FROM json_each(:ids) AS wanted CROSS JOIN choices ON choices.id = wanted.value
         JOIN candidates ON candidates.id = candidates_id JOIN trials ON trials.id = trial_id"""
     ids = json.dumps([row["id"] for row in choices])

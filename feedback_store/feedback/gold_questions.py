@@ -19,8 +19,10 @@ from feedback_store.records import CandidateReply, PromptMessage
 from feedback_store.splits import prompt_hash
 from feedback_store.sqlite.rows import Row, rows, scalar
 
-_ANSWERED = """(EXISTS (SELECT 1 FROM choices WHERE candidates_id = candidates.id)
-    OR EXISTS (SELECT 1 FROM rankings WHERE candidates_id = candidates.id))"""
+_ANSWERED = """(EXISTS (SELECT 1 FROM choices
+        WHERE candidates_id = candidates.id AND choices.rater_id = candidates.rater_id)
+    OR EXISTS (SELECT 1 FROM rankings
+        WHERE candidates_id = candidates.id AND rankings.rater_id = candidates.rater_id))"""
 _SHOWN = f"""SELECT candidates.id, path_hash, {_ANSWERED} AS answered FROM candidates
     JOIN messages ON messages.id = prompt_message_id
     WHERE candidates.rater_id = ? AND gold IS NOT NULL"""
