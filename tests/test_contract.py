@@ -44,10 +44,12 @@ COMMANDS = {
     "--probes --data --model --profile --quantization --config --json",
     "evidence": "FILE --data --model --profile --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
-    "--hub --licence --language --data --config --json",
+    "--without --hub --licence --language --data --config --json",
     "fetch": "NAME --data --config",
     "forget": "RATER --as-in --yes --data --config --json",
     "import": "FILE --format --columns --name --create --data --config --json",
+    "judge": "--endpoint --model --principles --pairs --limit --probes --key-variable "
+    "--send-texts --per-minute --report --data --config --json",
     "keys list": "--data --config --json",
     "keys make": "NAME --role --gateway --data --config --json",
     "keys revoke": "NAME --data --config --json",
@@ -85,7 +87,9 @@ CHOICES = {
     "evidence --quantization": "auto nf4 int8 none",
     "export --format": "events preference preferences unpaired sft prompts",
     "export --split": "all train held_out held_out_raters",
+    "export --without": "person simulated operator judge",
     "import --format": "events hh oasst ultrafeedback arena pandalm open-webui table",
+    "judge --pairs": "all judged unjudged",
     "keys make --role": "visitor labeler operator",
     "leave-out KIND": "conversation vote",
     "plan --profile": "auto starter cpu gpu",

@@ -59,6 +59,8 @@ _PAIRS = f"""SELECT candidates.id, prompt_message_id, a.content AS a, b.content 
     AND (SELECT count(*) FROM judge_answers
         WHERE candidates_id = candidates.id AND rater_id = :judge) < 2
     ORDER BY candidates.id LIMIT :limit"""
+_KEEP = "INSERT OR IGNORE INTO judge_answers VALUES (?, ?, ?, ?, ?)"
+_KEEP_PROBE = "INSERT OR IGNORE INTO judge_probes VALUES (?, ?, ?, ?, ?)"
 _ANSWERS = """SELECT first, picked FROM judge_answers
     WHERE rater_id = :judge AND candidates_id = :candidates"""
 
@@ -165,8 +167,7 @@ class Judges(Accounts):
                 raise UnknownRecordError(
                     f"the pair {candidates_id!r} was deleted or left out; nothing was stored."
                 )
-            answer = {**about, "first": first_shown, "picked": picked, "at": utc_now()}
-            db.table("judge_answers").insert(answer, ignore=True)
+            db.execute(_KEEP, [judge, candidates_id, first_shown, picked, utc_now()])
             found = rows(db, _ANSWERS, {"judge": judge, "candidates": candidates_id})
             vote = vote_of([row["picked"] for row in found])
             if vote is not None:
@@ -182,9 +183,8 @@ class Judges(Accounts):
         """Store an answer about a pair of ours; the same again changes nothing."""
         one_of(first_shown, LABELS, "the label that was shown first")
         one_of(picked, PICKS, "what a judge picked")
-        row = {"rater_id": judge, "probe": probe, "first": first_shown, "picked": picked}
         with self._file.write() as db:
-            db.table("judge_probes").insert(row | {"at": utc_now()}, ignore=True)
+            db.execute(_KEEP_PROBE, [judge, probe, first_shown, picked, utc_now()])
 
     def probes_asked(self, judge: str) -> set[tuple[str, str]]:
         """The probes that a judge has answered, each with the label that was shown first."""

@@ -11,7 +11,11 @@ from rlhf_core.errors import ModelError
 def test_the_starter_keeps_the_defaults_and_its_packed_weights(tmp_path: Path) -> None:
     settings = load_settings(data=tmp_path)
     used = with_profile(settings)
-    assert used == settings.model_copy(update={"profile": "starter", "quantization": "nf4"})
+    assert used.cycle.data.programs == ("simulated",), "who tries it out votes beside visitors"
+    data = used.cycle.data.model_copy(update=settings.cycle.data.model_dump())
+    cycle = used.cycle.model_copy(update={"data": data})
+    expected = {"profile": "starter", "quantization": "nf4"}
+    assert used.model_copy(update={"cycle": cycle}) == settings.model_copy(update=expected)
 
 
 def test_another_model_gets_what_fits_it_and_keeps_what_was_set(

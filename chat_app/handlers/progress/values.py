@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from feedback_store.raters.standing import RaterStanding
+from feedback_store.records import PROGRAMS
 
 FEWEST = 5  # raters of whom something is said
 
@@ -21,7 +22,7 @@ class Values:
         most_active: Share of the weight that the rater with the most of it has.
         effective: How many raters of equal weight would be as concentrated (the inverse of
             Simpson's index).
-        simulated: How many of them are programs.
+        simulated: Whether some or all of them are programs: simulated visitors, model judges.
     """
 
     raters: int | None = None
@@ -37,7 +38,7 @@ def values_of(standings: Iterable[RaterStanding]) -> Values:
         return Values()
     weights = [one.said * one.weight for one in heard]
     whole = sum(weights)
-    programs = sum(one.kind == "simulated" for one in heard)
+    programs = sum(one.kind in PROGRAMS for one in heard)
     shares = [weight / whole for weight in weights]
     return Values(
         raters=len(heard),
