@@ -36,6 +36,7 @@ from feedback_store.privacy.forgetting import Privacy
 from feedback_store.raters.judges import Judges
 from feedback_store.raters.keys import Keys
 from feedback_store.raters.programs import Programs
+from feedback_store.raters.screening import Screening
 from feedback_store.raters.standing import Raters
 from feedback_store.registry.adapters import Adapters
 from feedback_store.registry.alarms import Alarms
@@ -71,6 +72,7 @@ class FeedbackStore(
     Privacy,
     Raters,
     Programs,
+    Screening,
     Keys,
     Adapters,
     ServedAdapter,

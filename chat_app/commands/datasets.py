@@ -56,8 +56,8 @@ def export(  # noqa: PLR0913 - one argument for each option
         bool, typer.Option("--with-metadata", help="Add id, time, rater, weight and so on.")
     ] = False,
     without: Annotated[
-        list[Literal["person", "simulated", "operator", "judge"]] | None,
-        typer.Option(help="Leave out what these raters said; may be given again."),
+        list[str] | None,
+        typer.Option(help="Leave out raters of a kind, such as judge; may be given again."),
     ] = None,
     hub: Annotated[
         bool, typer.Option("--hub", help="FILE is a folder: Parquet and a card, as on the Hub.")

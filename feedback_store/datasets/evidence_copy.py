@@ -68,7 +68,7 @@ EMPTIED = (
     *("judge_answers", "judge_probes", "judges"),
     *("left_out", "stale_prompts", "taught", "trials", "vote_counts", "webhooks"),
 )
-_KEPT_NOTES = "'derivation', 'adapter_number', 'anchor', 'watched_cycle', 'programs'"
+_KEPT_NOTES = "'derivation', 'adapter_number', 'anchor', 'watched_cycle', 'programs', 'screening'"
 _BLANK = (
     "UPDATE candidates SET trial_id = NULL",
     *(f"DELETE FROM {table}" for table in EMPTIED),

@@ -20,7 +20,7 @@ from sqlite_utils import Database
 
 from feedback_store.comparisons.refresh import refresh
 from feedback_store.errors import ConflictError, InvalidFeedbackError, say
-from feedback_store.feedback.events import CONSENTED, KINDS_HEARD
+from feedback_store.feedback.events import CONSENTED, KINDS_HEARD, SCREENED
 from feedback_store.raters.agreement import Agreement, PairVote, agreement, judgement
 from feedback_store.raters.behaviour import (
     ASSESSED,
@@ -49,7 +49,8 @@ from feedback_store.sqlite.rows import Row, audit, require, rows, stream, to_rec
 # Each table is summed first, along an index that has only these columns.
 _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight) AS weight,
         iif(proven, NULL, origin) AS origin,
-        {CONSENTED} AND quarantined_at IS NULL AND kind IN {KINDS_HEARD} AS heard FROM (
+        {CONSENTED} AND quarantined_at IS NULL AND kind IN {KINDS_HEARD}
+        AND {SCREENED} AS heard FROM (
         SELECT rater_id, total(weight) AS weight FROM comparisons
         WHERE withdrawn_at IS NULL GROUP BY rater_id
         UNION ALL SELECT rater_id, total(weight) AS weight FROM unpaired GROUP BY rater_id) AS said
@@ -75,7 +76,7 @@ _DECIDED = """SELECT action, at, json_extract(detail, '$.rater_id') AS rater_id,
     FROM audit WHERE action IN ('quarantine', 'release') ORDER BY id"""
 
 
-_SHOWN = ("id", "kind", "created_at", "reliability", "counts_as_one", *NO_GOLD)
+_SHOWN = ("id", "kind", "passed", "created_at", "reliability", "counts_as_one", *NO_GOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class RaterStanding:
     `decided_by` and `reason` tell of the last quarantine or release, if there was one. The rater
     was right in `gold_right` of `gold_total` gold questions since the last release. `counts_as_one`
     is how many raters the caps take as one with this one, itself included: those who are new, of
-    one origin, and have not agreed with others yet.
+    one origin, and have not agreed with others yet. `passed` is whether the rater passed the
+    screening, None without a result.
     """
 
     id: str
@@ -100,6 +102,7 @@ class RaterStanding:
     gold_right: int
     gold_total: int
     counts_as_one: int = 1
+    passed: int | None = None
 
 
 def rater_weights(

@@ -1,4 +1,4 @@
-"""Model judges: who they are, and each answer that they gave, so that none is asked for twice."""
+"""Model judges and each answer that they gave, so that none is asked for twice; and screening."""
 
 SCHEMA = (
     """CREATE TABLE judges (
@@ -28,4 +28,6 @@ SCHEMA = (
         at TEXT NOT NULL,
         PRIMARY KEY (rater_id, probe, first)
     ) STRICT, WITHOUT ROWID""",
+    # Whether a rater passed the test of the team; NULL: there is no result.
+    "ALTER TABLE raters ADD COLUMN passed INTEGER CHECK (passed IN (0, 1))",
 )
