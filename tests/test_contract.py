@@ -48,7 +48,7 @@ COMMANDS = {
     "fetch": "NAME --data --config",
     "forget": "RATER --as-in --yes --data --config --json",
     "import": "FILE --format --columns --name --create --data --config --json",
-    "judge": "--endpoint --model --principles --pairs --limit --probes --key-variable "
+    "judge": "--endpoint --model --principles --pairs --limit --no-probes --key-variable "
     "--send-texts --per-minute --report --data --config --json",
     "keys list": "--data --config --json",
     "keys make": "NAME --role --passed --gateway --data --config --json",
@@ -158,7 +158,7 @@ EXIT_CODES = {
 COLUMNS = {
     "preference": "prompt chosen rejected",
     "preference --with-metadata": "prompt chosen rejected "
-    "id created_at rater source split weight strength arm propensity",
+    "id created_at rater rater_kind source split weight strength arm propensity",
     "prompts": "prompt",
     "sft": "messages",
     "unpaired": "prompt completion label",

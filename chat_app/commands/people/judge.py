@@ -40,9 +40,9 @@ def judge(  # noqa: PLR0913 - its options
         typer.Option(help="Pairs that others have judged, that nobody has, or both."),
     ] = "all",
     limit: Annotated[int, typer.Option(min=0, help="Most pairs in this run.")] = 100,
-    probes: Annotated[
-        bool, typer.Option("--probes/--no-probes", help="Ask about flattery and padding, too.")
-    ] = True,
+    no_probes: Annotated[
+        bool, typer.Option("--no-probes", help="Do not probe it with flattery and padding.")
+    ] = False,
     key_variable: Annotated[
         str | None, typer.Option(help="The environment variable that holds the endpoint's key.")
     ] = None,
@@ -72,7 +72,7 @@ def judge(  # noqa: PLR0913 - its options
         one = store.add_judge(model, endpoint.rstrip("/"), text)
         asked = Endpoint(endpoint, model, key=key, per_minute=per_minute)
         try:
-            done = run_judge(store, one, asked, which=pairs, limit=limit, probing=probes)
+            done = run_judge(store, one, asked, which=pairs, limit=limit, probing=not no_probes)
         finally:
             asked.close()
         store.refresh_comparisons()

@@ -170,6 +170,7 @@ def ask_service(data: Path, url: str) -> dict:
     return report(CliRunner().invoke(app, ["judge", "--data", str(data), "--json", *given]))
 
 
+@pytest.mark.slow
 def test_our_own_service_can_be_asked_and_keeps_nothing_of_it(
     data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
