@@ -44,7 +44,7 @@ _VERDICTS = f"""SELECT rater_id, kind, prompt_hash, label, {_HASHES}, {_LENGTHS}
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class CaseShare:
     """A share of `total` cases with its 95% interval by Wilson; None if there are no cases."""
 
     value: float | None
@@ -75,14 +75,14 @@ class JudgeReport:
     judge: str
     pairs: int
     unclear: int
-    same: Share
-    first: Share
-    longer: Share
-    longer_of_people: Share
+    same: CaseShare
+    first: CaseShare
+    longer: CaseShare
+    longer_of_people: CaseShare
     beyond_people: tuple[float, float, float] | None
-    agreement: Share
-    people_agree: Share
-    probes: Mapping[str, Share]
+    agreement: CaseShare
+    people_agree: CaseShare
+    probes: Mapping[str, CaseShare]
     found: tuple[str, ...]
 
 
@@ -122,7 +122,7 @@ def judge_report(db: Database, judge: str) -> JudgeReport:
     return _with_findings(report)
 
 
-def share(cases: Iterable[bool]) -> Share:
+def share(cases: Iterable[bool]) -> CaseShare:
     """How often something is the case.
 
     Source:
@@ -131,11 +131,11 @@ def share(cases: Iterable[bool]) -> Share:
     counts = Counter(cases)
     n = counts.total()
     if not n:
-        return Share(None, 0.0, 1.0, 0)
+        return CaseShare(None, 0.0, 1.0, 0)
     p, z = counts[True] / n, _Z**2 / n
     middle, half = p + z / 2, _Z * math.sqrt(p * (1 - p) / n + z / (4 * n))
     low, high = (middle - half) / (1 + z), (middle + half) / (1 + z)
-    return Share(round(p, 4), round(max(0.0, low), 4), round(min(1.0, high), 4), n)
+    return CaseShare(round(p, 4), round(max(0.0, low), 4), round(min(1.0, high), 4), n)
 
 
 def beyond_people(verdicts: Sequence[Verdicts]) -> tuple[float, float, float] | None:
@@ -189,7 +189,7 @@ def _both(db: Database, table: str, judge: str) -> list[dict[str, str | None]]:
     return rows(db, _BOTH.format(table, "candidates_id"), [judge])
 
 
-def _probes(db: Database, judge: str) -> dict[str, Share]:
+def _probes(db: Database, judge: str) -> dict[str, CaseShare]:
     """Reply b of a probe has what is probed; only a pick in both orders is a verdict."""
     won: defaultdict[str, list[bool]] = defaultdict(list)
     for row in rows(db, _PROBES, [judge]):

@@ -17,7 +17,7 @@ from chat_app.cycles.judging.verdicts import DEFAULT_PRINCIPLES, read_principles
 from chat_app.errors import ChatAppError, InvalidRequestError
 from chat_app.identity import is_this_machine
 from chat_app.settings import load_settings
-from feedback_store.raters.judge_report import JudgeReport, Share
+from feedback_store.raters.judge_report import CaseShare, JudgeReport
 
 
 def register(app: typer.Typer) -> None:
@@ -139,7 +139,7 @@ def lines_of(report: JudgeReport) -> list[str]:
     return lines
 
 
-def _told(one: Share) -> str:
+def _told(one: CaseShare) -> str:
     if one.value is None:
         return "unknown"
     return f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%}) of {one.total}"
