@@ -82,8 +82,9 @@ class Exports:
         people = set() if people is None else people
         if form == "events":
             events: Iterator[Row] = self.export_events()  # type: ignore[attr-defined]
-            taken = (e for e in events if e["rater"]["kind"] not in options.without)
-            return _noting(taken, people)
+            if options.without:
+                events = (e for e in events if e["rater"]["kind"] not in options.without)
+            return _noting(events, people)
         return self._rows(form, options, Counter() if left_out is None else left_out, people)
 
     def export_file(
