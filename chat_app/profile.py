@@ -55,11 +55,15 @@ def _filled(settings: Settings) -> Settings:
 
 
 def _tried_out(settings: Settings) -> CycleSettings:
-    """The starter shows the loop: its simulated visitors count beside whoever tries it out."""
+    """The starter shows the loop: its simulated visitors count beside whoever tries it out.
+
+    All three options or none: an operator who names programs has not let them decide.
+    """
     counted = {"programs": ("simulated",), "programs_share": 1.0, "programs_decide": True}
     data = settings.cycle.data
-    missing = {name: value for name, value in counted.items() if name not in data.model_fields_set}
-    return settings.cycle.model_copy(update={"data": data.model_copy(update=missing)})
+    if data.model_fields_set & counted.keys():
+        return settings.cycle
+    return settings.cycle.model_copy(update={"data": data.model_copy(update=counted)})
 
 
 def model_path(settings: Settings) -> str:

@@ -61,3 +61,11 @@ def test_the_starters_options_have_to_fit_each_other(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing"):
         with_profile(load_settings(data=tmp_path, model=str(tmp_path / "nothing")))
+
+
+def test_a_starter_whose_operator_names_a_judge_lets_nothing_decide_but_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEEDBACK_CHAT_CYCLE__DATA__PROGRAMS", '["judge"]')
+    data = with_profile(load_settings(data=tmp_path, model="starter")).cycle.data
+    assert (data.programs, data.programs_share, data.programs_decide) == (("judge",), 0.5, False)
