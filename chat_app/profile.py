@@ -6,6 +6,7 @@ model works without settings of its own.
 
 from chat_app.errors import InvalidRequestError
 from chat_app.settings import Settings
+from rlhf_core.config import CycleSettings
 from rlhf_core.errors import InvalidInputError
 
 
@@ -30,7 +31,8 @@ def with_profile(settings: Settings) -> Settings:
 def _filled(settings: Settings) -> Settings:
     if settings.is_starter and settings.profile in ("auto", "starter"):
         quantization = "nf4" if settings.quantization == "auto" else settings.quantization
-        return settings.model_copy(update={"profile": "starter", "quantization": quantization})
+        update = {"profile": "starter", "quantization": quantization, "cycle": _tried_out(settings)}
+        return settings.model_copy(update=update)
 
     from rlhf_core.model.facts import machine_facts, model_facts
     from rlhf_core.training.profiles import fill, profile_for
@@ -50,6 +52,18 @@ def _filled(settings: Settings) -> Settings:
             "cycle": fill(settings.cycle, cycle),
         }
     )
+
+
+def _tried_out(settings: Settings) -> CycleSettings:
+    """The starter shows the loop: its simulated visitors count beside whoever tries it out.
+
+    All three options or none: an operator who names programs has not let them decide.
+    """
+    counted = {"programs": ("simulated",), "programs_share": 1.0, "programs_decide": True}
+    data = settings.cycle.data
+    if data.model_fields_set & counted.keys():
+        return settings.cycle
+    return settings.cycle.model_copy(update={"data": data.model_copy(update=counted)})
 
 
 def model_path(settings: Settings) -> str:

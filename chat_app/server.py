@@ -258,6 +258,9 @@ def _run(
         announce(address, f"{address}/operator?token={identity.operator_token}")
 
     engine = engine_of(settings, signing_key(store, settings.data))
+    learnt_from = settings.cycle.data
+    store.let_programs_train(learnt_from.programs, share=learnt_from.programs_share)
+    store.require_screening(on=settings.screening.required)
     service = ChatService(store, engine, settings, cycles=CycleProcess(store, settings))
     app = create_app(service, identity, on_ready=ready, on_failure=failed)
     server = uvicorn.Server(

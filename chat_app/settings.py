@@ -181,6 +181,26 @@ class CompareSettings(Section):
     )
 
 
+class ScreeningSettings(Section):
+    """A test for people who are to label: questions whose answers the team knows."""
+
+    items: Path | None = Field(
+        None, description="file of its questions, as for `gold_items`; each is asked once"
+    )
+    share: float = Field(
+        0.75, gt=0.5, le=1, description="of right answers, from which on it is passed"
+    )
+    required: bool = Field(
+        False, description="only votes of people who passed count; else everybody's, as before"
+    )
+
+    @model_validator(mode="after")
+    def _has_questions(self) -> Self:
+        if self.required and self.items is None:
+            raise ValueError("required needs items, a file of questions; name one")
+        return self
+
+
 class ScheduleSettings(Section):
     """When the server starts a cycle by itself."""
 
@@ -490,6 +510,7 @@ class Settings(BaseSettings):
     rates: RateSettings = RateSettings()
     engine: EngineSettings = EngineSettings()
     compare: CompareSettings = CompareSettings()
+    screening: ScreeningSettings = ScreeningSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     alerts: AlertSettings = AlertSettings()
     log: LogSettings = LogSettings()

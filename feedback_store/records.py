@@ -16,7 +16,8 @@ Arm = Literal["random", "active"]
 UnpairedSource = Literal["thumb", "both_bad"]
 Promotion = Literal["offline", "canary", "manual"]
 
-RATER_KINDS = ("person", "simulated", "operator")
+RATER_KINDS = ("person", "simulated", "operator", "judge")
+PROGRAMS = ("simulated", "judge")  # kinds of raters that are no people
 ROLES = ("system", "user", "assistant")
 FINISH_REASONS = ("stop", "length", "cancelled", "error")
 SPLITS = ("train", "held_out", "held_out_raters")

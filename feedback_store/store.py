@@ -33,8 +33,10 @@ from feedback_store.feedback.search import Search
 from feedback_store.feedback.withdrawals import Withdrawals
 from feedback_store.privacy.copies import Copies
 from feedback_store.privacy.forgetting import Privacy
-from feedback_store.raters.accounts import Accounts
+from feedback_store.raters.judges import Judges
 from feedback_store.raters.keys import Keys
+from feedback_store.raters.programs import Programs
+from feedback_store.raters.screening import Screening
 from feedback_store.raters.standing import Raters
 from feedback_store.raters.whose import Whose
 from feedback_store.registry.adapters import Adapters
@@ -51,7 +53,7 @@ from feedback_store.training_data import TrainingData
 
 
 class FeedbackStore(
-    Accounts,
+    Judges,
     GoldQuestions,
     ConversationList,
     Events,
@@ -71,6 +73,8 @@ class FeedbackStore(
     Privacy,
     Raters,
     Whose,
+    Programs,
+    Screening,
     Keys,
     Adapters,
     ServedAdapter,

@@ -7,7 +7,7 @@ stays, marked as withdrawn, when its events no longer stand, or the operator lea
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from sqlite_utils import Database
@@ -169,11 +169,20 @@ class TrainingData:
             return seen_numbers(db)
 
     def opinion_pool(
-        self, table: str, split: str, *, numbers: range, most: int, seed: str
+        self,
+        table: str,
+        split: str,
+        *,
+        numbers: range,
+        most: int,
+        seed: str,
+        kinds: Collection[str] | None = None,
     ) -> tuple[OpinionRow, ...]:
         """Opinions to draw from; see `opinions.opinion_pool` for the arguments."""
         with self._file.read() as db:
-            return opinion_pool(db, table, split, numbers=numbers, most=most, seed=seed)
+            return opinion_pool(
+                db, table, split, numbers=numbers, most=most, seed=seed, kinds=kinds
+            )
 
     def rater_weights(self, said: Mapping[str, float]) -> dict[str, float]:
         """The factor on each rater's weight, if they said just so much; 1 for the others."""

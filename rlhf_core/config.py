@@ -432,6 +432,17 @@ class DataSettings(Stage):
         description="a comparison counts half after so many newer ones, where tastes change; 0 = "
         "all count as they are; none = so, unless the newest are foretold clearly better otherwise",
     )
+    programs: tuple[Literal["simulated", "judge"], ...] = Field(
+        (),
+        description="programs whose votes train beside people's: `simulated` visitors, model "
+        "judges (`judge`); where no person has voted, simulated visitors stand in for people",
+    )
+    programs_share: float = Field(
+        0.5, ge=0, le=1, description="of the weight of all votes, most that these have"
+    )
+    programs_decide: bool = Field(
+        False, description="the gate asks these programs, too, and not people alone"
+    )
 
 
 class TrialSettings(Stage):

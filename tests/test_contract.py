@@ -44,12 +44,14 @@ COMMANDS = {
     "--probes --data --model --profile --quantization --config --json",
     "evidence": "FILE --data --model --profile --quantization --config --json",
     "export": "FILE --force --format --split --source --adapter --with-metadata "
-    "--hub --licence --language --data --config --json",
+    "--without --hub --licence --language --data --config --json",
     "fetch": "NAME --data --config",
     "forget": "RATER --as-in --yes --data --config --json",
     "import": "FILE --format --columns --name --create --data --config --json",
+    "judge": "--endpoint --model --principles --pairs --limit --no-probes --key-variable "
+    "--send-texts --per-minute --report --data --config --json",
     "keys list": "--data --config --json",
-    "keys make": "NAME --role --gateway --data --config --json",
+    "keys make": "NAME --role --passed --gateway --data --config --json",
     "keys revoke": "NAME --data --config --json",
     "leave-out": "KIND ITEM --reason --data --config",
     "plan": "--data --model --profile --quantization --config --json",
@@ -58,6 +60,7 @@ COMMANDS = {
     "raters list": "--data --config --json",
     "raters quarantine": "RATER --reason --data --config --json",
     "raters release": "RATER --data --config --json",
+    "raters screen": "FILE --share --data --config --json",
     "reproduce": "--profile --claims --seeds --out --json",
     "restore": "FOLDER --data --json",
     "rollback": "--data --config --json",
@@ -88,6 +91,7 @@ CHOICES = {
     "export --format": "events preference preferences unpaired sft prompts",
     "export --split": "all train held_out held_out_raters",
     "import --format": "events hh oasst ultrafeedback arena pandalm open-webui table",
+    "judge --pairs": "all judged unjudged",
     "keys make --role": "visitor labeler operator",
     "leave-out KIND": "conversation vote",
     "plan --profile": "auto starter cpu gpu",
@@ -157,7 +161,7 @@ EXIT_CODES = {
 COLUMNS = {
     "preference": "prompt chosen rejected",
     "preference --with-metadata": "prompt chosen rejected "
-    "id created_at rater source split weight strength arm propensity",
+    "id created_at rater rater_kind source split weight strength arm propensity",
     "prompts": "prompt",
     "sft": "messages",
     "unpaired": "prompt completion label",

@@ -55,6 +55,10 @@ def export(  # noqa: PLR0913 - one argument for each option
     with_metadata: Annotated[
         bool, typer.Option("--with-metadata", help="Add id, time, rater, weight and so on.")
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out raters of a kind, such as judge; may be given again."),
+    ] = None,
     hub: Annotated[
         bool, typer.Option("--hub", help="FILE is a folder: Parquet and a card, as on the Hub.")
     ] = False,
@@ -70,7 +74,7 @@ def export(  # noqa: PLR0913 - one argument for each option
 
     A data set is of the training split unless another is named; events are everything.
     """
-    options = ExportOptions(split, source, adapter, with_metadata)
+    options = ExportOptions(split, source, adapter, with_metadata, tuple(without or ()))
     card = Card(licence, tuple(language or ()))
     if card != Card() and not hub:
         raise InvalidRequestError("--licence and --language are for a card; add --hub")

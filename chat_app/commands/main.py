@@ -26,8 +26,6 @@ from chat_app.commands import (
     evaluate,
     fetch_model,
     plan,
-    privacy,
-    raters,
     tail,
 )
 from chat_app.commands.find_model import require_contract, resolved, settings_of_model
@@ -43,6 +41,7 @@ from chat_app.commands.options import (
     Quantized,
     VllmUrl,
 )
+from chat_app.commands.people import judge, privacy, raters
 from chat_app.commands.worlds import reproduce, simulate, starter
 from chat_app.cycles.status import alarm_facts, cycle_facts, next_cycle_told, outcome, status_of
 from chat_app.cycles.trials import ended, told
@@ -312,6 +311,10 @@ def status(data: Data = None, config: Config = None, as_json: Json = False) -> N
     typer.echo(f"next      {next_cycle_told(facts['next_cycle'])}")
     for name, count in facts["counts"].items():
         typer.echo(f"{count:>8}  {name.replace('_', ' ')}")
+    for one in facts["said_by"]:
+        used = "" if one["trains"] else ", which train nothing (cycle.data.programs)"
+        who = f"{one['raters']} of the kind {one['kind']}"
+        typer.echo(f"{one['comparisons']:>8}  comparisons by {who}{used}")
     if last is not None:
         _show_cycle(last)
     _show_alarms(facts["alarms"])
@@ -350,6 +353,7 @@ backup.register(app)
 datasets.register(app)
 evaluate.register(app)
 fetch_model.register(app)
+judge.register(app)
 privacy.register(app)
 simulate.register(app)
 reproduce.register(app)
@@ -419,7 +423,10 @@ def _require_startable(settings: Settings) -> None:
 
 def _require_votes(settings: Settings) -> None:
     """Refuse a cycle without votes before it loads much."""
+    learnt_from = settings.cycle.data
     with adapters.open_store(settings) as store:
+        if "programs" in learnt_from.model_fields_set:
+            store.let_programs_train(learnt_from.programs, share=learnt_from.programs_share)
         store.refresh_comparisons()
         counts = store.counts()
         if counts["comparisons"] == 0:

@@ -32,6 +32,7 @@ def status_of(store: FeedbackStore, schedule: ScheduleSettings) -> dict[str, Any
         "trial": trial_facts(store),
         "last_trial": last_trial_facts(store),
         "counts": store.counts(),
+        "said_by": [asdict(kind) for kind in store.said_by_kind()],
         "next_cycle": next_cycle(store, schedule),
         "last_cycle": None if cycle is None else cycle_facts(cycle),
         "alarms": [alarm_facts(alarm) for alarm in store.alarms(since=since)],

@@ -186,6 +186,8 @@ _LEFT_OUT = {
     stored.NO_CONSENT: "no_consent",
     stored.QUARANTINED: "quarantined",
     stored.MUTED: "muted",
+    stored.NOT_SCREENED: "not_screened",
+    stored.PROGRAM: "program",
     stored.OWNER: "owner",
     stored.LEFT_OUT: "operator",
     stored.TEST: "test",

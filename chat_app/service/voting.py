@@ -18,6 +18,7 @@ from chat_app.service.replies import UNSTORED, Candidates
 from chat_app.settings import Settings
 from feedback_store.errors import UnknownRecordError, say, text_of
 from feedback_store.feedback.gold_questions import GoldItem
+from feedback_store.raters.screening import Screened
 from feedback_store.records import (
     Choice,
     Message,
@@ -49,6 +50,7 @@ class Voting:
     settings: Settings
     rates: Rates
     _gold: Sequence[GoldItem]
+    _test: Sequence[GoldItem]
 
     def candidates_of(self, rater_id: str, candidates_id: str) -> Candidates:
         """Stored candidates, in the order shown."""
@@ -61,10 +63,11 @@ class Voting:
 
         `choose` answers it, like any other comparison. Until then it stays the same.
         """
-        every = self.settings.gold_every
-        if not (self._gold and every):
-            return None
-        candidates_id = self.store.gold_question(rater_id, self._gold, every=every)
+        every, candidates_id = self.settings.gold_every, None
+        if self._test:  # the whole test comes first
+            candidates_id = self.store.gold_question(rater_id, self._test, every=None)
+        if candidates_id is None and self._gold and every:
+            candidates_id = self.store.gold_question(rater_id, self._gold, every=every)
         if candidates_id is None:
             return None
         shown = self.candidates_of(rater_id, candidates_id)
@@ -160,7 +163,14 @@ class Voting:
             comment=comment,
             idempotency_key=idempotency_key,
         )
+        if self._test:
+            self.store.note_screened(self.screened(rater_id), by="screening")
         return choice_made, shown
+
+    def screened(self, rater_id: str | None = None) -> list[Screened]:
+        """How far a rater, or each of them, is with the test of the team."""
+        share = self.settings.screening.share
+        return self.store.screened(self._test, share=share, rater_id=rater_id)
 
     def explain(
         self, rater_id: str, candidates_id: str, *, tags: Sequence[str], comment: str

@@ -10,6 +10,7 @@ Rows that may not be learnt from are not in it (see `training_data`).
 
 import json
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlite_utils import Database
@@ -80,18 +81,19 @@ _SEEN = """SELECT coalesce(max(seen ->> '$.comparisons'), 0) AS comparisons,
         ->> '$.demonstrations'), 0) AS demonstrations
     FROM cycles WHERE state IN ('running', 'passed', 'promoted', 'rejected')"""
 # CROSS JOIN keeps the order: from numbers to rows to their raters.
+_KIND = "(:kinds IS NULL OR raters.kind IN (SELECT value FROM json_each(:kinds)))"
 _SAID = "{name} AS said INDEXED BY {name}_by_number"
 _NEWEST = f"""SELECT DISTINCT number FROM {_SAID} CROSS JOIN raters ON raters.id = said.rater_id
-    WHERE {{standing}} AND number > :above AND number <= :up_to AND {{may}}
+    WHERE {{standing}} AND number > :above AND number <= :up_to AND {{may}} AND {_KIND}
     ORDER BY number DESC LIMIT :most"""
 _OLDEST = f"SELECT min(number) AS oldest FROM {_SAID} WHERE {{standing}} AND number > :above"
 _DRAWN = f"""SELECT DISTINCT number FROM json_each(:numbers) AS drawn CROSS JOIN {_SAID}
     CROSS JOIN raters ON raters.id = said.rater_id
-    WHERE {{standing}} AND number = drawn.value AND {{may}}"""
+    WHERE {{standing}} AND number = drawn.value AND {{may}} AND {_KIND}"""
 _ROWS = f"""SELECT number, said.id, said.rater_id, said.prompt_hash, said.created_at, {{columns}}
     FROM json_each(:numbers) AS drawn CROSS JOIN {_SAID}
     CROSS JOIN raters ON raters.id = said.rater_id {{joins}}
-    WHERE {{standing}} AND number = drawn.value AND {{may}} AND {{agreed}}
+    WHERE {{standing}} AND number = drawn.value AND {{may}} AND {_KIND} AND {{agreed}}
     ORDER BY number, said.id"""
 # Only a vote of the rater who asked is looked for: the same question of somebody else is known by
 # its text, to whoever reads it.
@@ -116,7 +118,14 @@ def seen_numbers(db: Database) -> dict[str, int]:
 
 
 def opinion_pool(
-    db: Database, table: str, split: str, *, numbers: range, most: int, seed: str
+    db: Database,
+    table: str,
+    split: str,
+    *,
+    numbers: range,
+    most: int,
+    seed: str,
+    kinds: Collection[str] | None = None,
 ) -> tuple[OpinionRow, ...]:
     """The pool of one table and split.
 
@@ -127,6 +136,7 @@ def opinion_pool(
         numbers: The range of numbers.
         most: If there are no more, all are in it.
         seed: What is drawn by lot depends on this alone.
+        kinds: Only what raters of these kinds said.
 
     Returns:
         The rows by number and id. They are of at least ``most`` opinions if there are so many,
@@ -134,15 +144,17 @@ def opinion_pool(
     """
     one_of(table, _TABLES, "the kind of opinions")
     said = _TABLES[table]
-    bound = {"split": split, "above": numbers.start - 1, "up_to": numbers.stop - 1}
+    of = None if kinds is None else json.dumps(sorted(kinds))
+    bound = {"split": split, "above": numbers.start - 1, "up_to": numbers.stop - 1, "kinds": of}
     sql = _sql(_NEWEST, said)
     found = {row["number"] for row in rows(db, sql, bound | {"most": most + 1})}
     if len(found) > most:
         oldest = rows(db, _sql(_OLDEST, said), bound)[0]["oldest"]
-        drawn = _drawn(db, said, split, range(oldest, max(found) + 1), most, random.Random(seed))
+        lots = random.Random(seed)
+        drawn = _drawn(db, said, bound, range(oldest, max(found) + 1), most, lots)
         # Where most numbers are gone, lots find few: the newest fill up.
         found = drawn if len(drawn) >= most else drawn | found
-    wanted = {"split": split, "numbers": json.dumps(sorted(found))}
+    wanted = {"split": split, "kinds": of, "numbers": json.dumps(sorted(found))}
     return tuple(_opinion_row(row) for row in stream(db, _sql(_ROWS, said), wanted))
 
 
@@ -158,14 +170,14 @@ def _sql(text: str, said: _Table) -> str:
 
 
 def _drawn(
-    db: Database, said: _Table, split: str, numbers: range, most: int, lots: random.Random
+    db: Database, said: _Table, of: Row, numbers: range, most: int, lots: random.Random
 ) -> set[int]:
     """Numbers of opinions that are there: all of a short range, else drawn by lot in rounds."""
     short = len(numbers) <= DRAWN * most
     found: set[int] = set()
     for _ in range(1 if short else ROUNDS):
         some = lots.sample(numbers, len(numbers) if short else most)
-        bound = {"split": split, "numbers": json.dumps(some)}
+        bound = {"split": of["split"], "kinds": of["kinds"], "numbers": json.dumps(some)}
         found |= {row["number"] for row in rows(db, _sql(_DRAWN, said), bound)}
         if len(found) >= DRAWN * most:
             break

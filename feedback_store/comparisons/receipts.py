@@ -17,7 +17,9 @@ from feedback_store.comparisons.refresh import RETRY_ACCEPTED
 from feedback_store.feedback.conversation_list import ABOUT
 from feedback_store.feedback.events import (
     EVENT_TABLES,
+    KINDS_HEARD,
     LEFT_OUT_VOTES,
+    SCREENED,
     STORES_OWN,
     owners_agree,
 )
@@ -31,6 +33,8 @@ WITHDRAWAL = "it takes an earlier vote back"
 NO_CONSENT = "you do not agree at present that the model learns from what you say"
 QUARANTINED = "held back until an operator has looked at this account's judgements"
 MUTED = "it contradicts what others say too often"
+NOT_SCREENED = "you have not passed the test of this service's team"
+PROGRAM = "a program's votes are kept apart from people's"
 OWNER = "the owner of the conversation has not agreed that the model learns from it"
 LEFT_OUT = "the operator does not use it for training"
 TEST = "used to test the service, not to teach it"
@@ -185,7 +189,7 @@ def _trials(db: Database, choices: Sequence[Row]) -> dict[str, Row]:
     """The trial that each of these choices belongs to, if it does."""
     sql = """SELECT choices.id AS event, trials.kind, trials.adapter, trials.other, outcome,
             choices.id = (SELECT id FROM choices AS made WHERE made.candidates_id = candidates.id
-                ORDER BY created_at, id LIMIT 1) AS counts
+                AND made.rater_id = candidates.rater_id ORDER BY created_at, id LIMIT 1) AS counts
         FROM json_each(:ids) AS wanted CROSS JOIN choices ON choices.id = wanted.value
         JOIN candidates ON candidates.id = candidates_id JOIN trials ON trials.id = trial_id"""
     ids = json.dumps([row["id"] for row in choices])
@@ -239,12 +243,8 @@ def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool
         return WITHDRAWAL
     if row["superseded_at"] is not None:
         return DELETED if row["superseded_at"] == _deleted_at(db, row) else SUPERSEDED
-    if rater["kind"] == "person" and rater["consent"] is None:
-        return NO_CONSENT
-    if rater["quarantined_at"] is not None:
-        return QUARANTINED
-    if rater["reliability"] == 0:
-        return MUTED
+    if (unheard := _why_unheard(db, rater)) is not None:
+        return unheard
     if not _owner_agrees(db, row):
         return OWNER
     if counts or (name == "demonstration" and row["message_id"] is None):
@@ -258,6 +258,18 @@ def _why_left_out(db: Database, rater: Row, name: str, row: Row, *, counts: bool
     ):
         return None  # nothing was derived yet
     return _why_nothing_was_derived(db, name, row)
+
+
+def _why_unheard(db: Database, rater: Row) -> str | None:
+    """Why nothing that a rater says counts; None if it does."""
+    if rater["kind"] == "person" and rater["consent"] is None:
+        return NO_CONSENT
+    if rater["quarantined_at"] is not None:
+        return QUARANTINED
+    for condition, why in ((SCREENED, NOT_SCREENED), (f"kind IN {KINDS_HEARD}", PROGRAM)):
+        if first(db, f"SELECT 1 FROM raters WHERE id = ? AND {condition}", [rater["id"]]) is None:
+            return why
+    return MUTED if rater["reliability"] == 0 else None
 
 
 def _owner_agrees(db: Database, row: Row) -> bool:

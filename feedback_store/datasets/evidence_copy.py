@@ -65,9 +65,10 @@ _NOBODYS = " UNION ".join(f"SELECT rater_id FROM {table}" for table in _OWNED)
 # A new table belongs here, unless a cycle reads it; a test knows those that are kept.
 EMPTIED = (
     *("alarms", "cycle_comparisons", "cycle_prompts", "exported", "feed", "forgotten", "keys"),
+    *("judge_answers", "judge_probes", "judges"),
     *("left_out", "stale_prompts", "taught", "trials", "vote_counts", "webhooks"),
 )
-_KEPT_NOTES = "'derivation', 'adapter_number', 'anchor', 'watched_cycle'"
+_KEPT_NOTES = "'derivation', 'adapter_number', 'anchor', 'watched_cycle', 'programs', 'screening'"
 _BLANK = (
     "UPDATE candidates SET trial_id = NULL",
     *(f"DELETE FROM {table}" for table in EMPTIED),

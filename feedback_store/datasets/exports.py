@@ -81,7 +81,10 @@ class Exports:
         _check_filters(self._file, form, options)
         people = set() if people is None else people
         if form == "events":
-            return _noting(self.export_events(), people)  # type: ignore[attr-defined]
+            events: Iterator[Row] = self.export_events()  # type: ignore[attr-defined]
+            if options.without:
+                events = (e for e in events if e["rater"]["kind"] not in options.without)
+            return _noting(events, people)
         return self._rows(form, options, Counter() if left_out is None else left_out, people)
 
     def export_file(

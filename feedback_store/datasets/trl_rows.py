@@ -28,14 +28,20 @@ from feedback_store.feedback.events import (
 )
 from feedback_store.feedback.messages import path_to, prompt_of
 from feedback_store.raters.standing import rater_weights
-from feedback_store.records import SPLITS, StoredComparison, StoredDemonstration, StoredUnpaired
+from feedback_store.records import (
+    RATER_KINDS,
+    SPLITS,
+    StoredComparison,
+    StoredDemonstration,
+    StoredUnpaired,
+)
 from feedback_store.splits import split_of, visible
-from feedback_store.sqlite.rows import Row, first, one_of, stream, to_record
+from feedback_store.sqlite.rows import Row, first, one_of, rows, stream, to_record
 from feedback_store.training_data import read_comparisons, read_unpaired
 
 Form = Literal["events", "preference", "unpaired", "sft", "prompts"]
 FORMS: tuple[Form, ...] = ("events", "preference", "unpaired", "sft", "prompts")
-METADATA = ("id", "created_at", "rater", "source", "split", "weight", "strength")
+METADATA = ("id", "created_at", "rater", "rater_kind", "source", "split", "weight", "strength")
 CHOSEN = ("arm", "propensity")  # how the replies of a preference came to be shown together
 ALL = "all"  # every split
 TRAIN = "train"
@@ -90,13 +96,15 @@ class ExportOptions:
     `split` is one of `SPLITS`, or "all"; None is "train". `source` is a comparison's or an unpaired
     judgement's, or "edit" and "demonstration" for rewritten and free ones. `adapter` made at least
     one of the replies. `with_metadata` adds the columns `METADATA`, and `CHOSEN`
-    to preferences. Events take none of these.
+    to preferences. `without` leaves out what raters of these kinds said. Events take none of these
+    but the last.
     """
 
     split: str | None = None
     source: str | None = None
     adapter: str | None = None
     with_metadata: bool = False
+    without: tuple[str, ...] = ()
 
     @property
     def one_split(self) -> str | None:
@@ -112,7 +120,11 @@ def checked(form: str, options: ExportOptions) -> ExportOptions:
     """
     one_of(form, FORMS, "the format of an export")
     given = {name for name, value in asdict(options).items() if value is not None and value}
-    fitting = set() if form == "events" else {"split", "source", "with_metadata"}
+    for kind in options.without:
+        one_of(kind, RATER_KINDS, "the kind of raters that is left out")
+    fitting = {"without"}
+    if form != "events":
+        fitting |= {"split", "source", "with_metadata"}
     if form in _MAKERS:
         fitting |= {"adapter"}
     if given - fitting:
@@ -140,7 +152,13 @@ def data_set(
 
     `left_out` counts why selected ones have no place in the format.
     """
+    kinds = {row["id"]: row["kind"] for row in rows(db, "SELECT id, kind FROM raters")}
     for facts, row in _SOURCES[form](db, options, left_out):
+        kind = kinds[facts["rater"]]
+        if kind in options.without:
+            left_out[f"of raters of the kind {kind}"] += 1
+            continue
+        facts |= {"rater_kind": kind}
         yield facts["rater"], row | facts if options.with_metadata else row
 
 

@@ -48,10 +48,30 @@ _KINDS = {table: kind for kind, table in EVENT_TABLES.items()}
 STORES_OWN = {"number", "held_out"}  # columns that are nobody's business outside the store
 MAX_KEY_LENGTH = 200
 
-# A person's words are trained on only with their consent; simulated raters and operators need none.
+# A person's words are trained on only with their consent; programs and operators need none.
 CONSENTED = "(raters.kind <> 'person' OR raters.consent IS NOT NULL)"
+# Where people are screened, those who have not passed teach nothing (`raters/screening.py`).
+SCREENED = """(raters.kind <> 'person' OR raters.passed = 1 OR NOT EXISTS (
+    SELECT 1 FROM bookkeeping WHERE name = 'screening' AND value = 1))"""
+_MAY_TEACH = f"""{CONSENTED} AND raters.quarantined_at IS NULL AND raters.reliability > 0
+    AND {SCREENED}"""
+_SPEAKS = _MAY_TEACH.replace("raters.", "speaker.")
+# SQL: some person, or the operator, has said something that may be learnt from.
+PEOPLE_SPOKE = f"""EXISTS (SELECT 1 FROM raters AS speaker
+    WHERE speaker.kind IN ('person', 'operator') AND {_SPEAKS} AND (
+        EXISTS (SELECT 1 FROM comparisons WHERE rater_id = speaker.id AND withdrawn_at IS NULL)
+        OR EXISTS (SELECT 1 FROM unpaired WHERE rater_id = speaker.id)
+        OR EXISTS (SELECT 1 FROM demonstrations
+            WHERE rater_id = speaker.id AND superseded_at IS NULL)))"""
+# SQL for the kinds of raters that are learnt from: people; the programs that the operator lets
+# train beside them (`raters/programs.py`); and where no person spoke, the simulated visitors that
+# stand in for them. It depends on no row, so SQLite looks it up once in a statement.
+KINDS_HEARD = f"""(SELECT 'person' AS kind UNION ALL SELECT 'operator'
+    UNION ALL SELECT allowed.value FROM bookkeeping, json_each(bookkeeping.value, '$.kinds')
+        AS allowed WHERE bookkeeping.name = 'programs'
+    UNION ALL SELECT 'simulated' WHERE NOT {PEOPLE_SPOKE})"""
 # Nothing is learnt from a rater of reliability 0 either; their receipts say so.
-HEARD = f"{CONSENTED} AND raters.quarantined_at IS NULL AND raters.reliability > 0"
+HEARD = f"{_MAY_TEACH} AND raters.kind IN {KINDS_HEARD}"
 
 # SQL for ids: what the operator has left out (`leaving_out`). A conversation takes the votes with
 # it that are about something in it, those that are still to come, too.

@@ -19,8 +19,10 @@ from feedback_store.records import CandidateReply, PromptMessage
 from feedback_store.splits import prompt_hash
 from feedback_store.sqlite.rows import Row, rows, scalar
 
-_ANSWERED = """(EXISTS (SELECT 1 FROM choices WHERE candidates_id = candidates.id)
-    OR EXISTS (SELECT 1 FROM rankings WHERE candidates_id = candidates.id))"""
+_ANSWERED = """(EXISTS (SELECT 1 FROM choices
+        WHERE candidates_id = candidates.id AND choices.rater_id = candidates.rater_id)
+    OR EXISTS (SELECT 1 FROM rankings
+        WHERE candidates_id = candidates.id AND rankings.rater_id = candidates.rater_id))"""
 _SHOWN = f"""SELECT candidates.id, path_hash, {_ANSWERED} AS answered FROM candidates
     JOIN messages ON messages.id = prompt_message_id
     WHERE candidates.rater_id = ? AND gold IS NOT NULL"""
@@ -40,13 +42,15 @@ class GoldItem:
 class GoldQuestions(Conversations, SideBySide):
     """The gold questions of a store."""
 
-    def gold_question(self, rater_id: str, items: Sequence[GoldItem], *, every: int) -> str | None:
+    def gold_question(
+        self, rater_id: str, items: Sequence[GoldItem], *, every: int | None
+    ) -> str | None:
         """The id of a rater's open gold question, or of a new one if one is due, or None.
 
         Args:
             rater_id: The rater who answers it.
             items: A new one is drawn from these by lot.
-            every: One is due each time the rater has judged so many other candidates.
+            every: One is due each time the rater has judged so many other candidates; None: now.
         """
         with self._file.read() as db:
             found, unseen = _state(db, rater_id, items, every)
@@ -65,12 +69,13 @@ class GoldQuestions(Conversations, SideBySide):
 
 
 def _state(
-    db: Database, rater_id: str, items: Sequence[GoldItem], every: int
+    db: Database, rater_id: str, items: Sequence[GoldItem], every: int | None
 ) -> tuple[str | None, list[GoldItem]]:
     """The id of the open gold question, and the items for a new one if one is due."""
     shown: list[Row] = rows(db, _SHOWN, [rater_id])
     open_one = next((row["id"] for row in shown if not row["answered"]), None)
-    if open_one or not (items and scalar(db, _JUDGED, [rater_id]) // every > len(shown)):
+    due = every is None or scalar(db, _JUDGED, [rater_id]) // every > len(shown)
+    if open_one or not (items and due):
         return open_one, []
     seen = {row["path_hash"] for row in shown}
     return None, [item for item in items if prompt_hash(item.prompt) not in seen]

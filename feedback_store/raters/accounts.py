@@ -72,10 +72,11 @@ def would_hold_out(db: Database, rater_id: str) -> bool:
 
 
 def _add(db: Database, rater_id: str, kind: str, consent: str | None, origin: str | None) -> Row:
+    held_out = kind != "judge" and would_hold_out(db, rater_id)
     db.execute(
         "INSERT INTO raters (id, kind, consent, created_at, held_out, origin)"
         " VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO NOTHING",  # another process may have added the rater meanwhile
-        [rater_id, kind, consent, utc_now(), would_hold_out(db, rater_id), origin],
+        [rater_id, kind, consent, utc_now(), held_out, origin],
     )
     return require(db, "raters", rater_id)

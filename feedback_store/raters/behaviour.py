@@ -30,7 +30,8 @@ NO_GOLD = {"gold_right": 0, "gold_total": 0}
 RELEASED = """released AS (
     SELECT json_extract(detail, '$.rater_id') AS rater_id, max(at) AS at FROM audit
     WHERE action = 'release' GROUP BY 1)"""
-ASSESSED = f"{CONSENTED} AND raters.kind <> 'operator'"
+# A model judge measures nobody, and is measured against people (`judge_report`).
+ASSESSED = f"{CONSENTED} AND raters.kind NOT IN ('operator', 'judge')"
 _SINCE_RELEASE = "{0}.created_at > coalesce(released.at, '')"
 _NEW = f"superseded_at IS NULL AND {_SINCE_RELEASE}"
 _BY_CLOCK = "(raters.kind = 'person' AND coalesce(raters.consent, '') NOT LIKE 'dataset:%')"

@@ -9,6 +9,9 @@ account would have that had said all of it, each in proportion to what it said. 
 difference to anybody's weight among how many accounts something is divided. Whoever has agreed with
 others comes here without an origin (`proof`).
 
+Model judges are not among these raters, and no program counts for more than the operator allows
+beside people: that cap is the last (`program_factor`).
+
 1. Nobody counts as more than `most` comparisons.
 2. Nobody counts as more than a share of the whole. The whole is what is left after capping, so
    water-filling finds the level at which weights are cut.
@@ -87,6 +90,19 @@ def cap_factors(
         capped = _levelled(most, settings)
     cut = {one: capped[one] / raw[one] for one in raw if capped[one] < raw[one]}
     return {fact.rater_id: factor for one, factor in cut.items() for fact in groups[one]}
+
+
+def program_factor(people: float, programs: float, *, share: float) -> float:
+    """The factor on the weight of all that programs said, so that it is a share of the whole.
+
+    Args:
+        people: The weight of what people said, after their caps.
+        programs: That of what programs said.
+        share: At most so much of the whole is the programs'; all of it where no person spoke.
+    """
+    if not people or programs * (1 - share) <= share * people:
+        return 1.0
+    return share * people / ((1 - share) * programs)
 
 
 def counted_as_one(

@@ -11,6 +11,7 @@ assessed.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from sqlite_utils import Database
 
 from feedback_store.comparisons.refresh import refresh
 from feedback_store.errors import ConflictError, InvalidFeedbackError, say
-from feedback_store.feedback.events import CONSENTED
+from feedback_store.feedback.events import CONSENTED, KINDS_HEARD, SCREENED
 from feedback_store.raters.agreement import Agreement, PairVote, agreement, judgement
 from feedback_store.raters.behaviour import (
     ASSESSED,
@@ -29,10 +30,17 @@ from feedback_store.raters.behaviour import (
     gold_results,
     releases,
 )
-from feedback_store.raters.caps import RaterFacts, cap_factors, counted_as_one, new_after
+from feedback_store.raters.caps import (
+    RaterFacts,
+    cap_factors,
+    counted_as_one,
+    new_after,
+    program_factor,
+)
+from feedback_store.raters.programs import program_share
 from feedback_store.raters.proof import Account, proven
 from feedback_store.raters.reliability import RaterReport, assess
-from feedback_store.records import Rater
+from feedback_store.records import PROGRAMS, Rater
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.numbers import take_numbers_again
@@ -41,7 +49,8 @@ from feedback_store.sqlite.rows import Row, audit, require, rows, stream, to_rec
 # Each table is summed first, along an index that has only these columns.
 _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight) AS weight,
         iif(proven, NULL, origin) AS origin,
-        {CONSENTED} AND quarantined_at IS NULL AS heard FROM (
+        {CONSENTED} AND quarantined_at IS NULL AND kind IN {KINDS_HEARD}
+        AND {SCREENED} AS heard FROM (
         SELECT rater_id, total(weight) AS weight FROM comparisons
         WHERE withdrawn_at IS NULL GROUP BY rater_id
         UNION ALL SELECT rater_id, total(weight) AS weight FROM unpaired GROUP BY rater_id) AS said
@@ -67,7 +76,7 @@ _DECIDED = """SELECT action, at, json_extract(detail, '$.rater_id') AS rater_id,
     FROM audit WHERE action IN ('quarantine', 'release') ORDER BY id"""
 
 
-_SHOWN = ("id", "kind", "created_at", "reliability", "counts_as_one", *NO_GOLD)
+_SHOWN = ("id", "kind", "passed", "created_at", "reliability", "counts_as_one", *NO_GOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,8 @@ class RaterStanding:
     `decided_by` and `reason` tell of the last quarantine or release, if there was one. The rater
     was right in `gold_right` of `gold_total` gold questions since the last release. `counts_as_one`
     is how many raters the caps take as one with this one, itself included: those who are new, of
-    one origin, and have not agreed with others yet.
+    one origin, and have not agreed with others yet. `passed` is whether the rater passed the
+    screening, None without a result.
     """
 
     id: str
@@ -92,6 +102,7 @@ class RaterStanding:
     gold_right: int
     gold_total: int
     counts_as_one: int = 1
+    passed: int | None = None
 
 
 def rater_weights(
@@ -111,6 +122,13 @@ def rater_weights(
         said = [row | {"weight": of[row["id"]]} for row in known]
     caps = cap_factors(_facts(said), now=now or datetime.now(UTC))
     factors = {row["id"]: row["reliability"] * caps.get(row["id"], 1.0) for row in said}
+    programs = {row["id"] for row in said if row["kind"] in PROGRAMS}
+    people, theirs = (
+        math.fsum(r["weight"] * factors[r["id"]] for r in said if (r["id"] in programs) is them)
+        for them in (False, True)
+    )
+    less = program_factor(people, theirs, share=program_share(db)) if programs else 1.0
+    factors |= {rater: factors[rater] * less for rater in programs}
     return {rater: factor for rater, factor in factors.items() if factor != 1.0}
 
 
@@ -231,11 +249,11 @@ def _judgements(db: Database) -> list[PairVote]:
 
 
 def _facts(said: Iterable[Row]) -> list[RaterFacts]:
-    """What the caps depend on; operators are not capped."""
+    """What the caps depend on; operators are not capped, and model judges together."""
     return [
         RaterFacts(row["id"], row["weight"] * row["reliability"], row["created_at"], row["origin"])
         for row in said
-        if row["kind"] != "operator"
+        if row["kind"] not in ("operator", "judge")
     ]
 
 

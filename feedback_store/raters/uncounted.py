@@ -12,7 +12,13 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from feedback_store.feedback.events import CONSENTED, LEFT_OUT_VOTES, owners_agree
+from feedback_store.feedback.events import (
+    CONSENTED,
+    KINDS_HEARD,
+    LEFT_OUT_VOTES,
+    SCREENED,
+    owners_agree,
+)
 from feedback_store.raters.standing import rater_weights
 from feedback_store.sqlite.rows import rows
 
@@ -20,6 +26,8 @@ from feedback_store.sqlite.rows import rows
 _COMPARISONS = f"""SELECT CASE
         WHEN NOT {CONSENTED} THEN 'consent'
         WHEN quarantined_at IS NOT NULL THEN 'quarantine'
+        WHEN raters.kind NOT IN {KINDS_HEARD} THEN raters.kind
+        WHEN NOT {SCREENED} THEN 'screening'
         WHEN reliability = 0 THEN 'contrary'
         WHEN NOT {owners_agree("comparisons.a, comparisons.b, comparisons.prompt_id")} THEN 'owner'
         WHEN label = 'tie' THEN 'tie'
@@ -62,6 +70,9 @@ _SAID = """SELECT rater_id, count(*) AS count, total(weight) AS weight FROM comp
 _WORDS = {
     "operator": "votes of {raters} that the operator left out",
     "quarantine": "comparisons of {raters} in quarantine",
+    "judge": "comparisons of {raters} that are model judges (cycle.data.programs)",
+    "simulated": "comparisons of {raters} that are simulated visitors (cycle.data.programs)",
+    "screening": "comparisons of {raters} who have not passed the screening",
     "consent": "comparisons of {raters} without consent",
     "contrary": "comparisons of {raters} of reliability 0, for contradicting the others",
     "owner": "comparisons about conversations whose owner does not consent",

@@ -22,12 +22,14 @@ from feedback_store.sqlite.rows import (
     to_record,
 )
 
+# Only whoever was shown the two decides: a model judge may have read them since.
 # A new account is known by where it came from until it has agreed with others, as for its weight.
 _CHOICES = f"""SELECT coalesce(iif(raters.proven, NULL, raters.origin), raters.id) AS rater,
         messages.adapter AS preferred
     FROM candidates
     JOIN choices ON choices.id = (SELECT id FROM choices AS made
-        WHERE made.candidates_id = candidates.id ORDER BY created_at, id LIMIT 1)
+        WHERE made.candidates_id = candidates.id AND made.rater_id = candidates.rater_id
+        ORDER BY created_at, id LIMIT 1)
     JOIN raters ON raters.id = choices.rater_id
     LEFT JOIN messages ON messages.candidates_id = candidates.id AND messages.label = choices.choice
     WHERE candidates.trial_id = ? AND {HEARD} AND {owners_agree("candidates.prompt_message_id")}

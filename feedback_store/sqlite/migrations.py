@@ -14,6 +14,7 @@ from feedback_store.sqlite.migration_0002 import carry_over
 from feedback_store.sqlite.migration_0003 import add_search
 from feedback_store.sqlite.migration_0009 import add_numbers
 from feedback_store.sqlite.migration_0020 import SCHEMA as _FEED_SCHEMA
+from feedback_store.sqlite.migration_0021 import SCHEMA as _JUDGES_SCHEMA
 
 APPLICATION_ID = 0x66646263  # "fdbc": tells our files from any other SQLite database
 
@@ -442,6 +443,13 @@ def _left_out(db: Database) -> None:
 @MIGRATIONS(name="0020_feed")
 def _feed(db: Database) -> None:
     for statement in _FEED_SCHEMA:
+        db.conn.execute(statement)
+
+
+@MIGRATIONS(name="0021_judges")
+def _judges(db: Database) -> None:
+    widen_check(db, "raters", "'simulated', 'operator')", "'simulated', 'operator', 'judge')")
+    for statement in _JUDGES_SCHEMA:
         db.conn.execute(statement)
 
 

@@ -61,6 +61,7 @@ def dry_run(
         chat: The model's chat template and contract of lengths.
         config: What the cycle's row would have as its settings.
     """
+    copy.let_programs_train(settings.data.programs, share=settings.data.programs_share)
     copy.assess_raters(by="cycle")
     resumes = left_by_failed(copy.cycles(), cycles)
     resumed = None

@@ -6,6 +6,7 @@ is read does not grow with the store.
 
 import math
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from feedback_store import BASE_ADAPTER, FeedbackStore, OpinionRow
@@ -30,15 +31,28 @@ def choose_evidence(store: FeedbackStore, settings: CycleSettings) -> Evidence:
     """Choose what a cycle learns from and is measured by, within the caps of ``settings.data``."""
     data, seen, before = settings.data, store.last_numbers(), store.seen_numbers()
     versions = _versions(store)
+    deciding = store.deciding_kinds(programs=data.programs_decide)
+    beside = set(data.programs) - deciding  # they train, and the gate does not ask them
 
-    def drawn(table: str, split: str, most: int) -> tuple[Opinions, Opinions]:
+    def drawn_of(
+        kinds: Collection[str], table: str, split: str, most: int
+    ) -> tuple[Opinions, Opinions]:
         seed = f"{settings.seed}/{table}/{split}/{seen[table]}"
         ranges = range(before[table] + 1, seen[table] + 1), range(1, before[table] + 1)
         new, old = (
-            store.opinion_pool(table, split, numbers=numbers, most=most, seed=seed)
+            store.opinion_pool(table, split, numbers=numbers, most=most, seed=seed, kinds=kinds)
             for numbers in ranges
         )
         return draw(new, old, most, Chances(data, versions, seed))
+
+    def drawn(table: str, split: str, most: int) -> tuple[Opinions, Opinions]:
+        """At most so many opinions; however many programs speak, people keep their places."""
+        if split != "train" or not beside:
+            return drawn_of(deciding, table, split, most)
+        theirs = drawn_of(beside, table, split, int(most * data.programs_share))
+        room = most - sum(map(len, theirs))
+        people = drawn_of(deciding, table, split, room) if room else ([], [])
+        return [*people[0], *theirs[0]], [*people[1], *theirs[1]]
 
     comparisons, old_comparisons, unpaired = list[OpinionRow](), list[str](), list[OpinionRow]()
     for split in ("train", "held_out", "held_out_raters"):

@@ -113,6 +113,7 @@ def run_cycle(  # noqa: PLR0913 - everything but the first two by name
     probes = probes_for(model, settings.gate)
     map_large_blocks()
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
+        store.let_programs_train(settings.data.programs, share=settings.data.programs_share)
         reply = reply or ReplySettings()
         given = {"model": model, "quantization": quantization, "anchor": store.anchor()}
         config = config_of(settings, reply, **given)
@@ -288,6 +289,7 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
     run.report("publish", 0.0)
     metrics = flat_metrics(*trained.accuracies, evaluation) | curve_metrics(run.curves) | run.notes
     metrics["data/largest_rater_share"] = round(snapshot.largest_rater_share, 4)
+    metrics |= {f"data/comparisons_of/{kind}": float(n) for kind, n in snapshot.kinds.items()}
     metrics["data/votes_left_out"] = float(run.store.votes_left_out())
     metrics |= {f"seconds/{stage}": round(s, 1) for stage, s in run.clock.seconds.items()}
     metrics["seconds"] = round(time.monotonic() - started, 1)

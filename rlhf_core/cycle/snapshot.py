@@ -45,6 +45,7 @@ class Snapshot:
     largest_rater_share: float  # of the weight of all comparisons
     new: int  # comparisons since the cycle that was promoted last; their ages are smaller
     amount: EvidenceAmount  # without votes of held-out raters, which teach nothing
+    kinds: dict[str, int]  # by kind of rater, their comparisons among those that are used
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,7 @@ def _snapshot(
         largest_rater_share=_largest_share([*train, *held_out]),
         new=sum(c.created_at > since for c in rows),
         amount=_amount([*train, *held_out], thumbs),
+        kinds=store.comparisons_by_kind([c.id for c in (*train, *held_out, *tests)]),
     )
 
 

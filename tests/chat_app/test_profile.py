@@ -11,7 +11,11 @@ from rlhf_core.errors import ModelError
 def test_the_starter_keeps_the_defaults_and_its_packed_weights(tmp_path: Path) -> None:
     settings = load_settings(data=tmp_path)
     used = with_profile(settings)
-    assert used == settings.model_copy(update={"profile": "starter", "quantization": "nf4"})
+    assert used.cycle.data.programs == ("simulated",), "who tries it out votes beside visitors"
+    data = used.cycle.data.model_copy(update=settings.cycle.data.model_dump())
+    cycle = used.cycle.model_copy(update={"data": data})
+    expected = {"profile": "starter", "quantization": "nf4"}
+    assert used.model_copy(update={"cycle": cycle}) == settings.model_copy(update=expected)
 
 
 def test_another_model_gets_what_fits_it_and_keeps_what_was_set(
@@ -57,3 +61,11 @@ def test_the_starters_options_have_to_fit_each_other(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing"):
         with_profile(load_settings(data=tmp_path, model=str(tmp_path / "nothing")))
+
+
+def test_a_starter_whose_operator_names_a_judge_lets_nothing_decide_but_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEEDBACK_CHAT_CYCLE__DATA__PROGRAMS", '["judge"]')
+    data = with_profile(load_settings(data=tmp_path, model="starter")).cycle.data
+    assert (data.programs, data.programs_share, data.programs_decide) == (("judge",), 0.5, False)

@@ -23,6 +23,7 @@ class Facts(Collector):
         self._service, store = service, service.store
         schedule = service.settings.schedule
         self._counts = Seldom(lambda: store.counts(apart=True))
+        self._said_by = Seldom(store.said_by_kind)
         self._next_cycle = Seldom(lambda: next_cycle(store, schedule))
         self._trials = Seldom(lambda: [*trials(store)])
 
@@ -41,6 +42,9 @@ class Facts(Collector):
             yield from next_cycle_of(waits)
         yield from _votes(store)
         yield gauges("stored", "rows in the store", ["kind"], self._counts() or {})
+        said_by = {one.kind: one.comparisons for one in self._said_by() or ()}
+        text = "comparisons by the kind of their raters"
+        yield gauges("comparisons_by", text, ["rater_kind"], said_by)
         yield counters("alarms", "alarms raised", ["kind"], store.alarm_counts())
         yield from _health(service)
 

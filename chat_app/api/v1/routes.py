@@ -71,11 +71,13 @@ async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) ->
 def next_comparison(rater_id: RaterId, service: Service) -> dict[str, Any]:
     """A gold question for the caller, or null; it stays the same until it is answered."""
     found = service.next_comparison(rater_id)
+    screened = service.screened(rater_id)
+    test = {"screening": asdict(screened[0])} if screened else {}
     if found is None:
-        return {"comparison": None}
+        return {"comparison": None, **test}
     prompt, stored = found
     messages = [{"role": m.role, "content": m.content} for m in prompt]
-    return {"comparison": {"messages": messages, **_shown(stored)}}
+    return {"comparison": {"messages": messages, **_shown(stored)}, **test}
 
 
 # Feedback

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from feedback_store.raters.whose import VoteFact
+from feedback_store.records import PROGRAMS
 from rlhf_core.cycle.whose.facts import FEWEST, portrait
 
 __all__ = ["FEWEST", "Values", "values_of"]
@@ -19,7 +20,7 @@ class Values:
         most_active: Share of the weight that the rater with the most of it has.
         effective: How many raters of equal weight would be as concentrated (the inverse of
             Simpson's index).
-        simulated: How many of them are programs.
+        simulated: Whether some or all of them are programs: simulated visitors, model judges.
     """
 
     raters: int | None = None
@@ -33,7 +34,7 @@ def values_of(facts: Sequence[VoteFact]) -> Values:
     found = portrait(facts)
     if found.raters is None:
         return Values()
-    programs = len({fact.rater for fact in facts if fact.group == "simulated" and fact.weight > 0})
+    programs = len({fact.rater for fact in facts if fact.group in PROGRAMS and fact.weight > 0})
     return Values(
         raters=found.raters,
         most_active=found.tops[0].share,

@@ -27,7 +27,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
 FORGETTING = """
 import os, signal, sys, time
 from pathlib import Path
-from chat_app.commands.privacy import forget
+from chat_app.commands.people.privacy import forget
 
 def forget_in_a_process(data):
     null = os.open(os.devnull, os.O_WRONLY)

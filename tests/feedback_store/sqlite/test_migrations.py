@@ -65,7 +65,7 @@ def test_raters_from_before_0010_have_no_origin_and_keep_the_rest(old):
     assert before and after == [
         {"held_out": 0, "reliability": 1.0, "quarantined_at": None}
         | row
-        | {"origin": None, "proven": 0}
+        | {"origin": None, "proven": 0, "passed": None}
         for row in before
     ]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from feedback_store import CandidateReply, FeedbackStore
 from feedback_store.splits import is_held_out_question
-from rlhf_core.config import CycleSettings, GateSettings, PolicySettings
+from rlhf_core.config import CycleSettings, DataSettings, GateSettings, PolicySettings
 from rlhf_core.cycle.snapshot import Supply, begin_snapshot
 
 ENOUGH = Supply(decided=15, ties=10, new=25, held_out_prompts=6, held_out_decided=4, effective=20.0)
@@ -76,3 +76,72 @@ def test_the_gate_asks_every_held_out_question_that_people_judged(tmp_path):
     assert sorted(prompt[-1]["content"] for prompt in snapshot.held_out_prompts) == sorted(held_out)
     assert (supply.held_out_prompts, supply.held_out_decided) == (2, 1), "both bad is no comparison"
     assert supply.effective == 2.0 and snapshot.amount.questions == 3
+
+
+QUESTIONS = [f"question {number}" for number in range(120)]
+
+
+def cast(store, rater, kind, questions):
+    """Votes of one rater: people prefer the kind reply, a biased judge the long one."""
+    store.add_rater(rater, kind=kind, consent="v1" if kind == "person" else None)
+    conversation = store.add_conversation(rater).id
+    for question in questions:
+        asked = store.add_message(conversation, "user", question)
+        replies = [CandidateReply("kind"), CandidateReply("long and flattering")]
+        shown = store.add_candidates(asked.id, replies, rater_id=rater)[0]
+        store.add_choice(shown, rater, "b" if kind == "judge" else "a")
+    store.refresh_comparisons()
+
+
+def begun(path, **data):
+    settings = CycleSettings(data=DataSettings(**data))
+    with FeedbackStore(path) as store:
+        store.let_programs_train(settings.data.programs, share=settings.data.programs_share)
+        return begin_snapshot(store, settings)
+
+
+def preferred(votes):
+    """The replies that votes prefer."""
+    return {vote.response_a if vote.label == "a" else vote.response_b for vote in votes}
+
+
+def test_a_judge_alone_cannot_move_a_promotion(tmp_path):
+    path = tmp_path / "feedback.db"
+    with FeedbackStore(path) as store:
+        cast(store, "judge-1", "judge", QUESTIONS)
+    for data in ({}, {"programs": ("judge",)}):
+        snapshot, supply = begun(path, **data)
+        assert snapshot.held_out == (), "the gate asks no judge"
+        assert "too little evidence" in supply.lack(CycleSettings())
+    snapshot, supply = begun(path, programs=("judge",), programs_decide=True)
+    assert preferred(snapshot.held_out) == {"long and flattering"}
+    assert supply.lack(CycleSettings()) is None, "the operator said so"
+
+
+def test_the_gate_decides_on_people_whatever_judges_say_beside_them(tmp_path):
+    path = tmp_path / "feedback.db"
+    with FeedbackStore(path) as store:
+        cast(store, "ann", "person", QUESTIONS[:60])
+        cast(store, "judge-1", "judge", QUESTIONS)
+    alone, _ = begun(path)
+    assert alone.kinds == {"person": 60} and preferred(alone.train) == {"kind"}
+    beside, _ = begun(path, programs=("judge",), programs_share=0.3)
+    assert preferred(beside.held_out) == {"kind"}
+    assert [v.prompt for v in beside.held_out] == [v.prompt for v in alone.held_out]
+    assert preferred(beside.train) == {"kind", "long and flattering"}
+    theirs = sum(vote.weight for vote in beside.train if preferred([vote]) != {"kind"})
+    everything = sum(vote.weight for vote in (*beside.train, *beside.held_out))
+    assert theirs == pytest.approx(0.3 * everything)
+
+
+def test_a_flood_of_a_judges_votes_takes_no_place_of_peoples(tmp_path):
+    path = tmp_path / "feedback.db"
+    with FeedbackStore(path) as store:
+        cast(store, "ann", "person", QUESTIONS[:20])
+        cast(store, "judge-1", "judge", QUESTIONS)
+    few = {"programs": ("judge",), "programs_share": 0.3, "most_opinions": 40}
+    snapshot, _ = begun(path, **few)
+    votes = [preferred([vote]) for vote in snapshot.train]
+    on_training = sum(not is_held_out_question(question) for question in QUESTIONS[:20])
+    assert votes.count({"kind"}) == on_training
+    assert votes.count({"long and flattering"}) == 12

@@ -12,8 +12,11 @@ import typer
 
 from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
+from chat_app.errors import InvalidRequestError, RefusedError
+from chat_app.service.gold_file import read_gold
 from chat_app.settings import load_settings
 from feedback_store.raters.reliability import RaterReport
+from feedback_store.raters.screening import guessing_passes
 from feedback_store.raters.standing import RaterStanding
 from feedback_store.store import FeedbackStore
 
@@ -23,6 +26,8 @@ raters = typer.Typer(
 )
 
 keys = typer.Typer(help="Make, list and revoke keys of the API.", no_args_is_help=True)
+
+MOST_CHANCE = 0.05  # of passing a test by guessing
 
 KeyName = Annotated[str, typer.Argument(help="The person or program that has it.")]
 RaterId = Annotated[str, typer.Argument(help="As `raters list` shows it.")]
@@ -91,12 +96,50 @@ def release(
         _show(next(one for one in store.raters() if one.id == rater), as_json)
 
 
+@raters.command()
+def screen(
+    file: Annotated[Path, typer.Argument(help="Questions whose answers the team knows.")],
+    share: Annotated[
+        float | None, typer.Option(min=0.5, max=1, help="To pass (default: screening.share).")
+    ] = None,
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Show who has taken a test, and write down who passed; the server gives it to raters."""
+    settings = load_settings(config, data=data)
+    items = read_gold(file, settings.limits)
+    needed = settings.screening.share if share is None else share
+    chance = guessing_passes(len(items), needed)
+    if chance > MOST_CHANCE:
+        raise InvalidRequestError(
+            f"{file} has {len(items)} questions, and by guessing {chance:.0%} would pass at a "
+            f"share of {needed:g}; write more questions, or raise the share"
+        )
+    with open_store(settings) as store:
+        found = store.screened(items, share=needed)
+        store.note_screened(found, by="operator")
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found]))
+        return
+    for one in found:
+        result = {None: "not finished", True: "passed", False: "not passed"}[one.passed]
+        typer.echo(f"{one.rater_id}  right {one.right}/{one.answered} of {one.questions}  {result}")
+    typer.echo(
+        f"{len(found)} raters have begun, {sum(one.passed is True for one in found)} passed; "
+        f"{chance:.1%} would by guessing"
+    )
+
+
 @keys.command()
 def make(
     name: KeyName,
     role: Annotated[
         Literal["visitor", "labeler", "operator"], typer.Option(help="What its owner may do.")
     ] = "visitor",
+    passed: Annotated[
+        str | None, typer.Option(help="For a labeler: the rater who passed the screening.")
+    ] = None,
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Its calls say for which person each is made.")
     ] = False,
@@ -105,7 +148,13 @@ def make(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it; it is not shown again."""
+    screening = load_settings(config, data=data).screening.items is not None
     with _store_of_keys(config, data) as store:
+        if role == "labeler" and screening and not (passed and store.has_passed(passed)):
+            raise RefusedError(
+                f"{passed or 'nobody'} has passed the screening; make {name} a visitor's key, and "
+                "a labeler's with --passed RATER once `raters screen` says that they passed"
+            )
         key, text = store.make_key(name, role=role, gateway=gateway, by="operator")
     typer.echo(json.dumps({**asdict(key), "key": text}) if as_json else text)
     typer.echo(f"This key of {name} is not shown again; send it as a bearer token.", err=True)
@@ -141,7 +190,9 @@ def _store_of_keys(config: Path | None, data: Path | None) -> FeedbackStore:
 
 def _tests(rater: RaterStanding | RaterReport) -> str:
     """Gold questions passed and taken, if any."""
-    return f"  tests {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
+    tests = f"  tests {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
+    passed = getattr(rater, "passed", None)
+    return tests + ("" if passed is None else "  passed" if passed else "  not passed")
 
 
 def _together(rater: RaterStanding) -> str:

@@ -1,0 +1,145 @@
+"""The command `judge`: a language model votes on stored replies, and its habits are reported."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import typer
+
+from chat_app.commands.adapters import open_store
+from chat_app.commands.options import Config, Data, Json
+from chat_app.cycles.judging.endpoint import Endpoint
+from chat_app.cycles.judging.running import Judging, run_judge
+from chat_app.cycles.judging.verdicts import DEFAULT_PRINCIPLES, read_principles
+from chat_app.errors import ChatAppError, InvalidRequestError
+from chat_app.identity import is_this_machine
+from chat_app.settings import load_settings
+from feedback_store.raters.judge_report import CaseShare, JudgeReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(judge)
+
+
+def judge(  # noqa: PLR0913 - its options
+    endpoint: Annotated[
+        str | None, typer.Option(help="Address of an API with OpenAI's shapes, as http://host/v1.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model there; of our own service `policy-000000`.")
+    ] = None,
+    principles: Annotated[
+        Path | None, typer.Option(help="What it judges by, one principle a paragraph.")
+    ] = None,
+    pairs: Annotated[
+        Literal["all", "judged", "unjudged"],
+        typer.Option(help="Pairs that others have judged, that nobody has, or both."),
+    ] = "all",
+    limit: Annotated[int, typer.Option(min=0, help="Most pairs in this run.")] = 100,
+    no_probes: Annotated[
+        bool, typer.Option("--no-probes", help="Do not probe it with flattery and padding.")
+    ] = False,
+    key_variable: Annotated[
+        str | None, typer.Option(help="The environment variable that holds the endpoint's key.")
+    ] = None,
+    send_texts: Annotated[
+        bool, typer.Option("--send-texts", help="Agree that texts leave this machine.")
+    ] = False,
+    per_minute: Annotated[float, typer.Option(min=0.1, help="Most requests in a minute.")] = 600,
+    report: Annotated[
+        bool, typer.Option("--report", help="Ask nothing; report on the judges so far.")
+    ] = False,
+    data: Data = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Let a language model vote on stored replies, in both orders, and report how it votes."""
+    settings = load_settings(config, data=data)
+    if report:
+        with open_store(settings) as store:
+            store.refresh_comparisons()
+            _tell([store.judge_report(one.rater_id) for one in store.judges()], as_json=as_json)
+        return
+    if endpoint is None or model is None:
+        raise InvalidRequestError("give --endpoint and --model, or --report")
+    _check_address(endpoint, send_texts=send_texts)
+    text, key = read_principles(principles or DEFAULT_PRINCIPLES), _key(key_variable)
+    with open_store(settings) as store:
+        one = store.add_judge(model, endpoint.rstrip("/"), text)
+        asked = Endpoint(endpoint, model, key=key, per_minute=per_minute)
+        try:
+            done = run_judge(store, one, asked, which=pairs, limit=limit, probing=not no_probes)
+        finally:
+            asked.close()
+        store.refresh_comparisons()
+        found = store.judge_report(one.rater_id)
+    _tell([found], done, as_json=as_json)
+    if done.stopped:
+        raise ChatAppError(f"{done.stopped}; what was answered is stored, run it again to go on")
+
+
+def _check_address(endpoint: str, *, send_texts: bool) -> None:
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise InvalidRequestError(
+            f"endpoint {endpoint!r} is no address; write one such as http://127.0.0.1:7860/v1"
+        )
+    if not is_this_machine(parts.hostname) and not send_texts:
+        raise InvalidRequestError(
+            f"{parts.hostname} is another machine, which would get what people wrote; give "
+            "--send-texts if they have agreed to that"
+        )
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    if not (key := os.environ.get(variable, "").strip()):
+        raise InvalidRequestError(f"the environment variable {variable} has no key; set it")
+    return key
+
+
+def _tell(reports: list[JudgeReport], done: Judging | None = None, *, as_json: bool) -> None:
+    if as_json:
+        run = {} if done is None else {"run": asdict(done) | {"votes": dict(done.votes)}}
+        typer.echo(json.dumps({"judges": [asdict(one) for one in reports], **run}))
+        return
+    if done is not None:
+        votes = ", ".join(f"{n} {vote}" for vote, n in sorted(done.votes.items()))
+        typer.echo(
+            f"{done.votes.total()} votes stored ({votes or 'none'}) by {done.requests} requests; "
+            f"no votes: {done.unclear} answers without a verdict, {done.too_long} "
+            f"questions too long for it, {done.failed} pairs without an "
+            f"answer, {done.gone} pairs that are gone"
+        )
+    if not reports:
+        typer.echo("no model has judged here yet")
+    for one in reports:
+        for line in lines_of(one):
+            typer.echo(line)
+
+
+def lines_of(report: JudgeReport) -> list[str]:
+    """A report for people."""
+    lines = [
+        f"{report.judge}  {report.pairs} pairs in both orders, {report.unclear} without a verdict",
+        f"  same verdict in both orders       {_told(report.same)}",
+        f"  the first reply, where they differ {_told(report.first)}",
+        f"  the longer reply                  {_told(report.longer)}; people on the same pairs "
+        f"{_told(report.longer_of_people)}",
+        f"  agrees with people                {_told(report.agreement)}; people with each other "
+        f"{_told(report.people_agree)}",
+    ]
+    lines += [f"  prefers {kind:<25} {_told(one)}" for kind, one in report.probes.items()]
+    lines += [f"  FOUND {text}" for text in report.found]
+    return lines
+
+
+def _told(one: CaseShare) -> str:
+    if one.value is None:
+        return "unknown"
+    return f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%}) of {one.total}"

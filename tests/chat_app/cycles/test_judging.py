@@ -1,0 +1,214 @@
+"""The command `judge` against a real endpoint over HTTP, and against our own service."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from chat_app.commands.main import app
+from chat_app.cycles.judging.verdicts import DEFAULT_PRINCIPLES, picked, read_principles
+from chat_app.errors import ChatAppError, InvalidRequestError
+from feedback_store.store import FeedbackStore
+from tests.chat_app.cycles.endpoint_server import Scripted, scripted
+from tests.chat_app.serving import Running, running, until
+from tests.feedback_store.conftest import Chat
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Path]:
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        ann = Chat(store)
+        for number in range(12):
+            texts = (f"Paris {number}.", f"It is Paris, as everybody knows, dear friend {number}.")
+            shown = ann.shown(f"question {number}", *texts[:: 1 if number % 2 else -1])
+            ann.choose(shown, "a")
+    yield tmp_path
+
+
+def judge(data: Path, script: Scripted, *more: str) -> Result:
+    given = ["judge", "--endpoint", script.url, "--model", "m", "--data", str(data), "--json"]
+    return CliRunner().invoke(app, [*given, *more])
+
+
+def report(result: Result) -> dict:
+    assert result.exception is None, result.exception
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("way", "finding"),
+    [
+        ("left", "position bias: its answers name the first reply"),
+        ("longer", "length: it prefers the longer reply +50%"),
+        ("flattered", "flattery: it prefers a reply with nothing added but flattery"),
+    ],
+)
+def test_a_biased_judge_is_found_out_by_its_report(data: Path, way: str, finding: str) -> None:
+    with scripted(way) as script:
+        found = report(judge(data, script))["judges"][0]["found"]
+    assert any(text.startswith(finding) for text in found), found
+    assert (way == "longer") == any(text.startswith("padding") for text in found)
+
+
+def test_the_same_run_again_asks_nothing(data: Path) -> None:
+    with scripted("longer") as script:
+        first, second = (report(judge(data, script)) for _ in range(2))
+    assert first["run"]["votes"] == {"a": 6, "b": 6} and first["run"]["requests"] == 72
+    assert second["run"]["votes"] == {} and second["run"]["requests"] == 0
+    assert set(script.asked.values()) == {1}
+    assert all(body["store"] is False for body in script.bodies)
+
+
+def test_what_the_endpoint_cannot_answer_is_asked_again_and_never_a_vote(data: Path) -> None:
+    with scripted("longer", faults=[429, 503, 500]) as script:
+        found = report(judge(data, script, "--no-probes", "--limit", "2"))["run"]
+    assert found["votes"] == {"a": 1, "b": 1} and found["failed"] == 0
+    assert found["requests"] == 4 + 3
+
+
+def test_answers_without_a_verdict_are_counted_and_no_votes(data: Path) -> None:
+    with scripted("nonsense") as script:
+        found = report(judge(data, script, "--no-probes"))
+    assert found["run"]["votes"] == {} and found["run"]["unclear"] == 24
+    with FeedbackStore(data / "feedback.db") as store:
+        assert {choice.rater_id for choice in store.choices()} == {"ann"}
+
+
+def test_an_endpoint_that_never_answers_ends_the_run_with_what_is_stored(data: Path) -> None:
+    with scripted("longer", faults=[503] * 99) as script:
+        result = judge(data, script, "--no-probes")
+    assert isinstance(result.exception, ChatAppError)
+    assert "gave no answer in 5 tries, the last: 503" in str(result.exception)
+    assert json.loads(result.stdout)["run"]["failed"] == 3
+
+
+def test_a_refused_request_is_one_clear_line(data: Path) -> None:
+    with scripted("longer", faults=[401]) as script:
+        result = judge(data, script)
+    assert isinstance(result.exception, InvalidRequestError)
+    assert "refuses the request (401" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--endpoint", "https://judge.example.org/v1", "--model", "m"], "give --send-texts"),
+        (["--endpoint", "judge", "--model", "m"], "is no address"),
+        (["--model", "m"], "give --endpoint and --model"),
+        (
+            ["--endpoint", "http://127.0.0.1:1/v1", "--model", "m", "--key-variable", "NO_KEY"],
+            "NO_KEY has no key",
+        ),
+    ],
+)
+def test_wrong_usage_sends_nothing(data: Path, given: list[str], says: str) -> None:
+    result = CliRunner().invoke(app, ["judge", "--data", str(data), *given])
+    assert isinstance(result.exception, InvalidRequestError) and says in str(result.exception)
+
+
+def test_principles_are_paragraphs_and_another_text_is_another_judge(
+    data: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text("Prefer\nrhymes.\n\n\nPrefer haste.\n")
+    assert read_principles(own) == "Prefer rhymes.\n\nPrefer haste."
+    assert len(read_principles(DEFAULT_PRINCIPLES).split("\n\n")) == 6
+    with scripted("longer") as script:
+        report(judge(data, script, "--no-probes", "--limit", "1"))
+        report(judge(data, script, "--no-probes", "--limit", "1", "--principles", str(own)))
+    assert "Prefer rhymes." in script.bodies[-1]["messages"][0]["content"]
+    told = CliRunner().invoke(app, ["judge", "--report", "--data", str(data), "--json"])
+    assert len(report(told)["judges"]) == 2
+    own.write_text("\n")
+    with pytest.raises(InvalidRequestError, match="write one principle a paragraph"):
+        read_principles(own)
+
+
+@pytest.mark.parametrize(
+    ("answer", "means"),
+    [
+        ("Because it is true: [[A]]", "b"),
+        ("[[B]]", "a"),
+        ("(C)", "tie"),
+        ("[[A]] or [[B]]", None),
+        ("Reply A is better.", None),
+        ("", None),
+    ],
+)
+def test_only_a_clear_verdict_is_one(answer, means):
+    assert picked(answer, first_shown="b") == means
+
+
+def test_a_killed_run_goes_on_without_asking_twice(data: Path) -> None:
+    with scripted("longer") as script:
+        script.most = 9
+        command = [sys.executable, "-m", "chat_app", "judge", "--endpoint", script.url]
+        command += ["--model", "m", "--data", str(data), "--no-probes"]
+        process = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL)
+        until(lambda: not script.hold.is_set())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        script.most = None
+        script.hold.set()
+        until(lambda: len(script.bodies) == 10)  # the one that was asked when it was killed
+        found = report(judge(data, script, "--no-probes"))
+    assert sum(script.asked.values()) == 24 + 1, "only the question without an answer came again"
+    assert found["judges"][0]["pairs"] == 12
+    with FeedbackStore(data / "feedback.db") as store:
+        assert sum(c.rater_id != "ann" for c in store.choices()) == 12
+
+
+def ask_service(data: Path, url: str) -> dict:
+    given = ["--endpoint", f"{url}/v1", "--model", "policy-000000", "--limit", "2", "--no-probes"]
+    return report(CliRunner().invoke(app, ["judge", "--data", str(data), "--json", *given]))
+
+
+@pytest.mark.slow
+def test_our_own_service_can_be_asked_and_keeps_nothing_of_it(
+    data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text()) | {"max_position_embeddings": 8192}
+    (model / "config.json").write_text(json.dumps(config))
+    with running(tmp_path / "own", model, reply={"prompt_tokens": 4000, "tokens": 8}) as served:
+        found = ask_service(data, served.url)
+        assert served.service.store.counts()["messages"] == 0
+    assert found["run"]["requests"] == found["run"]["unclear"] == 4, "it answers in noise"
+    assert found["judges"][0]["pairs"] == 2
+
+
+def test_a_pair_that_the_model_cannot_read_is_counted_and_stops_nothing(
+    data: Path, served: Running
+) -> None:
+    found = ask_service(data, served.url)["run"]
+    assert (found["too_long"], found["unclear"], found["votes"]) == (4, 0, {})
+    assert ask_service(data, served.url)["run"]["requests"] == 4, "it goes on with other pairs"
+
+
+def test_status_and_exports_name_a_judges_votes_and_can_do_without(data: Path) -> None:
+    with scripted("longer") as script:
+        report(judge(data, script, "--no-probes"))
+    told = CliRunner().invoke(app, ["status", "--data", str(data)]).stdout
+    assert "12  comparisons by 1 of the kind person\n" in told
+    assert "12  comparisons by 1 of the kind judge, which train nothing" in told
+
+    def kinds(*more: str) -> set[str]:
+        given = ["export", "--data", str(data), "--split", "all", "--with-metadata", *more]
+        result = CliRunner().invoke(app, [*given, "--format", "preference"])
+        return {json.loads(line)["rater_kind"] for line in result.stdout.splitlines()}
+
+    assert kinds() == {"person"}, "what does not train is not exported for training"
+    with FeedbackStore(data / "feedback.db") as store:
+        store.let_programs_train(["judge"])
+    assert kinds() == {"person", "judge"}
+    assert kinds("--without", "judge") == {"person"}
+    for more, people in (([], {"person", "judge"}), (["--without", "judge"], {"person"})):
+        events = CliRunner().invoke(app, ["export", "--data", str(data), *more]).stdout
+        assert {json.loads(line)["rater"]["kind"] for line in events.splitlines()} == people

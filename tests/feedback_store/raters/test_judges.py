@@ -1,0 +1,153 @@
+"""Model judges: both orders, one vote, and a report that finds their habits."""
+
+import pytest
+
+from feedback_store import FeedbackStore, UnknownRecordError
+from feedback_store.raters.judge_report import share
+from feedback_store.raters.judges import vote_of
+from tests.feedback_store.conftest import Chat
+
+WAYS = {
+    "left": lambda first, a, b: first,
+    "longer": lambda first, a, b: "a" if len(a) > len(b) else "b",
+}
+
+
+def judged(store: FeedbackStore, way: str) -> str:
+    """A judge of one way that has answered about every pair."""
+    judge = store.add_judge(way, "http://here/v1", "Be fair.").rater_id
+    for pair in list(store.pairs_for_judge(judge)):
+        for first in pair.unasked:
+            picked = WAYS[way](first, pair.replies["a"], pair.replies["b"])
+            store.add_judge_answer(judge, pair.candidates_id, first_shown=first, picked=picked)
+    store.refresh_comparisons()
+    return judge
+
+
+def asked(chat: Chat, number: int) -> str:
+    """A pair; the longer reply is a in every other one."""
+    texts = (f"yes {number}", f"yes indeed, and so much more {number}")
+    return chat.shown(f"question {number}", *texts[:: 1 if number % 2 else -1])
+
+
+@pytest.mark.parametrize(
+    ("picks", "vote"),
+    [
+        (["a", "a"], "a"),
+        (["b", "b"], "b"),
+        (["a", "b"], "tie"),
+        (["a", "tie"], "tie"),
+        (["a", None], None),
+        (["a"], None),
+    ],
+)
+def test_a_reply_wins_only_if_it_is_preferred_in_both_orders(picks, vote):
+    assert vote_of(picks) == vote
+
+
+def test_the_second_answer_makes_the_vote_and_the_same_again_changes_nothing(
+    store: FeedbackStore, ann: Chat
+) -> None:
+    pair, judge = asked(ann, 0), store.add_judge("m", "http://here/v1", "Be fair.").rater_id
+    assert store.add_judge("m", "http://here/v1", "Be fair.").rater_id == judge
+    assert store.add_judge_answer(judge, pair, first_shown="a", picked="b") is None
+    assert [one.unasked for one in store.pairs_for_judge(judge)] == [("b",)]
+    for _ in range(2):
+        assert store.add_judge_answer(judge, pair, first_shown="b", picked="b") == "b"
+    assert [(c.rater_id, c.choice) for c in store.choices()] == [(judge, "b")]
+    assert list(store.pairs_for_judge(judge)) == []
+    assert store.rater(judge).kind == "judge"
+
+
+def test_an_answer_without_a_verdict_is_no_vote_and_is_not_asked_for_again(
+    store: FeedbackStore, ann: Chat
+) -> None:
+    pair, judge = asked(ann, 0), store.add_judge("m", "http://here/v1", "Be fair.").rater_id
+    for first, picked in (("a", "a"), ("b", None)):
+        assert store.add_judge_answer(judge, pair, first_shown=first, picked=picked) is None
+    assert store.choices() == [] and list(store.pairs_for_judge(judge)) == []
+    assert store.judge_report(judge).unclear == 1
+
+
+def test_nobody_is_asked_about_what_may_not_be_read(store: FeedbackStore, ann: Chat) -> None:
+    judge = store.add_judge("m", "http://here/v1", "Be fair.").rater_id
+    pairs = [asked(ann, number) for number in range(2)]
+    ann.choose(pairs[0], "a")
+
+    def left(which: str = "all") -> list[str]:
+        return [pair.candidates_id for pair in store.pairs_for_judge(judge, which=which)]
+
+    assert (left("judged"), left("unjudged")) == (pairs[:1], pairs[1:])
+    store.leave_out("conversation", [ann.conversation], by="operator", reason="private")
+    assert left() == []
+    with pytest.raises(UnknownRecordError, match="deleted or left out"):
+        store.add_judge_answer(judge, pairs[0], first_shown="a", picked="a")
+    store.take_in("conversation", [ann.conversation], by="operator")
+    store.set_consent(ann.rater, None)
+    assert left() == []
+    store.set_consent(ann.rater, "v1")
+    assert left() == pairs
+    store.forget(ann.rater)
+    assert left() == [] and store.choices() == []
+
+
+def test_who_is_forgotten_is_forgotten_by_the_judge(store: FeedbackStore, ann: Chat) -> None:
+    asked(ann, 0)
+    judge = judged(store, "longer")
+    assert store.judge_report(judge).pairs == 1
+    store.forget(ann.rater)
+    assert store.judge_report(judge).pairs == 0 and store.verify() == []
+    store.forget(judge)
+    assert store.judges() == [] and store.verify() == []
+
+
+def test_a_judge_that_always_prefers_the_left_is_found_out(store: FeedbackStore, ann: Chat) -> None:
+    for number in range(30):
+        ann.choose(asked(ann, number), "a")
+    report = store.judge_report(judged(store, "left"))
+    assert report.first.value == 1.0 and report.same.value == 0.0
+    assert report.found == (
+        "position bias: its answers name the first reply, whichever that is, in 30 of 30 pairs",
+    )
+    assert {c.choice for c in store.choices() if c.rater_id != ann.rater} == {"tie"}
+
+
+def test_a_judge_that_prefers_the_longer_reply_is_found_out_beside_people(
+    store: FeedbackStore, ann: Chat
+) -> None:
+    for number in range(30):  # people prefer the longer one in half of the cases
+        ann.choose(asked(ann, number), "a")
+    report = store.judge_report(judged(store, "longer"))
+    assert report.longer.value == 1.0 and report.longer_of_people.value == 0.5
+    assert report.agreement.value == 0.5 and report.agreement.total == 30
+    (found,) = report.found
+    assert found.startswith("length: it prefers the longer reply +50%")
+
+
+def test_a_judge_that_prefers_long_replies_as_people_do_is_not_blamed(
+    store: FeedbackStore, ann: Chat, bob: Chat
+) -> None:
+    for number in range(30):
+        for chat in (ann, bob):
+            chat.choose(asked(chat, number), "b" if number % 2 else "a")
+    report = store.judge_report(judged(store, "longer"))
+    assert report.found == ()
+    assert report.agreement.value == report.people_agree.value == 1.0
+
+
+def test_a_judge_that_flatterers_win_over_is_found_out(store: FeedbackStore) -> None:
+    judge = store.add_judge("m", "http://here/v1", "Be fair.").rater_id
+    for number in range(12):
+        for first in "ab":
+            store.add_judge_probe(judge, f"flattery/{number}", first_shown=first, picked="b")
+            store.add_judge_probe(judge, f"padding/{number}", first_shown=first, picked=first)
+    report = store.judge_report(judge)
+    assert report.probes["flattery"].value == 1.0 and report.probes["padding"].value is None
+    (found,) = report.found
+    assert found.startswith("flattery: it prefers")
+
+
+def test_a_share_has_wilsons_interval():
+    found = share([True] * 30 + [False] * 10)
+    assert (found.value, found.total) == (0.75, 40)
+    assert found.low == pytest.approx(0.598, abs=1e-3)
