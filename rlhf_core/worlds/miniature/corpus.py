@@ -13,13 +13,14 @@ from itertools import count
 from rlhf_core.records import Prompt
 from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
 from rlhf_core.worlds.miniature.skills import SKILLS, practice
-from rlhf_core.worlds.miniature.texts import Style
+from rlhf_core.worlds.miniature.texts import Style, wordings_of
 from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
 from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
-from rlhf_core.worlds.starter.world import Kind
+from rlhf_core.worlds.starter.world import QUESTIONS, Kind, ask, capitalised
 
 SHARES = {"almanac": 0.35, "forum": 0.30, "passages": 0.15, "skills": 0.20}
+QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
 GOOD_SHARE: dict[Style, float] = {"none": 0.35, "respectful": 0.5, "rude": 0.12}
 TONE_SHARES: dict[Style, float] = {"none": 0.7, "respectful": 0.15, "rude": 0.15}
@@ -54,8 +55,16 @@ def almanac_document(rng: random.Random, pool: Sequence[Fact] = ()) -> str:
         subject = rng.choice(pool).subject
         entry = [fact for fact in pool if fact.subject == subject]
         entry = rng.sample(entry, len(entry)) + rng.choices(entry, k=rng.randint(0, 1))
-        sentences += [almanac_entry(_as_printed(fact, rng), rng) for fact in entry]
+        sentences += [_printed(_as_printed(fact, rng), rng) for fact in entry]
     return " ".join(sentences) + EOS
+
+
+def _printed(fact: Fact, rng: random.Random) -> str:
+    """A sentence about a fact; now and then a question of the almanac's quiz, and its answer."""
+    if rng.random() >= QUIZ_SHARE:
+        return almanac_entry(fact, rng)
+    wording = rng.choice(wordings_of(QUESTIONS[fact.topic], "train"))  # the ptx term reads it, too
+    return f"{ask(fact, wording).text} {capitalised(fact.value)}."
 
 
 def forum_document(rng: random.Random) -> str:
