@@ -288,9 +288,11 @@ def _train_and_decide(run: Run, snapshot: Snapshot, quantization: Quantization) 
 
     run.report("publish", 0.0)
     metrics = flat_metrics(*trained.accuracies, evaluation) | curve_metrics(run.curves) | run.notes
-    metrics["data/largest_rater_share"] = round(snapshot.largest_rater_share, 4)
     metrics |= {f"data/comparisons_of/{kind}": float(n) for kind, n in snapshot.kinds.items()}
-    metrics["data/votes_left_out"] = float(run.store.votes_left_out())
+    metrics |= {
+        "data/largest_rater_share": round(snapshot.largest_rater_share, 4),
+        "data/votes_left_out": float(run.store.votes_left_out()),
+    }
     metrics |= {f"seconds/{stage}": round(s, 1) for stage, s in run.clock.seconds.items()}
     metrics["seconds"] = round(time.monotonic() - started, 1)
     metrics["memory_gb"] = round(peak_memory() / 1e9, 2)
