@@ -76,3 +76,26 @@ def test_the_gate_asks_every_held_out_question_that_people_judged(tmp_path):
     assert sorted(prompt[-1]["content"] for prompt in snapshot.held_out_prompts) == sorted(held_out)
     assert (supply.held_out_prompts, supply.held_out_decided) == (2, 1), "both bad is no comparison"
     assert supply.effective == 2.0 and snapshot.amount.questions == 3
+
+
+def test_a_ranking_of_nine_is_one_opinion_in_its_group_its_age_its_side_and_the_amount(tmp_path):
+    questions = [f"What is {number}?" for number in range(200)]
+    training = [question for question in questions if not is_held_out_question(question)][:3]
+    letters = "abcdefghi"
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        store.add_rater("ann", kind="simulated")
+        vote(store, training[0], "a")
+        asked = store.add_message(store.add_conversation("ann").id, "user", training[1])
+        replies = [CandidateReply(f"reply {letter}") for letter in letters]
+        shown, _ = store.add_candidates(asked.id, replies, rater_id="ann")
+        store.add_ranking(shown, "ann", [*map(list, letters[:-2]), ["h", "i"]])
+        vote(store, training[2], "b")
+        store.refresh_comparisons()
+        snapshot, _ = begin_snapshot(store, CycleSettings())
+    ranked = [c for c in snapshot.train if c.group]
+    assert len(ranked) == 36 and len({c.group for c in ranked}) == 1
+    assert [c.label for c in ranked].count("tie") == 1
+    assert all(c.weight == pytest.approx(1) for c in ranked), "training takes their mean"
+    assert not snapshot.held_out, "all pairs of a ranking are on one side"
+    assert {c.age for c in ranked} == {1} and {c.age for c in snapshot.train} == {0, 1, 2}
+    assert snapshot.new == 3 and 2.9 < snapshot.amount.effective <= 3
