@@ -62,7 +62,7 @@ COMMANDS = {
     "rollback": "--data --config --json",
     "search": "WORDS --limit --data --config --json",
     "serve": "--data --host --port --model --profile --quantization --engine --vllm-url --config",
-    "simulate": "--url --visitors --events --seed --kinds --at-once --remote "
+    "simulate": "--url --visitors --events --seed --kinds --rank --rankers --at-once --remote "
     "--world --taste --prompts --topic --subjects --wordings --json",
     "starter build": "FOLDER --steps --seed",
     "starter check": "FOLDER --json",
