@@ -716,6 +716,25 @@ def test_the_module_and_the_command_are_the_same() -> None:
     assert done.stderr.startswith("feedback-chat: no database in /nowhere/at/all")
 
 
+def test_ctrl_c_while_the_modules_load_is_one_line_and_no_traceback() -> None:
+    """A finder in the new process presses Ctrl-C at the moment when typer is looked for."""
+    program = """
+import os, signal, sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ["feedback-chat", "status"]
+from chat_app.__main__ import main
+main()
+"""
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "feedback-chat: interrupted\n"
+
+
 def test_a_second_server_on_the_same_data_is_refused(command: Command, data: Path) -> None:
     with FileLock(data / "server.lock"):
         line = one_line(command("serve", "--data", data, "--port", "0"), 3)
