@@ -1,6 +1,7 @@
 """What a ranking teaches the reward model: rankings of six beside choices of the same visitors.
 
-    python -m benchmarks.rankings --json              # 60 rankings; 60, 150, 300 and 900 choices
+    python -m benchmarks.rankings --json               # 60 rankings; 60, 150, 300, 900 choices
+    python -m benchmarks.rankings --members 1 --json   # one reward model in place of the ensemble
 
 For each seed the visitors of `benchmarks.reward` judge replies of the starter: in one arm each
 ranks K replies to a question, in the others each chooses between two, one question a choice. All
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.ptx import interval
-from benchmarks.reward import World, choose, gold_accuracy, rank
+from benchmarks.reward import TestPair, World, choose, gold_accuracy, rank
 from rlhf_core.config import RewardSettings
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
@@ -41,21 +42,26 @@ def run_seed(base: Base, seed: int, options: argparse.Namespace) -> dict[str, An
     tests = world.test_pairs()
     ranked = [c for number, one in enumerate(more) for c in rank(one, str(number))]
     chosen = [c for one in asked if (c := choose(one)) is not None]
+    settings = RewardSettings(members=options.members)
     arms = {f"{options.rankings} rankings of {options.ranked}": ranked}
     arms |= {f"{n} choices": chosen[:n] for n in options.choices}
     found: dict[str, Any] = {"seed": seed, "pairs": len(ranked), "test_pairs": len(tests)}
     for name, comparisons in arms.items():
-        found[name] = measured(base, comparisons, tests, seed)
+        found[name] = measured(base, comparisons, tests, settings, seed)
         print(json.dumps({"seed": seed, name: found[name]}), flush=True)
     return found
 
 
 def measured(
-    base: Base, comparisons: Sequence[Comparison], tests: Sequence[Any], seed: int
+    base: Base,
+    comparisons: Sequence[Comparison],
+    tests: Sequence[TestPair],
+    settings: RewardSettings,
+    seed: int,
 ) -> dict[str, float]:
     """Train on an arm's comparisons, and ask about the test's pairs."""
     started = time.process_time()
-    model = train_reward(base, comparisons, settings=RewardSettings(), name="reward", seed=seed)
+    model = train_reward(base, comparisons, settings=settings, name="reward", seed=seed)
     _, gold, _ = gold_accuracy(model, tests)
     model.drop()
     cost = time.process_time() - started
@@ -78,6 +84,7 @@ def main() -> None:
     cli.add_argument("--rankings", type=int, default=RANKINGS)
     cli.add_argument("--ranked", type=int, default=RANKED, help="replies of a ranking")
     cli.add_argument("--choices", type=int, nargs="+", default=list(CHOICES))
+    cli.add_argument("--members", type=int, default=RewardSettings().members, help="reward models")
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
     torch.set_num_threads(1)
