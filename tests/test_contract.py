@@ -154,7 +154,7 @@ EXIT_CODES = {
 COLUMNS = {
     "preference": "prompt chosen rejected",
     "preference --with-metadata": "prompt chosen rejected "
-    "id created_at rater source split weight strength arm propensity",
+    "id created_at rater source split weight strength ranking arm propensity",
     "prompts": "prompt",
     "sft": "messages",
     "unpaired": "prompt completion label",
@@ -252,10 +252,12 @@ def ends(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
 def test_commands_end_with_these_exit_codes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    empty = tmp_path / "empty"
+    missing, empty = tmp_path / "missing", tmp_path / "empty"
+    FeedbackStore(empty / "feedback.db").close()
     assert ends(monkeypatch, "--help") == 0
-    assert ends(monkeypatch, "status", "--data", empty) == 1
+    assert ends(monkeypatch, "promote", "policy-000009", "--data", empty) == 1
     assert ends(monkeypatch, "no-such-command") == 2
+    assert ends(monkeypatch, "status", "--data", missing) == 2
     assert ends(monkeypatch, "cycle", "--data", empty) == 3
 
 
