@@ -71,7 +71,7 @@ class Plan:
     world: World = starter_visitors
     starter_only: bool = False  # refuse a service of another model, on which they say nothing
     ranked: int = 2  # replies that those who rank put in an order; with 2 everybody chooses
-    rankers: float = 1.0  # share of the visitors who rank where the others choose
+    rankers: float = 0.5  # share of the visitors who rank where the others choose
 
     def check(self) -> None:
         """Refuse a plan that is not possible.
