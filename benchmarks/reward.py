@@ -122,25 +122,20 @@ def choose(asked: Asked) -> Comparison | None:
 
 
 def rank(asked: Asked, group: str) -> list[Comparison]:
-    """All pairs of one ranking; the noise on each utility gives logistic noise on differences."""
-    visitor, habits = asked.visitor, asked.visitor.habits
-    felt = {
-        reply: visitor.utility(asked.text, reply)
-        - habits.noise * math.log(-math.log(min(max(visitor.rng.random(), 1e-9), 1 - 1e-9)))
-        for reply in asked.replies
-    }
-
-    def better(a: str, b: str) -> Label:
-        return "tie" if abs(felt[a] - felt[b]) < habits.tie_width else _better(felt, a, b)
-
+    """All pairs of the visitor's ranking."""
+    order = asked.visitor.rank(asked.text, asked.replies)
+    place = {reply: number for number, replies in enumerate(order) for reply in replies}
+    labels: dict[bool, Label] = {True: "a", False: "b"}
     return [
-        Comparison(asked.prompt, a, b, better(a, b), group=group)
-        for a, b in itertools.combinations(felt, 2)
+        Comparison(
+            asked.prompt,
+            a,
+            b,
+            "tie" if place[a] == place[b] else labels[place[a] < place[b]],
+            group=group,
+        )
+        for a, b in itertools.combinations(dict.fromkeys(asked.replies), 2)
     ]
-
-
-def _better(felt: dict[str, float], a: str, b: str) -> Label:
-    return "a" if felt[a] > felt[b] else "b"
 
 
 @dataclass

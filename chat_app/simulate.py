@@ -44,6 +44,9 @@ class SimulatedVisitor(Protocol):
     def choose(self, prompt: str, a: str, b: str) -> ChoiceLabel:
         """The better of two replies to something they asked, or a tie, or both bad."""
 
+    def rank(self, prompt: str, replies: Sequence[str]) -> list[list[str]]:
+        """Different replies to something they asked in an order, best first, ties in one group."""
+
     def thumb(self, prompt: str, reply: str) -> ThumbLabel | None:
         """A thumb on a reply to something they asked, or none."""
 
@@ -67,6 +70,8 @@ class Plan:
     remote: bool = False
     world: World = starter_visitors
     starter_only: bool = False  # refuse a service of another model, on which they say nothing
+    ranked: int = 2  # replies that those who rank put in an order; with 2 everybody chooses
+    rankers: float = 0.5  # share of the visitors who rank where the others choose
 
     def check(self) -> None:
         """Refuse a plan that is not possible.
@@ -206,6 +211,8 @@ class _Guest:
         self._client = client
         self._visitor = visitor
         self._rng = random.Random(f"visits/{plan.seed}/{number}")
+        lot = random.Random(f"ranks/{plan.seed}/{number}").random()
+        self._ranks = plan.ranked > 2 and lot < plan.rankers
         self._headers = {
             "Authorization": f"Bearer simulated-{plan.seed}-{number}",
             "X-Feedback-Chat-Simulated": "1",
@@ -213,7 +220,8 @@ class _Guest:
 
     async def stay(self, room: asyncio.Semaphore) -> None:
         """Visit again and again until there are enough events."""
-        visits = {"choices": self._compare, "thumbs": self._chat, "demonstrations": self._teach}
+        compare = self._rank if self._ranks else self._choose
+        visits = {"choices": compare, "thumbs": self._chat, "demonstrations": self._teach}
         kinds = self._crowd.plan.kinds
         weights = [MIX[kind] for kind in kinds]
         while self._crowd.wants_more():
@@ -225,7 +233,7 @@ class _Guest:
                     self._crowd.result.failed += 1
                     self._crowd.result.first_failure = self._crowd.result.first_failure or str(exc)
 
-    async def _compare(self) -> None:
+    async def _choose(self) -> None:
         """Ask, read two blind replies, choose."""
         prompt = self._visitor.ask()
         shown = await self._post("candidates", {"messages": _asked(prompt), "n": 2})
@@ -235,6 +243,19 @@ class _Guest:
         choice = self._visitor.choose(prompt, replies["a"], replies["b"])
         body = {"candidates_id": shown["candidates_id"], "choice": choice}
         await self._store("choices", "choices", body)
+
+    async def _rank(self) -> None:
+        """Ask, read several blind replies, put them in an order."""
+        prompt = self._visitor.ask()
+        body = {"messages": _asked(prompt), "n": self._crowd.plan.ranked}
+        shown = await self._post("candidates", body)
+        if shown["candidates_id"] is None:
+            return  # all replies are the same
+        labels = {reply["content"]: reply["label"] for reply in shown["replies"]}
+        groups = self._visitor.rank(prompt, list(labels))
+        order = [[labels[reply] for reply in group] for group in groups]
+        body = {"candidates_id": shown["candidates_id"], "order": order}
+        await self._store("rankings", "rankings", body)
 
     async def _chat(self) -> None:
         """Ask, read one reply or two, and give a thumb to those with a strong opinion."""

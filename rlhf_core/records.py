@@ -80,8 +80,8 @@ class Comparison:
         could_tie: Whether the rater could have called it a tie; false for comparisons from thumbs,
             edits and retries.
         versions: Which policies wrote A and B, if that is known; training does not read it.
-        age: How many newer comparisons there are. It says how much this one counts if tastes have
-            changed (`reward/forgetting.py`).
+        age: How many newer opinions there are, all pairs of a group being one. It says how much
+            this one counts if tastes have changed (`reward/forgetting.py`).
     """
 
     prompt: Prompt

@@ -24,7 +24,12 @@ from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.model.base_model import Base
 from rlhf_core.records import Comparison, Prompt, Unpaired
 from rlhf_core.reward.calibration import fit_temperature, left_out_margins
-from rlhf_core.reward.reward_data import RewardData, TokenizedOpinion
+from rlhf_core.reward.reward_data import (
+    RewardData,
+    TokenizedOpinion,
+    opinion_shares,
+    prompt_key,
+)
 from rlhf_core.reward.reward_model import RewardModel, ScoreModel
 from rlhf_core.reward.trainer import RewardTrainer, train_score_model
 from rlhf_core.reward.trunk import Trunk, common_layers, first_trained_layer
@@ -189,14 +194,18 @@ def _normalise(
     model: RewardModel, comparisons: Sequence[Comparison], samples: Samples | None
 ) -> None:
     """Set the members' zero and scale: on the compared responses, then on samples if given."""
-    compared = [(c.prompt, text) for c in comparisons for text in (c.response_a, c.response_b)]
-    model.normalise(*zip(*compared, strict=True))
+    compared = {  # each once: a ranking has each of its responses in several pairs
+        (prompt_key(c.prompt), text): (c.prompt, text)
+        for c in comparisons
+        for text in (c.response_a, c.response_b)
+    }
+    model.normalise(*zip(*compared.values(), strict=True))
     if samples is not None:
         model.normalise(samples.prompts, samples.responses, least=LEAST_SD)
 
 
 def _fit_temperature(model: RewardModel, comparisons: Sequence[Comparison]) -> None:
-    """Set the temperature from the votes that members left out.
+    """Set the temperature from the votes that members left out; a ranking is one vote.
 
     Every vote is predicted by the members that have not seen its prompt. So this needs no votes of
     its own, and no held-out votes.
@@ -210,8 +219,11 @@ def _fit_temperature(model: RewardModel, comparisons: Sequence[Comparison]) -> N
     # pairs of two raters' thumbs also show their habits, not only which response is better
     across = torch.tensor([c.raters is not None for c in comparisons])
     usable = unseen.any(0) & (signs != 0) & ~across
-    weights = torch.tensor([c.weight for c in comparisons])
-    model.temperature = fit_temperature((margins * signs)[usable], weights[usable])
+    shares = torch.tensor(opinion_shares(comparisons))  # (N,)
+    weights = shares * torch.tensor([c.weight for c in comparisons])
+    model.temperature = fit_temperature(
+        (margins * signs)[usable], weights[usable], votes=shares[usable].sum().item()
+    )
 
 
 def _passes(rows: int, settings: RewardSettings) -> int:

@@ -66,7 +66,7 @@ COMMANDS = {
     "rollback": "--data --config --json",
     "search": "WORDS --limit --data --config --json",
     "serve": "--data --host --port --model --profile --quantization --engine --vllm-url --config",
-    "simulate": "--url --visitors --events --seed --kinds --at-once --remote "
+    "simulate": "--url --visitors --events --seed --kinds --rank --rankers --at-once --remote "
     "--world --taste --prompts --topic --subjects --wordings --json",
     "starter build": "FOLDER --size --steps --seed",
     "starter check": "FOLDER --json",
@@ -161,7 +161,7 @@ EXIT_CODES = {
 COLUMNS = {
     "preference": "prompt chosen rejected",
     "preference --with-metadata": "prompt chosen rejected "
-    "id created_at rater rater_kind source split weight strength arm propensity",
+    "id created_at rater rater_kind source split weight strength ranking arm propensity",
     "prompts": "prompt",
     "sft": "messages",
     "unpaired": "prompt completion label",
@@ -259,10 +259,12 @@ def ends(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
 def test_commands_end_with_these_exit_codes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    empty = tmp_path / "empty"
+    missing, empty = tmp_path / "missing", tmp_path / "empty"
+    FeedbackStore(empty / "feedback.db").close()
     assert ends(monkeypatch, "--help") == 0
-    assert ends(monkeypatch, "status", "--data", empty) == 1
+    assert ends(monkeypatch, "promote", "policy-000009", "--data", empty) == 1
     assert ends(monkeypatch, "no-such-command") == 2
+    assert ends(monkeypatch, "status", "--data", missing) == 2
     assert ends(monkeypatch, "cycle", "--data", empty) == 3
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from chat_app.commands.options import Config, Data, Json
-from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError, StartError
+from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.service import promotion
 from chat_app.settings import Settings, load_settings
 from feedback_store.records import BASE_ADAPTER
@@ -35,10 +35,10 @@ def open_store(
         otherwise: The advice in the error if there is no store.
 
     Raises:
-        StartError: There is no store in the directory.
+        InvalidRequestError: There is no store in the directory.
     """
     if not settings.database.is_file():
-        raise StartError(f"no database in {settings.data}; {otherwise}")
+        raise InvalidRequestError(f"no database in {settings.data}; {otherwise}")
     return FeedbackStore(settings.database, allow_old_sqlite=settings.allow_old_sqlite)
 
 

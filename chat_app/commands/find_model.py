@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_app.commands.adapters import open_store
-from chat_app.errors import RefusedError, StartError
+from chat_app.errors import InvalidRequestError, RefusedError, StartError
 from chat_app.profile import with_profile
 from chat_app.settings import Settings, load_settings
 from feedback_store.errors import FeedbackStoreError
@@ -89,6 +89,7 @@ def require_model(model: str, models: Path) -> None:
         models: The directory of fetched models.
 
     Raises:
+        InvalidRequestError: It can only be a path, and nothing is there.
         StartError: There is no such model, or its directory lacks something.
         ModelError: It is a file or an adapter that cannot be used.
     """
@@ -117,16 +118,19 @@ def _require_known(model: str) -> None:
     try:
         if not any(try_to_load_from_cache(model, name) for name in CONFIGS):
             HfApi().model_info(model, timeout=TIMEOUT_S)
-    except (HFValidationError, HfHubHTTPError) as exc:
-        raise _unknown(model, "not on the hub") from exc
+    except HFValidationError as exc:  # no id of the hub, so it can only be a path
+        raise InvalidRequestError(_unknown(model, "no id of the hub")) from exc
+    except HfHubHTTPError as exc:
+        raise StartError(_unknown(model, "not on the hub")) from exc
     except OSError as exc:
-        raise _unknown(model, "the hub cannot be reached") from exc
+        raise StartError(_unknown(model, "the hub cannot be reached")) from exc
     except Exception as exc:  # the hub client's network errors have no common base class
-        raise _unknown(model, f"the request to the hub failed ({type(exc).__name__})") from exc
+        failed = f"the request to the hub failed ({type(exc).__name__})"
+        raise StartError(_unknown(model, failed)) from exc
 
 
-def _unknown(model: str, why: str) -> StartError:
-    return StartError(
+def _unknown(model: str, why: str) -> str:
+    return (
         f"model {model!r} is not a directory, not in the cache, and {why}; "
         "give `starter`, `smollm2`, a .gguf file, a model's directory or its id"
     )

@@ -1,6 +1,7 @@
 """The command ``feedback-chat``: read the options, make one call, print text and exit with a code.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (the gate, a lock, nothing to do). Invariant:
+Exit codes: 0 done, 1 failed, 2 wrong usage, also a path that has to be there and is not, 3 refused
+(the gate, a lock, nothing to do), 130 interrupted. Invariant:
 an expected error ends in one line on stderr with the fault, the value and what to do, never in a
 traceback. A command imports the heavy libraries that it needs; this module imports none.
 """
@@ -404,7 +405,7 @@ def _how_to_vote(settings: Settings) -> str:
 def _require_startable(settings: Settings) -> None:
     """Refuse a cycle without a store, beside another, or of another model; it only reads."""
     if not settings.database.exists():
-        raise RefusedError(
+        raise InvalidRequestError(
             f"no votes yet: there is no database in {settings.data}; give the server's directory "
             f"by --data, or start a server, {_how_to_vote(settings)}"
         )

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from chat_app.commands.options import Config, Data
-from chat_app.errors import InvalidRequestError, StartError
+from chat_app.errors import InvalidRequestError
 from chat_app.settings import load_settings
 from feedback_store.records import HAPPENINGS, VOTES
 from feedback_store.registry.feed import FollowedFeed, Happening
@@ -58,7 +58,9 @@ def tail(
             raise InvalidRequestError(f"there is no kind {name!r}; --kind takes one of {known}")
     settings = load_settings(config, data=data)
     if not settings.database.is_file():
-        raise StartError(f"no database in {settings.data}; give a service's directory by --data")
+        raise InvalidRequestError(
+            f"no database in {settings.data}; give a service's directory by --data"
+        )
     try:
         with closing(FollowedFeed(settings.database)) as feed:
             newest = feed.last_happening()

@@ -42,7 +42,9 @@ from feedback_store.training_data import read_comparisons, read_unpaired
 Form = Literal["events", "preference", "unpaired", "sft", "prompts"]
 FORMS: tuple[Form, ...] = ("events", "preference", "unpaired", "sft", "prompts")
 METADATA = ("id", "created_at", "rater", "rater_kind", "source", "split", "weight", "strength")
-CHOSEN = ("arm", "propensity")  # how the replies of a preference came to be shown together
+# Of a preference: the ranking that it is a pair of, if it is one, and how its replies came to be
+# shown together.
+OF_PAIR = ("ranking", "arm", "propensity")
 ALL = "all"  # every split
 TRAIN = "train"
 TIES = "ties"
@@ -63,7 +65,8 @@ _MAKERS = {
         WHERE demonstrations.id = ? AND adapter = ?""",
 }
 # Nothing for replies that nobody saw side by side.
-_CHOSEN = """SELECT coalesce(arm, 'random') AS arm, coalesce(propensity, 1.0) AS propensity
+_CHOSEN = """SELECT iif(source = 'ranking', event_ids ->> 0, NULL) AS ranking,
+    coalesce(arm, 'random') AS arm, coalesce(propensity, 1.0) AS propensity
     FROM comparisons JOIN messages AS one ON one.id = a JOIN messages AS other ON other.id = b
     JOIN candidates ON candidates.id IN (one.candidates_id, other.candidates_id)
     WHERE comparisons.id = ? AND source IN ('choice', 'ranking')
@@ -95,7 +98,7 @@ class ExportOptions:
 
     `split` is one of `SPLITS`, or "all"; None is "train". `source` is a comparison's or an unpaired
     judgement's, or "edit" and "demonstration" for rewritten and free ones. `adapter` made at least
-    one of the replies. `with_metadata` adds the columns `METADATA`, and `CHOSEN`
+    one of the replies. `with_metadata` adds the columns `METADATA`, and `OF_PAIR`
     to preferences. `without` leaves out what raters of these kinds said. Events take none of these
     but the last.
     """
@@ -142,7 +145,7 @@ def columns(form: str, options: ExportOptions) -> tuple[str, ...]:
     """The names of the columns of a data set."""
     if not options.with_metadata:
         return _COLUMNS[form]
-    return (*_COLUMNS[form], *METADATA, *(CHOSEN if form == "preference" else ()))
+    return (*_COLUMNS[form], *METADATA, *(OF_PAIR if form == "preference" else ()))
 
 
 def data_set(
@@ -176,7 +179,7 @@ def _preference(
             left_out[TWINS] += 1
             continue
         if options.with_metadata:
-            facts |= first(db, _CHOSEN, [item.id]) or dict.fromkeys(CHOSEN)
+            facts |= first(db, _CHOSEN, [item.id]) or dict.fromkeys(OF_PAIR)
         better = item if item.label == "a" else item.swap()
         chosen, rejected = _said(better.response_a), _said(better.response_b)
         yield facts, {"prompt": list(better.prompt), "chosen": chosen, "rejected": rejected}

@@ -29,7 +29,11 @@ _QUESTION_CHARS = 200
 
 _SAID = f"""WITH said AS (
         SELECT id, source AS kind, rater_id, prompt_id AS message_id, split, weight, created_at,
-            '[]' AS prompt, event_ids FROM comparisons WHERE withdrawn_at IS NULL
+            '[]' AS prompt, event_ids FROM comparisons
+            WHERE withdrawn_at IS NULL AND source <> 'ranking'
+        UNION ALL SELECT event_ids ->> 0, source, rater_id, prompt_id, split, total(weight),
+            min(created_at), '[]', event_ids FROM comparisons
+            WHERE withdrawn_at IS NULL AND source = 'ranking' GROUP BY event_ids
         UNION ALL SELECT id, source, rater_id, prompt_id, split, weight, created_at, '[]',
             json_array(event_id) FROM unpaired
         UNION ALL SELECT demonstrations.id, 'demonstration', rater_id,
@@ -68,7 +72,8 @@ class SaidLine:
     """One opinion: its kind, whose it is, and the beginning of the question that it is about.
 
     `conversation_id` is None for an answer that was written to no reply. `event_ids` are the votes
-    that it was made of: two thumbs or more may be one comparison, and a ranking is several.
+    that it was made of: two thumbs or more may be one comparison. A ranking is one line, with the
+    weight that all its pairs have together.
     """
 
     id: str

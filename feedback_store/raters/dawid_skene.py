@@ -42,7 +42,9 @@ def right_and_wrong(votes: VoteArrays, prior: Array, heard: Array) -> Array:
         others = votes.verdict * votes.others(votes.verdict * trust[votes.who])  # (V,)
         right = 1 / (1 + np.exp(-np.clip(others, -_MOST_SURE, _MOST_SURE) - skill[votes.who]))
         # M step: p = counts[0] / (counts[0] + counts[1]), the mean of the Beta distribution.
-        found = [np.bincount(votes.who, met * chance, len(prior)) for chance in (right, 1 - right)]
+        # All pairs of a ranking are one judgement together.
+        known = met * votes.weight
+        found = [np.bincount(votes.who, known * p, len(prior)) for p in (right, 1 - right)]
         counts = prior + np.stack(found, axis=1)
     return counts
 
@@ -59,12 +61,14 @@ def _smaller_camp(votes: VoteArrays, prior: Array, heard: Array) -> Array:
         rater which side is right; here the sum of the prior log-odds decides: numbers and gold.
     """
     others = np.maximum(1, votes.others(heard[votes.who]))  # (V,)
-    judged = np.maximum(1, np.bincount(votes.who, votes.met(heard), len(heard)))  # (R,)
+    known = votes.weight * votes.met(heard)  # (V,)
+    judged = np.bincount(votes.who, known, len(heard))  # (R,)
+    judged = np.where(judged > 0, judged, 1.0)
 
     def agreeing(leaning: Array) -> Array:
         """How far each rater agrees with the others, who count as they lean, (R,)."""
         mean = votes.others(votes.verdict * leaning[votes.who]) / others
-        return heard * np.bincount(votes.who, votes.verdict * mean, len(heard)) / judged
+        return heard * np.bincount(votes.who, known * votes.verdict * mean, len(heard)) / judged
 
     # Power iteration; the term 2 makes all eigenvalues positive, so the largest one wins.
     leaning = heard.astype(float)

@@ -35,7 +35,7 @@ class QualitySettings:
 
     prior_right: float = 7.0  # the prior is Beta(right, wrong): pseudo-counts
     prior_wrong: float = 3.0
-    fewest_shared: int = 10  # shared judgements before they can quarantine a rater
+    fewest_shared: int = 10  # shared judgements (a ranking is one) before they can quarantine
     contrary: float = 0.95  # quarantine if p < 1/2 is more probable than this
     fewest_gold: int = 10  # answers to gold questions before they can
     gold_share: float = 0.6  # quarantine below this share of right answers
@@ -94,13 +94,13 @@ def assess(
     decided = [vote for vote in judgements if vote.verdict]
     votes = vote_arrays(decided, [e.rater_id for e in raters])
     agreeing = shares_agreeing(votes, len(raters))
-    shared = np.bincount(votes.who, votes.met(heard), len(raters)).astype(int).tolist()
+    shared = np.bincount(votes.who, votes.weight * votes.met(heard), len(raters)).tolist()
     counts = right_and_wrong(votes, np.column_stack([right, wrong]), heard)
     return [
         RaterReport(
             rater_id=e.rater_id,
             votes=e.votes,
-            shared=shared[i],
+            shared=round(shared[i]),
             agreement=agreeing[i],
             gold_right=e.gold_right,
             gold_total=e.gold_total,
@@ -114,7 +114,7 @@ def assess(
     ]
 
 
-def _reliability(counts: Array, shared: int, e: Behaviour, s: QualitySettings) -> float:
+def _reliability(counts: Array, shared: float, e: Behaviour, s: QualitySettings) -> float:
     """1 if right as often as expected, 0 for a coin or worse; a choice made too fast counts 0.
 
     Others may be wrong, too, and few shared judgements are mostly of pairs that hardly differ. So
@@ -135,14 +135,14 @@ def _skill(right: float, total: float, s: QualitySettings) -> float:
     return min(1.0, max(0.0, (right / total - 0.5) / (expected - 0.5)))
 
 
-def _contrariness(counts: Array, shared: int, s: QualitySettings) -> str | None:
+def _contrariness(counts: Array, shared: float, s: QualitySettings) -> str | None:
     """Why a rater is quarantined for what others say: Beta(right, wrong) is mostly below 1/2."""
     # P(Beta(a, b) < 1/2) is the probability of a or more heads in a + b - 1 coin tosses.
     contrary = at_least(round(counts[0]), round(counts.sum()) - 1, 0.5)
-    if shared < s.fewest_shared or contrary <= s.contrary:
+    if round(shared, 6) < s.fewest_shared or contrary <= s.contrary:
         return None
     return (
-        f"contradicts the others on {shared} shared judgements "
+        f"contradicts the others on {shared:.0f} shared judgements "
         f"(probability of being contrary {contrary:.3f})"
     )
 

@@ -34,7 +34,8 @@ class Snapshot:
     train_votes: tuple[Comparison, ...]  # without edits: raters saw both replies
     held_out_votes: tuple[Comparison, ...]
     held_out_rater_votes: tuple[Comparison, ...]  # decided votes; empty if there are too few
-    held_out_raters: tuple[str, ...]  # the rater of each, as a number; kept even if too few
+    # The rater of each of these, as a number; if they are too few, of each vote that there is.
+    held_out_raters: tuple[str, ...]
     train_thumbs: tuple[Unpaired, ...]  # thumbs without an opposite
     demonstrations: tuple[Demonstration, ...]
     prompts: tuple[Prompt, ...]  # training prompts with votes or demonstrations, each once
@@ -43,7 +44,7 @@ class Snapshot:
     held_out_prompts: tuple[Prompt, ...]
     held_out_rater_prompts: tuple[Prompt, ...]  # asked by held-out raters, and not in `prompts`
     largest_rater_share: float  # of the weight of all comparisons
-    new: int  # comparisons since the cycle that was promoted last; their ages are smaller
+    new: int  # opinions since the cycle that was promoted last; their ages are smaller
     amount: EvidenceAmount  # without votes of held-out raters, which teach nothing
     kinds: dict[str, int]  # by kind of rater, their comparisons among those that are used
 
@@ -152,7 +153,9 @@ def _snapshot(
     raters: defaultdict[str, str] = defaultdict(lambda: str(len(raters)))
     groups: defaultdict[tuple[str, ...], str] = defaultdict(lambda: str(len(groups)))
     newest_first = sorted(rows, key=lambda c: c.created_at, reverse=True)
-    ages = {c.id: age for age, c in enumerate(newest_first)}
+    opinions = dict.fromkeys(_opinion(c) for c in newest_first)
+    place = {opinion: age for age, opinion in enumerate(opinions)}
+    ages = {c.id: place[_opinion(c)] for c in rows}
     since = _last_promotion(store)
 
     def compared(chosen: Sequence[StoredComparison]) -> tuple[Comparison, ...]:
@@ -160,8 +163,9 @@ def _snapshot(
 
     tests = [c for c in by_held_out_raters if c.label != "tie" and c.source != "edit"]
     cast_by = tuple(raters[c.rater_id] for c in tests)
-    if not are_enough(cast_by):
-        tests = []  # nothing is measured on them, so none of them is noted as used
+    voted = tuple({_opinion(c): raters[c.rater_id] for c in tests}.values())
+    if not are_enough(voted):
+        tests, cast_by = [], voted  # nothing is measured on them, so none is noted as used
     most = settings.data.most_gate_prompts
     return Snapshot(
         evidence=evidence,
@@ -188,7 +192,7 @@ def _snapshot(
         ),
         held_out_rater_prompts=fixed_sample(asked_by_held_out_raters, most),
         largest_rater_share=_largest_share([*train, *held_out]),
-        new=sum(c.created_at > since for c in rows),
+        new=len({_opinion(c) for c in rows if c.created_at > since}),
         amount=_amount([*train, *held_out], thumbs),
         kinds=store.comparisons_by_kind([c.id for c in (*train, *held_out, *tests)]),
     )
@@ -272,6 +276,11 @@ def _group(c: StoredComparison) -> tuple[str, ...] | None:
     if c.source == "ranking":
         return c.event_ids
     return (c.rater_id, json.dumps(c.prompt)) if c.source == "thumbs" else None
+
+
+def _opinion(c: StoredComparison) -> tuple[str, ...]:
+    """What counts as one: a comparison, or all pairs of a group."""
+    return _group(c) or (c.id,)
 
 
 def _thumbs(rows: Sequence[StoredUnpaired], raters: defaultdict[str, str]) -> tuple[Unpaired, ...]:

@@ -32,7 +32,7 @@ from rlhf_core.gate.win_rate import WinRate, win_rate
 from rlhf_core.model.base_model import Base, Response
 from rlhf_core.records import Comparison, Prompt
 from rlhf_core.reward.calibration import expected_calibration_error
-from rlhf_core.reward.reward_data import prompt_key
+from rlhf_core.reward.reward_data import opinion_keys, opinion_shares, prompt_key
 from rlhf_core.reward.reward_model import Ensemble, Score, scores_of
 
 Preference = Callable[[Sequence[Prompt], Sequence[str], Sequence[str]], Tensor]
@@ -49,7 +49,7 @@ class Accuracy:
         value: Share of the votes that are predicted.
         low: Its lower bound.
         high: Its upper bound.
-        votes: Number of votes.
+        votes: Number of votes; a ranking is one, and its pairs share its weight.
         by_rank: The same share, where a vote counts by the rank of its margin of scores.
         by_rank_low: Its lower bound.
         chance: Probability of so large a share by rank, or a larger one, if votes were coin flips.
@@ -260,12 +260,13 @@ def accuracy(
         score: Scores of responses.
         comparisons: Ties among them are left out.
         z: One-sided normal quantile of each bound.
-        clusters: The cluster of each comparison; by default its ranking, or else its prompt.
+        clusters: The cluster of each comparison; by default its prompt, so that the pairs of a
+            ranking are in one.
 
     Source:
         Wilcoxon 1945, Biometrics Bulletin 1:80, the signed-rank test.
     """
-    clusters = clusters or [c.group or prompt_key(c.prompt) for c in comparisons]
+    clusters = clusters or [prompt_key(c.prompt) for c in comparisons]
     pairs = zip(comparisons, clusters, strict=True)
     kept = [(c, cluster) for c, cluster in pairs if c.label != "tie"]
     decided = [c for c, _ in kept]
@@ -278,11 +279,12 @@ def accuracy(
     signs = torch.tensor([1.0 if c.label == "a" else -1.0 for c in decided])  # (N,)
     right = ((margins * signs) > 0).float().tolist()  # equal scores predict nothing
     own = [cluster for _, cluster in kept]
-    low, value, high = wilson_interval(right, own, [1.0] * len(right), z=z)
-    ranks = _ranks(margins.abs())
-    by_rank_low, by_rank, _ = wilson_interval(right, own, ranks, z=z)
+    votes, shares = opinion_keys(decided), opinion_shares(decided)
+    low, value, high = wilson_interval(right, own, shares, z=z, votes=votes)
+    ranks = [rank * s for rank, s in zip(_ranks(margins.abs()), shares, strict=True)]
+    by_rank_low, by_rank, _ = wilson_interval(right, own, ranks, z=z, votes=votes)
     chance = sign_flip_test([w * (r - 0.5) for w, r in zip(ranks, right, strict=True)], own)
-    return Accuracy(value, low, high, len(decided), by_rank, by_rank_low, chance)
+    return Accuracy(value, low, high, len(set(votes)), by_rank, by_rank_low, chance)
 
 
 def disagreement(score: Ensemble, comparisons: Sequence[Comparison]) -> float | None:
@@ -327,7 +329,9 @@ def calibration_error(preference: Preference, comparisons: Sequence[Comparison])
         [c.response_b for c in decided],
     )
     return expected_calibration_error(
-        stated, torch.tensor([float(c.label == "a") for c in decided])
+        stated,
+        torch.tensor([float(c.label == "a") for c in decided]),
+        torch.tensor(opinion_shares(decided)),
     )
 
 

@@ -19,6 +19,7 @@ from scipy.stats import norm, t
 
 from rlhf_core.gate.evaluation import Accuracy, Evaluation, accuracy
 from rlhf_core.records import Comparison, Prompt
+from rlhf_core.reward.reward_data import opinion_keys
 from rlhf_core.reward.reward_model import Score
 
 FEWEST_VOTES = 20  # with fewer, the interval is wider than 40 points
@@ -27,7 +28,10 @@ Interval = tuple[float, float, float]  # lower bound, value, upper bound
 
 
 def are_enough(raters: Sequence[str]) -> bool:
-    """Whether there are enough votes for a figure; ``raters`` has the rater of each vote."""
+    """Whether there are enough votes for a figure.
+
+    ``raters`` has the rater of each vote; a ranking is one, however many pairs it has.
+    """
     return len(raters) >= FEWEST_VOTES and len(set(raters)) >= FEWEST_RATERS
 
 
@@ -43,8 +47,8 @@ def measure_votes(
 
     Args:
         score: The reward model that PPO optimises.
-        votes: Decided votes of held-out raters; empty if they are too few.
-        raters: The rater of each decided vote.
+        votes: Decided comparisons of held-out raters; empty if they are too few.
+        raters: The rater of each comparison; if there are none, of each vote that was too few.
         on_questions: The same reward model's accuracy on votes on held-out questions.
         z: One-sided normal quantile of the bounds.
 
@@ -58,8 +62,9 @@ def measure_votes(
         two proportions from the Wilson interval of each.
     """
     n = len(set(raters))
-    counts: dict[str, float] = {"votes": len(raters), "raters": n}
-    if not are_enough(raters):
+    cast_by = [*dict(zip(opinion_keys(votes), raters, strict=True)).values()] if votes else raters
+    counts: dict[str, float] = {"votes": len(cast_by), "raters": n}
+    if not are_enough(cast_by):
         return _metrics(counts | {"votes_needed": FEWEST_VOTES, "raters_needed": FEWEST_RATERS})
     # The figure is about raters who have not voted yet. So raters are the sample: the votes of one
     # are one cluster, and because clusters are few the quantile is Student's.

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -48,12 +48,19 @@ def increase_low(
 
 
 def wilson_interval(
-    right: Sequence[float], clusters: Sequence[str], weights: Sequence[float], *, z: float
+    right: Sequence[float],
+    clusters: Sequence[str],
+    weights: Sequence[float],
+    *,
+    z: float,
+    votes: Sequence[Hashable] | None = None,
 ) -> tuple[float, float, float]:
     """Lower bound, value and upper bound of a weighted share of votes that come in clusters.
 
     Votes of one cluster are not independent. So the bounds are computed for a smaller number of
-    independent votes of equal weight, whose share would be equally uncertain.
+    independent votes of equal weight, whose share would be equally uncertain. The values of one
+    vote, such as the pairs of a ranking, are never more than one; `votes` names the vote of each
+    value, and by default each is one.
 
     Source:
         Wilson 1927, the score interval for a proportion; Kish 1965, Survey Sampling, sections 8.2
@@ -63,7 +70,10 @@ def wilson_interval(
     # n independent votes have the variance p (1 - p) / n = error^2; solve for n, at most as many as
     # the weights leave. If all are right or all are wrong, n would be 0, and those count instead:
     # fewer, such as one for each cluster, would let a wrong prediction raise the bound.
-    most = sum(weights) ** 2 / sum(w * w for w in weights)
+    sums: defaultdict[Hashable, float] = defaultdict(float)  # of weights, by vote
+    for vote, weight in zip(range(len(weights)) if votes is None else votes, weights, strict=True):
+        sums[vote] += weight
+    most = sum(weights) ** 2 / sum(w * w for w in sums.values())
     n = min(most, p * (1 - p) / error**2) or most
     # Wilson's interval for n votes
     middle = p + z * z / (2 * n)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rlhf_core.gate.evaluation import accuracy
 from rlhf_core.model.chat_format import ChatFormat
 from rlhf_core.records import Comparison
-from rlhf_core.reward.reward_data import prompt_key
+from rlhf_core.reward.reward_data import opinion_shares, prompt_key
 from rlhf_core.reward.reward_model import Score, scores_of
 
 FEWEST_VOTES = 10  # in a group; with fewer, its accuracy would be chance
@@ -108,12 +108,11 @@ def _standardised(values: Vector, groups: NDArray[np.int_]) -> Vector:
 
 def _longer_wins(chat: ChatFormat, votes: Sequence[Comparison]) -> float:
     """Share of decided votes for the longer reply; half of those on replies of one length."""
-    wins = []
-    for c in votes:
-        if c.label != "tie":
-            a, b = (len(chat.cut_reply(text)) for text in (c.response_a, c.response_b))
-            wins.append(0.5 if a == b else float((a > b) == (c.label == "a")))
-    return float(np.mean(wins)) if wins else 0.5
+    decided, wins = [c for c in votes if c.label != "tie"], []
+    for c in decided:
+        a, b = (len(chat.cut_reply(text)) for text in (c.response_a, c.response_b))
+        wins.append(0.5 if a == b else float((a > b) == (c.label == "a")))
+    return float(np.average(wins, weights=opinion_shares(decided))) if wins else 0.5
 
 
 def _by_length(chat: ChatFormat, votes: Sequence[Comparison]) -> dict[str, list[Comparison]]:

@@ -3,9 +3,10 @@
 The difference of two scores, a margin, becomes a probability: ``sigmoid(margin / temperature)``.
 The temperature must be fitted on votes that the scores were not trained on, and the expected
 calibration error (ECE) measured on votes that neither was. These are pure functions: the caller
-chooses the votes. N counts votes.
+chooses the votes. N counts pairs: a choice is one, and a ranking is several that share its weight.
 """
 
+import torch
 from torch import Tensor, finfo
 
 FEWEST_VOTES = 30  # to fit one number; with fewer the temperature stays 1
@@ -14,18 +15,19 @@ MOST_BINS = 10
 _COLDEST, _HOTTEST = 1 / 50, 50.0  # votes that all agree would else have no best temperature
 
 
-def fit_temperature(margins: Tensor, weights: Tensor) -> float:
+def fit_temperature(margins: Tensor, weights: Tensor, *, votes: float | None = None) -> float:
     """The temperature that makes the votes most likely; 1 if there are too few of them.
 
     Args:
         margins: Score of the preferred response minus that of the other. (N,)
-        weights: How much each vote counts. (N,)
+        weights: How much each pair counts. (N,)
+        votes: How many votes they are; N if None.
 
     Source:
         Guo et al. 2017, arXiv:1706.04599, section 4.2. The log-likelihood is concave in 1/T, so it
         has one best 1/T, where its slope is 0; halving an interval around that finds it.
     """
-    if len(margins) < FEWEST_VOTES:
+    if (len(margins) if votes is None else round(votes, 6)) < FEWEST_VOTES:
         return 1.0
     margins, weights = margins.double(), weights.double()  # in float32 the sigmoid's tails are 0
     low, high = 1 / _HOTTEST, 1 / _COLDEST  # of 1/T
@@ -65,14 +67,17 @@ def left_out_margins(margins: Tensor, unseen: Tensor) -> Tensor:
     return mean * (signal + noise / len(margins)) / (signal + noise / members)
 
 
-def expected_calibration_error(probabilities: Tensor, outcomes: Tensor) -> float:
+def expected_calibration_error(
+    probabilities: Tensor, outcomes: Tensor, weights: Tensor | None = None
+) -> float:
     """Mean difference between how sure the probabilities are and how often they are right.
 
-    Votes are sorted by how sure the probabilities are, and put into bins of equally many votes.
+    Pairs are sorted by how sure the probabilities are, and put into bins of equally many pairs.
 
     Args:
         probabilities: Probability that the first response is preferred. (N,)
         outcomes: 1.0 where it was preferred, 0.0 where the other was. (N,)
+        weights: What part of a vote each pair is; by default all of one. (N,)
 
     Source:
         Guo et al. 2017, arXiv:1706.04599, eq. 3, with bins of equal counts instead of equal widths.
@@ -81,10 +86,8 @@ def expected_calibration_error(probabilities: Tensor, outcomes: Tensor) -> float
         return 0.0
     sure = probabilities.maximum(1 - probabilities)  # (N,)
     right = ((probabilities > 0.5).float() == outcomes).float()  # (N,)
-    bins = max(1, min(MOST_BINS, len(sure) // VOTES_PER_BIN))
+    own = torch.ones_like(sure) if weights is None else weights  # (N,)
+    bins = max(1, min(MOST_BINS, round(own.sum().item()) // VOTES_PER_BIN))
     order = sure.argsort(stable=True)
-    gaps = [
-        (sure[part].mean() - right[part].mean()).abs() * len(part)
-        for part in order.tensor_split(bins)
-    ]
-    return float(sum(gaps) / len(sure))
+    gaps = [(own * (sure - right))[part].sum().abs() for part in order.tensor_split(bins)]
+    return float(sum(gaps) / own.sum())

@@ -20,8 +20,9 @@ from torch import Tensor
 from rlhf_core.model.base_model import Base
 from rlhf_core.records import Comparison
 from rlhf_core.reward.heads import best_ridge, foretold, kept_by_folds, votes_of
+from rlhf_core.reward.reward_data import opinion_keys
 
-HALF_LIVES = (2.0, 1.0, 0.5, 0.25)  # in numbers of new comparisons
+HALF_LIVES = (2.0, 1.0, 0.5, 0.25)  # in numbers of new opinions
 MOST = 800  # newest comparisons that are read for it
 FEWEST = 30  # new ones with a preference, to say anything about tastes
 CLEARLY = 2.33  # one-sided normal quantile of 1%, high because the best of four is tested
@@ -34,23 +35,28 @@ def best_half_life(base: Base, comparisons: Sequence[Comparison], *, new: int) -
     Args:
         base: The shared base, through whose states the votes are foretold.
         comparisons: What raters preferred, with their ages.
-        new: How many are new: those of a smaller age.
+        new: How many opinions are new: those of a smaller age.
     """
     new = min(new, MOST // 2)  # else so many new ones would leave no earlier one to compare with
     newest = sorted(comparisons, key=lambda c: c.age)[:MOST]
     is_new = torch.tensor([c.age < new for c in newest])
     decided = torch.tensor([c.label != "tie" for c in newest])
     asked = is_new & decided
-    if asked.sum() < FEWEST or not (~is_new & decided).any():
+    keys = [key for key, yes in zip(opinion_keys(newest), asked.tolist(), strict=True) if yes]
+    number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    if len(number) < FEWEST or not (~is_new & decided).any():
         return math.inf
+    opinion = torch.tensor([number[key] for key in keys])
+    sizes = opinion.bincount()
     votes = votes_of(base, newest)
     kept, ages = kept_by_folds(votes.questions), torch.tensor([float(c.age) for c in newest])
 
     def likelihoods(half_life: float) -> Tensor:
-        """Log-likelihood of each new vote, by a head that has not seen its question; (n,)."""
+        """Mean log-likelihood of each new opinion's pairs, by heads that never saw its question."""
         fading = replace(votes, weights=votes.weights * 0.5 ** (ages / half_life))
         _, heads = best_ridge(fading)
-        return foretold(fading, heads, kept)[asked]
+        pairs = foretold(fading, heads, kept)[asked]
+        return pairs.new_zeros(len(sizes)).index_add(0, opinion, pairs) / sizes  # (n,)
 
     whole = likelihoods(math.inf)
     gains = {share: likelihoods(share * new) - whole for share in HALF_LIVES}  # (n,) each

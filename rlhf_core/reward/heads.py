@@ -25,7 +25,7 @@ from rlhf_core.model.base_model import Base
 from rlhf_core.model.split import whole_pass
 from rlhf_core.model.token_batches import pass_tokens, token_batches
 from rlhf_core.records import Comparison, Prompt
-from rlhf_core.reward.reward_data import prompt_key
+from rlhf_core.reward.reward_data import opinion_shares, prompt_key
 
 # Of a pair's vector, whose mean square length is 1. The one that predicts votes on unseen questions
 # best is taken.
@@ -172,8 +172,7 @@ def votes_of(base: Base, comparisons: Sequence[Comparison]) -> JudgedPairs:
 
 def votes_from(vectors: Tensor, comparisons: Sequence[Comparison]) -> JudgedPairs:
     """The same from vectors: of both responses of each comparison, one after the other; (2N, d)."""
-    groups = [c.group for c in comparisons if c.group]
-    sizes = {group: groups.count(group) for group in set(groups)}
+    shares = opinion_shares(comparisons)
     pairs = vectors[::2] - vectors[1::2]  # (N, d)
     # A ridge never leaves the directions of the pairs, which are few if a vector is long.
     along, size, directions = torch.linalg.svd(pairs, full_matrices=False)
@@ -183,7 +182,7 @@ def votes_from(vectors: Tensor, comparisons: Sequence[Comparison]) -> JudgedPair
         directions=directions / scale,
         scale=scale.item(),
         preferred=pairs.new_tensor([PREFERRED[c.label] for c in comparisons]),
-        weights=pairs.new_tensor([c.weight / sizes.get(c.group or "", 1) for c in comparisons]),
+        weights=pairs.new_tensor([c.weight * s for c, s in zip(comparisons, shares, strict=True)]),
         questions=[prompt_key(c.prompt) for c in comparisons],
     )
 

@@ -14,7 +14,7 @@ import json
 import random
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,6 +73,25 @@ def prompt_key(prompt: Prompt) -> str:
     return json.dumps([(m["role"], m["content"]) for m in prompt])
 
 
+def opinion_keys(comparisons: Sequence[Comparison]) -> list[Hashable]:
+    """Which opinion each comparison is of: the pairs of one ranking have one key."""
+    return [
+        number if c.group is None else (c.group, prompt_key(c.prompt))
+        for number, c in enumerate(comparisons)
+    ]
+
+
+def opinion_shares(comparisons: Sequence[Comparison]) -> list[float]:
+    """What part of its opinion each of these comparisons is, so that all of one make 1 together.
+
+    Whoever counts or averages over pairs takes these as weights. Otherwise one ranking of nine
+    replies, which is 36 pairs, would count as 36 people's choices.
+    """
+    keys = opinion_keys(comparisons)
+    sizes = Counter(keys)
+    return [1 / sizes[key] for key in keys]
+
+
 class RewardData:
     """Comparisons and thumbs as opinions, tokenized once for all members of an ensemble."""
 
@@ -90,11 +109,10 @@ class RewardData:
             {r for c in comparisons for r in c.raters or ()} | {u.rater for u in unpaired}
         )
         self._raters = {name: number for number, name in enumerate(named, start=1)}
-        groups: dict[object, list[Comparison]] = defaultdict(list)
-        for number, c in enumerate(comparisons):
+        groups: dict[Hashable, list[Comparison]] = defaultdict(list)
+        for key, c in zip(opinion_keys(comparisons), comparisons, strict=True):
             if c.label != "tie" or settings.tie_weight > 0:
-                key = prompt_key(c.prompt)
-                groups[number if c.group is None else (c.group, key)].append(c)
+                groups[key].append(c)
         self._groups = [(prompt_key(group[0].prompt), group) for group in groups.values()]
         self._thumbs = [(prompt_key(u.prompt), u) for u in unpaired if settings.unpaired_share > 0]
 

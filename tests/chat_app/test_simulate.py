@@ -16,6 +16,7 @@ def stored(served: Running) -> Counter[str]:
     return Counter(
         thumbs=len(store.thumbs()),
         choices=len(store.choices()),
+        rankings=sum(event["event"] == "ranking" for event in store.export_events()),
         demonstrations=len(store.demonstrations()),
     )
 
@@ -38,6 +39,15 @@ def test_a_crowd_can_make_one_kind_of_event(served: Running) -> None:
     result = run_simulation(plan, show=False)
     assert dict(result.stored) == {"choices": 9}
     assert result.facts()["events"] == 9
+
+
+def test_some_visitors_rank_as_many_replies_as_they_are_told_to(served: Running) -> None:
+    before = stored(served)
+    plan = Plan(*(served.url, 8, 12, 1, ("choices",)), at_once=3, ranked=6, rankers=0.5)
+    result = run_simulation(plan, show=False)
+    assert (result.failed, result.events) == (0, 12)
+    assert stored(served) - before == result.stored
+    assert set(result.stored) == {"choices", "rankings"}
 
 
 def test_visitors_of_the_checkable_world_ask_ordinary_things_and_teach_their_tastes(

@@ -142,8 +142,8 @@ def test_the_score_is_measured_in_standard_deviations_of_the_samples(base, compa
 
 def test_samples_that_are_all_alike_make_no_difference_look_huge(base, comparisons, said):
     settings = SETTINGS.model_copy(update={"epochs": 1})
-    responses = [c.response_a for c in comparisons] + [c.response_b for c in comparisons]
-    prompts = [c.prompt for c in comparisons] * 2
+    sides = [(c.prompt, text) for c in comparisons for text in (c.response_a, c.response_b)]
+    prompts, responses = zip(*{repr(side): side for side in sides}.values(), strict=True)
     samples = Samples((said("what is red"),) * 8, ("blue",) * 8)
     model = train_reward(base, comparisons, settings=settings, name="reward", samples=samples)
     spread = model.member_scores(prompts, responses).std(1, correction=0)

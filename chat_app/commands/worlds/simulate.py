@@ -24,6 +24,12 @@ def simulate(  # noqa: PLR0913 - one argument for each option
     events: Annotated[int, typer.Option(min=1, help="Feedback events to store.")] = 800,
     seed: Annotated[int, typer.Option(help="Seed of the visitors and their actions.")] = 0,
     kinds: Annotated[str, typer.Option(help="Kinds of events.")] = "choices,thumbs,demonstrations",
+    rank: Annotated[
+        int, typer.Option(min=2, max=9, help="Replies to put in an order; 2: choose one of two.")
+    ] = 2,
+    rankers: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the visitors who rank, with --rank.")
+    ] = 0.5,
     at_once: Annotated[
         int, typer.Option(min=1, max=256, help="Visitors busy at the same time.")
     ] = 24,
@@ -68,6 +74,8 @@ def simulate(  # noqa: PLR0913 - one argument for each option
         remote,
         people,
         starter_only=checkable is None,
+        ranked=rank,
+        rankers=rankers,
     )
     result = run_simulation(plan, show=not as_json)
     facts = result.facts() | ({"world": checkable.facts()} if checkable is not None else {})

@@ -11,7 +11,7 @@ import typer
 
 from chat_app.commands.options import Json
 from chat_app.cycles.status import skipped_sft
-from chat_app.errors import ChatAppError
+from chat_app.errors import ChatAppError, InvalidRequestError
 
 ModelSize = Literal["nano", "micro", "mini", "mid"]
 
@@ -55,6 +55,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check that a starter model equals the shipped one and has its skills."""
+    if folder is not None and not folder.is_dir():
+        raise InvalidRequestError(f"there is no folder {folder}; give the one that `build` made")
     from rlhf_core.model.sources import STARTER_MODEL
     from rlhf_core.worlds.starter import check as checking
 

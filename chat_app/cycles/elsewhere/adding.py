@@ -25,7 +25,7 @@ from chat_app.cycles.elsewhere.parcels import (
     written,
 )
 from chat_app.cycles.elsewhere.staging import staging_folder
-from chat_app.errors import ChatAppError, RefusedError
+from chat_app.errors import ChatAppError, InvalidRequestError, RefusedError
 from chat_app.settings import Settings
 from feedback_store.datasets.returned_cycles import ReturnedCycle
 from feedback_store.errors import FeedbackStoreError, UnknownRecordError
@@ -95,7 +95,9 @@ def add_result(store: FeedbackStore, settings: Settings, folder: Path) -> AddedC
 def _read(store: FeedbackStore, folder: Path) -> dict[str, Any]:
     """The sealed document of a result of this installation."""
     if not folder.is_dir():
-        raise RefusedError(f"there is no folder {folder}; give the one that `cycle --out` made")
+        raise InvalidRequestError(
+            f"there is no folder {folder}; give the one that `cycle --out` made"
+        )
     if not (folder / OUTCOME).is_file():
         raise RefusedError(
             f"{folder} has no {OUTCOME}: its cycle has not come to a verdict; run the same command "

@@ -1,7 +1,9 @@
 """Any table of preferences: which of its columns holds what is said in one line.
 
 `prompt=input,a=output_1,b=output_2,label=label` names two replies and who won;
-`prompt=question,chosen=good,rejected=bad` names the better one. Several columns joined by "+" are
+`prompt=question,chosen=good,rejected=bad` names the better one, and
+`prompt=question,replies=answers,ranks=places` two lists: the replies, and the place of each, the
+lowest being the best and equal ones ties. Several columns joined by "+" are
 one prompt, or the labels of several raters. A label of 1, a or model_a is the first reply, one of
 2, b or model_b the second, and "tie" neither. What 0 means differs between data sets, so it has to
 be said: `label_tie=0`, or `label_a=1,label_b=0`.
@@ -14,10 +16,12 @@ from typing import Any
 from feedback_store.datasets.foreign.judgement import (
     ForeignReply,
     Judgement,
+    Part,
     Parts,
     Skip,
     checked,
     digest,
+    ranks,
 )
 from feedback_store.datasets.foreign.turns import messages_of, two_sides
 from feedback_store.datasets.foreign.values import (
@@ -27,12 +31,14 @@ from feedback_store.datasets.foreign.values import (
     required,
     required_name,
     shown,
+    structured,
     utc,
 )
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.records import Prompt, PromptMessage
 
 _FIRST, _SECOND, _EQUAL = ("1", "a", "model_a"), ("2", "b", "model_b"), ("tie",)
+ALONE = "a reply with no other beside it"
 _PLACES = {"label_a": (0, 1), "label_b": (1, 0), "label_tie": (0, 0)}
 
 
@@ -40,7 +46,8 @@ _PLACES = {"label_a": (0, 1), "label_b": (1, 0), "label_tie": (0, 0)}
 class Columns:
     """The names of a table's columns, and what its labels mean.
 
-    `chosen` and `rejected` go together, and so do `a`, `b` and `label`. `prompt` and `label` may be
+    `chosen` and `rejected` go together, and so do `a`, `b` and `label`, and `replies` and `ranks`.
+    `prompt` and `label` may be
     several columns, joined by "+". The columns that are not named are not read.
     """
 
@@ -53,6 +60,8 @@ class Columns:
     label_a: str = ""
     label_b: str = ""
     label_tie: str = ""
+    replies: str = ""
+    ranks: str = ""
     rater: str = ""
     conversation: str = ""
     created_at: str = ""
@@ -62,10 +71,15 @@ class Columns:
 
     def __post_init__(self) -> None:
         """Refuse what does not say which reply is better."""
-        pair, labelled = (self.chosen, self.rejected), (self.a, self.b, self.label)
-        if not (all(pair) or all(labelled)) or (any(pair) and any(labelled)):
+        ways = (
+            (self.chosen, self.rejected),
+            (self.a, self.b, self.label),
+            (self.replies, self.ranks),
+        )
+        if [all(way) for way in ways if any(way)] != [True]:
             raise InvalidFeedbackError(
-                "columns have to name chosen and rejected, or a, b and label; add the others."
+                "columns have to name chosen and rejected, or a, b and label, or replies and "
+                "ranks; add the others."
             )
 
     @property
@@ -104,7 +118,9 @@ def columns_of(mapping: str) -> Columns:
 
 
 def read(document: Any, columns: Columns) -> Parts:
-    """The judgements in one row: one for each column of labels."""
+    """The judgements in one row: one for each column of labels, or one ranking."""
+    if columns.ranks:
+        return [_ranked(document, columns)]
     sides = [messages_of(document, name, speaker="assistant") for name in columns.sides]
     said = two_sides(_prompt(document, columns), *sides)
     if isinstance(said, Skip):
@@ -124,6 +140,37 @@ def read(document: Any, columns: Columns) -> Parts:
         )
         for rater, places in _verdicts(document, columns)
     ]  # fmt: skip
+
+
+def _ranked(document: Any, columns: Columns) -> Part:
+    """The ranking in one row, of two replies or more."""
+    texts, places = (_list(document, name) for name in (columns.replies, columns.ranks))
+    whole = all(isinstance(place, int) and not isinstance(place, bool) for place in places)
+    if not whole or not all(isinstance(one, str) for one in texts) or len(texts) != len(places):
+        raise InvalidFeedbackError(
+            f"{columns.replies!r} and {columns.ranks!r} have to be lists of one length: texts, and "
+            f"whole numbers; here they are {shown(texts)} and {shown(places)}"
+        )
+    if len(texts) < 2:
+        return Skip(ALONE)
+    prompt = _prompt(document, columns)
+    opening = digest(*(message["content"] for message in prompt))
+    rater = name_of(document, columns.rater) if columns.rater else None
+    place = name_of(document, columns.conversation) if columns.conversation else None
+    at = utc(given(document, columns.created_at)) if columns.created_at else None
+    replies = tuple(map(ForeignReply, texts))
+    order = ranks(places)
+    return checked(
+        Judgement(rater or opening, place or opening, prompt, replies, order, created_at=at)
+    )
+
+
+def _list(document: Any, name: str) -> list[Any]:
+    """A list, or a text that is one as JSON."""
+    found = structured(required(document, name, list, str))
+    if not isinstance(found, list):
+        raise InvalidFeedbackError(f"{name!r} cannot be {shown(found)}; it has to be a list")
+    return found
 
 
 def _prompt(document: Any, columns: Columns) -> Prompt:

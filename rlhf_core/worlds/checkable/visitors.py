@@ -63,6 +63,11 @@ class TasteVisitor:
         enough = self.enough(prompt)
         return self.habits.choose(self.rng, left, right, same=a == b, enough=enough)
 
+    def rank(self, prompt: str, replies: Sequence[str]) -> list[list[str]]:
+        """Put the different ones of these replies in an order, best first, ties in one group."""
+        worth = {reply: self.utility(prompt, reply) for reply in replies}
+        return self.habits.rank(self.rng, worth)
+
     def thumb(self, prompt: str, reply: str) -> ThumbLabel | None:
         """A thumb on one reply, or none; strong feelings make one likelier."""
         utility = self.utility(prompt, reply)

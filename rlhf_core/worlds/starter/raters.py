@@ -61,6 +61,11 @@ class Visitor:
         left, right = self.utility(prompt, a), self.utility(prompt, b)
         return self.habits.choose(self.rng, left, right, same=a == b, enough=self.threshold)
 
+    def rank(self, prompt: str, replies: Sequence[str]) -> list[list[str]]:
+        """Put the different ones of these replies in an order, best first, ties in one group."""
+        worth = {reply: self.utility(prompt, reply) for reply in replies}
+        return self.habits.rank(self.rng, worth)
+
     def thumb(self, prompt: str, reply: str) -> ThumbLabel | None:
         """A thumb on one reply, or none; strong feelings make one likelier."""
         return self.habits.thumb(self.rng, self.utility(prompt, reply), enough=self.threshold)

@@ -169,7 +169,7 @@ def test_an_import_makes_a_new_store_only_if_told_to(
     file, new = tmp_path / "hh.jsonl", tmp_path / "mistyped"
     file.write_text(GOOD)
     words = ["import", file, "--format", "hh", "--data", new]
-    said = one_line(command(*words), 1)
+    said = one_line(command(*words), 2)
     assert f"no database in {new}" in said and "--create" in said and not new.exists()
     assert "1 judgements are new" in command(*words, "--create").stdout
     assert "0 judgements are new" in command(*words).stdout

@@ -140,7 +140,7 @@ def test_without_a_database_a_dry_run_is_refused_and_makes_none(
     command: Command, tmp_path: Path
 ) -> None:
     code, _, err = command("cycle", "--dry-run", "--data", tmp_path / "none")
-    assert code == 3 and "no votes yet" in err and not (tmp_path / "none").exists()
+    assert code == 2 and "no votes yet" in err and not (tmp_path / "none").exists()
 
 
 def test_a_cancel_by_the_command_when_nothing_runs_is_refused_in_one_line(

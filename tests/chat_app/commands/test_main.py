@@ -220,7 +220,7 @@ def test_a_newer_database_is_refused_and_not_touched(command: Command, data: Pat
 
 
 def test_a_cycle_without_votes_is_refused(command: Command, tmp_path: Path) -> None:
-    assert "no votes yet" in one_line(command("cycle", "--data", tmp_path / "none"), 3)
+    assert "no votes yet" in one_line(command("cycle", "--data", tmp_path / "none"), 2)
     assert not (tmp_path / "none").exists()
     with FeedbackStore(tmp_path / "feedback.db") as store:
         assert "no votes yet" in one_line(command("cycle", "--data", tmp_path), 3)
@@ -712,8 +712,27 @@ def test_an_unexpected_error_is_one_line_and_says_how_to_see_more() -> None:
 def test_the_module_and_the_command_are_the_same() -> None:
     words = [sys.executable, "-m", "chat_app", "status", "--data", "/nowhere/at/all"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("feedback-chat: no database in /nowhere/at/all")
+
+
+def test_ctrl_c_while_the_modules_load_is_one_line_and_no_traceback() -> None:
+    """A finder in the new process presses Ctrl-C at the moment when typer is looked for."""
+    program = """
+import os, signal, sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ["feedback-chat", "status"]
+from chat_app.__main__ import main
+main()
+"""
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "feedback-chat: interrupted\n"
 
 
 def test_a_second_server_on_the_same_data_is_refused(command: Command, data: Path) -> None:

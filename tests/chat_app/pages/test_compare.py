@@ -154,6 +154,28 @@ def test_replies_are_ranked_by_keys_and_taps_with_a_tie(page: Page, server: Serv
     expect(page.get_by_text("No votes yet.")).to_be_visible()
 
 
+def test_nine_replies_are_ranked_on_a_phone_by_taps_and_keys(page: Page, server: Served) -> None:
+    page.set_viewport_size({"width": 320, "height": 640})
+    ask(page, "nine of them", replies=9)
+    expect(page.get_by_role("article")).to_have_count(9)
+    for label in "IHGFE":
+        page.get_by_role("article", name=f"Reply {label}").get_by_role("button").click()
+    for key in "4c":
+        page.keyboard.press(key)
+    page.keyboard.press("=")
+    for key in "2a":
+        page.keyboard.press(key)
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(wide) <= 0
+    assert violations(page) == []
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Agree and save").click()
+    expect(page.locator(".thanks")).to_contain_text("Saved, thank you.")
+    with FeedbackStore(server.data / "feedback.db") as store:
+        told = [event for event in store.export_events() if event["event"] == "ranking"]
+    assert ["".join(group) for group in told[-1]["order"]] == [*"ihgfe", "cd", "b", "a"]
+
+
 def test_replies_wait_for_their_judgement_through_a_reload_and_a_skipped_one_is_gone(
     page: Page, server: Served
 ) -> None:

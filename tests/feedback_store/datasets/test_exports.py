@@ -210,6 +210,19 @@ def test_a_filter_that_names_what_there_is_not_is_refused(told, tmp_path, form, 
     assert told.copies() == []
 
 
+def test_the_pairs_of_a_ranking_have_its_id_beside_them(store, ann):
+    replies = [CandidateReply(f"reply {number}") for number in range(9)]
+    shown, _ = store.add_candidates(ann.ask("Which order?").id, replies, rater_id=ann.rater)
+    order = [["i"], ["a", "b"], *map(list, "cdefgh")]
+    made = store.add_ranking(shown, ann.rater, order, idempotency_key=ann.key())
+    ann.choose(ann.shown("Which one?", "this", "that"), "a")
+    store.refresh_comparisons()
+    found = rows(store, "preference", split="all", with_metadata=True)
+    assert Counter(row["ranking"] for row in found) == {made.id: 35, None: 1}, "one pair is a tie"
+    best = [row for row in found if row["chosen"][0]["content"] == "reply 8"]
+    assert len(best) == 8 and {row["prompt"][0]["content"] for row in best} == {"Which order?"}
+
+
 def test_an_adapter_that_only_messages_name_is_known(told):
     prompt = told.add_message(told.conversations("ann")[0].id, "user", "elsewhere?")
     replies = [CandidateReply("yes", adapter="theirs"), CandidateReply("no")]

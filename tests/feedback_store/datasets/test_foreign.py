@@ -332,6 +332,33 @@ def test_any_table_is_read_by_its_columns(store, mapping, won, expected):
     assert judged(store) == {expected}
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_table_of_rankings_is_read_with_ties_and_gaps(store, as_text):
+    texts, places = [f"reply {n}" for n in range(9)], [4, 1, 1, 2, 9, 9, 9, 5, 7]
+    said = {"answers": texts, "places": places}
+    if as_text:
+        said = {name: json.dumps(value) for name, value in said.items()}
+    mapping = "prompt=q,replies=answers,ranks=places,rater=by"
+    take(store, "table", {"q": "Which order?", "by": "ann"} | said, columns=mapping)
+    [event] = [event for event in store.export_events() if event["event"] == "ranking"]
+    content = {message["label"]: message["content"] for message in event["messages"]}
+    order = [sorted(content[label] for label in group) for group in event["order"]]
+    assert order == [
+        *(["reply 1", "reply 2"], ["reply 3"], ["reply 0"], ["reply 7"], ["reply 8"]),
+        ["reply 4", "reply 5", "reply 6"],
+    ]
+    store.refresh_comparisons()
+    assert len(store.comparisons()) == 36
+    assert sum(c.weight for c in store.comparisons()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("places", [[1], [1, 2.5], "best first", [1, True]])
+def test_lists_that_are_no_ranking_are_refused(store, places):
+    document = {"q": "Which?", "answers": ["one", "two"], "places": places}
+    with pytest.raises(InvalidFeedbackError, match="'places'"):
+        columns.read(document, columns.columns_of("prompt=q,replies=answers,ranks=places"))
+
+
 def test_a_table_may_name_its_raters_and_itself(store):
     mapping = "prompt=q,a=one,b=two,label=won,rater=who,strength=how,created_at=at,model_a=m"
     more = {"how": "-2.5", "at": 1682351591, "m": "big"}
@@ -353,6 +380,8 @@ def test_a_label_whose_meaning_was_not_said_is_malformed(store):
         ("prompt", "'prompt'"),
         ("prompt=q,chosen=x", "chosen and rejected"),
         ("chosen=x,rejected=y,label=z", "chosen and rejected"),
+        ("prompt=q,replies=x", "replies and ranks"),
+        ("chosen=x,rejected=y,replies=z,ranks=r", "chosen and rejected"),
         ("chosen=x,chosen=y,rejected=z", "'chosen=y'"),
         ("colour=x", "'colour=x'"),
     ],

@@ -2,6 +2,7 @@
 
 import pytest
 
+from feedback_store import CandidateReply
 from feedback_store.errors import InvalidFeedbackError
 from feedback_store.feedback.browsing import SaidFilter
 
@@ -33,6 +34,28 @@ def test_a_filter_names_a_rater_a_kind_or_a_time(store, ann, bob):
     assert said(store, since="2999") == [] and len(said(store, until="2999")) == 4
     splits = {split: len(said(store, split=split)) for split in ("train", "held_out")}
     assert sum(splits.values()) + len(said(store, split="held_out_raters")) == 4
+
+
+def test_a_ranking_of_nine_is_one_line_on_every_page(store, ann):
+    ann.choose(ann.shown("Which one?", "this", "that"), "a")
+    replies = [CandidateReply(f"reply {number}") for number in range(9)]
+    shown, _ = store.add_candidates(ann.ask("Which order?").id, replies, rater_id=ann.rater)
+    order = [["i"], ["a", "b"], *map(list, "cdefgh")]
+    made = store.add_ranking(shown, ann.rater, order, idempotency_key=ann.key())
+    ann.choose(ann.shown("And now?", "this", "that"), "b")
+    store.refresh_comparisons()
+    lines, before = [], None
+    while page := store.said(before=before, limit=1):
+        lines += page
+        before = page[-1].place
+    assert [one.kind for one in lines] == ["choice", "ranking", "choice"]
+    assert (lines[1].id, lines[1].event_ids, lines[1].question) == (
+        made.id,
+        (made.id,),
+        "Which order?",
+    )
+    assert lines[1].weight == pytest.approx(1)
+    assert len(store.comparisons()) == 2 + 36, "only the list has it as one"
 
 
 def test_a_vote_that_was_taken_back_is_not_listed(store, ann):

@@ -19,7 +19,7 @@ from feedback_store.raters.agreement import (
 def judged(verdicts):
     """Judgements from {rater: verdicts on subjects 0, 1, ...; None where there is none}."""
     return [
-        PairVote(("prompt", f"{subject:03}", "other"), rater, verdict)
+        PairVote((f"prompt {subject:03}", "one", "other"), rater, verdict)
         for rater, given in verdicts.items()
         for subject, verdict in enumerate(given)
         if verdict is not None
@@ -35,7 +35,8 @@ def crowd(skills, *, subjects, each=3, seed=0):
         truth = rng.choice([-1, 1])
         for rater in rng.choice(names, each, replace=False):
             verdict = truth if rng.random() < skills[rater] else -truth
-            found.append(PairVote(("prompt", f"{subject:04}", "other"), str(rater), int(verdict)))
+            about = (f"prompt {subject:04}", "one", "other")
+            found.append(PairVote(about, str(rater), int(verdict)))
     return found
 
 

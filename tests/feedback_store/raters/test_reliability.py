@@ -1,12 +1,13 @@
 import dataclasses
 import statistics
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback_store.raters.agreement import PairVote
+from feedback_store.raters.agreement import PairVote, agreement
 from feedback_store.raters.behaviour import Behaviour
 from feedback_store.raters.reliability import QualitySettings, assess
 from tests.feedback_store.raters.test_agreement import crowd, judged
@@ -100,6 +101,45 @@ def test_a_loud_contrary_rater_does_not_drag_others_down():
     assert reports["loud"].quarantine is not None
     assert all(reports[rater].quarantine is None for rater in skills)
     assert mean_reliability(reports, skills) > 0.85
+
+
+def rankings(rater, numbers, *, reverse=False):
+    """A rater's rankings of nine replies, each to a question of its own: all 36 pairs."""
+    verdict = -1 if reverse else 1
+    return [
+        PairVote((f"prompt {number}", f"{a}", f"{b}"), rater, verdict, 1 / 36)
+        for number in numbers
+        for a, b in combinations(range(9), 2)
+    ]
+
+
+def test_a_ranking_of_nine_is_one_judgement_and_not_36():
+    honest = [vote for name in ("ann", "bob", "cleo") for vote in rankings(name, range(20))]
+    raters = [did(rater) for rater in ("ann", "bob", "cleo", "dan")]
+    once = assessed(raters, [*honest, *rankings("dan", [0], reverse=True)])["dan"]
+    assert (once.shared, once.quarantine) == (1, None)
+    assert once.reliability > 0.9, "one opinion to the contrary says little"
+    often = assessed(raters, [*honest, *rankings("dan", range(20), reverse=True)])["dan"]
+    assert often.shared == 20 and "on 20 shared judgements" in often.quarantine
+    assert often.reliability == 0
+
+
+def test_the_pairs_of_one_ranking_make_agreement_no_surer():
+    raters, numbers = ("ann", "bob", "cleo"), range(24)
+    pairs = [
+        PairVote((f"prompt {n}", "a", "b"), rater, 1 if rater != "cleo" or n % 3 else -1)
+        for rater in raters
+        for n in numbers
+    ]
+    ranked = [
+        v._replace(verdict=v.verdict * (-1 if rater == "cleo" and n % 3 == 0 else 1))
+        for rater in raters
+        for n in numbers
+        for v in rankings(rater, [n])
+    ]
+    one, many = agreement(pairs), agreement(ranked)
+    assert many.alpha == pytest.approx(one.alpha, abs=0.02)
+    assert many.high - many.low == pytest.approx(one.high - one.low, rel=0.05)
 
 
 def test_judging_alone_buys_nobody_any_trust():

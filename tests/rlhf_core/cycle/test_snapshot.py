@@ -145,3 +145,26 @@ def test_a_flood_of_a_judges_votes_takes_no_place_of_peoples(tmp_path):
     on_training = sum(not is_held_out_question(question) for question in QUESTIONS[:20])
     assert votes.count({"kind"}) == on_training
     assert votes.count({"long and flattering"}) == 12
+
+
+def test_a_ranking_of_nine_is_one_opinion_in_its_group_its_age_its_side_and_the_amount(tmp_path):
+    questions = [f"What is {number}?" for number in range(200)]
+    training = [question for question in questions if not is_held_out_question(question)][:3]
+    letters = "abcdefghi"
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        store.add_rater("ann", kind="simulated")
+        vote(store, training[0], "a")
+        asked = store.add_message(store.add_conversation("ann").id, "user", training[1])
+        replies = [CandidateReply(f"reply {letter}") for letter in letters]
+        shown, _ = store.add_candidates(asked.id, replies, rater_id="ann")
+        store.add_ranking(shown, "ann", [*map(list, letters[:-2]), ["h", "i"]])
+        vote(store, training[2], "b")
+        store.refresh_comparisons()
+        snapshot, _ = begin_snapshot(store, CycleSettings())
+    ranked = [c for c in snapshot.train if c.group]
+    assert len(ranked) == 36 and len({c.group for c in ranked}) == 1
+    assert [c.label for c in ranked].count("tie") == 1
+    assert all(c.weight == pytest.approx(1) for c in ranked), "training takes their mean"
+    assert not snapshot.held_out, "all pairs of a ranking are on one side"
+    assert {c.age for c in ranked} == {1} and {c.age for c in snapshot.train} == {0, 1, 2}
+    assert snapshot.new == 3 and 2.9 < snapshot.amount.effective <= 3

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.gate.evaluation import (
     accuracy,
+    calibration_error,
     disagreement,
     evaluate,
     length_slopes,
@@ -103,15 +104,45 @@ def test_accuracy_counts_decided_comparisons_and_bounds_them():
     assert found.high == pytest.approx(0.858, abs=1e-3)
 
 
+def ranked(question, texts, **more):
+    """All pairs of one ranking, the first text being the best."""
+    prompt = [{"role": "user", "content": question}]
+    pairs = itertools.combinations(texts, 2)
+    return [Comparison(prompt, a, b, "a", group=question, **more) for a, b in pairs]
+
+
+def test_a_ranking_of_nine_is_one_vote_of_the_accuracy_and_of_its_bounds():
+    def by_length(_, replies):
+        return torch.tensor([float(len(r)) for r in replies])
+
+    right = ranked("right", ["x" * n for n in range(9, 0, -1)])
+    wrong = [Comparison([{"role": "user", "content": f"{n}"}], "s", "long", "a") for n in range(3)]
+    found = accuracy(by_length, [*right, *wrong], z=1.96)
+    assert (found.value, found.votes) == (pytest.approx(0.25), 4)
+    sure = accuracy(by_length, right, z=1.96)
+    assert (sure.value, sure.votes, sure.chance) == (1.0, 1, pytest.approx(0.5, abs=0.02))
+    assert sure.low == pytest.approx(0.207, abs=1e-3)  # Wilson, 1 of 1
+
+
+def test_the_pairs_of_a_ranking_share_its_weight_in_the_calibration_error():
+    wrong = [Comparison([{"role": "user", "content": f"{n}"}], "a", "b", "b") for n in range(2)]
+    votes = [*ranked("right", "abcdefghi"), *wrong]
+    error = calibration_error(lambda p, *_: torch.full((len(p),), 0.9), votes)
+    assert error == pytest.approx(0.9 - 1 / 3)
+
+
 @pytest.mark.parametrize(("size", "rankings"), [(2, 120), (6, 40), (10, 20)])
 def test_meaningless_rankings_beat_chance_about_once_in_twenty_times(size, rankings):
     rng = random.Random(size)
-    prompt = [{"role": "user", "content": "?"}]
     passed = passed_by_rank = 0
     for _ in range(300):
         orders = [rng.sample(range(size), size) for _ in range(rankings)]
         comparisons = [
-            Comparison(prompt, str(a), str(b), "a" if order[a] < order[b] else "b", group=str(n))
+            Comparison(
+                [{"role": "user", "content": f"{n}?"}],
+                *(str(a), str(b), "a" if order[a] < order[b] else "b"),
+                group=str(n),
+            )
             for n, order in enumerate(orders)
             for a, b in itertools.combinations(range(size), 2)
         ]

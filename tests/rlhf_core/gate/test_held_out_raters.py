@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,14 @@ def measured(*right, z=1.645):
 )
 def test_a_figure_needs_twenty_votes_of_five_raters(raters, enough):
     assert are_enough(list(raters)) is enough
+
+
+def test_a_ranking_is_one_vote_however_many_pairs_it_has():
+    votes, raters = votes_of(*[[True] * 36] * 6)
+    ranked = [replace(vote, group=rater) for vote, rater in zip(votes, raters, strict=True)]
+    found = measure_votes(by_length, ranked, raters, on_questions=ON_QUESTIONS, z=1.645)
+    assert found["held_out_raters/votes"] == 6
+    assert found["held_out_raters/votes_needed"] == 20
 
 
 def test_too_few_votes_give_no_figure_but_say_how_many_are_needed():

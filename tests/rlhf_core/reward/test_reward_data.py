@@ -1,5 +1,7 @@
 import random
 from collections import Counter
+from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ from rlhf_core.reward.reward_data import (
     RewardData,
     Term,
     TokenizedOpinion,
+    opinion_keys,
+    opinion_shares,
     prompt_key,
 )
 from rlhf_core.reward.reward_model import ScoreModel
@@ -91,6 +95,40 @@ def test_the_loss_of_a_ranking_is_the_mean_of_the_losses_of_its_pairs(base, said
     model = likelihood([*together, *single])
     losses = [loss(base, model, [one]) for one in single]
     assert_close(loss(base, model, together), torch.stack(losses).mean())
+
+
+def test_a_ranking_of_nine_with_ties_teaches_exactly_what_the_mean_of_its_36_pairs_does(
+    base, said, likelihood
+):
+    texts = ["yes", "no", "blue", "sky", "blue sky", "no thanks", "the sky", "kind", "kind kind"]
+    places = [0, 1, 1, 2, 3, 4, 4, 4, 5]
+    ranked = [
+        Comparison(said("what is red"), a, b, "tie" if one == other else "a", group="r9")
+        for (a, one), (b, other) in combinations(zip(texts, places, strict=True), 2)
+    ]
+    alone = [replace(c, group=None) for c in ranked]
+    together = opinions(base, ranked, tie_weight=1.0, label_smoothing=0.0)
+    single = opinions(base, alone, tie_weight=1.0, label_smoothing=0.0)
+    model = likelihood([*together, *single])
+
+    batch = Collator(base, together)([{"opinion": 0}])
+    assert len(single) == 36 and len(together) == 1
+    assert batch["input_ids"].shape[0] == 9, "each reply is read once, and not once for each pair"
+    weights = [*base.weights("m0"), *model.own_weights()[:3]]  # the adapter's, head's, tie's
+    with base.training("m0"):
+        whole = loss(base, model, together)
+        mean = torch.stack([loss(base, model, [one]) for one in single]).mean()
+        slopes = [torch.autograd.grad(value, weights) for value in (whole, mean)]
+    assert_close(whole, mean, atol=1e-6, rtol=0)
+    assert_close(*slopes, atol=1e-6, rtol=0)
+    assert max(slope.abs().max() for slope in slopes[0]) > 1e-3
+
+
+def test_the_pairs_of_an_opinion_share_its_weight_wherever_pairs_are_counted(said):
+    nine = ranking(said("hello"), list("abcdefghi"))
+    votes = [*nine, Comparison(said("hello"), "a", "b", "a"), *ranking(said("what"), ["a", "b"])]
+    assert opinion_shares(votes) == pytest.approx([1 / 36] * 36 + [1, 1])
+    assert len(set(opinion_keys(votes))) == 3
 
 
 words = st.lists(st.sampled_from(["yes", "no", "blue sky", "kind kind kind", ""]), min_size=1)

@@ -177,6 +177,46 @@ def test_three_candidates_can_be_ranked_and_not_chosen_between(served: Running) 
     assert chosen.status_code == 400 and "ranking" in chosen.json()["error"]["message"]
 
 
+def test_nine_candidates_are_ranked_through_the_api_alone_as_one_opinion(served: Running) -> None:
+    store = served.service.store
+    with served.client("ranker") as client:
+        shown = compare(client, messages=asked("tell me a story of nine friends"), n=9)
+        labels = [reply["label"] for reply in shown["replies"]]
+        assert labels == list("abcdefghi")
+        order = [["i"], ["a", "b"], *([label] for label in "cdefgh")]
+        body = {"candidates_id": shown["candidates_id"], "order": order}
+        key = new_key()
+        told = [post(client, "rankings", **body, idempotency_key=key).json() for _ in range(2)]
+        assert told[0] == told[1] and told[0]["order"] == order
+        [event] = client.get("/v1/feedback/me").json()["events"]
+    assert (event["event"], event["order"]) == ("ranking", order)
+    store.refresh_comparisons()
+    pairs = [c for c in store.comparisons() if told[0]["id"] in c.event_ids]
+    assert len(pairs) == 36 and sum(c.label == "tie" for c in pairs) == 1
+    assert sum(c.weight for c in pairs) == pytest.approx(1)
+    assert len({c.split for c in pairs}) == 1
+    [line] = [line for line in store.said() if told[0]["id"] in line.event_ids]
+    assert (line.kind, round(line.weight, 6)) == ("ranking", 1)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [[["a"], ["b"]], [["a", "a"], ["b"], ["c"]], [["a"], ["b"], ["z"]], [[], ["a", "b", "c"]]],
+)
+def test_an_order_without_each_reply_once_is_refused(served: Running, order: list[Any]) -> None:
+    with served.client() as client:
+        shown = compare(client, n=3)["candidates_id"]
+        body = {"candidates_id": shown, "order": order, "idempotency_key": new_key()}
+        refused = post(client, "rankings", **body)
+    assert refused.status_code == 400, refused.text
+
+
+def test_more_candidates_than_are_allowed_are_refused_with_their_number(served: Running) -> None:
+    with served.client() as client:
+        refused = post(client, "candidates", messages=asked(), n=10)
+    assert refused.status_code == 400 and "2 to 9" in refused.json()["error"]["message"]
+
+
 def test_a_thumb_is_stored_once_changed_and_withdrawn(served: Running) -> None:
     store = served.service.store
     with served.client() as client:
