@@ -33,7 +33,7 @@ from feedback_store.feedback.search import Search
 from feedback_store.feedback.withdrawals import Withdrawals
 from feedback_store.privacy.copies import Copies
 from feedback_store.privacy.forgetting import Privacy
-from feedback_store.raters.judges import Judges
+from feedback_store.raters.judging.judges import Judges
 from feedback_store.raters.keys import Keys
 from feedback_store.raters.programs import Programs
 from feedback_store.raters.screening import Screening

@@ -17,7 +17,7 @@ from chat_app.cycles.judging.verdicts import DEFAULT_PRINCIPLES, read_principles
 from chat_app.errors import ChatAppError, InvalidRequestError
 from chat_app.identity import is_this_machine
 from chat_app.settings import load_settings
-from feedback_store.raters.judge_report import CaseShare, JudgeReport
+from feedback_store.raters.judging.report import CaseShare, JudgeReport
 
 
 def register(app: typer.Typer) -> None:

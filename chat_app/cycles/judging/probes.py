@@ -5,7 +5,7 @@ sentences that say nothing. Whoever prefers b, prefers that. They are ours, so n
 is in them, and the answers are no votes.
 """
 
-from feedback_store.raters.judges import JudgePair
+from feedback_store.raters.judging.judges import JudgePair
 from feedback_store.records import PromptMessage
 
 _KNOWN = (

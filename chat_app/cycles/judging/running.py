@@ -14,7 +14,7 @@ from chat_app.cycles.judging.probes import probes
 from chat_app.cycles.judging.verdicts import picked, question
 from chat_app.errors import BusyError, TooLongError
 from feedback_store.errors import UnknownRecordError
-from feedback_store.raters.judges import Judge, JudgePair
+from feedback_store.raters.judging.judges import Judge, JudgePair
 from feedback_store.store import FeedbackStore
 
 MOST_FAILURES = 3  # pairs in a row without an answer; then nobody is there

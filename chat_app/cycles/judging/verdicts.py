@@ -15,7 +15,7 @@ import secrets
 from pathlib import Path
 
 from chat_app.errors import InvalidRequestError
-from feedback_store.raters.judges import JudgePair
+from feedback_store.raters.judging.judges import JudgePair
 from feedback_store.records import Prompt, PromptMessage
 
 DEFAULT_PRINCIPLES = Path(__file__).parent / "principles.txt"

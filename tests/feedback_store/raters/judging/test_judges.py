@@ -3,8 +3,8 @@
 import pytest
 
 from feedback_store import FeedbackStore, UnknownRecordError
-from feedback_store.raters.judge_report import share
-from feedback_store.raters.judges import vote_of
+from feedback_store.raters.judging.judges import vote_of
+from feedback_store.raters.judging.report import share
 from tests.feedback_store.conftest import Chat
 
 WAYS = {

@@ -29,7 +29,7 @@ from feedback_store.feedback.events import (
 )
 from feedback_store.feedback.messages import path_to, prompt_of
 from feedback_store.raters.accounts import Accounts
-from feedback_store.raters.judge_report import JudgeReport, judge_report
+from feedback_store.raters.judging.report import JudgeReport, judge_report
 from feedback_store.records import Prompt
 from feedback_store.sqlite.ids import utc_now
 from feedback_store.sqlite.rows import Row, first, insert, one_of, require, rows
