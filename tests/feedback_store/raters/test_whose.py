@@ -51,6 +51,8 @@ def test_raters_are_of_their_kind_or_imported(store):
         chat = Chat.__new__(Chat)
         chat.store, chat.rater, chat.conversation, chat._keys = store, name, conversation, 0
         chat.choose(chat.shown(f"{QUESTION} {name}", "Rome.", "Paris."), "a")
+    store.let_programs_train(("simulated",), share=0.3)
+    store.refresh_comparisons()
     assert {fact.rater: fact.group for fact in facts(store)} == {
         "ann": "person",
         "robot": "simulated",
