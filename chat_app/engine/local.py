@@ -124,8 +124,12 @@ class LocalEngine(QueuedEngine):
             self._retired.discard(adapter)
             if adapter not in base.adapters:
                 base.attach_weights(adapter, path)
-                if not self._replies:  # nobody waits, so the next swap need not
-                    base.prepare_next(adapter)
+            if self._replies or len(self._waiting):
+                return
+            try:  # while nobody waits, so that nobody waits at the next swap
+                base.prepare_next(adapter)
+            except Exception:  # memory, perhaps; this adapter is served all the same
+                log.exception("no modules were made for the next adapter")
 
         await self._between_steps(attach)
 

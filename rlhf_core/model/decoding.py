@@ -123,6 +123,7 @@ class DecodingBatch:
         self._uniforms: list[Tensor] = []
         self._parts: dict[Row, _Part] = {}  # of prompts that were read in part
         self._switch = ExitStack()  # keeps the adapters of the rows active
+        self._apart_names: list[str] = []  # adapters of the last step, if they cannot be mixed
 
     @torch.no_grad()
     def admit(self, rows: Sequence[Row], *, tokens: int | None = None) -> None:
@@ -360,9 +361,11 @@ class DecodingBatch:
             return {}
         names = sorted(name for name in wanted if name is not None)
         mixture = self._base.mixture
-        if mixture is None or self._base.active != MIXED or not mixture.has(names):
+        known = names == self._apart_names and self._base.active is None
+        if not known and (mixture is None or self._base.active != MIXED or not mixture.has(names)):
             self._switch.close()
             mixture = self._switch.enter_context(self._base.mixing(names))
+            self._apart_names = names if mixture is None else []
         if mixture is None:
             return {"adapter_names": [row.adapter or NO_ADAPTER for row in rows]}
         mixture.choose([row.adapter for row in rows])

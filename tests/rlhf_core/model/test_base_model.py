@@ -137,6 +137,27 @@ def test_a_mixture_is_forgotten_when_one_of_its_adapters_goes_or_trains(base, di
     assert not [key for key in keys if "mixed" in key or "right" in key]
 
 
+def test_a_model_that_sees_the_rows_in_another_shape_is_not_mixed(base, disturb):
+    for seed, name in enumerate(("left", "right")):
+        base.attach(name)
+        disturb(base, name, seed=seed)
+    layer = base.layers[0].mlp.down_proj
+    whole = layer.forward
+
+    def flat(x, **named):
+        return whole(x.flatten(0, 1), **named).unflatten(0, x.shape[:2])
+
+    layer.forward = flat
+    with base.mixing(["left", "right"]) as mixture:
+        assert mixture is None and base.mixture is None
+
+
+@pytest.mark.parametrize("name", ["__spare__", "__mixed__"])
+def test_names_that_the_base_itself_uses_are_refused(base, name):
+    with pytest.raises(AdapterError, match="cannot be called"):
+        base.attach(name)
+
+
 def test_an_adapter_of_other_layers_is_not_mixed(base):
     base.attach("left")
     base.attach("right", lora=LoraSettings(target_modules=".*q_proj"))
