@@ -167,7 +167,9 @@ class Bench:
         during, between = list[float](), list[float]()
         async with self.people(answers, new=True):
             for _ in range(PROBES):
-                swap = asyncio.create_task(self.swap(await self.publish()))
+                name = await self.publish()
+                await asyncio.sleep(PAUSE_S)
+                swap = asyncio.create_task(self.swap(name))
                 during.append(await self._probe())
                 await swap
                 await asyncio.sleep(PAUSE_S)

@@ -14,11 +14,11 @@ import torch
 CPU_TOKENS, GPU_TOKENS = 640, 8192
 
 # Of new prompts, in one pass with a step of replies that people read meanwhile. Short ones go
-# together: each of them decodes with the others from then on. A long one goes in parts: on a CPU 16
-# tokens make a step of 8 rows 1.4 times as long for a model of 2M parameters, 1.7 times for one of
+# together: each of them decodes with the others from then on. A long one goes in parts: on a CPU 10
+# tokens make a step of 8 rows 1.2 times as long for a model of 2M parameters, 1.6 times for one of
 # 135M (docs/results.md, "Decoding"). On a GPU this was not measured.
 CPU_PROMPTS, GPU_PROMPTS = 128, 2048
-CPU_PROMPT, GPU_PROMPT = 16, 512
+CPU_PROMPT, GPU_PROMPT = 10, 512
 
 # A layer of width d has about 10 d^2 weights, so 20 d^2 operations for a token; attention to n
 # tokens has 4 n d. So a token costs twice as much behind 5 d others.
@@ -58,7 +58,7 @@ def next_tokens(device: torch.device, *, unread: int, read: int, rows: int, widt
     """
     together, fewest = together_tokens(device), CPU_PROMPT if device.type == "cpu" else GPU_PROMPT
     dear = 1 + read / (TWICE_AS_DEAR * width)
-    part = int(max(fewest, together // (1 + rows)) / dear)
+    part = int(max(fewest, together // (1 + 2 * rows)) / dear)
     return unread if unread <= max(part, together / 2 / dear) else max(1, part)
 
 

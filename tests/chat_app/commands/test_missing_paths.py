@@ -23,25 +23,37 @@ WORDS = {
     "fetch": ["smollm2"],
     "forget": ["ann", "--yes"],
     "import": ["FILE"],
+    "judge": ["--report"],
     "keys make": ["phone"],
     "keys revoke": ["phone"],
     "leave-out": ["vote", "x", "--reason", "spam"],
     "promote": ["policy-000001"],
     "raters quarantine": ["ann", "--reason", "spam"],
     "raters release": ["ann"],
+    "raters screen": ["FILE"],
     "search": ["hello"],
     "sweep": ["--older-than", "30"],
     "tail": ["--no-follow"],
     "take-in": ["vote", "x"],
 }
-# These make a data directory, need none, or say what is missing in it.
-WITHOUT_DATA = {"serve", "demo", "restore", "doctor", "plan", "fetch", "evaluate"}
+# These make a data directory, need none, say what is missing in it, or read a file first.
+WITHOUT_DATA = {
+    "serve",
+    "demo",
+    "restore",
+    "doctor",
+    "plan",
+    "fetch",
+    "evaluate",
+    "raters screen",
+}
 READ = {
     "adapters add": ["MISSING", "--data", "DATA"],
     "cycle": ["--evidence", "MISSING", "--out", "NEW"],
     "evaluate": ["--world", "checkable", "--prompts", "MISSING", "--data", "DATA"],
     "import": ["MISSING", "--data", "DATA"],
     "plan": ["--model", "MISSING", "--data", "DATA"],
+    "raters screen": ["MISSING", "--data", "DATA"],
     "restore": ["MISSING", "--data", "NEW"],
     "serve": ["--model", "MISSING", "--data", "NEW", "--port", "0"],
     "simulate": ["--world", "checkable", "--prompts", "MISSING"],

@@ -229,10 +229,11 @@ def test_names_of_events_are_unique_and_begin_with_their_pages_word(tmp_path: Pa
     apps = [getattr(route, "app", None) for route in app.routes]
     mounted = [one.blocks for one in apps if hasattr(one, "blocks")]
     assert len(mounted) == 2, "those of visitors, and the operator's"
-    words = ("chat_", "compare_", "votes_", "progress_", "operate_")
+    words = ("chat_", "compare_", "votes_", "progress_", "values_", "operate_")
     operators, visitors = ([str(fn.api_name) for fn in blocks.fns.values()] for blocks in mounted)
     assert len(set(operators)) == len(operators) and len(set(visitors)) == len(visitors) > 15
-    assert set(operators) & set(visitors) == {"progress_view"}, "both may see the progress"
+    both = {"progress_view", "values_view"}
+    assert set(operators) & set(visitors) == both, "both may see the progress, and whose it is"
     assert [one for one in (*operators, *visitors) if not one.startswith(words)] == []
 
 

@@ -133,6 +133,7 @@ def test_only_consented_words_of_a_person_are_handed_out_to_be_imitated(store):
     store.add_rater("operator", kind="operator")
     for rater in ("silent", "consenting", "simulated", "operator"):
         store.add_demonstration(rater, "red", prompt=prompt, idempotency_key="k")
+    store.let_programs_train(("simulated",))
     handed_out = {item.rater_id for item in store.demonstrations()}
     assert handed_out == {"consenting", "simulated", "operator"}
     store.set_consent("consenting", None)
