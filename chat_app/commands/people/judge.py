@@ -129,7 +129,8 @@ def lines_of(report: JudgeReport) -> list[str]:
         f"{report.judge}  {report.pairs} pairs in both orders, {report.unclear} without a verdict",
         f"  same verdict in both orders       {_told(report.same)}",
         f"  the first reply, where they differ {_told(report.first)}",
-        f"  the longer reply                  {_told(report.longer)}; people on the same pairs "
+        f"  the longer reply                  {_told(report.longer)}",
+        f"  the same where people judged, too {_told(report.longer_beside)}; people "
         f"{_told(report.longer_of_people)}",
         f"  agrees with people                {_told(report.agreement)}; people with each other "
         f"{_told(report.people_agree)}",
