@@ -113,7 +113,7 @@ def _tell(reports: list[JudgeReport], done: Judging | None = None, *, as_json: b
         typer.echo(
             f"{done.votes.total()} votes stored ({votes or 'none'}) by {done.requests} requests; "
             f"no votes: {done.unclear} answers without a verdict, {done.too_long} "
-            f"questions too long for it, {done.failed} pairs without an "
+            f"questions too long for it, {done.refused} refused, {done.failed} pairs without an "
             f"answer, {done.gone} pairs that are gone"
         )
     if not reports:
