@@ -65,7 +65,7 @@ _TRAINS = """SELECT rater_id, total(weight) AS weight FROM (
 _TEXT = """coalesce((SELECT text_hash FROM messages WHERE id = comparisons.{0}),
     (SELECT text_hash FROM demonstrations WHERE id = comparisons.{0}))"""
 # Edits are left out: their writers judge their own text. So are retries, which say little.
-_JUDGED = f"""WITH {RELEASED} SELECT comparisons.rater_id, prompt_hash, label, weight,
+_JUDGED = f"""WITH {RELEASED} SELECT comparisons.rater_id, prompt_hash, label, weight, number,
         {_TEXT.format("a")} AS a, {_TEXT.format("b")} AS b
     FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
     LEFT JOIN released ON released.rater_id = comparisons.rater_id
@@ -268,7 +268,12 @@ def _standing(
 def _judgements(db: Database) -> list[PairVote]:
     return [
         judgement(
-            row["rater_id"], row["prompt_hash"], (row["a"], row["b"]), row["label"], row["weight"]
+            row["rater_id"],
+            row["prompt_hash"],
+            (row["a"], row["b"]),
+            row["label"],
+            weight=row["weight"],
+            opinion=row["number"],
         )
         for row in stream(db, _JUDGED)
     ]
