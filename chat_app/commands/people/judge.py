@@ -37,7 +37,7 @@ def judge(  # noqa: PLR0913 - its options
     ] = None,
     pairs: Annotated[
         Literal["all", "judged", "unjudged"],
-        typer.Option(help="Pairs that others have judged, that nobody has, or both."),
+        typer.Option(help="Pairs that others have judged in any way, that nobody has, or both."),
     ] = "all",
     limit: Annotated[int, typer.Option(min=0, help="Most pairs in this run.")] = 100,
     no_probes: Annotated[

@@ -93,6 +93,18 @@ def test_nobody_is_asked_about_what_may_not_be_read(store: FeedbackStore, ann: C
     assert left() == [] and store.choices() == []
 
 
+def test_a_pair_is_judged_by_thumbs_or_elsewhere_as_well_as_by_a_choice(
+    store: FeedbackStore, ann: Chat, bob: Chat
+) -> None:
+    judge = store.add_judge("m", "http://here/v1", "Be fair.").rater_id
+    pairs = [asked(ann, number) for number in range(3)]
+    for message in store.candidates(pairs[0]):
+        store.add_thumb(message.id, ann.rater, 1 if message.label == "a" else -1)
+    bob.choose(asked(bob, 1), "a")  # the same question and the same two replies
+    judged_pairs = [p.candidates_id for p in store.pairs_for_judge(judge, which="judged")]
+    assert judged_pairs[:2] == pairs[:2] and pairs[2] not in judged_pairs
+
+
 def test_who_is_forgotten_is_forgotten_by_the_judge(store: FeedbackStore, ann: Chat) -> None:
     asked(ann, 0)
     judge = judged(store, "longer")
