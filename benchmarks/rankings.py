@@ -6,9 +6,11 @@
 For each seed the visitors of `benchmarks.reward` judge replies of the starter: in one arm each
 ranks K replies to a question, in the others each chooses between two, one question a choice. All
 arms train the product's reward model with its own settings; it is asked which of two replies to
-held-out questions the exact judge prefers. A seed's arms share the visitors, the test and, as far
-as they go, the questions. `worth` is how many choices would have taught as much as the rankings, by
-straight lines between the arms of choices, on the logarithm of their number.
+held-out questions the exact judge prefers. A seed's arms share the visitors and the test. The arms
+of choices share their questions, as far as they go; the rankings are of questions of their own, of
+the same visitors. `worth` is how many choices would have taught as much as the rankings, by
+straight lines between the arms of choices, on the logarithm of their number; of the means, and
+beside it of each seed. An arm with fewer choices than it is named for is refused.
 """
 
 import argparse
@@ -42,6 +44,11 @@ def run_seed(base: Base, seed: int, options: argparse.Namespace) -> dict[str, An
     tests = world.test_pairs()
     ranked = [c for number, one in enumerate(more) for c in rank(one, str(number))]
     chosen = [c for one in asked if (c := choose(one)) is not None]
+    if len(chosen) < max(options.choices):
+        raise SystemExit(
+            f"seed {seed}: only {len(chosen)} of {len(asked)} questions got two different replies, "
+            f"fewer than {max(options.choices)}; ask for fewer --choices"
+        )
     settings = RewardSettings(members=options.members)
     arms = {f"{options.rankings} rankings of {options.ranked}": ranked}
     arms |= {f"{n} choices": chosen[:n] for n in options.choices}
@@ -96,9 +103,20 @@ def main() -> None:
         print(f"{name:24} {json.dumps(row)}", flush=True)
     means = {n: table[f"{n} choices"]["mean"] for n in options.choices}
     found = worth(table[arms[0]]["mean"], means)
-    print(f"{arms[0]} taught as much as {found:.0f} choices", flush=True)
+    each = [
+        round(
+            worth(run[arms[0]]["gold"], {n: run[f"{n} choices"]["gold"] for n in options.choices})
+        )
+        for run in runs
+    ]
+    print(f"{arms[0]} taught as much as {found:.0f} choices (by seed: {each})", flush=True)
     if options.json:
-        about = {"worth": round(found), "load": os.getloadavg()[0], "runs": runs}
+        about = {
+            "worth": round(found),
+            "worth_by_seed": each,
+            "load": os.getloadavg()[0],
+            "runs": runs,
+        }
         print(json.dumps({"name": "rankings", "gold": table} | about))
 
 

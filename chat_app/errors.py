@@ -2,7 +2,8 @@
 
 ChatAppError
 ├── InvalidRequestError (ValueError)     the request is wrong; HTTP 400
-│   └── TooLongError                     a message is longer than the model can read
+│   ├── TooLongError                     a message is longer than the model can read
+│   └── RefusedQuestionError             an endpoint that a model judge is at refuses a question
 ├── NotFoundError (LookupError)          no such record, or another rater's; HTTP 404
 │   └── UnknownModelError                no model of this name is served
 ├── NotAllowedError (PermissionError)    the caller may not do this; HTTP 403
@@ -60,6 +61,10 @@ class TooLongError(InvalidRequestError):
     def __init__(self, message: str, *, fits: int = 0) -> None:
         super().__init__(message, param="messages")
         self.fits = fits
+
+
+class RefusedQuestionError(InvalidRequestError):
+    """An endpoint refuses a question; it may take another one."""
 
 
 class NotFoundError(ChatAppError, LookupError):

@@ -184,10 +184,17 @@ class TrainingData:
                 db, table, split, numbers=numbers, most=most, seed=seed, kinds=kinds
             )
 
-    def rater_weights(self, said: Mapping[str, float]) -> dict[str, float]:
-        """The factor on each rater's weight, if they said just so much; 1 for the others."""
+    def rater_weights(
+        self, said: Mapping[str, float], *, training: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """The factor on each rater's weight, if they said just so much; 1 for the others.
+
+        Args:
+            said: The weight of what each rater said.
+            training: The part of it that trains; all of it if None.
+        """
         with self._file.read() as db:
-            return rater_weights(db, of=said)
+            return rater_weights(db, of=said, training=training)
 
     def unvoted_prompts(self, most: int) -> list[str]:
         """The newest training prompts that nobody voted on: ids of messages, newest first."""

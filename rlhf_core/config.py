@@ -429,7 +429,7 @@ class DataSettings(Stage):
     half_life_votes: int | None = Field(
         None,
         ge=0,
-        description="a comparison counts half after so many newer ones, where tastes change; 0 = "
+        description="an opinion counts half after so many newer ones, where tastes change; 0 = "
         "all count as they are; none = so, unless the newest are foretold clearly better otherwise",
     )
     programs: tuple[Literal["simulated", "judge"], ...] = Field(
@@ -438,7 +438,7 @@ class DataSettings(Stage):
         "judges (`judge`); where no person has voted, simulated visitors stand in for people",
     )
     programs_share: float = Field(
-        0.5, ge=0, le=1, description="of the weight of all votes, most that these have"
+        0.5, ge=0, le=1, description="of the weight that trains, most that these have"
     )
     programs_decide: bool = Field(
         False, description="the gate asks these programs, too, and not people alone"

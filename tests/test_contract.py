@@ -147,7 +147,7 @@ BODIES = {
 }
 # 0 is done; whatever is not named here is 1, failed
 EXIT_CODES = {
-    2: {"InvalidRequestError", "TooLongError"},  # wrong usage
+    2: {"InvalidRequestError", "RefusedQuestionError", "TooLongError"},  # wrong usage
     3: {
         "BehindError",
         "ConflictError",

@@ -2,9 +2,11 @@
 
 A judgement has no sides: its two texts are in the order of their hashes, wherever they were shown.
 Results do not depend on the order of the judgements. A judgement has the weight of its comparison,
-so all pairs of one ranking are one judgement together, and not 36.
+so all pairs of one ranking are one judgement together, and not 36. Of those pairs only some are
+shared with others, and these have all of its weight: else it would say less than a choice does.
 
-Shapes: V judgements, S subjects, R raters. Rater `who[v]` judged subject `what[v]`.
+Shapes: V judgements, S subjects, R raters. Rater `who[v]` judged subject `what[v]`, as a part of
+opinion `opinion[v]`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,16 +27,23 @@ class PairVote(NamedTuple):
     rater_id: str
     verdict: int  # 1: the first text is better; -1: the second; 0: a tie
     weight: float = 1.0  # what part of an opinion it is
+    opinion: int = 0  # the same for all pairs of a rater's ranking; 0: it is one alone
 
 
 def judgement(
-    rater_id: str, prompt: str, texts: tuple[str, str], label: str, weight: float = 1.0
+    rater_id: str,
+    prompt: str,
+    texts: tuple[str, str],
+    label: str,
+    *,
+    weight: float = 1.0,
+    opinion: int = 0,
 ) -> PairVote:
     """A comparison as a judgement; `texts` are the hashes of A and B, `label` is a, b or tie."""
     verdict = {"a": 1, "b": -1, "tie": 0}[label]
     if texts[0] > texts[1]:
         texts, verdict = (texts[1], texts[0]), -verdict
-    return PairVote((prompt, *texts), rater_id, verdict, weight)
+    return PairVote((prompt, *texts), rater_id, verdict, weight, opinion)
 
 
 class VoteArrays(NamedTuple):
@@ -44,6 +53,7 @@ class VoteArrays(NamedTuple):
     what: Array
     verdict: Array
     weight: Array
+    opinion: Array
 
     def others(self, values: Array) -> Array:
         """For each judgement the sum of the other judgements' values on its subject, (V,)."""
@@ -53,6 +63,12 @@ class VoteArrays(NamedTuple):
         """For each judgement whether another rater who is `heard` judged its subject, (V,)."""
         return self.others(heard[self.who]) > 0
 
+    def shared(self, heard: Array) -> "VoteArrays":
+        """The same with the weight of each opinion divided among what `met` of it, the rest 0."""
+        met = self.weight * self.met(heard)  # (V,)
+        whole, left = np.bincount(self.opinion, self.weight), np.bincount(self.opinion, met)
+        return self._replace(weight=met * (whole / np.where(left > 0, left, 1.0))[self.opinion])
+
 
 def vote_arrays(judgements: Iterable[PairVote], raters: Sequence[str]) -> VoteArrays:
     """The judgements of these raters; rater i is `raters[i]`."""
@@ -60,11 +76,14 @@ def vote_arrays(judgements: Iterable[PairVote], raters: Sequence[str]) -> VoteAr
     ordered = sorted(judgements)
     votes = [
         (number[rater], subjects.setdefault(subject, len(subjects)), verdict)
-        for subject, rater, verdict, _ in ordered
+        for subject, rater, verdict, *_ in ordered
     ]
     weights = np.array([vote.weight for vote in ordered], dtype=float)
     who, what, verdict = np.array(votes, dtype=np.intp).reshape(-1, 3).T
-    return VoteArrays(who, what, verdict, weights)
+    known = dict[tuple[str, int], int]()
+    keys = [(vote.rater_id, vote.opinion or -place) for place, vote in enumerate(ordered, 1)]
+    opinions = np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.intp)
+    return VoteArrays(who, what, verdict, weights, opinions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +115,7 @@ def agreement(judgements: Sequence[PairVote]) -> Agreement:
     """
     prompts = _prompts_of(judgements)
     raters = sorted({vote.rater_id for vote in judgements})
-    votes = vote_arrays(judgements, raters)
+    votes = vote_arrays(judgements, raters).shared(np.ones(len(raters)))
     votes = VoteArrays(*(array[votes.met(np.ones(len(raters)))] for array in votes))
     said = np.stack([np.bincount(votes.what, votes.verdict == v) for v in (-1, 0, 1)])  # (3, S)
     weights, asked = np.bincount(votes.what, votes.weight), np.flatnonzero(said.any(axis=0))

@@ -96,9 +96,10 @@ def program_factor(people: float, programs: float, *, share: float) -> float:
     """The factor on the weight of all that programs said, so that it is a share of the whole.
 
     Args:
-        people: The weight of what people said, after their caps.
-        programs: That of what programs said.
-        share: At most so much of the whole is the programs'; all of it where no person spoke.
+        people: The weight of what people said that trains, after their caps; where no person
+            spoke, of what simulated visitors said that stand in for them.
+        programs: That of what the other programs said.
+        share: At most so much of the whole is the programs'; all of it where nobody else spoke.
     """
     if not people or programs * (1 - share) <= share * people:
         return 1.0

@@ -19,6 +19,7 @@ from sqlite_utils import Database
 from feedback_store.feedback.events import CONSENTED, KINDS_HEARD, PEOPLE_SPOKE
 from feedback_store.records import PROGRAMS, RATER_KINDS
 from feedback_store.sqlite.database import SQLiteFile
+from feedback_store.sqlite.numbers import take_numbers_again
 from feedback_store.sqlite.rows import first, one_of, rows, scalar
 
 _SAID = f"""SELECT raters.kind, count(DISTINCT raters.id) AS raters, count(*) AS comparisons,
@@ -28,6 +29,10 @@ _SAID = f"""SELECT raters.kind, count(DISTINCT raters.id) AS raters, count(*) AS
 _BY_KIND = """SELECT kind, count(*) AS count FROM json_each(:ids) AS wanted
     CROSS JOIN comparisons ON comparisons.id = wanted.value
     CROSS JOIN raters ON raters.id = comparisons.rater_id GROUP BY kind ORDER BY kind"""
+_SPOKE = """SELECT id FROM raters WHERE kind IN (SELECT value FROM json_each(:kinds)) AND (
+        EXISTS (SELECT 1 FROM comparisons WHERE rater_id = raters.id)
+        OR EXISTS (SELECT 1 FROM unpaired WHERE rater_id = raters.id)
+        OR EXISTS (SELECT 1 FROM demonstrations WHERE rater_id = raters.id)) ORDER BY id"""
 _STORE = """INSERT INTO bookkeeping VALUES ('programs', ?)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
 
@@ -53,6 +58,8 @@ class Programs:
     def let_programs_train(self, kinds: Collection[str], *, share: float = 1.0) -> None:
         """Note which kinds of programs train beside people; the same again writes nothing.
 
+        What raters said whom this makes heard is new to cycles, as after a release.
+
         Args:
             kinds: Of `PROGRAMS`.
             share: Of the weight of all comparisons, how much they have at most, in [0, 1].
@@ -64,7 +71,16 @@ class Programs:
             known = first(db, "SELECT value FROM bookkeeping WHERE name = 'programs'")
         if known is None or known["value"] != value:
             with self._file.write() as db:
+                before = _kinds_heard(db)
                 db.execute(_STORE, [value])
+                now = {"kinds": json.dumps(sorted(_kinds_heard(db) - before))}
+                for row in rows(db, _SPOKE, now):
+                    take_numbers_again(db, row["id"])
+
+    def program_share(self) -> float:
+        """The largest share of the whole weight that programs have, where people spoke."""
+        with self._file.read() as db:
+            return program_share(db)
 
     def said_by_kind(self) -> list[KindCount]:
         """How much the raters of each kind said, people first, as of the last refresh."""
@@ -90,9 +106,13 @@ class Programs:
         """
         with self._file.read() as db:
             if programs:
-                return frozenset(row["kind"] for row in rows(db, f"SELECT kind FROM {KINDS_HEARD}"))
+                return _kinds_heard(db)
             spoke = people_spoke(db)
         return frozenset({"person", "operator", *([] if spoke else ["simulated"])})
+
+
+def _kinds_heard(db: Database) -> frozenset[str]:
+    return frozenset(row["kind"] for row in rows(db, f"SELECT kind FROM {KINDS_HEARD}"))
 
 
 def people_spoke(db: Database) -> bool:

@@ -93,8 +93,9 @@ def assess(
     wrong = [s.prior_wrong + e.gold_total - e.gold_right for e in raters]
     decided = [vote for vote in judgements if vote.verdict]
     votes = vote_arrays(decided, [e.rater_id for e in raters])
-    agreeing = shares_agreeing(votes, len(raters))
-    shared = np.bincount(votes.who, votes.weight * votes.met(heard), len(raters)).tolist()
+    agreeing = shares_agreeing(votes.shared(np.ones(len(raters))), len(raters))
+    votes = votes.shared(heard)
+    shared = np.bincount(votes.who, votes.weight, len(raters)).tolist()
     counts = right_and_wrong(votes, np.column_stack([right, wrong]), heard)
     return [
         RaterReport(

@@ -37,7 +37,7 @@ from feedback_store.raters.caps import (
     new_after,
     program_factor,
 )
-from feedback_store.raters.programs import program_share
+from feedback_store.raters.programs import people_spoke, program_share
 from feedback_store.raters.proof import Account, proven
 from feedback_store.raters.reliability import RaterReport, assess
 from feedback_store.records import PROGRAMS, Rater
@@ -58,10 +58,14 @@ _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight
 _KNOWN = """SELECT raters.id, kind, created_at, reliability,
         iif(proven, NULL, origin) AS origin FROM json_each(:raters) AS wanted
     CROSS JOIN raters ON raters.id = wanted.value"""
+_TRAINS = """SELECT rater_id, total(weight) AS weight FROM (
+        SELECT rater_id, weight FROM comparisons WHERE withdrawn_at IS NULL AND split = 'train'
+        UNION ALL SELECT rater_id, weight FROM unpaired WHERE split = 'train')
+    GROUP BY rater_id"""
 _TEXT = """coalesce((SELECT text_hash FROM messages WHERE id = comparisons.{0}),
     (SELECT text_hash FROM demonstrations WHERE id = comparisons.{0}))"""
 # Edits are left out: their writers judge their own text. So are retries, which say little.
-_JUDGED = f"""WITH {RELEASED} SELECT comparisons.rater_id, prompt_hash, label, weight,
+_JUDGED = f"""WITH {RELEASED} SELECT comparisons.rater_id, prompt_hash, label, weight, number,
         {_TEXT.format("a")} AS a, {_TEXT.format("b")} AS b
     FROM comparisons JOIN raters ON raters.id = comparisons.rater_id
     LEFT JOIN released ON released.rater_id = comparisons.rater_id
@@ -106,13 +110,19 @@ class RaterStanding:
 
 
 def rater_weights(
-    db: Database, *, of: Mapping[str, float] | None = None, now: datetime | None = None
+    db: Database,
+    *,
+    of: Mapping[str, float] | None = None,
+    training: Mapping[str, float] | None = None,
+    now: datetime | None = None,
 ) -> dict[str, float]:
     """The factor on the weight of all that a rater says; a rater who is not in it has factor 1.
 
     Args:
         db: An open transaction.
         of: The weight of what each rater said, if it is not all that the store holds.
+        training: The part of it that trains, of which programs have at most their share; all of
+            it if None.
         now: Decides which accounts are new.
     """
     if of is None:
@@ -122,14 +132,28 @@ def rater_weights(
         said = [row | {"weight": of[row["id"]]} for row in known]
     caps = cap_factors(_facts(said), now=now or datetime.now(UTC))
     factors = {row["id"]: row["reliability"] * caps.get(row["id"], 1.0) for row in said}
-    programs = {row["id"] for row in said if row["kind"] in PROGRAMS}
+    factors = _programs_capped(db, said, factors, of if training is None else training)
+    return {rater: factor for rater, factor in factors.items() if factor != 1.0}
+
+
+def _programs_capped(
+    db: Database, said: Iterable[Row], factors: dict[str, float], trains: Mapping[str, float] | None
+) -> dict[str, float]:
+    """The factors, so that programs have at most their share of the weight that trains."""
+    share = program_share(db)
+    programs = {row["id"] for row in said if row["kind"] in PROGRAMS} if share < 1 else set()
+    if programs and not people_spoke(db):  # the visitors that stand in for people are no others
+        programs -= {row["id"] for row in said if row["kind"] == "simulated"}
+    if not programs:
+        return factors
+    if trains is None:
+        trains = {row["rater_id"]: row["weight"] for row in rows(db, _TRAINS)}
     people, theirs = (
-        math.fsum(r["weight"] * factors[r["id"]] for r in said if (r["id"] in programs) is them)
+        math.fsum(trains.get(r, 0.0) * f for r, f in factors.items() if (r in programs) is them)
         for them in (False, True)
     )
-    less = program_factor(people, theirs, share=program_share(db)) if programs else 1.0
-    factors |= {rater: factors[rater] * less for rater in programs}
-    return {rater: factor for rater, factor in factors.items() if factor != 1.0}
+    less = program_factor(people, theirs, share=share)
+    return factors | {rater: factors[rater] * less for rater in programs}
 
 
 class Raters:
@@ -244,7 +268,12 @@ def _standing(
 def _judgements(db: Database) -> list[PairVote]:
     return [
         judgement(
-            row["rater_id"], row["prompt_hash"], (row["a"], row["b"]), row["label"], row["weight"]
+            row["rater_id"],
+            row["prompt_hash"],
+            (row["a"], row["b"]),
+            row["label"],
+            weight=row["weight"],
+            opinion=row["number"],
         )
         for row in stream(db, _JUDGED)
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from feedback_store import FeedbackStore
 from rlhf_core.config import CycleSettings
-from rlhf_core.cycle.evidence import Evidence
+from rlhf_core.cycle.evidence import Evidence, note_programs
 from rlhf_core.cycle.fitting import fit_snapshot
 from rlhf_core.cycle.resume import left_by_failed, snapshot_of
 from rlhf_core.cycle.snapshot import Snapshot, Supply, begin_snapshot, read_snapshot
@@ -61,7 +61,7 @@ def dry_run(
         chat: The model's chat template and contract of lengths.
         config: What the cycle's row would have as its settings.
     """
-    copy.let_programs_train(settings.data.programs, share=settings.data.programs_share)
+    note_programs(copy, settings.data)
     copy.assess_raters(by="cycle")
     resumes = left_by_failed(copy.cycles(), cycles)
     resumed = None

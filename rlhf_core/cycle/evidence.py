@@ -6,11 +6,11 @@ is read does not grow with the store.
 
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from feedback_store import BASE_ADAPTER, FeedbackStore, OpinionRow
-from rlhf_core.config import CycleSettings
+from rlhf_core.config import CycleSettings, DataSettings
 from rlhf_core.cycle.sampling import Chances, Opinions, draw
 
 
@@ -32,7 +32,8 @@ def choose_evidence(store: FeedbackStore, settings: CycleSettings) -> Evidence:
     data, seen, before = settings.data, store.last_numbers(), store.seen_numbers()
     versions = _versions(store)
     deciding = store.deciding_kinds(programs=data.programs_decide)
-    beside = set(data.programs) - deciding  # they train, and the gate does not ask them
+    # They train, and the gate does not ask them. The store knows: see `note_programs`.
+    beside, share = store.deciding_kinds(programs=True) - deciding, store.program_share()
 
     def drawn_of(
         kinds: Collection[str], table: str, split: str, most: int
@@ -46,25 +47,29 @@ def choose_evidence(store: FeedbackStore, settings: CycleSettings) -> Evidence:
         return draw(new, old, most, Chances(data, versions, seed))
 
     def drawn(table: str, split: str, most: int) -> tuple[Opinions, Opinions]:
-        """At most so many opinions; however many programs speak, people keep their places."""
-        if split != "train" or not beside:
-            return drawn_of(deciding, table, split, most)
-        theirs = drawn_of(beside, table, split, int(most * data.programs_share))
-        room = most - sum(map(len, theirs))
-        people = drawn_of(deciding, table, split, room) if room else ([], [])
+        """At most so many opinions, people's first: programs get what is left, up to a share."""
+        people = drawn_of(deciding, table, split, most)
+        room = min(most - sum(map(len, people)), int(most * share))
+        if split != "train" or not beside or not room:
+            return people
+        theirs = drawn_of(beside, table, split, room)
         return [*people[0], *theirs[0]], [*people[1], *theirs[1]]
 
     comparisons, old_comparisons, unpaired = list[OpinionRow](), list[str](), list[OpinionRow]()
+    training = list[OpinionRow]()
     for split in ("train", "held_out", "held_out_raters"):
         most = data.most_opinions if split == "train" else data.most_held_out
         new, old = drawn("comparisons", split, most)
-        comparisons += [row for opinion in (*new, *old) for row in opinion]
+        drawn_rows = [row for opinion in (*new, *old) for row in opinion]
         old_comparisons += [row.id for opinion in old for row in opinion]
+        comparisons += drawn_rows
         if split == "held_out_raters":
             continue  # nothing uses their thumbs
         most = data.most_thumbs if split == "train" else data.most_held_out
         thumbs = drawn("unpaired", split, most)
-        unpaired += [row for opinions in thumbs for opinion in opinions for row in opinion]
+        alone = [row for opinions in thumbs for opinion in opinions for row in opinion]
+        unpaired += alone
+        training += [*drawn_rows, *alone] if split == "train" else []
 
     most = data.most_demonstrations
     new, old = drawn("demonstrations", "train", most + 1)
@@ -74,11 +79,9 @@ def choose_evidence(store: FeedbackStore, settings: CycleSettings) -> Evidence:
         mixed = max(few, round(data.demonstration_mix * len(new)))
         old = old[: min(mixed, most - len(new))]
     # Nobody counts for more than a share of what this cycle learns from: so the caps on raters'
-    # weights are computed on it alone.
-    said: defaultdict[str, list[float]] = defaultdict(list)
-    for row in (*comparisons, *unpaired):
-        said[row.rater_id].append(row.weight)
-    factors = store.rater_weights({rater: math.fsum(weights) for rater, weights in said.items()})
+    # weights are computed on it alone, and that on programs on what trains.
+    said = _said((*comparisons, *unpaired))
+    factors = store.rater_weights(said, training=_said(training))
 
     def weights(rows: list[OpinionRow]) -> dict[str, float]:
         return {row.id: row.weight * factors.get(row.rater_id, 1.0) for row in rows}
@@ -92,6 +95,20 @@ def choose_evidence(store: FeedbackStore, settings: CycleSettings) -> Evidence:
         unvoted=store.unvoted_prompts(data.most_unvoted_prompts),
         seen=seen,
     )
+
+
+def note_programs(store: FeedbackStore, data: DataSettings) -> None:
+    """Note which programs train, if the settings say it; else what a server noted stays."""
+    if "programs" in data.model_fields_set:
+        store.let_programs_train(data.programs, share=data.programs_share)
+
+
+def _said(opinions: Iterable[OpinionRow]) -> dict[str, float]:
+    """The weight of what each rater said."""
+    said: defaultdict[str, list[float]] = defaultdict(list)
+    for row in opinions:
+        said[row.rater_id].append(row.weight)
+    return {rater: math.fsum(weights) for rater, weights in said.items()}
 
 
 def _versions(store: FeedbackStore) -> list[str]:

@@ -28,7 +28,7 @@ from feedback_store import FeedbackStore
 from rlhf_core.config import CycleSettings, ReplySettings
 from rlhf_core.cycle.alarms import WINDOW, measured_alarms, raise_alarms_safely
 from rlhf_core.cycle.cost import plan_cycle
-from rlhf_core.cycle.evidence import Evidence
+from rlhf_core.cycle.evidence import Evidence, note_programs
 from rlhf_core.cycle.probing import probes_for
 from rlhf_core.cycle.report import curve_metrics, flat_metrics, write_report
 from rlhf_core.cycle.resume import (
@@ -113,7 +113,7 @@ def run_cycle(  # noqa: PLR0913 - everything but the first two by name
     probes = probes_for(model, settings.gate)
     map_large_blocks()
     with FeedbackStore(data / "feedback.db", allow_old_sqlite=allow_old_sqlite) as store:
-        store.let_programs_train(settings.data.programs, share=settings.data.programs_share)
+        note_programs(store, settings.data)
         reply = reply or ReplySettings()
         given = {"model": model, "quantization": quantization, "anchor": store.anchor()}
         config = config_of(settings, reply, **given)

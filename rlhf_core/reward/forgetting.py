@@ -23,14 +23,14 @@ from rlhf_core.reward.heads import best_ridge, foretold, kept_by_folds, votes_of
 from rlhf_core.reward.reward_data import opinion_keys
 
 HALF_LIVES = (2.0, 1.0, 0.5, 0.25)  # in numbers of new opinions
-MOST = 800  # newest comparisons that are read for it
+MOST = 800  # newest opinions that are read for it
 FEWEST = 30  # new ones with a preference, to say anything about tastes
 CLEARLY = 2.33  # one-sided normal quantile of 1%, high because the best of four is tested
 FORGOTTEN = 0.05  # of its weight: a vote with less is left out
 
 
 def best_half_life(base: Base, comparisons: Sequence[Comparison], *, new: int) -> float:
-    """After how many newer comparisons one should count half; infinite if all should count.
+    """After how many newer opinions one should count half; infinite if all should count.
 
     Args:
         base: The shared base, through whose states the votes are foretold.
@@ -38,7 +38,7 @@ def best_half_life(base: Base, comparisons: Sequence[Comparison], *, new: int) -
         new: How many opinions are new: those of a smaller age.
     """
     new = min(new, MOST // 2)  # else so many new ones would leave no earlier one to compare with
-    newest = sorted(comparisons, key=lambda c: c.age)[:MOST]
+    newest = newest_opinions(comparisons)
     is_new = torch.tensor([c.age < new for c in newest])
     decided = torch.tensor([c.label != "tie" for c in newest])
     asked = is_new & decided
@@ -64,6 +64,14 @@ def best_half_life(base: Base, comparisons: Sequence[Comparison], *, new: int) -
     gain = gains[best]
     error = float(gain.std()) * math.sqrt(len(gain))
     return best * new if float(gain.sum()) > CLEARLY * error else math.inf
+
+
+def newest_opinions(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons of the `MOST` newest opinions, however many pairs each of them is."""
+    ordered = sorted(comparisons, key=lambda c: c.age)
+    keys = opinion_keys(ordered)
+    kept = set(list(dict.fromkeys(keys))[:MOST])
+    return [c for c, key in zip(ordered, keys, strict=True) if key in kept]
 
 
 def faded(comparisons: Sequence[Comparison], half_life: float) -> tuple[Comparison, ...]:

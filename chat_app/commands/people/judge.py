@@ -37,7 +37,7 @@ def judge(  # noqa: PLR0913 - its options
     ] = None,
     pairs: Annotated[
         Literal["all", "judged", "unjudged"],
-        typer.Option(help="Pairs that others have judged, that nobody has, or both."),
+        typer.Option(help="Pairs that others have judged in any way, that nobody has, or both."),
     ] = "all",
     limit: Annotated[int, typer.Option(min=0, help="Most pairs in this run.")] = 100,
     no_probes: Annotated[
@@ -113,7 +113,7 @@ def _tell(reports: list[JudgeReport], done: Judging | None = None, *, as_json: b
         typer.echo(
             f"{done.votes.total()} votes stored ({votes or 'none'}) by {done.requests} requests; "
             f"no votes: {done.unclear} answers without a verdict, {done.too_long} "
-            f"questions too long for it, {done.failed} pairs without an "
+            f"questions too long for it, {done.refused} refused, {done.failed} pairs without an "
             f"answer, {done.gone} pairs that are gone"
         )
     if not reports:
@@ -129,7 +129,8 @@ def lines_of(report: JudgeReport) -> list[str]:
         f"{report.judge}  {report.pairs} pairs in both orders, {report.unclear} without a verdict",
         f"  same verdict in both orders       {_told(report.same)}",
         f"  the first reply, where they differ {_told(report.first)}",
-        f"  the longer reply                  {_told(report.longer)}; people on the same pairs "
+        f"  the longer reply                  {_told(report.longer)}",
+        f"  the same where people judged, too {_told(report.longer_beside)}; people "
         f"{_told(report.longer_of_people)}",
         f"  agrees with people                {_told(report.agreement)}; people with each other "
         f"{_told(report.people_agree)}",

@@ -2,7 +2,8 @@
 
 Invariant: nothing but the text of a whole answer is ever returned. What cannot succeed (a wrong
 key, an unknown model) ends the run at once; what may pass (429, 5xx, no answer in time) is tried
-again, as long as the endpoint says or twice as long each time.
+again, as long as the endpoint says or twice as long each time. Any other refusal may be about this
+question alone, as a filter's, so the caller decides.
 """
 
 import time
@@ -11,12 +12,13 @@ from typing import Any
 
 import httpx
 
-from chat_app.errors import BusyError, InvalidRequestError, TooLongError
+from chat_app.errors import BusyError, InvalidRequestError, RefusedQuestionError, TooLongError
 from feedback_store.records import Prompt
 
 TRIES = 5
 LONGEST_WAIT_S = 60.0
 ANSWER_TOKENS = 512
+HOPELESS = (401, 404)  # a wrong key; an unknown address or model
 
 
 class Endpoint:
@@ -55,7 +57,8 @@ class Endpoint:
 
         Raises:
             TooLongError: The messages are longer than the model can read.
-            InvalidRequestError: The endpoint refuses such requests.
+            RefusedQuestionError: The endpoint refuses the question, or every one.
+            InvalidRequestError: The endpoint refuses everything.
             BusyError: It gave no answer, however often it was asked.
         """
         fault = ""
@@ -72,7 +75,10 @@ class Endpoint:
                 if "context_length_exceeded" in answer.text:
                     raise TooLongError(f"{self.model} cannot read so much ({fault})")
                 if answer.status_code != 429 and answer.status_code < 500:
-                    raise InvalidRequestError(
+                    refused = InvalidRequestError
+                    if answer.status_code not in HOPELESS:
+                        refused = RefusedQuestionError
+                    raise refused(
                         f"{self.url} refuses the request ({fault}); check the address, the model "
                         f"{self.model!r} and the key"
                     )
@@ -91,10 +97,12 @@ class Endpoint:
 
 
 def _text(answer: httpx.Response) -> str:
-    """The text of an answer; of one in another shape nothing, which is no verdict."""
+    """The text of an answer; of one in another shape, or cut off, nothing, which is no verdict."""
     try:
-        return str(answer.json()["choices"][0]["message"]["content"] or "")
-    except (ValueError, LookupError, TypeError):
+        choice = answer.json()["choices"][0]
+        cut = choice.get("finish_reason") == "length"
+        return "" if cut else str(choice["message"]["content"] or "")
+    except (ValueError, LookupError, TypeError, AttributeError):
         return ""
 
 

@@ -1,8 +1,10 @@
 """One run of a model judge: ask about pairs in both orders, store each answer as it comes.
 
 Invariants: an answer is stored before the next question is asked, so a run that was killed goes on
-with the question that it was asking; a question that got no answer is counted and left for the
-next run. Pairs are asked about one at a time.
+with the question that it was asking. No pair blocks the others: after a refusal, or no answer, the
+endpoint is asked about a pair of ours. If it answers that, a refused question is noted, and not
+asked again; one without an answer is counted, and left for the next run. If it does not, the run
+ends, and nothing is noted. Pairs are asked about one at a time.
 """
 
 from collections import Counter
@@ -12,12 +14,10 @@ from dataclasses import dataclass, field
 from chat_app.cycles.judging.endpoint import Endpoint
 from chat_app.cycles.judging.probes import probes
 from chat_app.cycles.judging.verdicts import picked, question
-from chat_app.errors import BusyError, TooLongError
+from chat_app.errors import BusyError, InvalidRequestError, RefusedQuestionError, TooLongError
 from feedback_store.errors import UnknownRecordError
 from feedback_store.raters.judging.judges import Judge, JudgePair
 from feedback_store.store import FeedbackStore
-
-MOST_FAILURES = 3  # pairs in a row without an answer; then nobody is there
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class Judging:
         votes: Votes that were stored, by what they say.
         unclear: Answers that were no verdict.
         too_long: Questions that the model cannot read; they are not asked again either.
+        refused: Questions that the endpoint refuses though it answers others; the same holds.
         failed: Pairs about which the endpoint gave no answer; the next run asks again.
         gone: Pairs that were deleted or left out meanwhile.
         requests: Requests to the endpoint.
@@ -37,6 +38,7 @@ class Judging:
     votes: Counter[str] = field(default_factory=Counter)
     unclear: int = 0
     too_long: int = 0
+    refused: int = 0
     failed: int = 0
     gone: int = 0
     requests: int = 0
@@ -63,38 +65,62 @@ def run_judge(
         limit: How many pairs at most.
         probing: Whether it is asked about the probes, too.
         told: Called after each pair.
+
+    Raises:
+        InvalidRequestError: The endpoint refuses every question.
     """
-    done, failures = Judging(), 0
+    done = Judging()
     answered = store.probes_asked(judge.rater_id)
 
     def ask(pair: JudgePair) -> None:
         for label in pair.unasked:
             if (pair.candidates_id, label) in answered:
                 continue
-            asked = question(pair, judge.principles, first_shown=label)
-            try:
-                pick = picked(endpoint.answer(asked), first_shown=label)
-                done.unclear += pick is None
-            except TooLongError:
-                pick = None
-                done.too_long += 1
+            pick = _pick(endpoint, judge, pair, label, done)
             vote = _keep(store, judge, pair, label, pick)
             done.votes.update([vote] if vote else [])
 
     for pair in _all(store, judge, which, limit, probing=probing):
         try:
             ask(pair)
-            failures = 0
         except UnknownRecordError:
             done.gone += 1
         except BusyError as exc:
-            done.failed, failures = done.failed + 1, failures + 1
-            if failures == MOST_FAILURES:
+            done.failed += 1
+            if not _answers(endpoint, judge):
                 done.stopped = str(exc)
                 break
         told()
     done.requests = endpoint.requests
     return done
+
+
+def _pick(
+    endpoint: Endpoint, judge: Judge, pair: JudgePair, label: str, done: Judging
+) -> str | None:
+    """What a judge picks if it sees the reply of this label first; None is counted in `done`."""
+    try:
+        answer = endpoint.answer(question(pair, judge.principles, first_shown=label))
+    except TooLongError:
+        done.too_long += 1
+        return None
+    except RefusedQuestionError:
+        if not _answers(endpoint, judge):
+            raise
+        done.refused += 1
+        return None
+    pick = picked(answer, first_shown=label)
+    done.unclear += pick is None
+    return pick
+
+
+def _answers(endpoint: Endpoint, judge: Judge) -> bool:
+    """Whether an endpoint answers a harmless question: then a fault was about another one."""
+    try:
+        endpoint.answer(question(probes()[0], judge.principles, first_shown="a"))
+    except (BusyError, InvalidRequestError):
+        return False
+    return True
 
 
 def _keep(

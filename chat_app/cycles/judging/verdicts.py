@@ -1,8 +1,8 @@
 """What a model judge is asked, and what its answer means: pure functions.
 
-Invariant: only a clear verdict is one. An answer that names two verdicts, or none, is None, and
-becomes no vote. Replies are shown between marks that no reply can close, because a reply may try to
-speak to the judge.
+Invariant: only a clear verdict is one, at the end of an answer. An answer that names two verdicts,
+or none, or goes on after it, is None, and becomes no vote. Replies are shown between marks that no
+reply can close, because a reply may try to speak to the judge.
 
 Source:
     The verdicts [[A]], [[B]] and [[C]] are those of Zheng et al. 2023, arXiv:2306.05685, figure 5.
@@ -41,6 +41,7 @@ _SHOWN = """<conversation {mark}>
 
 Which reply is better? End with [[A]], [[B]] or [[C]]."""
 _VERDICT = re.compile(r"\[\[\s*([ABC])\s*\]\]")
+_AT_THE_END = re.compile(_VERDICT.pattern + r"\W*\Z")
 _BARE = re.compile(r"\W*([ABC])\W*")
 
 
@@ -86,7 +87,7 @@ def picked(answer: str, *, first_shown: str) -> str | None:
     """
     bare = _BARE.fullmatch(answer.strip())
     named = {bare[1]} if bare else set(_VERDICT.findall(answer))
-    if len(named) != 1:
+    if len(named) != 1 or not (bare or _AT_THE_END.search(answer)):
         return None
     second = "b" if first_shown == "a" else "a"
     return {"A": first_shown, "B": second, "C": "tie"}[named.pop()]

@@ -13,7 +13,7 @@ __all__ = ["FEWEST", "Values", "values_of"]
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """How the weight of all votes is spread over raters.
+    """How the weight of what counts, the newest 10,000 of each kind, is spread over raters.
 
     Attributes:
         raters: Whose votes count; None if they are fewer than five, and then the rest is, too.

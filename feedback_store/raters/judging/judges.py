@@ -20,11 +20,11 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
+from feedback_store.comparisons.refresh import refresh
 from feedback_store.errors import InvalidFeedbackError, UnknownRecordError
 from feedback_store.feedback.events import (
     CONSENTED,
     LEFT_OUT_CONVERSATIONS,
-    LEFT_OUT_VOTES,
     record_event,
 )
 from feedback_store.feedback.messages import path_to, prompt_of
@@ -49,9 +49,15 @@ _MAY_ASK = f"""FROM candidates
     AND NOT EXISTS (SELECT 1 FROM messages WHERE candidates_id = candidates.id AND label = 'c')
     AND deleted_at IS NULL AND {CONSENTED} AND raters.quarantined_at IS NULL
     AND conversations.id NOT IN {LEFT_OUT_CONVERSATIONS}"""
-_JUDGED = f"""EXISTS (SELECT 1 FROM choices JOIN raters AS voter ON voter.id = choices.rater_id
-    WHERE candidates_id = candidates.id AND superseded_at IS NULL AND voter.kind <> 'judge'
-    AND choices.id NOT IN {LEFT_OUT_VOTES})"""
+# By a choice, a ranking or thumbs, of these replies or elsewhere of the same two texts.
+_JUDGED = """EXISTS (SELECT 1 FROM messages AS asked
+    JOIN comparisons AS said ON said.prompt_hash = asked.path_hash
+    JOIN raters AS voter ON voter.id = said.rater_id
+    JOIN messages AS one ON one.id = said.a JOIN messages AS other ON other.id = said.b
+    WHERE asked.id = candidates.prompt_message_id AND withdrawn_at IS NULL
+    AND said.source IN ('choice', 'ranking', 'thumbs') AND voter.kind <> 'judge'
+    AND (one.text_hash, other.text_hash)
+        IN (VALUES (a.text_hash, b.text_hash), (b.text_hash, a.text_hash)))"""
 _PAIRS = f"""SELECT candidates.id, prompt_message_id, a.content AS a, b.content AS b, (
         SELECT json_group_array(first) FROM judge_answers
         WHERE candidates_id = candidates.id AND rater_id = :judge) AS answered
@@ -123,10 +129,12 @@ class Judges(Accounts):
 
         Args:
             judge: Its rater id.
-            which: "judged" are those that some other rater chose between, "unjudged" the others.
+            which: "judged" are those of which some other rater said which is better, by a choice,
+                a ranking or thumbs; "unjudged" are the others.
             limit: How many at most; -1 for all.
         """
         one_of(which, WHICH, "which pairs a judge is asked about")
+        refresh(self._file)
         with self._file.read() as db:
             found = rows(db, _PAIRS, {"judge": judge, "which": which, "limit": limit})
         for row in found:

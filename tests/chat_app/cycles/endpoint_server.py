@@ -31,11 +31,17 @@ WAYS: dict[str, Answer] = {
 
 
 class Scripted:
-    """What the endpoint was asked; `faults` are statuses that come before answers."""
+    """What the endpoint was asked.
+
+    `faults` are statuses that come before answers; `poison` is a text and the status that every
+    question with it gets; `finish` is why answers end.
+    """
 
     def __init__(self, way: str, faults: list[int]) -> None:
         self.answer, self.faults, self.url = WAYS[way], faults, ""
         self.asked: Counter[str] = Counter()
+        self.poison: tuple[str, int] | None = None
+        self.finish = "stop"
         self.bodies: list[dict[str, Any]] = []
         self.hold = threading.Event()
         self.hold.set()
@@ -60,11 +66,15 @@ def scripted(way: str, faults: list[int] | None = None) -> Iterator[Scripted]:
                 self._send(script.faults.pop(0), {"error": {"message": "not now"}})
                 return
             text = body["messages"][-1]["content"]
+            if script.poison is not None and script.poison[0] in text:
+                self._send(script.poison[1], {"error": {"message": "not this one"}})
+                return
             shown = [re.search(_REPLY.format(name), text, re.S)[1] for name in "AB"]  # type: ignore[index]
             script.bodies.append(body)
             script.asked["\n".join(shown)] += 1
             said = script.answer(shown[0], shown[1])
-            self._send(200, {"choices": [{"message": {"role": "assistant", "content": said}}]})
+            message = {"role": "assistant", "content": said}
+            self._send(200, {"choices": [{"message": message, "finish_reason": script.finish}]})
 
         def _send(self, status: int, answer: dict[str, Any]) -> None:
             data = json.dumps(answer).encode()

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from chat_app.commands.main import app
+from chat_app.cycles.judging.probes import probes
 from chat_app.cycles.judging.verdicts import DEFAULT_PRINCIPLES, picked, read_principles
 from chat_app.errors import ChatAppError, InvalidRequestError
 from feedback_store.store import FeedbackStore
@@ -20,12 +21,14 @@ from tests.chat_app.cycles.endpoint_server import Scripted, scripted
 from tests.chat_app.serving import Running, running, until
 from tests.feedback_store.conftest import Chat
 
+PAIRS = 16
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
     with FeedbackStore(tmp_path / "feedback.db") as store:
         ann = Chat(store)
-        for number in range(12):
+        for number in range(PAIRS):
             texts = (f"Paris {number}.", f"It is Paris, as everybody knows, dear friend {number}.")
             shown = ann.shown(f"question {number}", *texts[:: 1 if number % 2 else -1])
             ann.choose(shown, "a")
@@ -45,7 +48,7 @@ def report(result: Result) -> dict:
 @pytest.mark.parametrize(
     ("way", "finding"),
     [
-        ("left", "position bias: its answers name the first reply"),
+        ("left", "position bias: on the 16 of 16 pairs on which its two answers differ, they"),
         ("longer", "length: it prefers the longer reply +50%"),
         ("flattered", "flattery: it prefers a reply with nothing added but flattery"),
     ],
@@ -54,13 +57,20 @@ def test_a_biased_judge_is_found_out_by_its_report(data: Path, way: str, finding
     with scripted(way) as script:
         found = report(judge(data, script))["judges"][0]["found"]
     assert any(text.startswith(finding) for text in found), found
-    assert (way == "longer") == any(text.startswith("padding") for text in found)
+    for kind, falls_for in (("padding", "longer"), ("flattery", "flattered")):
+        assert (way == falls_for) == any(text.startswith(kind) for text in found)
+
+
+def test_a_reply_that_flatters_is_as_long_as_the_other():
+    pairs = [pair for pair in probes() if pair.candidates_id.startswith("flattery")]
+    assert len(pairs) == 12
+    assert all(len(pair.replies["a"]) == len(pair.replies["b"]) for pair in pairs)
 
 
 def test_the_same_run_again_asks_nothing(data: Path) -> None:
     with scripted("longer") as script:
         first, second = (report(judge(data, script)) for _ in range(2))
-    assert first["run"]["votes"] == {"a": 6, "b": 6} and first["run"]["requests"] == 72
+    assert first["run"]["votes"] == {"a": 8, "b": 8} and first["run"]["requests"] == 80
     assert second["run"]["votes"] == {} and second["run"]["requests"] == 0
     assert set(script.asked.values()) == {1}
     assert all(body["store"] is False for body in script.bodies)
@@ -76,7 +86,7 @@ def test_what_the_endpoint_cannot_answer_is_asked_again_and_never_a_vote(data: P
 def test_answers_without_a_verdict_are_counted_and_no_votes(data: Path) -> None:
     with scripted("nonsense") as script:
         found = report(judge(data, script, "--no-probes"))
-    assert found["run"]["votes"] == {} and found["run"]["unclear"] == 24
+    assert found["run"]["votes"] == {} and found["run"]["unclear"] == 2 * PAIRS
     with FeedbackStore(data / "feedback.db") as store:
         assert {choice.rater_id for choice in store.choices()} == {"ann"}
 
@@ -86,14 +96,44 @@ def test_an_endpoint_that_never_answers_ends_the_run_with_what_is_stored(data: P
         result = judge(data, script, "--no-probes")
     assert isinstance(result.exception, ChatAppError)
     assert "gave no answer in 5 tries, the last: 503" in str(result.exception)
-    assert json.loads(result.stdout)["run"]["failed"] == 3
+    assert json.loads(result.stdout)["run"]["failed"] == 1
 
 
-def test_a_refused_request_is_one_clear_line(data: Path) -> None:
-    with scripted("longer", faults=[401]) as script:
+def test_a_question_that_is_refused_is_noted_and_blocks_no_other(data: Path) -> None:
+    with scripted("longer") as script:
+        script.poison = ("user: question 0\n", 400)
+        first, second = (report(judge(data, script, "--no-probes"))["run"] for _ in range(2))
+    assert (first["refused"], sum(first["votes"].values())) == (2, PAIRS - 1)
+    assert second["requests"] == 0
+
+
+def test_a_question_without_an_answer_blocks_no_other_and_is_asked_again(data: Path) -> None:
+    with scripted("longer") as script:
+        script.poison = ("user: question 0\n", 500)
+        first = report(judge(data, script, "--no-probes"))["run"]
+        assert (first["failed"], sum(first["votes"].values())) == (1, PAIRS - 1)
+        script.poison = None
+        second = report(judge(data, script, "--no-probes"))["run"]
+    assert sum(second["votes"].values()) == 1
+
+
+def test_an_answer_that_was_cut_is_no_verdict(data: Path) -> None:
+    with scripted("longer") as script:
+        script.finish = "length"
+        found = report(judge(data, script, "--no-probes"))["run"]
+    assert (found["unclear"], found["votes"]) == (2 * PAIRS, {})
+
+
+@pytest.mark.parametrize("faults", [[401], [404], [400] * 99, [403] * 99])
+def test_an_endpoint_that_refuses_everything_is_one_clear_line(
+    data: Path, faults: list[int]
+) -> None:
+    with scripted("longer", faults=faults) as script:
         result = judge(data, script)
     assert isinstance(result.exception, InvalidRequestError)
-    assert "refuses the request (401" in str(result.exception)
+    assert f"refuses the request ({faults[0]}" in str(result.exception)
+    with FeedbackStore(data / "feedback.db") as store:
+        assert store.probes_asked(store.judges()[0].rater_id) == set(), "nothing is noted"
 
 
 @pytest.mark.parametrize(
@@ -139,6 +179,8 @@ def test_principles_are_paragraphs_and_another_text_is_another_judge(
         ("(C)", "tie"),
         ("[[A]] or [[B]]", None),
         ("Reply A is better.", None),
+        ("The better one is **[[B]]**.", "a"),
+        ("Reply A would win under [[A]] if it were right, but", None),
         ("", None),
     ],
 )
@@ -159,10 +201,12 @@ def test_a_killed_run_goes_on_without_asking_twice(data: Path) -> None:
         script.hold.set()
         until(lambda: len(script.bodies) == 10)  # the one that was asked when it was killed
         found = report(judge(data, script, "--no-probes"))
-    assert sum(script.asked.values()) == 24 + 1, "only the question without an answer came again"
-    assert found["judges"][0]["pairs"] == 12
+    assert sum(script.asked.values()) == 2 * PAIRS + 1, (
+        "only the question without an answer came again"
+    )
+    assert found["judges"][0]["pairs"] == PAIRS
     with FeedbackStore(data / "feedback.db") as store:
-        assert sum(c.rater_id != "ann" for c in store.choices()) == 12
+        assert sum(c.rater_id != "ann" for c in store.choices()) == PAIRS
 
 
 def ask_service(data: Path, url: str) -> dict:
@@ -196,8 +240,8 @@ def test_status_and_exports_name_a_judges_votes_and_can_do_without(data: Path) -
     with scripted("longer") as script:
         report(judge(data, script, "--no-probes"))
     told = CliRunner().invoke(app, ["status", "--data", str(data)]).stdout
-    assert "12  comparisons by 1 of the kind person\n" in told
-    assert "12  comparisons by 1 of the kind judge, which train nothing" in told
+    assert f"{PAIRS}  comparisons by 1 of the kind person\n" in told
+    assert f"{PAIRS}  comparisons by 1 of the kind judge, which train nothing" in told
 
     def kinds(*more: str) -> set[str]:
         given = ["export", "--data", str(data), "--split", "all", "--with-metadata", *more]

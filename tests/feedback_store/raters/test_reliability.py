@@ -107,7 +107,7 @@ def rankings(rater, numbers, *, reverse=False):
     """A rater's rankings of nine replies, each to a question of its own: all 36 pairs."""
     verdict = -1 if reverse else 1
     return [
-        PairVote((f"prompt {number}", f"{a}", f"{b}"), rater, verdict, 1 / 36)
+        PairVote((f"prompt {number}", f"{a}", f"{b}"), rater, verdict, 1 / 36, number + 1)
         for number in numbers
         for a, b in combinations(range(9), 2)
     ]
@@ -122,6 +122,22 @@ def test_a_ranking_of_nine_is_one_judgement_and_not_36():
     often = assessed(raters, [*honest, *rankings("dan", range(20), reverse=True)])["dan"]
     assert often.shared == 20 and "on 20 shared judgements" in often.quarantine
     assert often.reliability == 0
+
+
+def test_a_ranking_of_which_others_judged_one_pair_says_as_much_as_a_choice():
+    pair = ("0", "1")
+    honest = [
+        PairVote((f"prompt {n}", *pair), rater, 1) for rater in ("ann", "bob") for n in range(100)
+    ]
+    ranked = [
+        vote._replace(verdict=-1 if vote.subject[1:] == pair else 1)
+        for vote in rankings("dan", range(100))
+    ]
+    raters = [did(rater) for rater in ("ann", "bob", "dan")]
+    found = assessed(raters, [*honest, *ranked])["dan"]
+    assert found.shared == 100 and "on 100 shared judgements" in found.quarantine
+    chosen = [PairVote((f"prompt {n}", *pair), "dan", -1) for n in range(100)]
+    assert assessed(raters, [*honest, *chosen])["dan"] == found
 
 
 def test_the_pairs_of_one_ranking_make_agreement_no_surer():

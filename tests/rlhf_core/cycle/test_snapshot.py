@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from feedback_store import CandidateReply, FeedbackStore
 from feedback_store.splits import is_held_out_question
 from rlhf_core.config import CycleSettings, DataSettings, GateSettings, PolicySettings
+from rlhf_core.cycle.evidence import note_programs
 from rlhf_core.cycle.snapshot import Supply, begin_snapshot
 
 ENOUGH = Supply(decided=15, ties=10, new=25, held_out_prompts=6, held_out_decided=4, effective=20.0)
@@ -130,8 +131,18 @@ def test_the_gate_decides_on_people_whatever_judges_say_beside_them(tmp_path):
     assert [v.prompt for v in beside.held_out] == [v.prompt for v in alone.held_out]
     assert preferred(beside.train) == {"kind", "long and flattering"}
     theirs = sum(vote.weight for vote in beside.train if preferred([vote]) != {"kind"})
-    everything = sum(vote.weight for vote in (*beside.train, *beside.held_out))
-    assert theirs == pytest.approx(0.3 * everything)
+    everything = sum(vote.weight for vote in beside.train)
+    assert theirs == pytest.approx(0.3 * everything), "of what trains"
+
+
+def test_beside_simulated_visitors_that_stand_in_for_people_a_judge_has_its_share(tmp_path):
+    path = tmp_path / "feedback.db"
+    with FeedbackStore(path) as store:
+        cast(store, "robot", "simulated", QUESTIONS[:30])
+        cast(store, "judge-1", "judge", QUESTIONS)
+    snapshot, _ = begun(path, programs=("judge",), programs_share=0.3)
+    theirs = sum(vote.weight for vote in snapshot.train if preferred([vote]) != {"kind"})
+    assert theirs == pytest.approx(0.3 * sum(vote.weight for vote in snapshot.train))
 
 
 def test_a_flood_of_a_judges_votes_takes_no_place_of_peoples(tmp_path):
@@ -145,6 +156,30 @@ def test_a_flood_of_a_judges_votes_takes_no_place_of_peoples(tmp_path):
     on_training = sum(not is_held_out_question(question) for question in QUESTIONS[:20])
     assert votes.count({"kind"}) == on_training
     assert votes.count({"long and flattering"}) == 12
+
+
+def test_where_people_fill_all_places_programs_get_none(tmp_path):
+    path = tmp_path / "feedback.db"
+    with FeedbackStore(path) as store:
+        cast(store, "ann", "person", QUESTIONS)
+        cast(store, "judge-1", "judge", QUESTIONS)
+    few = {"programs": ("judge",), "programs_share": 0.3, "most_opinions": 40}
+    snapshot, _ = begun(path, **few)
+    assert [preferred([vote]) for vote in snapshot.train] == [{"kind"}] * 40
+
+
+def test_a_cycle_whose_settings_name_no_programs_follows_what_a_server_noted(tmp_path):
+    path = tmp_path / "feedback.db"
+    with FeedbackStore(path) as store:
+        cast(store, "ann", "person", QUESTIONS[:60])
+        cast(store, "judge-1", "judge", QUESTIONS)
+        store.let_programs_train(["judge"], share=0.3)
+        note_programs(store, DataSettings())
+        snapshot, _ = begin_snapshot(store, CycleSettings())
+        assert preferred(snapshot.train) == {"kind", "long and flattering"}
+        note_programs(store, DataSettings(programs=()))
+        snapshot, _ = begin_snapshot(store, CycleSettings())
+        assert preferred(snapshot.train) == {"kind"}, "the settings say so"
 
 
 def test_a_ranking_of_nine_is_one_opinion_in_its_group_its_age_its_side_and_the_amount(tmp_path):

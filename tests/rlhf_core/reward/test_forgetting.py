@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_core.records import Comparison
-from rlhf_core.reward.forgetting import FORGOTTEN, MOST, best_half_life, faded
+from rlhf_core.reward.forgetting import FORGOTTEN, MOST, best_half_life, faded, newest_opinions
 
 KIND, RUDE = "yes of course, my friend", "no, go away"
 NEW, OLD = 80, 160
@@ -61,6 +61,12 @@ def test_without_earlier_votes_there_is_nothing_to_forget(base, said):
 def test_ties_alone_say_nothing(base, said):
     ties = [replace(c, label="tie") for c in votes(said, turned=True)]
     assert math.isinf(best_half_life(base, ties, new=NEW))
+
+
+def test_a_ranking_of_many_pairs_is_one_of_the_newest_opinions(said):
+    pair = cast(said, 0, likes_kind=True)
+    ranked = [replace(pair, age=n, group=str(n)) for n in range(MOST + 5) for _ in range(3)]
+    assert [c.age for c in newest_opinions(ranked)] == [n for n in range(MOST) for _ in range(3)]
 
 
 def test_only_the_newest_votes_are_read(base, said):

@@ -1,10 +1,12 @@
 """Model judges: both orders, one vote, and a report that finds their habits."""
 
+import math
+
 import pytest
 
 from feedback_store import FeedbackStore, UnknownRecordError
 from feedback_store.raters.judging.judges import vote_of
-from feedback_store.raters.judging.report import share
+from feedback_store.raters.judging.report import TESTS, Verdicts, beyond_people, share
 from tests.feedback_store.conftest import Chat
 
 WAYS = {
@@ -91,6 +93,18 @@ def test_nobody_is_asked_about_what_may_not_be_read(store: FeedbackStore, ann: C
     assert left() == [] and store.choices() == []
 
 
+def test_a_pair_is_judged_by_thumbs_or_elsewhere_as_well_as_by_a_choice(
+    store: FeedbackStore, ann: Chat, bob: Chat
+) -> None:
+    judge = store.add_judge("m", "http://here/v1", "Be fair.").rater_id
+    pairs = [asked(ann, number) for number in range(3)]
+    for message in store.candidates(pairs[0]):
+        store.add_thumb(message.id, ann.rater, 1 if message.label == "a" else -1)
+    bob.choose(asked(bob, 1), "a")  # the same question and the same two replies
+    judged_pairs = [p.candidates_id for p in store.pairs_for_judge(judge, which="judged")]
+    assert judged_pairs[:2] == pairs[:2] and pairs[2] not in judged_pairs
+
+
 def test_who_is_forgotten_is_forgotten_by_the_judge(store: FeedbackStore, ann: Chat) -> None:
     asked(ann, 0)
     judge = judged(store, "longer")
@@ -107,7 +121,8 @@ def test_a_judge_that_always_prefers_the_left_is_found_out(store: FeedbackStore,
     report = store.judge_report(judged(store, "left"))
     assert report.first.value == 1.0 and report.same.value == 0.0
     assert report.found == (
-        "position bias: its answers name the first reply, whichever that is, in 30 of 30 pairs",
+        "position bias: on the 30 of 30 pairs on which its two answers differ, they name the "
+        "first reply 100% of the time",
     )
     assert {c.choice for c in store.choices() if c.rater_id != ann.rater} == {"tie"}
 
@@ -118,7 +133,7 @@ def test_a_judge_that_prefers_the_longer_reply_is_found_out_beside_people(
     for number in range(30):  # people prefer the longer one in half of the cases
         ann.choose(asked(ann, number), "a")
     report = store.judge_report(judged(store, "longer"))
-    assert report.longer.value == 1.0 and report.longer_of_people.value == 0.5
+    assert report.longer_beside.value == 1.0 and report.longer_of_people.value == 0.5
     assert report.agreement.value == 0.5 and report.agreement.total == 30
     (found,) = report.found
     assert found.startswith("length: it prefers the longer reply +50%")
@@ -147,7 +162,52 @@ def test_a_judge_that_flatterers_win_over_is_found_out(store: FeedbackStore) -> 
     assert found.startswith("flattery: it prefers")
 
 
+def test_what_people_say_on_other_pairs_is_told_apart(store: FeedbackStore, ann: Chat) -> None:
+    for number in range(10):
+        shown = asked(ann, number)
+        if number < 4:
+            ann.choose(shown, "a")
+    report = store.judge_report(judged(store, "longer"))
+    assert (report.longer.total, report.longer_beside.total) == (10, 4)
+    assert report.longer_of_people.total == report.beyond_people.total == 4
+
+
+def cases(values: list[float]) -> list[tuple[str, float]]:
+    """One case a question."""
+    return [(f"question {number}", float(value)) for number, value in enumerate(values)]
+
+
 def test_a_share_has_wilsons_interval():
-    found = share([True] * 30 + [False] * 10)
-    assert (found.value, found.total) == (0.75, 40)
+    found = share(cases([1] * 30 + [0] * 10))
+    assert (found.value, found.total, found.above, found.below) == (0.75, 40, 30, 10)
     assert found.low == pytest.approx(0.598, abs=1e-3)
+
+
+def test_forty_people_on_one_question_are_one_case():
+    found = share([("the same question", 1.0)] * 40)
+    assert (found.value, found.total, found.above) == (1.0, 40, 1)
+    assert found.low < 0.5 and found.clearly(0.5) == 0
+
+
+@pytest.mark.parametrize(("all_of", "found"), [(4, 0), (7, 0), (8, 1)])
+def test_on_fewer_than_eight_questions_nothing_is_ever_found(all_of, found):
+    assert share(cases([1] * all_of)).clearly(0.5) == found
+    assert share(cases([0] * all_of)).clearly(0.5) == -found
+
+
+def test_a_fair_judge_is_blamed_for_anything_in_at_most_one_of_twenty_reports():
+    for n in range(1, 61):
+        blamed = [k for k in range(n + 1) if share(cases([1] * k + [0] * (n - k))).clearly(0.5)]
+        assert TESTS * sum(math.comb(n, k) for k in blamed) / 2**n <= 0.05
+
+
+def gaps(*values: int) -> list[Verdicts]:
+    """A pair each; the judge is for the longer reply, and one person as the gap says."""
+    return [Verdicts(f"question {n}", 1, (1 - 2 * gap,), 1) for n, gap in enumerate(values)]
+
+
+def test_a_few_equal_differences_from_people_are_no_certainty():
+    few, many = beyond_people(gaps(1, 1)), beyond_people(gaps(*[1] * 12))
+    assert (few.value, few.clearly(0.0)) == (1.0, 0) and few.low < 0
+    assert many.clearly(0.0) == 1 and many.low > 0.5
+    assert beyond_people([]).value is None
