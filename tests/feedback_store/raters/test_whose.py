@@ -81,7 +81,7 @@ def test_what_does_not_count_takes_no_place_among_the_newest(store, ann, monkeyp
 def test_a_vote_about_a_conversation_whose_owner_took_the_consent_back_is_none(store, ann, bob):
     shown = ann.shown(QUESTION, "Rome.", "Paris.")
     store.add_choice(shown, "bob", "a")
-    store.add_thumb(ann.reply(ann.ask(f"{QUESTION} again"), "Rome."), "bob", 1)
+    store.add_thumb(ann.reply(ann.ask(f"{QUESTION} again"), "Rome.").id, "bob", 1)
     assert {fact.rater for fact in facts(store)} == {"bob"}
     used = {one.id: 1.0 for one in store.comparisons()}
     store.set_consent("ann", None)
