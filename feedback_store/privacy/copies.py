@@ -83,7 +83,7 @@ class Copies:
         with self._file.read() as db:
             return [Copy(**row) for row in rows(db, _COPIES)]
 
-    def note_sent(self, candidates_id: str, to: str) -> None:
+    def note_words_sent(self, candidates_id: str, to: str) -> None:
         """Note that the words of whoever was shown a pair are about to be sent to an endpoint."""
         with self._file.read() as db:
             owners = [rater_hash(row["id"]) for row in rows(db, _SHOWN_TO, [candidates_id])]

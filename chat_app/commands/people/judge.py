@@ -93,7 +93,7 @@ def _noting(store: FeedbackStore, one: Judge, pairs: str, limit: int) -> Callabl
     """Note in the audit log where texts go; what is returned notes whose words a pair has."""
     to = f"{one.endpoint} {one.model}"
     store.note_act("texts_sent", by="operator", to=to, pairs=pairs, at_most=limit)
-    return partial(store.note_sent, to=to)
+    return partial(store.note_words_sent, to=to)
 
 
 def _check_address(endpoint: str, *, send_texts: bool) -> None:

@@ -29,7 +29,8 @@ def url(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[
     folder = tmp_path_factory.mktemp("values")
     fill(folder / "data")
     options = ("--model", str(tiny_model), "--quantization", "none")
-    with serving(folder / "data", *options, log=folder / "log", operator_token=TOKEN) as (_, url):
+    given = {"operator_token": TOKEN, "cycle__data__programs": '["simulated"]'}
+    with serving(folder / "data", *options, log=folder / "log", **given) as (_, url):
         yield url
 
 
