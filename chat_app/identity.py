@@ -119,7 +119,7 @@ class Identity:
             return Caller(self.user(user), "user")
         if token and is_key(token):
             key = self.key(token)
-            return Caller(self._rater("key", key.name), "key", key)
+            return Caller(self.of_key(key.name), "key", key)
         if not self.access.tokens:
             raise UnknownCallerError(NO_KEY)
         if token:
@@ -157,6 +157,10 @@ class Identity:
         """Note the day on which a key is used."""
         if self._keys:
             self._keys.note_use(key)
+
+    def of_key(self, name: str) -> str:
+        """The rater whom the key of this name names."""
+        return self._rater("key", name)
 
     def user(self, name: str) -> str:
         """The rater of a user whom a named proxy names."""

@@ -191,7 +191,8 @@ class ScreeningSettings(Section):
         0.75, gt=0.5, le=1, description="of right answers, from which on it is passed"
     )
     required: bool = Field(
-        False, description="only votes of people who passed count; else everybody's, as before"
+        False,
+        description="only votes of people who passed count, and of imported data sets; else all",
     )
 
     @model_validator(mode="after")

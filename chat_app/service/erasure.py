@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from chat_app.cycles.elsewhere.staging import delete_staged
@@ -27,6 +28,7 @@ from feedback_store.store import FeedbackStore
 from feedback_store.whole_files import new_file
 
 EXPORTS = "exports"  # the folder in the data directory of which every file is an export
+SENT = "texts_sent"  # what an endpoint got, among copies elsewhere
 _NOTES = ("stale_prompts", "left_out")  # the store's own and the operator's: nobody said them
 MANY = 20  # erasures within a day, of which an operator should hear
 VISITOR = "the rater"  # who erased, for the audit log: it names nobody
@@ -41,7 +43,8 @@ class ErasedRater:
     Attributes:
         counts: How many rows and files of each kind.
         adapters: Those that have, or may have, learnt from it; they are marked, not changed.
-        copies: Backups and exports elsewhere, which only the operator can delete.
+        copies: Backups and exports elsewhere, which only the operator can delete, and endpoints
+            that got texts, which only those there can.
     """
 
     counts: dict[str, int]
@@ -66,13 +69,15 @@ def erase_rater(store: FeedbackStore, settings: Settings, rater_id: str, *, by: 
     """
     if not _erasing.acquire(timeout=PATIENCE_S):
         raise BusyError("others are being erased; try again")
+    sent = dict[str, str]()
     try:
-        erased = store.forget(rater_id, clean=lambda found: clean_files(store, settings, found))
+        erased = store.forget(rater_id, clean=partial(_clean, store, settings, sent=sent))
     finally:
         _erasing.release()
-    _note(store, erased, by)
+    _note(store, erased, by, sent)
     rows = {name: count for name, count in erased.rows.items() if name not in _NOTES}
-    copies = list(_copies_elsewhere(store, settings))
+    copies = [{"kind": SENT, "path": to, "at": at} for to, at in sorted(sent.items())]
+    copies += _copies_elsewhere(store, settings)
     return ErasedRater(erased.files | rows, erased.adapters, copies)
 
 
@@ -92,14 +97,14 @@ def finish_erasures(store: FeedbackStore, settings: Settings, *, by: str) -> int
     faults = []
     try:
         for rater in waiting:
+            sent = dict[str, str]()
+            clean = partial(_clean, store, settings, sent=sent)
             try:
-                erased = store.finish_forgetting(
-                    rater, clean=lambda found: clean_files(store, settings, found)
-                )
+                erased = store.finish_forgetting(rater, clean=clean)
             except ChatAppError as exc:
                 faults.append(exc)
             else:
-                _note(store, erased, by)
+                _note(store, erased, by, sent)
     finally:
         _erasing.release()
     if faults:
@@ -122,9 +127,19 @@ def sweep_deleted(store: FeedbackStore, settings: Settings) -> dict[str, int]:
     return swept
 
 
-def _note(store: FeedbackStore, erased: Erased, by: str) -> None:
+def _clean(
+    store: FeedbackStore, settings: Settings, found: Traces, sent: dict[str, str]
+) -> Mapping[str, int]:
+    """See `clean_files`; `sent` gets the endpoints that got the rater's words, and when."""
+    known = store.known_exports()
+    sent.update({to: known[to] for to in found.exports if "://" in to})
+    return clean_files(store, settings, found)
+
+
+def _note(store: FeedbackStore, erased: Erased, by: str, sent: Mapping[str, str]) -> None:
     """Note which files went with a rater, and raise an alarm if many raters went in a day."""
-    store.note_act("files_erased", by=by, **{kind: n for kind, n in erased.files.items() if n})
+    files = {kind: n for kind, n in erased.files.items() if n}
+    store.note_act("files_erased", by=by, **files, **({SENT: sorted(sent)} if sent else {}))
     now = datetime.now(UTC)
     since = iso_utc(now - timedelta(days=1))
     lately = sum(item.begun_at >= since for item in store.forgotten())

@@ -55,7 +55,8 @@ class ErasedData:
         counts: Rows and files by kind.
         versions: Numbers of versions, or names of adapters never served, that may have learnt
             from it: they are marked for the operator, not changed.
-        copies: How many backups and exports elsewhere only the operator can delete.
+        copies: How many backups and exports elsewhere only the operator can delete, and endpoints
+            that got texts.
         after: The round that everything waits for; 0 if it is not a round, but a file or another
             erasure; None if it is erased. Until then nothing is learnt from it.
     """

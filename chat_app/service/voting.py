@@ -7,6 +7,7 @@ are the reasons for a thumb and for a choice that the pages offer and the API ac
 generates the replies.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from chat_app.service.limits import check_messages, check_text
 from chat_app.service.rates import Rates
 from chat_app.service.replies import UNSTORED, Candidates
 from chat_app.settings import Settings
-from feedback_store.errors import UnknownRecordError, say, text_of
+from feedback_store.errors import FeedbackStoreError, UnknownRecordError, say, text_of
 from feedback_store.feedback.gold_questions import GoldItem
 from feedback_store.raters.screening import Screened
 from feedback_store.records import (
@@ -29,6 +30,8 @@ from feedback_store.records import (
     Thumb,
 )
 from feedback_store.store import FeedbackStore
+
+log = logging.getLogger(__name__)
 
 COMMENT_CHARS = 2_000
 _BAD = ("wrong", "rude", "ignored my request", "too long")
@@ -64,7 +67,7 @@ class Voting:
         `choose` answers it, like any other comparison. Until then it stays the same.
         """
         every, candidates_id = self.settings.gold_every, None
-        if self._test:  # the whole test comes first
+        if self._test and not self.store.has_passed(rater_id):  # the whole test comes first
             candidates_id = self.store.gold_question(rater_id, self._test, every=None)
         if candidates_id is None and self._gold and every:
             candidates_id = self.store.gold_question(rater_id, self._gold, every=every)
@@ -164,8 +167,15 @@ class Voting:
             idempotency_key=idempotency_key,
         )
         if self._test:
-            self.store.note_screened(self.screened(rater_id), by="screening")
+            self._note_screened(rater_id)
         return choice_made, shown
+
+    def _note_screened(self, rater_id: str) -> None:
+        """Note the result of the test, if there is one; the vote is stored, whatever comes."""
+        try:
+            self.store.note_screened(self.screened(rater_id), by="screening")
+        except FeedbackStoreError:  # the next choice notes it
+            log.exception("the result of a screening was not written")
 
     def screened(self, rater_id: str | None = None) -> list[Screened]:
         """How far a rater, or each of them, is with the test of the team."""

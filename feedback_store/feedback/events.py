@@ -50,9 +50,10 @@ MAX_KEY_LENGTH = 200
 
 # A person's words are trained on only with their consent; programs and operators need none.
 CONSENTED = "(raters.kind <> 'person' OR raters.consent IS NOT NULL)"
-# Where people are screened, those who have not passed teach nothing (`raters/screening.py`).
-SCREENED = """(raters.kind <> 'person' OR raters.passed = 1 OR NOT EXISTS (
-    SELECT 1 FROM bookkeeping WHERE name = 'screening' AND value = 1))"""
+# Where people are screened, those who have not passed teach nothing (`raters/screening.py`). Who is
+# in an imported data set can take no test: whoever imports it has chosen them.
+SCREENED = """(raters.kind <> 'person' OR raters.passed = 1 OR raters.consent LIKE 'dataset:%'
+    OR NOT EXISTS (SELECT 1 FROM bookkeeping WHERE name = 'screening' AND value = 1))"""
 _MAY_TEACH = f"""{CONSENTED} AND raters.quarantined_at IS NULL AND raters.reliability > 0
     AND {SCREENED}"""
 _SPEAKS = _MAY_TEACH.replace("raters.", "speaker.")

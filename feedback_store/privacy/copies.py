@@ -2,8 +2,9 @@
 
 A path is in the audit table before a file is written. Once the file is whole, and in the
 transaction that names it, the hash of everybody whose words are in it is noted, until the person is
-forgotten. What is written without a path (to the standard output, or as a download) is not known
-here: whoever takes it has to delete it.
+forgotten. So is everybody whose words were sent to an endpoint, by its address. What is written
+without a path (to the standard output, or as a download) is not known here: whoever takes it has to
+delete it.
 """
 
 import hashlib
@@ -22,6 +23,9 @@ _COPIES = """SELECT action AS kind, detail ->> 'path' AS path, at FROM audit
     WHERE action IN ('export', 'backup') AND detail ->> 'path' IS NOT NULL
     AND detail ->> 'path' NOT IN
         (SELECT detail ->> 'path' FROM audit WHERE action = 'backup_removed') ORDER BY id"""
+_SHOWN_TO = """SELECT conversations.rater_id AS id FROM candidates
+    JOIN messages ON messages.id = prompt_message_id
+    JOIN conversations ON conversations.id = messages.conversation_id WHERE candidates.id = ?"""
 # Whose conversations others judged: their words may be in a row that names only who judged.
 _OWNERS = """SELECT DISTINCT conversations.rater_id AS id FROM {0} AS said
     CROSS JOIN messages ON messages.id IN ({1})
@@ -79,8 +83,23 @@ class Copies:
         with self._file.read() as db:
             return [Copy(**row) for row in rows(db, _COPIES)]
 
+    def note_words_sent(self, candidates_id: str, to: str) -> None:
+        """Note that the words of whoever was shown a pair are about to be sent to an endpoint."""
+        with self._file.read() as db:
+            owners = [rater_hash(row["id"]) for row in rows(db, _SHOWN_TO, [candidates_id])]
+            if all(to in exports_with(db, owner) for owner in owners):
+                return
+        with self._file.write() as db:
+            for owner in owners:
+                db.execute(
+                    "INSERT OR IGNORE INTO exported VALUES (?, ?, ?)", [owner, to, utc_now()]
+                )
+
     def known_exports(self) -> dict[str, str]:
-        """When each exported file was whole of which it is known whose words are in it, by path."""
+        """When each exported file was whole of which it is known whose words are in it, by path.
+
+        Endpoints are among them, by address, with the last time at which somebody's words were new.
+        """
         sql = "SELECT path, max(at) AS at FROM exported GROUP BY path"
         with self._file.read() as db:
             return {row["path"]: row["at"] for row in rows(db, sql)}

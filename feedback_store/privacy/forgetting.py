@@ -76,7 +76,8 @@ class Traces:
 
     Attributes:
         since: The time of the rater's first row; no file that is older quotes the rater.
-        exports: The paths of exported files that do, as far as that was noted.
+        exports: The paths of exported files that do, as far as that was noted, and the addresses
+            of endpoints that got the rater's words.
         adapters: Those that learnt, or may have learnt, from the rater; empty until the rows are
             gone.
     """

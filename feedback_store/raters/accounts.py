@@ -43,7 +43,11 @@ class Accounts:
                     say("all that you said is being erased; come back a little later.")
                 )
         if row is None:
-            row = self._file.run(lambda db: _add(db, rater_id or new_id(), kind, consent, origin))
+            row = self._file.run(
+                lambda db: insert_rater(
+                    db, rater_id or new_id(), kind=kind, consent=consent, origin=origin
+                )
+            )
         if consent is not None and row["consent"] != consent:
             return self.set_consent(row["id"], consent)
         return to_record(Rater, row)
@@ -71,7 +75,15 @@ def would_hold_out(db: Database, rater_id: str) -> bool:
     return bool(known == _NEVER_HELD_OUT and is_held_out_rater(rater_id))
 
 
-def _add(db: Database, rater_id: str, kind: str, consent: str | None, origin: str | None) -> Row:
+def insert_rater(
+    db: Database,
+    rater_id: str,
+    *,
+    kind: str = "person",
+    consent: str | None = None,
+    origin: str | None = None,
+) -> Row:
+    """The row of a rater, which is new if there was none."""
     held_out = kind != "judge" and would_hold_out(db, rater_id)
     db.execute(
         "INSERT INTO raters (id, kind, consent, created_at, held_out, origin)"

@@ -15,6 +15,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from feedback_store.errors import ConflictError, InvalidFeedbackError, UnknownRecordError
+from feedback_store.raters.screening import pass_on
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.ids import new_id, utc_now
 from feedback_store.sqlite.rows import audit, first, insert, one_of, rows, to_record
@@ -60,14 +61,29 @@ class Keys:
     _file: SQLiteFile
 
     def make_key(
-        self, name: str, *, role: str = "visitor", gateway: bool = False, by: str
+        self,
+        name: str,
+        *,
+        role: str = "visitor",
+        gateway: bool = False,
+        passed: tuple[str, str] | None = None,
+        by: str,
     ) -> tuple[AccessKey, str]:
         """Make a key, and return it with its text, which nobody can read again.
+
+        Args:
+            name: Of the person or program that gets it.
+            role: One of `KEY_ROLES`.
+            gateway: Whether its calls say for which person each is made.
+            passed: The rater as whom its owner passed the screening, and the rater whom the key
+                names: what that one says counts as screened (`screening.pass_on`).
+            by: Who makes it.
 
         Raises:
             InvalidFeedbackError: The name has other characters than it may, there is no such
                 role, or a gateway would be an operator.
-            ConflictError: A key of that name is in use.
+            ConflictError: A key of that name is in use, or the rater has not passed, or has opened
+                another key.
         """
         one_of(role, KEY_ROLES, "the role of a key")
         if gateway and role == "operator":
@@ -87,6 +103,8 @@ class Keys:
                 raise ConflictError(f"a key {name!r} is in use; revoke it, or choose another name")
             insert(db, "keys", row)
             audit(db, "key_made", name=name, role=role, gateway=gateway, by=by)
+            if passed is not None:
+                pass_on(db, *passed, key=name, by=by)
         return to_record(AccessKey, {**row, "used_on": None, "revoked_at": None}), text
 
     def keys(self) -> list[AccessKey]:

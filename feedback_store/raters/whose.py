@@ -2,8 +2,8 @@
 
 A fact names its rater and says what kind of rater that is, how much the vote counts, and in which
 script its question is written. Which language that is, the store does not know. What counts for
-nothing is not among them, nor are votes of held-out raters, since these only measure. Nothing here
-decides who may see what.
+nothing is not among them, nor are votes of held-out raters, since these only measure, nor what is
+about a conversation whose owner does not consent. Nothing here decides who may see what.
 """
 
 import json
@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-from feedback_store.feedback.events import HEARD
+from feedback_store.feedback.events import HEARD, owners_agree
 from feedback_store.raters.standing import rater_weights
 from feedback_store.sqlite.database import SQLiteFile
 from feedback_store.sqlite.rows import Row, stream
@@ -39,23 +38,45 @@ _SCRIPTS = {
     "KATAKANA": "Jpan",
     "CJK": "Hani",
 }
-_SAYS = f"""SELECT said.*, raters.kind, raters.consent,
-        substr(asked.content, 1, {LOOKED_AT}) AS text, one.text_hash AS a, other.text_hash AS b
-    FROM ({{said}} ORDER BY number DESC LIMIT :most) AS said
-    CROSS JOIN raters ON raters.id = said.rater_id
+_SAYS = f"""SELECT said.*, substr(asked.content, 1, {LOOKED_AT}) AS text,
+        one.text_hash AS a, other.text_hash AS b FROM ({{said}}) AS said
     LEFT JOIN messages AS asked ON asked.id = said.prompt_id
     LEFT JOIN messages AS one ON one.id = said.one
-    LEFT JOIN messages AS other ON other.id = said.other
-    WHERE {HEARD}"""
-_AMONG = "(:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))"
-_COMPARED = _SAYS.format(
-    said=f"""SELECT number, id, rater_id, prompt_hash, prompt_id, source, weight, label,
-        iif(source IN ('choice', 'ranking', 'thumbs'), a, NULL) AS one, b AS other FROM comparisons
-        WHERE withdrawn_at IS NULL AND split <> 'held_out_raters' AND {_AMONG}"""
+    LEFT JOIN messages AS other ON other.id = said.other"""
+# What does not count takes no place among the newest, and whether it counts is asked of no more
+# rows than those: the index by number begins with the split.
+_NEWEST = f"""SELECT * FROM (SELECT {{columns}} FROM {{table}} INDEXED BY {{table}}_by_number
+    CROSS JOIN raters ON raters.id = rater_id
+    WHERE split = '{{split}}' AND {{standing}} AND {HEARD} AND {{agreed}}
+    ORDER BY number DESC LIMIT :most)"""
+# A cycle's votes are those that it used, whatever counts by now.
+_USED = """SELECT {columns} FROM json_each(:ids) AS used
+    CROSS JOIN {table} ON {table}.id = used.value CROSS JOIN raters ON raters.id = rater_id
+    WHERE split <> 'held_out_raters'"""
+_WHO = """number, {table}.id, rater_id, prompt_hash, prompt_id, source, weight,
+    raters.kind, raters.consent, {texts}"""
+
+
+def _sql(table: str, texts: str, standing: str, judged: str) -> tuple[str, str]:
+    """SQL of a table's votes: the newest that count, and those with some ids."""
+    of_table = {"table": table, "columns": _WHO.format(table=table, texts=texts)}
+    of_table |= {"standing": standing, "agreed": owners_agree(judged)}
+    newest = " UNION ALL ".join(_NEWEST.format(split=s, **of_table) for s in ("train", "held_out"))
+    used = _USED.format(**of_table)
+    return _SAYS.format(said=f"{newest} ORDER BY number DESC LIMIT :most"), _SAYS.format(said=used)
+
+
+_COMPARED = _sql(
+    "comparisons",
+    "label, iif(source IN ('choice', 'ranking', 'thumbs'), a, NULL) AS one, b AS other",
+    "withdrawn_at IS NULL",
+    "comparisons.a, comparisons.b, comparisons.prompt_id",
 )
-_ALONE = _SAYS.format(
-    said=f"""SELECT number, id, rater_id, prompt_hash, prompt_id, source, weight, '' AS label,
-        NULL AS one, NULL AS other FROM unpaired WHERE split <> 'held_out_raters' AND {_AMONG}"""
+_ALONE = _sql(
+    "unpaired",
+    "'' AS label, NULL AS one, NULL AS other",
+    "TRUE",
+    "unpaired.message_id, unpaired.prompt_id",
 )
 
 
@@ -74,6 +95,7 @@ class VoteFact:
         subject: The same for all votes on the same two texts; None where there are not two, or the
             rater wrote one of them.
         verdict: 1 for the one text, -1 for the other, 0 for a tie.
+        opinion: The same for all pairs of one opinion, such as a ranking.
     """
 
     rater: str
@@ -85,6 +107,7 @@ class VoteFact:
     script: str
     subject: str | None
     verdict: int
+    opinion: str
 
 
 class Whose:
@@ -112,8 +135,12 @@ class Whose:
                 _fact(row, row["weight"] * factors.get(row["rater_id"], 1.0))
                 if weights is None
                 else _fact(row, weights[row["id"]])
-                for sql, weights in ((_COMPARED, comparisons), (_ALONE, unpaired))
-                for row in stream(db, sql, _bound(weights))
+                for (newest, used), weights in ((_COMPARED, comparisons), (_ALONE, unpaired))
+                for row in (
+                    stream(db, newest, {"most": MOST})
+                    if weights is None
+                    else stream(db, used, {"ids": json.dumps([*weights])})
+                )
             ]
 
 
@@ -129,12 +156,6 @@ def script_of(text: str) -> str:
 def _script_of_letter(letter: str) -> str | None:
     first = unicodedata.name(letter, "").partition(" ")[0]
     return _SCRIPTS.get(first.partition("-")[0]) if letter.isalpha() else None
-
-
-def _bound(weights: Mapping[str, float] | None) -> dict[str, Any]:
-    if weights is None:
-        return {"ids": None, "most": MOST}
-    return {"ids": json.dumps([*weights]), "most": -1}
 
 
 def _fact(row: Row, weight: float) -> VoteFact:
@@ -153,4 +174,5 @@ def _fact(row: Row, weight: float) -> VoteFact:
         script=script_of(text),
         subject=None if texts is None else "\n".join((row["prompt_hash"], *texts)),
         verdict=0 if texts is None else decided if texts[0] == a else -decided,
+        opinion=f"{'alone ' if row['label'] == '' else ''}{row['number']}",
     )

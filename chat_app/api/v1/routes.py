@@ -69,10 +69,16 @@ async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) ->
 
 @router.get("/comparisons/next")
 def next_comparison(rater_id: RaterId, service: Service) -> dict[str, Any]:
-    """A gold question for the caller, or null; it stays the same until it is answered."""
+    """A gold question for the caller, or null; it stays the same until it is answered.
+
+    Of a test it tells how far the caller is, never how many answers are right: then whoever takes
+    it once, under one token, could look up every answer for another.
+    """
     found = service.next_comparison(rater_id)
-    screened = service.screened(rater_id)
-    test = {"screening": asdict(screened[0])} if screened else {}
+    test = {}
+    for one in service.screened(rater_id):
+        told = {"answered": one.answered, "questions": one.questions, "passed": one.passed}
+        test = {"screening": told}
     if found is None:
         return {"comparison": None, **test}
     prompt, stored = found

@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -17,7 +19,9 @@ from chat_app.cycles.judging.verdicts import DEFAULT_PRINCIPLES, read_principles
 from chat_app.errors import ChatAppError, InvalidRequestError
 from chat_app.identity import is_this_machine
 from chat_app.settings import load_settings
+from feedback_store.raters.judging.judges import Judge
 from feedback_store.raters.judging.report import CaseShare, JudgeReport
+from feedback_store.store import FeedbackStore
 
 
 def register(app: typer.Typer) -> None:
@@ -70,9 +74,12 @@ def judge(  # noqa: PLR0913 - its options
     text, key = read_principles(principles or DEFAULT_PRINCIPLES), _key(key_variable)
     with open_store(settings) as store:
         one = store.add_judge(model, endpoint.rstrip("/"), text)
+        asking = _noting(store, one, pairs, limit) if send_texts else lambda pair: None
         asked = Endpoint(endpoint, model, key=key, per_minute=per_minute)
         try:
-            done = run_judge(store, one, asked, which=pairs, limit=limit, probing=not no_probes)
+            done = run_judge(
+                store, one, asked, which=pairs, limit=limit, probing=not no_probes, asking=asking
+            )
         finally:
             asked.close()
         store.refresh_comparisons()
@@ -80,6 +87,13 @@ def judge(  # noqa: PLR0913 - its options
     _tell([found], done, as_json=as_json)
     if done.stopped:
         raise ChatAppError(f"{done.stopped}; what was answered is stored, run it again to go on")
+
+
+def _noting(store: FeedbackStore, one: Judge, pairs: str, limit: int) -> Callable[[str], None]:
+    """Note in the audit log where texts go; what is returned notes whose words a pair has."""
+    to = f"{one.endpoint} {one.model}"
+    store.note_act("texts_sent", by="operator", to=to, pairs=pairs, at_most=limit)
+    return partial(store.note_words_sent, to=to)
 
 
 def _check_address(endpoint: str, *, send_texts: bool) -> None:

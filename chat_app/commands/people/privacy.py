@@ -11,6 +11,7 @@ from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import InvalidRequestError, RefusedError
 from chat_app.service.erasure import (
+    SENT,
     clean_old_files,
     erase_rater,
     finish_erasures,
@@ -70,6 +71,9 @@ def _forget(store: FeedbackStore, settings: Settings, rater: str, as_json: bool)
     for name in erased.adapters:
         typer.echo(f"adapter {name} has, or may have, learnt from it; it is marked, not changed")
     for copy in copies:
+        if copy["kind"] == SENT:
+            typer.echo(f"texts of this rater were sent to {copy['path']}; ask there to erase them")
+            continue
         typer.echo(f"{copy['kind']} of {copy['at']} is not changed; delete it: {copy['path']}")
 
 

@@ -13,8 +13,9 @@ import typer
 from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.errors import InvalidRequestError, RefusedError
+from chat_app.identity import Identity
 from chat_app.service.gold_file import read_gold
-from chat_app.settings import load_settings
+from chat_app.settings import Settings, load_settings
 from feedback_store.raters.reliability import RaterReport
 from feedback_store.raters.screening import guessing_passes
 from feedback_store.raters.standing import RaterStanding
@@ -106,7 +107,10 @@ def screen(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Show who has taken a test, and write down who passed; the server gives it to raters."""
+    """Show who has taken a test; the server gives it to raters, and writes down who passed.
+
+    Results of the server's own test, with its own share, are written here, too.
+    """
     settings = load_settings(config, data=data)
     items = read_gold(file, settings.limits)
     needed = settings.screening.share if share is None else share
@@ -118,7 +122,9 @@ def screen(
         )
     with open_store(settings) as store:
         found = store.screened(items, share=needed)
-        store.note_screened(found, by="operator")
+        own = _is_own_test(file, needed, settings)
+        if own:
+            store.note_screened(found, by="operator")
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found]))
         return
@@ -129,6 +135,10 @@ def screen(
         f"{len(found)} raters have begun, {sum(one.passed is True for one in found)} passed; "
         f"{chance:.1%} would by guessing"
     )
+    if not own:
+        typer.echo(
+            "nothing was written: this is not screening.items with screening.share", err=True
+        )
 
 
 @keys.command()
@@ -138,7 +148,7 @@ def make(
         Literal["visitor", "labeler", "operator"], typer.Option(help="What its owner may do.")
     ] = "visitor",
     passed: Annotated[
-        str | None, typer.Option(help="For a labeler: the rater who passed the screening.")
+        str | None, typer.Option(help="For a labeler: as which rater they passed the screening.")
     ] = None,
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Its calls say for which person each is made.")
@@ -148,14 +158,14 @@ def make(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it; it is not shown again."""
-    screening = load_settings(config, data=data).screening.items is not None
+    settings = load_settings(config, data=data)
+    if passed and role != "labeler":
+        raise InvalidRequestError(f"--passed is for a labeler's key, and {name} gets a {role}'s")
     with _store_of_keys(config, data) as store:
-        if role == "labeler" and screening and not (passed and store.has_passed(passed)):
-            raise RefusedError(
-                f"{passed or 'nobody'} has passed the screening; make {name} a visitor's key, and "
-                "a labeler's with --passed RATER once `raters screen` says that they passed"
-            )
-        key, text = store.make_key(name, role=role, gateway=gateway, by="operator")
+        if role == "labeler" and (passed or settings.screening.items is not None):
+            _require_passed(store, name, passed, gateway=gateway)
+        both = (passed, _identity(settings).of_key(name)) if passed else None
+        key, text = store.make_key(name, role=role, gateway=gateway, passed=both, by="operator")
     typer.echo(json.dumps({**asdict(key), "key": text}) if as_json else text)
     typer.echo(f"This key of {name} is not shown again; send it as a bearer token.", err=True)
 
@@ -181,6 +191,30 @@ def revoke(name: KeyName, data: Data = None, config: Config = None, as_json: Jso
     with _store_of_keys(config, data) as store:
         key = store.revoke_key(name, by="operator")
     typer.echo(json.dumps(asdict(key)) if as_json else f"the key {name} is revoked")
+
+
+def _is_own_test(file: Path, share: float, settings: Settings) -> bool:
+    """Whether it is the server's: another test, or share, would take back what that wrote."""
+    own = settings.screening
+    return own.items is not None and own.items.resolve() == file.resolve() and own.share == share
+
+
+def _require_passed(store: FeedbackStore, name: str, passed: str | None, *, gateway: bool) -> None:
+    if gateway:
+        raise RefusedError(
+            f"{name} would be a gateway, whose persons each take the test; make it a visitor's key"
+        )
+    if not (passed and store.has_passed(passed)):
+        raise RefusedError(
+            f"{passed or 'nobody'} has {'not ' if passed else ''}passed the screening; make {name} "
+            "a visitor's key, and a labeler's with --passed RATER once `raters screen` says that "
+            "they passed"
+        )
+
+
+def _identity(settings: Settings) -> Identity:
+    token = settings.operator_token
+    return Identity(settings.secrets, operator_token=token.get_secret_value() if token else None)
 
 
 def _store_of_keys(config: Path | None, data: Path | None) -> FeedbackStore:

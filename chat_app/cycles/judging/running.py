@@ -53,6 +53,7 @@ def run_judge(
     which: str = "all",
     limit: int = 100,
     probing: bool = True,
+    asking: Callable[[str], None] = lambda candidates_id: None,
     told: Callable[[], None] = lambda: None,
 ) -> Judging:
     """Ask a judge about pairs and probes that it has not answered yet.
@@ -64,6 +65,7 @@ def run_judge(
         which: As `FeedbackStore.pairs_for_judge` takes it.
         limit: How many pairs at most.
         probing: Whether it is asked about the probes, too.
+        asking: Called with each pair's id before its texts leave.
         told: Called after each pair.
 
     Raises:
@@ -81,6 +83,8 @@ def run_judge(
             done.votes.update([vote] if vote else [])
 
     for pair in _all(store, judge, which, limit, probing=probing):
+        if "/" not in pair.candidates_id:  # probes are nobody's words
+            asking(pair.candidates_id)
         try:
             ask(pair)
         except UnknownRecordError:

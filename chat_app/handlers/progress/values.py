@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from feedback_store.raters.whose import VoteFact
-from feedback_store.records import PROGRAMS
 from rlhf_core.cycle.whose.facts import FEWEST, portrait
 
 __all__ = ["FEWEST", "Values", "values_of"]
@@ -16,7 +15,8 @@ class Values:
     """How the weight of what counts, the newest 10,000 of each kind, is spread over raters.
 
     Attributes:
-        raters: Whose votes count; None if they are fewer than five, and then the rest is, too.
+        raters: Whose votes count, programs among them; None if they are fewer than five people,
+            and then the rest is, too.
         most_active: Share of the weight that the rater with the most of it has.
         effective: How many raters of equal weight would be as concentrated (the inverse of
             Simpson's index).
@@ -34,10 +34,9 @@ def values_of(facts: Sequence[VoteFact]) -> Values:
     found = portrait(facts)
     if found.raters is None:
         return Values()
-    programs = len({fact.rater for fact in facts if fact.group in PROGRAMS and fact.weight > 0})
     return Values(
-        raters=found.raters,
-        most_active=found.tops[0].share,
+        raters=found.raters + found.programs,
+        most_active=found.tops[0].share if found.tops else 1.0,
         effective=found.effective,
-        simulated="all" if programs == found.raters else "some" if programs else "none",
+        simulated="all" if not found.raters else "some" if found.programs else "none",
     )

@@ -1,6 +1,6 @@
 """Whose values the served version has, and what it gets wrong, for everybody who may see progress.
 
-Invariant: visitors are told nothing of fewer than five raters, and no text of anybody. The operator
+Invariant: visitors are told nothing of fewer than five people, and no text of anybody. The operator
 sees the questions on which raters agree least, and parts of any size: the page of raters names them
 anyway.
 """
@@ -70,7 +70,7 @@ class Faults:
 class WhoseView:
     """All that the page shows; `faults` is None if no round made the served version.
 
-    `newest` is how many votes of each kind are looked at, `fewest` of how many raters it tells.
+    `newest` is how many votes of each kind are looked at, `fewest` of how many people it tells.
     """
 
     version: Version

@@ -2,7 +2,7 @@
 
 The card is `README.md` in the adapter's folder. Invariants: it names nobody, quotes nobody and has
 no path of this machine; what is not known, such as a licence or a language, is left out and not
-guessed. Of fewer than five raters it tells nothing (see `facts`).
+guessed. Of fewer than five people it tells nothing; programs that voted are told by name (`facts`).
 
 Source:
     Mitchell et al. 2019, Model Cards for Model Reporting, arXiv:1810.03993; the Hub's
@@ -38,7 +38,7 @@ GROUPS = {
     "operator": "the operator",
     "judge": "language models that vote",
     "imported": "raters of imported data sets",
-    OTHER: "of all other kinds",
+    OTHER: "all others together",
 }
 PROBES = {
     "flattery": "keeps a right answer when a visitor insists on a wrong one",
@@ -181,8 +181,8 @@ def _origin(facts: CardFacts) -> str:
 def _whom(portrait: Portrait) -> list[str]:
     if portrait.raters is None:
         return [
-            "To fewer than five raters. Nothing more is told of them: of so few, each could tell "
-            "who the others are."
+            f"To fewer than five people{_programs(portrait)}. Nothing more is told of them: of so "
+            "few, each could tell who the others are."
         ]
     tops = "; ".join(
         f"the most active {'one has' if part.name == '1' else f'{part.name} have'} {part.share:.0%}"
@@ -190,12 +190,13 @@ def _whom(portrait: Portrait) -> list[str]:
     )
     agreed = portrait.agreement
     return [
-        f"To {portrait.raters} raters, by {portrait.votes:,} votes. {tops.capitalize()} of the "
-        f"weight. That is as if {portrait.effective:g} raters had said equally much.",
+        f"To {portrait.raters} people{_programs(portrait)}, by {portrait.votes:,} votes. "
+        + (f"{tops.capitalize()} of the weight. " if tops else "")
+        + f"That is as if {portrait.effective:g} raters had said equally much.",
         _table("kind of rater", portrait.groups, GROUPS),
         _table("script of the question", portrait.scripts, {"Zyyy": "no letters"}),
         "Scripts are those of ISO 15924. Which languages they are is not known.",
-        "Fewer than five raters judged replies that another one judged, too, so how far raters "
+        "Fewer than five people judged replies that another rater judged, too, so how far raters "
         "agree is not known."
         if agreed is None
         else f"Two raters who judged the same two replies said the same {_rate(agreed)} of the "
@@ -203,6 +204,11 @@ def _whom(portrait: Portrait) -> list[str]:
         _agreement("kind of vote", portrait.by_source),
         _agreement("among whom", portrait.between),
     ]
+
+
+def _programs(portrait: Portrait) -> str:
+    n = portrait.programs
+    return f" and {n} program{'s' if n != 1 else ''}" if n else ""
 
 
 def _table(title: str, parts: Sequence[Part], names: Mapping[str, str]) -> str:

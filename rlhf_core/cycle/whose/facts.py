@@ -1,8 +1,11 @@
 """Whose values: how many raters, how concentrated, of which kinds, and where they disagree.
 
-Invariant: nothing is told of fewer than `fewest` raters. Parts of fewer are told together as
-`OTHER`, and if those are too few as well, the smallest other part joins them, or what is left of
-the whole would tell of them.
+Invariant: nothing is told of fewer than `fewest` people, whoever of the others could be found by
+subtraction; the one exception is the share of the most active rater, by which concentration is
+known. Parts of fewer people are told together as `OTHER`, and if those are too few as well, the
+smallest other part joins them, or what is left of the whole would tell of them. Programs
+(`records.PROGRAMS`) are no people: their kinds are told by name, even if they are one, so that
+nobody takes what they say for people's.
 
 Source:
     Ouyang et al. 2022, arXiv:2203.02155, sections 5.2 and 5.3, which ask whom a model is aligned
@@ -11,13 +14,14 @@ Source:
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from feedback_store.raters.whose import VoteFact
+from feedback_store.records import PROGRAMS
 from rlhf_core.gate.intervals import wilson_interval
 
-FEWEST = 5  # raters of whom something is told: of three, each could tell who the others are
+FEWEST = 5  # people of whom something is told: of three, each could tell who the others are
 TOPS = (1, 5, 10)
 QUESTIONS = 10
 OTHER = "other"
@@ -44,7 +48,8 @@ class AgreementRate:
         name: Of whom or of what.
         raters: Who judged replies that another one judged, too.
         pairs: Pairs of replies that two raters or more judged.
-        value: The rate; each pair of replies counts the same.
+        value: The rate. Each pair of replies counts the same, but the pairs of a ranking that
+            others judged, too, share what a pair counts.
         low: Its lower bound.
         high: Its upper bound.
     """
@@ -59,13 +64,15 @@ class AgreementRate:
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """Whose votes they are; without raters if those are too few, and then without all the rest.
+    """Whose votes they are; of too few people only how many programs there are beside them.
 
     Attributes:
-        raters: Whose votes count.
-        votes: How many.
-        effective: How many raters of equal weight would be as concentrated.
-        tops: The share of weight of the most active rater, of the five, of the ten.
+        raters: Whose votes count, without programs; None if they are too few, though not 0.
+        programs: Programs whose votes count.
+        votes: How many; a ranking is one.
+        effective: How many raters of equal weight would be as concentrated, programs among them.
+        tops: The share of weight of the most active rater, of the five, of the ten, programs among
+            them; the latter two only where neither they nor those left tell of too few people.
         groups: Raters by kind.
         scripts: By the script of the questions; one rater can be in several.
         agreement: Of all.
@@ -76,6 +83,7 @@ class Portrait:
     """
 
     raters: int | None = None
+    programs: int = 0
     votes: int = 0
     effective: float | None = None
     tops: tuple[Part, ...] = ()
@@ -95,23 +103,26 @@ def portrait(
 
     Args:
         facts: The votes that count.
-        fewest: Raters of whom something is told.
+        fewest: People of whom something is told.
         with_questions: Whether to tell the questions on which raters agree least, with their text.
     """
     votes = [fact for fact in facts if fact.weight > 0]
-    weights = _weights(votes)
-    if len(weights) < fewest:
-        return Portrait()
-    whole = sum(weights.values())
-    shares = sorted((weight / whole for weight in weights.values()), reverse=True)
-    by_source, by_script, by_group = (
-        merged(votes, key, fewest) for key in (_source_of, _script_of, _group_of)
-    )
+    people = [vote for vote in votes if vote.group not in PROGRAMS]
+    raters, programs = _people(votes), _count(votes) - _people(votes)
+    if not votes or 0 < raters < fewest:
+        return Portrait(programs=programs)
+    by_source, by_script = (merged(votes, key, fewest) for key in (_source_of, _script_of))
+    by_group = merged(people, _group_of, fewest) | {
+        kind: said for kind in PROGRAMS if (said := [v for v in votes if v.group == kind])
+    }
+    whole = sum(vote.weight for vote in votes)
+    shares = {rater: weight / whole for rater, weight in _weights(votes).items()}
     return Portrait(
-        raters=len(shares),
-        votes=len(votes),
-        effective=round(1 / sum(share**2 for share in shares), 1),
-        tops=tuple(Part(str(n), n, round(sum(shares[:n]), 4)) for n in TOPS if n < len(shares)),
+        raters=raters,
+        programs=programs,
+        votes=len({vote.opinion for vote in votes}),
+        effective=round(1 / sum(share**2 for share in shares.values()), 1),
+        tops=_tops(shares, {vote.rater for vote in people}, fewest),
         groups=_parts(by_group, whole),
         scripts=_parts(by_script, whole),
         agreement=agreement_rate("", votes, fewest),
@@ -125,29 +136,46 @@ def portrait(
 def merged(
     votes: Iterable[VoteFact], name_of: Callable[[VoteFact], str], fewest: int
 ) -> dict[str, list[VoteFact]]:
-    """Votes by name, the largest part first; parts of fewer raters are together, as `OTHER`."""
+    """Votes by name, the largest part first; parts of fewer people are together, as `OTHER`.
+
+    If nobody of the whole is a person, every part is told.
+    """
     found: defaultdict[str, list[VoteFact]] = defaultdict(list)
     for vote in votes:
         found[name_of(vote)].append(vote)
+    needed = fewest if any(map(_people, found.values())) else 0
     largest_first = sorted(found, key=lambda name: (-_count(found[name]), name))
-    kept = {name: found[name] for name in largest_first if _count(found[name]) >= fewest}
+    kept = {name: found[name] for name in largest_first if _people(found[name]) >= needed}
     rest = [vote for name in largest_first if name not in kept for vote in found[name]]
-    while rest and _count(rest) < fewest and kept:
+    while rest and _people(rest) < needed and kept:
         rest += kept.popitem()[1]
-    return kept | ({OTHER: rest} if rest and _count(rest) >= fewest else {})
+    return kept | ({OTHER: rest} if rest and _people(rest) >= needed else {})
+
+
+def _tops(shares: Mapping[str, float], people: Collection[str], fewest: int) -> tuple[Part, ...]:
+    """See `Portrait.tops`."""
+    by_share = sorted(shares, key=lambda rater: -shares[rater])
+
+    def told(n: int) -> bool:
+        inside = sum(rater in people for rater in by_share[:n])
+        return n == 1 or not (0 < inside < fewest or 0 < len(people) - inside < fewest)
+
+    return tuple(
+        Part(str(n), n, round(sum(shares[rater] for rater in by_share[:n]), 4))
+        for n in TOPS
+        if n < len(by_share) and told(n)
+    )
 
 
 def agreement_rate(name: str, votes: Iterable[VoteFact], fewest: int) -> AgreementRate | None:
-    """How far raters agree, each question's pairs being a cluster; None of too few raters."""
-    values, questions, raters = list[float](), list[str](), set[str]()
-    for said in _judged(votes).values():
-        verdicts = Counter(fact.verdict for fact in said.values())
+    """How far raters agree, each question's pairs being a cluster; None of too few people."""
+    values, judged = list[float](), [[*said.values()] for said in _judged(votes).values()]
+    for said in judged:
+        verdicts = Counter(fact.verdict for fact in said)
         n = len(said)
         same = sum(_same(verdict, verdicts) * count for verdict, count in verdicts.items())
         values.append((same - n) / (n * (n - 1)))  # nobody agrees with themselves
-        questions.append(next(iter(said.values())).question)
-        raters |= said.keys()
-    return _rate(name, values, questions, raters=len(raters), pairs=len(values), fewest=fewest)
+    return _rate_of_pairs(name, values, judged, fewest)
 
 
 def _same(verdict: int, others: Mapping[int, int]) -> float:
@@ -164,19 +192,31 @@ def _judged(votes: Iterable[VoteFact]) -> dict[str, dict[str, VoteFact]]:
     return {subject: said for subject, said in found.items() if len(said) > 1}
 
 
+def _rate_of_pairs(
+    name: str, values: Sequence[float], judged: Sequence[Sequence[VoteFact]], fewest: int
+) -> AgreementRate | None:
+    """The rate of pairs, each with its value and those who judged it."""
+    met = [vote for said in judged for vote in said]
+    sizes = Counter(vote.opinion for vote in met)  # a ranking of nine is one opinion of 36 pairs
+    weights = [sum(1 / sizes[vote.opinion] for vote in said) / len(said) for said in judged]
+    questions = [said[0].question for said in judged]
+    return _rate(name, values, questions, weights, met=met, pairs=len(judged), fewest=fewest)
+
+
 def _rate(
     name: str,
     values: Sequence[float],
     clusters: Sequence[str],
+    weights: Sequence[float],
     *,
-    raters: int,
+    met: Sequence[VoteFact],
     pairs: int,
     fewest: int,
 ) -> AgreementRate | None:
-    if not values or raters < fewest:
+    if not values or 0 < _people(met) < fewest:
         return None
-    low, value, high = wilson_interval(values, clusters, [1.0] * len(values), z=Z)
-    return AgreementRate(name, raters, pairs, round(value, 4), round(low, 4), round(high, 4))
+    low, value, high = wilson_interval(values, clusters, weights, z=Z)
+    return AgreementRate(name, _count(met), pairs, round(value, 4), round(low, 4), round(high, 4))
 
 
 def _rates(parts: Mapping[str, Sequence[VoteFact]], fewest: int) -> tuple[AgreementRate, ...]:
@@ -196,9 +236,9 @@ def _between(parts: Mapping[str, Sequence[VoteFact]], fewest: int) -> tuple[Agre
 def _across(
     one: str, other: str, parts: Mapping[str, Sequence[VoteFact]], fewest: int
 ) -> AgreementRate | None:
-    """How far raters of one kind agree with those of another."""
-    values, questions = list[float](), list[str]()
-    raters: tuple[set[str], set[str]] = (set(), set())
+    """How far raters of one kind agree with those of another; None of too few people of either."""
+    values, judged = list[float](), list[list[VoteFact]]()
+    met: tuple[list[VoteFact], list[VoteFact]] = ([], [])
     mine = {vote.rater for vote in parts[one]}
     for said in _judged([*parts[one], *parts[other]]).values():
         sides = (
@@ -210,14 +250,12 @@ def _across(
         verdicts = Counter(vote.verdict for vote in sides[1])
         same = sum(_same(vote.verdict, verdicts) for vote in sides[0])
         values.append(same / (len(sides[0]) * len(sides[1])))
-        questions.append(sides[0][0].question)
-        for names, side in zip(raters, sides, strict=True):
-            names |= {vote.rater for vote in side}
-    if min(map(len, raters)) < fewest:
+        judged.append([*sides[0], *sides[1]])
+        for those, side in zip(met, sides, strict=True):
+            those += side
+    if any(0 < _people(those) < fewest for those in met):
         return None
-    number = sum(map(len, raters))
-    name = f"{one}/{other}"
-    return _rate(name, values, questions, raters=number, pairs=len(values), fewest=fewest)
+    return _rate_of_pairs(f"{one}/{other}", values, judged, fewest)
 
 
 def _questions(votes: Iterable[VoteFact], fewest: int) -> tuple[AgreementRate, ...]:
@@ -235,7 +273,8 @@ def _questions(votes: Iterable[VoteFact], fewest: int) -> tuple[AgreementRate, .
             said[0][0].text,
             [agrees for _, agrees in said],
             [fact.rater for fact, _ in said],
-            raters=_count(fact for fact, _ in said),
+            [1.0] * len(said),
+            met=[fact for fact, _ in said],
             pairs=pairs[question],
             fewest=fewest,
         )
@@ -261,6 +300,11 @@ def _weights(votes: Iterable[VoteFact]) -> dict[str, float]:
 
 def _count(votes: Iterable[VoteFact]) -> int:
     return len({vote.rater for vote in votes})
+
+
+def _people(votes: Iterable[VoteFact]) -> int:
+    """How many raters are no programs."""
+    return _count(vote for vote in votes if vote.group not in PROGRAMS)
 
 
 def _source_of(vote: VoteFact) -> str:

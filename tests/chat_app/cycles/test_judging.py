@@ -153,6 +153,23 @@ def test_wrong_usage_sends_nothing(data: Path, given: list[str], says: str) -> N
     assert isinstance(result.exception, InvalidRequestError) and says in str(result.exception)
 
 
+def test_what_is_sent_away_is_noted_and_forgetting_says_where_it_went(data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        store.add_rater("bob")
+    with scripted("longer") as script:
+        report(judge(data, script, "--no-probes", "--limit", "2"))
+        report(judge(data, script, "--no-probes", "--limit", "2", "--send-texts"))
+    to = f"{script.url} m"
+    with FeedbackStore(data / "feedback.db") as store:
+        (noted,) = [one.detail for one in store.audit_log() if one.action == "texts_sent"]
+        assert noted == {"by": "operator", "to": to, "pairs": "all", "at_most": 2}
+        assert [*store.known_exports()] == [to]
+    for rater, told in (("bob", False), ("ann", True)):
+        forgotten = CliRunner().invoke(app, ["forget", rater, "--yes", "--data", str(data)])
+        assert forgotten.exit_code == 0
+        assert (f"texts of this rater were sent to {to}" in forgotten.stdout) is told
+
+
 def test_principles_are_paragraphs_and_another_text_is_another_judge(
     data: Path, tmp_path: Path
 ) -> None:

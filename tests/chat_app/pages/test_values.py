@@ -29,7 +29,8 @@ def url(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[
     folder = tmp_path_factory.mktemp("values")
     fill(folder / "data")
     options = ("--model", str(tiny_model), "--quantization", "none")
-    with serving(folder / "data", *options, log=folder / "log", operator_token=TOKEN) as (_, url):
+    given = {"operator_token": TOKEN, "cycle__data__programs": '["simulated"]'}
+    with serving(folder / "data", *options, log=folder / "log", **given) as (_, url):
         yield url
 
 
@@ -46,8 +47,9 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
 
 def test_it_says_who_votes_and_what_they_are(page: Page) -> None:
     who = page.get_by_role("region", name="Who votes")
-    expect(who).to_contain_text("14 voters")
-    expect(who.get_by_role("row")).to_have_count(4)
+    expect(who).to_contain_text("8 voters")
+    expect(who).to_contain_text("Besides, 6 programs vote.")
+    expect(who.get_by_role("row")).to_have_count(2)
     kinds = page.get_by_role("region", name="What they are")
     expect(kinds.get_by_role("row", name="People 8")).to_be_visible()
     expect(kinds.get_by_role("row", name="Programs that simulate people 6")).to_be_visible()

@@ -69,6 +69,35 @@ def test_who_is_in_quarantine_or_did_not_agree_is_not_among_them(store, ann, bob
     assert facts(store) == []
 
 
+def test_what_does_not_count_takes_no_place_among_the_newest(store, ann, monkeypatch):
+    monkeypatch.setattr("feedback_store.raters.whose.MOST", 2)
+    ann.choose(ann.shown(QUESTION, "Rome.", "Paris."), "a")
+    store.add_rater("model", kind="judge")
+    for number in range(3):
+        store.add_choice(ann.shown(f"{QUESTION} {number}", "Rome.", "Paris."), "model", "a")
+    assert [fact.rater for fact in facts(store)] == ["ann"]
+
+
+def test_a_vote_about_a_conversation_whose_owner_took_the_consent_back_is_none(store, ann, bob):
+    shown = ann.shown(QUESTION, "Rome.", "Paris.")
+    store.add_choice(shown, "bob", "a")
+    store.add_thumb(ann.reply(ann.ask(f"{QUESTION} again"), "Rome.").id, "bob", 1)
+    assert {fact.rater for fact in facts(store)} == {"bob"}
+    used = {one.id: 1.0 for one in store.comparisons()}
+    store.set_consent("ann", None)
+    assert facts(store) == []
+    assert len(facts(store, comparisons=used, unpaired={})) == len(used), "a cycle had used it"
+
+
+def test_the_pairs_of_a_ranking_are_one_opinion(store, ann):
+    shown = ann.shown(QUESTION, "Rome.", "Paris.", "Oslo.")
+    store.add_ranking(shown, "ann", [["a"], ["b"], ["c"]])
+    ann.thumb(ann.reply(ann.ask("And Spain?"), "Madrid."), 1)
+    found = facts(store)
+    assert len({fact.opinion for fact in found if fact.source == "ranking"}) == 1
+    assert len({fact.opinion for fact in found}) == 2 and len(found) == 4
+
+
 def test_a_cycles_votes_have_the_weights_that_it_gave_them(store, ann):
     for number in range(3):
         ann.choose(ann.shown(f"{QUESTION} {number}", "Rome.", "Paris."), "a")

@@ -453,7 +453,7 @@ def test_a_cycles_cards_tell_whose_votes_it_used_and_which_tests_failed(finishin
     verdict = Verdict(False, (*WON.checks, Check("kl", 9.0, 4.0, False, "")))
     card = card_facts(finishing, snapshot, verdict, {"win_rate": 0.8}, probed={}, alarms=[])
     assert (card.parent, card.failed, card.base) == (BASE_ADAPTER, ["kl"], None)
-    assert (card.portrait.raters, card.portrait.votes) == (5, len(snapshot.evidence.comparisons))
+    assert (card.portrait.programs, card.portrait.votes) == (5, len(snapshot.evidence.comparisons))
     assert [part.name for part in card.portrait.groups] == ["simulated"]
 
 

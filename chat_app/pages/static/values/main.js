@@ -74,14 +74,16 @@ function Rows({ columns, rows }) {
 
 function Who({ view }) {
   const { portrait, fewest, newest } = view;
+  const programs = portrait.programs > 0 && html`<p>${t("values.programs", { n: portrait.programs })}</p>`;
   if (portrait.raters === null)
-    return html`<${Section} name="who"><p>${t("values.few", { fewest })}</p><//>`;
+    return html`<${Section} name="who"><p>${t("values.few", { fewest })}</p>${programs}<//>`;
   const tops = portrait.tops.map(({ name, share }) => ({
     name: t(`values.top_${name}`),
     cells: [percent(share, share < 0.1 ? 1 : 0)],
   }));
   return html`<${Section} name="who">
     <p class="big">${t("values.raters", { n: portrait.raters })}</p>
+    ${programs}
     <p>${t("values.effective", { n: Math.round(portrait.effective) })}</p>
     ${tops.length > 0 &&
     html`<${Rows} columns=${["values.column_voters", "values.column_share"]} rows=${tops} />`}

@@ -1,6 +1,8 @@
 """Screening over HTTP and by the command: a test, a role, and whose votes count."""
 
 import json
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -9,9 +11,16 @@ from typer.testing import CliRunner, Result
 
 from chat_app.commands.main import app
 from chat_app.errors import InvalidRequestError, RefusedError
+from chat_app.service.chat import ChatService
+from chat_app.service.gold_file import read_gold
+from chat_app.settings import LimitSettings
+from feedback_store import ConflictError, FeedbackStore
+from tests.chat_app.fakes import FakeEngine, fake_service
 from tests.chat_app.serving import running
 
 QUESTIONS = 20
+ANN = "ann"
+QUESTION = {"prompt": "question", "better": "right", "worse": "wrong"}
 
 
 @pytest.fixture
@@ -32,9 +41,23 @@ def answer(client: httpx.Client, right: int) -> dict:
         asked = client.get("/v1/comparisons/next").json()["comparison"]
         wanted = "right" if number < right else "wrong"
         label = next(r["label"] for r in asked["replies"] if r["content"].startswith(wanted))
-        body = {"candidates_id": asked["candidates_id"], "choice": label}
-        client.post("/v1/choices", json=body | {"idempotency_key": f"t{number}"}).raise_for_status()
+        vote(client, asked["candidates_id"], label)
+        told = client.get("/v1/comparisons/next").json()["screening"]
+        assert told.keys() == {"answered", "questions", "passed"}, "no answer is given away"
+        assert (told["answered"], told["passed"] is None) == (number + 1, number + 1 < QUESTIONS)
     return dict(client.get("/v1/comparisons/next").json())
+
+
+def vote(client: httpx.Client, candidates_id: str, label: str) -> None:
+    body = {"candidates_id": candidates_id, "choice": label, "idempotency_key": candidates_id}
+    client.post("/v1/choices", json=body).raise_for_status()
+
+
+def asks(client: httpx.Client) -> str:
+    """Agree, ask, and return what to choose between."""
+    client.post("/v1/consent", json={"given": True}).raise_for_status()
+    body = {"messages": [{"role": "user", "content": "What is new?"}], "max_tokens": 12, "n": 2}
+    return str(client.post("/v1/candidates", json=body).json()["candidates_id"])
 
 
 def call(data: Path, *given: str) -> Result:
@@ -46,21 +69,56 @@ def test_a_candidate_takes_the_test_by_the_api_and_then_may_label(
     tiny_model: Path, tmp_path: Path, test_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
+    monkeypatch.setenv("FEEDBACK_CHAT_SCREENING__ITEMS", str(test_file))
     with running(data, tiny_model, screening={"items": test_file, "required": True}) as served:
+        store = served.service.store
+        store.require_screening(on=True)
         with served.client("lena") as lena, served.client("max") as max_:
             told = answer(lena, right=18)
             assert told["comparison"] is None
-            assert told["screening"]["right"] == 18 and told["screening"]["passed"] is True
+            assert told["screening"]["passed"] is True
             assert answer(max_, right=9)["screening"]["passed"] is False
         found = json.loads(call(data, "raters", "screen", str(test_file), "--json").stdout)
-    passed = {one["passed"]: one["rater_id"] for one in found}
-    assert "passed" in call(data, "raters", "list").stdout
+        passed = {one["passed"]: one["rater_id"] for one in found}
+        assert "passed" in call(data, "raters", "list").stdout
+        lena_labels = ("keys", "make", "lena", "--role", "labeler", "--passed", passed[True])
+        for more in ([], ["--passed", passed[False]]):
+            refused = call(data, "keys", "make", "max", "--role", "labeler", *more)
+            assert isinstance(refused.exception, RefusedError)
+        assert isinstance(call(data, *lena_labels, "--gateway").exception, RefusedError)
+        made = call(data, *lena_labels, "--json")
+        with served.client(json.loads(made.stdout)["key"]) as labeler:
+            vote(labeler, asks(labeler), "a")
+            assert labeler.get("/v1/comparisons/next").json() == {"comparison": None}
+        store.refresh_comparisons()
+        (counted,) = store.comparisons()
+        assert counted.rater_id == served.identity.of_key("lena")
+        lena_labels = ("keys", "make", "second", *lena_labels[3:])
+        assert isinstance(call(data, *lena_labels).exception, ConflictError)
+
+
+@pytest.mark.parametrize("more", [("--share", "0.9"), ()])
+def test_the_command_takes_back_no_result_of_the_servers_own_test(
+    tmp_path: Path, test_file: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text(test_file.read_text())
     monkeypatch.setenv("FEEDBACK_CHAT_SCREENING__ITEMS", str(test_file))
-    for more in ([], ["--passed", passed[False]]):
-        refused = call(data, "keys", "make", "max", "--role", "labeler", *more)
-        assert isinstance(refused.exception, RefusedError)
-    made = call(data, "keys", "make", "lena", "--role", "labeler", "--passed", passed[True])
-    assert made.exit_code == 0
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        items, lena = read_gold(test_file, LimitSettings()), store.add_rater("lena").id
+        for number in range(QUESTIONS):
+            shown = store.gold_question(lena, items, every=None)
+            assert shown is not None
+            wanted = "right" if number < 16 else "wrong"
+            choice = next(m.label for m in store.candidates(shown) if m.content.startswith(wanted))
+            store.add_choice(shown, lena, choice)
+        told = call(tmp_path, "raters", "screen", str(test_file if more else other), *more)
+        assert told.exit_code == 0 and "nothing was written" in told.stderr
+        assert store.has_passed(lena) is None
+        assert call(tmp_path, "raters", "screen", str(test_file)).exit_code == 0
+        assert store.has_passed(lena) is True
+        call(tmp_path, "raters", "screen", str(test_file), "--share", "0.9")
+        assert store.has_passed(lena) is True
 
 
 def test_a_test_that_guessing_passes_is_refused(tmp_path: Path, test_file: Path) -> None:
@@ -69,3 +127,47 @@ def test_a_test_that_guessing_passes_is_refused(tmp_path: Path, test_file: Path)
     refused = call(tmp_path, "raters", "screen", str(short))
     assert isinstance(refused.exception, InvalidRequestError)
     assert "has 4 questions, and by guessing 31% would pass" in str(refused.exception)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[FeedbackStore]:
+    with FeedbackStore(tmp_path / "feedback.db") as opened:
+        opened.add_rater(ANN, consent="1")
+        yield opened
+
+
+@pytest.fixture
+def service(store: FeedbackStore, tmp_path: Path) -> ChatService:
+    items = tmp_path / "test.jsonl"
+    items.write_text(json.dumps(QUESTION))
+    return fake_service(store, FakeEngine(), tmp_path, screening={"items": items})
+
+
+def test_a_vote_is_stored_though_the_result_of_the_test_cannot_be(
+    service: ChatService, store: FeedbackStore, tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "feedback.db") as broken:
+        broken.execute(
+            "CREATE TRIGGER broken BEFORE UPDATE OF passed ON raters"
+            " BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
+    _, shown = service.next_comparison(ANN)
+    right = next(one.label for one in shown.messages if one.content == "right")
+    choice, _ = service.choose(ANN, shown.id, right)
+    assert store.choice_of(shown.id, ANN) == choice and store.has_passed(ANN) is None
+    with sqlite3.connect(tmp_path / "feedback.db") as mended:
+        mended.execute("DROP TRIGGER broken")
+    service.choose(ANN, shown.id, right)
+    assert store.has_passed(ANN) is True
+
+
+def test_who_counts_as_passed_by_a_key_is_not_asked_the_test(
+    service: ChatService, store: FeedbackStore
+) -> None:
+    _, shown = service.next_comparison(ANN)
+    right = next(one.label for one in shown.messages if one.content == "right")
+    service.choose(ANN, shown.id, right)
+    store.make_key("lena", role="labeler", passed=(ANN, "key-lena"), by="operator")
+    assert service.next_comparison("key-lena") is None
+    store.add_rater("max", consent="1")
+    assert service.next_comparison("max") is not None

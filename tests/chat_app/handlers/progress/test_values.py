@@ -5,7 +5,7 @@ from feedback_store.raters.whose import VoteFact
 
 
 def vote(name, weight=1.0, kind="person"):
-    return VoteFact(name, kind, "choice", weight, "q", "q", "Latn", None, 0)
+    return VoteFact(name, kind, "choice", weight, "q", "q", "Latn", None, 0, name)
 
 
 def test_nothing_is_said_of_fewer_than_five_raters():
@@ -32,3 +32,4 @@ def test_it_is_told_that_raters_are_programs():
     robots = [vote(f"robot-{n}", kind="simulated") for n in range(5)]
     found = [values_of(some).simulated for some in (raters, raters + robots, robots)]
     assert found == ["none", "some", "all"]
+    assert values_of(robots[:1]) == Values(1, 1.0, 1.0, "all")

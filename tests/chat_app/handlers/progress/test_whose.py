@@ -58,6 +58,7 @@ def test_visitors_see_how_far_raters_agree_and_not_on_what(store, tmp_path):
 def test_programs_are_told_apart_from_people(store, tmp_path):
     choose(store, 5)
     choose(store, 5, kind="simulated")
+    store.let_programs_train(("simulated",))
     portrait = page(store, tmp_path).view().portrait
     assert {part.name: part.raters for part in portrait.groups} == {"person": 5, "simulated": 5}
     assert {rate.name for rate in portrait.between} == {

@@ -48,7 +48,7 @@ def test_what_is_not_known_is_left_out():
 
 def test_it_says_whom_and_what_is_wrong_in_numbers():
     text = model_card(FACTS)
-    assert "To 15 raters, by 15 votes." in text
+    assert "To 9 people and 6 programs, by 15 votes." in text
     assert "| people | 9 | 60% |" in text
     assert "| simulated visitors | 6 | 40% |" in text
     assert "| keeps its skills | 60% (30% to 84%) | 10 |" in text
@@ -62,10 +62,20 @@ def test_it_says_so_if_the_gate_rejected_it():
     )
 
 
-def test_of_fewer_than_five_raters_it_tells_nothing():
+def test_of_fewer_than_five_people_it_tells_nothing_but_the_programs_beside_them():
     text = model_card(replace(FACTS, portrait=Portrait()))
-    assert "To fewer than five raters." in text
-    assert "people" not in text.split("## Whom")[1].split("## What")[0]
+    assert "To fewer than five people. Nothing more is told" in text
+    assert "|" not in text.split("## Whom")[1].split("## What")[0]
+    beside = model_card(replace(FACTS, portrait=portrait(crowd(2) + crowd(1, group="judge"))))
+    assert "To fewer than five people and 1 program. Nothing more is told" in beside
+
+
+def test_one_judge_is_named_with_its_share():
+    votes = [*crowd(20), vote("judge", group="judge", weight=20.0)]
+    text = model_card(replace(FACTS, portrait=portrait(votes)))
+    assert "To 20 people and 1 program, by 21 votes." in text
+    assert "| people | 20 | 50% |" in text
+    assert "| language models that vote | 1 | 50% |" in text
 
 
 def test_nobodys_name_or_text_is_in_it():
