@@ -23,7 +23,7 @@ from rlhf_core.worlds.miniature.labelers import (
     Group,
     Labeler,
     Pick,
-    Shown,
+    ShownPair,
     calibrated,
     labelers,
 )
@@ -93,15 +93,15 @@ def fold_of(people: Sequence[Labeler], fold: int) -> tuple[list[Labeler], list[L
     return [who for who in people if who not in left_out], left_out
 
 
-def shown(asked: Sequence[CustomerRequest], replies: Sequence[Sequence[Reply]]) -> list[Shown]:
+def shown(asked: Sequence[CustomerRequest], replies: Sequence[Sequence[Reply]]) -> list[ShownPair]:
     """The first two replies to each request, which are by the same policy."""
     return [
-        Shown(request, a, b, (a_ended, b_ended))
+        ShownPair(request, a, b, (a_ended, b_ended))
         for request, ((a, a_ended), (b, b_ended), *_) in zip(asked, replies, strict=True)
     ]
 
 
-def pick(who: Labeler, pair: Shown, rng: random.Random) -> Pick:
+def pick(who: Labeler, pair: ShownPair, rng: random.Random) -> Pick:
     """What a labeler chooses of a pair whose sides are drawn by lot."""
     if rng.random() >= 0.5:
         return who.choose(*pair)
@@ -110,7 +110,7 @@ def pick(who: Labeler, pair: Shown, rng: random.Random) -> Pick:
 
 
 def people_of(
-    profile: ReproductionProfile, seed: int, group: Group, pairs: Sequence[Shown]
+    profile: ReproductionProfile, seed: int, group: Group, pairs: Sequence[ShownPair]
 ) -> list[Labeler]:
     """The labelers of a group, as noisy as the paper's were; held-out ones are fewer."""
     count = profile.labelers if group == "train" else max(2, profile.labelers // HELD_OUT_SHARE)

@@ -111,7 +111,8 @@ def _peak_and_end(path: Sequence[Table]) -> tuple[int, tuple[Table, Table, Table
 def _halves(table: Table) -> NDArray[np.bool_]:
     """Which prompts choose, (S, N): a hash puts all of a subject on one side."""
     sides = {name: zlib.crc32(str(name).encode()) % 2 == 0 for name in np.unique(table.clusters)}
-    return np.vectorize(sides.__getitem__, otypes=[np.bool_])(table.clusters)
+    chooses: NDArray[np.bool_] = np.vectorize(sides.__getitem__, otypes=[np.bool_])(table.clusters)
+    return chooses
 
 
 def _until(distance: float, distances: Sequence[float], path: Sequence[Table]) -> list[Table]:

@@ -20,7 +20,7 @@ from rlhf_core.reproduction.measures.statistics import Array, Table, bootstrap, 
 from rlhf_core.reproduction.policies import paired_requests
 from rlhf_core.reward.calibration import expected_calibration_error
 from rlhf_core.worlds.miniature.judge import judge
-from rlhf_core.worlds.miniature.labelers import Labeler, Shown
+from rlhf_core.worlds.miniature.labelers import Labeler, ShownPair
 
 
 def other_labelers(judged: JudgedPolicies) -> Found:
@@ -76,7 +76,7 @@ def signals(judged: JudgedPolicies) -> Found:
     return Found(figures, [*remarks, f"best lower bound: {best}"])
 
 
-def _pairs(one: JudgedSeed) -> list[Shown]:
+def _pairs(one: JudgedSeed) -> list[ShownPair]:
     """The test pairs of a seed."""
     asked = paired_requests(one.kept.profile, one.kept.seed)
     return shown(asked, one.kept.facts("pairs")["pairs"])

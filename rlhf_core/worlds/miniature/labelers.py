@@ -32,7 +32,7 @@ TASTE = 0.4  # standard deviation of a labeler's own weights around the gold one
 _NO_REPLY_IS_BAD = -math.inf  # for Habits: no pair is "both bad" here
 
 
-class Shown(NamedTuple):
+class ShownPair(NamedTuple):
     """A request and two replies."""
 
     request: CustomerRequest
@@ -178,7 +178,7 @@ def with_adversaries(
 
 
 def calibrated(
-    people: Sequence[Labeler], shown: Sequence[Shown], *, target: float = AGREEMENT["train"]
+    people: Sequence[Labeler], shown: Sequence[ShownPair], *, target: float = AGREEMENT["train"]
 ) -> list[Labeler]:
     """The same people with their noise scaled so that two of them agree as often as the target.
 
@@ -214,7 +214,7 @@ def calibrated(
     ]
 
 
-def _differences(people: Sequence[Labeler], shown: Sequence[Shown]) -> npt.NDArray[np.float64]:
+def _differences(people: Sequence[Labeler], shown: Sequence[ShownPair]) -> npt.NDArray[np.float64]:
     """How much more each labeler likes the first reply of each pair, (pairs, labelers)."""
     return np.array(
         [

@@ -146,12 +146,12 @@ _HELLOS = (
 )  # fmt: skip
 _THANKS = ("Thanks a lot.", "Thank you so much.", "That was kind of you.", "That helps me a lot.")
 _HOW = ("How do you do?", "How is it going?", "Are you well?")
-GREETINGS: dict[str, tuple[str, ...]] = (
-    dict(sorted(CHATS.items()))
-    | dict.fromkeys(_HELLOS, CHATS["Hello!"])
-    | dict.fromkeys(_THANKS, CHATS["Thank you!"])
-    | dict.fromkeys(_HOW, CHATS["How are you?"])
-)
+GREETINGS: dict[str, tuple[str, ...]] = {
+    **dict(sorted(CHATS.items())),
+    **dict.fromkeys(_HELLOS, CHATS["Hello!"]),
+    **dict.fromkeys(_THANKS, CHATS["Thank you!"]),
+    **dict.fromkeys(_HOW, CHATS["How are you?"]),
+}
 # Insults without a rude word: what a list of words does not find.
 INSINUATIONS = (
     "Even a child knows that.",

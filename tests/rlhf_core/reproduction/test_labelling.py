@@ -10,7 +10,7 @@ from rlhf_core.reproduction.labelling import give_signals, label_replies, pick, 
 from rlhf_core.reproduction.policies import read_votes
 from rlhf_core.reproduction.profiles import CI
 from rlhf_core.reproduction.stages import StageInput
-from rlhf_core.worlds.miniature.labelers import Shown, labelers
+from rlhf_core.worlds.miniature.labelers import ShownPair, labelers
 from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
 from rlhf_core.worlds.miniature.world import requests
 
@@ -92,7 +92,7 @@ def test_choices_are_of_sides_drawn_by_lot(tmp_path: Path) -> None:
     """A labeler who takes the left of two equally good replies prefers no place of the pair."""
     (one,) = labelers(1, seed=1, group="train")
     left, rng = replace(one, attack="always up"), random.Random(1)
-    pairs = [Shown(r, "x", "y") for r in requests(400, seed=3, split="train")]
+    pairs = [ShownPair(r, "x", "y") for r in requests(400, seed=3, split="train")]
     picked = [pick(left, pair, rng) for pair in pairs]
     assert 0.42 < picked.count("a") / 400 < 0.58
 
@@ -103,8 +103,8 @@ def test_a_pick_names_the_reply_and_not_its_side() -> None:
     sure, rng = replace(one, habits=replace(one.habits, noise=1e-9)), random.Random(1)
     (request,) = requests(1, seed=3, split="train", kinds=["question"])
     right, wrong = f"It is {request.answers[0]}.", f"It is {request.myth}."
-    assert {pick(sure, Shown(request, right, wrong), rng) for _ in range(20)} == {"a"}
-    unlike = Shown(request, right, f"{right} ", (False, True))
+    assert {pick(sure, ShownPair(request, right, wrong), rng) for _ in range(20)} == {"a"}
+    unlike = ShownPair(request, right, f"{right} ", (False, True))
     assert {pick(sure, unlike, rng) for _ in range(20)} == {"b"}
 
 

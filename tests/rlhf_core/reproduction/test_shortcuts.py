@@ -22,7 +22,7 @@ from rlhf_core.reproduction.report import NOT_QUOTED, SYNTHETIC, headline
 from rlhf_core.reproduction.run import SEEDS, Reproduction
 from rlhf_core.reproduction.stages import Work
 from rlhf_core.worlds.miniature.build import build, parameters_of
-from rlhf_core.worlds.miniature.labelers import Shown, labelers
+from rlhf_core.worlds.miniature.labelers import ShownPair, labelers
 from rlhf_core.worlds.miniature.replies import constant_reply, demonstration
 from rlhf_core.worlds.miniature.world import requests
 from rlhf_core.worlds.starter.corpus import ASSISTANT, USER
@@ -186,7 +186,7 @@ def test_the_baselines_that_must_lose_are_bars_of_the_first_claim() -> None:
 
 def test_labelers_are_noisy_in_every_profile() -> None:
     assert all(profile.calibrated for profile in PROFILES)
-    same = [Shown(request, "x", "x") for request in requests(60, seed=1, split="train")]
+    same = [ShownPair(request, "x", "x") for request in requests(60, seed=1, split="train")]
     with pytest.raises(InvalidInputError, match="cannot calibrate"):
         people_of(CI, 1, "train", same)
 

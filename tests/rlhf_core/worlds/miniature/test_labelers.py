@@ -12,7 +12,7 @@ from rlhf_core.worlds.miniature.labelers import (
     AGREEMENT,
     Group,
     Labeler,
-    Shown,
+    ShownPair,
     calibrated,
     labelers,
     with_adversaries,
@@ -23,7 +23,7 @@ from rlhf_core.worlds.miniature.world import requests
 seeds = st.integers(0, 10_000)
 
 
-def some_pairs(n: int, seed: int) -> list[Shown]:
+def some_pairs(n: int, seed: int) -> list[ShownPair]:
     """Pairs as a half-trained policy writes them: each reply is of either mood."""
     rng = random.Random(seed)
 
@@ -31,13 +31,13 @@ def some_pairs(n: int, seed: int) -> list[Shown]:
         good = rng.random() < 0.5
         return good_reply(request, rng) if good else bad_reply(request, rng)[0]
 
-    return [Shown(r, reply(r), reply(r)) for r in requests(n, seed=seed, split="train")]
+    return [ShownPair(r, reply(r), reply(r)) for r in requests(n, seed=seed, split="train")]
 
 
 PAIRS = some_pairs(3000, seed=5)
 
 
-def observed(people: list[Labeler], pairs: list[Shown]) -> float:
+def observed(people: list[Labeler], pairs: list[ShownPair]) -> float:
     """Share of equal picks of two labelers, each of whom sees the sides in an order of chance."""
     rng, same, decided = random.Random(0), 0, 0
     couples = list(combinations(people, 2))
@@ -72,7 +72,7 @@ def test_an_agreement_that_no_noise_gives_is_refused_in_words() -> None:
     with pytest.raises(InvalidInputError, match=r"cannot agree on 99\.9%: without noise"):
         calibrated(people, PAIRS[:300], target=0.999)
     with pytest.raises(InvalidInputError, match="pairs of different replies"):
-        calibrated(people, [Shown(r, a, a) for r, a, *_ in PAIRS])
+        calibrated(people, [ShownPair(r, a, a) for r, a, *_ in PAIRS])
 
 
 @given(seeds)
