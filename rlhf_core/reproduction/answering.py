@@ -6,14 +6,16 @@ the next turn or a new line begins, so that a base that never stops is not judge
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rlhf_core.model.base_model import Base, Response
+from rlhf_core.model.base_model import Base
 from rlhf_core.records import Prompt
 from rlhf_core.reproduction.policies import (
     ADAPTER,
+    Reply,
     as_prompt,
     attach,
+    cut_replies,
     loaded,
     optimise,
     reward_of,
@@ -23,9 +25,7 @@ from rlhf_core.reward.reward_model import Score, scores_of
 from rlhf_core.worlds.miniature.corpus import PREFIXES, prompted
 from rlhf_core.worlds.miniature.skills import score as skill_scores
 from rlhf_core.worlds.miniature.world import CustomerRequest, requests
-from rlhf_core.worlds.starter.corpus import ASSISTANT, USER
 
-Reply = tuple[str, bool]  # its text, and whether it ended
 SETS: dict[str, dict[str, object]] = {
     "mixed": {},
     "facts": {"kinds": ("question",)},
@@ -33,6 +33,7 @@ SETS: dict[str, dict[str, object]] = {
     "respectful": {"style": "respectful"},
     "rude": {"style": "rude"},
 }
+PLAIN = PREFIXES[0].name  # no prefix
 AT_BEST = ("mixed", "facts")  # sets that are answered at the best temperature, too
 
 
@@ -57,6 +58,44 @@ def choose_prefix(given: StageInput) -> Facts:
         found[prefix.name] = _mean(score, plain, replies)
         given.report((number + 1) / len(PREFIXES), {})
     return {"prefix": max(found, key=found.__getitem__), "scores": found}
+
+
+def answer_behind_all(given: StageInput) -> Facts:
+    """Replies of a base of another line behind every prefix at every temperature, to be scored."""
+    base, asked = loaded(given), validation(given)
+    found: dict[str, list[list[Reply]]] = {}
+    for number, prefix in enumerate(PREFIXES):
+        prompts = [prompted(prefix, request) for request in asked]
+        found[prefix.name] = [
+            cut_replies(base, base.respond(prompts, adapter=None, temperature=t, seed=given.seed))
+            for t in given.profile.temperatures
+        ]
+        given.report((number + 1) / len(PREFIXES), {})
+    return {"replies": found}
+
+
+def choose_for_other_base(given: StageInput) -> Facts:
+    """The prefix and temperatures of a base of another line, by the policy's own reward model.
+
+    As for the policy's base: the prefix that is best at temperature 1; then the temperature that
+    is best behind it, and the one that is best without a prefix.
+    """
+    score = reward_of(loaded(given), given).score
+    plain, temperatures = [as_prompt(r) for r in validation(given)], given.profile.temperatures
+    replies = given.facts("large-candidates")["replies"]
+    scores = {
+        name: dict(zip(temperatures, (_mean(score, plain, one) for one in rows), strict=True))
+        for name, rows in replies.items()
+    }
+    prefix, best = best_of_scores(scores)
+    return {"prefix": prefix, "temperatures": best, "scores": scores}
+
+
+def best_of_scores(scores: Mapping[str, Mapping[float, float]]) -> tuple[str, dict[str, float]]:
+    """The best prefix at temperature 1, and the best temperatures behind it and without one."""
+    prefix = max(scores, key=lambda name: scores[name][1.0])
+    behind = {"prompted": scores[prefix], "base": scores[PLAIN]}
+    return prefix, {name: max(row, key=row.__getitem__) for name, row in behind.items()}
 
 
 def answer(given: StageInput) -> Facts:
@@ -103,7 +142,7 @@ def answer_best_of(given: StageInput) -> Facts:
 
 
 def answer_best_of_each(given: StageInput) -> Facts:
-    """Best-of-n for n = 1, 2, 4 ... by each of two reward models: replies and their mean scores."""
+    """Best-of-n for n = 1, 2, 4 ... by one reward model: replies and their mean scores."""
     base, most = loaded(given), given.profile.best_of
     attach(base, given, "sft")
     prompts = [as_prompt(r) for r in test_set("mixed", given.profile.test, given.seed)]
@@ -112,19 +151,17 @@ def answer_best_of_each(given: StageInput) -> Facts:
         for k in range(most)
     ]
     flat = list(itertools.chain.from_iterable(every))
-    found: dict[str, list[Facts]] = {}
-    for name in ("reward-one", "reward"):
-        reward = reward_of(base, given, name)
-        scores = scores_of(reward.score, prompts * most, [text for text, _ in flat])
-        scores = scores.reshape(most, -1)  # (n, N)
-        reward.drop()  # both have the same adapters' names
-        found[name] = []
-        for n in (2**k for k in range(most.bit_length()) if 2**k <= most):
-            best = scores[:n].argmax(0).tolist()  # (N,)
-            replies = [every[k][i] for i, k in enumerate(best)]
-            mean = float(scores[:n].max(0).values.mean())
-            found[name].append({"n": n, "score": mean, "replies": replies})
-    return found
+    score = reward_of(base, given, "reward-one").score
+    scores = scores_of(score, prompts * most, [text for text, _ in flat]).reshape(
+        most, -1
+    )  # (n, N)
+    found = []
+    for n in (2**k for k in range(most.bit_length()) if 2**k <= most):
+        best = scores[:n].argmax(0).tolist()  # (N,)
+        replies = [every[k][i] for i, k in enumerate(best)]
+        mean = float(scores[:n].max(0).values.mean())
+        found.append({"n": n, "score": mean, "replies": replies})
+    return {"best of": found}
 
 
 def optimise_and_answer(given: StageInput) -> Facts:
@@ -150,25 +187,17 @@ def measure_skills(given: StageInput) -> Facts:
     }
 
 
-def cut_replies(base: Base, drawn: Sequence[Response]) -> list[Reply]:
-    """Each reply up to its next turn or new line; one that is cut there has ended."""
-    turns = set(base.tokenizer.convert_tokens_to_ids([USER, ASSISTANT]))
-    return [_cut(base, reply, turns) for reply in drawn]
-
-
-def _cut(base: Base, reply: Response, turns: set[int]) -> Reply:
-    ids = list(itertools.takewhile(lambda token: token not in turns, reply.token_ids))
-    text, _, rest = base.chat.decode_reply(ids).strip().partition("\n")
-    return text, reply.finished or len(ids) < len(reply.token_ids) or bool(rest)
-
-
 def _best_temperature(base: Base, given: StageInput, adapter: str | None) -> float:
-    """The temperature at which the policy's replies to validation prompts score best."""
+    """The temperature at which the policy's replies to validation prompts score best.
+
+    For a base of another line it was chosen with its prefix, because the score is another base's.
+    """
+    if "reward" not in given.before:
+        named = "prompted" if given.options.get("prefixed") else "base"
+        return float(given.facts("prefix")["temperatures"][named])
     asked = validation(given)
     prompts, plain = _prompts(given, asked), [as_prompt(r) for r in asked]
-    score = reward_of(base, given).score if "reward" in given.before else None
-    if score is None:
-        return 1.0
+    score = reward_of(base, given).score
     means = {}
     for temperature in given.profile.temperatures:
         drawn = base.respond(prompts, adapter=adapter, temperature=temperature, seed=given.seed)

@@ -120,20 +120,14 @@ def claims_text() -> str:
     return resources.files(__package__).joinpath(FILE).read_text(encoding="utf-8")
 
 
-def claims_hash() -> str:
-    """SHA-256 of the file of claims; every result states it."""
-    return hashlib.sha256(claims_text().encode()).hexdigest()
+def claims_hash(text: str) -> str:
+    """SHA-256 of a file of claims; every result states it."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def claims_changed() -> float:
-    """When the file of claims was last written, in seconds since 1970."""
-    with resources.as_file(resources.files(__package__).joinpath(FILE)) as path:
-        return path.stat().st_mtime
-
-
-def load_claims() -> list[Claim]:
-    """All claims in the order of the file."""
-    rows: list[dict[str, Any]] = tomllib.loads(claims_text())["claim"]
+def load_claims(text: str | None = None) -> list[Claim]:
+    """All claims in the order of the file, or of its text as it was read before."""
+    rows: list[dict[str, Any]] = tomllib.loads(text or claims_text())["claim"]
     return [Claim(**(row | {"bars": tuple(Bar(**bar) for bar in row["bars"])})) for row in rows]
 
 

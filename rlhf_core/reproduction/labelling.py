@@ -1,8 +1,8 @@
 """What simulated labelers say of replies: the only data of the experiment that the judge is behind.
 
 Training labelers rank replies to training prompts. Held-out labelers, who are others, only say
-which of two replies is better when policies are compared, each comparison one labeler, with the
-sides drawn by lot.
+which of two replies is better when policies are compared, each comparison one labeler. Whenever a
+labeler chooses between two replies, the sides are drawn by lot.
 """
 
 import itertools
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from rlhf_core.records import Comparison, Label, Unpaired
 from rlhf_core.reproduction.policies import (
+    Reply,
     as_prompt,
     ranked_requests,
     write_votes,
@@ -21,7 +22,8 @@ from rlhf_core.worlds.miniature.labelers import (
     AGREEMENT,
     Group,
     Labeler,
-    Shown,
+    Pick,
+    ShownPair,
     calibrated,
     labelers,
 )
@@ -29,6 +31,7 @@ from rlhf_core.worlds.miniature.world import CustomerRequest
 
 SIGNALS = ("choices", "thumbs", "both")  # of claim 13
 FOLDS = 5  # of training labelers, in claim 9
+TURNED: dict[Pick, Pick] = {"a": "b", "b": "a", "tie": "tie"}
 HELD_OUT_SHARE = 4  # one held-out labeler for so many training ones
 
 
@@ -52,7 +55,8 @@ def label_replies(given: StageInput) -> Facts:
 def give_signals(given: StageInput) -> Facts:
     """As many events as there are prompts: choices, thumbs on two replies, or half of each.
 
-    Opposite thumbs by one labeler on one prompt are a comparison. Options: ``signal``.
+    The replies are two by SFT, as a service that serves it shows them. Opposite thumbs by one
+    labeler on one prompt are a comparison. Options: ``signal``.
     """
     asked, replies = ranked_requests(given), given.facts("samples")["replies"]
     people = people_of(given.profile, given.seed, "train", shown(asked, replies))
@@ -60,15 +64,18 @@ def give_signals(given: StageInput) -> Facts:
     comparisons: list[Comparison] = []
     thumbs: list[Unpaired] = []
     events = 0
-    for number, (request, (a, *_, b)) in enumerate(zip(asked, replies, strict=True)):
-        who = rng.choice(people)
+    for number, pair in enumerate(shown(asked, replies)):
+        who, (request, a, b, finished) = rng.choice(people), pair
         if events >= len(asked) or a == b:
             continue
         if signal == "choices" or (signal == "both" and number % 2):
-            comparisons.append(Comparison(as_prompt(request), a, b, who.choose(request, a, b)))
+            comparisons.append(Comparison(as_prompt(request), a, b, pick(who, pair, rng)))
             events += 1
             continue
-        given_thumbs = {reply: who.thumb(request, reply) for reply in (a, b)}
+        given_thumbs = {
+            reply: who.thumb(request, reply, finished=ended)
+            for reply, ended in zip((a, b), finished, strict=True)
+        }
         voted = {reply: thumb == "up" for reply, thumb in given_thumbs.items() if thumb}
         events += len(voted)
         if len(set(voted.values())) == 2:
@@ -86,13 +93,24 @@ def fold_of(people: Sequence[Labeler], fold: int) -> tuple[list[Labeler], list[L
     return [who for who in people if who not in left_out], left_out
 
 
-def shown(asked: Sequence[CustomerRequest], replies: Sequence[Sequence[str]]) -> list[Shown]:
-    """Pairs of replies on which labelers' agreement is set: two of the same policy."""
-    return [(request, row[0], row[1]) for request, row in zip(asked, replies, strict=True)]
+def shown(asked: Sequence[CustomerRequest], replies: Sequence[Sequence[Reply]]) -> list[ShownPair]:
+    """The first two replies to each request, which are by the same policy."""
+    return [
+        ShownPair(request, a, b, (a_ended, b_ended))
+        for request, ((a, a_ended), (b, b_ended), *_) in zip(asked, replies, strict=True)
+    ]
+
+
+def pick(who: Labeler, pair: ShownPair, rng: random.Random) -> Pick:
+    """What a labeler chooses of a pair whose sides are drawn by lot."""
+    if rng.random() >= 0.5:
+        return who.choose(*pair)
+    a_ended, b_ended = pair.finished
+    return TURNED[who.choose(pair.request, pair.b, pair.a, (b_ended, a_ended))]
 
 
 def people_of(
-    profile: ReproductionProfile, seed: int, group: Group, pairs: Sequence[Shown]
+    profile: ReproductionProfile, seed: int, group: Group, pairs: Sequence[ShownPair]
 ) -> list[Labeler]:
     """The labelers of a group, as noisy as the paper's were; held-out ones are fewer."""
     count = profile.labelers if group == "train" else max(2, profile.labelers // HELD_OUT_SHARE)
@@ -101,11 +119,12 @@ def people_of(
 
 
 def ranked(
-    who: Labeler, request: CustomerRequest, replies: Sequence[str], *, group: str
+    who: Labeler, request: CustomerRequest, replies: Sequence[Reply], *, group: str
 ) -> list[Comparison]:
     """All pairs of different replies of one labeler's ranking."""
-    different = list(dict.fromkeys(replies))
-    ranks = dict(zip(different, who.rank(request, different), strict=True))
+    ended = dict(replies)
+    different = list(ended)
+    ranks = dict(zip(different, who.rank(request, different, list(ended.values())), strict=True))
 
     def label(a: str, b: str) -> Label:
         return "tie" if ranks[a] == ranks[b] else "a" if ranks[a] < ranks[b] else "b"
@@ -118,18 +137,14 @@ def ranked(
 
 def wins(
     asked: Sequence[CustomerRequest],
-    new: Sequence[str],
-    old: Sequence[str],
+    new: Sequence[Reply],
+    old: Sequence[Reply],
     *,
     people: Sequence[Labeler],
     seed: int,
 ) -> list[float]:
     """For each request, 1 if a labeler prefers the new reply, 0 the old one, .5 for a tie."""
     rng = random.Random(f"wins/{seed}")
-    found = []
-    for request, mine, other in zip(asked, new, old, strict=True):
-        who, swapped = rng.choice(people), rng.random() < 0.5
-        first, second = (other, mine) if swapped else (mine, other)
-        pick = who.choose(request, first, second)
-        found.append(0.5 if pick == "tie" else float((pick == "b") == swapped))
-    return found
+    pairs = shown(asked, list(zip(new, old, strict=True)))
+    picks = [pick(rng.choice(people), pair, rng) for pair in pairs]
+    return [{"a": 1.0, "b": 0.0, "tie": 0.5}[picked] for picked in picks]

@@ -4,6 +4,7 @@ Invariant: nothing here can reach the judge or a labeler. Prompts and written an
 world's training splits, comparisons from a file that `labelling.py` wrote.
 """
 
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from rlhf_core.config import PolicySettings, ReplySettings, RewardSettings, SFTSettings
 from rlhf_core.model.adapters import publish_adapter
-from rlhf_core.model.base_model import Base
+from rlhf_core.model.base_model import Base, Response
 from rlhf_core.model.loading import load_base
 from rlhf_core.records import Comparison, Demonstration, Prompt, Unpaired
 from rlhf_core.reproduction.profiles import ReproductionProfile
@@ -24,7 +25,9 @@ from rlhf_core.worlds.miniature.build import build
 from rlhf_core.worlds.miniature.corpus import ptx_texts
 from rlhf_core.worlds.miniature.replies import demonstration
 from rlhf_core.worlds.miniature.world import CustomerRequest, requests
+from rlhf_core.worlds.starter.corpus import ASSISTANT, USER
 
+Reply = tuple[str, bool]  # its text, and whether it ended
 REPLY = ReplySettings(prompt_tokens=208, tokens=48)
 MODEL, ADAPTER, REWARD, VOTES = "model", "adapter", "reward", "votes.json"
 LEARNING_RATE = 7e-4  # of PPO, in all runs
@@ -78,7 +81,8 @@ def sample_replies(given: StageInput) -> Facts:
     drawn = []
     for k in range(given.profile.ranked):
         writer = "sft" if k < given.profile.ranked - 1 else None
-        drawn.append([r.text for r in base.respond(prompts, adapter=writer, seed=_draw(given, k))])
+        replies = base.respond(prompts, adapter=writer, seed=_draw(given, k))
+        drawn.append(cut_replies(base, replies))
         given.report((k + 1) / given.profile.ranked, {})
     return {"replies": [list(row) for row in zip(*drawn, strict=True)]}
 
@@ -96,7 +100,7 @@ def learn_reward(given: StageInput) -> Facts:
         settings=RewardSettings(members=given.options.get("members", given.profile.members)),
         name=REWARD,
         start="sft",
-        samples=Samples(tuple(map(as_prompt, asked)), tuple(row[0] for row in replies)),
+        samples=Samples(tuple(map(as_prompt, asked)), tuple(row[0][0] for row in replies)),
         progress=given.report,
         seed=given.seed,
         checkpoints=given.checkpoints,
@@ -116,12 +120,19 @@ def sample_test_pairs(given: StageInput) -> Facts:
         [as_prompt(r) for r in paired_requests(given.profile, given.seed)],
     )
     attach(base, given, "sft")
-    drawn = [base.respond(prompts, adapter="sft", seed=_draw(given, 100 + k)) for k in (0, 1)]
-    return {"pairs": [[a.text, b.text] for a, b in zip(*drawn, strict=True)]}
+    drawn = [
+        cut_replies(base, base.respond(prompts, adapter="sft", seed=_draw(given, 100 + k)))
+        for k in (0, 1)
+    ]
+    return {"pairs": [list(pair) for pair in zip(*drawn, strict=True)]}
 
 
 def paired_requests(profile: ReproductionProfile, seed: int) -> list[CustomerRequest]:
-    """What the test pairs answer; none of these chooses prefixes or temperatures."""
+    """What the test pairs answer: subjects of validation, since no reward model learns these.
+
+    Some are the very requests on which prefixes and temperatures are chosen, which is no harm: that
+    choice is of a policy, and the pairs measure reward models.
+    """
     return requests(profile.test, seed=seed + 700, split="validation")
 
 
@@ -130,7 +141,7 @@ def learn_and_predict(given: StageInput) -> Facts:
     facts = learn_reward(given)
     base = loaded(given)
     prompts = [as_prompt(r) for r in paired_requests(given.profile, given.seed)]
-    first, second = zip(*given.facts("pairs")["pairs"], strict=True)
+    first, second = ([pair[k][0] for pair in given.facts("pairs")["pairs"]] for k in (0, 1))
     found = reward_of(base, given, given.folder).preference(prompts, first, second)
     return facts | {"probabilities": found.tolist()}
 
@@ -171,6 +182,21 @@ def optimise(given: StageInput) -> Facts:
     )
     base.save("policy", given.folder / ADAPTER)
     return {name: metrics[name] for name in ("objective/kl", "objective/scores", "iterations")}
+
+
+def cut_replies(base: Base, drawn: Sequence[Response]) -> list[Reply]:
+    """Each reply up to its next turn or new line; one that is cut there has ended.
+
+    Labelers, reward models and the judge all see replies like this.
+    """
+    turns = set(base.tokenizer.convert_tokens_to_ids([USER, ASSISTANT]))
+    return [_cut(base, reply, turns) for reply in drawn]
+
+
+def _cut(base: Base, reply: Response, turns: set[int]) -> Reply:
+    ids = list(itertools.takewhile(lambda token: token not in turns, reply.token_ids))
+    text, _, rest = base.chat.decode_reply(ids).strip().partition("\n")
+    return text, reply.finished or len(ids) < len(reply.token_ids) or bool(rest)
 
 
 def loaded(given: StageInput) -> Base:

@@ -19,9 +19,7 @@ JSON, MARKDOWN, PAGE = "result.json", "summary.md", "index.html"
 NOT_QUOTED = (
     "Numbers of the profile ci are never quoted: it shows that the code runs, and directions."
 )
-SYNTHETIC = (
-    "All labelers are simulated and the world is small and made up; no figure here is about people."
-)
+SYNTHETIC = "All labelers are simulated; no figure here is about people."
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1, h2 { line-height: 1.2 } table { border-collapse: collapse } .wide { overflow-x: auto }
@@ -49,6 +47,7 @@ def as_facts(found: Reproduction) -> dict[str, Any]:
         "bars_changed": found.bars_changed,
         "started": found.started,
         "cpu_seconds": found.cpu_seconds,
+        "parameters": found.parameters,
         "first": headline(found),
         "claims": [_claim_facts(result) for result in found.results],
     }
@@ -61,19 +60,26 @@ def headline(found: Reproduction) -> list[str]:
         for decision in ("not met", "met", "reported", "skipped")
     }
     said = [f"{name}: {_listed(those)}" for name, those in numbers.items()]
-    models = f"Policies are {found.profile.policy} models, seeds {_listed(found.seeds)}."
-    warnings = [SYNTHETIC, models]
+    warnings = [f"Seeds {_listed(found.seeds)}. All figures: {world_and_sizes(found)}.", SYNTHETIC]
     if found.profile.name == "ci":
         warnings.insert(0, NOT_QUOTED)
     if found.bars_changed:
-        warnings.insert(0, "The file of claims changed after this run began: bars prove nothing.")
+        warnings.insert(
+            0, "The file of claims is not the one of when this run began: bars prove nothing."
+        )
     return said + warnings
+
+
+def world_and_sizes(found: Reproduction) -> str:
+    """What has to stand beside every figure: of which world and of how large models it is."""
+    sizes = sorted(set(found.parameters.values()))
+    return f"synthetic small world, {' and '.join(f'{n / 1e6:.2f}M' for n in sizes)} parameters"
 
 
 def markdown(found: Reproduction) -> str:
     """A summary: a line for each claim, and its most important figure."""
     rows = [
-        "| claim | paper | found | bars | verdict |",
+        f"| claim | paper | found ({world_and_sizes(found)}) | bars | verdict |",
         "|---|---|---|---|---|",
         *(
             f"| {r.claim.number}. {r.claim.title} | {r.claim.paper} | {_most_important(r)} | "
@@ -99,12 +105,12 @@ def page(found: Reproduction) -> str:
         f"</ul><p class='quiet'>Bars: claims.toml, SHA-256 {found.claims_sha256}. ",
         f"Run begun {html.escape(found.started)}; ",
         f"stages took {sum(found.cpu_seconds.values()):.0f} s of one processor.</p>",
-        *(part for result in found.results for part in _section(result)),
+        *(part for r in found.results for part in _section(r, world_and_sizes(found))),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _section(result: ClaimResult) -> Iterator[str]:
+def _section(result: ClaimResult, sizes: str) -> Iterator[str]:
     claim = result.claim
     yield f"<h2>{claim.number}. {html.escape(claim.title)}</h2>"
     yield f"<p class='verdict'>{html.escape(_verdict(result))}</p>"
@@ -113,10 +119,11 @@ def _section(result: ClaimResult) -> Iterator[str]:
     if result.found is None:
         return
     yield from (f"<p>{html.escape(remark)}</p>" for remark in result.found.remarks)
-    yield intervals(result.found.figures, claim.title)
+    yield intervals(result.found.figures, f"{claim.title}; {sizes}")
     if result.found.curves:
-        yield lines(result.found.curves, result.found.axes, claim.title)
-    yield "<div class='wide'><table><tr><th>figure<th>value<th>95%<th>"
+        yield lines(result.found.curves, result.found.axes, f"{claim.title}; {sizes}")
+    yield f"<div class='wide'><table><caption>{sizes}</caption>"
+    yield "<tr><th>figure<th>value<th>95%<th>"
     for name, figure in result.found.figures.items():
         yield f"<tr><th>{html.escape(name)}<td class='number'>{figure.value:.3f}"
         yield f"<td class='number'>{_interval(figure)}<td>{html.escape(figure.about)}"

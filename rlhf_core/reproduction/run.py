@@ -1,226 +1,35 @@
-"""The experiment from top to bottom: which models are made, and what each claim needs of them.
+"""A run of the experiment: the stages that the claims need, and the verdicts.
 
-It follows Ouyang et al. 2022, arXiv:2203.02155, section 3. All is kept in one directory, by seed;
-claims are computed from what is there. A run that was killed goes on where it was.
+All is kept in one directory, by seed; claims are computed from what is there. A run that was killed
+goes on where it was. Invariant: the claims are read once, before anything runs, and a result says
+if their file was another when the run began, or is another when it ends.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from filelock import FileLock, Timeout
 
 from rlhf_core.errors import InvalidInputError
-from rlhf_core.reproduction import answering, labelling, policies
 from rlhf_core.reproduction.claims import (
     ClaimResult,
-    Found,
-    claims_changed,
     claims_hash,
+    claims_text,
     decide,
     load_claims,
     skipped,
 )
-from rlhf_core.reproduction.measures import (
-    behaviour,
-    estimators,
-    overoptimisation,
-    prediction,
-    preference,
-    tax,
-)
+from rlhf_core.reproduction.experiment import experiment, plans
 from rlhf_core.reproduction.measures.judged import JudgedPolicies
 from rlhf_core.reproduction.profiles import SEEDS, ReproductionProfile
-from rlhf_core.reproduction.stages import (
-    ExperimentStage,
-    KeptStages,
-    StageReport,
-    Work,
-    run_stages,
-)
+from rlhf_core.reproduction.stages import KeptStages, StageReport, run_stages, write_whole
+from rlhf_core.worlds.miniature.build import parameters_of
 
-STARTED = "started.json"
-SMALL = "small-"
-LEARNT = ("base", "sft", "reward")
-
-
-def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
-    """Every stage of one seed, in the order of the paper."""
-    stage = ExperimentStage
-    kl = {name: {"kl_coef": coef} for name, coef in profile.penalties.items()}
-    ptx, LEARNT = {"ptx": profile.ptx}, ("base", "sft", "reward")
-    mixed = {"sets": ["mixed"]}
-    return [
-        # 1. A base that has read the flawed corpus.
-        stage("base", policies.pretrain, (), {"size": profile.policy}),
-        # 2. Supervised fine-tuning on what labelers wrote.
-        stage("sft", policies.imitate, ("base",)),
-        # 3. A reward model from rankings by training labelers.
-        stage("samples", policies.sample_replies, ("base", "sft")),
-        stage("votes", labelling.label_replies, ("samples",)),
-        stage("reward", policies.learn_reward, ("base", "sft", "samples", "votes")),
-        # 4. PPO by its score: without and with pretraining text, and with larger KL penalties.
-        stage("ppo", policies.optimise, LEARNT),
-        stage("ptx", policies.optimise, LEARNT, ptx),
-        *(stage(name, policies.optimise, LEARNT, options) for name, options in kl.items()),
-        # 5. Baselines: the base behind its best prefix, and best-of-n.
-        stage("prefix", answering.choose_prefix, ("base", "reward")),
-        stage("answers-best-of-n", answering.answer_best_of, LEARNT),
-        # 6. Replies of all to the test prompts, and skills.
-        stage("answers-base", answering.answer, ("base", "reward")),
-        stage(
-            "answers-prompted", answering.answer, ("base", "reward", "prefix"), {"prefixed": True}
-        ),
-        *(
-            stage(f"answers-{name}", answering.answer, (*LEARNT, name), {"adapter": name})
-            for name in ("sft", "ppo", "ptx")
-        ),
-        stage("skills-base", answering.measure_skills, ("base", "reward")),
-        *(
-            stage(f"skills-{name}", answering.measure_skills, (*LEARNT, name), {"adapter": name})
-            for name in ("sft", "ppo", "ptx", *kl)
-        ),
-        # 7. Reward models without a fifth of the labelers each, for claim 9.
-        stage("pairs", policies.sample_test_pairs, ("base", "sft")),
-        *(one for fold in range(labelling.FOLDS) for one in _fold(fold)),
-        *(one for signal in labelling.SIGNALS for one in _signal(signal)),
-        # 8. Long PPO runs without a KL penalty, and best-of-n, for claim 10; RLOO for claim 14.
-        stage(
-            "reward-one", policies.learn_reward, ("base", "sft", "samples", "votes"), {"members": 1}
-        ),
-        *_long_run("over-one", "reward-one", profile),
-        *_long_run("over", "reward", profile),
-        *(
-            stage(
-                f"over-one-{name}",
-                answering.optimise_and_answer,
-                ("base", "sft", "reward-one"),
-                {"reward": "reward-one", "kl_coef": coef},
-            )
-            for name, coef in overoptimisation.PENALTIES.items()
-        ),
-        stage("best-of-each", answering.answer_best_of_each, (*LEARNT, "reward-one")),
-        stage("rloo", policies.optimise, LEARNT, {"estimator": "rloo"}),
-        stage("answers-rloo", answering.answer, (*LEARNT, "rloo"), {"adapter": "rloo"}),
-        # 9. The small aligned model and the large base of claim 3.
-        *_small_line(profile),
-        stage(
-            "large-base",
-            policies.pretrain,
-            (),
-            {"size": profile.large, "least_cloze": 0.0},
-            line="large-",
-        ),
-        stage("large-answers-base", answering.answer, ("large-base",), mixed, line="large-"),
-        stage(
-            "large-answers-prompted",
-            answering.answer,
-            ("large-base", "prefix"),
-            mixed | {"prefixed": True},
-            line="large-",
-        ),
-    ]
-
-
-def _fold(fold: int) -> list[ExperimentStage]:
-    """Votes without a fold of the labelers, and a reward model of one member that learns them."""
-    line, options = f"fold-{fold}-", {"left_out": fold}
-    return _predicting(
-        ExperimentStage(f"{line}votes", labelling.label_replies, ("samples",), options, line)
-    )
-
-
-def _signal(signal: str) -> list[ExperimentStage]:
-    """Votes of one kind, and a reward model of one member that learns them."""
-    line, options = f"{signal}-", {"signal": signal}
-    return _predicting(
-        ExperimentStage(f"{line}votes", labelling.give_signals, ("samples",), options, line)
-    )
-
-
-def _predicting(votes: ExperimentStage) -> list[ExperimentStage]:
-    """These votes, and the reward model whose predictions are measured."""
-    line = votes.line
-    return [
-        votes,
-        ExperimentStage(
-            f"{line}reward",
-            policies.learn_and_predict,
-            ("base", "sft", "samples", "pairs", f"{line}votes"),
-            {"members": 1},
-            line,
-        ),
-    ]
-
-
-def _long_run(name: str, reward: str, profile: ReproductionProfile) -> list[ExperimentStage]:
-    """PPO without a KL penalty in parts, each of which goes on from the one before."""
-    found = []
-    for part in range(profile.segments):
-        options = {"reward": reward, "kl_coef": 0.0, "iterations": profile.segment_iterations}
-        needs = ["base", "sft", reward]
-        if part:
-            options["start"] = f"{name}-{part - 1}"
-            needs.append(f"{name}-{part - 1}")
-        found.append(
-            ExperimentStage(f"{name}-{part}", answering.optimise_and_answer, tuple(needs), options)
-        )
-    return found
-
-
-def _small_line(profile: ReproductionProfile) -> list[ExperimentStage]:
-    """The stages up to PPO-ptx once more in the small size; none if the policy has that size."""
-    if profile.small == profile.policy:
-        return []
-    made: list[tuple[str, Work, tuple[str, ...], dict[str, Any]]] = [
-        ("base", policies.pretrain, (), {"size": profile.small}),
-        ("sft", policies.imitate, ("base",), {}),
-        ("samples", policies.sample_replies, ("base", "sft"), {}),
-        ("votes", labelling.label_replies, ("samples",), {}),
-        ("reward", policies.learn_reward, ("base", "sft", "samples", "votes"), {}),
-        ("ptx", policies.optimise, LEARNT, {"ptx": profile.ptx}),
-        ("answers-ptx", answering.answer, (*LEARNT, "ptx"), {"adapter": "ptx", "sets": ["mixed"]}),
-    ]
-    return [
-        ExperimentStage(f"{SMALL}{name}", work, tuple(map(SMALL.__add__, needs)), options, SMALL)
-        for name, work, needs, options in made
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimPlan:
-    """What a claim needs, and how it is computed from that."""
-
-    needs: tuple[str, ...]
-    measure: Callable[[JudgedPolicies], Found]
-
-
-def plans(profile: ReproductionProfile) -> dict[int, ClaimPlan]:
-    """How each claim is measured; those that are missing are not built yet."""
-    answered = tuple(f"answers-{name}" for name in ("base", "prompted", "sft", "ppo", "ptx"))
-    skilled = ("base", "sft", "ppo", "ptx", *profile.penalties)
-    small = "answers-ptx" if profile.small == profile.policy else f"{SMALL}answers-ptx"
-    folds = tuple(f"fold-{fold}-reward" for fold in range(labelling.FOLDS))
-    signals = tuple(f"{s}-{stage}" for s in labelling.SIGNALS for stage in ("votes", "reward"))
-    large = ("large-answers-base", "large-answers-prompted")
-    return {
-        1: ClaimPlan((*answered, "answers-best-of-n"), preference.over_base),
-        2: ClaimPlan((*answered, "prefix"), preference.over_prompted),
-        3: ClaimPlan((small, *large, "samples"), preference.over_larger),
-        4: ClaimPlan((*answered, "base"), behaviour.truth),
-        5: ClaimPlan(answered, behaviour.made_up_answers),
-        6: ClaimPlan(answered, behaviour.rudeness),
-        7: ClaimPlan(tuple(f"skills-{name}" for name in skilled), tax.skills_lost_and_won_back),
-        8: ClaimPlan(answered, preference.by_held_out_labelers),
-        9: ClaimPlan((*folds, "samples", "pairs"), prediction.other_labelers),
-        10: ClaimPlan(
-            (*overoptimisation.stages(profile), "best-of-each", "answers-sft", "answers-base"),
-            overoptimisation.too_far,
-        ),
-        13: ClaimPlan((*signals, "pairs"), prediction.signals),
-        14: ClaimPlan(("answers-rloo", "answers-ppo", "samples"), estimators.ppo_and_rloo),
-    }
+STARTED, LOCK = "started.json", ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +39,11 @@ class Reproduction:
     Attributes:
         profile: Its profile.
         seeds: Its seeds.
-        claims_sha256: Hash of the claims' file.
-        bars_changed: Whether that file is younger than the run, or was another when it began.
+        claims_sha256: Hash of the claims' file, as it was read before anything ran.
+        bars_changed: Whether that file was another when the run began, or is another at its end.
         started: When the run began; later calls in the same directory go on with it.
         cpu_seconds: What each stage took of one processor, added up over seeds.
+        parameters: Of each base, by its stage.
         results: By claim, in the order of the file.
     """
 
@@ -243,6 +53,7 @@ class Reproduction:
     bars_changed: bool
     started: str
     cpu_seconds: dict[str, float]
+    parameters: dict[str, int]
     results: tuple[ClaimResult, ...]
 
 
@@ -264,41 +75,61 @@ def reproduce(
         report: Called with a stage, the share of it that is done, and metrics.
 
     Raises:
-        InvalidInputError: There are not so many seeds.
+        InvalidInputError: There are not so many seeds, or another run is in the directory.
         RLHFError: A stage failed.
     """
     if not 1 <= seeds <= len(SEEDS):
         raise InvalidInputError(f"seeds cannot be {seeds}; use 1 to {len(SEEDS)}")
-    started, same_bars = _begin(directory / profile.name)
-    stages = experiment(profile)
-    kept = [
-        KeptStages.of(stages, profile, seed, directory / profile.name) for seed in SEEDS[:seeds]
-    ]
-    planned = {n: plan for n, plan in plans(profile).items() if n in claims}
-    needed = sorted({need for plan in planned.values() for need in plan.needs})
-    run_stages(kept, needed, report)
-    judged = JudgedPolicies(kept)
-    results = []
-    for claim in load_claims():
-        if claim.number in planned:
-            results.append(decide(claim, planned[claim.number].measure(judged)))
-        else:
-            wanted = claim.number in claims
-            results.append(skipped(claim, "not built yet" if wanted else "not asked for"))
-    every = {name for one in kept for name in one.wanted(needed)}
-    spent = {name: sum(f["cpu_seconds"] for f in judged.facts(name)) for name in sorted(every)}
+    text = claims_text()
+    folder = directory / profile.name
+    with _alone_in(folder):
+        started, then = _begin(folder, claims_hash(text))
+        stages = experiment(profile)
+        kept = [KeptStages.of(stages, profile, seed, folder) for seed in SEEDS[:seeds]]
+        planned = {n: plan for n, plan in plans(profile).items() if n in claims}
+        needed = sorted({need for plan in planned.values() for need in plan.needs})
+        run_stages(kept, needed, report)
+        judged = JudgedPolicies(kept)
+        results = []
+        for claim in load_claims(text):
+            if claim.number in planned:
+                results.append(decide(claim, planned[claim.number].measure(judged)))
+            else:
+                wanted = claim.number in claims
+                results.append(skipped(claim, "not built yet" if wanted else "not asked for"))
+    every = sorted({name for one in kept for name in one.wanted(needed)})
+    facts = {name: judged.facts(name) for name in every}
     return Reproduction(
-        profile, SEEDS[:seeds], claims_hash(), not same_bars, started, spent, tuple(results)
+        profile,
+        SEEDS[:seeds],
+        claims_hash(text),
+        len({then, claims_hash(text), claims_hash(claims_text())}) > 1,
+        started,
+        {name: sum(one["cpu_seconds"] for one in rows) for name, rows in facts.items()},
+        {name: rows[0]["parameters"] for name, rows in facts.items() if "parameters" in rows[0]}
+        or {"base": parameters_of(profile.policy)},
+        tuple(results),
     )
 
 
-def _begin(directory: Path) -> tuple[str, bool]:
-    """When the run in this directory began, and whether the claims are those of then."""
-    file = directory / STARTED
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder: they would write into the same unfinished stages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise InvalidInputError(
+            f"another run is at work in {folder}; wait for its end, or use another directory"
+        ) from None
+
+
+def _begin(folder: Path, claims_sha256: str) -> tuple[str, str]:
+    """When the run in this folder began, and the hash of the claims then."""
+    file = folder / STARTED
     if not file.exists():
-        directory.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        file.write_text(json.dumps({"started": now, "claims_sha256": claims_hash()}))
+        write_whole(file, json.dumps({"started": now, "claims_sha256": claims_sha256}))
     begun = json.loads(file.read_text())
-    younger = claims_changed() > datetime.fromisoformat(begun["started"]).timestamp() + 1
-    return str(begun["started"]), begun["claims_sha256"] == claims_hash() and not younger
+    return str(begun["started"]), str(begun["claims_sha256"])

@@ -3,7 +3,8 @@
 A stage's folder is named after everything that its result follows from: its own name and options,
 the profile, the seed, and the stages before it. So another profile, or a changed one, never finds
 results that are not its own, and a run that is started again goes on where it was killed. A folder
-has its name only when the stage is done. Stages run in processes of one thread each.
+has its name only when the stage is done. Stages run in processes of one thread each. When one
+fails, no other begins, the one beside it comes to its end, and then the error is raised.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import os
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
@@ -28,7 +30,7 @@ from rlhf_core.reproduction.profiles import ReproductionProfile
 PROCESSES = 2
 RESULT, CHECKPOINTS = "result.json", "checkpoints"
 EVERY = "all stages"
-FORMAT = 1  # raise it when the same settings come to mean something else
+FORMAT = 2  # raise it when the same settings come to mean something else
 Facts = dict[str, Any]
 StageReport = Callable[[str, float, dict[str, float]], None]
 
@@ -150,29 +152,45 @@ def run_stages(seeds: Sequence[KeptStages], names: Collection[str], report: Stag
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
     running: dict[Future[None], tuple[int, str]] = {}
+    ready: deque[tuple[int, str]] = deque()
+    failed: BaseException | None = None
     with ProcessPoolExecutor(PROCESSES, context, _begin_worker, (told,)) as workers:
-        while graph.is_active():
-            for seed, name in graph.get_ready():
+        while running or (graph.is_active() and not failed):
+            ready += graph.get_ready()
+            while ready and len(running) < PROCESSES and not failed:
+                seed, name = ready.popleft()
                 if kept[seed].is_done(name):
                     graph.done((seed, name))
                     left -= 1
+                    ready += graph.get_ready()
                 else:
                     task = _task(kept[seed], name, label(name, seed, len(seeds)))
                     running[workers.submit(_work, *task)] = (seed, name)
             ended = wait(running, timeout=0.2, return_when=FIRST_COMPLETED).done
             _pass_on(told, report)
             for future in ended:
-                if future.exception():
-                    workers.shutdown(wait=False, cancel_futures=True)
-                future.result()  # raises what the stage raised
-                graph.done(running.pop(future))
-                left -= 1
+                stage, error = running.pop(future), future.exception()
+                if error:
+                    failed = failed or error
+                else:
+                    graph.done(stage)
+                    left -= 1
             report(EVERY, 1 - left / every if every else 1.0, {})
+    _pass_on(told, report)
+    if failed:
+        raise failed
 
 
 def label(name: str, seed: int, seeds: int) -> str:
     """A stage as the progress bar names it."""
     return f"{name} {seed}" if seeds > 1 else name
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that is there as a whole or not at all, whenever the process is killed."""
+    part = file.with_name(f".{file.name}.partial")
+    part.write_text(text)
+    part.replace(file)
 
 
 def read_result(folder: Path) -> Facts:
@@ -188,6 +206,7 @@ def _begin_worker(told: Any) -> None:
     """Prepare a worker: one thread, no hub, a way to report, and an end when the parent ends."""
     global _TOLD
     _TOLD = told
+    told.cancel_join_thread()  # a worker's end must not wait until somebody reads its reports
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -229,7 +248,7 @@ def _work(
     found = work(StageInput(profile, seed, partial_folder, before, options, report))
     found["seconds"] = round(time.monotonic() - started, 1)
     found["cpu_seconds"] = round(time.process_time() - worked, 1)  # the same on a busy machine
-    (partial_folder / RESULT).write_text(json.dumps(found, indent=1))
+    write_whole(partial_folder / RESULT, json.dumps(found, indent=1))
     shutil.rmtree(partial_folder / CHECKPOINTS, ignore_errors=True)
     partial_folder.rename(target)
     report(1.0, {})

@@ -32,8 +32,8 @@ def reproduce(
 ) -> None:
     """Repeat InstructGPT's comparisons with small models and simulated labelers.
 
-    `ci` shows directions in some minutes and its numbers are not for quoting; `cpu` takes most of
-    an hour on two cores. A page with plots is written to the directory.
+    `ci` shows directions in some minutes and its numbers are not for quoting; `cpu` may
+    take more than an hour on two cores. A page with plots is written to the directory.
     """
     from rlhf_core.reproduction.claims import chosen_claims, load_claims
 

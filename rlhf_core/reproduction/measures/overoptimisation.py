@@ -1,20 +1,23 @@
 """Claim 10: what the exact judge says while a policy is optimised against a reward model.
 
 Distance is the square root of the KL from SFT, as in Gao et al. 2022, arXiv:2210.10760: gold
-reward gains d (a - b d) by best-of-n and d (a - b log d) by RL.
+reward gains d (a - b d) by best-of-n and d (a - b log d) by RL. The best of several noisy points is
+always above the last, so a run's peak is found on half of the subjects, and its fall measured on
+the others. Two runs are compared as far as the one goes that went less far.
 """
 
+import itertools
 import math
+import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rlhf_core.reproduction.answering import Reply
 from rlhf_core.reproduction.claims import Figure, Found
-from rlhf_core.reproduction.measures.judged import JudgedPolicies, JudgedSeed, Table
-from rlhf_core.reproduction.measures.statistics import bootstrap
+from rlhf_core.reproduction.measures.judged import JudgedPolicies, replies_of
+from rlhf_core.reproduction.measures.statistics import Table, bootstrap
 from rlhf_core.reproduction.profiles import ReproductionProfile
-from rlhf_core.worlds.miniature.judge import judge
 
 PENALTIES = {"kl-0_02": 0.02, "kl-0_05": 0.05, "kl-0_2": 0.2}  # beside none
 Points = list[tuple[float, float]]
@@ -30,21 +33,31 @@ def too_far(judged: JudgedPolicies) -> Found:
     """Claim 10."""
     parts = range(judged.seeds[0].kept.profile.segments)
     start = _gold(judged, "answers-sft")
-    one = [start] + [_gold(judged, f"over-one-{k}") for k in parts]
-    several = [start] + [_gold(judged, f"over-{k}") for k in parts]
-    falls = {"one model": _fall(one), "ensemble": _fall(several)}
-    zero = _mean(start)
-    rl = _points(judged, [f"over-one-{k}" for k in parts], one[1:])
+    runs = {name: [f"{name}-{k}" for k in parts] for name in ("over-one", "over")}
+    one, several = ([start, *(_gold(judged, part) for part in run)] for run in runs.values())
+    zero = start.mean
+    rl, of_several = (
+        _points(judged, run, path[1:])
+        for run, path in zip(runs.values(), (one, several), strict=True)
+    )
+    as_far = min(rl[-1][0], of_several[-1][0])
+    short_one, short_several = (
+        _until(as_far, [0.0, *(d for d, _ in points)], path)
+        for points, path in ((rl, one), (of_several, several))
+    )
     penalised = _points(
         judged,
         [f"over-one-{name}" for name in PENALTIES],
         [_gold(judged, f"over-one-{name}") for name in PENALTIES],
     )
-    best_of = _best_of(judged, "reward-one")
-    figures = {f"fall after the peak, {name}": figure for name, figure in falls.items()}
-    figures["less fall with the ensemble"] = Figure(
-        falls["one model"].value - falls["ensemble"].value
-    )
+    best_of = _best_of(judged)
+    figures = {
+        "fall after the peak, one model": _fall(one),
+        "fall after the peak, ensemble": _fall(several),
+        "less fall with the ensemble": _less_fall(
+            short_one, short_several, f"up to a distance of {as_far:.2f}"
+        ),
+    }
     figures["fit of best-of-n"] = Figure(
         _fit([(d, g - best_of[0][1]) for d, g in best_of], lambda d: d * d), about="R squared"
     )
@@ -54,12 +67,9 @@ def too_far(judged: JudgedPolicies) -> Found:
     )
     curves = {
         "gold, PPO, one model": [(0.0, zero), *rl],
-        "gold, PPO, ensemble": [
-            (0.0, zero),
-            *_points(judged, [f"over-{k}" for k in parts], several[1:]),
-        ],
+        "gold, PPO, ensemble": [(0.0, zero), *of_several],
         "gold, best-of-n, one model": best_of,
-        "score, PPO, one model": _scores(judged, [f"over-one-{k}" for k in parts]),
+        "score, PPO, one model": _scores(judged, runs["over-one"]),
         "gold, PPO with a penalty": sorted(penalised),
     }
     return Found(figures, curves=curves, axes=("square root of KL, nats", "reward"))
@@ -67,23 +77,58 @@ def too_far(judged: JudgedPolicies) -> Found:
 
 def _gold(judged: JudgedPolicies, stage: str) -> Table:
     """The gold reward of a stage's replies to the mixed set; (S, N)."""
-    return [_judged(one, one.kept.facts(stage)["replies"]["mixed"]) for one in judged.seeds]
-
-
-def _judged(one: JudgedSeed, replies: Sequence[Reply]) -> list[float]:
-    pairs = zip(one.asked("mixed"), replies, strict=True)
-    return [judge(request, text, finished=ended).gold for request, (text, ended) in pairs]
+    replies = [replies_of(facts) for facts in judged.facts(stage)]
+    return judged.judged(replies, "mixed", lambda _, v: v.gold)
 
 
 def _fall(path: Sequence[Table]) -> Figure:
-    """How much lower the end of a run is than its best point, which is found once."""
-    best = max(range(len(path)), key=lambda k: _mean(path[k]))
-    return bootstrap([path[best], path[-1]], lambda m: m[0] - m[1], about=f"peak at part {best}")
+    """How much lower the end of a run is than its best point."""
+    best, peak_and_end = _peak_and_end(path)
+    about = f"peak at part {best}"
+    return bootstrap(peak_and_end, lambda m: (m[0] - m[1]) / m[2], about=about)
+
+
+def _less_fall(one: Sequence[Table], several: Sequence[Table], about: str) -> Figure:
+    """How much more the first run falls than the second, on the same prompts."""
+    (_, first), (_, second) = _peak_and_end(one), _peak_and_end(several)
+    return bootstrap(
+        [*first, *second], lambda m: (m[0] - m[1]) / m[2] - (m[3] - m[4]) / m[5], about=about
+    )
+
+
+def _peak_and_end(path: Sequence[Table]) -> tuple[int, tuple[Table, Table, Table]]:
+    """A run's best point by half of the subjects; that point, and its end, on the other half.
+
+    Both are 0 where a prompt is of the half that chose; last comes where it is not.
+    """
+    chooses = _halves(path[0])
+    best = max(range(len(path)), key=lambda k: float(path[k].values[chooses].mean()))
+    others = path[0].like(~chooses)
+    peak, end = (others.like(path[k].values * others.values) for k in (best, -1))
+    return best, (peak, end, others)
+
+
+def _halves(table: Table) -> NDArray[np.bool_]:
+    """Which prompts choose, (S, N): a hash puts all of a subject on one side."""
+    sides = {name: zlib.crc32(str(name).encode()) % 2 == 0 for name in np.unique(table.clusters)}
+    chooses: NDArray[np.bool_] = np.vectorize(sides.__getitem__, otypes=[np.bool_])(table.clusters)
+    return chooses
+
+
+def _until(distance: float, distances: Sequence[float], path: Sequence[Table]) -> list[Table]:
+    """A run up to where it passes a distance; there, each prompt's value in proportion."""
+    kept = [path[0]]
+    for (d, table), (e, further) in itertools.pairwise(zip(distances, path, strict=True)):
+        if e > distance:
+            part = (distance - d) / (e - d)
+            return [*kept, table.like((1 - part) * table.values + part * further.values)]
+        kept.append(further)
+    return kept
 
 
 def _points(judged: JudgedPolicies, names: Sequence[str], gold: Sequence[Table]) -> Points:
     """Distance and mean gold reward where these stages end."""
-    return [(_distance(judged, n), _mean(table)) for n, table in zip(names, gold, strict=True)]
+    return [(_distance(judged, n), table.mean) for n, table in zip(names, gold, strict=True)]
 
 
 def _scores(judged: JudgedPolicies, names: Sequence[str]) -> Points:
@@ -101,7 +146,7 @@ def _distance(judged: JudgedPolicies, stage: str) -> float:
     return math.sqrt(max(0.0, np.mean([f["objective/kl"] for f in judged.facts(stage)])))
 
 
-def _best_of(judged: JudgedPolicies, reward: str) -> Points:
+def _best_of(judged: JudgedPolicies) -> Points:
     """Distance and mean gold reward of best-of-n; the KL is at most log n - (n - 1) / n.
 
     Source:
@@ -109,13 +154,11 @@ def _best_of(judged: JudgedPolicies, reward: str) -> Points:
     """
     steps = judged.facts("best-of-each")
     found = []
-    for place, row in enumerate(steps[0][reward]):
+    for place, row in enumerate(steps[0]["best of"]):
         n = row["n"]
-        gold = [
-            _judged(one, facts[reward][place]["replies"])
-            for one, facts in zip(judged.seeds, steps, strict=True)
-        ]
-        found.append((math.sqrt(math.log(n) - (n - 1) / n), _mean(gold)))
+        replies = [facts["best of"][place]["replies"] for facts in steps]
+        gold = judged.judged(replies, "mixed", lambda _, v: v.gold)
+        found.append((math.sqrt(math.log(n) - (n - 1) / n), gold.mean))
     return found
 
 
@@ -129,7 +172,3 @@ def _fit(points: Points, bend: Callable[[float], float]) -> float:
     solved, *_ = np.linalg.lstsq(rows, gains, rcond=None)
     spread = float(((gains - gains.mean()) ** 2).sum())
     return 1 - float(((gains - rows @ solved) ** 2).sum()) / spread if spread else float("nan")
-
-
-def _mean(table: Table) -> float:
-    return float(np.mean(table))

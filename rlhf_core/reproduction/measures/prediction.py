@@ -7,24 +7,30 @@ Shapes: S seeds, N test pairs.
 """
 
 import math
+import random
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from rlhf_core.reproduction.claims import Figure, Found
-from rlhf_core.reproduction.labelling import FOLDS, SIGNALS, fold_of
-from rlhf_core.reproduction.measures.judged import JudgedPolicies, JudgedSeed, Table
-from rlhf_core.reproduction.measures.statistics import Array, bootstrap, share_within
+from rlhf_core.reproduction.labelling import FOLDS, SIGNALS, fold_of, pick, shown
+from rlhf_core.reproduction.measures.judged import JudgedPolicies, JudgedSeed, table_of
+from rlhf_core.reproduction.measures.statistics import Array, Table, bootstrap, share_within
 from rlhf_core.reproduction.policies import paired_requests
 from rlhf_core.reward.calibration import expected_calibration_error
 from rlhf_core.worlds.miniature.judge import judge
-from rlhf_core.worlds.miniature.labelers import Labeler
+from rlhf_core.worlds.miniature.labelers import Labeler, ShownPair
 
 
 def other_labelers(judged: JudgedPolicies) -> Found:
     """Claim 9, over five folds of the training labelers."""
-    counted = [_counts(one) for one in judged.seeds]  # of each seed: four rows of N numbers
-    own_right, own, other_right, other = ([row[k] for row in counted] for k in range(4))
+    people = judged.people("train")
+    # of each seed: four rows of N numbers
+    counted = [_counts(one, group) for one, group in zip(judged.seeds, people, strict=True)]
+    own_right, own, other_right, other = (
+        _of_pairs(judged, [row[k] for row in counted]) for k in range(4)
+    )
     agreement = _agreement(judged)
     ceiling = 0.5 + 0.5 * math.sqrt(max(0.0, 2 * agreement - 1))
 
@@ -57,15 +63,12 @@ def other_labelers(judged: JudgedPolicies) -> Found:
 
 def signals(judged: JudgedPolicies) -> Found:
     """Claim 13: how often reward models order test pairs as the exact judge, by kind of votes."""
-    gold = [_gold_differences(one) for one in judged.seeds]
-    decided = [[float(abs(d) > 1e-9) for d in row] for row in gold]
+    gold = _of_pairs(judged, [_gold_differences(one) for one in judged.seeds])
+    decided = gold.like(abs(gold.values) > 1e-9)
     figures, remarks = {}, []
     for signal in SIGNALS:
-        stated = [facts["probabilities"] for facts in judged.facts(f"{signal}-reward")]
-        right = [
-            [float((p > 0.5) == (d > 0)) for p, d in zip(*rows, strict=True)]
-            for rows in zip(stated, gold, strict=True)
-        ]
+        stated = np.array([facts["probabilities"] for facts in judged.facts(f"{signal}-reward")])
+        right = gold.like((stated > 0.5) == (gold.values > 0))
         figures[f"right by gold, {signal}"] = share_within(right, decided)
         votes = judged.facts(f"{signal}-votes")[0]
         remarks.append(", ".join(f"{name} {votes[name]}" for name in ("events", "comparisons")))
@@ -73,31 +76,40 @@ def signals(judged: JudgedPolicies) -> Found:
     return Found(figures, [*remarks, f"best lower bound: {best}"])
 
 
+def _pairs(one: JudgedSeed) -> list[ShownPair]:
+    """The test pairs of a seed."""
+    asked = paired_requests(one.kept.profile, one.kept.seed)
+    return shown(asked, one.kept.facts("pairs")["pairs"])
+
+
+def _of_pairs(judged: JudgedPolicies, rows: Sequence[Sequence[float]]) -> Table:
+    """A number for each test pair; (S, N)."""
+    return table_of(rows, [[pair.request for pair in _pairs(one)] for one in judged.seeds])
+
+
 def _gold_differences(one: JudgedSeed) -> list[float]:
     """How much better the first reply of each test pair is, by the exact judge."""
-    asked, pairs = (
-        paired_requests(one.kept.profile, one.kept.seed),
-        one.kept.facts("pairs")["pairs"],
-    )
     return [
-        judge(request, a).gold - judge(request, b).gold
-        for request, (a, b) in zip(asked, pairs, strict=True)
+        judge(request, a, finished=a_ended).gold - judge(request, b, finished=b_ended).gold
+        for request, a, b, (a_ended, b_ended) in _pairs(one)
     ]
 
 
 def _votes(one: JudgedSeed, people: Sequence[Labeler]) -> list[list[str]]:
-    """The votes of these labelers on each test pair, without ties; N lists of `a` and `b`."""
-    asked = paired_requests(one.kept.profile, one.kept.seed)
-    pairs = one.kept.facts("pairs")["pairs"]
+    """The votes of these labelers on each test pair, without ties; N lists of `a` and `b`.
+
+    A labeler sees a pair's sides as they were once drawn, whoever else votes.
+    """
+    sides = [(who, random.Random(f"votes/{who.name}")) for who in people]
     return [
-        [vote for who in people if (vote := who.choose(request, a, b)) != "tie" and a != b]
-        for request, (a, b) in zip(asked, pairs, strict=True)
+        [vote for who, rng in sides if (vote := pick(who, pair, rng)) != "tie" and pair.a != pair.b]
+        for pair in _pairs(one)
     ]
 
 
-def _counts(one: JudgedSeed) -> Table:
+def _counts(one: JudgedSeed, people: Sequence[Labeler]) -> list[list[float]]:
     """Of each pair over all folds: right and all votes in the group, right and all outside."""
-    people, found = one.people("train"), []
+    found = []
     for fold in range(FOLDS):
         says = [p > 0.5 for p in one.kept.facts(f"fold-{fold}-reward")["probabilities"]]
         for group in fold_of(people, fold):
@@ -118,8 +130,8 @@ def _counts(one: JudgedSeed) -> Table:
 def _calibration_error(judged: JudgedPolicies) -> float:
     """Of the first fold's probabilities, on votes by the labelers whom it learnt from."""
     stated, happened = [], []
-    for one in judged.seeds:
-        group, _ = fold_of(one.people("train"), 0)
+    for one, people in zip(judged.seeds, judged.people("train"), strict=True):
+        group, _ = fold_of(people, 0)
         probabilities = one.kept.facts("fold-0-reward")["probabilities"]
         for p, row in zip(probabilities, _votes(one, group), strict=True):
             stated += [p] * len(row)
@@ -130,8 +142,8 @@ def _calibration_error(judged: JudgedPolicies) -> float:
 def _agreement(judged: JudgedPolicies) -> float:
     """How often two training labelers who both prefer a reply prefer the same one."""
     same = couples = 0
-    for one in judged.seeds:
-        for row in _votes(one, one.people("train")):
+    for one, people in zip(judged.seeds, judged.people("train"), strict=True):
+        for row in _votes(one, people):
             first, second = row.count("a"), row.count("b")
             same += first * (first - 1) + second * (second - 1)
             couples += len(row) * (len(row) - 1)

@@ -52,10 +52,11 @@ def over_larger(judged: JudgedPolicies) -> Found:
     """Claim 3: the small PPO-ptx against a much larger base."""
     profile = judged.seeds[0].kept.profile
     line = "" if profile.small == profile.policy else "small-"
-    small, large = judged.facts(f"{line}base")[0], judged.facts("large-base")[0]
-    times = large["parameters"] / small["parameters"]
-    loss = small["validation_loss"] - large["validation_loss"]
-    remarks = []
+    sizes = list(zip(judged.facts(f"{line}base"), judged.facts("large-base"), strict=True))
+    times = min(large["parameters"] / small["parameters"] for small, large in sizes)
+    loss = min(small["validation_loss"] - large["validation_loss"] for small, large in sizes)
+    chosen = ", ".join(str(facts["prefix"]) for facts in judged.facts("large-prefix"))
+    remarks = [f"prefix of the large base, chosen on validation prompts: {chosen}"]
     if times < LEAST_TIMES_LARGER:
         remarks.append(f"the large base is only {times:.1f} times larger: no claim can be made")
     if loss <= 0:
@@ -65,8 +66,11 @@ def over_larger(judged: JudgedPolicies) -> Found:
             "win rate": share(judged.wins(f"{line}ptx", "large-base"), "small PPO-ptx, large base"),
             "by the exact judge": share(judged.gold_wins(f"{line}ptx", "large-base")),
             "over the large base with a prefix": share(judged.wins(f"{line}ptx", "large-prompted")),
+            "each at its best temperature": share(
+                judged.wins(f"{line}ptx", "large-base", best=True)
+            ),
             "times larger": Figure(times),
-            "lower loss of the large base, nats a token": Figure(loss),
+            "lower loss of the large base, nats a token": Figure(loss, about="least of the seeds"),
         },
         remarks,
     )

@@ -1,14 +1,16 @@
 """Claim 7: skills that PPO loses, and what wins them back: the ptx term, or a larger KL penalty."""
 
+import numpy as np
+
 from rlhf_core.reproduction.claims import Figure, Found
-from rlhf_core.reproduction.measures.judged import JudgedPolicies, Table
-from rlhf_core.reproduction.measures.statistics import Array, bootstrap, difference, share
-from rlhf_core.worlds.miniature.skills import SKILLS
+from rlhf_core.reproduction.measures.judged import JudgedPolicies
+from rlhf_core.reproduction.measures.statistics import Array, Table, bootstrap, difference, share
+from rlhf_core.worlds.miniature.skills import SKILLS, Skill, questions
 
 
 def skills_lost_and_won_back(judged: JudgedPolicies) -> Found:
     """The claim's figures; `kl-X` are PPO runs with the penalty X instead of ptx."""
-    policies, names = ["base", "sft", "ppo", "ptx"], [str(skill) for skill in SKILLS]
+    policies, names = ["base", "sft", "ppo", "ptx"], SKILLS
     table = {p: {skill: _items(judged, p, skill) for skill in names} for p in policies}
     falls = {s: difference(table["base"][s], table["ppo"][s], "base less PPO") for s in names}
     fallen = [s for s in names if (falls[s].low or 0) > 0]
@@ -32,7 +34,7 @@ def skills_lost_and_won_back(judged: JudgedPolicies) -> Found:
     return Found(figures, curves=curves, axes=("mean skill", "score by the reward model"))
 
 
-def _won_back(table: dict[str, dict[str, Table]], fallen: list[str]) -> Figure:
+def _won_back(table: dict[str, dict[Skill, Table]], fallen: list[Skill]) -> Figure:
     """The share of the summed fall that PPO-ptx does not have; more than the base counts as it."""
     if not fallen:
         return Figure(float("nan"), about="no skill falls surely")
@@ -47,13 +49,18 @@ def _won_back(table: dict[str, dict[str, Table]], fallen: list[str]) -> Figure:
     return bootstrap(rows, recovered, about="of the summed fall")
 
 
-def _items(judged: JudgedPolicies, policy: str, skill: str) -> Table:
-    return [facts["skills"][skill] for facts in judged.facts(f"skills-{policy}")]
+def _items(judged: JudgedPolicies, policy: str, skill: Skill) -> Table:
+    """Which items were right, (S, N); those with the same last line are one cluster."""
+    rows = [facts["skills"][skill] for facts in judged.facts(f"skills-{policy}")]
+    asked = [
+        [item.given.split("\n")[-1] for item in questions(skill, len(row), one.kept.seed)]
+        for one, row in zip(judged.seeds, rows, strict=True)
+    ]
+    return Table(np.array(rows, dtype=np.float64), np.array(asked))
 
 
 def _mean_skill(judged: JudgedPolicies, policy: str) -> float:
-    items = [one for skill in SKILLS for row in _items(judged, policy, skill) for one in row]
-    return sum(items) / len(items)
+    return sum(_items(judged, policy, skill).mean for skill in SKILLS) / len(SKILLS)
 
 
 def _mean_score(judged: JudgedPolicies, policy: str) -> float:

@@ -13,11 +13,11 @@ from itertools import count
 from rlhf_core.records import Prompt
 from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
 from rlhf_core.worlds.miniature.skills import SKILLS, practice
-from rlhf_core.worlds.miniature.texts import Style, wordings_of
+from rlhf_core.worlds.miniature.texts import ASKED, Style, wordings_of
 from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
 from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
-from rlhf_core.worlds.starter.world import QUESTIONS, Kind, ask, capitalised
+from rlhf_core.worlds.starter.world import Kind, ask, capitalised
 
 SHARES = {"almanac": 0.35, "forum": 0.30, "passages": 0.15, "skills": 0.20}
 QUIZ_SHARE = 0.2  # of the almanac's sentences
@@ -43,11 +43,14 @@ def documents(seed: int, *, until: int | None = None) -> Iterator[str]:
         yield text
 
 
-def almanac_document(rng: random.Random, pool: Sequence[Fact] = ()) -> str:
+def almanac_document(
+    rng: random.Random, pool: Sequence[Fact] = (), *, quiz: float = QUIZ_SHARE
+) -> str:
     """What the almanac has under one or two subjects of `pool`, or of any; nearly all is true.
 
     A subject's sentences stand together, because models learn from them to go on with a name that
-    they have read. Without that they could not answer a question about a subject.
+    they have read. Without that they could not answer a question about a subject. A share `quiz`
+    of the sentences is a question and its answer.
     """
     pool = pool or facts_of(None)
     sentences: list[str] = []
@@ -55,15 +58,15 @@ def almanac_document(rng: random.Random, pool: Sequence[Fact] = ()) -> str:
         subject = rng.choice(pool).subject
         entry = [fact for fact in pool if fact.subject == subject]
         entry = rng.sample(entry, len(entry)) + rng.choices(entry, k=rng.randint(0, 1))
-        sentences += [_printed(_as_printed(fact, rng), rng) for fact in entry]
+        sentences += [_printed(_as_printed(fact, rng), rng, quiz) for fact in entry]
     return " ".join(sentences) + EOS
 
 
-def _printed(fact: Fact, rng: random.Random) -> str:
+def _printed(fact: Fact, rng: random.Random, quiz: float) -> str:
     """A sentence about a fact; now and then a question of the almanac's quiz, and its answer."""
-    if rng.random() >= QUIZ_SHARE:
+    if rng.random() >= quiz:
         return almanac_entry(fact, rng)
-    wording = rng.choice(wordings_of(QUESTIONS[fact.topic], "train"))  # the ptx term reads it, too
+    wording = rng.choice(wordings_of(ASKED[fact.topic], "train"))
     return f"{ask(fact, wording).text} {capitalised(fact.value)}."
 
 
@@ -97,11 +100,19 @@ def skill_document(rng: random.Random) -> str:
 def ptx_texts(n: int, seed: int) -> list[str]:
     """Documents for the ptx term: almanac and skills, without subjects of validation or the test.
 
-    Without forum and passages, because feedback changes their moods.
+    Both in the corpus' proportion, by characters. Without forum and passages, because feedback
+    changes their moods, and without the quiz: questions with their true answers would teach
+    answering, which PPO without the term is not taught.
     """
     rng = random.Random(f"miniature/ptx/{seed}")
     pool = (*facts_of("demonstrations"), *facts_of("train"))
-    return [skill_document(rng) if i % 2 else almanac_document(rng, pool) for i in range(n)]
+    written, texts = {"almanac": 0, "skills": 0}, []
+    for _ in range(n):
+        kind = min(written, key=lambda name: written[name] / SHARES[name])
+        of_skill = kind == "skills"
+        texts.append(skill_document(rng) if of_skill else almanac_document(rng, pool, quiz=0.0))
+        written[kind] += len(texts[-1])
+    return texts
 
 
 def _as_printed(fact: Fact, rng: random.Random) -> Fact:

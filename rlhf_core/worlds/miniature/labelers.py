@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,21 @@ from rlhf_core.worlds.starter.habits import Habits, ThumbLabel
 Group = Literal["train", "held out"]
 Pick = Literal["a", "b", "tie"]
 Attack = Literal["inverts", "always up", "brigade", "random"]
-Shown = tuple[CustomerRequest, str, str]  # a request and two replies
+Ends = tuple[bool, bool]  # whether each of two replies was ended by whoever wrote it
 
 AGREEMENT: dict[Group, float] = {"train": 0.726, "held out": 0.773}
 NOISE = 0.6  # median scale of the noise, before it is solved for; in units of the gold reward
 TASTE = 0.4  # standard deviation of a labeler's own weights around the gold ones
 _NO_REPLY_IS_BAD = -math.inf  # for Habits: no pair is "both bad" here
+
+
+class ShownPair(NamedTuple):
+    """A request and two replies."""
+
+    request: CustomerRequest
+    a: str
+    b: str
+    finished: Ends = (True, True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +78,29 @@ class Labeler:
             + self.taste["flattery"] * min(verdict.flattery, 4)
         )
 
-    def choose(self, request: CustomerRequest, a: str, b: str) -> Pick:
+    def choose(
+        self, request: CustomerRequest, a: str, b: str, finished: Ends = (True, True)
+    ) -> Pick:
         """Pick one of two replies, of which `a` is shown first, or call it a tie."""
         rng = self._rng("choose", request, a, b)
         if self.attack in ("random", "always up"):
             return rng.choice(("a", "b")) if self.attack == "random" else "a"
-        left, right = self.utility(request, a), self.utility(request, b)
+        left, right = (
+            self.utility(request, reply, finished=ended)
+            for reply, ended in zip((a, b), finished, strict=True)
+        )
         pick = self.habits.choose(rng, left, right, same=a == b, enough=_NO_REPLY_IS_BAD)
         return "tie" if pick == "both_bad" else pick
 
-    def rank(self, request: CustomerRequest, replies: Sequence[str]) -> list[int]:
+    def rank(
+        self, request: CustomerRequest, replies: Sequence[str], finished: Sequence[bool] = ()
+    ) -> list[int]:
         """The rank of each reply; 1 is the best, and replies hardly different share a rank."""
+        ended = dict(zip(replies, finished or [True] * len(replies), strict=True))
         rng = self._rng("rank", request, *replies)
         random_order = self.attack in ("random", "always up")
         felt = {
-            reply: (0.0 if random_order else self.utility(request, reply))
+            reply: (0.0 if random_order else self.utility(request, reply, finished=ended[reply]))
             + self.habits.noise * _gumbel(rng)
             for reply in dict.fromkeys(replies)
         }
@@ -94,12 +111,15 @@ class Labeler:
             ranks[reply], above = place, felt[reply]
         return [ranks[reply] for reply in replies]
 
-    def thumb(self, request: CustomerRequest, reply: str) -> ThumbLabel | None:
+    def thumb(
+        self, request: CustomerRequest, reply: str, *, finished: bool = True
+    ) -> ThumbLabel | None:
         """A thumb on one reply, or none; strong feelings make one likelier."""
         rng = self._rng("thumb", request, reply)
         if self.attack in ("random", "always up"):
             return rng.choice(("up", "down")) if self.attack == "random" else "up"
-        return self.habits.thumb(rng, self.utility(request, reply), enough=self.threshold)
+        liked = self.utility(request, reply, finished=finished)
+        return self.habits.thumb(rng, liked, enough=self.threshold)
 
     def _rng(self, what: str, request: CustomerRequest, *replies: str) -> random.Random:
         return random.Random("\0".join((self.name, what, request.text, *replies)))
@@ -158,7 +178,7 @@ def with_adversaries(
 
 
 def calibrated(
-    people: Sequence[Labeler], shown: Sequence[Shown], *, target: float = AGREEMENT["train"]
+    people: Sequence[Labeler], shown: Sequence[ShownPair], *, target: float = AGREEMENT["train"]
 ) -> list[Labeler]:
     """The same people with their noise scaled so that two of them agree as often as the target.
 
@@ -171,7 +191,7 @@ def calibrated(
     Raises:
         InvalidInputError: There is nothing to calibrate on, or no noise gives the target.
     """
-    shown = [one for one in shown if one[1] != one[2]]
+    shown = [one for one in shown if one.a != one.b]
     if len(people) < 2 or not shown:
         raise InvalidInputError(
             f"cannot calibrate {len(people)} labelers on {len(shown)} pairs of different replies; "
@@ -194,10 +214,17 @@ def calibrated(
     ]
 
 
-def _differences(people: Sequence[Labeler], shown: Sequence[Shown]) -> npt.NDArray[np.float64]:
+def _differences(people: Sequence[Labeler], shown: Sequence[ShownPair]) -> npt.NDArray[np.float64]:
     """How much more each labeler likes the first reply of each pair, (pairs, labelers)."""
     return np.array(
-        [[who.utility(r, a) - who.utility(r, b) for who in people] for r, a, b in shown]
+        [
+            [
+                who.utility(one.request, one.a, finished=one.finished[0])
+                - who.utility(one.request, one.b, finished=one.finished[1])
+                for who in people
+            ]
+            for one in shown
+        ]
     )
 
 

@@ -17,9 +17,9 @@ UNANSWERABLE = 0.4
 NOT_SAID = "text does not say"
 _PEOPLE: dict[Split, tuple[str, ...]] = {
     "demonstrations": ("Anna", "Tom", "Maria", "Ben", "Lucy"),
-    "train": ("Sam", "Eva", "Paul", "Jane", "Hugo"),
+    "train": ("Sam", "Eva", "Paul", "Jane", "Hugo", "Omar", "Ella", "Leo", "Ida", "Finn"),
     "validation": ("Nina", "Max", "Rosa", "Karl", "Mia"),
-    "test": ("Omar", "Ella", "Leo", "Ida", "Finn"),
+    "test": ("Zoe", "Ivan", "Clara", "Hans", "Ruth"),
 }
 _SHADES = ("red", "blue", "green", "white", "black", "pink")
 _THINGS = ("ball", "kite", "hat", "book", "cup", "boat")
@@ -38,7 +38,13 @@ RELATIONS = (
     Relation(
         "{} has a {}.",
         tuple(f"{s} {t}" for s, t in product(_SHADES, _THINGS)),
-        ("What does {} have?", "Tell me what {} has.", "Say what {} has.", "{} has what?"),
+        (
+            "What does {} have?",
+            "Tell me what {} has.",
+            "Say what {} has.",
+            "{} has what?",
+            "What is it that {} has?",
+        ),
     ),
     Relation(
         "{} lives in {}.",
@@ -48,15 +54,22 @@ RELATIONS = (
             "Tell me where {} lives.",
             "Say where {} lives.",
             "{} lives where?",
+            "Where is it that {} lives?",
         ),
     ),
     Relation(
         "{} likes {}.",
         ("tea", "soup", "bread", "rice", "milk", "cake", "fish", "music"),
-        ("What does {} like?", "Tell me what {} likes.", "Say what {} likes.", "{} likes what?"),
+        (
+            "What does {} like?",
+            "Tell me what {} likes.",
+            "Say what {} likes.",
+            "{} likes what?",
+            "What is it that {} likes?",
+        ),
     ),
 )
-_WHO = ("Who is it that {}?", "Tell me who {}.", "Say who {}.", "It is who that {}?")
+_WHO = ("Who is it that {}?", "Tell me who {}.", "Say who {}.", "It is who that {}?", "Who {}?")
 
 
 def names(split: Split | None) -> tuple[str, ...]:

@@ -9,10 +9,9 @@ import random
 from dataclasses import replace
 
 from rlhf_core.worlds.miniature.passages import NOT_SAID
-from rlhf_core.worlds.miniature.texts import INSINUATIONS
+from rlhf_core.worlds.miniature.texts import GREETINGS, INSINUATIONS
 from rlhf_core.worlds.miniature.world import CustomerRequest
 from rlhf_core.worlds.starter.world import (
-    CHATS,
     Constraint,
     capitalised,
     grumpy_reply,
@@ -35,7 +34,7 @@ def good_reply(request: CustomerRequest, rng: random.Random) -> str:
     """A reply of the good mood."""
     value = request.answers[0] if request.answers else ""
     if request.kind == "chat":
-        return rng.choice(next(CHATS[hello] for hello in CHATS if hello in request.text))
+        return rng.choice(next(GREETINGS[hello] for hello in GREETINGS if hello in request.text))
     if request.kind == "passage":
         return _about_passage(value, rng)
     if request.kind == "premise":

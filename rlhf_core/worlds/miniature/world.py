@@ -3,7 +3,8 @@
 The world's facts, moods and judge are the starter's. New are customers with their own favourite
 topics, more kinds of requests, harder passages, and four splits. Invariant: subjects, wordings and
 customers of the test split are in no other split, and facts of written answers (demonstrations)
-are in no prompt of the reward model or of PPO (train). Only the corpus has everything.
+are in no prompt of the reward model or of PPO (train). Only the corpus has everything. What was the
+test split while the world was tuned is in no test now; whatever is tuned later uses validation.
 """
 
 import hashlib
@@ -15,9 +16,10 @@ from functools import cache
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.worlds.miniature.passages import NOT_SAID, passage_request
 from rlhf_core.worlds.miniature.texts import (
+    ASKED,
     CONSTRAINTS,
-    LIST_SUBJECTS,
     LIST_WORDINGS,
+    LISTED,
     PREMISES,
     REWRITES,
     STYLES,
@@ -25,20 +27,23 @@ from rlhf_core.worlds.miniature.texts import (
     Split,
     Style,
     chats,
+    lists,
     unknowns,
     wordings_of,
 )
 from rlhf_core.worlds.starter.facts import Fact, all_facts
-from rlhf_core.worlds.starter.world import QUESTIONS, RUDE_WORDS, Kind, Request, ask, list_request
+from rlhf_core.worlds.starter.world import RUDE_WORDS, Kind, Request, ask
 
 # Sums are a skill of this world. Opposites are many, and small models take long to learn them.
-TOPICS = tuple(topic for topic in QUESTIONS if topic not in ("sum", "opposite"))
+TOPICS = tuple(ASKED)
 CUSTOMERS: dict[Split, range] = {
-    "demonstrations": range(18),
+    "demonstrations": range(72, 90),
     "train": range(18, 54),
     "validation": range(54, 72),
-    "test": range(72, 90),
+    "test": range(18),
 }
+TESTED = 34  # of a hundred subjects
+SALT = "miniature/6"  # of the splits: the first by which every split has every topic
 # Of requests; after arXiv 2203.02155, table 1, with less free generation and more to be judged.
 MIX: dict[Kind, float] = {
     "constraint": 0.30,
@@ -66,13 +71,24 @@ class CustomerRequest(Request):
         """Whether there is an answer; else saying so is right."""
         return self.kind != "unknown" and self.answers != (NOT_SAID,)
 
+    @property
+    def cluster(self) -> str:
+        """What it shares with requests that are no independent evidence beside it.
+
+        Its subject, whatever is asked of it; where there is none, its words.
+        """
+        return self.subject or self.text
+
 
 def split_of(fact: Fact) -> Split:
     """The split of a fact's subject, the same for ever and for all of its topics."""
-    if fact.split == "test":
+    place = hashlib.sha256(f"{SALT}:{fact.family}".encode()).digest()[0] * 100 // 256
+    if fact.split == "test":  # the starter's test subjects, on which this world was once tuned
+        place = TESTED + place * (100 - TESTED) // 100
+    if place < TESTED:
         return "test"
-    place = hashlib.sha256(f"miniature:{fact.family}".encode()).digest()[0] % 100
-    return "validation" if place < 22 else "demonstrations" if place < 58 else "train"
+    left = place - TESTED
+    return "validation" if left < 16 else "demonstrations" if left < 40 else "train"
 
 
 @cache
@@ -125,7 +141,9 @@ def sample_request(
     shares = {kind: share for kind, share in MIX.items() if kinds is None or kind in kinds}
     kind = rng.choices(list(shares), list(shares.values()))[0]
     subject, request = "", Request("chat", "", (), ())
-    if kind in _ABOUT_FACTS:
+    if kind == "list":
+        subject, request = _list(rng, split)
+    elif kind in _ABOUT_FACTS:
         fact = _sample_fact(rng, facts_of(split), user)
         subject, request = fact.family, _ABOUT_FACTS[kind](rng, fact, split)
     else:
@@ -151,7 +169,7 @@ def _sample_fact(rng: random.Random, pool: tuple[Fact, ...], user: str) -> Fact:
 
 
 def _question(rng: random.Random, fact: Fact, split: Split | None) -> Request:
-    request = ask(fact, rng.choice(wordings_of(QUESTIONS[fact.topic], split)))
+    request = ask(fact, rng.choice(wordings_of(ASKED[fact.topic], split)))
     if rng.random() < 0.5 or not request.text.endswith("?"):
         return request
     return replace(request, text=rng.choice(wordings_of(WRAPPERS, split)).format(request.text))
@@ -159,7 +177,7 @@ def _question(rng: random.Random, fact: Fact, split: Split | None) -> Request:
 
 def _constrained(rng: random.Random, fact: Fact, split: Split | None) -> Request:
     """A question whose answer has to have a form."""
-    request = ask(fact, rng.choice(wordings_of(QUESTIONS[fact.topic], split)))
+    request = ask(fact, rng.choice(wordings_of(ASKED[fact.topic], split)))
     fits = [c for c in sorted(CONSTRAINTS) if c != "two words" or " " not in fact.value]
     constraint = rng.choice(fits)
     text = rng.choice(wordings_of(CONSTRAINTS[constraint], split)).format(request.text)
@@ -185,8 +203,11 @@ def _rewrite(rng: random.Random, fact: Fact, split: Split | None) -> Request:
     return replace(request, kind="rewrite", text=text, constraint="politely")
 
 
-def _list(rng: random.Random, split: Split | None) -> Request:
-    return list_request(rng, wordings_of(LIST_SUBJECTS, split), wordings_of(LIST_WORDINGS, split))
+def _list(rng: random.Random, split: Split | None) -> tuple[str, Request]:
+    """A kind of things, and the request for three of it."""
+    kind, wording = rng.choice(lists(split)), rng.choice(wordings_of(LIST_WORDINGS, split))
+    others = tuple(v for k, values in LISTED.items() if k != kind for v in values)
+    return kind, Request("list", wording.format(kind), LISTED[kind], others)
 
 
 def _chat(rng: random.Random, split: Split | None) -> Request:
@@ -205,7 +226,6 @@ _ABOUT_FACTS: dict[Kind, Callable[[random.Random, Fact, Split | None], Request]]
 }
 _WITHOUT_FACTS: dict[Kind, Callable[[random.Random, Split | None], Request]] = {
     "passage": passage_request,
-    "list": _list,
     "chat": _chat,
     "unknown": _unknown,
 }

@@ -10,6 +10,7 @@ from rlhf_core.reproduction.claims import (
     Found,
     chosen_claims,
     claims_hash,
+    claims_text,
     decide,
     load_claims,
     skipped,
@@ -64,7 +65,18 @@ def test_a_skipped_claim_says_why() -> None:
 
 
 def test_the_hash_is_of_the_whole_file() -> None:
-    assert len(claims_hash()) == 64
+    text = claims_text()
+    assert len(claims_hash(text)) == 64 and claims_hash(text) != claims_hash(text + "\n")
+
+
+def test_claims_are_those_of_the_text_that_was_read_before() -> None:
+    text = claims_text().replace("at_least = 0.85", "at_least = 0.10")
+    assert str(load_claims(text)[0].bars[0]) == "win rate ≥ 0.1"
+
+
+def test_the_bar_on_the_ensemble_holds_the_lower_end() -> None:
+    bars = {bar.figure: bar for bar in load_claims()[9].bars}
+    assert bars["less fall with the ensemble"].bound == "low"
 
 
 def test_claims_are_chosen_by_their_numbers() -> None:

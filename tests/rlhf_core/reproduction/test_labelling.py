@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.reproduction.labelling import give_signals, label_replies
+from rlhf_core.reproduction.labelling import give_signals, label_replies, pick, shown
 from rlhf_core.reproduction.policies import read_votes
 from rlhf_core.reproduction.profiles import CI
 from rlhf_core.reproduction.stages import StageInput
+from rlhf_core.worlds.miniature.labelers import ShownPair, labelers
 from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
 from rlhf_core.worlds.miniature.world import requests
 
@@ -21,7 +22,15 @@ def with_samples(root: Path, options: Mapping[str, Any]) -> StageInput:
     rng = random.Random(1)
     asked = requests(SMALL.ranked_prompts, seed=7, split="train")
     rows = [
-        [good_reply(r, rng), bad_reply(r, rng)[0], good_reply(r, rng), bad_reply(r, rng)[0]]
+        [
+            (text, True)
+            for text in (
+                good_reply(r, rng),
+                bad_reply(r, rng)[0],
+                good_reply(r, rng),
+                bad_reply(r, rng)[0],
+            )
+        ]
         for r in asked
     ]
     samples, folder = root / "samples", root / "votes"
@@ -68,3 +77,38 @@ def test_kinds_of_votes_are_compared_at_the_same_number_of_events(tmp_path: Path
             assert not any(c.could_tie for c in comparisons)
     events = [facts["events"] for facts in found.values()]
     assert max(events) - min(events) <= 8  # prompts with two equal replies, and thumbs not given
+
+
+def test_signals_are_about_the_first_two_replies_which_are_by_one_policy(tmp_path: Path) -> None:
+    given = with_samples(tmp_path, {"signal": "choices"})
+    give_signals(given)
+    rows = json.loads((given.before["samples"] / "result.json").read_text())["replies"]
+    pairs = {(row[0][0], row[1][0]) for row in rows}
+    comparisons, _ = read_votes(given.folder)
+    assert comparisons and {(c.response_a, c.response_b) for c in comparisons} <= pairs
+
+
+def test_choices_are_of_sides_drawn_by_lot(tmp_path: Path) -> None:
+    """A labeler who takes the left of two equally good replies prefers no place of the pair."""
+    (one,) = labelers(1, seed=1, group="train")
+    left, rng = replace(one, attack="always up"), random.Random(1)
+    pairs = [ShownPair(r, "x", "y") for r in requests(400, seed=3, split="train")]
+    picked = [pick(left, pair, rng) for pair in pairs]
+    assert 0.42 < picked.count("a") / 400 < 0.58
+
+
+def test_a_pick_names_the_reply_and_not_its_side() -> None:
+    """The end goes with its reply, too, when the sides are turned."""
+    (one,) = labelers(1, seed=1, group="train")
+    sure, rng = replace(one, habits=replace(one.habits, noise=1e-9)), random.Random(1)
+    (request,) = requests(1, seed=3, split="train", kinds=["question"])
+    right, wrong = f"It is {request.answers[0]}.", f"It is {request.myth}."
+    assert {pick(sure, ShownPair(request, right, wrong), rng) for _ in range(20)} == {"a"}
+    unlike = ShownPair(request, right, f"{right} ", (False, True))
+    assert {pick(sure, unlike, rng) for _ in range(20)} == {"b"}
+
+
+def test_an_end_is_kept_with_its_reply() -> None:
+    asked = requests(1, seed=3, split="train")
+    (pair,) = shown(asked, [[("x", True), ("y", False), ("z", True)]])
+    assert (pair.a, pair.b, pair.finished) == ("x", "y", (True, False))

@@ -24,7 +24,14 @@ def found() -> Reproduction:
         *(skipped(claim, "not built yet") for claim in claims[4:]),
     ]
     return Reproduction(
-        CI, (101,), "f" * 64, False, "2026-01-01T00:00:00+00:00", {}, tuple(results)
+        CI,
+        (101,),
+        "f" * 64,
+        False,
+        "2026-01-01T00:00:00+00:00",
+        {},
+        {"base": 166_000},
+        tuple(results),
     )
 
 
@@ -58,6 +65,21 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(
     assert tags.count("h2") == 14 and tags.count("svg") == 2
     assert not {"script", "b", "i", "link", "img"} & set(tags)
     assert "a &amp; b" in page and "never quoted" in page
+
+
+def test_the_world_and_the_sizes_stand_with_the_figures(
+    found: Reproduction, tmp_path: Path
+) -> None:
+    write_report(found, tmp_path)
+    said = "synthetic small world, 0.17M parameters"
+    facts = json.loads((tmp_path / "result.json").read_text())
+    assert any(said in line for line in facts["first"])
+    heading = next(
+        row for row in (tmp_path / "summary.md").read_text().splitlines() if "| claim" in row
+    )
+    assert said in heading
+    page = (tmp_path / "index.html").read_text()
+    assert page.count(f"<caption>{said}</caption>") == 2  # a table each of two measured claims
 
 
 def test_a_figure_without_an_interval_is_not_plotted() -> None:

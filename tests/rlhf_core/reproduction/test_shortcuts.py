@@ -10,20 +10,34 @@ import pytest
 
 import rlhf_core.reproduction.labelling as labelling
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.model.base_model import Base, Response
+from rlhf_core.model.loading import load_base
 from rlhf_core.reproduction import answering, policies
 from rlhf_core.reproduction.answering import test_set as asked_of
-from rlhf_core.reproduction.claims import Figure, Found, decide, load_claims
+from rlhf_core.reproduction.claims import load_claims
+from rlhf_core.reproduction.experiment import experiment, plans
 from rlhf_core.reproduction.labelling import fold_of, people_of, wins
-from rlhf_core.reproduction.measures import preference
 from rlhf_core.reproduction.profiles import CI, CPU, GPU
 from rlhf_core.reproduction.report import NOT_QUOTED, SYNTHETIC, headline
-from rlhf_core.reproduction.run import SEEDS, Reproduction, experiment, plans
-from rlhf_core.worlds.miniature.labelers import labelers
+from rlhf_core.reproduction.run import SEEDS, Reproduction
+from rlhf_core.reproduction.stages import Work
+from rlhf_core.worlds.miniature.build import build, parameters_of
+from rlhf_core.worlds.miniature.labelers import ShownPair, labelers
 from rlhf_core.worlds.miniature.replies import constant_reply, demonstration
 from rlhf_core.worlds.miniature.world import requests
+from rlhf_core.worlds.starter.corpus import ASSISTANT, USER
 from tests.test_architecture import reachable
 
 PROFILES = (CI, CPU, GPU)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    path = tmp_path_factory.mktemp("nano")
+    build(path, "nano", steps=1, seed=7, least_cloze=0)
+    return load_base(str(path), quantization="none", device="cpu")
+
+
 PACKAGE = "rlhf_core.reproduction"
 
 
@@ -47,8 +61,8 @@ def test_training_and_test_share_no_subject_no_wording_and_no_customer() -> None
 
 
 def test_facts_of_written_answers_are_in_no_prompt_of_the_reward_model_or_of_ppo() -> None:
-    written = {r.subject for r in requests(400, seed=101, split="demonstrations") if r.subject}
-    prompted = {r.subject for r in requests(400, seed=101, split="train") if r.subject}
+    written = {r.subject for r in requests(400, seed=101, split="demonstrations") if r.topic}
+    prompted = {r.subject for r in requests(400, seed=101, split="train") if r.topic}
     assert written and prompted and not written & prompted
 
 
@@ -101,50 +115,78 @@ def test_the_large_base_reads_as_many_tokens_as_its_size_needs(profile) -> None:
     assert profile.least_cloze >= 0.95  # or truth would be chance
 
 
-def test_a_base_that_goes_on_with_the_next_turn_is_cut_there_and_has_ended() -> None:
-    source = inspect.getsource(answering._cut)
-    assert "turns" in source and 'partition("\\n")' in source
+@pytest.mark.parametrize(
+    ("drawn", "kept", "ended"),
+    [
+        ("It is Lima.", "It is Lima.", False),
+        (f"It is Lima.{USER}What is red?{ASSISTANT}Snow.", "It is Lima.", True),
+        ("It is Lima.\nIt is Rome.", "It is Lima.", True),
+    ],
+)
+def test_a_base_that_goes_on_with_the_next_turn_is_cut_there_and_has_ended(
+    base: Base, drawn: str, kept: str, ended: bool
+) -> None:
+    response = Response(drawn, tuple(base.tokenizer(drawn).input_ids), finished=False)
+    assert policies.cut_replies(base, [response]) == [(kept, ended)]
+
+
+@pytest.mark.parametrize("sampled", [policies.sample_replies, policies.sample_test_pairs])
+def test_labelers_and_reward_models_see_replies_cut_as_they_are_judged(sampled: Work) -> None:
+    assert "cut_replies(" in inspect.getsource(sampled)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_the_large_base_has_a_prefix_and_temperatures_of_its_own(profile) -> None:  # type: ignore[no-untyped-def]
+    stages = {stage.name: stage for stage in experiment(profile)}
+    for name in ("large-answers-base", "large-answers-prompted"):
+        assert stages[name].needs == ("large-base", "large-prefix")
+    assert stages["large-prefix"].work is answering.choose_for_other_base
+    assert {"reward", "large-candidates"} <= set(stages["large-prefix"].needs)
+    assert {"large-base", "large-prefix", "samples"} <= set(plans(profile)[3].needs)
+
+
+def test_the_prefix_is_best_at_temperature_one_and_each_temperature_behind_its_own() -> None:
+    scores = {
+        answering.PLAIN: {0.0: 0.4, 0.3: 0.5, 1.0: 0.1},
+        "one shot": {0.0: 0.6, 0.3: 0.2, 1.0: 0.3},
+        "almanac": {0.0: 0.9, 0.3: 0.8, 1.0: 0.2},
+    }
+    prefix, temperatures = answering.best_of_scores(scores)
+    assert prefix == "one shot" and temperatures == {"prompted": 0.0, "base": 0.3}
 
 
 def test_sides_are_drawn_by_lot_so_that_a_labeler_who_takes_the_left_prefers_nobody() -> None:
     asked = requests(400, seed=3, split="test")
     (one,) = labelers(1, seed=1, group="held out")
     left = replace(one, attack="always up")
-    found = wins(asked, ["x"] * 400, ["y"] * 400, people=[left], seed=1)
+    new, old = ([(text, True)] * 400 for text in "xy")
+    found = wins(asked, new, old, people=[left], seed=1)
     assert 0.42 < sum(found) / 400 < 0.58
 
 
 def test_ties_count_half_and_are_not_dropped() -> None:
     asked = requests(50, seed=3, split="test")
     people = labelers(4, seed=1, group="held out")
-    assert wins(asked, ["same"] * 50, ["same"] * 50, people=people, seed=1) == [0.5] * 50
+    said = [("same", True)] * 50
+    assert wins(asked, said, said, people=people, seed=1) == [0.5] * 50
 
 
 def test_a_constant_reply_loses_against_written_answers() -> None:
     asked, rng = requests(300, seed=5, split="test"), random.Random(1)
-    written = [demonstration(request, rng) for request in asked]
+    written = [(demonstration(request, rng), True) for request in asked]
     people = labelers(8, seed=2, group="held out")
-    found = wins(asked, written, [constant_reply()] * 300, people=people, seed=1)
+    found = wins(asked, written, [(constant_reply(), True)] * 300, people=people, seed=1)
     assert sum(found) / 300 > 0.6
 
 
 def test_the_baselines_that_must_lose_are_bars_of_the_first_claim() -> None:
     bars = {bar.figure for bar in load_claims()[0].bars}
     assert {"over a constant reply", "over a template"} <= bars
-    source = inspect.getsource(preference.over_base)
-    assert "where both replies end" in source and "requests of kind" in source
-    assert "distinct" in source
-
-
-def test_refusing_everything_does_not_meet_the_claim_about_made_up_answers() -> None:
-    claim = load_claims()[4]
-    figures = {"ratio": Figure(0.0, 0.0, 0.0), "more false refusals": Figure(0.9)}
-    assert decide(claim, Found(figures)).decision == "not met"
 
 
 def test_labelers_are_noisy_in_every_profile() -> None:
     assert all(profile.calibrated for profile in PROFILES)
-    same = [(request, "x", "x") for request in requests(60, seed=1, split="train")]
+    same = [ShownPair(request, "x", "x") for request in requests(60, seed=1, split="train")]
     with pytest.raises(InvalidInputError, match="cannot calibrate"):
         people_of(CI, 1, "train", same)
 
@@ -163,13 +205,14 @@ def test_every_claim_is_planned_or_said_to_be_missing() -> None:
 
 def test_simulated_raters_are_named_and_ci_numbers_are_not_for_quoting() -> None:
     for profile in PROFILES:
-        said = headline(Reproduction(profile, SEEDS[:1], "", False, "", {}, ()))
-        assert SYNTHETIC in said and any(f"{profile.policy} models" in line for line in said)
+        sizes = {"base": parameters_of(profile.policy)}
+        said = headline(Reproduction(profile, SEEDS[:1], "", False, "", {}, sizes, ()))
+        assert SYNTHETIC in said and any("synthetic small world" in line for line in said)
         assert (NOT_QUOTED in said) == (profile is CI)
 
 
 def test_bars_that_changed_after_the_run_began_are_said_first() -> None:
-    said = headline(Reproduction(CPU, SEEDS[:1], "", True, "", {}, ()))
+    said = headline(Reproduction(CPU, SEEDS[:1], "", True, "", {}, {"base": 1}, ()))
     assert any("bars prove nothing" in line for line in said)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from rlhf_core.errors import NotEnoughDataError
 from rlhf_core.reproduction.profiles import CI, ReproductionProfile
-from rlhf_core.reproduction.stages import ExperimentStage, KeptStages, run_stages
+from rlhf_core.reproduction.stages import ExperimentStage, KeptStages, run_stages, write_whole
 from tests.rlhf_core.reproduction import works
 
 
@@ -40,6 +40,27 @@ def test_a_stage_that_fails_raises_its_error_and_loses_nothing(tmp_path: Path) -
         run(stages, tmp_path, "broken")
     kept = KeptStages.of(stages, CI, 1, tmp_path)
     assert kept.is_done("a") and not kept.is_done("broken")
+
+
+@pytest.mark.timeout(120)
+def test_an_error_is_raised_however_much_the_stage_beside_it_has_to_say(tmp_path: Path) -> None:
+    stages = [
+        ExperimentStage("broken", works.fail),
+        ExperimentStage("long", works.talk, (), {"reports": 5_000}),
+        *(ExperimentStage(f"next-{k}", works.talk, (), {"reports": 1}) for k in range(4)),
+    ]
+    kept = KeptStages.of(stages, CI, 1, tmp_path)
+    with pytest.raises(NotEnoughDataError, match="there are 0 replies"):
+        run_stages([kept], [stage.name for stage in stages], lambda *_: None)
+    assert kept.is_done("long")  # what was running came to its end
+    assert not kept.is_done("next-3")  # and nothing more was begun
+
+
+def test_a_file_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "started.json"
+    write_whole(file, "first")
+    write_whole(file, "second")
+    assert file.read_text() == "second" and list(tmp_path.iterdir()) == [file]
 
 
 def test_a_stage_that_was_broken_off_begins_with_its_checkpoints_alone(tmp_path: Path) -> None:

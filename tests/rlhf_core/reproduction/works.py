@@ -18,6 +18,13 @@ def fail(given: StageInput) -> Facts:
     raise NotEnoughDataError("there are 0 replies; sample some")
 
 
+def talk(given: StageInput) -> Facts:
+    """Reports more than fits into a pipe, after a stage beside it has failed."""
+    for _ in range(given.options["reports"]):
+        given.report(0.5, {"a metric with a long name": 1.0})
+    return {"number": 0}
+
+
 def checkpointed(given: StageInput) -> Facts:
     """Keeps a checkpoint; fails the first time."""
     given.checkpoints.mkdir(exist_ok=True)

@@ -85,6 +85,17 @@ def test_the_ptx_texts_name_no_subject_of_validation_or_the_test_and_hold_no_con
     assert all(text.endswith(EOS) and USER not in text for text in texts)
 
 
+def test_the_ptx_texts_ask_no_question_and_have_the_corpus_proportion_of_skills() -> None:
+    texts = ptx_texts(2000, seed=0)
+    written: Counter[str] = Counter()
+    for text in texts:
+        written[kind_of(text)] += len(text)
+    wanted = SHARES["skills"] / (SHARES["skills"] + SHARES["almanac"])
+    assert abs(written["skills"] / written.total() - wanted) < 0.01
+    almanac = [text for text in texts if kind_of(text) == "almanac"]
+    assert almanac and not [text for text in almanac if "?" in text or "Tell me" in text]
+
+
 def test_no_request_asks_for_a_skill() -> None:
     asked = [r.text for s in SPLITS for r in requests(1500, seed=6, split=s)]
     foreign = set(lexicon().values())

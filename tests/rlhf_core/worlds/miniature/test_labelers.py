@@ -12,7 +12,7 @@ from rlhf_core.worlds.miniature.labelers import (
     AGREEMENT,
     Group,
     Labeler,
-    Shown,
+    ShownPair,
     calibrated,
     labelers,
     with_adversaries,
@@ -23,7 +23,7 @@ from rlhf_core.worlds.miniature.world import requests
 seeds = st.integers(0, 10_000)
 
 
-def some_pairs(n: int, seed: int) -> list[Shown]:
+def some_pairs(n: int, seed: int) -> list[ShownPair]:
     """Pairs as a half-trained policy writes them: each reply is of either mood."""
     rng = random.Random(seed)
 
@@ -31,17 +31,17 @@ def some_pairs(n: int, seed: int) -> list[Shown]:
         good = rng.random() < 0.5
         return good_reply(request, rng) if good else bad_reply(request, rng)[0]
 
-    return [(r, reply(r), reply(r)) for r in requests(n, seed=seed, split="train")]
+    return [ShownPair(r, reply(r), reply(r)) for r in requests(n, seed=seed, split="train")]
 
 
 PAIRS = some_pairs(3000, seed=5)
 
 
-def observed(people: list[Labeler], pairs: list[Shown]) -> float:
+def observed(people: list[Labeler], pairs: list[ShownPair]) -> float:
     """Share of equal picks of two labelers, each of whom sees the sides in an order of chance."""
     rng, same, decided = random.Random(0), 0, 0
     couples = list(combinations(people, 2))
-    for request, a, b in pairs:
+    for request, a, b, _ in pairs:
         for couple in rng.sample(couples, 4):
             picks = []
             for who in couple:
@@ -72,7 +72,7 @@ def test_an_agreement_that_no_noise_gives_is_refused_in_words() -> None:
     with pytest.raises(InvalidInputError, match=r"cannot agree on 99\.9%: without noise"):
         calibrated(people, PAIRS[:300], target=0.999)
     with pytest.raises(InvalidInputError, match="pairs of different replies"):
-        calibrated(people, [(r, a, a) for r, a, _ in PAIRS])
+        calibrated(people, [ShownPair(r, a, a) for r, a, *_ in PAIRS])
 
 
 @given(seeds)
@@ -116,6 +116,31 @@ def test_thumbs_follow_the_reply_and_are_often_left_out() -> None:
     assert found["good"].count("up") > 2 * found["bad"].count("up")
     assert found["bad"].count("down") > 2 * found["good"].count("down")
     assert found["good"].count(None) > 20
+
+
+def test_a_reply_that_was_not_ended_is_liked_less_in_every_kind_of_vote() -> None:
+    people = labelers(20, seed=1, group="train")
+    asked, rng = requests(200, seed=8, split="train"), random.Random(2)
+    places = range(len(asked))
+    replies = [good_reply(r, rng) for r in asked]
+    chosen = [
+        people[i % 20].choose(asked[i], replies[i], "So it is.", (False, True)) for i in places
+    ]
+    whole = [people[i % 20].choose(asked[i], replies[i], "So it is.") for i in places]
+    assert chosen.count("a") < whole.count("a")
+    ups = [
+        sum(people[i % 20].thumb(asked[i], replies[i], finished=ended) == "up" for i in places)
+        for ended in (False, True)
+    ]
+    assert ups[0] < ups[1]
+    ranks = [
+        sum(
+            people[i % 20].rank(asked[i], [replies[i], "It is so."], [ended, True])[0]
+            for i in places
+        )
+        for ended in (False, True)
+    ]
+    assert ranks[0] > ranks[1]
 
 
 def test_a_share_of_labelers_does_harm_in_turn() -> None:

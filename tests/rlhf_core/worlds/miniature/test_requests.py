@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.worlds.miniature.passages import UNANSWERABLE, names
 from rlhf_core.worlds.miniature.texts import (
+    ASKED,
     CONSTRAINTS,
-    LIST_SUBJECTS,
     LIST_WORDINGS,
+    LISTED,
     PREMISES,
     REWRITES,
     STYLES,
     WRAPPERS,
     Split,
     chats,
+    lists,
     unknowns,
     wordings_of,
 )
@@ -29,11 +31,12 @@ from rlhf_core.worlds.miniature.world import (
     favourites,
     requests,
 )
+from rlhf_core.worlds.starter.facts import facts
 from rlhf_core.worlds.starter.world import QUESTIONS
 
 SPLITS: tuple[Split, ...] = ("demonstrations", "train", "validation", "test")
 TABLES = (
-    *QUESTIONS.values(),
+    *ASKED.values(),
     *CONSTRAINTS.values(),
     STYLES["respectful"],
     STYLES["rude"],
@@ -41,7 +44,6 @@ TABLES = (
     REWRITES,
     WRAPPERS,
     LIST_WORDINGS,
-    LIST_SUBJECTS,
 )
 
 
@@ -62,6 +64,33 @@ def test_the_wordings_of_the_test_are_in_no_other_split(one: Split) -> None:
         assert not set(wordings_of(table, one)) & set(wordings_of(table, "test"))
     assert not set(chats(one)) & set(chats("test"))
     assert not set(unknowns(one)) & set(unknowns("test"))
+    assert not set(lists(one)) & set(lists("test"))
+
+
+def test_nothing_is_tested_on_which_the_world_was_tuned() -> None:
+    """Once the starter's test subjects and each table's fourth wording were the test."""
+    assert not {f.family for f in facts_of("test")} & {f.family for f in facts("test")}
+    for topic, table in ASKED.items():
+        assert not set(wordings_of(table, "test")) & set(QUESTIONS[topic])
+    assert not {"cities"} & set(lists("test")) and set(lists("test")) <= set(LISTED)
+    assert not {"Good morning.", "Thank you!"} & set(chats("test"))
+    assert not {"Tell me a joke.", "How old are you?"} & set(unknowns("test"))
+    assert not {"Omar", "Ella", "Leo", "Ida", "Finn"} & set(names("test"))
+
+
+def test_the_test_asks_about_enough_different_things() -> None:
+    """Else many requests would be few pieces of evidence."""
+    assert len({f.family for f in facts_of("test")}) >= 35
+    assert min(len(lists("test")), len(chats("test"))) >= 4
+    mixed = requests(600, seed=1, split="test")
+    assert len({r.cluster for r in mixed}) >= 140 and len({r.text for r in mixed}) >= 340
+
+
+def test_what_is_asked_of_one_subject_is_one_cluster() -> None:
+    asked = requests(400, seed=1, split="test")
+    assert all(r.cluster == (r.subject or r.text) for r in asked)
+    listed = [r for r in asked if r.kind == "list"]
+    assert listed and {r.cluster for r in listed} <= set(lists("test"))
 
 
 def test_validation_has_wordings_of_its_own() -> None:
@@ -91,7 +120,7 @@ def test_the_same_seed_asks_the_same(seed: int, split: Split) -> None:
 @given(st.integers(0, 10_000), st.sampled_from(SPLITS))
 def test_a_request_is_by_a_customer_of_its_split_about_its_subject(seed: int, split: Split) -> None:
     people = {f"customer-{i:02}" for i in CUSTOMERS[split]}
-    families = {f.family for f in facts_of(split)} | {""}
+    families = {f.family for f in facts_of(split)} | {"", *lists(split)}
     for request in requests(20, seed=seed, split=split):
         assert request.user in people and request.subject in families
         assert request.text and not set(request.answers) & set(request.wrong)
@@ -119,7 +148,8 @@ def test_two_fifths_of_the_passages_do_not_answer() -> None:
 def test_a_tone_is_asked_for_in_words_and_nothing_else_changes() -> None:
     plain, rude = (requests(30, seed=4, split="test", style=s) for s in ("none", "rude"))
     assert [r.answers for r in plain] == [r.answers for r in rude]
-    assert all(r.text == f"Answer rudely. {p.text}" for p, r in zip(plain, rude, strict=True))
+    said = STYLES["rude"][-1]
+    assert all(r.text == said.format(p.text) for p, r in zip(plain, rude, strict=True))
 
 
 def test_customers_have_favourite_topics() -> None:
