@@ -142,4 +142,7 @@ class _MaskedLinear(_PlainLinear):
         self._mixture = [mixture]  # a list: nothing of it is in a state
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self._mixture[0].mask
+        mask = self._mixture[0].mask
+        if x.dim() != 3 or len(x) != len(mask):  # `Base.mixing` tries it before it is used
+            raise ValueError(f"a mixture of {len(mask)} rows cannot mask {tuple(x.shape)}")
+        return super().forward(x) * mask

@@ -127,6 +127,8 @@ def test_a_prompt_that_several_rows_answer_is_read_once(base: Base) -> None:
     base.model.register_forward_pre_hook(
         lambda _module, _args, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
     )
+    with base.mixing(["one", "two"]):  # which tries two tokens, the first time
+        sizes.clear()
     many = [replace(alone[0], ids=[], seed=seed, finish_reason=None) for seed in range(8)]
     many[0].seed = alone[0].seed
     other = replace(alone[1], ids=[], finish_reason=None)
