@@ -28,7 +28,7 @@ SMALL = {
 # What the data directory holds of a cycle that trained, as it is promised; see test_contract.py.
 CYCLE_FILES = {"config.json", "metrics.jsonl", "report.json"}
 ADAPTER_FILES = {
-    "policy": {"adapter_config.json", "adapter_model.safetensors", "manifest.json"},
+    "policy": {"README.md", "adapter_config.json", "adapter_model.safetensors", "manifest.json"},
     "reward": {"heads.safetensors", "manifest.json", "reward.json"}
     | {"m0/adapter_config.json", "m0/adapter_model.safetensors"},
 }
