@@ -121,6 +121,7 @@ class LocalEngine(QueuedEngine):
         )
 
         def attach() -> None:
+            """In the worker thread, between two steps."""
             self._retired.discard(adapter)
             if adapter not in base.adapters:
                 base.attach_weights(adapter, path)

@@ -38,6 +38,7 @@ def choose_evidence(store: FeedbackStore, settings: CycleSettings) -> Evidence:
     def drawn_of(
         kinds: Collection[str], table: str, split: str, most: int
     ) -> tuple[Opinions, Opinions]:
+        """New and old opinions of these kinds of raters, at most so many together."""
         seed = f"{settings.seed}/{table}/{split}/{seen[table]}"
         ranges = range(before[table] + 1, seen[table] + 1), range(1, before[table] + 1)
         new, old = (

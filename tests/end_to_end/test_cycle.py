@@ -24,8 +24,6 @@ SMALL = {
     "FEEDBACK_CHAT_CYCLE__POLICY__BATCH_SIZE": "32",
     "FEEDBACK_CHAT_CYCLE__POLICY__MINIBATCH_SIZE": "32",
     "FEEDBACK_CHAT_CYCLE__GATE__PROMPTS": "80",
-    # thirty demonstrations and one member leave it to luck whether unknown things are admitted
-    "FEEDBACK_CHAT_CYCLE__GATE__PACKAGED_PROBES": "false",
 }
 # What the data directory holds of a cycle that trained, as it is promised; see test_contract.py.
 CYCLE_FILES = {"config.json", "metrics.jsonl", "report.json"}
@@ -41,7 +39,7 @@ def looped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, objec
     """Visitors vote, a cycle runs while somebody chats; everything that happened."""
     data = tmp_path_factory.mktemp("loop") / "data"
     with service(data, **SMALL) as url:
-        simulated = run_simulation(Plan(url, visitors=30, events=420, seed=3), show=False)
+        simulated = run_simulation(Plan(url, visitors=30, events=800, seed=3), show=False)
         chatter = Chatter(url)
         chatter.start()
         cycle = command("cycle", "--data", str(data), "--json", **SMALL)
@@ -62,7 +60,7 @@ def looped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, objec
 
 def test_every_visitor_was_served_and_every_event_stored(looped):
     assert looped["simulated"].failed == 0
-    assert looped["simulated"].events == 420
+    assert looped["simulated"].events == 800
 
 
 def test_the_cycle_promotes_a_better_adapter(looped):

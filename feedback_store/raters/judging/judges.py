@@ -170,6 +170,7 @@ class Judges(Accounts):
         about = {"rater_id": judge, "candidates_id": candidates_id}
 
         def work(db: Database) -> str | None:
+            """Keep the answer; with both orders answered, store the vote and return it."""
             require(db, "judges", judge, key="rater_id")
             if not _may_ask(db, candidates_id):
                 raise UnknownRecordError(
