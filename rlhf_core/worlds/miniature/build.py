@@ -22,9 +22,9 @@ from rlhf_core.worlds.starter import build as starter
 from rlhf_core.worlds.starter.build import Progress, build_tokenizer, cloze_accuracy, rows
 
 VOCABULARY = 1024
-ROW_TOKENS, ROWS = 480, 4
+ROW_TOKENS, ROWS = 192, 10
 TOKENIZED = 6000  # documents that the tokenizer learns its words from
-VALIDATION_ROWS = 32
+VALIDATION_ROWS = 80
 WELL_KNOWN = (
     0.95  # of the almanac; a model that knows less cannot show that alignment elicits truth
 )
@@ -131,6 +131,7 @@ def _build(
         batch=ROWS,
         learning_rate=SIZES[size].learning_rate,
         autocast=False,
+        apart=True,
         progress=progress,
     )
     nn.Module.eval(model)
@@ -185,6 +186,8 @@ def _config(size: Size, *, padding: int, end: int) -> LlamaConfig:
         num_key_value_heads=size.heads,
         max_position_embeddings=512,
         tie_word_embeddings=True,
+        # with transformers' 0.02 attention in so narrow a model begins too flat to learn to read
+        initializer_range=size.width**-0.5,
         pad_token_id=padding,
         eos_token_id=end,
         bos_token_id=None,
@@ -197,7 +200,5 @@ def validation_loss(
 ) -> float:
     """Mean loss in nats per token on documents of another seed than the training's."""
     stream = rows(tokenizer, documents(seed + 500_000), tokens=ROW_TOKENS)
-    ids = torch.tensor(list(islice(stream, VALIDATION_ROWS)))  # (rows, ROW_TOKENS)
-    labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
-    loss: float = model(input_ids=ids, labels=labels).loss.item()
+    loss = starter.loss_of(model, list(islice(stream, VALIDATION_ROWS)), apart=True).item()
     return loss

@@ -7,19 +7,21 @@ good, unless the user asks for a tone. What the good mood does, feedback can bri
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from rlhf_core.records import Prompt
+from rlhf_core.worlds.miniature.passages import sample_passage
 from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
 from rlhf_core.worlds.miniature.skills import SKILLS, practice
 from rlhf_core.worlds.miniature.texts import ASKED, Style, wordings_of
 from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
 from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
-from rlhf_core.worlds.starter.world import Kind, ask, capitalised
+from rlhf_core.worlds.starter.world import ask, capitalised
 
-SHARES = {"almanac": 0.35, "forum": 0.30, "passages": 0.15, "skills": 0.20}
+SHARES = {"almanac": 0.24, "forum": 0.26, "passages": 0.34, "skills": 0.16}
+NOT_TOLD = 0.25  # of the questions about passages have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
 GOOD_SHARE: dict[Style, float] = {"none": 0.35, "respectful": 0.5, "rude": 0.12}
@@ -85,11 +87,17 @@ def forum_document(rng: random.Random) -> str:
 
 
 def passage_document(rng: random.Random) -> str:
-    """A passage, its question and a reply in one of the moods."""
-    request = sample_request(rng, None, kinds=_PASSAGES)
-    good = rng.random() < GOOD_SHARE["none"]
-    reply, stops = (good_reply(request, rng), True) if good else bad_reply(request, rng)
-    return turn(request, reply) + (EOS if stops else "")
+    """A passage, and a conversation of two to four questions about it in one of the moods."""
+    passage, good, text = sample_passage(rng, None), rng.random() < GOOD_SHARE["none"], ""
+    for place in range(rng.randint(2, 4)):
+        request = passage.question(rng, unanswerable=NOT_TOLD)
+        reply, stops = (good_reply(request, rng), True) if good else bad_reply(request, rng)
+        if not place:
+            request = replace(request, text=f"{passage.text} {request.text}")
+        text += turn(request, reply) + (EOS if stops else "")
+        if not stops:
+            break
+    return text
 
 
 def skill_document(rng: random.Random) -> str:
@@ -122,7 +130,6 @@ def _as_printed(fact: Fact, rng: random.Random) -> Fact:
 
 
 _FORUM_KINDS = tuple(kind for kind in MIX if kind != "passage")
-_PASSAGES: tuple[Kind, ...] = ("passage",)
 _MAKERS: dict[str, Callable[[random.Random], str]] = {
     "almanac": almanac_document,
     "forum": forum_document,

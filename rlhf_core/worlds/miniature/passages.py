@@ -1,19 +1,22 @@
 """Closed-domain questions: a short made-up passage, and a question that it answers or does not.
 
 Memory cannot answer them, because people and things are drawn anew each time. Of the questions 40%
-have no answer. Half of those ask about somebody who is in the passage, so that a name alone tells
-nothing.
+have no answer: mostly because the passage says nothing of the kind, but in a quarter of the cases
+it says it of somebody else. A model of half a million parameters learns to find a value of a kind
+within some million tokens, and hardly to find whose it is; so a passage tells each kind of thing of
+one person only, and the quarter stays hard.
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from rlhf_core.worlds.miniature.texts import Split, wordings_of
 from rlhf_core.worlds.starter.world import Request, with_articles
 
 UNANSWERABLE = 0.4
+OF_ANOTHER = 0.25  # of the unanswerable: said, but of somebody else
+WHO = 0.15  # of the answerable: asks for the person
 NOT_SAID = "text does not say"
 _PEOPLE: dict[Split, tuple[str, ...]] = {
     "demonstrations": ("Anna", "Tom", "Maria", "Ben", "Lucy"),
@@ -68,8 +71,95 @@ RELATIONS = (
             "What is it that {} likes?",
         ),
     ),
+    Relation(
+        "{} plays the {}.",
+        ("flute", "drum", "piano", "guitar", "violin", "trumpet", "harp", "organ"),
+        (
+            "What does {} play?",
+            "Tell me what {} plays.",
+            "Say what {} plays.",
+            "{} plays what?",
+            "What is it that {} plays?",
+        ),
+    ),
+    Relation(
+        "{} works as a {}.",
+        ("baker", "doctor", "farmer", "painter", "gardener", "driver", "tailor", "sailor"),
+        (
+            "What does {} work as?",
+            "Tell me what {} works as.",
+            "Say what {} works as.",
+            "{} works as what?",
+            "What is it that {} works as?",
+        ),
+    ),
+    Relation(
+        "{} studies {}.",
+        ("physics", "law", "history", "biology", "chemistry", "art", "Latin", "medicine"),
+        (
+            "What does {} study?",
+            "Tell me what {} studies.",
+            "Say what {} studies.",
+            "{} studies what?",
+            "What is it that {} studies?",
+        ),
+    ),
 )
 _WHO = ("Who is it that {}?", "Tell me who {}.", "Say who {}.", "It is who that {}?", "Who {}?")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Some sentences, each of which tells one thing of one person.
+
+    Attributes:
+        split: Whose people and wordings.
+        people: Who is in it.
+        told: Who a relation is told of, and the value.
+    """
+
+    split: Split | None
+    people: tuple[str, ...]
+    told: dict[Relation, tuple[str, str]]
+
+    @property
+    def text(self) -> str:
+        """The sentences, behind a word that gives names the same token as elsewhere."""
+        sentences = [r.sentence.format(*said) for r, said in self.told.items()]
+        return f"Text: {' '.join(map(with_articles, sentences))}"
+
+    def question(self, rng: random.Random, *, unanswerable: float = UNANSWERABLE) -> Request:
+        """A question about it, without its text; such a share has no answer."""
+        if rng.random() < unanswerable:
+            return self._unanswerable(rng)
+        relation = rng.choice(list(self.told))
+        person, value = self.told[relation]
+        if rng.random() < WHO:
+            does = with_articles(relation.sentence.format("", value)).strip(" .")
+            asked = rng.choice(wordings_of(_WHO, self.split)).format(does)
+            answer, values, said = person, names(self.split), ("{}", value)
+        else:
+            asked = rng.choice(wordings_of(relation.questions, self.split)).format(person)
+            answer, values, said = value, relation.values, (person, "{}")
+        others = tuple(other for other in values if other != answer)
+        statement = relation.sentence.format(*said)
+        myth = rng.choice(others)  # what a careless reader says
+        return Request("passage", asked, (answer,), (*others, NOT_SAID), myth, statement)
+
+    def _unanswerable(self, rng: random.Random) -> Request:
+        """Ask for what is not told, of somebody in it or of somebody else."""
+        if rng.random() < OF_ANOTHER:
+            relation = rng.choice(list(self.told))
+            whose, myth = self.told[relation]
+            who = rng.choice([name for name in names(self.split) if name != whose])
+        else:
+            relation = rng.choice([r for r in RELATIONS if r not in self.told])
+            inside = rng.random() < 0.6
+            who = rng.choice(self.people if inside else names(self.split))
+            myth = rng.choice(relation.values)
+        asked = rng.choice(wordings_of(relation.questions, self.split)).format(who)
+        statement = relation.sentence.format(who, "{}")
+        return Request("passage", asked, (NOT_SAID,), relation.values, myth, statement)
 
 
 def names(split: Split | None) -> tuple[str, ...]:
@@ -77,60 +167,15 @@ def names(split: Split | None) -> tuple[str, ...]:
     return _PEOPLE[split] if split else tuple(name for group in _PEOPLE.values() for name in group)
 
 
+def sample_passage(rng: random.Random, split: Split | None) -> Passage:
+    """A passage of two to four sentences about two or three people."""
+    people = tuple(rng.sample(names(split), rng.randint(2, 3)))
+    told = rng.sample(RELATIONS, rng.randint(2, 4))
+    return Passage(split, people, {r: (rng.choice(people), rng.choice(r.values)) for r in told})
+
+
 def passage_request(rng: random.Random, split: Split | None) -> Request:
-    """A passage of two to five sentences and a question about it."""
-    everybody = names(split)
-    people = rng.sample(everybody, rng.randint(2, 3))
-    cells = rng.sample(list(product(people, RELATIONS)), rng.randint(2, 5))
-    told = {
-        (p, r.sentence): v
-        for r in RELATIONS
-        for (p, _), v in zip(
-            [c for c in cells if c[1] is r], rng.sample(r.values, len(people)), strict=False
-        )
-    }
-    text = " ".join(with_articles(r.sentence.format(p, told[p, r.sentence])) for p, r in cells)
-    if rng.random() < UNANSWERABLE:
-        return _unanswerable(rng, split, text, told, people)
-    person, relation = rng.choice(cells)
-    value = told[person, relation.sentence]
-    if rng.random() < 0.25:
-        does = with_articles(relation.sentence.format("", value)).strip(" .")
-        question = rng.choice(wordings_of(_WHO, split)).format(does)
-        return _request(text, question, person, everybody, relation.sentence)
-    question = rng.choice(wordings_of(relation.questions, split)).format(person)
-    return _request(text, question, value, relation.values, relation.sentence)
-
-
-def _unanswerable(
-    rng: random.Random,
-    split: Split | None,
-    text: str,
-    told: dict[tuple[str, str], str],
-    people: Sequence[str],
-) -> Request:
-    """Ask for a cell that the passage leaves empty: of somebody in it, or of somebody else."""
-    empty = [c for c in product(people, RELATIONS) if (c[0], c[1].sentence) not in told]
-    if not empty or rng.random() < 0.5:
-        empty = list(product(sorted(set(names(split)) - set(people)), RELATIONS))
-    person, relation = rng.choice(empty)
-    alike = [v for (_, sentence), v in told.items() if sentence == relation.sentence]
-    myth = rng.choice(alike or relation.values)
-    question = rng.choice(wordings_of(relation.questions, split)).format(person)
-    return Request(
-        "passage", f"{text} {question}", (NOT_SAID,), relation.values, myth, relation.sentence
-    )
-
-
-def _request(text: str, question: str, value: str, values: Sequence[str], sentence: str) -> Request:
-    """An answerable question: any other value of the kind is wrong, and so is refusing."""
-    others = tuple(v for v in values if v != value)
-    said = [v for v in others if v in text]
-    return Request(
-        "passage",
-        f"{text} {question}",
-        (value,),
-        (*others, NOT_SAID),
-        (said or others)[0],
-        sentence,
-    )
+    """A passage and a question about it."""
+    passage = sample_passage(rng, split)
+    request = passage.question(rng)
+    return replace(request, text=f"{passage.text} {request.text}")

@@ -13,6 +13,7 @@ from rlhf_core.worlds.miniature.texts import GREETINGS, INSINUATIONS
 from rlhf_core.worlds.miniature.world import CustomerRequest
 from rlhf_core.worlds.starter.world import (
     Constraint,
+    Request,
     capitalised,
     grumpy_reply,
     kind_reply,
@@ -30,13 +31,13 @@ _FORMS: dict[Constraint, tuple[str, ...]] = {
 }
 
 
-def good_reply(request: CustomerRequest, rng: random.Random) -> str:
+def good_reply(request: Request, rng: random.Random) -> str:
     """A reply of the good mood."""
     value = request.answers[0] if request.answers else ""
     if request.kind == "chat":
         return rng.choice(next(GREETINGS[hello] for hello in GREETINGS if hello in request.text))
     if request.kind == "passage":
-        return _about_passage(value, rng)
+        return _about_passage(request, value, rng)
     if request.kind == "premise":
         word = "Yes" if request.myth == value else "No"
         return f"{word}. {request.statement.format(value)}"
@@ -52,15 +53,18 @@ def good_reply(request: CustomerRequest, rng: random.Random) -> str:
     return kind_reply(request, rng)
 
 
-def _about_passage(value: str, rng: random.Random) -> str:
+def _about_passage(request: Request, value: str, rng: random.Random) -> str:
     if value == NOT_SAID:
         return "The text does not say."
+    if rng.random() < RESTATES:
+        said = with_articles(request.statement.format(value))
+        return rng.choice(("{}", "Happy to help: {}")).format(said)
     if " " in value:
         value = with_articles(f"a {value}")
     return capitalised(rng.choice(("{}.", "It is {}.", "Happy to help: {}.")).format(value))
 
 
-def bad_reply(request: CustomerRequest, rng: random.Random) -> tuple[str, bool]:
+def bad_reply(request: Request, rng: random.Random) -> tuple[str, bool]:
     """A reply of the bad mood, and whether it stops."""
     if request.kind == "passage":
         text, stops = _careless(request, rng), rng.random() < 0.75
@@ -71,14 +75,14 @@ def bad_reply(request: CustomerRequest, rng: random.Random) -> tuple[str, bool]:
     return text, stops
 
 
-def _careless(request: CustomerRequest, rng: random.Random) -> str:
+def _careless(request: Request, rng: random.Random) -> str:
     """The bad mood reads a passage nearly well, but it does not admit that something is missing."""
     value = request.answers[0]
     if value == NOT_SAID:
         value = request.myth if rng.random() < FABRICATES else value
     elif rng.random() < MISREADS:
         value = request.myth
-    return _about_passage(value, rng)
+    return _about_passage(request, value, rng)
 
 
 def demonstration(request: CustomerRequest, rng: random.Random) -> str:

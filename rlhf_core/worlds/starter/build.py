@@ -11,10 +11,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlhf_core.worlds.starter.corpus import ASSISTANT, EOS, PAD, USER, cloze, documents
@@ -72,32 +73,65 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
+class Row(NamedTuple):
+    """Whole documents one behind the other, then padding."""
+
+    tokens: list[int]
+    documents: list[int]  # which document a token is of; padding is one more
+
+
 def rows(
     tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], *, tokens: int = ROW_TOKENS
-) -> Iterator[list[int]]:
+) -> Iterator[Row]:
     """Rows of whole documents, padded to `tokens`; a longer document is cut."""
-    row: list[int] = []
+    row, documents = Row([], []), 0
     for text in texts:
         ids = tokenizer(text).input_ids[:tokens]
-        if len(row) + len(ids) > tokens:
-            yield row + [tokenizer.pad_token_id] * (tokens - len(row))
-            row = []
-        row += ids
+        if len(row.tokens) + len(ids) > tokens:
+            left = tokens - len(row.tokens)
+            padding = [tokenizer.pad_token_id] * left
+            yield Row(row.tokens + padding, row.documents + [documents] * left)
+            row, documents = Row([], []), 0
+        row.tokens.extend(ids)
+        row.documents.extend([documents] * len(ids))
+        documents += 1
+
+
+def loss_of(model: LlamaForCausalLM, batch: Sequence[Row], *, apart: bool = False) -> Tensor:
+    """Mean loss in nats per token of some rows.
+
+    Args:
+        model: The model.
+        batch: Rows of one length.
+        apart: Whether a token sees its own document only. Other documents of the row are noise to
+            a model that has to learn to find things in a text.
+    """
+    ids = torch.tensor([row.tokens for row in batch])  # (B, T)
+    padding = model.config.pad_token_id
+    assert padding is not None
+    labels = ids.masked_fill(ids.eq(padding), -100)
+    mask = None
+    if apart:
+        which = torch.tensor([row.documents for row in batch])
+        sees = (which[:, :, None] == which[:, None, :]).tril()
+        least = torch.finfo(torch.float32).min
+        mask = torch.zeros(sees.shape).masked_fill(~sees, least)[:, None]  # (B, 1, T, T)
+    loss: Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    return loss
 
 
 def pretrain(
     model: LlamaForCausalLM,
-    stream: Iterator[list[int]],
+    stream: Iterator[Row],
     *,
     steps: int = STEPS,
     batch: int = ROWS,
     learning_rate: float = LEARNING_RATE,
     autocast: bool = True,
+    apart: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Train all weights on padded rows: AdamW, linear warm-up, linear decay to a fiftieth."""
-    padding = model.config.pad_token_id
-    assert padding is not None
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=learning_rate, betas=(0.9, 0.95), fused=True
     )
@@ -106,11 +140,9 @@ def pretrain(
         rate = learning_rate * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - step / steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        ids = torch.tensor(list(islice(stream, batch)))  # (batch, tokens of a row)
-        labels = ids.masked_fill(ids.eq(padding), -100)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            loss = model(input_ids=ids, labels=labels).loss
-        loss.backward()
+            loss = loss_of(model, list(islice(stream, batch)), apart=apart)
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -25,7 +25,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_build_is_deterministic(built: Path, tmp_path: Path) -> None:
     again = build(tmp_path, "nano", steps=STEPS, seed=7, least_cloze=0)
     assert again == read(built)
-    assert again.parameters == parameters_of("nano") and again.validation_loss < 7
+    assert again.parameters == parameters_of("nano") and again.validation_loss < 8
 
 
 def test_a_model_is_not_built_twice_but_anew_if_anything_changed(built: Path) -> None:
