@@ -1,11 +1,12 @@
 """Claim 11: what rounds of new votes and training bring, and what an old reward model loses.
 
 Policies are those after each round, on the mixed test set at temperature 1; the start is SFT. A
-reward model is stale that learnt from the first round's votes alone. It is compared with the last
-round's on pairs that this round began with: two replies by the policy whose replies were voted on
-last, to requests about subjects that no reward model knows. The last one has more votes, too, so
-three controls stand beside it: the same on replies by SFT, a model with still more votes on SFT's
-replies alone, and pairs by the policy that PPO made of the last round.
+reward model is stale that learnt from the first round's votes alone, and fresh that learnt from all
+rounds'. Pairs are two replies to a request about a subject that no reward model knows. The newest
+policy is the one that the last round began with: the fresh model learnt from votes on its replies,
+and PPO had not climbed that model yet. The fresh one has also more votes, so there are controls:
+pairs by the start, and a model of still more votes on the start's replies. Pairs by the policy that
+the last round made stand beside them; it has climbed the fresh model's mistakes.
 
 Shapes: S seeds, N test pairs.
 """
@@ -32,7 +33,8 @@ from rlhf_core.reproduction.voting_rounds import (
     start_of,
 )
 
-PAIRS_BY = {NEWEST: "newest policy", AFTER: "policy after the last round", "sft": "SFT"}
+PAIRS_BY = {NEWEST: "newest policy", AFTER: "policy after the last round", "sft": "start"}
+OLD = {STALE: "a stale reward model", MORE: "one of more votes on the start's replies"}
 TAIL = 5  # percent
 
 
@@ -63,21 +65,21 @@ def rounds_help(judged: JudgedPolicies) -> Found:
 
 def _stale_reward_models(judged: JudgedPolicies) -> Figures:
     """Accuracy of the reward models on held-out labelers' votes, by who wrote the pairs."""
-    figures, losses = {}, {}
+    accuracies, losses = {}, {}
     for writer, said in PAIRS_BY.items():
         right, votes = _right(judged, writer)
-        for model, old in zip(MODELS, ("stale", "fresh", "of SFT's replies alone"), strict=True):
-            figures[f"accuracy on pairs by {said}, {old}"] = bootstrap(
+        for model, named in {FRESH: "the fresh one", **OLD}.items():
+            accuracies[f"accuracy of {named}, pairs by {said}"] = bootstrap(
                 [right[model], votes], lambda means: means[0] / means[1]
             )
-        for model, lost in ((STALE, "loss"), (MORE, "loss of the one of SFT's replies alone")):
-            losses[f"{lost} on pairs by {said}"] = bootstrap(
+        for model, named in OLD.items():
+            losses[f"loss of {named}, pairs by {said}"] = bootstrap(
                 [right[FRESH], right[model], votes],
                 lambda means: (means[0] - means[1]) / means[2],
-                about="fresh less stale, paired",
+                about=f"accuracy of the fresh one less its own, pairs by {said}",
             )
-    main = losses.pop(f"loss on pairs by {PAIRS_BY[NEWEST]}")
-    return {"loss of a stale reward model": main, **losses, **figures}
+    main = losses.pop(f"loss of {OLD[STALE]}, pairs by {PAIRS_BY[NEWEST]}")
+    return {f"loss of {OLD[STALE]}": main, **losses, **accuracies}
 
 
 def _right(judged: JudgedPolicies, writer: str) -> tuple[dict[str, Table], Table]:

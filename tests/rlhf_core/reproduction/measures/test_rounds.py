@@ -84,12 +84,16 @@ def test_a_stale_reward_model_loses_what_the_fresh_one_has_right(tmp_path: Path)
     same = measured(tmp_path / "same", (0.0, 1.0, 1.0, 1.0)).figures
     wrong = measured(tmp_path / "wrong", (0.0, 1.0, 1.0, 1.0), stale=0.1).figures
     assert same["loss of a stale reward model"].value == 0
-    fresh, stale = (wrong[f"accuracy on pairs by newest policy, {m}"] for m in ("fresh", "stale"))
+    fresh, stale = (
+        wrong[f"accuracy of {model}, pairs by newest policy"]
+        for model in ("the fresh one", "a stale reward model")
+    )
     loss = wrong["loss of a stale reward model"]
     assert loss.value == pytest.approx(fresh.value - stale.value)
     assert loss.value > 0.2 and (loss.low or 0) > 0
-    for who in ("SFT", "policy after the last round"):
-        assert wrong[f"loss on pairs by {who}"].value == 0
+    for who in ("start", "policy after the last round"):
+        assert wrong[f"loss of a stale reward model, pairs by {who}"].value == 0
+    assert wrong["loss of one of more votes on the start's replies, pairs by start"].value == 0
 
 
 @pytest.mark.parametrize(
