@@ -282,5 +282,7 @@ def plans(profile: ReproductionProfile) -> dict[int, ClaimPlan]:
         ),
         12: ClaimPlan((*hostile, "pairs"), attackers.weighing_raters),
         13: ClaimPlan((*signals, "pairs"), prediction.signals),
-        14: ClaimPlan(("answers-rloo", "answers-ppo", "samples"), estimators.ppo_and_rloo),
+        14: ClaimPlan(
+            ("answers-rloo", "answers-ppo", "answers-sft", "samples"), estimators.ppo_and_rloo
+        ),
     }

@@ -36,7 +36,12 @@ def weighing_raters(judged: JudgedPolicies) -> Found:
     for percent in HOSTILE:
         figures |= _mean_weights(judged, percent)
     rankings = judged.facts(f"hostile-0-{WEIGHTINGS[0]}-votes")[0]["rankings"]
-    return Found(figures, [f"{rankings} rankings, two of each prompt's replies"])
+    people = judged.seeds[0].kept.profile.labelers
+    hostile = ", ".join(str(round(percent * people / 100)) for percent in HOSTILE)
+    return Found(
+        figures,
+        [f"{rankings} rankings, two of each prompt's replies; hostile: {hostile} of {people}"],
+    )
 
 
 def _mean_weights(judged: JudgedPolicies, percent: int) -> dict[str, Figure]:
