@@ -33,7 +33,7 @@ MEMBERS_SHARE = 2  # and half of the members, because there are three reward mod
 # Of the last round: the policy on whose replies its votes are, and the one that PPO made by them.
 NEWEST, AFTER = WRITERS = ("round-2", "round-3")
 STALE, FRESH = "round-1-reward", "round-3-reward"
-MORE = "reward"  # as stale, but from five times as many votes
+MORE = "reward"  # of the other claims: as stale, but from five times as many votes
 MODELS = (STALE, FRESH, MORE)
 
 

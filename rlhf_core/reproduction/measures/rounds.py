@@ -5,8 +5,9 @@ reward model is stale that learnt from the first round's votes alone, and fresh 
 rounds'. Pairs are two replies to a request about a subject that no reward model knows. The newest
 policy is the one that the last round began with: the fresh model learnt from votes on its replies,
 and PPO had not climbed that model yet. The fresh one has also more votes, so there are controls:
-pairs by the start, and a model of still more votes on the start's replies. Pairs by the policy that
-the last round made stand beside them; it has climbed the fresh model's mistakes.
+pairs by the start, and the other claims' reward model, of still more votes on replies by the start
+(and some by the base). Pairs by the policy that the last round made stand beside them; it has
+climbed the fresh model's mistakes.
 
 Shapes: S seeds, N test pairs.
 """
