@@ -118,7 +118,8 @@ def test_nothing_that_trains_serves_or_decides_can_reach_a_gold_judge() -> None:
     measures = "rlhf_core.reproduction"
     others = [name for name in MODULES if not name.startswith((*WORLDS, *ASKS_THEM, measures))]
     # of the reproduction, what trains and what chooses
-    others += [f"{measures}.{name}" for name in ("policies", "answering", "stages", "profiles")]
+    of_it = ("policies", "answering", "voting_rounds", "rater_weights", "stages", "profiles")
+    others += [f"{measures}.{name}" for name in of_it]
     assert {"rlhf_core.cycle", "rlhf_core.train_policy", "feedback_store.store"} <= set(others)
     # in a world, its probes decide, and what the cycle takes from the world trains
     others += ["rlhf_core.worlds.starter.probes", "rlhf_core.worlds.starter.corpus"]

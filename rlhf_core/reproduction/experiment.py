@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_core.reproduction import answering, labelling, policies
+from rlhf_core.reproduction import answering, labelling, policies, voting_rounds
 from rlhf_core.reproduction.claims import Found
 from rlhf_core.reproduction.measures import (
+    attackers,
     behaviour,
     estimators,
     overoptimisation,
     prediction,
     preference,
+    rounds,
     tax,
 )
 from rlhf_core.reproduction.measures.judged import JudgedPolicies
@@ -108,6 +110,26 @@ def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
             )
             for name in ("base", "prompted")
         ),
+        # 10. Three rounds of new votes and training, for claim 11.
+        *(one for number in voting_rounds.ROUNDS for one in _round(number, profile)),
+        stage(
+            "round-pairs",
+            voting_rounds.predict_fresh_pairs,
+            ("base", "pairs", *voting_rounds.WRITERS, *voting_rounds.MODELS),
+        ),
+        stage(
+            "skills-last-round",
+            answering.measure_skills,
+            (*LEARNT, voting_rounds.AFTER),
+            {"adapter": voting_rounds.AFTER},
+        ),
+        # 11. Reward models from votes of which some are hostile, for claim 12.
+        *(
+            one
+            for percent in labelling.HOSTILE
+            for weights in labelling.WEIGHTINGS
+            for one in _attacked(percent, weights)
+        ),
     ]
 
 
@@ -157,6 +179,43 @@ def _long_run(name: str, reward: str, profile: ReproductionProfile) -> list[Expe
     return found
 
 
+def _round(number: int, profile: ReproductionProfile) -> list[ExperimentStage]:
+    """One round: replies by the newest policy, votes on them, a reward model, and PPO-ptx."""
+    name, start, options = f"round-{number}", voting_rounds.start_of(number), {"round": number}
+    votes = [f"round-{earlier}-votes" for earlier in voting_rounds.ROUNDS[:number]]
+    learning = options | {
+        "start": start,
+        "reward": f"{name}-reward",
+        "ptx": profile.ptx,
+        "iterations": profile.iterations // voting_rounds.ITERATIONS_SHARE,
+    }
+    stage = ExperimentStage
+    return [
+        stage(f"{name}-samples", voting_rounds.write_for_round, ("base", start), options),
+        stage(f"{name}-votes", labelling.label_round, ("samples", f"{name}-samples"), options),
+        stage(
+            f"{name}-reward",
+            voting_rounds.learn_from_rounds,
+            ("base", "sft", "round-1-samples", *votes),
+            options,
+        ),
+        stage(
+            name,
+            answering.optimise_and_answer,
+            tuple(dict.fromkeys(("base", "sft", start, f"{name}-reward"))),
+            learning,
+        ),
+    ]
+
+
+def _attacked(percent: int, weights: str) -> list[ExperimentStage]:
+    """Votes with so many hostile labelers, weighed so, and a reward model that learns them."""
+    line, options = f"hostile-{percent}-{weights}-", {"hostile": percent, "weights": weights}
+    return _predicting(
+        ExperimentStage(f"{line}votes", labelling.label_twice, ("samples",), options, line)
+    )
+
+
 def _small_line(profile: ReproductionProfile) -> list[ExperimentStage]:
     """The stages up to PPO-ptx once more in the small size; none if the policy has that size."""
     if profile.small == profile.policy:
@@ -185,12 +244,18 @@ class ClaimPlan:
 
 
 def plans(profile: ReproductionProfile) -> dict[int, ClaimPlan]:
-    """How each claim is measured; those that are missing are not built yet."""
+    """How each claim is measured."""
     answered = tuple(f"answers-{name}" for name in ("base", "prompted", "sft", "ppo", "ptx"))
     skilled = ("base", "sft", "ppo", "ptx", *profile.penalties)
     line = "" if profile.small == profile.policy else SMALL
     folds = tuple(f"fold-{fold}-reward" for fold in range(labelling.FOLDS))
     signals = tuple(f"{s}-{stage}" for s in labelling.SIGNALS for stage in ("votes", "reward"))
+    hostile = tuple(
+        f"hostile-{percent}-{weights}-{stage}"
+        for percent in labelling.HOSTILE
+        for weights in labelling.WEIGHTINGS
+        for stage in ("votes", "reward")
+    )
     large = ("large-base", "large-prefix", "large-answers-base", "large-answers-prompted")
     return {
         1: ClaimPlan((*answered, "answers-best-of-n"), preference.over_base),
@@ -208,6 +273,16 @@ def plans(profile: ReproductionProfile) -> dict[int, ClaimPlan]:
             (*overoptimisation.stages(profile), "best-of-each", "answers-sft"),
             overoptimisation.too_far,
         ),
+        11: ClaimPlan(
+            (
+                *(f"round-{number}" for number in voting_rounds.ROUNDS),
+                *("answers-sft", "round-pairs", "skills-base", "skills-last-round", "samples"),
+            ),
+            rounds.rounds_help,
+        ),
+        12: ClaimPlan((*hostile, "pairs"), attackers.weighing_raters),
         13: ClaimPlan((*signals, "pairs"), prediction.signals),
-        14: ClaimPlan(("answers-rloo", "answers-ppo", "samples"), estimators.ppo_and_rloo),
+        14: ClaimPlan(
+            ("answers-rloo", "answers-ppo", "answers-sft", "samples"), estimators.ppo_and_rloo
+        ),
     }

@@ -7,7 +7,8 @@ labeler chooses between two replies, the sides are drawn by lot.
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rlhf_core.records import Comparison, Label, Unpaired
 from rlhf_core.reproduction.policies import (
@@ -17,7 +18,9 @@ from rlhf_core.reproduction.policies import (
     write_votes,
 )
 from rlhf_core.reproduction.profiles import ReproductionProfile
+from rlhf_core.reproduction.rater_weights import Overlap, weights_by_agreement
 from rlhf_core.reproduction.stages import Facts, StageInput
+from rlhf_core.reproduction.voting_rounds import round_requests
 from rlhf_core.worlds.miniature.labelers import (
     AGREEMENT,
     Group,
@@ -26,6 +29,7 @@ from rlhf_core.worlds.miniature.labelers import (
     ShownPair,
     calibrated,
     labelers,
+    with_adversaries,
 )
 from rlhf_core.worlds.miniature.world import CustomerRequest
 
@@ -33,6 +37,9 @@ SIGNALS = ("choices", "thumbs", "both")  # of claim 13
 FOLDS = 5  # of training labelers, in claim 9
 TURNED: dict[Pick, Pick] = {"a": "b", "b": "a", "tie": "tie"}
 HELD_OUT_SHARE = 4  # one held-out labeler for so many training ones
+TWICE_SHARE = 4  # of so many ranked prompts one is ranked by two labelers, in claim 12
+HOSTILE = (0, 5, 15, 30)  # percent of the labelers
+WEIGHTINGS = ("equal", "agreement")
 
 
 def label_replies(given: StageInput) -> Facts:
@@ -85,6 +92,72 @@ def give_signals(given: StageInput) -> Facts:
             thumbs += [Unpaired(as_prompt(request), r, good, who.name) for r, good in voted.items()]
     write_votes(given.folder, comparisons, thumbs)
     return {"events": events, "comparisons": len(comparisons), "thumbs": len(thumbs)}
+
+
+def label_round(given: StageInput) -> Facts:
+    """The same for the replies of a round, by the same labelers: no noisier than they were before.
+
+    Options: ``round``.
+    """
+    number = given.options["round"]
+    first = shown(ranked_requests(given), given.facts("samples")["replies"])
+    people = people_of(given.profile, given.seed, "train", first)
+    asked = round_requests(given.profile, given.seed, number)
+    rows = given.facts(f"round-{number}-samples")["replies"]
+    rng = random.Random(f"labelling/{given.seed}/round {number}")
+    found = []
+    for place, (request, row) in enumerate(zip(asked, rows, strict=True)):
+        found += ranked(rng.choice(people), request, row, group=f"{number}/{place}")
+    write_votes(given.folder, found)
+    return {"comparisons": len(found), "rankings": len(asked)}
+
+
+def label_twice(given: StageInput) -> Facts:
+    """Two labelers rank each prompt's replies, and some labelers are hostile.
+
+    Options: ``hostile``, how many percent of them; ``weights``, one of `WEIGHTINGS`, which changes
+    what the votes count and never what they are.
+    """
+    every, replies = ranked_requests(given), given.facts("samples")["replies"]
+    people = with_adversaries(
+        people_of(given.profile, given.seed, "train", shown(every, replies)),
+        share=given.options["hostile"] / 100,
+        seed=given.seed,
+    )
+    rng, asked = random.Random(f"twice/{given.seed}"), every[: len(every) // TWICE_SHARE]
+    rankings: list[tuple[str, list[Comparison]]] = []
+    overlaps: list[Overlap] = []
+    for number, request in enumerate(asked):
+        pair = rng.sample(people, 2)
+        both = [
+            ranked(who, request, replies[number], group=f"{number}/{side}")
+            for side, who in enumerate(pair)
+        ]
+        rankings += [(who.name, one) for who, one in zip(pair, both, strict=True)]
+        # two rankings of the same replies have the same pairs, in the same order
+        decided = [x.label == y.label for x, y in zip(*both, strict=True) if not _tied(x, y)]
+        if decided:
+            overlaps.append(Overlap(pair[0].name, pair[1].name, sum(decided) / len(decided)))
+    by_agreement = given.options["weights"] == "agreement"
+    weights = dict.fromkeys((who.name for who in people), 1.0)
+    weights |= weights_by_agreement(overlaps) if by_agreement else {}
+    write_votes(
+        given.folder, [replace(c, weight=weights[name]) for name, one in rankings for c in one]
+    )
+    means = {
+        said: _mean(weights[who.name] for who in people if bool(who.attack) == bad)
+        for said, bad in (("honest", False), ("hostile", True))
+    }
+    return {"rankings": len(rankings), "agreements": len(overlaps), "mean weight": means}
+
+
+def _tied(*both: Comparison) -> bool:
+    return any(c.label == "tie" for c in both)
+
+
+def _mean(numbers: Iterable[float]) -> float | None:
+    every = list(numbers)
+    return sum(every) / len(every) if every else None
 
 
 def fold_of(people: Sequence[Labeler], fold: int) -> tuple[list[Labeler], list[Labeler]]:

@@ -32,6 +32,7 @@ REPLY = ReplySettings(prompt_tokens=208, tokens=48)
 MODEL, ADAPTER, REWARD, VOTES = "model", "adapter", "reward", "votes.json"
 LEARNING_RATE = 7e-4  # of PPO, in all runs
 UNBOUNDED = 1e4  # nats; a budget that no run reaches
+LATER = 1000  # added to the seed of prompts for each round, so that every round has its own
 
 
 def pretrain(given: StageInput) -> Facts:
@@ -81,26 +82,42 @@ def sample_replies(given: StageInput) -> Facts:
     drawn = []
     for k in range(given.profile.ranked):
         writer = "sft" if k < given.profile.ranked - 1 else None
-        replies = base.respond(prompts, adapter=writer, seed=_draw(given, k))
+        replies = base.respond(prompts, adapter=writer, seed=draw(given, k))
         drawn.append(cut_replies(base, replies))
         given.report((k + 1) / given.profile.ranked, {})
     return {"replies": [list(row) for row in zip(*drawn, strict=True)]}
 
 
 def learn_reward(given: StageInput) -> Facts:
-    """The reward model, which begins as SFT and learns from rankings, each one opinion."""
-    base, asked = loaded(given), ranked_requests(given)
+    """The reward model, which begins as SFT and learns from rankings, each one opinion.
+
+    Options: ``members``.
+    """
+    asked, replies = ranked_requests(given), given.facts("samples")["replies"]
+    samples = Samples(tuple(map(as_prompt, asked)), tuple(row[0][0] for row in replies))
+    members = given.options.get("members", given.profile.members)
+    return keep_reward(given, *read_votes(given.before["votes"]), samples, members=members)
+
+
+def keep_reward(
+    given: StageInput,
+    comparisons: Sequence[Comparison],
+    thumbs: Sequence[Unpaired],
+    samples: Samples,
+    *,
+    members: int,
+) -> Facts:
+    """Train a reward model that begins as SFT, and keep it; its unit is of SFT's samples."""
+    base = loaded(given)
     attach(base, given, "sft")
-    replies = given.facts("samples")["replies"]
-    comparisons, thumbs = read_votes(given.before["votes"])
     reward = train_reward(
         base,
         comparisons,
         unpaired=thumbs,
-        settings=RewardSettings(members=given.options.get("members", given.profile.members)),
+        settings=RewardSettings(members=members),
         name=REWARD,
         start="sft",
-        samples=Samples(tuple(map(as_prompt, asked)), tuple(row[0][0] for row in replies)),
+        samples=samples,
         progress=given.report,
         seed=given.seed,
         checkpoints=given.checkpoints,
@@ -121,7 +138,7 @@ def sample_test_pairs(given: StageInput) -> Facts:
     )
     attach(base, given, "sft")
     drawn = [
-        cut_replies(base, base.respond(prompts, adapter="sft", seed=_draw(given, 100 + k)))
+        cut_replies(base, base.respond(prompts, adapter="sft", seed=draw(given, 100 + k)))
         for k in (0, 1)
     ]
     return {"pairs": [list(pair) for pair in zip(*drawn, strict=True)]}
@@ -150,13 +167,15 @@ def optimise(given: StageInput) -> Facts:
     """PPO from SFT, which is also the reference of the KL; options say what is different.
 
     Options: ``ptx``, ``kl_coef``, ``estimator`` and ``iterations``, as PPO's settings; ``start``, a
-    stage whose policy it begins as; ``reward``, a stage whose reward model scores.
+    stage whose policy it begins as; ``reward``, a stage whose reward model scores; ``round``, each
+    of which has prompts of its own.
     """
     base, profile = loaded(given), given.profile
     attach(base, given, "sft")
     start = given.before[given.options.get("start", "sft")]
     base.attach_weights("policy", start / ADAPTER, trainable=True)
-    asked = requests(profile.ppo_prompts, seed=given.seed + 500, split="train")
+    seed = given.seed + 500 + LATER * given.options.get("round", 0)
+    asked = requests(profile.ppo_prompts, seed=seed, split="train")
     settings = PolicySettings(
         iterations=given.options.get("iterations", profile.iterations),
         batch_size=profile.batch,
@@ -230,15 +249,18 @@ def write_votes(
         for c in comparisons
     ]
     alone = [[_text(t.prompt), t.response, t.good, t.rater] for t in thumbs]
-    (folder / VOTES).write_text(json.dumps({"comparisons": rows, "thumbs": alone}))
+    kept = {"comparisons": rows, "weights": [c.weight for c in comparisons], "thumbs": alone}
+    (folder / VOTES).write_text(json.dumps(kept))
 
 
 def read_votes(folder: Path) -> tuple[list[Comparison], list[Unpaired]]:
-    """Votes as `write_votes` kept them."""
+    """Votes as `write_votes` kept them; those of earlier versions have no weight, and count 1."""
     found = json.loads((folder / VOTES).read_text())
+    rows = found["comparisons"]
+    weights = found.get("weights", [1.0] * len(rows))
     comparisons = [
-        Comparison(_turn(text), a, b, label, group=group, could_tie=could_tie)
-        for text, a, b, label, group, could_tie in found["comparisons"]
+        Comparison(_turn(text), a, b, label, weight, group=group, could_tie=could_tie)
+        for (text, a, b, label, group, could_tie), weight in zip(rows, weights, strict=True)
     ]
     return comparisons, [Unpaired(_turn(text), *rest) for text, *rest in found["thumbs"]]
 
@@ -251,6 +273,6 @@ def _turn(text: str) -> Prompt:
     return [{"role": "user", "content": text}]
 
 
-def _draw(given: StageInput, number: int) -> int:
+def draw(given: StageInput, number: int) -> int:
     """A seed for one of several samplings."""
     return 1000 * given.seed + number

@@ -59,7 +59,12 @@ def replies_of(facts: Facts, name: str = "mixed") -> list[Reply]:
 
 
 def answers_stage(policy: str) -> str:
-    """The stage that wrote a policy's replies; of another line, such as ``large-base``, its own."""
+    """The stage that wrote a policy's replies; of another line, such as ``large-base``, its own.
+
+    Policies of rounds answer in the stage that trains them.
+    """
+    if policy.startswith("round-"):
+        return policy
     line, _, name = policy.rpartition("-") if policy.startswith(LINES) else ("", "", policy)
     return f"{line}-answers-{name}" if line else f"answers-{name}"
 

@@ -63,17 +63,27 @@ def other_labelers(judged: JudgedPolicies) -> Found:
 
 def signals(judged: JudgedPolicies) -> Found:
     """Claim 13: how often reward models order test pairs as the exact judge, by kind of votes."""
-    gold = _of_pairs(judged, [_gold_differences(one) for one in judged.seeds])
-    decided = gold.like(abs(gold.values) > 1e-9)
+    right, decided = right_by_gold(judged, [f"{signal}-reward" for signal in SIGNALS])
     figures, remarks = {}, []
     for signal in SIGNALS:
-        stated = np.array([facts["probabilities"] for facts in judged.facts(f"{signal}-reward")])
-        right = gold.like((stated > 0.5) == (gold.values > 0))
-        figures[f"right by gold, {signal}"] = share_within(right, decided)
+        figures[f"right by gold, {signal}"] = share_within(right[f"{signal}-reward"], decided)
         votes = judged.facts(f"{signal}-votes")[0]
         remarks.append(", ".join(f"{name} {votes[name]}" for name in ("events", "comparisons")))
     best = max(figures, key=lambda name: figures[name].low or 0.0)
     return Found(figures, [*remarks, f"best lower bound: {best}"])
+
+
+def right_by_gold(judged: JudgedPolicies, stages: Sequence[str]) -> tuple[dict[str, Table], Table]:
+    """Which test pairs each stage's reward model orders as the judge, and which the judge orders.
+
+    Each is (S, N).
+    """
+    gold = _of_pairs(judged, [_gold_differences(one) for one in judged.seeds])
+    right = {}
+    for stage in stages:
+        stated = np.array([facts["probabilities"] for facts in judged.facts(stage)])
+        right[stage] = gold.like((stated > 0.5) == (gold.values > 0))
+    return right, gold.like(abs(gold.values) > 1e-9)
 
 
 def _pairs(one: JudgedSeed) -> list[ShownPair]:
@@ -95,15 +105,15 @@ def _gold_differences(one: JudgedSeed) -> list[float]:
     ]
 
 
-def _votes(one: JudgedSeed, people: Sequence[Labeler]) -> list[list[str]]:
-    """The votes of these labelers on each test pair, without ties; N lists of `a` and `b`.
+def votes_on(pairs: Sequence[ShownPair], people: Sequence[Labeler]) -> list[list[str]]:
+    """The votes of these labelers on each pair, without ties; N lists of `a` and `b`.
 
     A labeler sees a pair's sides as they were once drawn, whoever else votes.
     """
     sides = [(who, random.Random(f"votes/{who.name}")) for who in people]
     return [
         [vote for who, rng in sides if (vote := pick(who, pair, rng)) != "tie" and pair.a != pair.b]
-        for pair in _pairs(one)
+        for pair in pairs
     ]
 
 
@@ -113,7 +123,7 @@ def _counts(one: JudgedSeed, people: Sequence[Labeler]) -> list[list[float]]:
     for fold in range(FOLDS):
         says = [p > 0.5 for p in one.kept.facts(f"fold-{fold}-reward")["probabilities"]]
         for group in fold_of(people, fold):
-            votes = _votes(one, group)
+            votes = votes_on(_pairs(one), group)
             found.append(
                 [
                     [
@@ -133,7 +143,7 @@ def _calibration_error(judged: JudgedPolicies) -> float:
     for one, people in zip(judged.seeds, judged.people("train"), strict=True):
         group, _ = fold_of(people, 0)
         probabilities = one.kept.facts("fold-0-reward")["probabilities"]
-        for p, row in zip(probabilities, _votes(one, group), strict=True):
+        for p, row in zip(probabilities, votes_on(_pairs(one), group), strict=True):
             stated += [p] * len(row)
             happened += [float(vote == "a") for vote in row]
     return expected_calibration_error(torch.tensor(stated), torch.tensor(happened))
@@ -143,7 +153,7 @@ def _agreement(judged: JudgedPolicies) -> float:
     """How often two training labelers who both prefer a reply prefer the same one."""
     same = couples = 0
     for one, people in zip(judged.seeds, judged.people("train"), strict=True):
-        for row in _votes(one, people):
+        for row in votes_on(_pairs(one), people):
             first, second = row.count("a"), row.count("b")
             same += first * (first - 1) + second * (second - 1)
             couples += len(row) * (len(row) - 1)

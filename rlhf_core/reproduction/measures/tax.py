@@ -17,7 +17,7 @@ def skills_lost_and_won_back(judged: JudgedPolicies) -> Found:
     figures = {"skills that fall": Figure(len(fallen), about=", ".join(fallen))}
     figures["won back"] = _won_back(table, fallen)
     penalties = list(judged.seeds[0].kept.profile.penalties)
-    mean = {p: _mean_skill(judged, p) for p in [*policies, *penalties]}
+    mean = {p: mean_skill(judged, p) for p in [*policies, *penalties]}
     score = {p: _mean_score(judged, p) for p in [*policies, *penalties]}
     as_good = [p for p in penalties if mean[p] >= mean["ptx"] and score[p] >= score["ptx"]]
     figures["KL penalties that do as well"] = Figure(
@@ -59,7 +59,8 @@ def _items(judged: JudgedPolicies, policy: str, skill: Skill) -> Table:
     return Table(np.array(rows, dtype=np.float64), np.array(asked))
 
 
-def _mean_skill(judged: JudgedPolicies, policy: str) -> float:
+def mean_skill(judged: JudgedPolicies, policy: str) -> float:
+    """The share of right items, the mean over skills, prompts and seeds."""
     return sum(_items(judged, policy, skill).mean for skill in SKILLS) / len(SKILLS)
 
 

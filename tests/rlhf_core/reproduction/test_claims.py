@@ -61,7 +61,7 @@ def test_a_bar_without_its_figure_is_an_error_and_no_verdict() -> None:
 
 
 def test_a_skipped_claim_says_why() -> None:
-    assert skipped(CLAIM, "not built yet").why == "not built yet"
+    assert skipped(CLAIM, "not asked for").why == "not asked for"
 
 
 def test_the_hash_is_of_the_whole_file() -> None:

@@ -21,7 +21,7 @@ def found() -> Reproduction:
         decide(claims[0], Found(figures, ["a & b"], curves, ("x", "y"))),
         *(skipped(claim, "not asked for") for claim in claims[1:3]),
         decide(claims[3], Found(ratio)),
-        *(skipped(claim, "not built yet") for claim in claims[4:]),
+        *(skipped(claim, "not asked for") for claim in claims[4:]),
     ]
     return Reproduction(
         CI,

@@ -5,6 +5,7 @@ import inspect
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,7 +13,7 @@ import rlhf_core.reproduction.labelling as labelling
 from rlhf_core.errors import InvalidInputError
 from rlhf_core.model.base_model import Base, Response
 from rlhf_core.model.loading import load_base
-from rlhf_core.reproduction import answering, policies
+from rlhf_core.reproduction import answering, policies, voting_rounds
 from rlhf_core.reproduction.answering import test_set as asked_of
 from rlhf_core.reproduction.claims import load_claims
 from rlhf_core.reproduction.experiment import experiment, plans
@@ -43,7 +44,7 @@ PACKAGE = "rlhf_core.reproduction"
 
 def test_nothing_that_trains_or_chooses_can_reach_the_judge_or_a_labeler() -> None:
     behind = {"rlhf_core.worlds.miniature.judge", "rlhf_core.worlds.miniature.labelers"}
-    for module in ("policies", "answering", "stages", "profiles"):
+    for module in ("policies", "answering", "voting_rounds", "rater_weights", "stages", "profiles"):
         assert not behind & reachable(f"{PACKAGE}.{module}"), module
     assert behind <= reachable(f"{PACKAGE}.labelling")
 
@@ -94,12 +95,28 @@ def test_only_test_requests_are_judged_and_only_validation_requests_choose() -> 
         assert "test_set" not in inspect.getsource(chooses)
 
 
-def test_policies_never_see_a_test_request_while_they_train() -> None:
+@pytest.mark.parametrize("module", [policies, voting_rounds], ids=lambda module: module.__name__)
+def test_policies_never_see_a_test_request_while_they_train(module: ModuleType) -> None:
     assert "test" not in {
         node.value
-        for node in ast.walk(ast.parse(inspect.getsource(policies)))
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Constant)
     }
+
+
+def test_each_round_has_prompts_of_its_own() -> None:
+    rounds = [voting_rounds.round_requests(CI, 101, number) for number in (1, 2, 3)]
+    others = requests(CI.ranked_prompts, seed=101, split="train")
+    assert rounds[0] != rounds[1] != rounds[2] != others[: len(rounds[0])] != rounds[0]
+    stages = {stage.name: stage for stage in experiment(CI)}
+    assert [stages[f"round-{number}"].options["round"] for number in (1, 2, 3)] == [1, 2, 3]
+    assert stages["round-2"].options["start"] == "round-1"
+
+
+def test_a_stale_reward_model_is_measured_on_subjects_that_no_reward_model_knows() -> None:
+    learnt = {r.subject for n in (1, 2, 3) for r in voting_rounds.round_requests(CPU, 101, n)}
+    tested = {r.subject for r in policies.paired_requests(CPU, 101) if r.topic}
+    assert tested and not tested & learnt
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
@@ -130,7 +147,15 @@ def test_a_base_that_goes_on_with_the_next_turn_is_cut_there_and_has_ended(
     assert policies.cut_replies(base, [response]) == [(kept, ended)]
 
 
-@pytest.mark.parametrize("sampled", [policies.sample_replies, policies.sample_test_pairs])
+@pytest.mark.parametrize(
+    "sampled",
+    [
+        policies.sample_replies,
+        policies.sample_test_pairs,
+        voting_rounds.write_for_round,
+        voting_rounds.predict_fresh_pairs,
+    ],
+)
 def test_labelers_and_reward_models_see_replies_cut_as_they_are_judged(sampled: Work) -> None:
     assert "cut_replies(" in inspect.getsource(sampled)
 
@@ -195,10 +220,10 @@ def test_seeds_are_fixed_and_all_of_them_count() -> None:
     assert SEEDS == (101, 102, 103)
 
 
-def test_every_claim_is_planned_or_said_to_be_missing() -> None:
+def test_every_claim_is_planned() -> None:
     numbers = {claim.number for claim in load_claims()}
     for profile in PROFILES:
-        assert plans(profile).keys() <= numbers
+        assert plans(profile).keys() == numbers
         known = {stage.name for stage in experiment(profile)}
         assert {need for plan in plans(profile).values() for need in plan.needs} <= known
 

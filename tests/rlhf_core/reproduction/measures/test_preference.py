@@ -122,15 +122,21 @@ def test_reward_and_time_of_both_estimators_stand_beside_their_wins(tmp_path: Pa
     facts = {"objective/kl": 2.0, "objective/scores": 1.0, "cpu_seconds": 30.0}
     stages = {
         "samples": samples(),
+        "answers-sft": answers(bad),
         "answers-ppo": answers(bad),
         "answers-rloo": answers(good),
         "ppo": facts,
         "rloo": facts | {"objective/kl": 3.0},
     }
-    found = ppo_and_rloo(written(tmp_path, stages)).figures
+    result = ppo_and_rloo(written(tmp_path, stages))
+    found = result.figures
     assert found["RLOO over PPO"].value > 0.65 and found["by the exact judge"].value > 0.9
     assert found["KL from SFT, nats a reply, rloo"].value == 3
     assert found["KL from SFT, nats a reply, ppo"].value == 2
+    gained = found["gold reward, rloo less ppo"]
+    assert gained.value > 1 and (gained.low or 0) > 0
+    start, end = result.curves["rloo"]
+    assert start[0] == 0 and end == (pytest.approx(3**0.5), found["gold reward, rloo"].value)
 
 
 def test_replies_belong_to_their_requests() -> None:
