@@ -28,7 +28,10 @@ RATERS = {  # and what has to be known of each
     "gold": "the exact judge, for reference",
 }
 AXES = ("share of replies more helpful than the base's", "more harmless")
-BINS = np.arange(-4.0, 4.01, 0.5)  # of scores, in standard deviations
+PANELS = """
+.panels { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(25rem, 1fr)) }
+"""
+BINS = 24  # of scores
 
 
 def write_page(found: TwoAnswers, out: Path) -> dict[str, Any]:
@@ -70,12 +73,17 @@ def quantiles(scores: Sequence[float]) -> dict[str, float]:
     return {k: round(v, 3) for k, v in (found | {"highest tenth": high}).items()}
 
 
-def distribution(scores: Sequence[float]) -> list[tuple[float, float]]:
-    """The share of scores in each bin, at its middle; the last ones have what is beyond."""
-    inside = np.clip(scores, BINS[0], BINS[-1] - 1e-9)
-    counts, _ = np.histogram(inside, BINS)
-    middles = (BINS[:-1] + BINS[1:]) / 2
-    return [(float(x), float(n)) for x, n in zip(middles, counts / len(scores), strict=True)]
+def distributions(
+    by_name: Mapping[str, Sequence[float]],
+) -> dict[str, list[tuple[float, float]]]:
+    """Of each policy the share of scores in each bin, at its middle; all have the same bins."""
+    every = np.concatenate([np.asarray(scores) for scores in by_name.values()])
+    edges = np.histogram_bin_edges(every, BINS)
+    middles = ((edges[:-1] + edges[1:]) / 2).tolist()
+    return {
+        name: list(zip(middles, (np.histogram(s, edges)[0] / len(s)).tolist(), strict=True))
+        for name, s in by_name.items()
+    }
 
 
 def shown(figure: Figure | None) -> str:
@@ -153,18 +161,22 @@ def page(found: TwoAnswers) -> Iterator[str]:
     """One HTML file that needs nothing else: no script, nothing from another address."""
     yield "<!doctype html><html lang='en'><meta charset='utf-8'>"
     yield "<meta name='viewport' content='width=device-width'>"
-    yield f"<title>Helpful and harmless, round by round</title><style>{STYLE}</style>"
+    yield f"<title>Helpful and harmless, round by round</title><style>{STYLE}{PANELS}</style>"
     yield f"<h1>Helpful and harmless, round by round</h1><p>{html.escape(WORLD)}.</p><ul>"
     yield from (f"<li>{html.escape(line.removeprefix('- '))}" for line in about(found))
     yield "</ul><p>A hollow point is a candidate that the gate rejected; the line joins the others."
+    yield "<div class='panels'>"
     for rater, said in RATERS.items():
-        yield f"<h2>By {html.escape(rater)}</h2><p>{html.escape(said)}</p>"
+        yield f"<section><h2>By {html.escape(rater)}</h2><p>{html.escape(said)}</p>"
         crosses = points(found, found.wins.get(rater, {}))
         yield plane(crosses, AXES, f"by {rater}; {WORLD}") if crosses else "<p>No verdicts.</p>"
+        yield "</section>"
+    yield "</div>"
     for question, by_name in found.scores.items():
         yield f"<h2>Scores of replies that should be {question}, by the reward model</h2>"
-        curves = {name: distribution(scores) for name, scores in by_name.items()}
-        yield lines(curves, ("score", "share of replies"), f"scores, {question}; {WORLD}")
+        yield lines(
+            distributions(by_name), ("score", "share of replies"), f"scores, {question}; {WORLD}"
+        )
     yield f"<h2>Tables</h2><pre class='wide'>{html.escape(markdown(found))}</pre>"
 
 

@@ -65,20 +65,22 @@ def lines(curves: Mapping[str, Points], axes: tuple[str, str], title: str) -> st
         _line(svg, (60, y_at(tick)), (WIDTH - 180, y_at(tick)), opacity=".2")
         _text(svg, 54, y_at(tick) + 4, f"{tick:g}", anchor="end")
     _text(svg, WIDTH / 2 - 60, HEIGHT - 6, f"{axes[0]} (up: {axes[1]})", anchor="middle")
+    named: list[tuple[float, float]] = []
     for (name, points), dash in zip(curves.items(), itertools.cycle(DASHES), strict=False):
         places = [(x_at(x), y_at(y)) for x, y in points]
         for start, end in itertools.pairwise(places):
             _line(svg, start, end, width="2", dash=dash)
         for x, y in places:
             XML.SubElement(svg, "circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="3", fill="currentColor")
-        _text(svg, places[-1][0] + 8, places[-1][1] + 4, name)
+        named.append(_free(named, places[-1][0] + 8, places[-1][1] + 4))
+        _text(svg, *named[-1], name)
     return XML.tostring(svg, encoding="unicode")
 
 
 def plane(crosses: Sequence[Cross], axes: tuple[str, str], title: str) -> str:
     """Points with both their intervals; a hollow one is not joined to those before and after it."""
     (x_at, x_ticks), (y_at, y_ticks) = (
-        _axis([one.x for one in crosses], 60, SIDE - 20),
+        _axis([one.x for one in crosses], 60, SIDE - 60),
         _axis([one.y for one in crosses], SIDE - EDGE, 10),
     )
     svg = _svg(title, SIDE, width=SIDE)
@@ -86,20 +88,29 @@ def plane(crosses: Sequence[Cross], axes: tuple[str, str], title: str) -> str:
         _line(svg, (x_at(tick), 10), (x_at(tick), SIDE - EDGE), opacity=".2")
         _text(svg, x_at(tick), SIDE - EDGE + 16, f"{tick:g}", anchor="middle")
     for tick in y_ticks:
-        _line(svg, (60, y_at(tick)), (SIDE - 20, y_at(tick)), opacity=".2")
+        _line(svg, (60, y_at(tick)), (SIDE - 60, y_at(tick)), opacity=".2")
         _text(svg, 54, y_at(tick) + 4, f"{tick:g}", anchor="end")
     _text(svg, SIDE / 2, SIDE - 6, f"{axes[0]} (up: {axes[1]})", anchor="middle")
+    named: list[tuple[float, float]] = []
     for one in crosses:
         at = x_at(one.x.value), y_at(one.y.value)
         _line(svg, (x_at(_low(one.x)), at[1]), (x_at(_high(one.x)), at[1]))
         _line(svg, (at[0], y_at(_low(one.y))), (at[0], y_at(_high(one.y))))
         look = {"fill": "currentColor" if one.joined else "none", "stroke": "currentColor"}
         XML.SubElement(svg, "circle", {"cx": f"{at[0]:.1f}", "cy": f"{at[1]:.1f}", "r": "5"} | look)
-        _text(svg, at[0] + 8, at[1] - 8, one.name)
+        named.append(_free(named, at[0] + 8, at[1] - 8))
+        _text(svg, *named[-1], one.name)
     joined = [(x_at(one.x.value), y_at(one.y.value)) for one in crosses if one.joined]
     for start, end in itertools.pairwise(joined):
         _line(svg, start, end, width="2")
     return XML.tostring(svg, encoding="unicode")
+
+
+def _free(named: Sequence[tuple[float, float]], x: float, y: float) -> tuple[float, float]:
+    """The place of a name, moved up until it covers none of those that are there."""
+    while any(abs(x - left) < 60 and abs(y - top) < 13 for left, top in named):
+        y -= 13
+    return x, y
 
 
 def _axis(

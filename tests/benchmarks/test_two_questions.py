@@ -1,4 +1,6 @@
+import argparse
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.helpful_harmless import read_options, replies_of
 from benchmarks.two_questions.asking import BOTH, WAYS, Asked, Reply, asked_for, harms, worth
 from benchmarks.two_questions.asking import GOLD as NO_TASTE
 from benchmarks.two_questions.choosing import VERDICTS, Chooser, serve
 from benchmarks.two_questions.found import Candidate, TwoAnswers
 from benchmarks.two_questions.model_judge import ask_model, judged, keep_pairs
-from benchmarks.two_questions.page import distribution, judge_said, markdown, page, points
+from benchmarks.two_questions.page import distributions, judge_said, markdown, page, points
 from benchmarks.two_questions.raters import by_gold, by_people, by_scores
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
@@ -221,7 +224,7 @@ def test_the_summary_has_each_figure_with_its_interval_and_the_world() -> None:
 def test_the_page_has_a_panel_for_each_rater_and_says_who_gave_no_verdicts() -> None:
     text = "\n".join(page(found()))
     assert text.count("No verdicts.") == 2  # of the model judge and the reward model
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 2 + 1  # people, gold; scores
 
 
 def test_the_base_is_in_the_middle_and_a_rejected_round_is_not_joined() -> None:
@@ -230,6 +233,43 @@ def test_the_base_is_in_the_middle_and_a_rejected_round_is_not_joined() -> None:
     assert (base.joined, one.joined, two.joined) == (True, True, False)
 
 
-@given(st.lists(st.floats(-20, 20), min_size=1))
-def test_every_score_is_somewhere_in_the_distribution(scores: list[float]) -> None:
-    assert sum(share for _, share in distribution(scores)) == pytest.approx(1.0)
+@given(st.lists(st.floats(-20, 20), min_size=1), st.lists(st.floats(-20, 20), min_size=1))
+def test_every_score_is_somewhere_in_its_distribution(one: list[float], two: list[float]) -> None:
+    found = distributions({"one": one, "two": two})
+    for curve in found.values():
+        assert sum(share for _, share in curve) == pytest.approx(1.0)
+    assert [x for x, _ in found["one"]] == [x for x, _ in found["two"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--again", "nowhere"], "nowhere has no data/feedback.db; give the --out of an earlier"),
+        (["--judge-url", "http://127.0.0.1:1/v1"], "--judge-url and --judge-model go together"),
+        (["--out", "there"], "there has data of an earlier run; give --again there"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_runs(
+    given: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there" / "data").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["helpful_harmless", *given])
+    with pytest.raises(SystemExit) as caught:
+        read_options()
+    assert caught.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_replies_that_were_sampled_for_other_requests_are_refused(
+    starter: Base, tmp_path: Path
+) -> None:
+    asked = {question: asked_for(question, 2, 1) for question in BOTH}
+    kept = replies_of(starter, tmp_path, asked, [], argparse.Namespace(seed=1, replies=2))
+    again = replies_of(starter, tmp_path, asked, [], argparse.Namespace(seed=1, replies=2))
+    assert kept == again and set(kept["helpful"]) == {"base", "base again"}
+    with pytest.raises(SystemExit, match="2 requests of seed 1"):
+        replies_of(starter, tmp_path, asked, [], argparse.Namespace(seed=2, replies=2))
