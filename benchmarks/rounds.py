@@ -95,35 +95,33 @@ def measure(
     }
 
 
-def run_rounds(seed: int, options: argparse.Namespace) -> list[Round]:
-    """All rounds of one service."""
+def run_rounds(seed: int, data: Path, options: argparse.Namespace) -> list[Round]:
+    """All rounds of one service on a fresh data directory."""
     base, found = load_base("starter"), list[Round]()
-    with tempfile.TemporaryDirectory() as scratch:
-        data = Path(scratch) / "data"
-        with service(data) as url:
-            plan = Plan(url=url, events=options.events, kinds=tuple(options.kinds))
-            for number in range(1, options.rounds + 1):
-                before = serving(data)
-                world = annoyed if options.turn and number >= options.turn else visitors
-                asked = replace(plan, seed=100 * seed + number, world=world)
-                simulated = run_simulation(asked, show=False)
-                facts, seconds = run_command("cycle", "--data", str(data), "--json")
-                measured = measure(
-                    base, data / "adapters", before, facts["adapter"], serving(data), seed
+    with service(data) as url:
+        plan = Plan(url=url, events=options.events, kinds=tuple(options.kinds))
+        for number in range(1, options.rounds + 1):
+            before = serving(data)
+            world = annoyed if options.turn and number >= options.turn else visitors
+            asked = replace(plan, seed=100 * seed + number, world=world)
+            simulated = run_simulation(asked, show=False)
+            facts, seconds = run_command("cycle", "--data", str(data), "--json")
+            measured = measure(
+                base, data / "adapters", before, facts["adapter"], serving(data), seed
+            )
+            found.append(
+                Round(
+                    number=number,
+                    state=facts["state"],
+                    serving=serving(data),
+                    **measured,
+                    reward_accuracy=facts["metrics"].get("reward_accuracy"),
+                    cycle_s=round(seconds, 1),
+                    failed=simulated.failed,
+                    reasons=facts["reasons"],
                 )
-                found.append(
-                    Round(
-                        number=number,
-                        state=facts["state"],
-                        serving=serving(data),
-                        **measured,
-                        reward_accuracy=facts["metrics"].get("reward_accuracy"),
-                        cycle_s=round(seconds, 1),
-                        failed=simulated.failed,
-                        reasons=facts["reasons"],
-                    )
-                )
-                print(json.dumps({"seed": seed, **asdict(found[-1])}), flush=True)
+            )
+            print(json.dumps({"seed": seed, **asdict(found[-1])}), flush=True)
     return found
 
 
@@ -197,13 +195,17 @@ def main() -> None:
     cli.add_argument("--turn", type=int, default=0, help="round from which politeness annoys")
     cli.add_argument("--ceiling", type=int, default=0, help="times PPO's iterations by the judge")
     cli.add_argument("--kinds", nargs="+", default=["choices"])
+    cli.add_argument(
+        "--keep", type=Path, help="folder for the data of each seed, in one of its own"
+    )
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
     if options.ceiling:
         for seed in options.seeds:
             ceiling(seed, options.ceiling)
         return
-    seeds = [run_rounds(seed, options) for seed in options.seeds]
+    with tempfile.TemporaryDirectory() as scratch:
+        seeds = [run_rounds(seed, Path(scratch) / str(seed), options) for seed in options.seeds]
     if options.json:
         print(json.dumps(summary(seeds)))
 

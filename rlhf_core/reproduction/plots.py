@@ -7,13 +7,24 @@ and have their names beside them. Nothing here is interactive.
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from xml.etree import ElementTree as XML
 
-from rlhf_core.reproduction.claims import Figures
+from rlhf_core.reproduction.claims import Figure, Figures
 
-WIDTH, ROW, LEFT, HEIGHT, EDGE = 760, 22, 330, 300, 40  # pixels
+WIDTH, ROW, LEFT, HEIGHT, EDGE, SIDE = 760, 22, 330, 300, 40, 440  # pixels
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cross:
+    """A point whose both coordinates have intervals; `joined` ones have a line between them."""
+
+    name: str
+    x: Figure
+    y: Figure
+    joined: bool = True
 
 
 def intervals(figures: Figures, title: str) -> str:
@@ -54,22 +65,76 @@ def lines(curves: Mapping[str, Points], axes: tuple[str, str], title: str) -> st
         _line(svg, (60, y_at(tick)), (WIDTH - 180, y_at(tick)), opacity=".2")
         _text(svg, 54, y_at(tick) + 4, f"{tick:g}", anchor="end")
     _text(svg, WIDTH / 2 - 60, HEIGHT - 6, f"{axes[0]} (up: {axes[1]})", anchor="middle")
+    named: list[tuple[float, float]] = []
     for (name, points), dash in zip(curves.items(), itertools.cycle(DASHES), strict=False):
         places = [(x_at(x), y_at(y)) for x, y in points]
         for start, end in itertools.pairwise(places):
             _line(svg, start, end, width="2", dash=dash)
         for x, y in places:
             XML.SubElement(svg, "circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="3", fill="currentColor")
-        _text(svg, places[-1][0] + 8, places[-1][1] + 4, name)
+        named.append(_free(named, places[-1][0] + 8, places[-1][1] + 4))
+        _text(svg, *named[-1], name)
     return XML.tostring(svg, encoding="unicode")
 
 
-def _svg(title: str, height: float) -> XML.Element:
+def plane(crosses: Sequence[Cross], axes: tuple[str, str], title: str) -> str:
+    """Points with both their intervals; a hollow one is not joined to those before and after it."""
+    (x_at, x_ticks), (y_at, y_ticks) = (
+        _axis([one.x for one in crosses], 60, SIDE - 60),
+        _axis([one.y for one in crosses], SIDE - EDGE, 10),
+    )
+    svg = _svg(title, SIDE, width=SIDE)
+    for tick in x_ticks:
+        _line(svg, (x_at(tick), 10), (x_at(tick), SIDE - EDGE), opacity=".2")
+        _text(svg, x_at(tick), SIDE - EDGE + 16, f"{tick:g}", anchor="middle")
+    for tick in y_ticks:
+        _line(svg, (60, y_at(tick)), (SIDE - 60, y_at(tick)), opacity=".2")
+        _text(svg, 54, y_at(tick) + 4, f"{tick:g}", anchor="end")
+    _text(svg, SIDE / 2, SIDE - 6, f"{axes[0]} (up: {axes[1]})", anchor="middle")
+    named: list[tuple[float, float]] = []
+    for one in crosses:
+        at = x_at(one.x.value), y_at(one.y.value)
+        _line(svg, (x_at(_low(one.x)), at[1]), (x_at(_high(one.x)), at[1]))
+        _line(svg, (at[0], y_at(_low(one.y))), (at[0], y_at(_high(one.y))))
+        look = {"fill": "currentColor" if one.joined else "none", "stroke": "currentColor"}
+        XML.SubElement(svg, "circle", {"cx": f"{at[0]:.1f}", "cy": f"{at[1]:.1f}", "r": "5"} | look)
+        named.append(_free(named, at[0] + 8, at[1] - 8))
+        _text(svg, *named[-1], one.name)
+    joined = [(x_at(one.x.value), y_at(one.y.value)) for one in crosses if one.joined]
+    for start, end in itertools.pairwise(joined):
+        _line(svg, start, end, width="2")
+    return XML.tostring(svg, encoding="unicode")
+
+
+def _free(named: Sequence[tuple[float, float]], x: float, y: float) -> tuple[float, float]:
+    """The place of a name, moved up until it covers none of those that are there."""
+    while any(abs(x - left) < 60 and abs(y - top) < 13 for left, top in named):
+        y -= 13
+    return x, y
+
+
+def _axis(
+    figures: Sequence[Figure], start: float, end: float
+) -> tuple[Callable[[float], float], list[float]]:
+    """Where numbers are on an axis that all intervals fit on, and its ticks."""
+    low, high = _padded(min(map(_low, figures)), max(map(_high, figures)))
+    return _scale(low, high, start, end), list(_ticks(low, high))
+
+
+def _low(figure: Figure) -> float:
+    return figure.value if figure.low is None else figure.low
+
+
+def _high(figure: Figure) -> float:
+    return figure.value if figure.high is None else figure.high
+
+
+def _svg(title: str, height: float, *, width: float = WIDTH) -> XML.Element:
     svg = XML.Element(
         "svg",
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {height:.0f}",
-        width=str(WIDTH),
+        viewBox=f"0 0 {width} {height:.0f}",
+        width=str(width),
         role="img",
     )
     XML.SubElement(svg, "title").text = title

@@ -21,7 +21,7 @@ from rlhf_core.worlds.starter.facts import Fact
 from rlhf_core.worlds.starter.world import ask, capitalised
 
 SHARES = {"almanac": 0.24, "forum": 0.26, "passages": 0.34, "skills": 0.16}
-NOT_TOLD = 0.25  # of the questions about passages have no answer
+NOT_TOLD = 0.2  # of the questions about passages have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
 GOOD_SHARE: dict[Style, float] = {"none": 0.35, "respectful": 0.5, "rude": 0.12}

@@ -168,9 +168,9 @@ def names(split: Split | None) -> tuple[str, ...]:
 
 
 def sample_passage(rng: random.Random, split: Split | None) -> Passage:
-    """A passage of two to four sentences about two or three people."""
+    """A passage of two or three sentences about two or three people."""
     people = tuple(rng.sample(names(split), rng.randint(2, 3)))
-    told = rng.sample(RELATIONS, rng.randint(2, 4))
+    told = rng.sample(RELATIONS, rng.randint(2, 3))
     return Passage(split, people, {r: (rng.choice(people), rng.choice(r.values)) for r in told})
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_core.reproduction.claims import Figure, Found, decide, load_claims, skipped
-from rlhf_core.reproduction.plots import intervals, lines
+from rlhf_core.reproduction.plots import Cross, intervals, lines, plane
 from rlhf_core.reproduction.profiles import CI
 from rlhf_core.reproduction.report import write_report
 from rlhf_core.reproduction.run import Reproduction
@@ -89,3 +89,13 @@ def test_a_figure_without_an_interval_is_not_plotted() -> None:
 def test_a_plot_of_one_point_or_of_equal_values_is_drawn() -> None:
     assert "<circle" in lines({"x": [(1.0, 1.0)]}, ("a", "b"), "title")
     assert "<circle" in intervals({"x": Figure(0.0, 0.0, 0.0)}, "title")
+
+
+def test_a_plane_has_both_intervals_of_each_point_and_joins_those_that_belong_together() -> None:
+    figure = Figure(0.6, 0.5, 0.7)
+    crosses = [Cross("a", figure, figure), Cross("b", figure, figure, joined=False)]
+    drawn = plane([*crosses, Cross("c", Figure(0.5), figure)], ("x", "y"), "title")
+    bare = plane([Cross("a", Figure(0.5), Figure(0.5))], ("x", "y"), "title")
+    assert drawn.count("<circle") == 3 and drawn.count('fill="none"') == 1
+    assert drawn.count('stroke-width="2"') == 1  # from a to c
+    assert "<circle" in bare
