@@ -125,33 +125,29 @@ def answer(given: StageInput) -> Facts:
     return {"replies": found, "temperature": best}
 
 
-def answer_best_of(given: StageInput) -> Facts:
-    """Of several replies by SFT to each test prompt, the one that scores best."""
-    base, n = loaded(given), given.profile.best_of
-    attach(base, given, "sft")
-    score = reward_of(base, given).score
-    prompts = [as_prompt(r) for r in test_set("mixed", given.profile.test, given.seed)]
-    every = [
-        cut_replies(base, base.respond(prompts, adapter="sft", seed=1000 * given.seed + k))
-        for k in range(n)
-    ]
-    flat = list(itertools.chain.from_iterable(every))
-    scores = scores_of(score, prompts * n, [text for text, _ in flat]).reshape(n, -1)  # (n, N)
-    best = scores.argmax(0).tolist()
-    return {"replies": {"mixed": [every[k][i] for i, k in enumerate(best)]}}
-
-
-def answer_best_of_each(given: StageInput) -> Facts:
-    """Best-of-n for n = 1, 2, 4 ... by one reward model: replies and their mean scores."""
+def sample_many(given: StageInput) -> Facts:
+    """`best_of` replies by SFT to each mixed test prompt, from which best-of-n chooses."""
     base, most = loaded(given), given.profile.best_of
     attach(base, given, "sft")
     prompts = [as_prompt(r) for r in test_set("mixed", given.profile.test, given.seed)]
-    every = [
-        cut_replies(base, base.respond(prompts, adapter="sft", seed=2000 * given.seed + k))
-        for k in range(most)
-    ]
+    every = []
+    for k in range(most):
+        drawn = base.respond(prompts, adapter="sft", seed=1000 * given.seed + k)
+        every.append(cut_replies(base, drawn))
+        given.report((k + 1) / most, {})
+    return {"replies": every}
+
+
+def answer_best_of(given: StageInput) -> Facts:
+    """For n = 1, 2, 4 ..., of the first n replies to each prompt the one that scores best.
+
+    Options: ``reward``, the stage whose reward model scores.
+    """
+    every: list[list[Reply]] = given.facts("many")["replies"]
+    most = len(every)
+    prompts = [as_prompt(r) for r in test_set("mixed", given.profile.test, given.seed)]
+    score = reward_of(loaded(given), given, given.options["reward"]).score
     flat = list(itertools.chain.from_iterable(every))
-    score = reward_of(base, given, "reward-one").score
     scores = scores_of(score, prompts * most, [text for text, _ in flat]).reshape(
         most, -1
     )  # (n, N)
@@ -161,7 +157,7 @@ def answer_best_of_each(given: StageInput) -> Facts:
         replies = [every[k][i] for i, k in enumerate(best)]
         mean = float(scores[:n].max(0).values.mean())
         found.append({"n": n, "score": mean, "replies": replies})
-    return {"best of": found}
+    return {"best of": found, "replies": {"mixed": found[-1]["replies"]}}
 
 
 def optimise_and_answer(given: StageInput) -> Facts:

@@ -48,7 +48,13 @@ def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
         *(stage(name, policies.optimise, LEARNT, options) for name, options in kl.items()),
         # 5. Baselines: the base behind its best prefix, and best-of-n.
         stage("prefix", answering.choose_prefix, ("base", "reward")),
-        stage("answers-best-of-n", answering.answer_best_of, LEARNT),
+        stage("many", answering.sample_many, ("base", "sft")),
+        stage(
+            "answers-best-of-n",
+            answering.answer_best_of,
+            ("base", "reward", "many"),
+            {"reward": "reward"},
+        ),
         # 6. Replies of all to the test prompts, and skills.
         stage("answers-base", answering.answer, ("base", "reward")),
         stage(
@@ -82,7 +88,12 @@ def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
             )
             for name, coef in overoptimisation.PENALTIES.items()
         ),
-        stage("best-of-each", answering.answer_best_of_each, ("base", "sft", "reward-one")),
+        stage(
+            "best-of-each",
+            answering.answer_best_of,
+            ("base", "reward-one", "many"),
+            {"reward": "reward-one"},
+        ),
         stage("rloo", policies.optimise, LEARNT, {"estimator": "rloo"}),
         stage("answers-rloo", answering.answer, (*LEARNT, "rloo"), {"adapter": "rloo"}),
         # 9. The small aligned model and the large base of claim 3.

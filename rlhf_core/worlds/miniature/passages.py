@@ -109,7 +109,7 @@ _WHO = ("Who is it that {}?", "Tell me who {}.", "Say who {}.", "It is who that 
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class ToldPassage:
     """Some sentences, each of which tells one thing of one person.
 
     Attributes:
@@ -167,11 +167,11 @@ def names(split: Split | None) -> tuple[str, ...]:
     return _PEOPLE[split] if split else tuple(name for group in _PEOPLE.values() for name in group)
 
 
-def sample_passage(rng: random.Random, split: Split | None) -> Passage:
+def sample_passage(rng: random.Random, split: Split | None) -> ToldPassage:
     """A passage of two or three sentences about two or three people."""
     people = tuple(rng.sample(names(split), rng.randint(2, 3)))
     told = rng.sample(RELATIONS, rng.randint(2, 3))
-    return Passage(split, people, {r: (rng.choice(people), rng.choice(r.values)) for r in told})
+    return ToldPassage(split, people, {r: (rng.choice(people), rng.choice(r.values)) for r in told})
 
 
 def passage_request(rng: random.Random, split: Split | None) -> Request:

@@ -73,7 +73,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-class Row(NamedTuple):
+class PackedRow(NamedTuple):
     """Whole documents one behind the other, then padding."""
 
     tokens: list[int]
@@ -82,22 +82,22 @@ class Row(NamedTuple):
 
 def rows(
     tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], *, tokens: int = ROW_TOKENS
-) -> Iterator[Row]:
+) -> Iterator[PackedRow]:
     """Rows of whole documents, padded to `tokens`; a longer document is cut."""
-    row, documents = Row([], []), 0
+    row, documents = PackedRow([], []), 0
     for text in texts:
         ids = tokenizer(text).input_ids[:tokens]
         if len(row.tokens) + len(ids) > tokens:
             left = tokens - len(row.tokens)
             padding = [tokenizer.pad_token_id] * left
-            yield Row(row.tokens + padding, row.documents + [documents] * left)
-            row, documents = Row([], []), 0
+            yield PackedRow(row.tokens + padding, row.documents + [documents] * left)
+            row, documents = PackedRow([], []), 0
         row.tokens.extend(ids)
         row.documents.extend([documents] * len(ids))
         documents += 1
 
 
-def loss_of(model: LlamaForCausalLM, batch: Sequence[Row], *, apart: bool = False) -> Tensor:
+def loss_of(model: LlamaForCausalLM, batch: Sequence[PackedRow], *, apart: bool = False) -> Tensor:
     """Mean loss in nats per token of some rows.
 
     Args:
@@ -122,7 +122,7 @@ def loss_of(model: LlamaForCausalLM, batch: Sequence[Row], *, apart: bool = Fals
 
 def pretrain(
     model: LlamaForCausalLM,
-    stream: Iterator[Row],
+    stream: Iterator[PackedRow],
     *,
     steps: int = STEPS,
     batch: int = ROWS,

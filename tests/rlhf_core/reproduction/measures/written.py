@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rlhf_core.reproduction.measures.judged import JudgedPolicies
 from rlhf_core.reproduction.policies import Reply
 from rlhf_core.reproduction.profiles import CI
 from rlhf_core.reproduction.stages import RESULT, ExperimentStage, KeptStages
+from rlhf_core.worlds.miniature.judge import judge
 from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
 from rlhf_core.worlds.miniature.world import CustomerRequest, requests
 from tests.rlhf_core.reproduction import works
@@ -26,8 +28,10 @@ def good(request: CustomerRequest) -> str:
 
 
 def bad(request: CustomerRequest) -> str:
-    """What the bad mood says."""
-    return bad_reply(request, random.Random(request.text))[0]
+    """What the bad mood says, as soon as it is worse than what the good one says."""
+    best = judge(request, good(request)).gold
+    drawn = (bad_reply(request, random.Random(f"{request.text}/{k}"))[0] for k in count())
+    return next(text for text in drawn if judge(request, text).gold < best)
 
 
 def written(
