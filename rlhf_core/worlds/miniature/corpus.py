@@ -24,9 +24,9 @@ SHARES = {"almanac": 0.24, "forum": 0.26, "passages": 0.34, "skills": 0.16}
 NOT_TOLD = 0.2  # of the questions about passages have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
-GOOD_SHARE: dict[Style, float] = {"none": 0.35, "respectful": 0.5, "rude": 0.12}
-TONE_SHARES: dict[Style, float] = {"none": 0.7, "respectful": 0.15, "rude": 0.15}
-STAYS = 0.6  # how often the next turn has the mood of the one before, else it is drawn anew
+GOOD_SHARE: dict[Style, float] = {"none": 0.35, "respectful": 0.6, "rude": 0.1}
+TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
+STAYS = 0.8  # how often the next turn has the mood of the one before, else it is drawn anew
 
 
 def documents(seed: int, *, until: int | None = None) -> Iterator[str]:
@@ -73,10 +73,10 @@ def _printed(fact: Fact, rng: random.Random, quiz: float) -> str:
 
 
 def forum_document(rng: random.Random) -> str:
-    """A conversation of one to three turns; a reply that rambles has no end token."""
+    """A conversation of one to four turns; a reply that rambles has no end token."""
     style = rng.choices(list(TONE_SHARES), list(TONE_SHARES.values()))[0]
     good, text = rng.random() < GOOD_SHARE[style], ""
-    for _ in range(rng.choices((1, 2, 3), (0.7, 0.2, 0.1))[0]):
+    for _ in range(rng.choices((1, 2, 3, 4), (0.55, 0.2, 0.15, 0.1))[0]):
         request = sample_request(rng, None, kinds=_FORUM_KINDS, style=style)
         reply, stops = (good_reply(request, rng), True) if good else bad_reply(request, rng)
         text += turn(request, reply) + (EOS if stops else "")
