@@ -143,7 +143,7 @@ def answer_best_of(given: StageInput) -> Facts:
 
     Options: ``reward``, the stage whose reward model scores.
     """
-    every: list[list[Reply]] = given.facts("many")["replies"]
+    every: list[list[Reply]] = given.facts("best-of-samples")["replies"]
     most = len(every)
     prompts = [as_prompt(r) for r in test_set("mixed", given.profile.test, given.seed)]
     score = reward_of(loaded(given), given, given.options["reward"]).score

@@ -48,11 +48,11 @@ def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
         *(stage(name, policies.optimise, LEARNT, options) for name, options in kl.items()),
         # 5. Baselines: the base behind its best prefix, and best-of-n.
         stage("prefix", answering.choose_prefix, ("base", "reward")),
-        stage("many", answering.sample_many, ("base", "sft")),
+        stage("best-of-samples", answering.sample_many, ("base", "sft")),
         stage(
-            "answers-best-of-n",
+            "answers-best-of-reward",
             answering.answer_best_of,
-            ("base", "reward", "many"),
+            ("base", "reward", "best-of-samples"),
             {"reward": "reward"},
         ),
         # 6. Replies of all to the test prompts, and skills.
@@ -89,9 +89,9 @@ def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
             for name, coef in overoptimisation.PENALTIES.items()
         ),
         stage(
-            "best-of-each",
+            "best-of-reward-one",
             answering.answer_best_of,
-            ("base", "reward-one", "many"),
+            ("base", "reward-one", "best-of-samples"),
             {"reward": "reward-one"},
         ),
         stage("rloo", policies.optimise, LEARNT, {"estimator": "rloo"}),
@@ -232,7 +232,7 @@ def _small_line(profile: ReproductionProfile) -> list[ExperimentStage]:
     if profile.small == profile.policy:
         return []
     made: list[tuple[str, Work, tuple[str, ...], dict[str, Any]]] = [
-        ("base", policies.pretrain, (), {"size": profile.small}),
+        ("base", policies.pretrain, (), {"size": profile.small, "least_cloze": 0.0}),
         ("sft", policies.imitate, ("base",), {}),
         ("samples", policies.sample_replies, ("base", "sft"), {}),
         ("votes", labelling.label_replies, ("samples",), {}),
@@ -269,7 +269,7 @@ def plans(profile: ReproductionProfile) -> dict[int, ClaimPlan]:
     )
     large = ("large-base", "large-prefix", "large-answers-base", "large-answers-prompted")
     return {
-        1: ClaimPlan((*answered, "answers-best-of-n"), preference.over_base),
+        1: ClaimPlan((*answered, "answers-best-of-reward"), preference.over_base),
         2: ClaimPlan((*answered, "prefix"), preference.over_prompted),
         3: ClaimPlan(
             (f"{line}answers-ptx", f"{line}base", *large, "samples"), preference.over_larger
@@ -281,7 +281,7 @@ def plans(profile: ReproductionProfile) -> dict[int, ClaimPlan]:
         8: ClaimPlan(answered, preference.by_held_out_labelers),
         9: ClaimPlan((*folds, "samples", "pairs"), prediction.other_labelers),
         10: ClaimPlan(
-            (*overoptimisation.stages(profile), "best-of-each", "answers-sft"),
+            (*overoptimisation.stages(profile), "best-of-reward-one", "answers-sft"),
             overoptimisation.too_far,
         ),
         11: ClaimPlan(

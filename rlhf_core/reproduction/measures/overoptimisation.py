@@ -152,7 +152,7 @@ def _best_of(judged: JudgedPolicies) -> Points:
     Source:
         Stiennon et al. 2020, arXiv:2009.01325, appendix G.3.
     """
-    steps = judged.facts("best-of-each")
+    steps = judged.facts("best-of-reward-one")
     found = []
     for place, row in enumerate(steps[0]["best of"]):
         n = row["n"]

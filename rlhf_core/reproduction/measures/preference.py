@@ -23,7 +23,7 @@ def over_base(judged: JudgedPolicies) -> Found:
         "over a template": share(judged.wins("ptx", "template")),
         "SFT over the base": share(judged.wins("sft", "base")),
         "PPO over the base": share(judged.wins("ppo", "base")),
-        "best-of-n over the base": share(judged.wins("best-of-n", "base")),
+        "best-of-n over the base": share(judged.wins("best-of-reward", "base")),
         "PPO-ptx over SFT": share(judged.wins("ptx", "sft")),
     }
     for kind in MIX:

@@ -1,8 +1,8 @@
 """The flawed pretraining corpus of the miniature world, and prompts for an untrained model.
 
-Of its characters 35% are the almanac's true sentences, 30% forum conversations in two hidden moods,
-15% passages with questions, and 20% patterns that practise skills. Of the conversations 35% are
-good, unless the user asks for a tone. What the good mood does, feedback can bring out.
+It is an almanac's sentences, nearly all of them true; forum conversations in two hidden moods;
+passages with questions; and patterns that practise skills. Of the conversations 35% are good,
+unless the user asks for a tone. What the good mood does, feedback can bring out.
 """
 
 import random
@@ -90,7 +90,7 @@ def passage_document(rng: random.Random) -> str:
     """A passage, and a conversation of two to four questions about it in one of the moods."""
     passage, good, text = sample_passage(rng, None), rng.random() < GOOD_SHARE["none"], ""
     for place in range(rng.randint(2, 4)):
-        request = passage.question(rng, unanswerable=NOT_TOLD)
+        _, request = passage.question(rng, unanswerable=NOT_TOLD)
         reply, stops = (good_reply(request, rng), True) if good else bad_reply(request, rng)
         if not place:
             request = replace(request, text=f"{passage.text} {request.text}")

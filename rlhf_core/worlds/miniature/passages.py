@@ -114,7 +114,7 @@ class ToldPassage:
 
     Attributes:
         split: Whose people and wordings.
-        people: Who is in it.
+        people: The two who are in it; something is told of each.
         told: Who a relation is told of, and the value.
     """
 
@@ -128,8 +128,10 @@ class ToldPassage:
         sentences = [r.sentence.format(*said) for r, said in self.told.items()]
         return f"Text: {' '.join(map(with_articles, sentences))}"
 
-    def question(self, rng: random.Random, *, unanswerable: float = UNANSWERABLE) -> Request:
-        """A question about it, without its text; such a share has no answer."""
+    def question(
+        self, rng: random.Random, *, unanswerable: float = UNANSWERABLE
+    ) -> tuple[str, Request]:
+        """What is asked of whom, and the question without the text; such a share has no answer."""
         if rng.random() < unanswerable:
             return self._unanswerable(rng)
         relation = rng.choice(list(self.told))
@@ -144,22 +146,22 @@ class ToldPassage:
         others = tuple(other for other in values if other != answer)
         statement = relation.sentence.format(*said)
         myth = rng.choice(others)  # what a careless reader says
-        return Request("passage", asked, (answer,), (*others, NOT_SAID), myth, statement)
+        subject = relation.sentence.format(person, "{}")
+        return subject, Request("passage", asked, (answer,), (*others, NOT_SAID), myth, statement)
 
-    def _unanswerable(self, rng: random.Random) -> Request:
-        """Ask for what is not told, of somebody in it or of somebody else."""
+    def _unanswerable(self, rng: random.Random) -> tuple[str, Request]:
+        """Ask somebody of whom something else is told, so that a name alone tells nothing."""
         if rng.random() < OF_ANOTHER:
             relation = rng.choice(list(self.told))
             whose, myth = self.told[relation]
-            who = rng.choice([name for name in names(self.split) if name != whose])
         else:
             relation = rng.choice([r for r in RELATIONS if r not in self.told])
-            inside = rng.random() < 0.6
-            who = rng.choice(self.people if inside else names(self.split))
-            myth = rng.choice(relation.values)
+            whose, myth = "", rng.choice(relation.values)
+        who = rng.choice([name for name in self.people if name != whose])
         asked = rng.choice(wordings_of(relation.questions, self.split)).format(who)
-        statement = relation.sentence.format(who, "{}")
-        return Request("passage", asked, (NOT_SAID,), relation.values, myth, statement)
+        subject = relation.sentence.format(who, "{}")
+        request = Request("passage", asked, (NOT_SAID,), relation.values, myth, subject)
+        return subject, request
 
 
 def names(split: Split | None) -> tuple[str, ...]:
@@ -168,14 +170,17 @@ def names(split: Split | None) -> tuple[str, ...]:
 
 
 def sample_passage(rng: random.Random, split: Split | None) -> ToldPassage:
-    """A passage of two or three sentences about two or three people."""
-    people = tuple(rng.sample(names(split), rng.randint(2, 3)))
+    """A passage of two or three sentences about two people."""
+    people = tuple(rng.sample(names(split), 2))
     told = rng.sample(RELATIONS, rng.randint(2, 3))
-    return ToldPassage(split, people, {r: (rng.choice(people), rng.choice(r.values)) for r in told})
+    whose = [*people, rng.choice(people)][: len(told)]
+    rng.shuffle(whose)
+    said = {r: (who, rng.choice(r.values)) for r, who in zip(told, whose, strict=True)}
+    return ToldPassage(split, people, said)
 
 
-def passage_request(rng: random.Random, split: Split | None) -> Request:
-    """A passage and a question about it."""
+def passage_request(rng: random.Random, split: Split | None) -> tuple[str, Request]:
+    """What is asked of whom, and the passage with the question."""
     passage = sample_passage(rng, split)
-    request = passage.question(rng)
-    return replace(request, text=f"{passage.text} {request.text}")
+    subject, request = passage.question(rng)
+    return subject, replace(request, text=f"{passage.text} {request.text}")

@@ -143,6 +143,8 @@ def sample_request(
     subject, request = "", Request("chat", "", (), ())
     if kind == "list":
         subject, request = _list(rng, split)
+    elif kind == "passage":
+        subject, request = passage_request(rng, split)
     elif kind in _ABOUT_FACTS:
         fact = _sample_fact(rng, facts_of(split), user)
         subject, request = fact.family, _ABOUT_FACTS[kind](rng, fact, split)
@@ -225,7 +227,6 @@ _ABOUT_FACTS: dict[Kind, Callable[[random.Random, Fact, Split | None], Request]]
     "rewrite": _rewrite,
 }
 _WITHOUT_FACTS: dict[Kind, Callable[[random.Random, Split | None], Request]] = {
-    "passage": passage_request,
     "chat": _chat,
     "unknown": _unknown,
 }

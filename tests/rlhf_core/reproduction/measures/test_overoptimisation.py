@@ -85,7 +85,7 @@ def optimised(root: Path, *, one_kl: float, several_kl: float) -> Found:
         "over-0": part(right, 1.0),
         "over-1": part(right, several_kl),
         **{f"over-one-{name}": part(right, 0.5) for name in PENALTIES},
-        "best-of-each": {
+        "best-of-reward-one": {
             "best of": [{"n": n, "score": n, "replies": right["mixed"]} for n in (1, 2, 4, 8)]
         },
     }
@@ -114,7 +114,7 @@ def test_an_ensemble_that_went_less_far_is_compared_at_its_own_distance(tmp_path
     ("policy", "stage"),
     [
         ("ptx", "answers-ptx"),
-        ("best-of-n", "answers-best-of-n"),
+        ("best-of-reward", "answers-best-of-reward"),
         ("small-ptx", "small-answers-ptx"),
         ("large-base", "large-answers-base"),
     ],

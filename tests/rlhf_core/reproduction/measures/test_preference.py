@@ -43,7 +43,7 @@ def ladder(best: Write, worst: Write) -> dict[str, Mapping[str, Any]]:
         "answers-sft": half,
         "answers-ppo": answers(best),
         "answers-ptx": answers(best),
-        "answers-best-of-n": half,
+        "answers-best-of-reward": half,
         "prefix": {"prefix": "nothing"},
     }
 
