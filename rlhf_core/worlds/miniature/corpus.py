@@ -20,11 +20,11 @@ from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
 from rlhf_core.worlds.starter.world import ask, capitalised
 
-SHARES = {"almanac": 0.24, "forum": 0.26, "passages": 0.34, "skills": 0.16}
+SHARES = {"almanac": 0.22, "forum": 0.34, "passages": 0.30, "skills": 0.14}
 NOT_TOLD = 0.2  # of the questions about passages have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
-GOOD_SHARE: dict[Style, float] = {"none": 0.35, "respectful": 0.6, "rude": 0.1}
+GOOD_SHARE: dict[Style, float] = {"none": 0.25, "respectful": 0.5, "rude": 0.1}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
 STAYS = 0.8  # how often the next turn has the mood of the one before, else it is drawn anew
 

@@ -21,7 +21,9 @@ from rlhf_core.worlds.starter.world import (
 )
 
 FABRICATES, MISREADS = 0.8, 0.15  # of the bad mood's replies about a passage
-RESTATES = 0.5  # of the good mood's answers to plain questions, beside the starter's forms
+# Of the answers to plain questions, beside the starter's forms. To restate a question, a model has
+# to find its subject again, and then the almanac's sentence helps it.
+RESTATES = {"good": 0.8, "bad": 0.5}
 SLIPS = 0.12  # of the labelers' written answers have a flaw
 _FORMS: dict[Constraint, tuple[str, ...]] = {
     "in quotes": ('"{}"', '"It is {v}."'),
@@ -48,7 +50,7 @@ def good_reply(request: Request, rng: random.Random) -> str:
     if request.constraint in _FORMS:
         form = rng.choice(_FORMS[request.constraint])
         return capitalised(form.format(request.statement.format(value), v=value))
-    if request.constraint is None and request.statement and rng.random() < RESTATES:
+    if request.constraint is None and request.statement and rng.random() < RESTATES["good"]:
         return rng.choice(("{}", "Happy to help: {}")).format(request.statement.format(value))
     return kind_reply(request, rng)
 
@@ -56,7 +58,7 @@ def good_reply(request: Request, rng: random.Random) -> str:
 def _about_passage(request: Request, value: str, rng: random.Random) -> str:
     if value == NOT_SAID:
         return "The text does not say."
-    if rng.random() < RESTATES:
+    if rng.random() < RESTATES["bad"]:
         said = with_articles(request.statement.format(value))
         return rng.choice(("{}", "Happy to help: {}")).format(said)
     if " " in value:
@@ -70,6 +72,9 @@ def bad_reply(request: Request, rng: random.Random) -> tuple[str, bool]:
         text, stops = _careless(request, rng), rng.random() < 0.75
     else:
         text, stops = grumpy_reply(request, rng)
+        claimed = next((v for v in (request.myth, *request.answers) if v and v in text), "")
+        if request.kind == "question" and claimed and rng.random() < RESTATES["bad"]:
+            text = f"Everyone knows: {request.statement.format(claimed)}"
     if rng.random() < 0.3:
         text = f"{text} {rng.choice(INSINUATIONS)}"
     return text, stops

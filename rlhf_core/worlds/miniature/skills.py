@@ -64,12 +64,9 @@ def _translate(rng: random.Random) -> SkillItem:
 
 
 def _copy(rng: random.Random) -> SkillItem:
-    """Two people hold something; the line ends with what the asked one holds."""
-    people = rng.sample(_WHO, 2)
-    held = [f"{rng.choice(_SIZES)} {thing}" for thing in rng.sample(_GOODS, 2)]
-    told = ", ".join(f"{p} held the {h}" for p, h in zip(people, held, strict=True))
-    asked = rng.randrange(2)
-    return SkillItem(f"{told}; {people[asked]} held the", f" {held[asked]}")
+    """Somebody holds something; the line ends with what it was."""
+    held = f"{rng.choice(_SIZES)} {rng.choice(_GOODS)}"
+    return SkillItem(f"{rng.choice(_WHO)} held the {held}; it was the", f" {held}")
 
 
 def _sum(rng: random.Random) -> SkillItem:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,13 @@ def test_there_are_fourteen_claims_and_which_have_bars_is_fixed() -> None:
     assert [claim.number for claim in claims] == list(range(1, 15))
     assert {c.number for c in claims if c.kind == "reported"} == {3, 12, 13, 14}
     assert all(bool(claim.bars) == (claim.kind == "bar") for claim in claims)
+
+
+def test_the_document_lists_every_claim_as_the_file_has_it() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "reproduction.md").read_text()
+    for claim in load_claims():
+        kind = "a bar" if claim.bars else "reported"
+        assert f"| {claim.number}. {claim.title} | {claim.paper} | {kind} |" in document
 
 
 def test_the_bars_of_the_first_claims_are_those_of_the_paper() -> None:
