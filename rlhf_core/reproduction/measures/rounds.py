@@ -49,7 +49,7 @@ PAIRS_BY = {
 }
 OLD = {
     STALE: "a stale reward model",
-    MORE: "one of more members, and of more votes on the start's replies",
+    MORE: "the other claims' reward model (more votes, more members)",
 }
 TAIL = 5  # percent
 
@@ -79,9 +79,10 @@ def rounds_help(judged: JudgedPolicies) -> Found:
         figures[f"KL from SFT, nats a reply, round {number}"] = Figure(sum(kl) / len(kl))
     for said, stage in (("base", "base"), (f"round {ROUNDS[-1]}", "last-round")):
         figures[f"mean skill, {said}"] = Figure(mean_skill(judged, stage))
+    members = round_members(profile), profile.members
     remarks = _not_surely_better(steps)
     remarks += [
-        f"reward models of rounds have {round_members(profile)} of {profile.members} members",
+        "members: {} in a round's reward model, {} in the other claims'".format(*members),
         "skills of rounds without ptx are not measured: that would take three more PPO runs",
     ]
     curves = {_said(policy): _distribution(judged, policy) for policy in policies}

@@ -133,6 +133,7 @@ def test_each_round_says_which_it_is_and_goes_on_from_the_one_before() -> None:
         assert {stage.options["round"] for stage in made} == {number}
         assert made[-1].options["start"] == voting_rounds.start_of(number)
         assert made[-1].options["reward"] == f"round-{number}-reward"
+    assert 'given.options.get("round"' in inspect.getsource(policies.optimise)
 
 
 def test_a_stale_reward_model_is_measured_on_subjects_that_no_reward_model_knows() -> None:

@@ -139,10 +139,10 @@ def test_a_stale_reward_model_loses_what_the_fresh_one_has_right(tmp_path: Path)
     assert loss.value > 0.2 and (loss.low or 0) > 0
     for who in ("the start", "the policy after the last round"):
         assert wrong[f"loss of a stale reward model, pairs by {who}"].value == 0
-    control = "loss of one of more members, and of more votes on the start's replies"
+    control = "loss of the other claims' reward model (more votes, more members)"
     assert wrong[f"{control}, pairs by the start"].value == 0
     remarks = measured(tmp_path / "said", (0.0, 1.0, 1.0, 1.0)).remarks
-    assert "reward models of rounds have 1 of 2 members" in remarks
+    assert "members: 1 in a round's reward model, 2 in the other claims'" in remarks
 
 
 def test_a_model_that_is_worse_on_all_pairs_lost_nothing_by_being_stale(tmp_path: Path) -> None:
