@@ -21,12 +21,17 @@ Decision = Literal["met", "not met", "reported", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured number, with its 95% interval if it has one."""
+    """One measured number, with its 95% interval if it has one.
+
+    ``unit``, such as ``Elo``, names the axis that its interval is drawn on; without one it is that
+    of shares, of their differences and of ratios.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
     about: str = ""
+    unit: str = ""
 
 
 Figures = Mapping[str, Figure]

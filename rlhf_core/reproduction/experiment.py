@@ -198,7 +198,7 @@ def _round(number: int, profile: ReproductionProfile) -> list[ExperimentStage]:
         "start": start,
         "reward": f"{name}-reward",
         "ptx": profile.ptx,
-        "iterations": profile.iterations // voting_rounds.ITERATIONS_SHARE,
+        "iterations": voting_rounds.round_iterations(profile),
     }
     stage = ExperimentStage
     return [
@@ -208,7 +208,7 @@ def _round(number: int, profile: ReproductionProfile) -> list[ExperimentStage]:
             f"{name}-reward",
             voting_rounds.learn_from_rounds,
             ("base", "sft", "round-1-samples", *votes),
-            options,
+            options | {"members": voting_rounds.round_members(profile)},
         ),
         stage(
             name,
@@ -287,7 +287,8 @@ def plans(profile: ReproductionProfile) -> dict[int, ClaimPlan]:
         11: ClaimPlan(
             (
                 *(f"round-{number}" for number in voting_rounds.ROUNDS),
-                *("answers-sft", "round-pairs", "skills-base", "skills-last-round", "samples"),
+                *("answers-sft", "answers-ptx", "round-pairs"),
+                *("skills-base", "skills-last-round", "samples"),
             ),
             rounds.rounds_help,
         ),

@@ -95,7 +95,9 @@ def give_signals(given: StageInput) -> Facts:
 
 
 def label_round(given: StageInput) -> Facts:
-    """The same for the replies of a round, by the same labelers: no noisier than they were before.
+    """Each prompt's replies of a round are ranked by one training labeler, as in `label_replies`.
+
+    The labelers are the same people, no noisier than they are there.
 
     Options: ``round``.
     """

@@ -6,6 +6,7 @@ and have their names beside them. Nothing here is interactive.
 
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as XML
@@ -13,6 +14,7 @@ from xml.etree import ElementTree as XML
 from rlhf_core.reproduction.claims import Figure, Figures
 
 WIDTH, ROW, LEFT, HEIGHT, EDGE, SIDE = 760, 22, 330, 300, 40, 440  # pixels
+LETTERS, LINE = 52, 14  # of a name beside an interval: letters in a line, pixels between lines
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 Points = Sequence[tuple[float, float]]
 
@@ -27,8 +29,8 @@ class Cross:
     joined: bool = True
 
 
-def intervals(figures: Figures, title: str) -> str:
-    """Each figure that has an interval, as a dot on a line; all share one axis."""
+def intervals(figures: Figures, title: str, unit: str = "") -> str:
+    """Each figure that has an interval, as a dot on a line; all share one axis, of this unit."""
     shown = {
         name: (figure.low, figure.value, figure.high)
         for name, figure in figures.items()
@@ -39,14 +41,20 @@ def intervals(figures: Figures, title: str) -> str:
     numbers = [n for row in shown.values() for n in row if math.isfinite(n)]
     low, high = _padded(min(numbers), max(numbers))
     at = _scale(low, high, LEFT, WIDTH - 20)
-    svg = _svg(title, ROW * len(shown) + EDGE)
+    names = [textwrap.wrap(name, LETTERS) for name in shown]
+    heights = [ROW + LINE * (len(said) - 1) for said in names]
+    bottom = sum(heights)
+    svg = _svg(title, bottom + EDGE)
     for tick in _ticks(low, high):
-        _line(svg, (at(tick), 0), (at(tick), ROW * len(shown)), opacity=".2")
-        _text(svg, at(tick), ROW * len(shown) + 18, f"{tick:g}", anchor="middle")
-    for place, (name, row) in enumerate(shown.items()):
-        y = ROW * (place + 0.5)
+        _line(svg, (at(tick), 0), (at(tick), bottom), opacity=".2")
+        _text(svg, at(tick), bottom + 18, f"{tick:g}", anchor="middle")
+    _text(svg, (LEFT + WIDTH - 20) / 2, bottom + 34, unit, anchor="middle")
+    tops = itertools.accumulate(heights, initial=0)
+    for top, height, said, row in zip(tops, heights, names, shown.values(), strict=False):
+        y = top + height / 2
         start, middle, end = (at(min(max(n, low), high)) for n in row)
-        _text(svg, LEFT - 10, y + 4, name, anchor="end")
+        for place, line in enumerate(said):
+            _text(svg, LEFT - 10, top + ROW / 2 + LINE * place + 4, line, anchor="end")
         _line(svg, (start, y), (end, y), width="2")
         XML.SubElement(svg, "circle", cx=f"{middle:.1f}", cy=f"{y:.1f}", r="4", fill="currentColor")
     return XML.tostring(svg, encoding="unicode")

@@ -32,7 +32,7 @@ REPLY = ReplySettings(prompt_tokens=208, tokens=48)
 MODEL, ADAPTER, REWARD, VOTES = "model", "adapter", "reward", "votes.json"
 LEARNING_RATE = 7e-4  # of PPO, in all runs
 UNBOUNDED = 1e4  # nats; a budget that no run reaches
-LATER = 1000  # added to the seed of prompts for each round, so that every round has its own
+SEED_STRIDE = 1000  # between the seeds of the prompts of two rounds
 
 
 def pretrain(given: StageInput) -> Facts:
@@ -174,8 +174,7 @@ def optimise(given: StageInput) -> Facts:
     attach(base, given, "sft")
     start = given.before[given.options.get("start", "sft")]
     base.attach_weights("policy", start / ADAPTER, trainable=True)
-    seed = given.seed + 500 + LATER * given.options.get("round", 0)
-    asked = requests(profile.ppo_prompts, seed=seed, split="train")
+    asked = ppo_requests(profile, given.seed, given.options.get("round", 0))
     settings = PolicySettings(
         iterations=given.options.get("iterations", profile.iterations),
         batch_size=profile.batch,
@@ -201,6 +200,11 @@ def optimise(given: StageInput) -> Facts:
     )
     base.save("policy", given.folder / ADAPTER)
     return {name: metrics[name] for name in ("objective/kl", "objective/scores", "iterations")}
+
+
+def ppo_requests(profile: ReproductionProfile, seed: int, number: int = 0) -> list[CustomerRequest]:
+    """The prompts of PPO's rollouts in a round; 0 is PPO without rounds."""
+    return requests(profile.ppo_prompts, seed=seed + 500 + SEED_STRIDE * number, split="train")
 
 
 def cut_replies(base: Base, drawn: Sequence[Response]) -> list[Reply]:
@@ -254,13 +258,12 @@ def write_votes(
 
 
 def read_votes(folder: Path) -> tuple[list[Comparison], list[Unpaired]]:
-    """Votes as `write_votes` kept them; those of earlier versions have no weight, and count 1."""
+    """Votes as `write_votes` kept them."""
     found = json.loads((folder / VOTES).read_text())
-    rows = found["comparisons"]
-    weights = found.get("weights", [1.0] * len(rows))
+    rows = zip(found["comparisons"], found["weights"], strict=True)
     comparisons = [
         Comparison(_turn(text), a, b, label, weight, group=group, could_tie=could_tie)
-        for (text, a, b, label, group, could_tie), weight in zip(rows, weights, strict=True)
+        for (text, a, b, label, group, could_tie), weight in rows
     ]
     return comparisons, [Unpaired(_turn(text), *rest) for text, *rest in found["thumbs"]]
 

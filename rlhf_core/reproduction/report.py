@@ -119,7 +119,9 @@ def _section(result: ClaimResult, sizes: str) -> Iterator[str]:
     if result.found is None:
         return
     yield from (f"<p>{html.escape(remark)}</p>" for remark in result.found.remarks)
-    yield intervals(result.found.figures, f"{claim.title}; {sizes}")
+    for unit in dict.fromkeys(figure.unit for figure in result.found.figures.values()):
+        alike = {name: f for name, f in result.found.figures.items() if f.unit == unit}
+        yield intervals(alike, "; ".join(filter(None, (claim.title, unit, sizes))), unit)
     if result.found.curves:
         yield lines(result.found.curves, result.found.axes, f"{claim.title}; {sizes}")
     yield f"<div class='wide'><table><caption>{sizes}</caption>"

@@ -9,7 +9,7 @@ Invariant: nothing here can reach the judge or a labeler.
 """
 
 from rlhf_core.reproduction.policies import (
-    LATER,
+    SEED_STRIDE,
     Reply,
     as_prompt,
     attach,
@@ -29,12 +29,7 @@ from rlhf_core.worlds.miniature.world import CustomerRequest, requests
 ROUNDS = (1, 2, 3)
 PROMPTS_SHARE = 5  # a round has a fifth of the prompts that the other claims' votes are about
 ITERATIONS_SHARE = 2  # and half of the iterations of the other claims' PPO
-MEMBERS_SHARE = 2  # and half of the members, because there are three reward models
-# Of the last round: the policy on whose replies its votes are, and the one that PPO made by them.
-NEWEST, AFTER = WRITERS = ("round-2", "round-3")
-STALE, FRESH = "round-1-reward", "round-3-reward"
-MORE = "reward"  # of the other claims: as stale, but from five times as many votes
-MODELS = (STALE, FRESH, MORE)
+MEMBERS_SHARE = 2  # and half of the members, rounded up, because there are three reward models
 
 
 def start_of(number: int) -> str:
@@ -42,10 +37,27 @@ def start_of(number: int) -> str:
     return f"round-{number - 1}" if number > 1 else "sft"
 
 
+# Of the last round: the policy on whose replies its votes are, and the one that PPO made by them.
+VOTED_ON, AFTER = WRITERS = (start_of(ROUNDS[-1]), f"round-{ROUNDS[-1]}")
+STALE, FRESH = (f"round-{number}-reward" for number in (ROUNDS[0], ROUNDS[-1]))
+MORE = "reward"  # of the other claims: as stale, but from five times as many votes, more members
+MODELS = (STALE, FRESH, MORE)
+
+
+def round_members(profile: ReproductionProfile) -> int:
+    """The members of a round's reward model."""
+    return -(-profile.members // MEMBERS_SHARE)
+
+
+def round_iterations(profile: ReproductionProfile) -> int:
+    """PPO's iterations in a round."""
+    return profile.iterations // ITERATIONS_SHARE
+
+
 def round_requests(profile: ReproductionProfile, seed: int, number: int) -> list[CustomerRequest]:
     """The prompts of a round whose replies labelers rank."""
     n = profile.ranked_prompts // PROMPTS_SHARE
-    return requests(n, seed=seed + LATER * number, split="train")
+    return requests(n, seed=seed + SEED_STRIDE * number, split="train")
 
 
 def write_for_round(given: StageInput) -> Facts:
@@ -63,7 +75,7 @@ def write_for_round(given: StageInput) -> Facts:
 
 
 def learn_from_rounds(given: StageInput) -> Facts:
-    """A reward model from the votes of all rounds so far. Options: ``round``.
+    """A reward model from the votes of all rounds so far. Options: ``round``, ``members``.
 
     Its zero and unit are of the first round's replies, which are by SFT.
     """
@@ -72,8 +84,7 @@ def learn_from_rounds(given: StageInput) -> Facts:
     asked = round_requests(given.profile, given.seed, 1)
     rows = given.facts("round-1-samples")["replies"]
     samples = Samples(tuple(map(as_prompt, asked)), tuple(row[0][0] for row in rows))
-    members = max(1, given.profile.members // MEMBERS_SHARE)
-    return keep_reward(given, votes, (), samples, members=members)
+    return keep_reward(given, votes, (), samples, members=given.options["members"])
 
 
 def predict_fresh_pairs(given: StageInput) -> Facts:

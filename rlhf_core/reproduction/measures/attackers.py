@@ -4,11 +4,15 @@ The same rankings teach both models of a share; only their weights differ. Test 
 claims 9 and 13: two replies by SFT about subjects that teach no reward model.
 """
 
+from collections import Counter
+from typing import get_args
+
 from rlhf_core.reproduction.claims import Figure, Found
 from rlhf_core.reproduction.labelling import HOSTILE, WEIGHTINGS
 from rlhf_core.reproduction.measures.judged import JudgedPolicies
 from rlhf_core.reproduction.measures.prediction import right_by_gold
 from rlhf_core.reproduction.measures.statistics import bootstrap, share_within
+from rlhf_core.worlds.miniature.labelers import Attack, labelers, with_adversaries
 
 
 def weighing_raters(judged: JudgedPolicies) -> Found:
@@ -36,12 +40,26 @@ def weighing_raters(judged: JudgedPolicies) -> Found:
     for percent in HOSTILE:
         figures |= _mean_weights(judged, percent)
     rankings = judged.facts(f"hostile-0-{WEIGHTINGS[0]}-votes")[0]["rankings"]
-    people = judged.seeds[0].kept.profile.labelers
-    hostile = ", ".join(str(round(percent * people / 100)) for percent in HOSTILE)
-    return Found(
-        figures,
-        [f"{rankings} rankings, two of each prompt's replies; hostile: {hostile} of {people}"],
+    drawn = "test pairs and seeds" if len(judged.seeds) > 1 else "test pairs"
+    remarks = [
+        f"{rankings} rankings, two of each prompt's replies",
+        f"hostile: {'; '.join(_attacks(judged, percent) for percent in HOSTILE)}",
+        f"one training each{' in each seed' * (len(judged.seeds) > 1)}; intervals are over {drawn}",
+    ]
+    return Found(figures, remarks)
+
+
+def _attacks(judged: JudgedPolicies, percent: int) -> str:
+    """How many labelers are hostile, and by which attack; it is the same in every seed."""
+    one = judged.seeds[0].kept
+    people = with_adversaries(
+        labelers(one.profile.labelers, seed=one.seed, group="train"),
+        share=percent / 100,
+        seed=one.seed,
     )
+    counted = Counter(who.attack for who in people if who.attack)
+    said = ", ".join(f"{attack} {counted[attack]}" for attack in get_args(Attack))
+    return f"{percent}%, {counted.total()} of {len(people)} labelers ({said})"
 
 
 def _mean_weights(judged: JudgedPolicies, percent: int) -> dict[str, Figure]:

@@ -9,7 +9,7 @@ stages share two processes, whose peak is that of whichever stage was largest.
 import math
 
 from rlhf_core.reproduction.claims import Figure, Found
-from rlhf_core.reproduction.measures.judged import JudgedPolicies
+from rlhf_core.reproduction.measures.judged import GOLD, JudgedPolicies
 from rlhf_core.reproduction.measures.statistics import Table, bootstrap, difference, share
 
 
@@ -19,7 +19,7 @@ def ppo_and_rloo(judged: JudgedPolicies) -> Found:
     figures = {
         "RLOO over PPO": share(judged.wins("rloo", "ppo"), "held-out labelers"),
         "by the exact judge": share(judged.gold_wins("rloo", "ppo")),
-        "gold reward, rloo less ppo": difference(gold["rloo"], gold["ppo"]),
+        "gold reward, rloo less ppo": difference(gold["rloo"], gold["ppo"], unit=GOLD),
     }
     curves = {}
     for name in ("ppo", "rloo"):
@@ -30,10 +30,10 @@ def ppo_and_rloo(judged: JudgedPolicies) -> Found:
             ("cpu_seconds", "seconds of one processor"),
         ):
             figures[f"{said}, {name}"] = Figure(sum(one[key] for one in facts) / len(facts))
-        figures[f"gold reward, {name}"] = bootstrap([gold[name]], lambda means: means[0])
+        figures[f"gold reward, {name}"] = bootstrap([gold[name]], lambda means: means[0], unit=GOLD)
         distance = math.sqrt(max(0.0, figures[f"KL from SFT, nats a reply, {name}"].value))
         curves[name] = [(0.0, gold["sft"].mean), (distance, gold[name].mean)]
-    return Found(figures, curves=curves, axes=("square root of KL, nats", "gold reward"))
+    return Found(figures, curves=curves, axes=("square root of KL, nats", GOLD))
 
 
 def _gold(judged: JudgedPolicies, policy: str) -> Table:

@@ -20,6 +20,7 @@ from rlhf_core.worlds.miniature.replies import constant_reply, template_reply
 from rlhf_core.worlds.miniature.world import CustomerRequest, requests
 
 LINES = ("small-", "large-")
+GOLD = "gold reward"  # the unit of figures that are means of it
 Property = Callable[[CustomerRequest, MiniatureVerdict], float]
 
 

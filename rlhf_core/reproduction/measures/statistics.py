@@ -88,9 +88,9 @@ def share_within(values: Values, chosen: Values, about: str = "") -> Figure:
     return _wilson(kept, about)
 
 
-def difference(new: Values, old: Values, about: str = "") -> Figure:
+def difference(new: Values, old: Values, about: str = "", *, unit: str = "") -> Figure:
     """Mean of `new` less mean of `old` on the same prompts; each (S, N)."""
-    return bootstrap([new, old], lambda means: means[0] - means[1], about=about)
+    return bootstrap([new, old], lambda means: means[0] - means[1], about=about, unit=unit)
 
 
 def ratio(new: Values, old: Values, about: str = "") -> Figure:
@@ -104,7 +104,12 @@ def relative_change(new: Values, old: Values, about: str = "") -> Figure:
 
 
 def bootstrap(
-    values: Sequence[Values], statistic: Statistic, *, about: str = "", seed: int = 0
+    values: Sequence[Values],
+    statistic: Statistic,
+    *,
+    about: str = "",
+    unit: str = "",
+    seed: int = 0,
 ) -> Figure:
     """A statistic of means, with the percentile interval of a paired bootstrap over clusters.
 
@@ -115,6 +120,7 @@ def bootstrap(
         values: The quantities, each (S, N).
         statistic: From their means, (K,) or (K, D), to one number each.
         about: Words for the figure.
+        unit: Of the figure.
         seed: Of the draws.
 
     Source:
@@ -132,7 +138,7 @@ def bootstrap(
         with np.errstate(invalid="ignore"):  # between infinite quotients
             low, high = map(float, np.nanpercentile(found, (2.5, 97.5)))
     value = statistic(np.array([table.values.mean() for table in tables]))
-    return Figure(float(value), low, high, tables[0].says(about))
+    return Figure(float(value), low, high, tables[0].says(about), unit)
 
 
 def as_table(values: Values) -> Table:

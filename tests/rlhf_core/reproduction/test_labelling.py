@@ -16,7 +16,7 @@ from rlhf_core.reproduction.labelling import (
     pick,
     shown,
 )
-from rlhf_core.reproduction.policies import VOTES, ranked_requests, read_votes
+from rlhf_core.reproduction.policies import ranked_requests, read_votes
 from rlhf_core.reproduction.profiles import CI
 from rlhf_core.reproduction.stages import StageInput
 from rlhf_core.reproduction.voting_rounds import round_requests
@@ -180,14 +180,3 @@ def test_without_hostile_labelers_nobody_is_changed_and_more_are_hostile_with_a_
         read_votes(weighed(tmp_path, hostile, "equal")[1].folder) for hostile in (0, 30)
     )
     assert clean != attacked
-
-
-def test_votes_kept_before_there_were_weights_count_one(tmp_path: Path) -> None:
-    given = with_samples(tmp_path, {})
-    label_replies(given)
-    file = given.folder / VOTES
-    kept = json.loads(file.read_text())
-    del kept["weights"]
-    now = read_votes(given.folder)
-    file.write_text(json.dumps(kept))
-    assert read_votes(given.folder) == now

@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree as XML
 
 import pytest
 
 from rlhf_core.reproduction.claims import Figure, Found, decide, load_claims, skipped
-from rlhf_core.reproduction.plots import Cross, intervals, lines, plane
+from rlhf_core.reproduction.plots import LETTERS, Cross, intervals, lines, plane
 from rlhf_core.reproduction.profiles import CI
 from rlhf_core.reproduction.report import write_report
 from rlhf_core.reproduction.run import Reproduction
@@ -84,6 +86,40 @@ def test_the_world_and_the_sizes_stand_with_the_figures(
 
 def test_a_figure_without_an_interval_is_not_plotted() -> None:
     assert intervals({"x": Figure(1.0)}, "title") == ""
+
+
+def test_figures_of_each_unit_have_a_plot_and_an_axis_of_their_own(
+    found: Reproduction, tmp_path: Path
+) -> None:
+    shares = {bar.figure: Figure(0.9, 0.82, 0.95) for bar in load_claims()[0].bars}
+    others = {
+        "gold": Figure(4.0, 3.0, 5.0, unit="gold reward"),
+        "rating": Figure(120.0, 80.0, 160.0, unit="Elo"),
+        "distance": Figure(2.0, unit="nats"),  # without an interval it has no plot
+    }
+    first = decide(load_claims()[0], Found(shares | others))
+    write_report(replace(found, results=(first, *found.results[1:])), tmp_path)
+    drawn = [
+        part.split("</svg>")[0] for part in (tmp_path / "index.html").read_text().split("<svg")[1:]
+    ]
+    assert len(drawn) == 3
+    assert [">0.9<" in svg for svg in drawn] == [True, False, False]
+    assert [">gold reward</text>" in svg for svg in drawn] == [False, True, False]
+    assert [">Elo</text>" in svg for svg in drawn] == [False, False, True]
+    facts = json.loads((tmp_path / "result.json").read_text())["claims"][0]["figures"]
+    assert facts["rating"]["unit"] == "Elo"
+
+
+def test_a_long_name_beside_an_interval_takes_several_lines_and_pushes_the_next_down() -> None:
+    name = "loss of a reward model, pairs by the policy that the last round began with"
+    drawn = XML.fromstring(
+        intervals({name: Figure(0.5, 0.4, 0.6), "next": Figure(0.5, 0.4, 0.6)}, "")
+    )
+    named = [text for text in drawn.iter() if text.get("text-anchor") == "end"]
+    assert " ".join(text.text or "" for text in named) == f"{name} next"
+    assert len(named) == 3 and max(len(text.text or "") for text in named) <= LETTERS
+    places = [float(text.get("y", "")) for text in named]
+    assert places == sorted(places) and places[1] - places[0] < places[2] - places[1]
 
 
 def test_a_plot_of_one_point_or_of_equal_values_is_drawn() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from rlhf_core.reproduction.answering import test_set as asked_of
 from rlhf_core.reproduction.claims import load_claims
 from rlhf_core.reproduction.experiment import experiment, plans
 from rlhf_core.reproduction.labelling import fold_of, people_of, wins
-from rlhf_core.reproduction.profiles import CI, CPU, GPU
+from rlhf_core.reproduction.profiles import CI, CPU, GPU, ReproductionProfile
 from rlhf_core.reproduction.report import NOT_QUOTED, SYNTHETIC, headline
 from rlhf_core.reproduction.run import SEEDS, Reproduction
 from rlhf_core.reproduction.stages import Work
@@ -104,13 +105,35 @@ def test_policies_never_see_a_test_request_while_they_train(module: ModuleType) 
     }
 
 
-def test_each_round_has_prompts_of_its_own() -> None:
-    rounds = [voting_rounds.round_requests(CI, 101, number) for number in (1, 2, 3)]
-    others = requests(CI.ranked_prompts, seed=101, split="train")
-    assert rounds[0] != rounds[1] != rounds[2] != others[: len(rounds[0])] != rounds[0]
+def drawn_prompts(profile: ReproductionProfile, seed: int) -> dict[str, set[str]]:
+    """What is asked in each round and in the stages without rounds: to be ranked, and of PPO."""
+    found = {
+        f"votes of round {number}": voting_rounds.round_requests(profile, seed, number)
+        for number in voting_rounds.ROUNDS
+    }
+    for number in (0, *voting_rounds.ROUNDS):
+        found[f"PPO of round {number}"] = policies.ppo_requests(profile, seed, number)
+    found["votes"] = requests(profile.ranked_prompts, seed=seed, split="train")
+    return {name: {request.text for request in asked} for name, asked in found.items()}
+
+
+@pytest.mark.parametrize("profile", (CI, CPU), ids=lambda profile: profile.name)
+def test_each_round_has_prompts_of_its_own(profile: ReproductionProfile) -> None:
+    for (one, asked), (other, also) in itertools.combinations(
+        drawn_prompts(profile, 101).items(), 2
+    ):
+        # the same seed would give all; two draws from the world have up to two fifths in common
+        assert len(asked & also) < min(len(asked), len(also)) / 2, f"{one}, {other}"
+
+
+def test_each_round_says_which_it_is_and_goes_on_from_the_one_before() -> None:
     stages = {stage.name: stage for stage in experiment(CI)}
-    assert [stages[f"round-{number}"].options["round"] for number in (1, 2, 3)] == [1, 2, 3]
-    assert stages["round-2"].options["start"] == "round-1"
+    for number in voting_rounds.ROUNDS:
+        made = [stages[f"round-{number}{part}"] for part in ("-samples", "-votes", "-reward", "")]
+        assert {stage.options["round"] for stage in made} == {number}
+        assert made[-1].options["start"] == voting_rounds.start_of(number)
+        assert made[-1].options["reward"] == f"round-{number}-reward"
+    assert 'given.options.get("round"' in inspect.getsource(policies.optimise)
 
 
 def test_a_stale_reward_model_is_measured_on_subjects_that_no_reward_model_knows() -> None:

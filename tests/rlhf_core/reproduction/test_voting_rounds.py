@@ -9,9 +9,16 @@ from rlhf_core.reproduction.claims import decide, load_claims
 from rlhf_core.reproduction.experiment import experiment, plans
 from rlhf_core.reproduction.measures.judged import JudgedPolicies
 from rlhf_core.reproduction.policies import read_votes
-from rlhf_core.reproduction.profiles import CI
+from rlhf_core.reproduction.profiles import CI, CPU, GPU, ReproductionProfile
 from rlhf_core.reproduction.stages import KeptStages, run_stages
-from rlhf_core.reproduction.voting_rounds import MODELS
+from rlhf_core.reproduction.voting_rounds import (
+    AFTER,
+    FRESH,
+    MODELS,
+    STALE,
+    VOTED_ON,
+    round_members,
+)
 
 SEED = 7
 TINY = replace(
@@ -30,6 +37,23 @@ TINY = replace(
     items=4,
     calibrated=False,  # it gives labelers too little to agree on
 )
+
+
+@pytest.mark.parametrize(("profile", "members"), [(CI, 1), (CPU, 2), (GPU, 3)])
+def test_a_round_has_half_of_the_members_rounded_up(
+    profile: ReproductionProfile, members: int
+) -> None:
+    assert round_members(profile) == members
+    stages = {stage.name: stage for stage in experiment(profile)}
+    assert {stages[f"round-{n}-reward"].options["members"] for n in (1, 2, 3)} == {members}
+
+
+def test_the_last_round_learns_from_votes_on_the_policy_that_it_begins_with() -> None:
+    stages = {stage.name: stage for stage in experiment(CI)}
+    assert stages[AFTER].options["start"] == VOTED_ON and stages[AFTER].options["reward"] == FRESH
+    assert VOTED_ON in stages[f"{AFTER}-samples"].needs
+    votes = {model: {n for n in stages[model].needs if "votes" in n} for model in (STALE, FRESH)}
+    assert len(votes[STALE]) == 1 and len(votes[FRESH]) == 3
 
 
 @pytest.mark.slow

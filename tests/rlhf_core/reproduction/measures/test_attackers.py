@@ -54,4 +54,8 @@ def test_weights_that_do_not_help_are_reported_as_they_are(tmp_path: Path) -> No
     assert found.figures["by agreement at 15% less equal at 5%"].value < 0
     assert found.figures["mean weight of hostile labelers, 5% hostile"].value == 0.2
     assert "mean weight of hostile labelers, 0% hostile" not in found.figures
-    assert found.remarks == ["30 rankings, two of each prompt's replies; hostile: 0, 0, 2, 3 of 10"]
+    rankings, hostile, once = found.remarks
+    assert rankings == "30 rankings, two of each prompt's replies"
+    assert "; 15%, 2 of 10 labelers (inverts 1, always up 1, brigade 0, random 0); " in hostile
+    assert hostile.endswith("30%, 3 of 10 labelers (inverts 1, always up 1, brigade 1, random 0)")
+    assert once == "one training each; intervals are over test pairs"

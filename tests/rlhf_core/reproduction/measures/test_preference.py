@@ -135,6 +135,8 @@ def test_reward_and_time_of_both_estimators_stand_beside_their_wins(tmp_path: Pa
     assert found["KL from SFT, nats a reply, ppo"].value == 2
     gained = found["gold reward, rloo less ppo"]
     assert gained.value > 1 and (gained.low or 0) > 0
+    apart = {name for name, figure in found.items() if figure.unit == "gold reward"}
+    assert apart == {"gold reward, rloo less ppo", "gold reward, ppo", "gold reward, rloo"}
     start, end = result.curves["rloo"]
     assert start[0] == 0 and end == (pytest.approx(3**0.5), found["gold reward, rloo"].value)
 
