@@ -114,7 +114,8 @@ def keep_reward(
         base,
         comparisons,
         unpaired=thumbs,
-        settings=RewardSettings(members=members),
+        # all layers: the upper half of three sees too little of what a reply says
+        settings=RewardSettings(members=members, layers=1.0),
         name=REWARD,
         start="sft",
         samples=samples,
