@@ -9,9 +9,11 @@ that no visitor makes, and so does the base, which is the opponent of all: neutr
 replies should be helpful, and provoking ones, where they should be harmless. Replies are compared
 by simulated people who made no training data, by a model as a judge, by the service's own newest
 reward model, which flatters what was trained on it and its forerunners, and by the exact judge.
+Each later round is compared with the first one, too, request by request.
 
 DIR gets a page with the plot, its tables in Markdown, and JSON. It keeps the service's data, the
 replies and the judge's answers, so that --again goes on with what was stopped after the training.
+What was stopped in training is lost, and refused.
 
 Source:
     The plot is that of Touvron et al. 2023, "Llama 2", arXiv:2307.09288, figure 11.
@@ -25,10 +27,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.rounds import run_rounds
-from benchmarks.two_questions.asking import BOTH, Asked, Question, Reply, asked_for, harms
+from benchmarks.two_questions.asking import BOTH, Asked, Question, Reply, asked_for
+from benchmarks.two_questions.comparing import (
+    Said,
+    compare_rounds,
+    harm_rates,
+    right_without_answer,
+    table,
+)
+from benchmarks.two_questions.files import write_whole
 from benchmarks.two_questions.found import Candidate, TwoAnswers
 from benchmarks.two_questions.model_judge import ask_model, judged, keep_pairs
 from benchmarks.two_questions.page import write_page
@@ -36,13 +44,12 @@ from benchmarks.two_questions.raters import by_gold, by_people, by_scores
 from feedback_store import FeedbackStore
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
-from rlhf_core.reproduction.claims import Figure
-from rlhf_core.reproduction.measures.statistics import Table, difference, share
+from rlhf_core.reproduction.measures.statistics import difference, share
 from rlhf_core.reward.reward_model import RewardModel
 
 BASE, AGAIN = "base", "base again"  # the opponent, and other replies of it, which come to 50%
-Said = Mapping[str, list[Reply]]  # by policy
-HARMS = ("rude", "repeats the myth")
+DONE = "rounds.json"  # what was trained, once it was
+ROUNDS, EVENTS = 3, 400
 
 
 def candidates_of(data: Path) -> list[Candidate]:
@@ -50,7 +57,7 @@ def candidates_of(data: Path) -> list[Candidate]:
     with FeedbackStore(data / "feedback.db") as store:
         cycles = reversed(store.cycles())
     return [
-        Candidate(f"round {number}", cycle.adapter, cycle.state)
+        Candidate(f"round {number}", cycle.adapter, cycle.state, cycle.reasons)
         for number, cycle in enumerate(cycles, 1)
         if cycle.adapter is not None and (data / "adapters" / cycle.adapter).is_dir()
     ]
@@ -76,7 +83,7 @@ def replies_of(
             }
             for question, those in asked.items()
         }
-        path.write_text(json.dumps(about | {"replies": found}))
+        write_whole(path, json.dumps(about | {"replies": found}))
     kept = json.loads(path.read_text())
     if about != {name: kept[name] for name in about}:
         raise SystemExit(
@@ -101,8 +108,14 @@ def sampled(base: Base, asked: Sequence[Asked], adapter: str | None, seed: int) 
 def measure(
     base: Base, out: Path, asked: Mapping[Question, Sequence[Asked]], options: argparse.Namespace
 ) -> TwoAnswers:
-    """Let everybody compare, but the model judge."""
+    """Let everybody compare.
+
+    Raises:
+        SystemExit: No round made a candidate.
+    """
     found = TwoAnswers(candidates_of(out / "data"))
+    if not found.candidates:
+        raise SystemExit(f"no round of {out} made a candidate; train anew with more --events")
     said = replies_of(base, out, asked, found.candidates, options)
     newest = sorted((out / "data" / "adapters").glob("reward-*"))[-1]
     reward = RewardModel.load(base, newest)
@@ -112,38 +125,23 @@ def measure(
         old, policies = replies[BASE], {n: r for n, r in replies.items() if n != BASE}
         scores = {n: reward.score(prompts, [t for t, _ in r]).tolist() for n, r in replies.items()}
         found.scores[question] = scores
-        for name, new in policies.items():
-            wins = {
-                "people": by_people(question, those, new, old, seed=100 * options.seed),
-                "reward model": by_scores(scores[name], scores[BASE]),
-                "gold": by_gold(question, those, new, old),
-            }
-            for rater, values in wins.items():
-                found.wins.setdefault(rater, {}).setdefault(name, {})[question] = share(
-                    table(values, those)
-                )
+        wins = {
+            "people": {
+                name: by_people(question, those, new, old, seed=100 * options.seed)
+                for name, new in policies.items()
+            },
+            "reward model": {name: by_scores(scores[name], scores[BASE]) for name in policies},
+            "gold": {name: by_gold(question, those, new, old) for name, new in policies.items()},
+        }
+        compare_rounds(found, question, those, wins)
+        for name in policies:
             found.shifts.setdefault(name, {})[question] = difference(
                 table(scores[name], those), table(scores[BASE], those)
             )
     found.harms = harm_rates(asked["harmless"], said["harmless"])
+    found.without_answer = right_without_answer(asked["helpful"], said["helpful"])
     by_model(found, out, asked, said, options)
     return found
-
-
-def table(values: Sequence[float], asked: Sequence[Asked]) -> Table:
-    """Numbers about requests; those about one fact are one cluster."""
-    clusters = np.array([[one.cluster for one in asked]])
-    return Table(np.array([values], dtype=np.float64), clusters)
-
-
-def harm_rates(asked: Sequence[Asked], said: Said) -> dict[str, dict[str, Figure]]:
-    """How often each policy's replies to provoking requests are rude, and repeat the myth."""
-    rates = {}
-    for name, replies in said.items():
-        found = [harms(one, text) for one, (text, _) in zip(asked, replies, strict=True)]
-        columns = zip(HARMS, zip(*found, strict=True), strict=True)
-        rates[name] = {harm: share(table(column, asked)) for harm, column in columns}
-    return rates
 
 
 def by_model(
@@ -187,9 +185,12 @@ def main() -> None:
         out = options.again or options.out or Path(scratch)
         if options.again is None:
             run_rounds(options.seed, out / "data", options)
+            kept = {name: vars(options)[name] for name in ("rounds", "events", "seed")}
+            write_whole(out / DONE, json.dumps(kept))
         asked = {q: asked_for(q, options.replies, options.seed) for q in BOTH}
         found = measure(load_base("starter"), out, asked, options)
         found.facts |= {
+            "trained": json.loads((out / DONE).read_text()),
             "seed": options.seed,
             "requests": options.replies,
             "judge_pairs": options.judge_pairs,
@@ -210,8 +211,8 @@ def read_options() -> argparse.Namespace:
     )
     where.add_argument("--again", type=Path, help="the folder of an earlier run: train nothing")
     cli.add_argument("--seed", type=int, default=1)
-    cli.add_argument("--rounds", type=int, default=3)
-    cli.add_argument("--events", type=int, default=400, help="choices of each round")
+    cli.add_argument("--rounds", type=int, help=f"to train, {ROUNDS} by default")
+    cli.add_argument("--events", type=int, help=f"choices of each round, {EVENTS} by default")
     cli.add_argument("--replies", type=int, default=400, help="requests of each question")
     cli.add_argument("--judge-url", help="a model judge's API with OpenAI's shapes")
     cli.add_argument("--judge-model", help="the model there")
@@ -221,11 +222,25 @@ def read_options() -> argparse.Namespace:
     options = cli.parse_args()
     if bool(options.judge_url) != bool(options.judge_model):
         cli.error("--judge-url and --judge-model go together; give both or neither")
-    if options.again and not (options.again / "data" / "feedback.db").exists():
-        cli.error(f"{options.again} has no data/feedback.db; give the --out of an earlier run")
-    if options.out and (options.out / "data").exists():
-        cli.error(f"{options.out} has data of an earlier run; give --again {options.out}")
+    if options.again:
+        refuse_again(cli, options)
+    elif options.out and (options.out / DONE).exists():
+        cli.error(f"{options.out} has the rounds of an earlier run; give --again {options.out}")
+    elif options.out and (options.out / "data").exists():
+        cli.error(f"{options.out} has rounds that never ended; delete it, or give another folder")
+    options.rounds = ROUNDS if options.rounds is None else options.rounds
+    options.events = EVENTS if options.events is None else options.events
     return options
+
+
+def refuse_again(cli: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program unless --again has rounds that ended, and nothing to train."""
+    if not (options.again / "data" / "feedback.db").exists():
+        cli.error(f"{options.again} has no data/feedback.db; give the --out of an earlier run")
+    if not (options.again / DONE).exists():
+        cli.error(f"{options.again} has no {DONE}: its rounds never ended; train anew with --out")
+    if options.rounds is not None or options.events is not None:
+        cli.error("--again trains nothing; leave --rounds and --events out")
 
 
 if __name__ == "__main__":

@@ -195,9 +195,6 @@ def main() -> None:
     cli.add_argument("--turn", type=int, default=0, help="round from which politeness annoys")
     cli.add_argument("--ceiling", type=int, default=0, help="times PPO's iterations by the judge")
     cli.add_argument("--kinds", nargs="+", default=["choices"])
-    cli.add_argument(
-        "--keep", type=Path, help="folder for the data of each seed, in one of its own"
-    )
     cli.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = cli.parse_args()
     if options.ceiling:

@@ -69,6 +69,11 @@ def _conversation(*said: str) -> Prompt:
     return tuple(turns)
 
 
+def unanswerable(request: Request) -> bool:
+    """Whether nobody can know the answer, so that a right reply says so."""
+    return request.kind == "unknown" or request.answers == ("text does not say",)
+
+
 def harms(asked: Asked, text: str) -> tuple[bool, bool]:
     """Whether a reply is rude, and whether it repeats the myth."""
     myth = asked.request.myth

@@ -3,6 +3,10 @@
 Each question has its principles and its store, in a folder that is kept. So a run that was stopped
 goes on, and another model or other principles are another judge in the same store. Two equal
 replies are asked about by nobody, and are a tie.
+
+Which pair is which stands in a file, written anew after each pair. A run that is killed between the
+two leaves a pair in the store that no place is known of: the next run stores that one once more,
+and what a judge says of the first counts nowhere but in the report of its habits.
 """
 
 import json
@@ -14,6 +18,7 @@ from typing import Any, TypedDict
 
 from benchmarks.loop import run_command
 from benchmarks.two_questions.asking import Asked, Question, Reply
+from benchmarks.two_questions.files import write_whole
 from benchmarks.two_questions.raters import WON
 from feedback_store import FeedbackStore
 from feedback_store.raters.judging.report import JudgeReport
@@ -21,6 +26,7 @@ from feedback_store.records import CandidateReply, PromptMessage
 
 PRINCIPLES = Path(__file__).parent
 STORE, PLACES = "feedback.db", "places.json"
+EVERY = 10**9  # pairs at most in a run of the judge, who asks for a number
 Policies = Mapping[str, Sequence[Reply]]
 
 
@@ -39,11 +45,13 @@ class ModelJudged:
     Attributes:
         model: Which one.
         wins: By policy, the number of each request that got a vote, and 1, 0 or one half.
-        report: Its habits, over all pairs of this question.
+        ties: How many of its votes are ties, over all pairs of this question.
+        report: Its habits, over the same.
     """
 
     model: str
     wins: Mapping[str, Mapping[int, float]]
+    ties: int
     report: JudgeReport
 
 
@@ -70,20 +78,22 @@ def keep_pairs(
                 last = store.add_dialogue(owner, said)[-1]
                 candidates, _ = store.add_candidates(last.id, shown, rater_id=owner)
                 places[candidates] = Place(policy=name, number=number, label=label)
-    (folder / PLACES).write_text(json.dumps(places))
+                write_whole(folder / PLACES, json.dumps(places))
 
 
 def ask_model(folder: Path, question: Question, url: str, model: str) -> dict[str, Any]:
     """Ask about all pairs that have no answer yet; what the command says of its run."""
-    pairs = str(len(_places(folder)))
     principles = str(PRINCIPLES / f"{question}.txt")
-    words = ["--endpoint", url, "--model", model, "--principles", principles, "--limit", pairs]
+    words = ["--endpoint", url, "--model", model, "--principles", principles, "--limit", str(EVERY)]
     said, seconds = run_command("judge", "--data", str(folder), *words, "--no-probes", "--json")
     return dict(said["run"]) | {"seconds": round(seconds)}
 
 
 def judged(folder: Path, policies: Policies, old: Sequence[Reply], n: int) -> ModelJudged | None:
-    """What the last judge that was asked said of the first `n` requests; None if nobody was."""
+    """What the last judge that was asked said of the first `n` requests; None if nobody was.
+
+    Equal replies are a tie, up to the last request that the judge was asked about.
+    """
     places = _places(folder)
     with FeedbackStore(folder / STORE) as store:
         if not (judges := store.judges()):
@@ -93,13 +103,14 @@ def judged(folder: Path, policies: Policies, old: Sequence[Reply], n: int) -> Mo
         votes = [vote for vote in store.choices() if vote.rater_id == judges[-1].rater_id]
     wins: dict[str, dict[int, float]] = {name: {} for name in policies}
     for vote in votes:
-        place, won = places[vote.candidates_id], WON[vote.choice]
-        if place["number"] < n:
+        place, won = places.get(vote.candidates_id), WON[vote.choice]
+        if place is not None and place["number"] < n:
             wins[place["policy"]][place["number"]] = won if place["label"] == "a" else 1 - won
     for name, own in wins.items():
         if own:  # a judge without verdicts says nothing of equal replies, either
-            own |= {k: 0.5 for k in range(n) if policies[name][k][0] == old[k][0]}
-    return ModelJudged(judges[-1].model, wins, report)
+            own |= {k: 0.5 for k in range(max(own)) if policies[name][k][0] == old[k][0]}
+    ties = sum(vote.choice == "tie" for vote in votes)
+    return ModelJudged(judges[-1].model, wins, ties, report)
 
 
 def _places(folder: Path) -> dict[str, Place]:

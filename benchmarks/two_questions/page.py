@@ -13,23 +13,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks.two_questions.asking import BOTH, Question
+from benchmarks.two_questions.files import write_whole
 from benchmarks.two_questions.found import TwoAnswers
 from benchmarks.two_questions.model_judge import ModelJudged
+from benchmarks.two_questions.tables import RATERS, WORLD, quantiles, sheets
 from rlhf_core.reproduction.claims import Figure
 from rlhf_core.reproduction.plots import Cross, lines, plane
 from rlhf_core.reproduction.report import STYLE
 
-WORLD = "synthetic small world, 2.1M parameters; all people are simulated"
 OPPONENT = Figure(0.5)
-RATERS = {  # and what has to be known of each
-    "people": "simulated people who made no training data; each pair by one of them",
-    "model judge": "a language model, each pair in both orders",
-    "reward model": "the service's own newest one: it flatters, as policies were trained on it",
-    "gold": "the exact judge, for reference",
-}
 AXES = ("share of replies more helpful than the base's", "more harmless")
 PANELS = """
-.panels { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(25rem, 1fr)) }
+.panels { display: grid; gap: 1rem }
+.panels { grid-template-columns: repeat(auto-fit, minmax(min(25rem, 100%), 1fr)) }
+caption { padding-top: 1.5rem; text-align: start; font-weight: 700 } th.number { text-align: end }
 """
 BINS = 24  # of scores
 
@@ -37,9 +34,9 @@ BINS = 24  # of scores
 def write_page(found: TwoAnswers, out: Path) -> dict[str, Any]:
     """Write the page, the tables in Markdown, and the JSON that is returned, too."""
     result = as_facts(found)
-    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    (out / "summary.md").write_text(markdown(found))
-    (out / "index.html").write_text("\n".join(page(found)) + "\n", encoding="utf-8")
+    write_whole(out / "result.json", json.dumps(result, indent=1) + "\n")
+    write_whole(out / "summary.md", markdown(found))
+    write_whole(out / "index.html", "\n".join(page(found)) + "\n")
     return result
 
 
@@ -49,13 +46,22 @@ def as_facts(found: TwoAnswers) -> dict[str, Any]:
         "world": WORLD,
         "rounds": [asdict(one) for one in found.candidates],
         "wins": _plain(found.wins),
+        "changes": _plain(found.changes),
+        "flattery": _plain(found.flattery),
         "harms": _plain(found.harms),
+        "without_answer": {
+            name: {"right": one.right, "asked": one.asked} | _plain(one.share)
+            for name, one in found.without_answer.items()
+        },
         "shifts": _plain(found.shifts),
         "scores": {
             question: {name: quantiles(scores) for name, scores in by_name.items()}
             for question, by_name in found.scores.items()
         },
-        "judge": {q: asdict(one.report) if one else None for q, one in found.judge.items()},
+        "judge": {
+            q: {"ties": one.ties} | asdict(one.report) if one else None
+            for q, one in found.judge.items()
+        },
     }
 
 
@@ -64,13 +70,6 @@ def _plain(figures: Any) -> Any:
         bounds = {"value": figures.value, "low": figures.low, "high": figures.high}
         return {k: None if v is None else round(v, 4) for k, v in bounds.items()}
     return {name: _plain(one) for name, one in figures.items()}
-
-
-def quantiles(scores: Sequence[float]) -> dict[str, float]:
-    """The mean of scores, and where their tenths begin and end."""
-    low, middle, high = np.quantile(scores, (0.1, 0.5, 0.9)).tolist()
-    found = {"mean": float(np.mean(scores)), "lowest tenth": low, "median": middle}
-    return {k: round(v, 3) for k, v in (found | {"highest tenth": high}).items()}
 
 
 def distributions(
@@ -86,61 +85,32 @@ def distributions(
     }
 
 
-def shown(figure: Figure | None) -> str:
-    """A share in per cent with its interval."""
-    if figure is None:
-        return ""
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.0%}"
-    return f"{figure.value:.0%} ({figure.low:.0%} to {figure.high:.0%})"
-
-
 def markdown(found: TwoAnswers) -> str:
-    """The tables: who prefers what to the base, what replies do wrong, what they score."""
-    states = {one.name: f"{one.name}, {one.state}" for one in found.candidates}
-    rows = [
-        "| policy | preferred to the base by | more helpful | more harmless |",
-        "|---|---|---|---|",
-    ]
-    rows += [
-        f"| {states.get(name, name)} | {rater} | {shown(by_question.get('helpful'))} "
-        f"| {shown(by_question.get('harmless'))} |"
-        for rater in RATERS
-        for name, by_question in found.wins.get(rater, {}).items()
-    ]
-    harms = ["| policy, provoked | rude | repeats the myth |", "|---|---|---|"]
-    harms += [
-        f"| {states.get(name, name)} | {' | '.join(shown(one) for one in rates.values())} |"
-        for name, rates in found.harms.items()
-    ]
-    scores = ["| score by the reward model | question | mean | lowest tenth | more than the base |"]
-    scores += ["|---|---|---|---|---|"]
-    scores += [
-        f"| {states.get(name, name)} | {question} | {q['mean']:+.2f} | {q['lowest tenth']:+.2f} "
-        f"| {_shift(found.shifts.get(name, {}).get(question))} |"
-        for question, by_name in found.scores.items()
-        for name, q in ((n, quantiles(s)) for n, s in by_name.items())
-    ]
-    heads = [f"# Helpful and harmless, round by round ({WORLD})", "", *about(found)]
-    return "\n".join([*heads, "", *rows, "", *harms, "", *scores, ""])
-
-
-def _shift(figure: Figure | None) -> str:
-    if figure is None or figure.low is None or figure.high is None:
-        return ""
-    return f"{figure.value:+.2f} ({figure.low:+.2f} to {figure.high:+.2f})"
+    """What has to be known of the figures, and all tables."""
+    lines = [f"# Helpful and harmless, round by round ({WORLD})", ""]
+    lines += [*(f"- {line}" for line in about(found)), ""]
+    return "\n".join([*lines, *(line for sheet in sheets(found) for line in sheet.markdown())])
 
 
 def about(found: TwoAnswers) -> Iterator[str]:
     """Lines of what has to be known of the figures."""
-    yield f"- Opponent of all: the base. Intervals: 95%, clustered by fact. Load: {_load(found)}."
-    yield from (f"- {rater}: {said}." for rater, said in RATERS.items())
+    yield f"Opponent of all: the base. Intervals: 95%, clustered by fact. {_run(found.facts)}."
+    for one in found.candidates:
+        if one.reasons:
+            yield f"{one.name}, {one.state}: {'; '.join(one.reasons)}."
+    yield from (f"{rater}: {said}." for rater, said in RATERS.items())
     for question in BOTH:
-        yield f"- model judge, {question}: {judge_said(found.judge.get(question))}"
+        yield f"model judge, {question}: {judge_said(found.judge.get(question))}"
 
 
-def _load(found: TwoAnswers) -> str:
-    return f"{found.facts['load']:.1f}" if "load" in found.facts else "unknown"
+def _run(facts: Mapping[str, Any]) -> str:
+    """What was run, in a few words."""
+    trained = facts["trained"]
+    return (
+        f"{trained['rounds']} rounds of {trained['events']} choices, seed {trained['seed']}; "
+        f"{facts['requests']} requests a question, for the model judge {facts['judge_pairs']} of "
+        f"them at most, seed {facts['seed']}; load {facts['load']:.1f}"
+    )
 
 
 def judge_said(one: ModelJudged | None) -> str:
@@ -149,6 +119,7 @@ def judge_said(one: ModelJudged | None) -> str:
         return "no model was asked; give --judge-url and --judge-model."
     report, first = one.report, one.report.first
     said = f"{one.model}, {report.pairs} pairs in both orders, {report.unclear} without a verdict"
+    said += f", {one.ties} ties"
     if report.same.value is not None:
         said += f"; the same verdict in both orders on {report.same.value:.0%}"
     if first.value is not None:
@@ -163,13 +134,13 @@ def page(found: TwoAnswers) -> Iterator[str]:
     yield "<meta name='viewport' content='width=device-width'>"
     yield f"<title>Helpful and harmless, round by round</title><style>{STYLE}{PANELS}</style>"
     yield f"<h1>Helpful and harmless, round by round</h1><p>{html.escape(WORLD)}.</p><ul>"
-    yield from (f"<li>{html.escape(line.removeprefix('- '))}" for line in about(found))
+    yield from (f"<li>{html.escape(line)}" for line in about(found))
     yield "</ul><p>A hollow point is a candidate that the gate rejected; the line joins the others."
     yield "<div class='panels'>"
     for rater, said in RATERS.items():
         yield f"<section><h2>By {html.escape(rater)}</h2><p>{html.escape(said)}</p>"
-        crosses = points(found, found.wins.get(rater, {}))
-        yield plane(crosses, AXES, f"by {rater}; {WORLD}") if crosses else "<p>No verdicts.</p>"
+        marks = crosses(found, found.wins.get(rater, {}))
+        yield plane(marks, AXES, f"by {rater}; {WORLD}") if marks else "<p>No verdicts.</p>"
         yield "</section>"
     yield "</div>"
     for question, by_name in found.scores.items():
@@ -177,10 +148,11 @@ def page(found: TwoAnswers) -> Iterator[str]:
         yield lines(
             distributions(by_name), ("score", "share of replies"), f"scores, {question}; {WORLD}"
         )
-    yield f"<h2>Tables</h2><pre class='wide'>{html.escape(markdown(found))}</pre>"
+    yield "<h2>Tables</h2>"
+    yield from (line for sheet in sheets(found) for line in sheet.html())
 
 
-def points(found: TwoAnswers, wins: Mapping[str, Mapping[Question, Figure]]) -> list[Cross]:
+def crosses(found: TwoAnswers, wins: Mapping[str, Mapping[Question, Figure]]) -> list[Cross]:
     """The base in the middle, then each round that has both figures."""
     rounds = [
         Cross(one.name, by["helpful"], by["harmless"], joined=one.state == "promoted")

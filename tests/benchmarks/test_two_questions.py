@@ -11,14 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.helpful_harmless import read_options, replies_of
+from benchmarks.helpful_harmless import measure, read_options, replies_of
 from benchmarks.two_questions.asking import BOTH, WAYS, Asked, Reply, asked_for, harms, worth
 from benchmarks.two_questions.asking import GOLD as NO_TASTE
 from benchmarks.two_questions.choosing import VERDICTS, Chooser, serve
-from benchmarks.two_questions.found import Candidate, TwoAnswers
+from benchmarks.two_questions.comparing import compare_rounds, right_without_answer
+from benchmarks.two_questions.found import Candidate, RightReplies, TwoAnswers
 from benchmarks.two_questions.model_judge import ask_model, judged, keep_pairs
-from benchmarks.two_questions.page import distributions, judge_said, markdown, page, points
+from benchmarks.two_questions.page import crosses, distributions, judge_said, markdown, page
 from benchmarks.two_questions.raters import by_gold, by_people, by_scores
+from feedback_store import FeedbackStore
 from rlhf_core.model.base_model import Base
 from rlhf_core.model.loading import load_base
 from rlhf_core.reproduction.claims import Figure
@@ -79,6 +81,43 @@ def test_manners_are_nothing_to_the_one_question_and_truth_is_something_to_both(
     assert worth("harmless", asked, rude, NO_TASTE) < worth("harmless", asked, plain, NO_TASTE)
 
 
+def test_right_replies_to_what_has_no_answer_are_counted_and_those_to_other_requests_are_not() -> (
+    None
+):
+    asked = asked_for("helpful", 200, 1)
+    unknown = [one.request.answers for one in asked].count(("do not know",))
+    silent = [one.request.answers for one in asked].count(("text does not say",))
+    said = {
+        "modest": [("I do not know.", True) for _ in asked],
+        "sure": [("It is blue.", True) for _ in asked],
+    }
+    counts = {n: (c.right, c.asked) for n, c in right_without_answer(asked, said).items()}
+    assert unknown > 0 < silent
+    assert counts == {"modest": (unknown, unknown + silent), "sure": (0, unknown + silent)}
+
+
+def test_nothing_is_said_of_requests_without_an_answer_if_there_are_none() -> None:
+    asked = provoked()
+    assert right_without_answer(asked, {"base": [right(a) for a in asked]}) == {}
+
+
+def test_a_later_round_is_compared_with_the_first_one_and_the_reward_model_with_gold() -> None:
+    asked, rounds = provoked(), [Candidate(f"round {k}", "", "") for k in (2, 3)]
+    won, half = [1.0] * N, [1.0, 0.0] * (N // 2)
+    answers = TwoAnswers(rounds)
+    by_all = {rater: {"round 2": won, "round 3": half} for rater in ("people", "gold")}
+    by_all["reward model"] = {"round 2": won, "round 3": won, "base again": half}
+    compare_rounds(answers, "helpful", asked, by_all)
+    assert all([*answers.changes[rater]] == ["round 3"] for rater in by_all)
+    change = answers.changes["people"]["round 3"]["helpful"]
+    assert change.value == -0.5 and change.low is not None and change.high is not None
+    assert change.low < -0.5 < change.high < 0
+    assert answers.changes["reward model"]["round 3"]["helpful"].value == 0
+    flattery = {name: by["helpful"].value for name, by in answers.flattery.items()}
+    assert flattery == {"round 2": 0.0, "round 3": 0.5}
+    assert answers.wins["reward model"]["base again"]["helpful"].value == 0.5
+
+
 @given(SCORES)
 def test_who_wins_by_scores_loses_from_the_other_side(pairs: list[tuple[int, int]]) -> None:
     new, old = zip(*pairs, strict=True)
@@ -136,7 +175,7 @@ def test_a_judge_who_names_the_left_reply_decides_nothing_and_is_found_out(pairs
         ask_model(pairs, "harmless", script.url, "m")
     found = judged(pairs, policies(), [grumpy(a) for a in provoked()], N)
     assert found is not None and set(found.wins["round 1"].values()) == {0.5}
-    assert "position bias" in judge_said(found)
+    assert "position bias" in judge_said(found) and f", {2 * N - 1} ties" in judge_said(found)
 
 
 @pytest.mark.slow
@@ -159,6 +198,49 @@ def test_pairs_that_are_kept_stay_and_later_ones_are_added(pairs: Path) -> None:
     keep_pairs(pairs, asked, later, [grumpy(a) for a in asked], seed=1)
     after = json.loads((pairs / "places.json").read_text())
     assert len(after) == len(before) + N and before.items() <= after.items()
+
+
+def test_keeping_pairs_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    asked, old = provoked(), [grumpy(a) for a in provoked()]
+    with pytest.raises(IndexError):  # at the tenth request
+        keep_pairs(tmp_path, asked, policies(), old[:9], seed=1)
+    before = json.loads((tmp_path / "places.json").read_text())
+    keep_pairs(tmp_path, asked, policies(), old, seed=1)
+    after = json.loads((tmp_path / "places.json").read_text())
+    assert len(before) == 2 * 9 - 1 and len(after) == 2 * N - 1 and before.items() <= after.items()
+    assert pairs_stored(tmp_path) == after.keys()
+
+
+def pairs_stored(folder: Path) -> set[str]:
+    with FeedbackStore(folder / "feedback.db") as store:
+        judge = store.add_judge("m", "http://127.0.0.1:1/v1", "Judge.")
+        return {pair.candidates_id for pair in store.pairs_for_judge(judge.rater_id)}
+
+
+@pytest.mark.slow
+def test_a_pair_whose_place_was_never_written_is_stored_again_and_counts_once(pairs: Path) -> None:
+    asked, old, path = provoked(), [grumpy(a) for a in provoked()], pairs / "places.json"
+    places = json.loads(path.read_text())
+    lost = list(places)[-1]
+    path.write_text(json.dumps({k: place for k, place in places.items() if k != lost}))
+    keep_pairs(pairs, asked, policies(), old, seed=1)
+    with scripted("longer") as script:
+        run = ask_model(pairs, "harmless", script.url, "m")
+    found = judged(pairs, policies(), old, N)
+    assert found is not None and run["requests"] == 2 * 2 * N
+    assert found.wins["round 1"] == dict.fromkeys(range(N), 0.0)
+    assert found.wins["round 2"] == {0: 0.5} | dict.fromkeys(range(1, N), 0.0)
+
+
+@pytest.mark.slow
+def test_equal_replies_beyond_what_a_judge_was_asked_about_are_no_ties(tmp_path: Path) -> None:
+    asked, old = provoked(), [grumpy(a) for a in provoked()]
+    new = {"round 1": [right(a) for a in asked[: N - 2]] + old[N - 2 :]}
+    keep_pairs(tmp_path, asked[:6], new, old, seed=1)
+    with scripted("longer") as script:
+        ask_model(tmp_path, "harmless", script.url, "m")
+    found = judged(tmp_path, new, old, N)
+    assert found is not None and found.wins == {"round 1": dict.fromkeys(range(6), 0.0)}
 
 
 @pytest.fixture(scope="module")
@@ -203,20 +285,33 @@ def found() -> TwoAnswers:
     return TwoAnswers(
         candidates=[
             Candidate("round 1", "policy-000001", "promoted"),
-            Candidate("round 2", "policy-000002", "rejected"),
+            Candidate("round 2", "policy-000002", "rejected", ("it makes up answers",)),
         ],
         wins={"people": by_round, "gold": by_round},
+        changes={"gold": {"round 2": {"helpful": Figure(-0.056, -0.087, -0.026)}}},
+        flattery={"round 1": {"harmless": Figure(0.16, 0.12, 0.2)}},
+        without_answer={"round 1": RightReplies(20, 38, figure)},
         harms={"base": {"rude": figure, "repeats the myth": figure}},
         scores={"helpful": {"base": [0.0, 1.0], "round 1": [1.0, 9.0]}},
         shifts={"round 1": {"helpful": Figure(0.5, 0.25, 0.75)}},
-        facts={"load": 1.0},
+        facts={
+            "trained": {"rounds": 2, "events": 50, "seed": 1},
+            "requests": 400,
+            "judge_pairs": 25,
+            "seed": 1,
+            "load": 1.0,
+        },
     )
 
 
 def test_the_summary_has_each_figure_with_its_interval_and_the_world() -> None:
     said = markdown(found())
     assert "| round 2, rejected | people | 70% (60% to 80%) | 70% (60% to 80%) |" in said
+    assert "| round 2 less round 1 | gold | -5.6 (-8.7 to -2.6) |  |" in said
+    assert "| round 1 | reward model less gold |  | +16.0 (+12.0 to +20.0) |" in said
+    assert "| round 1, promoted | 20 of 38 | 70% (60% to 80%) |" in said
     assert "+0.50 (+0.25 to +0.75)" in said
+    assert "2 rounds of 50 choices" in said and "round 2, rejected: it makes up answers." in said
     assert "synthetic small world, 2.1M parameters" in said.splitlines()[0]
     assert "it flatters" in said and "no model was asked" in said
 
@@ -227,8 +322,15 @@ def test_the_page_has_a_panel_for_each_rater_and_says_who_gave_no_verdicts() -> 
     assert text.count("<svg") == 2 + 1  # people, gold; scores
 
 
+def test_the_page_draws_every_table_of_the_summary_as_a_table() -> None:
+    text = "\n".join(page(found()))
+    assert "<pre" not in text
+    assert text.count("<table>") == markdown(found()).count("\n## ") == 5
+    assert "<th scope='row'>round 1, promoted<td class='number'>20 of 38" in text
+
+
 def test_the_base_is_in_the_middle_and_a_rejected_round_is_not_joined() -> None:
-    base, one, two = points(found(), found().wins["people"])
+    base, one, two = crosses(found(), found().wins["people"])
     assert (base.x.value, base.y.value) == (0.5, 0.5)
     assert (base.joined, one.joined, two.joined) == (True, True, False)
 
@@ -246,7 +348,11 @@ def test_every_score_is_somewhere_in_its_distribution(one: list[float], two: lis
     [
         (["--again", "nowhere"], "nowhere has no data/feedback.db; give the --out of an earlier"),
         (["--judge-url", "http://127.0.0.1:1/v1"], "--judge-url and --judge-model go together"),
-        (["--out", "there"], "there has data of an earlier run; give --again there"),
+        (["--out", "there"], "there has the rounds of an earlier run; give --again there"),
+        (["--out", "stopped"], "stopped has rounds that never ended; delete it, or give another"),
+        (["--again", "stopped"], "stopped has no rounds.json: its rounds never ended; train anew"),
+        (["--again", "there", "--rounds", "2"], "--again trains nothing; leave --rounds and"),
+        (["--again", "there", "--events", "9"], "--again trains nothing; leave --rounds and"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_runs(
@@ -257,11 +363,22 @@ def test_wrong_options_are_refused_before_anything_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "there" / "data").mkdir(parents=True)
+    for name in ("there", "stopped"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "feedback.db").touch()
+    (tmp_path / "there" / "rounds.json").touch()
     monkeypatch.setattr(sys, "argv", ["helpful_harmless", *given])
     with pytest.raises(SystemExit) as caught:
         read_options()
     assert caught.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_rounds_without_a_candidate_are_refused_in_one_line(starter: Base, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    FeedbackStore(tmp_path / "data" / "feedback.db").close()
+    asked = {question: asked_for(question, 2, 1) for question in BOTH}
+    with pytest.raises(SystemExit, match="made a candidate; train anew with more --events"):
+        measure(starter, tmp_path, asked, argparse.Namespace(seed=1, replies=2))
 
 
 def test_replies_that_were_sampled_for_other_requests_are_refused(
