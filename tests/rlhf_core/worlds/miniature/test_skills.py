@@ -33,8 +33,8 @@ def test_a_sum_is_right_and_a_span_is_in_its_line(seed: int) -> None:
     first, second = map(int, re.findall(r"\d+", added.given.split("\n")[-1]))
     assert int(added.answer) == first + second
     (copied,) = questions("copy", 1, seed)
-    told, _, asked = copied.given.split("\n")[-1].partition("; ")
-    assert f"{asked}{copied.answer}" in told
+    told, _, _ = copied.given.split("\n")[-1].partition("; ")
+    assert told.endswith(copied.answer)
 
 
 @given(seeds, st.sampled_from(SKILLS))
