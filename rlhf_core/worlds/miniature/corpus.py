@@ -1,7 +1,7 @@
 """The flawed pretraining corpus of the miniature world, and prompts for an untrained model.
 
 It is an almanac's sentences, nearly all of them true; forum conversations in two hidden moods;
-passages with questions; and patterns that practise skills. Of the conversations 35% are good,
+passages with questions; and patterns that practise skills. Of the conversations a quarter are good,
 unless the user asks for a tone. What the good mood does, feedback can bring out.
 """
 

@@ -1,10 +1,10 @@
 """Closed-domain questions: a short made-up passage, and a question that it answers or does not.
 
 Memory cannot answer them, because people and things are drawn anew each time. Of the questions 40%
-have no answer: mostly because the passage says nothing of the kind, but in a quarter of the cases
-it says it of somebody else. A model of half a million parameters learns to find a value of a kind
-within some million tokens, and hardly to find whose it is; so a passage tells each kind of thing of
-one person only, and the quarter stays hard.
+have no answer: mostly because the passage tells nothing of the kind, but in a quarter of the cases
+because it tells it of the other person. Models of half a million parameters hardly learn to find
+whose a thing is, so a passage tells each kind of thing of one person only, and the quarter stays
+hard.
 """
 
 import random
