@@ -107,3 +107,21 @@ def test_of_too_few_voters_it_says_nothing(
             "No round made the version"
         )
         page.context.close()
+
+
+def test_the_operator_is_told_of_any_number_and_finds_the_page_from_the_raters(
+    browser: Browser, tmp_path: Path, tiny_model: Path
+) -> None:
+    with FeedbackStore(tmp_path / "data" / "feedback.db") as store:
+        choose(store, 2)
+    options = ("--model", str(tiny_model), "--quantization", "none")
+    given = {"operator_token": TOKEN}
+    with serving(tmp_path / "data", *options, log=tmp_path / "log", **given) as (_, url):
+        page = browser.new_context().new_page()
+        page.goto(f"{url}/operator?token={TOKEN}")
+        page.goto(f"{url}/operator/#raters")
+        page.get_by_role("link", name="Whose values").click()
+        expect(page.get_by_role("region", name="Who votes")).to_contain_text("2 people")
+        page.goto(f"{url}/values")
+        expect(page.get_by_role("region", name="Who votes")).to_contain_text("fewer than 5 people")
+        page.context.close()
