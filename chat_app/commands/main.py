@@ -41,6 +41,9 @@ from chat_app.commands.options import (
     Profiled,
     Quantized,
     VllmUrl,
+    called,
+    join_help_lines,
+    usage_fault,
 )
 from chat_app.commands.people import judge, privacy, raters
 from chat_app.commands.worlds import reproduce, simulate, starter
@@ -77,7 +80,7 @@ def main() -> NoReturn:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except TyperException as exc:
-        _fail(f"{exc.format_message().rstrip('.')}; see `feedback-chat --help`", exc.exit_code)
+        _fail(f"{usage_fault(exc)}; see `{called(app, sys.argv[1:])} --help`", exc.exit_code)
     except typer.Abort:
         _fail("nothing was done; answer y, or give --yes", 1)
     except KeyboardInterrupt:
@@ -360,6 +363,7 @@ simulate.register(app)
 reproduce.register(app)
 tail.register(app)
 app.command()(plan.plan)
+join_help_lines(app)
 
 
 def _serve(settings: Settings, greeting: str, hint: str = "") -> None:

@@ -111,6 +111,8 @@ def _of_vote(facts: dict[str, Any]) -> Iterator[str]:
         yield said
     if order := facts.get("order"):
         yield " > ".join(" = ".join(group) for group in order)
+    if facts.get("gold"):
+        yield "(a gold question: trains nothing)"
     yield f"by {facts['rater_id']}"
     for reply in facts["replies"]:
         label = f"{reply['label']}: " if reply["label"] else ""

@@ -66,7 +66,7 @@ class ChatService(Voting):
         self.replies = Replies(store, engine)
         self._gold = read_gold(settings.gold_items, settings.limits) if settings.gold_items else ()
         test = settings.screening.items
-        self._test = read_gold(test, settings.limits) if test else ()
+        self._test = read_gold(test, settings.limits, named="screening.items") if test else ()
         room = settings.engine.rows + settings.engine.waiting
         self.rates = Rates(settings.rates, room=room)
         self.round_ahead = RoundWatch(store, settings.schedule)

@@ -31,18 +31,25 @@ class _Line(BaseModel):
     worse: str
 
 
-def read_gold(path: Path, limits: LimitSettings) -> tuple[GoldItem, ...]:
+def read_gold(
+    path: Path, limits: LimitSettings, *, named: str = "gold_items"
+) -> tuple[GoldItem, ...]:
     """The items of a file; blank lines are skipped.
+
+    Args:
+        path: The file.
+        limits: Of the texts.
+        named: The option that names the file, for messages.
 
     Raises:
         InvalidRequestError: The file cannot be read, has no items, or a line is wrong; the message
-            names the file and the line.
+            names the option, the file and the line.
     """
     try:
         # Split at line feeds only: a JSON string may contain U+2028 and similar characters.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as exc:
-        raise InvalidRequestError(f"gold_items {path} cannot be read: {exc}") from exc
+        raise InvalidRequestError(f"{named} {path} cannot be read: {exc}") from exc
     items: dict[str | None, GoldItem] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -50,14 +57,14 @@ def read_gold(path: Path, limits: LimitSettings) -> tuple[GoldItem, ...]:
         try:
             item = _item(line, limits)
         except InvalidRequestError as exc:
-            raise InvalidRequestError(f"gold_items {path}, line {number}: {exc}") from exc
+            raise InvalidRequestError(f"{named} {path}, line {number}: {exc}") from exc
         asked = prompt_hash(item.prompt)
         if asked in items:
             said = "an earlier line has the same prompt; give each prompt once"
-            raise InvalidRequestError(f"gold_items {path}, line {number}: {said}")
+            raise InvalidRequestError(f"{named} {path}, line {number}: {said}")
         items[asked] = item
     if not items:
-        raise InvalidRequestError(f"gold_items {path} has no items; write one JSON object a line")
+        raise InvalidRequestError(f"{named} {path} has no items; write one JSON object a line")
     return tuple(items.values())
 
 

@@ -182,6 +182,14 @@ class Voting:
         share = self.settings.screening.share
         return self.store.screened(self._test, share=share, rater_id=rater_id)
 
+    def test_of(self, rater_id: str) -> Screened | None:
+        """How far a rater is with the test of the team; None if they are to take none."""
+        for found in self.screened(rater_id):
+            return found
+        if not self._test or self.store.has_passed(rater_id):
+            return None
+        return Screened(rater_id, answered=0, questions=len(self._test), right=0, passed=None)
+
     def explain(
         self, rater_id: str, candidates_id: str, *, tags: Sequence[str], comment: str
     ) -> Choice:

@@ -162,7 +162,10 @@ def _findings(
         s: The limits.
     """
     if e.gold_total >= s.fewest_gold and e.gold_right / e.gold_total < s.gold_share:
-        yield True, f"right in only {e.gold_right} of {e.gold_total} gold questions"
+        yield (
+            True,
+            f"right in only {e.gold_right} of {e.gold_total} questions whose answers are known",
+        )
     left = e.left > usual * e.sided
     side, often = ("left", e.left) if left else ("right", e.sided - e.left)
     if 2 * at_least(often, e.sided, usual if left else 1 - usual) < alarm:

@@ -32,6 +32,7 @@ _THERE = """NOT EXISTS (SELECT 1 FROM messages JOIN conversations
     ON conversations.id = conversation_id WHERE messages.id = {0} AND deleted_at IS NOT NULL)"""
 _VOTE = """SELECT {0}.* FROM {0} JOIN raters ON raters.id = {0}.rater_id
     WHERE {0}.id = ? AND {1} AND {2} AND {3}"""
+_GOLD = "SELECT gold IS NOT NULL FROM candidates WHERE id = ?"
 _REPLIES = "SELECT id, label, adapter, content FROM messages WHERE {0} ORDER BY label"
 _TOLD = ("id", "rater_id", "created_at", "message_id", "candidates_id", "retry_of", "tags", "order")
 _WORDS = ("comment", "content", "prompt")
@@ -165,6 +166,8 @@ def _vote(db: Database, kind: str, about: str, *, texts: bool) -> dict[str, Any]
     facts = {name: vote[name] for name in _TOLD if vote.get(name) is not None}
     facts |= {"said": said_by(kind, found)}
     by_side = "candidates_id" in facts
+    if by_side and scalar(db, _GOLD, [facts["candidates_id"]]):
+        facts["gold"] = True  # an answer to a test, which trains nothing
     column = "candidates_id" if by_side else "id"
     value = facts["candidates_id"] if by_side else facts.get("message_id")
     replies = rows(db, _REPLIES.format(f"{column} = ?"), [value])

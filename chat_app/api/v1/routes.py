@@ -76,7 +76,7 @@ def next_comparison(rater_id: RaterId, service: Service) -> dict[str, Any]:
     """
     found = service.next_comparison(rater_id)
     test = {}
-    for one in service.screened(rater_id):
+    if (one := service.test_of(rater_id)) is not None:
         told = {"answered": one.answered, "questions": one.questions, "passed": one.passed}
         test = {"screening": told}
     if found is None:

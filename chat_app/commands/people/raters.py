@@ -4,6 +4,7 @@ A key is printed when it is made and never again, because the store has only its
 """
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +17,7 @@ from chat_app.errors import InvalidRequestError, RefusedError
 from chat_app.identity import Identity
 from chat_app.service.gold_file import read_gold
 from chat_app.settings import Settings, load_settings
+from feedback_store.errors import UnknownRecordError
 from feedback_store.raters.reliability import RaterReport
 from feedback_store.raters.screening import guessing_passes
 from feedback_store.raters.standing import RaterStanding
@@ -37,14 +39,17 @@ RaterId = Annotated[str, typer.Argument(help="As `raters list` shows it.")]
 @raters.command("list")
 def list_raters(data: Data = None, config: Config = None, as_json: Json = False) -> None:
     """List all raters: the sum of their comparisons, their weight, and any quarantine."""
-    with open_store(load_settings(config, data=data)) as store:
+    settings = load_settings(config, data=data)
+    with open_store(settings) as store:
         found = store.raters()
+        begun = _in_the_middle(store, settings)
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found]))
         return
     for one in found:
         state = f"  quarantined by {one.decided_by}: {one.reason}" if one.quarantined_at else ""
-        counts = f"said {one.said:g}  weight {one.weight:.2f}{_tests(one)}{_together(one)}"
+        tests = _tests(one) + begun.get(one.id, "")
+        counts = f"said {one.said:g}  weight {one.weight:.2f}{tests}{_together(one)}"
         typer.echo(f"{one.id}  {one.kind:<9}  {counts}{state}")
 
 
@@ -112,13 +117,16 @@ def screen(
     Results of the server's own test, with its own share, are written here, too.
     """
     settings = load_settings(config, data=data)
-    items = read_gold(file, settings.limits)
+    items = read_gold(file, settings.limits, named="FILE")
     needed = settings.screening.share if share is None else share
     chance = guessing_passes(len(items), needed)
     if chance > MOST_CHANCE:
+        higher = (n / 100 for n in range(math.ceil(100 * needed), 101))
+        enough = next((s for s in higher if guessing_passes(len(items), s) <= MOST_CHANCE), None)
+        also = "" if enough is None else f", or give --share {enough:g} or more"
         raise InvalidRequestError(
-            f"{file} has {len(items)} questions, and by guessing {chance:.0%} would pass at a "
-            f"share of {needed:g}; write more questions, or raise the share"
+            f"{file} has {len(items)} questions, and by guessing {chance:.1%} would pass at a "
+            f"share of {needed:g}; at most {MOST_CHANCE:.0%} may: write more questions{also}"
         )
     with open_store(settings) as store:
         found = store.screened(items, share=needed)
@@ -204,11 +212,21 @@ def _require_passed(store: FeedbackStore, name: str, passed: str | None, *, gate
         raise RefusedError(
             f"{name} would be a gateway, whose persons each take the test; make it a visitor's key"
         )
-    if not (passed and store.has_passed(passed)):
+    if passed is None:
+        raise InvalidRequestError(
+            f"a labeler's key is for somebody who passed the screening; give --passed RATER, as "
+            f"whom {name} took the test: `raters screen` shows who passed"
+        )
+    try:
+        store.rater(passed)
+    except UnknownRecordError as exc:
+        raise InvalidRequestError(
+            f"there is no rater {passed!r}; `raters screen` shows who has taken the test"
+        ) from exc
+    if not store.has_passed(passed):
         raise RefusedError(
-            f"{passed or 'nobody'} has {'not ' if passed else ''}passed the screening; make {name} "
-            "a visitor's key, and a labeler's with --passed RATER once `raters screen` says that "
-            "they passed"
+            f"{passed} has not passed the screening; make {name} a visitor's key, and a labeler's "
+            "with --passed RATER once `raters screen` says that they passed"
         )
 
 
@@ -222,9 +240,23 @@ def _store_of_keys(config: Path | None, data: Path | None) -> FeedbackStore:
     return open_store(settings, otherwise="start the server once, or give its directory by --data")
 
 
+def _in_the_middle(store: FeedbackStore, settings: Settings) -> dict[str, str]:
+    """By rater, how far those are who have begun the server's test, and not finished it."""
+    own = settings.screening
+    if own.items is None or not own.items.is_file():  # a list of raters needs no test
+        return {}
+    items = read_gold(own.items, settings.limits, named="screening.items")
+    found = store.screened(items, share=own.share)
+    return {
+        one.rater_id: f"  answered {one.answered}/{one.questions}, not finished"
+        for one in found
+        if one.passed is None
+    }
+
+
 def _tests(rater: RaterStanding | RaterReport) -> str:
-    """Gold questions passed and taken, if any."""
-    tests = f"  tests {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
+    """Gold questions answered as the team would, and taken, if any; and whether that passed."""
+    tests = f"  tests right {rater.gold_right}/{rater.gold_total}" if rater.gold_total else ""
     passed = getattr(rater, "passed", None)
     return tests + ("" if passed is None else "  passed" if passed else "  not passed")
 

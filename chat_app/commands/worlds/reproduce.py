@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chat_app.commands.options import Json
+from chat_app.commands.options import Json, folder_to_write
 from chat_app.commands.worlds.starter import stage_bar
 from chat_app.errors import InvalidRequestError
 from rlhf_core.errors import InvalidInputError
@@ -41,13 +41,14 @@ def reproduce(
         numbers = chosen_claims(claims, load_claims())
     except InvalidInputError as exc:
         raise InvalidRequestError(str(exc)) from exc
+    for folder in (out, out / profile):
+        folder_to_write(folder, "give another by --out")
     from rlhf_core.reproduction.profiles import profile_named
     from rlhf_core.reproduction.report import PAGE, as_facts, headline, write_report
     from rlhf_core.reproduction.run import reproduce as run
 
     with stage_bar(hidden=as_json, keep=False) as bar:
         found = run(profile_named(profile), out, claims=numbers, seeds=seeds, report=bar)
-    folder = out / profile
     write_report(found, folder)
     if as_json:
         typer.echo(json.dumps(as_facts(found)))

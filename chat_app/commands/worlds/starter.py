@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chat_app.commands.options import Json
+from chat_app.commands.options import Json, folder_to_write
 from chat_app.cycles.status import skipped_sft
 from chat_app.errors import ChatAppError, InvalidRequestError
 
@@ -32,6 +32,7 @@ def build(
 
     With --size, build a model of the miniature world from that world's corpus.
     """
+    folder_to_write(folder, "give another")
     from rlhf_core.worlds.miniature import build as miniature
     from rlhf_core.worlds.starter import build as building
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from feedback_store.raters.whose import VoteFact
 from rlhf_core.cycle.whose.facts import FEWEST, portrait
@@ -15,28 +14,27 @@ class Values:
     """How the weight of what counts, the newest 10,000 of each kind, is spread over raters.
 
     Attributes:
-        raters: Whose votes count, programs among them; None if they are fewer than five people,
-            and then the rest is, too.
+        people: Whose votes count; None if they are too few, and then the weights are, too.
+        programs: Programs whose votes count: simulated visitors, model judges.
         most_active: Share of the weight that the rater with the most of it has.
         effective: How many raters of equal weight would be as concentrated (the inverse of
             Simpson's index).
-        simulated: Whether some or all of them are programs: simulated visitors, model judges.
     """
 
-    raters: int | None = None
+    people: int | None = None
+    programs: int = 0
     most_active: float | None = None
     effective: float | None = None
-    simulated: Literal["none", "some", "all"] = "none"
 
 
-def values_of(facts: Sequence[VoteFact]) -> Values:
-    """How concentrated the votes are that count now."""
-    found = portrait(facts)
+def values_of(facts: Sequence[VoteFact], *, fewest: int = FEWEST) -> Values:
+    """How concentrated the votes are that count now, from so many people on."""
+    found = portrait(facts, fewest=fewest)
     if found.raters is None:
-        return Values()
+        return Values(programs=found.programs)
     return Values(
-        raters=found.raters + found.programs,
+        people=found.raters,
+        programs=found.programs,
         most_active=found.tops[0].share if found.tops else 1.0,
         effective=found.effective,
-        simulated="all" if not found.raters else "some" if found.programs else "none",
     )

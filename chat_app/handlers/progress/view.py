@@ -14,7 +14,7 @@ from chat_app.handlers.progress.kept import KeptForAll
 from chat_app.handlers.progress.ladder import Rung, Step, against_first, step_of
 from chat_app.handlers.progress.next_round import NextRound, next_round
 from chat_app.handlers.progress.rounds import History, RoundView, round_of
-from chat_app.handlers.progress.values import Values, values_of
+from chat_app.handlers.progress.values import FEWEST, Values, values_of
 from chat_app.handlers.report import read_report
 from chat_app.handlers.versions import Version, served_version
 from chat_app.service.chat import ChatService
@@ -49,7 +49,8 @@ class Progress:
 
     def __init__(self, service: ChatService, *, now: Callable[[], float] = time.monotonic) -> None:
         self._service = service
-        self._kept = KeptForAll(self._read, now=now)
+        self._for_all = KeptForAll(lambda: self._read(FEWEST), now=now)
+        self._for_operator = KeptForAll(lambda: self._read(1), now=now)
         self._next = Kept(self._next_round, now=now)
 
     def view(self, *, operator: bool = False) -> ProgressView:
@@ -60,9 +61,10 @@ class Progress:
         """
         if self._service.settings.progress == "operator" and not operator:
             raise NotAllowedError(CLOSED)
-        return replace(self._kept.get(), next=self._next.get())
+        kept = self._for_operator if operator else self._for_all
+        return replace(kept.get(), next=self._next.get())
 
-    def _read(self) -> ProgressView:
+    def _read(self, fewest: int) -> ProgressView:
         store, settings = self._service.store, self._service.settings
         servings, cycles = store.servings(), store.cycles(limit=ALL_ROUNDS)
         history = History(store.versions(), servings, store.trials(limit=TRIALS))
@@ -74,7 +76,7 @@ class Progress:
             ),
             ladder=_ladder(history, cycles),
             next=self._next.get(),
-            values=values_of(store.vote_facts()),
+            values=values_of(store.vote_facts(), fewest=fewest),
             public=settings.progress == "public",
         )
 

@@ -110,16 +110,17 @@ class WhoseValues:
         store = self._service.store
         with suppress(StoreUnavailableError):  # a full disk: what was derived before can be read
             store.refresh_comparisons()
+        fewest = 1 if operator else FEWEST
         return WhoseView(
             version=served_version(store),
             portrait=portrait(
                 store.vote_facts(),
-                fewest=1 if operator else FEWEST,
+                fewest=fewest,
                 with_questions=operator,
             ),
             faults=_faults(store),
             newest=MOST,
-            fewest=FEWEST,
+            fewest=fewest,
             public=self._service.settings.progress == "public",
         )
 

@@ -1,4 +1,4 @@
-// Small accessible parts that several pages use.
+// Small accessible parts, and a phrase, that several pages use.
 import { html, useLayoutEffect, useRef } from "./kit.js";
 import { t } from "./words.js";
 
@@ -95,4 +95,11 @@ export function Chip({ on, toggle, children }) {
   return html`<button type="button" class="chip" aria-pressed=${on} onClick=${toggle}>
     ${children}
   </button>`;
+}
+
+/** Who votes, in words: "8 people and 6 programs". */
+export function voters(people, programs) {
+  const [who, what] = [t("page.people", { n: people }), t("page.programs", { n: programs })];
+  if (people > 0 && programs > 0) return t("page.people_and_programs", { people: who, programs: what });
+  return programs > 0 ? what : who;
 }

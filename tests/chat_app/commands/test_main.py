@@ -92,7 +92,7 @@ def newer(data: Path) -> None:
     [
         (["bogus"], "No such command 'bogus'"),
         (["serve", "--prot", "1"], "--prot"),
-        (["serve", "--port", "x"], "'--port'"),
+        (["serve", "--port", "x"], "--port cannot be 'x'; give a whole number, 0 to 65535"),
         (["serve", "--quantization", "nf5"], "nf5"),
         (["status", "--config", "/none.toml"], "no configuration file /none.toml"),
         (["simulate", "--url", "http://example.org"], "another machine"),
@@ -107,6 +107,20 @@ def newer(data: Path) -> None:
         (["simulate", "--topic", "capital", "--subjects", "60"], "1 to 45"),
         (["simulate", "--topic", "sum", "--wordings", "9"], "1 to 4"),
         (["import", "/none.jsonl"], "/none.jsonl"),
+        (
+            ["reproduce", "--seeds", "9"],
+            "--seeds cannot be '9'; give 1 to 3; see `feedback-chat rep",
+        ),
+        (["raters", "screen", "f", "--share", "75%"], "'75%'; give a number, 0.5 to 1; see"),
+        (["judge", "--limit", "-1"], "--limit cannot be '-1'; give 0 or more; see"),
+        (["simulate", "--seed", "1.5"], "--seed cannot be '1.5'; give a whole number; see"),
+        (
+            ["starter", "build", "x", "--size", "huge"],
+            "--size: 'huge' is not one of 'nano', 'micro'",
+        ),
+        (["starter", "build", "x", "--steps", "0"], "see `feedback-chat starter build --help`"),
+        (["serve", "--port"], "see `feedback-chat serve --help`"),
+        (["keys", "bogus"], "see `feedback-chat keys --help`"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_two(

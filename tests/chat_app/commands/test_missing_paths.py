@@ -59,6 +59,12 @@ READ = {
     "simulate": ["--world", "checkable", "--prompts", "MISSING"],
     "starter check": ["MISSING"],
 }
+# They write into a folder that may be there.
+WRITE = {
+    "fetch": ["smollm2", "--data", "BAD"],
+    "reproduce": ["--out", "BAD"],
+    "starter build": ["BAD"],
+}
 
 
 def commands(group: Any, before: str = "") -> dict[str, Any]:
@@ -132,3 +138,19 @@ def test_a_file_or_folder_to_read_that_is_not_there_is_wrong_usage(
     words = [places.get(word, word) for word in READ[name]]
     code, said = ended([*name.split(), *words], capsys, monkeypatch)
     assert code == 2 and places["MISSING"] in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("bad", ["FILE", "/proc/nothing"])
+@pytest.mark.parametrize("name", WRITE)
+def test_a_folder_that_cannot_be_written_is_wrong_usage_before_the_work(
+    name: str,
+    bad: str,
+    places: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = places.get(bad, bad)
+    words = [folder if word == "BAD" else word for word in WRITE[name]]
+    code, said = ended([*name.split(), *words], capsys, monkeypatch)
+    assert code == 2 and folder in said and len(said.splitlines()) == 1
+    assert "is not a folder" in said or "cannot write" in said

@@ -32,6 +32,6 @@ def test_a_folder_that_is_a_file_is_refused_before_the_training(
 ) -> None:
     (tmp_path / "nano").write_text("mine")
     build = ("starter", "build", tmp_path / "nano", "--size", "nano", "--steps", "1000000")
-    assert run(monkeypatch, *build) == 1
-    assert "nano" in capsys.readouterr().err
+    assert run(monkeypatch, *build) == 2
+    assert "nano is not a folder; give another" in capsys.readouterr().err
     assert (tmp_path / "nano").read_text() == "mine"

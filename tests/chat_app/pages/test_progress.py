@@ -86,7 +86,7 @@ def test_the_cards_say_who_answers_what_is_next_and_whose_values(page: Page) -> 
     expect(page.get_by_role("region", name="The next round")).to_contain_text(
         "The operator starts it."
     )
-    expect(page.get_by_role("region", name="Whose values")).to_contain_text("6 voters")
+    expect(page.get_by_role("region", name="Whose values")).to_contain_text("6 people")
 
 
 def test_the_versions_have_an_estimate_and_the_charts_a_text(page: Page) -> None:

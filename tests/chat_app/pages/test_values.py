@@ -47,12 +47,19 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
 
 def test_it_says_who_votes_and_what_they_are(page: Page) -> None:
     who = page.get_by_role("region", name="Who votes")
-    expect(who).to_contain_text("8 voters")
-    expect(who).to_contain_text("Besides, 6 programs vote.")
+    expect(who).to_contain_text("8 people and 6 programs")
+    expect(who).to_contain_text("as if 13 voted equally much")
     expect(who.get_by_role("row")).to_have_count(2)
     kinds = page.get_by_role("region", name="What they are")
     expect(kinds.get_by_role("row", name="People 8")).to_be_visible()
     expect(kinds.get_by_role("row", name="Programs that simulate people 6")).to_be_visible()
+
+
+def test_the_card_of_the_progress_page_says_the_same(page: Page) -> None:
+    page.go_back()
+    card = page.get_by_role("region", name="Whose values")
+    expect(card).to_contain_text("8 people and 6 programs")
+    expect(card).to_contain_text("as if 13 voted equally much")
 
 
 def test_scripts_have_their_names_in_the_language_of_the_page(page: Page) -> None:
@@ -95,8 +102,26 @@ def test_of_too_few_voters_it_says_nothing(
     with serving(tmp_path / "data", *options, log=tmp_path / "log") as (_, url):
         page = browser.new_context().new_page()
         page.goto(f"{url}/values")
-        expect(page.get_by_role("region", name="Who votes")).to_contain_text("fewer than 5 voters")
+        expect(page.get_by_role("region", name="Who votes")).to_contain_text("fewer than 5 people")
         expect(page.get_by_role("region", name="What it still gets wrong")).to_contain_text(
             "No round made the version"
         )
+        page.context.close()
+
+
+def test_the_operator_is_told_of_any_number_and_finds_the_page_from_the_raters(
+    browser: Browser, tmp_path: Path, tiny_model: Path
+) -> None:
+    with FeedbackStore(tmp_path / "data" / "feedback.db") as store:
+        choose(store, 2)
+    options = ("--model", str(tiny_model), "--quantization", "none")
+    given = {"operator_token": TOKEN}
+    with serving(tmp_path / "data", *options, log=tmp_path / "log", **given) as (_, url):
+        page = browser.new_context().new_page()
+        page.goto(f"{url}/operator?token={TOKEN}")
+        page.goto(f"{url}/operator/#raters")
+        page.get_by_role("link", name="Whose values").click()
+        expect(page.get_by_role("region", name="Who votes")).to_contain_text("2 people")
+        page.goto(f"{url}/values")
+        expect(page.get_by_role("region", name="Who votes")).to_contain_text("fewer than 5 people")
         page.context.close()

@@ -95,6 +95,15 @@ def test_a_wrong_line_is_named_with_its_file_in_one_line(
     assert "\n" not in said
 
 
+def test_the_option_that_names_the_file_is_named(tmp_path: Path) -> None:
+    path = gold_file(tmp_path, LINES[0], "{")
+    with (
+        FeedbackStore(tmp_path / "feedback.db") as store,
+        pytest.raises(InvalidRequestError, match=f"^screening.items {path}, line 2: "),
+    ):
+        fake_service(store, FakeEngine(), tmp_path, screening={"items": path})
+
+
 def test_only_a_line_feed_ends_a_line_and_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     prompt = "one\u2028two\x85three"
     line = json.dumps({"prompt": prompt, **SAID}, ensure_ascii=False)

@@ -156,5 +156,5 @@ def test_who_fails_gold_questions_is_held(store, ann):
         wrong = next(m.label for m in store.candidates(test) if m.content == "wrong")
         ann.choose(test, wrong)
     [report] = store.assess_raters(by="operator-1")
-    assert report.quarantine == "right in only 0 of 12 gold questions"
+    assert report.quarantine == "right in only 0 of 12 questions whose answers are known"
     assert store.comparisons() == []

@@ -170,7 +170,7 @@ def test_gold_questions_are_counted_from_choices_and_rankings(store, ann):
             store.add_ranking(shown, ann.rater, order, idempotency_key=ann.key())
     [report] = store.assess_raters()
     assert (report.gold_right, report.gold_total) == (5, 14)
-    assert report.quarantine == "right in only 5 of 14 gold questions"
+    assert report.quarantine == "right in only 5 of 14 questions whose answers are known"
     assert report.votes == 14
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from feedback_store.errors import StoreOpenError
+from feedback_store.feedback.gold_questions import GoldItem
 from feedback_store.records import HAPPENINGS, VOTES, Alarm, CandidateReply, Message, PromptMessage
 from feedback_store.registry.feed import FollowedFeed
 from feedback_store.store import FeedbackStore
@@ -43,6 +44,21 @@ def test_each_kind_of_vote_is_told_in_order_and_counted(store: FeedbackStore) ->
     assert told == ["up", "down", "b", "", ""]
     counts = {("thumb", "up"): 1, ("thumb", "down"): 1, ("choice", "b"): 1}
     assert store.vote_counts() == counts | {("ranking", ""): 1, ("demonstration", ""): 1}
+
+
+def test_an_answer_to_a_gold_question_is_marked(store: FeedbackStore) -> None:
+    item = GoldItem((PromptMessage(role="user", content="2 + 2?"),), "4", "5")
+    shown = store.gold_question("ann", [item], every=None)
+    assert shown is not None
+    store.add_choice(shown, "ann", "a")
+    plain, _ = store.add_candidates(
+        str(reply_to(store, "ann").parent_id),
+        [CandidateReply(text, adapter="policy-000000") for text in ("one", "two")],
+        rater_id="ann",
+    )
+    store.add_choice(plain, "ann", "a")
+    found = store.happenings(0, ["choice"])
+    assert [one.facts and one.facts.get("gold") for one in found] == [True, None]
 
 
 def test_the_same_vote_sent_twice_is_told_once(store: FeedbackStore) -> None:

@@ -1,5 +1,6 @@
 // Raters: how far they agree, and how reliable and fast each is; quarantine and release.
 import { html, useState } from "../kit.js";
+import { place } from "../config.js";
 import { Dialog } from "../parts.js";
 import { number, percent, t } from "../words.js";
 import { Act, Empty, Mark, Table, Waiting, act, amount, share, time, useView } from "./asking.js";
@@ -38,7 +39,8 @@ function Agreement({ found, ask }) {
       : t("operator.agreement", { alpha: amount(agreement.alpha), low: amount(agreement.low), high: amount(agreement.high), raters: agreement.raters, subjects: agreement.subjects });
   return html`<div class="card stack">
     <p>${told}</p>
-    <p class="quiet">${t("operator.raters.count", { all: found.all, held: found.quarantined, shown: found.raters.length })}</p>
+    <p class="quiet">${t("operator.raters.count", { all: found.all, held: found.quarantined, shown: found.raters.length })}
+      <a href=${place("/operator/values")}>${t("page.values")}</a></p>
     <div><${Act} name="operate_assess" done=${ask} ask=${{
       title: t("operator.assess.title"),
       yes: t("operator.assess"),

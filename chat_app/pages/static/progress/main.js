@@ -3,6 +3,7 @@ import { html, mount, useEffect, useState } from "../kit.js";
 import { call } from "../call.js";
 import { config, place } from "../config.js";
 import { Page } from "../page.js";
+import { voters } from "../parts.js";
 import { has, percent, t, when } from "../words.js";
 import { Ladder } from "./ladder.js";
 import { NextRound } from "./next.js";
@@ -76,14 +77,15 @@ function Now({ version }) {
 function Whose({ values }) {
   return html`<section class="card stack" aria-labelledby="whose">
     <h2 id="whose">${t("progress.whose")}</h2>
-    ${values.raters === null
-      ? html`<p class="quiet">${t("progress.few_raters")}</p>`
-      : html`<p class="big">${t("progress.raters", { n: values.raters })}</p>
+    ${values.people === null
+      ? html`<p class="quiet">${t("progress.few_raters")}</p>
+          ${values.programs > 0 && html`<p>${t("page.programs_vote", { n: values.programs })}</p>`}`
+      : html`<p class="big">${voters(values.people, values.programs)}</p>
           <p class="quiet">
             ${t("progress.concentrated", {
               share: percent(values.most_active, values.most_active < 0.1 ? 1 : 0),
               n: Math.round(values.effective),
-            })}${values.simulated !== "none" && ` ${t(`progress.simulated_${values.simulated}`)}`}
+            })}
           </p>`}
     <p><a href=${place(ofOperator ? "/operator/values" : "/values")}>${t("progress.whose_more")}</a></p>
   </section>`;
@@ -97,7 +99,7 @@ function Empty() {
     <p>${t("progress.empty_text")}</p>
     <ul class="will-be">
       ${["rounds", "ladder", "scores", "samples"].map(
-        (part) => html`<li key=${part}><b>${t(`progress.${part}`)}</b> ${t(`progress.empty_${part}`)}</li>`,
+        (part) => html`<li key=${part}><b>${t("progress.empty_part", { part: t(`progress.${part}`) })}</b> ${t(`progress.empty_${part}`)}</li>`,
       )}
     </ul>
     <p>

@@ -3,6 +3,7 @@ import { html, mount, useEffect, useState } from "../kit.js";
 import { call } from "../call.js";
 import { config, place } from "../config.js";
 import { Page } from "../page.js";
+import { voters } from "../parts.js";
 import { comma, has, lang, number, percent, t } from "../words.js";
 
 const NO_SCRIPT = "Zyyy";
@@ -74,16 +75,15 @@ function Rows({ columns, rows }) {
 
 function Who({ view }) {
   const { portrait, fewest, newest } = view;
-  const programs = portrait.programs > 0 && html`<p>${t("values.programs", { n: portrait.programs })}</p>`;
   if (portrait.raters === null)
-    return html`<${Section} name="who"><p>${t("values.few", { fewest })}</p>${programs}<//>`;
+    return html`<${Section} name="who"><p>${t(ofOperator ? "values.none" : "values.few", { fewest })}</p>
+      ${portrait.programs > 0 && html`<p>${t("page.programs_vote", { n: portrait.programs })}</p>`}<//>`;
   const tops = portrait.tops.map(({ name, share }) => ({
     name: t(`values.top_${name}`),
     cells: [percent(share, share < 0.1 ? 1 : 0)],
   }));
   return html`<${Section} name="who">
-    <p class="big">${t("values.raters", { n: portrait.raters })}</p>
-    ${programs}
+    <p class="big">${voters(portrait.raters, portrait.programs)}</p>
     <p>${t("values.effective", { n: Math.round(portrait.effective) })}</p>
     ${tops.length > 0 &&
     html`<${Rows} columns=${["values.column_voters", "values.column_share"]} rows=${tops} />`}
@@ -139,7 +139,7 @@ function between(name) {
 function Agreement({ view }) {
   const { agreement, by_source, by_script, between: groups } = view.portrait;
   if (agreement === null)
-    return html`<${Section} name="agree"><p>${t("values.nobody_met", { fewest: view.fewest })}</p><//>`;
+    return html`<${Section} name="agree"><p>${t(ofOperator ? "values.none_met" : "values.nobody_met", { fewest: view.fewest })}</p><//>`;
   const rows = [
     ...rates([agreement], () => t("values.all")),
     ...(by_source.length > 1 ? rates(by_source, source) : []),

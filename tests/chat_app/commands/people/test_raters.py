@@ -113,7 +113,7 @@ def test_gold_questions_passed_and_taken_are_shown(command: Command, data: Path)
     ]
     for verb in ("list", "assess"):
         lines = command("raters", verb, "--data", data)[1].splitlines()
-        assert [line.split()[0] for line in lines if "tests 0/1" in line] == ["rater-0"]
+        assert [line.split()[0] for line in lines if "tests right 0/1" in line] == ["rater-0"]
 
 
 def test_without_shared_judgements_agreement_is_said_to_be_unknown(

@@ -37,6 +37,8 @@ def test_file(tmp_path: Path) -> Path:
 
 def answer(client: httpx.Client, right: int) -> dict:
     """Take the whole test, with so many answers as the team's; returns what the API says then."""
+    begun = client.get("/v1/comparisons/next").json()["screening"]
+    assert begun == {"answered": 0, "questions": QUESTIONS, "passed": None}
     for number in range(QUESTIONS):
         asked = client.get("/v1/comparisons/next").json()["comparison"]
         wanted = "right" if number < right else "wrong"
@@ -82,9 +84,8 @@ def test_a_candidate_takes_the_test_by_the_api_and_then_may_label(
         passed = {one["passed"]: one["rater_id"] for one in found}
         assert "passed" in call(data, "raters", "list").stdout
         lena_labels = ("keys", "make", "lena", "--role", "labeler", "--passed", passed[True])
-        for more in ([], ["--passed", passed[False]]):
-            refused = call(data, "keys", "make", "max", "--role", "labeler", *more)
-            assert isinstance(refused.exception, RefusedError)
+        max_labels = ("keys", "make", "max", "--role", "labeler", "--passed", passed[False])
+        assert isinstance(call(data, *max_labels).exception, RefusedError)
         assert isinstance(call(data, *lena_labels, "--gateway").exception, RefusedError)
         made = call(data, *lena_labels, "--json")
         with served.client(json.loads(made.stdout)["key"]) as labeler:
@@ -121,12 +122,51 @@ def test_the_command_takes_back_no_result_of_the_servers_own_test(
         assert store.has_passed(lena) is True
 
 
-def test_a_test_that_guessing_passes_is_refused(tmp_path: Path, test_file: Path) -> None:
+@pytest.mark.parametrize(
+    ("questions", "chance", "advice"),
+    [
+        (4, "31.2%", "at most 5% may: write more questions"),  # all four right by guessing: 6%
+        (10, "5.5%", "at most 5% may: write more questions, or give --share 0.81 or more"),
+    ],
+)
+def test_a_test_that_guessing_passes_is_refused(
+    tmp_path: Path, test_file: Path, questions: int, chance: str, advice: str
+) -> None:
     short = tmp_path / "short.jsonl"
-    short.write_text("\n".join(test_file.read_text().splitlines()[:4]))
+    short.write_text("\n".join(test_file.read_text().splitlines()[:questions]))
     refused = call(tmp_path, "raters", "screen", str(short))
     assert isinstance(refused.exception, InvalidRequestError)
-    assert "has 4 questions, and by guessing 31% would pass" in str(refused.exception)
+    said = str(refused.exception)
+    assert f"has {questions} questions, and by guessing {chance} would pass" in said
+    assert said.endswith(advice)
+
+
+def test_a_key_of_a_labeler_asks_for_a_rater_who_is_there_and_passed(
+    tmp_path: Path, test_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEEDBACK_CHAT_SCREENING__ITEMS", str(test_file))
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        store.add_rater(ANN)
+    make = ("keys", "make", "mia", "--role", "labeler")
+    for more, error, says in (
+        ((), InvalidRequestError, "give --passed RATER"),
+        (("--passed", "nix"), InvalidRequestError, "there is no rater 'nix'"),
+        (("--passed", ANN), RefusedError, "ann has not passed the screening"),
+    ):
+        refused = call(tmp_path, *make, *more).exception
+        assert isinstance(refused, error) and says in str(refused)
+
+
+def test_who_is_in_the_middle_of_the_test_has_not_finished_it(
+    tmp_path: Path, test_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEEDBACK_CHAT_SCREENING__ITEMS", str(test_file))
+    with FeedbackStore(tmp_path / "feedback.db") as store:
+        items, lena = read_gold(test_file, LimitSettings()), store.add_rater("lena", consent="1").id
+        for _ in range(6):
+            store.add_choice(str(store.gold_question(lena, items, every=None)), lena, "a")
+    told = call(tmp_path, "raters", "list").stdout
+    assert "answered 6/20, not finished" in told and "passed" not in told
 
 
 @pytest.fixture

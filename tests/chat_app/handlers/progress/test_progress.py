@@ -47,7 +47,7 @@ def last(store, tmp_path):
 
 def test_before_the_first_round_there_is_version_1_alone(store, tmp_path):
     view = view_of(store, tmp_path)
-    assert view.rounds == () and view.version.number == 1 and view.values.raters is None
+    assert view.rounds == () and view.version.number == 1 and view.values.people is None
     [rung] = view.ladder
     assert (rung.version, rung.served, rung.against_first) == (
         1,

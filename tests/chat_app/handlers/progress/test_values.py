@@ -10,7 +10,8 @@ def vote(name, weight=1.0, kind="person"):
 
 def test_nothing_is_said_of_fewer_than_five_raters():
     assert values_of([vote(str(n)) for n in range(FEWEST - 1)]) == Values()
-    assert values_of([vote(str(n)) for n in range(FEWEST)]).raters == FEWEST
+    assert values_of([vote(str(n)) for n in range(FEWEST)]).people == FEWEST
+    assert values_of([vote("ann")], fewest=1).people == 1, "the operator sees every rater anyway"
 
 
 def test_who_does_not_count_is_none_of_the_raters():
@@ -19,7 +20,7 @@ def test_who_does_not_count_is_none_of_the_raters():
 
 def test_equal_raters_are_as_many_as_they_are():
     found = values_of([vote(str(n)) for n in range(8)])
-    assert (found.raters, found.most_active, found.effective) == (8, 0.125, 8.0)
+    assert (found.people, found.most_active, found.effective) == (8, 0.125, 8.0)
 
 
 def test_one_rater_who_says_nearly_everything_makes_the_others_count_little():
@@ -27,9 +28,10 @@ def test_one_rater_who_says_nearly_everything_makes_the_others_count_little():
     assert found.most_active == 0.96 and found.effective == pytest.approx(1.1, abs=0.05)
 
 
-def test_it_is_told_that_raters_are_programs():
-    raters = [vote(str(n)) for n in range(5)]
+def test_people_and_programs_are_told_apart():
+    people = [vote(str(n)) for n in range(5)]
     robots = [vote(f"robot-{n}", kind="simulated") for n in range(5)]
-    found = [values_of(some).simulated for some in (raters, raters + robots, robots)]
-    assert found == ["none", "some", "all"]
-    assert values_of(robots[:1]) == Values(1, 1.0, 1.0, "all")
+    found = [values_of(some) for some in (people, people + robots, robots, people[:4] + robots)]
+    assert [(one.people, one.programs) for one in found] == [(5, 0), (5, 5), (0, 5), (None, 5)]
+    assert found[1].effective == 10, "of both, of whom no more can be said to have voted"
+    assert values_of(robots[:1]) == Values(0, 1, 1.0, 1.0)
