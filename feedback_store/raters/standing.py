@@ -257,9 +257,8 @@ def _standing(
     row: Row, said: Row | None, weights: dict[str, float], decided: dict[str, Row]
 ) -> RaterStanding:
     last = decided.get(row["id"], {})
-    heard = row["quarantined_at"] is None and (
-        row["kind_trains"] if said is None else said["heard"]
-    )
+    listened = row["kind_trains"] if said is None else said["heard"]
+    heard = row["quarantined_at"] is None and listened
     return RaterStanding(
         **{name: row[name] for name in _SHOWN},
         kind_trains=bool(row["kind_trains"]),

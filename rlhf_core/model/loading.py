@@ -215,10 +215,11 @@ def _require_room(chat: ChatFormat, config: Any) -> None:
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if context is not None and reply.window > context:
         room = context - reply.tokens
-        lower = f"reply.prompt_tokens to {room}" if room > 0 else f"reply.tokens below {context}"
+        fits = f"reply.prompt_tokens to {room} or less"
+        lower = fits if room > 0 else f"reply.tokens below {context}"
         raise ModelError(
             f"reply.prompt_tokens {reply.prompt_tokens} and reply.tokens {reply.tokens} do not fit "
-            f"the model's context of {context} tokens; lower {lower} or less"
+            f"the model's context of {context} tokens; lower {lower}"
         )
     shortest = len(chat.encode_prompt([ChatMessage(role="user", content="?")]))
     if shortest > reply.prompt_tokens:
