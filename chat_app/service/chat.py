@@ -27,7 +27,7 @@ from chat_app.errors import BusyError, InvalidRequestError, TooLongError, TooMan
 from chat_app.service import promotion
 from chat_app.service.choosing import LOT, choose, may_choose
 from chat_app.service.gold_file import read_gold
-from chat_app.service.limits import check_messages, check_sampling, check_text
+from chat_app.service.limits import check_messages, check_number, check_sampling, check_text
 from chat_app.service.rates import Latest, Rates
 from chat_app.service.replies import CandidatePiece, Replies, ReplyPiece, new_seed
 from chat_app.service.voting import Voting, not_found
@@ -378,14 +378,7 @@ class ChatService(Voting):
         the replies come from that adapter, at places that lots draw; such replies belong to no
         trial. ``on_end`` is called when a reply ends.
         """
-        if not 2 <= n <= self.settings.limits.candidates:
-            raise InvalidRequestError(
-                say(
-                    "n is {given}; ask for 2 to {most} candidates",
-                    given=n,
-                    most=self.settings.limits.candidates,
-                )
-            )
+        check_number(n, self.settings.limits)
         if opponent is not None and opponent not in self.opponents:
             raise InvalidRequestError(
                 say("{name} cannot be compared with; choose another one", name=repr(opponent))

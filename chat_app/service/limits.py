@@ -62,6 +62,19 @@ def check_text(text: str, limits: LimitSettings) -> None:
         )
 
 
+def check_number(n: int, limits: LimitSettings) -> None:
+    """Refuse a number of candidates that cannot be compared, or is more than the limit."""
+    if not 2 <= n <= limits.candidates:
+        raise InvalidRequestError(
+            say(
+                "n is {given}; ask for 2 to {most} candidates",
+                given=n,
+                most=limits.candidates,
+            ),
+            param="n",
+        )
+
+
 def check_messages(messages: Sequence[PromptMessage], limits: LimitSettings) -> None:
     """Refuse a conversation that is too long or does not end with a user message."""
     if not 1 <= len(messages) <= limits.messages:

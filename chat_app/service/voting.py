@@ -17,7 +17,13 @@ from chat_app.service.limits import check_messages, check_text
 from chat_app.service.rates import Rates
 from chat_app.service.replies import UNSTORED, Candidates
 from chat_app.settings import Settings
-from feedback_store.errors import FeedbackStoreError, UnknownRecordError, say, text_of
+from feedback_store.errors import (
+    FeedbackStoreError,
+    InvalidFeedbackError,
+    UnknownRecordError,
+    say,
+    text_of,
+)
 from feedback_store.feedback.gold_questions import GoldItem
 from feedback_store.raters.screening import Screened
 from feedback_store.records import (
@@ -215,12 +221,19 @@ class Voting:
         *,
         idempotency_key: str | None = None,
     ) -> Ranking:
-        """Rank candidates, best first, ties in one group."""
+        """Rank candidates, best first, ties in one group.
+
+        Raises:
+            InvalidRequestError: The order does not name each label once.
+        """
         self.rates.vote(rater_id)
         self.candidates_of(rater_id, candidates_id)
-        return self.store.add_ranking(
-            candidates_id, rater_id, order, idempotency_key=idempotency_key
-        )
+        try:
+            return self.store.add_ranking(
+                candidates_id, rater_id, order, idempotency_key=idempotency_key
+            )
+        except InvalidFeedbackError as exc:
+            raise InvalidRequestError(text_of(exc), param="order") from exc
 
     def compare_with_before(
         self,

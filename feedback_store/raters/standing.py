@@ -55,6 +55,8 @@ _SAID = f"""SELECT raters.id, kind, raters.created_at, reliability, total(weight
         WHERE withdrawn_at IS NULL GROUP BY rater_id
         UNION ALL SELECT rater_id, total(weight) AS weight FROM unpaired GROUP BY rater_id) AS said
     JOIN raters ON raters.id = said.rater_id GROUP BY raters.id"""
+_RATERS = f"""SELECT *, kind IN {KINDS_HEARD} AS kind_trains FROM raters
+    ORDER BY created_at, id"""
 _KNOWN = """SELECT raters.id, kind, created_at, reliability,
         iif(proven, NULL, origin) AS origin FROM json_each(:raters) AS wanted
     CROSS JOIN raters ON raters.id = wanted.value"""
@@ -91,7 +93,7 @@ class RaterStanding:
     was right in `gold_right` of `gold_total` gold questions since the last release. `counts_as_one`
     is how many raters the caps take as one with this one, itself included: those who are new, of
     one origin, and have not agreed with others yet. `passed` is whether the rater passed the
-    screening, None without a result.
+    screening, None without a result. `kind_trains` is whether raters of this kind are learnt from.
     """
 
     id: str
@@ -107,6 +109,7 @@ class RaterStanding:
     gold_total: int
     counts_as_one: int = 1
     passed: int | None = None
+    kind_trains: bool = True
 
 
 def rater_weights(
@@ -172,7 +175,7 @@ class Raters:
             sizes = {fact.rater_id: len(group) for group in groups for fact in group}
             decided = {row["rater_id"]: row for row in rows(db, _DECIDED)}
             gold = gold_results(db)
-            known = rows(db, "SELECT * FROM raters ORDER BY created_at, id")
+            known = rows(db, _RATERS)
         return [
             _standing(
                 row | gold.get(row["id"], NO_GOLD) | {"counts_as_one": sizes.get(row["id"], 1)},
@@ -254,9 +257,11 @@ def _standing(
     row: Row, said: Row | None, weights: dict[str, float], decided: dict[str, Row]
 ) -> RaterStanding:
     last = decided.get(row["id"], {})
-    heard = row["quarantined_at"] is None and (said is None or said["heard"])
+    listened = row["kind_trains"] if said is None else said["heard"]
+    heard = row["quarantined_at"] is None and listened
     return RaterStanding(
         **{name: row[name] for name in _SHOWN},
+        kind_trains=bool(row["kind_trains"]),
         said=said["weight"] if said else 0.0,
         weight=weights.get(row["id"], 1.0) if heard else 0.0,
         quarantined_at=row["quarantined_at"],

@@ -214,9 +214,12 @@ def _require_room(chat: ChatFormat, config: Any) -> None:
     reply = chat.reply
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if context is not None and reply.window > context:
+        room = context - reply.tokens
+        fits = f"reply.prompt_tokens to {room} or less"
+        lower = fits if room > 0 else f"reply.tokens below {context}"
         raise ModelError(
             f"reply.prompt_tokens {reply.prompt_tokens} and reply.tokens {reply.tokens} do not fit "
-            f"the model's context of {context} tokens; lower one of them"
+            f"the model's context of {context} tokens; lower {lower}"
         )
     shortest = len(chat.encode_prompt([ChatMessage(role="user", content="?")]))
     if shortest > reply.prompt_tokens:

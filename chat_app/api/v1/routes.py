@@ -28,6 +28,7 @@ from chat_app.api.v1.requests import (
 )
 from chat_app.errors import NotFoundError
 from chat_app.service.chat import ChatService
+from chat_app.service.limits import check_number
 from chat_app.service.my_data import FILE, MyData
 from chat_app.service.replies import Candidates
 
@@ -50,6 +51,7 @@ async def candidates(body: CandidatesIn, rater_id: RaterId, service: Service) ->
     """Two or more blind replies to one dialogue."""
     sampling, stored = body.over(service.default_sampling), None
     dialogue = dialogue_of(body.messages, service.settings.limits)
+    check_number(body.n, service.settings.limits)  # before anything is stored
     chars = sum(len(message["content"]) for message in dialogue)
     room = service.require_room(rater_id, body.n, chars=chars)
     try:

@@ -14,14 +14,23 @@ import typer
 from chat_app.commands.adapters import open_store
 from chat_app.commands.options import Config, Data, Json
 from chat_app.cycles.judging.endpoint import Endpoint
+from chat_app.cycles.judging.probes import probes
 from chat_app.cycles.judging.running import Judging, run_judge
 from chat_app.cycles.judging.verdicts import DEFAULT_PRINCIPLES, read_principles
 from chat_app.errors import ChatAppError, InvalidRequestError
 from chat_app.identity import is_this_machine
 from chat_app.settings import load_settings
-from feedback_store.raters.judging.judges import Judge
+from feedback_store.raters.judging.judges import Judge, new_judge
 from feedback_store.raters.judging.report import CaseShare, JudgeReport
 from feedback_store.store import FeedbackStore
+
+PROBE_REQUESTS = 2 * len(probes())
+AGAIN = (
+    "what was too long, refused or without an answer is asked again on the next run; for what is "
+    "too long give the model more room first (a service of ours: reply.prompt_tokens), or shorter "
+    "--principles"
+)
+NOT_ALONE = "--report asks nothing; leave out --endpoint, --model and --principles, or --report"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,11 +50,19 @@ def judge(  # noqa: PLR0913 - its options
     ] = None,
     pairs: Annotated[
         Literal["all", "judged", "unjudged"],
-        typer.Option(help="Pairs that others have judged in any way, that nobody has, or both."),
+        typer.Option(help="Pairs that others have judged, that nobody has, or both."),
     ] = "all",
-    limit: Annotated[int, typer.Option(min=0, help="Most pairs in this run.")] = 100,
+    limit: Annotated[
+        int,
+        typer.Option(min=0, help="Most pairs in this run, two requests each; probes come on top."),
+    ] = 100,
     no_probes: Annotated[
-        bool, typer.Option("--no-probes", help="Do not probe it with flattery and padding.")
+        bool,
+        typer.Option(
+            "--no-probes",
+            help="Do not probe it with flattery and padding, which takes "
+            f"{PROBE_REQUESTS} requests, once.",
+        ),
     ] = False,
     key_variable: Annotated[
         str | None, typer.Option(help="The environment variable that holds the endpoint's key.")
@@ -64,6 +81,8 @@ def judge(  # noqa: PLR0913 - its options
     """Let a language model vote on stored replies, in both orders, and report how it votes."""
     settings = load_settings(config, data=data)
     if report:
+        if (endpoint, model, principles) != (None, None, None):
+            raise InvalidRequestError(NOT_ALONE)
         with open_store(settings) as store:
             store.refresh_comparisons()
             _tell([store.judge_report(one.rater_id) for one in store.judges()], as_json=as_json)
@@ -73,7 +92,7 @@ def judge(  # noqa: PLR0913 - its options
     _check_address(endpoint, send_texts=send_texts)
     text, key = read_principles(principles or DEFAULT_PRINCIPLES), _key(key_variable)
     with open_store(settings) as store:
-        one = store.add_judge(model, endpoint.rstrip("/"), text)
+        one = new_judge(model, endpoint.rstrip("/"), text)
         asking = _noting(store, one, pairs, limit) if send_texts else lambda pair: None
         asked = Endpoint(endpoint, model, key=key, per_minute=per_minute)
         try:
@@ -83,8 +102,10 @@ def judge(  # noqa: PLR0913 - its options
         finally:
             asked.close()
         store.refresh_comparisons()
-        found = store.judge_report(one.rater_id)
-    _tell([found], done, as_json=as_json)
+        known = [judge.rater_id for judge in store.judges()]
+        found = [store.judge_report(one.rater_id)] if one.rater_id in known else []
+        left = _left(store, done, pairs, limit)
+    _tell(found, done, left, as_json=as_json)
     if done.stopped:
         raise ChatAppError(f"{done.stopped}; what was answered is stored, run it again to go on")
 
@@ -117,7 +138,26 @@ def _key(variable: str | None) -> str | None:
     return key
 
 
-def _tell(reports: list[JudgeReport], done: Judging | None = None, *, as_json: bool) -> None:
+def _left(store: FeedbackStore, done: Judging, which: str, limit: int) -> str:
+    """Why no more pairs were asked about, if it was not the limit."""
+    if done.stopped or done.pairs >= limit:
+        return ""
+    two, more = store.sets_for_judges(which)
+    told = f"nothing left to ask ({two} pairs with --pairs {which})"
+    if not two:
+        told = f"nothing to ask: there are no pairs with --pairs {which}"
+    if more:
+        told += f"; {more} sets of more than two replies are not judged"
+    return told
+
+
+def _tell(
+    reports: list[JudgeReport],
+    done: Judging | None = None,
+    left: str = "",
+    *,
+    as_json: bool,
+) -> None:
     if as_json:
         run = {} if done is None else {"run": asdict(done) | {"votes": dict(done.votes)}}
         typer.echo(json.dumps({"judges": [asdict(one) for one in reports], **run}))
@@ -126,11 +166,15 @@ def _tell(reports: list[JudgeReport], done: Judging | None = None, *, as_json: b
         votes = ", ".join(f"{n} {vote}" for vote, n in sorted(done.votes.items()))
         typer.echo(
             f"{done.votes.total()} votes stored ({votes or 'none'}) by {done.requests} requests; "
-            f"no votes: {done.unclear} answers without a verdict, {done.too_long} "
-            f"questions too long for it, {done.refused} refused, {done.failed} pairs without an "
-            f"answer, {done.gone} pairs that are gone"
+            f"no votes: {done.unclear} answers without a verdict, {done.too_long} pairs or probes "
+            f"too long for it, {done.refused} refused, {done.failed} without an answer, "
+            f"{done.gone} pairs that are gone"
         )
-    if not reports:
+        if done.too_long or done.refused or done.failed:
+            typer.echo(AGAIN)
+        if left:
+            typer.echo(left)
+    elif not reports:
         typer.echo("no model has judged here yet")
     for one in reports:
         for line in lines_of(one):

@@ -48,6 +48,8 @@ def list_raters(data: Data = None, config: Config = None, as_json: Json = False)
         return
     for one in found:
         state = f"  quarantined by {one.decided_by}: {one.reason}" if one.quarantined_at else ""
+        if not one.kind_trains:
+            state += f"  trains nothing: {one.kind!r} is not in cycle.data.programs"
         tests = _tests(one) + begun.get(one.id, "")
         counts = f"said {one.said:g}  weight {one.weight:.2f}{tests}{_together(one)}"
         typer.echo(f"{one.id}  {one.kind:<9}  {counts}{state}")

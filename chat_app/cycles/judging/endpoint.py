@@ -80,12 +80,18 @@ class Endpoint:
                         refused = RefusedQuestionError
                     raise refused(
                         f"{self.url} refuses the request ({fault}); check the address, the model "
-                        f"{self.model!r} and the key"
+                        f"{self.model!r} and the key{self._hint(answer.status_code)}"
                     )
                 wait = _asked_wait(answer, wait)
             if attempt < TRIES - 1:
                 self._wait(wait)
         raise BusyError(f"{self.url} gave no answer in {TRIES} tries, the last: {fault}")
+
+    def _hint(self, status: int) -> str:
+        """What may be wrong with an address where nothing is."""
+        if status not in (404, 405) or "v1" in self.url.split("/")[3:]:
+            return ""
+        return f"; did you mean {self.url}/v1?"
 
     def _post(self, messages: Prompt) -> httpx.Response:
         body: dict[str, Any] = {"model": self.model, "messages": list(messages), "temperature": 0}

@@ -1,10 +1,11 @@
 """One run of a model judge: ask about pairs in both orders, store each answer as it comes.
 
 Invariants: an answer is stored before the next question is asked, so a run that was killed goes on
-with the question that it was asking. No pair blocks the others: after a refusal, or no answer, the
-endpoint is asked about a pair of ours. If it answers that, a refused question is noted, and not
-asked again; one without an answer is counted, and left for the next run. If it does not, the run
-ends, and nothing is noted. Pairs are asked about one at a time.
+with the question that it was asking. A judge is stored with its first answer, so a wrong address
+or model leaves nothing. A pair that is too long, refused, or gets no answer is counted, and left
+for the next run, when the model may have more room; since pairs come by lot, it blocks no other.
+After a refusal, or no answer, the endpoint is asked about a pair of ours; if it does not answer
+that, the run ends. Pairs are asked about one at a time.
 """
 
 from collections import Counter
@@ -26,16 +27,20 @@ class Judging:
 
     Attributes:
         votes: Votes that were stored, by what they say.
-        unclear: Answers that were no verdict.
-        too_long: Questions that the model cannot read; they are not asked again either.
-        refused: Questions that the endpoint refuses though it answers others; the same holds.
-        failed: Pairs about which the endpoint gave no answer; the next run asks again.
+        pairs: Stored pairs that it was to be asked about; probes are none.
+        answers: Answers that were stored, those about probes, too.
+        unclear: Of these, those that were no verdict; they are not asked for again.
+        too_long: Pairs that the model cannot read, or probes; the next run asks again.
+        refused: Those that the endpoint refuses though it answers others; the same holds.
+        failed: Those about which the endpoint gave no answer; the same holds.
         gone: Pairs that were deleted or left out meanwhile.
         requests: Requests to the endpoint.
         stopped: Why it ended early; empty if it did not.
     """
 
     votes: Counter[str] = field(default_factory=Counter)
+    pairs: int = 0
+    answers: int = 0
     unclear: int = 0
     too_long: int = 0
     refused: int = 0
@@ -60,11 +65,11 @@ def run_judge(
 
     Args:
         store: Where pairs are and votes go.
-        judge: Who it is there.
+        judge: Who it is there; stored with its first answer.
         endpoint: Where it is asked.
         which: As `FeedbackStore.pairs_for_judge` takes it.
-        limit: How many pairs at most.
-        probing: Whether it is asked about the probes, too.
+        limit: How many pairs at most; probes are beside them.
+        probing: Whether it is asked about the probes, too, of which each is answered once.
         asking: Called with each pair's id before its texts leave.
         told: Called after each pair.
 
@@ -78,44 +83,43 @@ def run_judge(
         for label in pair.unasked:
             if (pair.candidates_id, label) in answered:
                 continue
-            pick = _pick(endpoint, judge, pair, label, done)
+            answer = endpoint.answer(question(pair, judge.principles, first_shown=label))
+            pick = picked(answer, first_shown=label)
+            if not done.answers:
+                store.add_judge(judge.model, judge.endpoint, judge.principles)
+            done.answers += 1
+            done.unclear += pick is None
             vote = _keep(store, judge, pair, label, pick)
             done.votes.update([vote] if vote else [])
 
     for pair in _all(store, judge, which, limit, probing=probing):
         if "/" not in pair.candidates_id:  # probes are nobody's words
+            done.pairs += 1
             asking(pair.candidates_id)
         try:
             ask(pair)
-        except UnknownRecordError:
-            done.gone += 1
-        except BusyError as exc:
-            done.failed += 1
-            if not _answers(endpoint, judge):
-                done.stopped = str(exc)
+        except (UnknownRecordError, BusyError, InvalidRequestError) as exc:
+            _count(exc, endpoint, judge, done)
+            if done.stopped:
                 break
         told()
     done.requests = endpoint.requests
     return done
 
 
-def _pick(
-    endpoint: Endpoint, judge: Judge, pair: JudgePair, label: str, done: Judging
-) -> str | None:
-    """What a judge picks if it sees the reply of this label first; None is counted in `done`."""
-    try:
-        answer = endpoint.answer(question(pair, judge.principles, first_shown=label))
-    except TooLongError:
+def _count(exc: Exception, endpoint: Endpoint, judge: Judge, done: Judging) -> None:
+    """Count why a pair got no answer; raises the error if it is about every pair."""
+    if isinstance(exc, UnknownRecordError):
+        done.gone += 1
+    elif isinstance(exc, TooLongError):
         done.too_long += 1
-        return None
-    except RefusedQuestionError:
-        if not _answers(endpoint, judge):
-            raise
+    elif isinstance(exc, BusyError):
+        done.failed += 1
+        done.stopped = "" if _answers(endpoint, judge) else str(exc)
+    elif isinstance(exc, RefusedQuestionError) and _answers(endpoint, judge):
         done.refused += 1
-        return None
-    pick = picked(answer, first_shown=label)
-    done.unclear += pick is None
-    return pick
+    else:
+        raise exc
 
 
 def _answers(endpoint: Endpoint, judge: Judge) -> bool:

@@ -17,11 +17,13 @@ MOST = 200  # raters that the page shows
 class RaterView:
     """One rater: how much they count, and what an assessment would find now.
 
-    `found` is why a measurement would quarantine the rater, and `notes` what else it sees.
+    `found` is why a measurement would quarantine the rater, and `notes` what else it sees. Without
+    `kind_trains` the rater is a program whose kind trains nothing.
     """
 
     id: str
     kind: str
+    kind_trains: bool
     created_at: str
     said: float
     weight: float
@@ -105,6 +107,7 @@ def _view(one: RaterStanding, report: RaterReport | None) -> RaterView:
     return RaterView(
         id=one.id,
         kind=one.kind,
+        kind_trains=one.kind_trains,
         created_at=one.created_at,
         said=one.said,
         weight=one.weight,

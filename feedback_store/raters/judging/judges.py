@@ -4,7 +4,8 @@ A judge is a rater of the kind `judge`: one model at one endpoint with one text 
 is asked about each pair twice, in both orders. Invariants: an answer that was stored is not asked
 for again; the vote is stored with the second answer, in one transaction; an answer that is no
 verdict becomes no vote; nobody is asked about a gold question, about what was deleted or left out,
-or about what its owner does not consent to. This module asks nobody: `chat_app` does.
+or about what its owner does not consent to. Sets of more than two replies are not asked about.
+This module asks nobody: `chat_app` does.
 
 Source:
     Zheng et al. 2023, arXiv:2306.05685, section 3.4: a reply wins only if it is preferred in both
@@ -16,7 +17,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlite_utils import Database
 
@@ -40,15 +41,16 @@ PICKS = ("a", "b", "tie", None)
 _CHARS = 40  # of a model's name in the id of its judge
 
 # The table `raters` is the owner of the conversation: whose words would be sent.
-_MAY_ASK = f"""FROM candidates
+_SHOWN = f"""FROM candidates
     JOIN messages AS a ON a.candidates_id = candidates.id AND a.label = 'a'
     JOIN messages AS b ON b.candidates_id = candidates.id AND b.label = 'b'
     JOIN conversations ON conversations.id = a.conversation_id
     JOIN raters ON raters.id = conversations.rater_id
     WHERE gold IS NULL AND a.text_hash <> b.text_hash
-    AND NOT EXISTS (SELECT 1 FROM messages WHERE candidates_id = candidates.id AND label = 'c')
     AND deleted_at IS NULL AND {CONSENTED} AND raters.quarantined_at IS NULL
     AND conversations.id NOT IN {LEFT_OUT_CONVERSATIONS}"""
+_MORE = "EXISTS (SELECT 1 FROM messages WHERE candidates_id = candidates.id AND label = 'c')"
+_MAY_ASK = f"{_SHOWN} AND NOT {_MORE}"
 # By a choice, a ranking or thumbs, of these replies or elsewhere of the same two texts.
 _JUDGED = """EXISTS (SELECT 1 FROM messages AS asked
     JOIN comparisons AS said ON said.prompt_hash = asked.path_hash
@@ -58,13 +60,17 @@ _JUDGED = """EXISTS (SELECT 1 FROM messages AS asked
     AND said.source IN ('choice', 'ranking', 'thumbs') AND voter.kind <> 'judge'
     AND (one.text_hash, other.text_hash)
         IN (VALUES (a.text_hash, b.text_hash), (b.text_hash, a.text_hash)))"""
+_WHICH = f"(:which = 'all' OR (:which = 'judged') = {_JUDGED})"
+# By lot, so that those that got no answer keep nobody from the others.
 _PAIRS = f"""SELECT candidates.id, prompt_message_id, a.content AS a, b.content AS b, (
         SELECT json_group_array(first) FROM judge_answers
         WHERE candidates_id = candidates.id AND rater_id = :judge) AS answered
-    {_MAY_ASK} AND (:which = 'all' OR (:which = 'judged') = {_JUDGED})
-    AND (SELECT count(*) FROM judge_answers
+    {_MAY_ASK} AND {_WHICH} AND (SELECT count(*) FROM judge_answers
         WHERE candidates_id = candidates.id AND rater_id = :judge) < 2
-    ORDER BY candidates.id LIMIT :limit"""
+    ORDER BY random() LIMIT :limit"""
+_SETS = f"""SELECT count(*) FILTER (WHERE NOT {_MORE}) AS two,
+        count(*) FILTER (WHERE {_MORE}) AS more
+    {_SHOWN} AND {_WHICH}"""
 _KEEP = "INSERT OR IGNORE INTO judge_answers VALUES (?, ?, ?, ?, ?)"
 _KEEP_PROBE = "INSERT OR IGNORE INTO judge_probes VALUES (?, ?, ?, ?, ?)"
 _ANSWERS = """SELECT first, picked FROM judge_answers
@@ -96,24 +102,15 @@ class Judges(Accounts):
     """The model judges of a store."""
 
     def add_judge(self, model: str, endpoint: str, principles: str) -> Judge:
-        """The judge that this is: another model, endpoint or text of principles is another judge.
-
-        Raises:
-            InvalidFeedbackError: One of the three is empty.
-        """
-        for name, text in (("model", model), ("endpoint", endpoint), ("principles", principles)):
-            if not text.strip():
-                raise InvalidFeedbackError(f"the {name} of a judge is empty; give one.")
-        rater_id = judge_id(model, endpoint, principles)
-        self.add_rater(rater_id, kind="judge")
+        """Store a judge, if it is not; as `new_judge`."""
+        new = new_judge(model, endpoint, principles)
+        self.add_rater(new.rater_id, kind="judge")
 
         def work(db: Database) -> Row:
-            known = first(db, "SELECT * FROM judges WHERE rater_id = ?", [rater_id])
-            row = {"rater_id": rater_id, "model": model, "endpoint": endpoint}
-            row |= {"principles": principles, "created_at": utc_now()}
+            known = first(db, "SELECT * FROM judges WHERE rater_id = ?", [new.rater_id])
             if known is None:
-                insert(db, "judges", row)
-            return known or row
+                insert(db, "judges", asdict(new))
+            return known or asdict(new)
 
         return Judge(**self._file.run(work))
 
@@ -125,10 +122,10 @@ class Judges(Accounts):
     def pairs_for_judge(
         self, judge: str, *, which: str = "all", limit: int = -1
     ) -> Iterator[JudgePair]:
-        """Pairs that a judge has not answered in both orders yet, oldest first.
+        """Pairs that a judge has not answered in both orders yet, in an order drawn by lot.
 
         Args:
-            judge: Its rater id.
+            judge: Its rater id; it need not be stored.
             which: "judged" are those of which some other rater said which is better, by a choice,
                 a ranking or thumbs; "unjudged" are the others.
             limit: How many at most; -1 for all.
@@ -145,6 +142,17 @@ class Judges(Accounts):
             asked = json.loads(row["answered"])
             unasked = tuple(label for label in LABELS if label not in asked)
             yield JudgePair(row["id"], prompt, {"a": row["a"], "b": row["b"]}, unasked)
+
+    def sets_for_judges(self, which: str = "all") -> tuple[int, int]:
+        """How many pairs judges may be asked about, and how many sets of more replies they skip.
+
+        ``which`` is as in `pairs_for_judge`.
+        """
+        one_of(which, WHICH, "which pairs a judge is asked about")
+        refresh(self._file)
+        with self._file.long_read() as db:
+            (found,) = rows(db, _SETS, {"which": which})
+        return found["two"], found["more"]
 
     def add_judge_answer(
         self, judge: str, candidates_id: str, *, first_shown: str, picked: str | None
@@ -206,6 +214,18 @@ class Judges(Accounts):
         with self._file.long_read() as db:
             require(db, "judges", judge, key="rater_id")
             return judge_report(db, judge)
+
+
+def new_judge(model: str, endpoint: str, principles: str) -> Judge:
+    """The judge that this is, not stored: another model, endpoint or text makes another one.
+
+    Raises:
+        InvalidFeedbackError: One of the three is empty.
+    """
+    for name, text in (("model", model), ("endpoint", endpoint), ("principles", principles)):
+        if not text.strip():
+            raise InvalidFeedbackError(f"the {name} of a judge is empty; give one.")
+    return Judge(judge_id(model, endpoint, principles), model, endpoint, principles, utc_now())
 
 
 def judge_id(model: str, endpoint: str, principles: str) -> str:

@@ -34,13 +34,14 @@ class Scripted:
     """What the endpoint was asked.
 
     `faults` are statuses that come before answers; `poison` is a text and the status that every
-    question with it gets; `finish` is why answers end.
+    question with it gets, with `refusal`; `finish` is why answers end.
     """
 
     def __init__(self, way: str, faults: list[int]) -> None:
         self.answer, self.faults, self.url = WAYS[way], faults, ""
         self.asked: Counter[str] = Counter()
         self.poison: tuple[str, int] | None = None
+        self.refusal = "not this one"
         self.finish = "stop"
         self.bodies: list[dict[str, Any]] = []
         self.hold = threading.Event()
@@ -67,7 +68,7 @@ def scripted(way: str, faults: list[int] | None = None) -> Iterator[Scripted]:
                 return
             text = body["messages"][-1]["content"]
             if script.poison is not None and script.poison[0] in text:
-                self._send(script.poison[1], {"error": {"message": "not this one"}})
+                self._send(script.poison[1], {"error": {"message": script.refusal}})
                 return
             shown = [re.search(_REPLY.format(name), text, re.S)[1] for name in "AB"]  # type: ignore[index]
             script.bodies.append(body)

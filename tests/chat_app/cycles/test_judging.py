@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from chat_app.commands.main import app
+from chat_app.commands.people.judge import PROBE_REQUESTS
 from chat_app.cycles.judging.probes import probes
 from chat_app.cycles.judging.verdicts import DEFAULT_PRINCIPLES, picked, read_principles
 from chat_app.errors import ChatAppError, InvalidRequestError
@@ -79,7 +80,7 @@ def test_the_same_run_again_asks_nothing(data: Path) -> None:
 def test_what_the_endpoint_cannot_answer_is_asked_again_and_never_a_vote(data: Path) -> None:
     with scripted("longer", faults=[429, 503, 500]) as script:
         found = report(judge(data, script, "--no-probes", "--limit", "2"))["run"]
-    assert found["votes"] == {"a": 1, "b": 1} and found["failed"] == 0
+    assert sum(found["votes"].values()) == 2 and found["failed"] == 0
     assert found["requests"] == 4 + 3
 
 
@@ -99,19 +100,21 @@ def test_an_endpoint_that_never_answers_ends_the_run_with_what_is_stored(data: P
     assert json.loads(result.stdout)["run"]["failed"] == 1
 
 
-def test_a_question_that_is_refused_is_noted_and_blocks_no_other(data: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "message", "counted"),
+    [
+        (500, "not this one", "failed"),
+        (400, "not this one", "refused"),
+        (400, "context_length_exceeded", "too_long"),
+    ],
+)
+def test_a_question_that_gets_no_answer_blocks_no_other_and_is_asked_again(
+    data: Path, status: int, message: str, counted: str
+) -> None:
     with scripted("longer") as script:
-        script.poison = ("user: question 0\n", 400)
-        first, second = (report(judge(data, script, "--no-probes"))["run"] for _ in range(2))
-    assert (first["refused"], sum(first["votes"].values())) == (2, PAIRS - 1)
-    assert second["requests"] == 0
-
-
-def test_a_question_without_an_answer_blocks_no_other_and_is_asked_again(data: Path) -> None:
-    with scripted("longer") as script:
-        script.poison = ("user: question 0\n", 500)
+        script.poison, script.refusal = ("user: question 0\n", status), message
         first = report(judge(data, script, "--no-probes"))["run"]
-        assert (first["failed"], sum(first["votes"].values())) == (1, PAIRS - 1)
+        assert (first[counted], sum(first["votes"].values())) == (1, PAIRS - 1)
         script.poison = None
         second = report(judge(data, script, "--no-probes"))["run"]
     assert sum(second["votes"].values()) == 1
@@ -133,7 +136,59 @@ def test_an_endpoint_that_refuses_everything_is_one_clear_line(
     assert isinstance(result.exception, InvalidRequestError)
     assert f"refuses the request ({faults[0]}" in str(result.exception)
     with FeedbackStore(data / "feedback.db") as store:
-        assert store.probes_asked(store.judges()[0].rater_id) == set(), "nothing is noted"
+        assert [one.kind for one in store.raters()] == ["person"], "no judge is left behind"
+
+
+@pytest.mark.parametrize(("cut", "hinted"), [("/v1", True), ("", False)])
+def test_an_address_without_v1_that_has_nothing_gets_a_hint(
+    data: Path, cut: str, hinted: bool
+) -> None:
+    with scripted("longer", faults=[404]) as script:
+        script.url = script.url.removesuffix(cut)
+        result = judge(data, script)
+    assert (f"did you mean {script.url}/v1?" in str(result.exception)) is hinted
+
+
+def told(data: Path, script: Scripted, *more: str) -> str:
+    """What a run tells people."""
+    given = ["judge", "--endpoint", script.url, "--model", "m", "--data", str(data), *more]
+    result = CliRunner().invoke(app, given)
+    assert result.exception is None, result.exception
+    return result.stdout
+
+
+def test_a_run_with_nothing_to_ask_says_why(data: Path) -> None:
+    with FeedbackStore(data / "feedback.db") as store:
+        cat = Chat(store, "cat")
+        more = cat.shown("rank them", *(f"reply {label}" for label in "abcdefghi"))
+        store.add_ranking(more, cat.rater, [[label] for label in "abcdefghi"])
+    sets = "1 sets of more than two replies are not judged"
+    with scripted("longer") as script:
+        told(data, script, "--no-probes")
+        asked = len(script.bodies)
+        says = f"nothing left to ask ({PAIRS} pairs with --pairs judged); {sets}"
+        assert says in told(data, script, "--no-probes", "--pairs", "judged")
+        none = told(data, script, "--no-probes", "--pairs", "unjudged")
+        assert "nothing to ask: there are no pairs with --pairs unjudged\n" in none
+    assert len(script.bodies) == asked == 2 * PAIRS
+
+
+def test_what_is_too_long_is_told_apart_with_its_remedy(data: Path) -> None:
+    with scripted("longer") as script:
+        script.poison, script.refusal = ("", 400), "context_length_exceeded"
+        says = told(data, script)
+    assert f"{PAIRS + 24} pairs or probes too long for it" in says
+    assert "is asked again on the next run" in says and "reply.prompt_tokens" in says
+    with FeedbackStore(data / "feedback.db") as store:
+        assert store.judges() == []
+
+
+def test_probes_come_on_top_of_the_limit_and_their_number_is_told(data: Path) -> None:
+    with scripted("longer") as script:
+        found = report(judge(data, script, "--limit", "4"))["run"]
+    assert (found["pairs"], found["requests"]) == (4, 8 + PROBE_REQUESTS)
+    docs = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    assert f"{PROBE_REQUESTS} requests" in docs
 
 
 @pytest.mark.parametrize(
@@ -142,6 +197,7 @@ def test_an_endpoint_that_refuses_everything_is_one_clear_line(
         (["--endpoint", "https://judge.example.org/v1", "--model", "m"], "give --send-texts"),
         (["--endpoint", "judge", "--model", "m"], "is no address"),
         (["--model", "m"], "give --endpoint and --model"),
+        (["--report", "--endpoint", "http://127.0.0.1:1/v1"], "--report asks nothing; leave out"),
         (
             ["--endpoint", "http://127.0.0.1:1/v1", "--model", "m", "--key-variable", "NO_KEY"],
             "NO_KEY has no key",
@@ -249,8 +305,8 @@ def test_a_pair_that_the_model_cannot_read_is_counted_and_stops_nothing(
     data: Path, served: Running
 ) -> None:
     found = ask_service(data, served.url)["run"]
-    assert (found["too_long"], found["unclear"], found["votes"]) == (4, 0, {})
-    assert ask_service(data, served.url)["run"]["requests"] == 4, "it goes on with other pairs"
+    assert (found["too_long"], found["unclear"], found["votes"]) == (2, 0, {})
+    assert ask_service(data, served.url)["run"]["too_long"] == 2, "they are asked about again"
 
 
 def test_status_and_exports_name_a_judges_votes_and_can_do_without(data: Path) -> None:
@@ -259,6 +315,11 @@ def test_status_and_exports_name_a_judges_votes_and_can_do_without(data: Path) -
     told = CliRunner().invoke(app, ["status", "--data", str(data)]).stdout
     assert f"{PAIRS}  comparisons by 1 of the kind person\n" in told
     assert f"{PAIRS}  comparisons by 1 of the kind judge, which train nothing" in told
+
+    listed = CliRunner().invoke(app, ["raters", "list", "--data", str(data)]).stdout
+    ann, model = sorted(listed.splitlines())
+    assert "weight 0.00  trains nothing: 'judge' is not in cycle.data.programs" in model
+    assert "trains nothing" not in ann
 
     def kinds(*more: str) -> set[str]:
         given = ["export", "--data", str(data), "--split", "all", "--with-metadata", *more]

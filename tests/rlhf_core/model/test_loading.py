@@ -39,6 +39,18 @@ def test_a_system_prompt_without_room_for_a_question_is_refused(load_tiny):
         load_tiny(SMOLLM, reply)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "remedy"),
+    [
+        (1024, 64, "lower reply.prompt_tokens to 448 or less"),
+        (8, 600, "lower reply.tokens below 512"),
+    ],
+)
+def test_a_window_beyond_the_context_is_refused_with_what_fits(load_tiny, prompt, tokens, remedy):
+    with pytest.raises(ModelError, match=f"context of 512 tokens; {remedy}$"):
+        load_tiny(SMOLLM, ReplySettings(prompt_tokens=prompt, tokens=tokens))
+
+
 def test_a_tokenizer_without_an_end_is_refused(model_path, tmp_path):
     shutil.copytree(model_path, tmp_path / "model")
     file = tmp_path / "model" / "tokenizer_config.json"

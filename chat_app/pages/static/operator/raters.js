@@ -63,6 +63,8 @@ const columns = (hold, ask) => [
 function Standing({ row }) {
   if (row.quarantined_at)
     return html`<${Mark} state="rejected" word=${t("operator.quarantined")} /> <span class="quiet">${t("operator.quarantined.by", { by: row.decided_by, when: time(row.quarantined_at) })} <bdi>${row.reason}</bdi></span>`;
+  if (!row.kind_trains)
+    return html`<${Mark} state="waiting" word=${t("operator.not_trained")} /> <span class="quiet">${t("operator.not_trained.by")}</span>`;
   const notes = [row.found, ...row.notes, row.counts_as_one > 1 && t("operator.together", { count: row.counts_as_one - 1 })].filter(Boolean);
   return html`<${Mark} state=${row.found ? "failed" : "served"} word=${t(row.found ? "operator.suspect" : "operator.counts")} />
     ${notes.length > 0 && html` <span class="quiet"><bdi>${notes.join("; ")}</bdi></span>`}`;

@@ -209,12 +209,28 @@ def test_an_order_without_each_reply_once_is_refused(served: Running, order: lis
         body = {"candidates_id": shown, "order": order, "idempotency_key": new_key()}
         refused = post(client, "rankings", **body)
     assert refused.status_code == 400, refused.text
+    assert refused.json()["error"]["param"] == "order"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("n", 0), ("n", 1), ("n", 10), ("temperature", 3), ("top_p", 0), ("max_tokens", 0)],
+)
+def test_candidates_that_are_refused_leave_nothing_in_the_store(
+    served: Running, field: str, value: int
+) -> None:
+    before = served.service.store.counts()["messages"]
+    with served.client() as client:
+        refused = post(client, "candidates", messages=asked("not kept"), **{field: value})
+        assert refused.status_code == 400 and refused.json()["error"]["param"] == field
+        assert "not kept" not in client.get("/v1/me").text
+    assert served.service.store.counts()["messages"] == before
 
 
 def test_more_candidates_than_are_allowed_are_refused_with_their_number(served: Running) -> None:
     with served.client() as client:
         refused = post(client, "candidates", messages=asked(), n=10)
-    assert refused.status_code == 400 and "2 to 9" in refused.json()["error"]["message"]
+    assert "2 to 9" in refused.json()["error"]["message"]
 
 
 def test_a_thumb_is_stored_once_changed_and_withdrawn(served: Running) -> None:

@@ -77,7 +77,7 @@ def test_nobody_is_asked_about_what_may_not_be_read(store: FeedbackStore, ann: C
     ann.choose(pairs[0], "a")
 
     def left(which: str = "all") -> list[str]:
-        return [pair.candidates_id for pair in store.pairs_for_judge(judge, which=which)]
+        return sorted(pair.candidates_id for pair in store.pairs_for_judge(judge, which=which))
 
     assert (left("judged"), left("unjudged")) == (pairs[:1], pairs[1:])
     store.leave_out("conversation", [ann.conversation], by="operator", reason="private")
@@ -101,8 +101,30 @@ def test_a_pair_is_judged_by_thumbs_or_elsewhere_as_well_as_by_a_choice(
     for message in store.candidates(pairs[0]):
         store.add_thumb(message.id, ann.rater, 1 if message.label == "a" else -1)
     bob.choose(asked(bob, 1), "a")  # the same question and the same two replies
-    judged_pairs = [p.candidates_id for p in store.pairs_for_judge(judge, which="judged")]
-    assert judged_pairs[:2] == pairs[:2] and pairs[2] not in judged_pairs
+    judged_pairs = {p.candidates_id for p in store.pairs_for_judge(judge, which="judged")}
+    assert judged_pairs.issuperset(pairs[:2]) and pairs[2] not in judged_pairs
+    assert store.sets_for_judges("judged") == (3, 0)
+
+
+def test_a_limit_that_some_pairs_use_up_keeps_no_other_from_its_turn(
+    store: FeedbackStore, ann: Chat
+) -> None:
+    judge = store.add_judge("m", "http://here/v1", "Be fair.").rater_id
+    pairs = {asked(ann, number) for number in range(4)}
+    drawn: set[str] = set()
+    for _ in range(200):  # all four come but for one case in 10^24
+        drawn |= {pair.candidates_id for pair in store.pairs_for_judge(judge, limit=1)}
+    assert drawn == pairs
+
+
+def test_sets_of_more_than_two_replies_are_counted_and_not_judged(
+    store: FeedbackStore, ann: Chat
+) -> None:
+    more = ann.shown("rank them", "one", "two", "three")
+    assert store.sets_for_judges("unjudged") == (0, 1)
+    store.add_ranking(more, ann.rater, [["b"], ["a", "c"]])
+    assert (store.sets_for_judges("judged"), store.sets_for_judges("unjudged")) == ((0, 1), (0, 0))
+    assert list(store.pairs_for_judge("nobody")) == []
 
 
 def test_who_is_forgotten_is_forgotten_by_the_judge(store: FeedbackStore, ann: Chat) -> None:
@@ -113,6 +135,17 @@ def test_who_is_forgotten_is_forgotten_by_the_judge(store: FeedbackStore, ann: C
     assert store.judge_report(judge).pairs == 0 and store.verify() == []
     store.forget(judge)
     assert store.judges() == [] and store.verify() == []
+
+
+def test_a_judge_has_no_weight_until_its_kind_trains(store: FeedbackStore, ann: Chat) -> None:
+    def standing() -> tuple[bool, float]:
+        (judge,) = (one for one in store.raters() if one.kind == "judge")
+        return judge.kind_trains, judge.weight
+
+    store.add_judge("m", "http://here/v1", "Be fair.")
+    assert standing() == (False, 0.0), "also before it has said anything"
+    store.let_programs_train(["judge"])
+    assert standing() == (True, 1.0)
 
 
 def test_a_judge_that_always_prefers_the_left_is_found_out(store: FeedbackStore, ann: Chat) -> None:
