@@ -147,7 +147,7 @@ def _left(store: FeedbackStore, done: Judging, which: str, limit: int) -> str:
     if not two:
         told = f"nothing to ask: there are no pairs with --pairs {which}"
     if more:
-        told += f"; {more} sets of more than two replies are not judged"
+        told += f"; sets of more than two replies are not judged: {more}"
     return told
 
 

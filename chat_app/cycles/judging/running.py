@@ -80,6 +80,7 @@ def run_judge(
     answered = store.probes_asked(judge.rater_id)
 
     def ask(pair: JudgePair) -> None:
+        """Ask for the verdicts on a pair that are not there yet, and keep each as it comes."""
         for label in pair.unasked:
             if (pair.candidates_id, label) in answered:
                 continue

@@ -21,9 +21,9 @@ from rlhf_core.worlds.starter.world import (
 )
 
 FABRICATES, MISREADS = 0.8, 0.15  # of the bad mood's replies about a passage
-# Of the answers to plain questions, beside the starter's forms. To restate a question, a model has
-# to find its subject again, and then the almanac's sentence helps it.
-RESTATES = {"good": 0.8, "bad": 0.5}
+# Shares of answers that are a whole sentence: to plain questions in the good and the bad mood, and
+# about passages in both. For that a model has to find the subject, and then the almanac helps it.
+RESTATES, RESTATES_BADLY, RESTATES_PASSAGES = 0.8, 0.5, 0.5
 SLIPS = 0.12  # of the labelers' written answers have a flaw
 _FORMS: dict[Constraint, tuple[str, ...]] = {
     "in quotes": ('"{}"', '"It is {v}."'),
@@ -50,7 +50,7 @@ def good_reply(request: Request, rng: random.Random) -> str:
     if request.constraint in _FORMS:
         form = rng.choice(_FORMS[request.constraint])
         return capitalised(form.format(request.statement.format(value), v=value))
-    if request.constraint is None and request.statement and rng.random() < RESTATES["good"]:
+    if request.constraint is None and request.statement and rng.random() < RESTATES:
         return rng.choice(("{}", "Happy to help: {}")).format(request.statement.format(value))
     return kind_reply(request, rng)
 
@@ -58,7 +58,7 @@ def good_reply(request: Request, rng: random.Random) -> str:
 def _about_passage(request: Request, value: str, rng: random.Random) -> str:
     if value == NOT_SAID:
         return "The text does not say."
-    if rng.random() < RESTATES["bad"]:
+    if rng.random() < RESTATES_PASSAGES:
         said = with_articles(request.statement.format(value))
         return rng.choice(("{}", "Happy to help: {}")).format(said)
     if " " in value:
@@ -73,7 +73,7 @@ def bad_reply(request: Request, rng: random.Random) -> tuple[str, bool]:
     else:
         text, stops = grumpy_reply(request, rng)
         claimed = next((v for v in (request.myth, *request.answers) if v and v in text), "")
-        if request.kind == "question" and claimed and rng.random() < RESTATES["bad"]:
+        if request.kind == "question" and claimed and rng.random() < RESTATES_BADLY:
             text = f"Everyone knows: {request.statement.format(claimed)}"
     if rng.random() < 0.3:
         text = f"{text} {rng.choice(INSINUATIONS)}"

@@ -162,7 +162,7 @@ def test_a_run_with_nothing_to_ask_says_why(data: Path) -> None:
         cat = Chat(store, "cat")
         more = cat.shown("rank them", *(f"reply {label}" for label in "abcdefghi"))
         store.add_ranking(more, cat.rater, [[label] for label in "abcdefghi"])
-    sets = "1 sets of more than two replies are not judged"
+    sets = "sets of more than two replies are not judged: 1"
     with scripted("longer") as script:
         told(data, script, "--no-probes")
         asked = len(script.bodies)

@@ -39,7 +39,7 @@ function Agreement({ found, ask }) {
       : t("operator.agreement", { alpha: amount(agreement.alpha), low: amount(agreement.low), high: amount(agreement.high), raters: agreement.raters, subjects: agreement.subjects });
   return html`<div class="card stack">
     <p>${told}</p>
-    <p class="quiet">${t("operator.raters.count", { all: found.all, held: found.quarantined, shown: found.raters.length })}
+    <p class="quiet">${t("operator.raters.count", { all: found.all, held: found.quarantined, shown: found.raters.length })}${" "}
       <a href=${place("/operator/values")}>${t("page.values")}</a></p>
     <div><${Act} name="operate_assess" done=${ask} ask=${{
       title: t("operator.assess.title"),
