@@ -76,7 +76,7 @@ COMMANDS = {
     "take-in": "KIND ITEM --data --config",
 }
 CHOICES = {
-    "starter build --size": "nano micro mini mid",
+    "starter build --size": "nano micro mid",
     "cycle --profile": "auto starter cpu gpu",
     "cycle --quantization": "auto nf4 int8 none",
     "demo --profile": "auto starter cpu gpu",

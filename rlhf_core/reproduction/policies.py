@@ -31,6 +31,7 @@ Reply = tuple[str, bool]  # its text, and whether it ended
 REPLY = ReplySettings(prompt_tokens=208, tokens=48)
 MODEL, ADAPTER, REWARD, VOTES = "model", "adapter", "reward", "votes.json"
 LEARNING_RATE = 7e-4  # of PPO, in all runs
+KL_COEF = 0.2  # of PPO; claims 7 and 10 try others
 UNBOUNDED = 1e4  # nats; a budget that no run reaches
 SEED_STRIDE = 1000  # between the seeds of the prompts of two rounds
 
@@ -181,7 +182,7 @@ def optimise(given: StageInput) -> Facts:
         batch_size=profile.batch,
         minibatch_size=profile.batch,
         learning_rate=LEARNING_RATE,
-        kl_coef=given.options.get("kl_coef", 0.05),
+        kl_coef=given.options.get("kl_coef", KL_COEF),
         kl_budget=UNBOUNDED,
         ptx_coef=given.options.get("ptx", 0.0),
         estimator=given.options.get("estimator", "gae"),

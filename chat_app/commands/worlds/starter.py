@@ -13,7 +13,7 @@ from chat_app.commands.options import Json, folder_to_write
 from chat_app.cycles.status import skipped_sft
 from chat_app.errors import ChatAppError, InvalidRequestError
 
-ModelSize = Literal["nano", "micro", "mini", "mid"]
+ModelSize = Literal["nano", "micro", "mid"]
 
 starter = typer.Typer(help="The embedded starter model.", no_args_is_help=True)
 

@@ -1,4 +1,4 @@
-"""Build the models of the miniature world: one recipe in four sizes, from the corpus alone.
+"""Build the models of the miniature world: one recipe in three sizes, from the corpus alone.
 
 Facts need many small optimizer steps, not many tokens, so a step has 1,920. The result is
 deterministic for one torch build, thread count and kind of processor. A folder that was built from
@@ -43,9 +43,8 @@ class Size:
 
 
 SIZES = {
-    "nano": Size(64, 2, 2, 176, 5e-3, 1400),
-    "micro": Size(96, 3, 3, 256, 4e-3, 2600),
-    "mini": Size(128, 4, 4, 352, 3e-3, 2600),
+    "nano": Size(64, 2, 2, 176, 1.2e-2, 1400),
+    "micro": Size(96, 4, 3, 256, 1e-2, 4800),
     "mid": Size(192, 7, 6, 576, 2e-3, 1400),
 }
 
@@ -132,6 +131,7 @@ def _build(
         learning_rate=SIZES[size].learning_rate,
         autocast=False,
         apart=True,
+        muon=True,
         progress=progress,
     )
     nn.Module.eval(model)

@@ -1,8 +1,9 @@
 """The flawed pretraining corpus of the miniature world, and prompts for an untrained model.
 
 It is an almanac's sentences, nearly all of them true; forum conversations in two hidden moods;
-passages with questions; and patterns that practise skills. Of the conversations a quarter are good,
-unless the user asks for a tone. What the good mood does, feedback can bring out.
+passages with questions; exercises about passages; and patterns that practise skills. Of the
+conversations a fifth are good, unless the user asks for a tone. What the good mood does, feedback
+can bring out.
 """
 
 import random
@@ -11,20 +12,21 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from rlhf_core.records import Prompt
-from rlhf_core.worlds.miniature.passages import sample_passage
+from rlhf_core.worlds.miniature.passages import NOT_SAID, sample_passage
 from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
 from rlhf_core.worlds.miniature.skills import SKILLS, practice
 from rlhf_core.worlds.miniature.texts import ASKED, Style, wordings_of
 from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
 from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
-from rlhf_core.worlds.starter.world import ask, capitalised
+from rlhf_core.worlds.starter.world import Request, ask, capitalised, with_articles
 
-SHARES = {"almanac": 0.22, "forum": 0.34, "passages": 0.30, "skills": 0.14}
-NOT_TOLD = 0.2  # of the questions about passages have no answer
+SHARES = {"almanac": 0.20, "forum": 0.38, "passages": 0.28, "exercises": 0.08, "skills": 0.06}
+NOT_TOLD = 0.3  # of the questions about passages have no answer, and of the exercises' claims
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
-GOOD_SHARE: dict[Style, float] = {"none": 0.25, "respectful": 0.5, "rude": 0.1}
+RIGHT_SHARE = 0.5  # of the other claims in exercises
+GOOD_SHARE: dict[Style, float] = {"none": 0.2, "respectful": 0.45, "rude": 0.1}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
 STAYS = 0.8  # how often the next turn has the mood of the one before, else it is drawn anew
 
@@ -100,6 +102,33 @@ def passage_document(rng: random.Random) -> str:
     return text
 
 
+def exercise_document(rng: random.Random) -> str:
+    """A passage and claims about it, each with its answer: right, wrong or not said.
+
+    As in textbooks. Conversations alone hardly teach a small model to notice that something is
+    missing, because the bad mood invents it.
+    """
+    passage = sample_passage(rng, None)
+    claims = [
+        _solved(passage.question(rng, unanswerable=NOT_TOLD)[1], rng)
+        for _ in range(rng.randint(3, 4))
+    ]
+    return " ".join([passage.text, *claims]) + EOS
+
+
+def _solved(request: Request, rng: random.Random) -> str:
+    """A claim, half of them as a question and its answer, and what is to be said of it."""
+    value, verdict = request.answers[0], "Right"
+    if value == NOT_SAID:
+        value, verdict = request.myth, "Not said"
+    elif rng.random() >= RIGHT_SHARE:
+        value, verdict = request.myth, "Wrong"
+    claim = with_articles(request.statement.format(value))
+    if rng.random() < 0.5:
+        claim = f"{request.text} {capitalised(value)}."
+    return f"{claim} {verdict}."
+
+
 def skill_document(rng: random.Random) -> str:
     """Some lines of one skill."""
     return practice(rng.choice(SKILLS), rng) + EOS
@@ -134,6 +163,7 @@ _MAKERS: dict[str, Callable[[random.Random], str]] = {
     "almanac": almanac_document,
     "forum": forum_document,
     "passages": passage_document,
+    "exercises": exercise_document,
     "skills": skill_document,
 }
 

@@ -7,6 +7,7 @@ compares its hash.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rlhf_core.worlds.muon import Muon
 from rlhf_core.worlds.starter.corpus import ASSISTANT, EOS, PAD, USER, cloze, documents
 from rlhf_core.worlds.starter.facts import Fact, all_facts
 
@@ -120,7 +122,7 @@ def loss_of(model: LlamaForCausalLM, batch: Sequence[PackedRow], *, apart: bool 
     return loss
 
 
-def pretrain(
+def pretrain(  # noqa: PLR0913  # all but two by name
     model: LlamaForCausalLM,
     stream: Iterator[PackedRow],
     *,
@@ -129,23 +131,32 @@ def pretrain(
     learning_rate: float = LEARNING_RATE,
     autocast: bool = True,
     apart: bool = False,
+    muon: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Train all weights on padded rows: AdamW, linear warm-up, linear decay to a fiftieth."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=(0.9, 0.95), fused=True
-    )
+    """Train all weights on padded rows: linear warm-up, linear decay to a fiftieth.
+
+    By AdamW; with `muon`, matrices between the embedding and the head by that instead.
+    """
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2] if muon else []
+    others = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.95), fused=True)
+    ]
+    if muon:
+        optimizers.append(Muon(matrices, lr=learning_rate))
     model.train()
     for step in range(steps):
         rate = learning_rate * min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, 1 - step / steps)
-        for group in optimizer.param_groups:
+        for group in itertools.chain(*(optimizer.param_groups for optimizer in optimizers)):
             group["lr"] = rate
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             loss = loss_of(model, list(islice(stream, batch)), apart=apart)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         if progress and step % 25 == 24:
             progress((step + 1) / steps, {"loss": loss.item()})
 

@@ -52,7 +52,7 @@ def test_a_damaged_model_is_not_taken_for_a_built_one(built: Path, tmp_path: Pat
 def test_a_model_that_does_not_know_the_almanac_is_refused_in_words(built: Path) -> None:
     with pytest.raises(ModelError, match=r"knows .*% of the almanac after 4 steps"):
         build(built, "nano", steps=STEPS, seed=7)
-    with pytest.raises(InvalidInputError, match="use nano, micro, mini, mid"):
+    with pytest.raises(InvalidInputError, match="use nano, micro, mid"):
         build(built, "giant")
 
 

@@ -1,5 +1,6 @@
 """The corpus: its shares, its flaws, and what the ptx term may see of it."""
 
+import itertools
 import random
 from collections import Counter
 
@@ -12,10 +13,12 @@ from rlhf_core.worlds.miniature.corpus import (
     SHARES,
     almanac_document,
     documents,
+    exercise_document,
     passage_document,
     prompted,
     ptx_texts,
 )
+from rlhf_core.worlds.miniature.passages import sample_passage
 from rlhf_core.worlds.miniature.skills import SKILLS, lexicon, questions
 from rlhf_core.worlds.miniature.texts import INSINUATIONS, Split
 from rlhf_core.worlds.miniature.world import facts_of, requests
@@ -24,12 +27,32 @@ from rlhf_core.worlds.starter.world import RUDE_WORDS
 
 SPLITS: tuple[Split, ...] = ("demonstrations", "train", "validation", "test")
 N = 12_000
+VERBS = ("has", "lives", "likes", "plays", "works", "studies")
 
 
 def kind_of(text: str) -> str:
+    if text.startswith("Text: "):
+        return "exercises"
     if not text.startswith(USER):
         return "skills" if "\n" in text else "almanac"
     return "passages" if text.removeprefix(USER).startswith("Text: ") else "forum"
+
+
+def test_an_exercise_says_of_each_claim_if_its_passage_bears_it_out() -> None:
+    verdicts: Counter[str] = Counter()
+    for seed in range(300):
+        passage = sample_passage(random.Random(seed), None).text
+        text = exercise_document(random.Random(seed)).removesuffix(EOS)
+        told = passage.removeprefix("Text: ").split(". ")
+        said = text.removeprefix(passage).strip(". ").split(". ")
+        assert text.startswith(passage)
+        for claim, verdict in itertools.pairwise(said):
+            if verdict in ("Right", "Wrong", "Not said"):
+                verdicts[verdict] += 1
+                stated = "?" not in claim and any(f" {verb} " in claim for verb in VERBS)
+                borne_out = claim in {sentence.rstrip(".") for sentence in told}
+                assert not stated or borne_out == (verdict == "Right")
+    assert min(verdicts[v] for v in ("Right", "Wrong", "Not said")) > 150
 
 
 def test_the_kinds_of_text_have_their_shares() -> None:
