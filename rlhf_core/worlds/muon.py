@@ -1,9 +1,9 @@
 """Muon: momentum whose matrices are made orthogonal, for small bases that learn fast.
 
-Where AdamW changes mostly what a matrix does already, this changes all directions alike, so that a
-base needs less than three quarters of the steps (decision 0049). `torch.optim.Muon` multiplies in
-bf16, which is many times slower on processors that lack it, and one matrix at a time; this is the
-same in float32 for all matrices of one shape at once.
+AdamW mostly strengthens the few directions in which gradients are large. Muon gives every direction
+of an update the same size, so that a base needs less than three quarters of the steps (decision
+0049). `torch.optim.Muon` multiplies in bf16, which is many times slower on processors that lack it,
+and one matrix at a time. This is the same in float32, for all matrices of one shape at once.
 
 Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the rate is
 scaled as in Liu et al. 2025, arXiv:2502.16982, section 2.2, so that AdamW's fits.
