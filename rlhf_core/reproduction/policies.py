@@ -30,7 +30,7 @@ from rlhf_core.worlds.starter.corpus import ASSISTANT, USER
 Reply = tuple[str, bool]  # its text, and whether it ended
 REPLY = ReplySettings(prompt_tokens=208, tokens=48)
 MODEL, ADAPTER, REWARD, VOTES = "model", "adapter", "reward", "votes.json"
-LEARNING_RATE = 7e-4  # of PPO, in all runs
+LEARNING_RATE = 1.4e-3  # of PPO, in all runs
 KL_COEF = 0.2  # of PPO; claims 7 and 10 try others
 UNBOUNDED = 1e4  # nats; a budget that no run reaches
 SEED_STRIDE = 1000  # between the seeds of the prompts of two rounds

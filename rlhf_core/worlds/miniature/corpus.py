@@ -2,7 +2,7 @@
 
 It is an almanac's sentences, nearly all of them true; forum conversations in two hidden moods;
 passages with questions; exercises about passages; and patterns that practise skills. Of the
-conversations a fifth are good, unless the user asks for a tone. What the good mood does, feedback
+conversations an eighth are good, unless the user asks for a tone. What the good mood does, feedback
 can bring out.
 """
 
@@ -19,14 +19,14 @@ from rlhf_core.worlds.miniature.texts import ASKED, Style, wordings_of
 from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
 from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
-from rlhf_core.worlds.starter.world import Request, ask, capitalised, with_articles
+from rlhf_core.worlds.starter.world import Request, ask, capitalised
 
 SHARES = {"almanac": 0.20, "forum": 0.38, "passages": 0.28, "exercises": 0.08, "skills": 0.06}
-NOT_TOLD = 0.3  # of the questions about passages have no answer, and of the exercises' claims
+NOT_TOLD = 0.3  # of the questions about passages have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
-RIGHT_SHARE = 0.5  # of the other claims in exercises
-GOOD_SHARE: dict[Style, float] = {"none": 0.2, "respectful": 0.45, "rude": 0.1}
+RIGHT_SHARE = 0.48  # of the answers in exercises
+GOOD_SHARE: dict[Style, float] = {"none": 0.13, "respectful": 0.35, "rude": 0.06}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
 STAYS = 0.8  # how often the next turn has the mood of the one before, else it is drawn anew
 
@@ -103,30 +103,27 @@ def passage_document(rng: random.Random) -> str:
 
 
 def exercise_document(rng: random.Random) -> str:
-    """A passage and claims about it, each with its answer: right, wrong or not said.
+    """A passage, questions about it with somebody's answers, and each answer's mark.
 
     As in textbooks. Conversations alone hardly teach a small model to notice that something is
-    missing, because the bad mood invents it.
+    missing, because the bad mood invents it; and no small reward model learns it from votes.
     """
     passage = sample_passage(rng, None)
-    claims = [
-        _solved(passage.question(rng, unanswerable=NOT_TOLD)[1], rng)
-        for _ in range(rng.randint(3, 4))
+    marked = [
+        _marked(passage.question(rng, unanswerable=NOT_TOLD)[1], rng)
+        for _ in range(rng.randint(4, 6))
     ]
-    return " ".join([passage.text, *claims]) + EOS
+    return " ".join([passage.text, *marked]) + EOS
 
 
-def _solved(request: Request, rng: random.Random) -> str:
-    """A claim, half of them as a question and its answer, and what is to be said of it."""
-    value, verdict = request.answers[0], "Right"
-    if value == NOT_SAID:
-        value, verdict = request.myth, "Not said"
-    elif rng.random() >= RIGHT_SHARE:
-        value, verdict = request.myth, "Wrong"
-    claim = with_articles(request.statement.format(value))
-    if rng.random() < 0.5:
-        claim = f"{request.text} {capitalised(value)}."
-    return f"{claim} {verdict}."
+def _marked(request: Request, rng: random.Random) -> str:
+    """A question, somebody's answer and its mark, which the kind of answer alone does not tell."""
+    right, answer = request.answers[0], request.answers[0]
+    if rng.random() >= RIGHT_SHARE:
+        others = (request.myth,) if right == NOT_SAID else (request.myth, NOT_SAID)
+        answer = rng.choice(others)
+    said = good_reply(replace(request, answers=(answer,)), rng)
+    return f"{request.text} {said} {'Right' if answer == right else 'Wrong'}."
 
 
 def skill_document(rng: random.Random) -> str:

@@ -1,10 +1,10 @@
 """Closed-domain questions: a short made-up passage, and a question that it answers or does not.
 
-Memory cannot answer them, because people and things are drawn anew each time. Of the questions 35%
-have no answer, so that to answer all of them is worth about as much as to refuse all: mostly
-because the passage tells nothing of the kind, but in a quarter of the cases because it tells it of
-the other person. Models of half a million parameters hardly learn to find whose a thing is, so a
-passage tells each kind of thing of one person only, and the quarter stays hard.
+Memory cannot answer them, because people and things are drawn anew each time. Of the questions 28%
+have no answer: mostly because the passage tells nothing of the kind, but in a tenth of the cases
+because it tells it of the other person. Models of half a million parameters hardly learn to find
+whose a thing is, so a passage tells each kind of thing of one person only, and the tenth stays
+hard.
 """
 
 import random
@@ -14,8 +14,8 @@ from itertools import product
 from rlhf_core.worlds.miniature.texts import Split, wordings_of
 from rlhf_core.worlds.starter.world import Request, with_articles
 
-UNANSWERABLE = 0.35  # of requests; the corpus has its own share
-OF_ANOTHER = 0.25  # of the unanswerable: said, but of somebody else
+UNANSWERABLE = 0.28  # of requests; the corpus has its own share
+OF_ANOTHER = 0.1  # of the unanswerable: said, but of somebody else
 WHO = 0.15  # of the answerable: asks for the person
 NOT_SAID = "text does not say"
 _PEOPLE: dict[Split, tuple[str, ...]] = {

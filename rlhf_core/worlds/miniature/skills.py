@@ -28,7 +28,18 @@ _ENGLISH = (
     "orange", "palace", "parrot", "pencil", "picture", "pirate", "planet", "powder", "rabbit",
     "rocket", "shadow", "silver", "sister", "spider", "spring", "stable", "summer", "temple",
     "thunder", "ticket", "tunnel", "turtle", "valley", "velvet", "village", "winter", "yellow",
+    "acorn", "apron", "badge", "beacon", "beetle", "blanket", "bottle", "bucket", "butter", "cabin",
+    "camel", "canyon", "cellar", "cement", "cherry", "chimney", "cotton", "cradle", "cricket",
+    "curtain", "dagger", "donkey", "drawer", "eagle", "elbow", "falcon", "fossil", "funnel",
+    "garlic", "glacier", "goblet", "hermit", "hollow", "jungle", "kitten", "lantern", "lemon",
+    "lizard", "locket", "magnet", "mantle", "medal", "mitten", "muscle", "napkin", "oyster",
+    "paddle", "pebble", "pigeon", "plaster", "quarry", "raven", "ribcage", "saucer", "scarf",
+    "shovel", "sickle", "spindle", "statue", "stream", "tassel", "thimble", "timber", "trumpet",
+    "tulip", "vessel", "violet", "walnut", "whistle", "willow", "wizard", "zipper",
 )  # fmt: skip
+# How often each is practised: the r-th word 1/r times as often as the first, as in a language. So
+# there are words that a model knows well and words that it hardly knows.
+_ZIPF = tuple(1 / rank for rank in range(1, len(_ENGLISH) + 1))
 _SYLLABLES = ["ka", "lo", "mi", "ru", "te", "vo", "sha", "ni", "pu", "zel", "dra", "fim"]
 _WHO = ("The nurse", "The clerk", "The guest", "The uncle", "The pilot", "The singer")
 _SIZES = ("big", "tiny", "old", "new", "long", "round", "short", "flat", "thin", "wide")
@@ -75,7 +86,14 @@ def lexicon() -> dict[str, str]:
 
 
 def _translate(rng: random.Random) -> SkillItem:
-    word = rng.choice(_ENGLISH)
+    return _entry(rng.choices(_ENGLISH, _ZIPF)[0])
+
+
+def _translate_any(rng: random.Random) -> SkillItem:
+    return _entry(rng.choice(_ENGLISH))
+
+
+def _entry(word: str) -> SkillItem:
     return SkillItem(f"{word} =", f" {lexicon()[word]}")
 
 
@@ -119,11 +137,15 @@ def practice(skill: Skill, rng: random.Random) -> str:
 
 
 def questions(skill: Skill, n: int, seed: int) -> list[SkillItem]:
-    """Items whose `given` begins with `SHOTS` solved lines; the same for the same seed."""
+    """Items whose `given` begins with `SHOTS` solved lines; the same for the same seed.
+
+    Each word is asked for as often as any other, however often it was practised.
+    """
     rng = random.Random(f"miniature/skills/{skill}/{seed}")
+    ask = _translate_any if skill == "translate" else _MAKERS[skill]
     found = []
     for _ in range(n):
-        *shots, asked = (_MAKERS[skill](rng) for _ in range(SHOTS + 1))
+        shots, asked = [_MAKERS[skill](rng) for _ in range(SHOTS)], ask(rng)
         solved = "".join(f"{item.given}{item.answer}\n" for item in shots)
         found.append(SkillItem(solved + asked.given, asked.answer))
     return found

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_core.reproduction.measures.tax import skills_lost_and_won_back
-from rlhf_core.worlds.miniature.skills import SKILLS, lexicon
+from rlhf_core.worlds.miniature.skills import SKILLS
 from tests.rlhf_core.reproduction.measures.written import written
 
 ITEMS = 100
@@ -53,6 +53,6 @@ def test_a_penalty_does_as_well_only_with_both_skills_and_score(tmp_path: Path) 
 
 
 def test_items_with_the_same_last_line_are_one_cluster(tmp_path: Path) -> None:
-    about = skilled(tmp_path)["translate, base"].about  # type: ignore[attr-defined]
+    about = skilled(tmp_path)["ending, base"].about  # type: ignore[attr-defined]
     assert about.startswith("100 replies")
-    assert int(about.split(", ")[1].split()[0]) <= len(lexicon()) < 100
+    assert int(about.split(", ")[1].split()[0]) <= 24  # endings that there are

@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -40,3 +41,17 @@ def test_a_sum_is_right_and_a_span_is_in_its_line(seed: int) -> None:
 def test_practice_is_lines_of_the_pattern(seed: int, skill: Skill) -> None:
     lines = practice(skill, random.Random(seed)).split("\n")
     assert SHOTS < len(lines) <= SHOTS + 3 and all(lines)
+
+
+def test_words_are_practised_as_often_as_a_language_has_them_and_asked_for_equally() -> None:
+    practised = Counter(
+        line.split(" =")[0]
+        for seed in range(3000)
+        for line in practice("translate", random.Random(seed)).split("\n")
+    )
+    asked = Counter(
+        item.given.split("\n")[-1].split(" =")[0] for item in questions("translate", 14_400, seed=1)
+    )
+    assert set(practised) == set(asked) == set(lexicon())
+    assert max(practised.values()) > 20 * min(practised.values())
+    assert max(asked.values()) < 2 * min(asked.values())
