@@ -22,10 +22,10 @@ from rlhf_core.worlds.starter.facts import Fact
 from rlhf_core.worlds.starter.world import Request, ask, capitalised
 
 SHARES = {"almanac": 0.20, "forum": 0.38, "passages": 0.28, "exercises": 0.08, "skills": 0.06}
-NOT_TOLD = 0.3  # of the questions about passages have no answer
+NOT_TOLD = 0.3  # of the questions about passages, and in exercises, have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
-RIGHT_SHARE = 0.48  # of the answers in exercises
+RIGHT_SHARE = 0.48  # of the answers in exercises: half of the values, 44% of the refusals
 GOOD_SHARE: dict[Style, float] = {"none": 0.13, "respectful": 0.35, "rude": 0.06}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
 STAYS = 0.8  # how often the next turn has the mood of the one before, else it is drawn anew
@@ -106,7 +106,7 @@ def exercise_document(rng: random.Random) -> str:
     """A passage, questions about it with somebody's answers, and each answer's mark.
 
     As in textbooks. Conversations alone hardly teach a small model to notice that something is
-    missing, because the bad mood invents it; and no small reward model learns it from votes.
+    missing, because the bad mood invents it; nor did reward models learn it from votes.
     """
     passage = sample_passage(rng, None)
     marked = [
@@ -117,7 +117,10 @@ def exercise_document(rng: random.Random) -> str:
 
 
 def _marked(request: Request, rng: random.Random) -> str:
-    """A question, somebody's answer and its mark, which the kind of answer alone does not tell."""
+    """A question, somebody's answer and its mark.
+
+    Values and refusals are right about equally often, so a model has to read the passage.
+    """
     right, answer = request.answers[0], request.answers[0]
     if rng.random() >= RIGHT_SHARE:
         others = (request.myth,) if right == NOT_SAID else (request.myth, NOT_SAID)
@@ -135,8 +138,8 @@ def ptx_texts(n: int, seed: int) -> list[str]:
     """Documents for the ptx term: almanac and skills, without subjects of validation or the test.
 
     Both in the corpus' proportion, by characters. Without forum and passages, because feedback
-    changes their moods, and without the quiz: questions with their true answers would teach
-    answering, which PPO without the term is not taught.
+    changes their moods; without exercises, which would teach when to refuse; and without the quiz:
+    questions with their true answers would teach answering. PPO without the term is taught neither.
     """
     rng = random.Random(f"miniature/ptx/{seed}")
     pool = (*facts_of("demonstrations"), *facts_of("train"))

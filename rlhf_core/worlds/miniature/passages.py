@@ -105,7 +105,13 @@ RELATIONS = (
         ),
     ),
 )
-_WHO = ("Who is it that {}?", "Tell me who {}.", "Say who {}.", "It is who that {}?", "Who {}?")
+WHO_QUESTIONS = (
+    "Who is it that {}?",
+    "Tell me who {}.",
+    "Say who {}.",
+    "It is who that {}?",
+    "Who {}?",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,7 @@ class ToldPassage:
         person, value = self.told[relation]
         if rng.random() < WHO:
             does = with_articles(relation.sentence.format("", value)).strip(" .")
-            asked = rng.choice(wordings_of(_WHO, self.split)).format(does)
+            asked = rng.choice(wordings_of(WHO_QUESTIONS, self.split)).format(does)
             answer, values, said = person, names(self.split), ("{}", value)
         else:
             asked = rng.choice(wordings_of(relation.questions, self.split)).format(person)

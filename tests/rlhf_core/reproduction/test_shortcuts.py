@@ -23,7 +23,7 @@ from rlhf_core.reproduction.profiles import CI, CPU, GPU, ReproductionProfile
 from rlhf_core.reproduction.report import NOT_QUOTED, SYNTHETIC, headline
 from rlhf_core.reproduction.run import SEEDS, Reproduction
 from rlhf_core.reproduction.stages import Work
-from rlhf_core.worlds.miniature.build import build, parameters_of
+from rlhf_core.worlds.miniature.build import SIZES, build, parameters_of
 from rlhf_core.worlds.miniature.labelers import ShownPair, labelers
 from rlhf_core.worlds.miniature.replies import constant_reply, demonstration
 from rlhf_core.worlds.miniature.world import requests
@@ -150,8 +150,9 @@ def test_all_policies_answer_the_same_prompts_at_the_same_temperatures(profile) 
 
 
 @pytest.mark.parametrize("profile", (CPU, GPU), ids=lambda profile: profile.name)
-def test_the_large_base_reads_as_many_tokens_as_its_size_needs(profile) -> None:  # type: ignore[no-untyped-def]
+def test_the_large_base_reads_as_many_tokens_as_the_small_one(profile) -> None:  # type: ignore[no-untyped-def]
     assert profile.steps is None  # the world's own number for each size
+    assert SIZES[profile.large].steps >= SIZES[profile.small].steps
     assert profile.least_cloze >= 0.95  # or truth would be chance
 
 

@@ -18,16 +18,15 @@ from rlhf_core.worlds.miniature.corpus import (
     prompted,
     ptx_texts,
 )
-from rlhf_core.worlds.miniature.passages import sample_passage
+from rlhf_core.worlds.miniature.passages import WHO_QUESTIONS, ToldPassage, sample_passage
 from rlhf_core.worlds.miniature.skills import SKILLS, lexicon, questions
 from rlhf_core.worlds.miniature.texts import INSINUATIONS, Split
 from rlhf_core.worlds.miniature.world import facts_of, requests
 from rlhf_core.worlds.starter.corpus import ASSISTANT, EOS, USER
-from rlhf_core.worlds.starter.world import RUDE_WORDS
+from rlhf_core.worlds.starter.world import RUDE_WORDS, with_articles
 
 SPLITS: tuple[Split, ...] = ("demonstrations", "train", "validation", "test")
 N = 12_000
-VERBS = ("has", "lives", "likes", "plays", "works", "studies")
 
 
 def kind_of(text: str) -> str:
@@ -41,22 +40,30 @@ def kind_of(text: str) -> str:
 def test_an_exercise_marks_each_answer_by_its_passage() -> None:
     marks: Counter[tuple[str, str]] = Counter()
     for seed in range(600):
-        passage = sample_passage(random.Random(seed), None).text
+        passage = sample_passage(random.Random(seed), None)
         text = exercise_document(random.Random(seed)).removesuffix(EOS)
-        assert text.startswith(passage)
-        told = passage.removeprefix("Text: ").rstrip(".").split(". ")
-        for exercise, mark in re.findall(r"(.+?) (Right|Wrong)\.(?: |$)", text[len(passage) :]):
-            said = re.split(r"[?.] ", exercise, maxsplit=1)[1].removeprefix("Happy to help: ")
+        assert text.startswith(passage.text)
+        marked = re.findall(r"(.+?[?.]) (.+?) (Right|Wrong)\.(?: |$)", text[len(passage.text) :])
+        assert 4 <= len(marked) <= 6
+        for asked, said, mark in marked:
+            answer = asked_and_answered(passage).get(asked.strip())
             refused = said == "The text does not say."
+            right = refused if answer is None else re.search(rf"\b{answer}\b", said, re.I)
+            assert bool(right) == (mark == "Right"), (passage.text, asked, said)
             marks["refusal" if refused else "value", mark] += 1
-            if any(f" {verb} " in said for verb in VERBS):  # a whole sentence
-                assert (said.rstrip(".") in told) == (mark == "Right")
-            elif mark == "Right" and not refused:
-                assert said.rstrip(".").split()[-1].lower() in passage.lower()
-    # so what an answer says, without its passage, tells little of its mark
-    for kind in ("refusal", "value"):
-        right, wrong = marks[kind, "Right"], marks[kind, "Wrong"]
-        assert 0.4 < right / (right + wrong) < 0.6
+    for kind in ("refusal", "value"):  # so the kind of answer does not tell the mark
+        right_ones, wrong_ones = marks[kind, "Right"], marks[kind, "Wrong"]
+        assert 0.4 < right_ones / (right_ones + wrong_ones) < 0.6
+
+
+def asked_and_answered(passage: ToldPassage) -> dict[str, str]:
+    """The right answer to each question that the passage answers."""
+    found = {}
+    for relation, (who, value) in passage.told.items():
+        found |= {question.format(who): value for question in relation.questions}
+        does = with_articles(relation.sentence.format("", value)).strip(" .")
+        found |= {question.format(does): who for question in WHO_QUESTIONS}
+    return found
 
 
 def test_the_kinds_of_text_have_their_shares() -> None:
