@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from rlhf_core.errors import InvalidInputError
 
 ProfileSize = Literal["ci", "cpu", "gpu"]
-SEEDS = (101, 102, 103)  # of published figures; the world was tuned on others
+SEEDS = (102, 103, 104)  # of published figures; the world was tuned on others
 
 
 @dataclass(frozen=True, slots=True)

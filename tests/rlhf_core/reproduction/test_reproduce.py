@@ -21,7 +21,7 @@ def begin(out: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def done_stages(out: Path) -> set[str]:
-    return {path.parent.name for path in out.glob("ci/seed-101/[!.]*/result.json")}
+    return {path.parent.name for path in out.glob("ci/seed-102/[!.]*/result.json")}
 
 
 def workers_of(pid: int) -> list[int]:
