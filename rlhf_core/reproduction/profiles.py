@@ -87,7 +87,7 @@ CI = ReproductionProfile(
     least_cloze=0.0,  # directions do not need all facts
     demonstrations=300,
     sft_epochs=6,
-    ranked_prompts=160,
+    ranked_prompts=140,
     ranked=4,
     members=2,
     labelers=32,
@@ -103,7 +103,7 @@ CI = ReproductionProfile(
     validation=40,
     test=120,
     items=40,
-    steps=400,
+    steps=340,
 )
 CPU = ReproductionProfile(
     name="cpu",

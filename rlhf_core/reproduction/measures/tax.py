@@ -43,7 +43,8 @@ def _won_back(table: dict[str, dict[Skill, Table]], fallen: list[Skill]) -> Figu
 
     def recovered(means: Array) -> Array:
         base, ppo, ptx = means[:n], means[n : 2 * n], means[2 * n :]
-        back: Array = (ptx.clip(max=base) - ppo).sum(0) / (base - ppo).sum(0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a draw in which nothing falls
+            back: Array = (ptx.clip(max=base) - ppo).sum(0) / (base - ppo).sum(0)
         return back
 
     return bootstrap(rows, recovered, about="of the summed fall")

@@ -21,7 +21,7 @@ from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
 from rlhf_core.worlds.starter.world import Request, ask, capitalised
 
-SHARES = {"almanac": 0.20, "forum": 0.37, "passages": 0.22, "exercises": 0.15, "skills": 0.06}
+SHARES = {"almanac": 0.20, "forum": 0.38, "passages": 0.28, "exercises": 0.08, "skills": 0.06}
 NOT_TOLD = 0.3  # of the questions about passages, and in exercises, have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences

@@ -16,8 +16,10 @@ def items(right: int) -> list[float]:
     return [float((37 * i) % ITEMS < right) for i in range(ITEMS)]
 
 
-def skilled(root: Path, *, penalty: tuple[int, float] = (60, 0.5)) -> dict[str, object]:
-    """PPO loses half of two skills, of which ptx has four fifths again."""
+def skilled(
+    root: Path, *, penalty: tuple[int, float] = (60, 0.5), loses: int = 50
+) -> dict[str, object]:
+    """PPO loses so many items of two skills, of which ptx has all but ten again."""
 
     def facts(lost: int, score: float) -> dict[str, object]:
         skills = {skill: items(90 - lost if skill in SKILLS[:2] else 90) for skill in SKILLS}
@@ -28,8 +30,8 @@ def skilled(root: Path, *, penalty: tuple[int, float] = (60, 0.5)) -> dict[str, 
         {
             "skills-base": facts(0, 0.0),
             "skills-sft": facts(0, 0.2),
-            "skills-ppo": facts(50, 1.0),
-            "skills-ptx": facts(10, 0.9),
+            "skills-ppo": facts(loses, 1.0),
+            "skills-ptx": facts(min(10, loses), 0.9),
             "skills-kl-0_5": facts(*penalty),
         },
     )
@@ -56,3 +58,8 @@ def test_items_with_the_same_last_line_are_one_cluster(tmp_path: Path) -> None:
     about = skilled(tmp_path)["ending, base"].about  # type: ignore[attr-defined]
     assert about.startswith("100 replies")
     assert int(about.split(", ")[1].split()[0]) <= 24  # endings that there are
+
+
+def test_the_share_won_back_bears_draws_in_which_nothing_falls(tmp_path: Path) -> None:
+    figure = skilled(tmp_path, loses=4)["won back"]
+    assert figure.value == 0 and figure.high is not None  # type: ignore[attr-defined]
