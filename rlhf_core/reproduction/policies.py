@@ -115,7 +115,7 @@ def keep_reward(
         base,
         comparisons,
         unpaired=thumbs,
-        # all layers: the upper half of three sees too little of what a reply says
+        # all layers: the upper half sees too little of what a reply says
         settings=RewardSettings(members=members, layers=1.0),
         name=REWARD,
         start="sft",

@@ -8,7 +8,7 @@ a few lines with the last one cut ask for the skill (few-shot). Nothing here ask
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import torch
@@ -85,15 +85,8 @@ def lexicon() -> dict[str, str]:
     return dict(zip(_ENGLISH, rng.sample(pairs, len(_ENGLISH)), strict=True))
 
 
-def _translate(rng: random.Random) -> SkillItem:
-    return _entry(rng.choices(_ENGLISH, _ZIPF)[0])
-
-
-def _translate_any(rng: random.Random) -> SkillItem:
-    return _entry(rng.choice(_ENGLISH))
-
-
-def _entry(word: str) -> SkillItem:
+def _translate(rng: random.Random, often: Sequence[float] | None = _ZIPF) -> SkillItem:
+    (word,) = rng.choices(_ENGLISH, often)
     return SkillItem(f"{word} =", f" {lexicon()[word]}")
 
 
@@ -142,7 +135,7 @@ def questions(skill: Skill, n: int, seed: int) -> list[SkillItem]:
     Each word is asked for as often as any other, however often it was practised.
     """
     rng = random.Random(f"miniature/skills/{skill}/{seed}")
-    ask = _translate_any if skill == "translate" else _MAKERS[skill]
+    ask = partial(_translate, often=None) if skill == "translate" else _MAKERS[skill]
     found = []
     for _ in range(n):
         shots, asked = [_MAKERS[skill](rng) for _ in range(SHOTS)], ask(rng)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_core.reproduction.profiles import SEEDS
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -21,7 +23,7 @@ def begin(out: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def done_stages(out: Path) -> set[str]:
-    return {path.parent.name for path in out.glob("ci/seed-102/[!.]*/result.json")}
+    return {path.parent.name for path in out.glob(f"ci/seed-{SEEDS[0]}/[!.]*/result.json")}
 
 
 def workers_of(pid: int) -> list[int]:

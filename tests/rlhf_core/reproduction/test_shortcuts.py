@@ -54,22 +54,22 @@ def test_training_and_test_share_no_subject_no_wording_and_no_customer() -> None
     trained = [
         request
         for split in ("demonstrations", "train", "validation")
-        for request in requests(400, seed=101, split=split)  # type: ignore[arg-type]
+        for request in requests(400, seed=SEEDS[0], split=split)  # type: ignore[arg-type]
     ]
-    tested = [request for name in answering.SETS for request in asked_of(name, 200, 101)]
+    tested = [request for name in answering.SETS for request in asked_of(name, 200, SEEDS[0])]
     assert not {r.user for r in trained} & {r.user for r in tested}
     assert not {r.subject for r in trained if r.subject} & {r.subject for r in tested if r.subject}
     assert not {r.text for r in trained} & {r.text for r in tested if r.subject}
 
 
 def test_facts_of_written_answers_are_in_no_prompt_of_the_reward_model_or_of_ppo() -> None:
-    written = {r.subject for r in requests(400, seed=101, split="demonstrations") if r.topic}
-    prompted = {r.subject for r in requests(400, seed=101, split="train") if r.topic}
+    written = {r.subject for r in requests(400, seed=SEEDS[0], split="demonstrations") if r.topic}
+    prompted = {r.subject for r in requests(400, seed=SEEDS[0], split="train") if r.topic}
     assert written and prompted and not written & prompted
 
 
 def test_judges_of_a_claim_made_no_training_data() -> None:
-    train, held_out = (labelers(32, seed=101, group=g) for g in ("train", "held out"))  # type: ignore[arg-type]
+    train, held_out = (labelers(32, seed=SEEDS[0], group=g) for g in ("train", "held out"))  # type: ignore[arg-type]
     assert not {who.name for who in train} & {who.name for who in held_out}
 
 
@@ -120,7 +120,7 @@ def drawn_prompts(profile: ReproductionProfile, seed: int) -> dict[str, set[str]
 @pytest.mark.parametrize("profile", (CI, CPU), ids=lambda profile: profile.name)
 def test_each_round_has_prompts_of_its_own(profile: ReproductionProfile) -> None:
     for (one, asked), (other, also) in itertools.combinations(
-        drawn_prompts(profile, 101).items(), 2
+        drawn_prompts(profile, SEEDS[0]).items(), 2
     ):
         # the same seed would give all; two draws from the world have up to two fifths in common
         assert len(asked & also) < min(len(asked), len(also)) / 2, f"{one}, {other}"
@@ -137,8 +137,8 @@ def test_each_round_says_which_it_is_and_goes_on_from_the_one_before() -> None:
 
 
 def test_a_stale_reward_model_is_measured_on_subjects_that_no_reward_model_knows() -> None:
-    learnt = {r.subject for n in (1, 2, 3) for r in voting_rounds.round_requests(CPU, 101, n)}
-    tested = {r.subject for r in policies.paired_requests(CPU, 101) if r.topic}
+    learnt = {r.subject for n in (1, 2, 3) for r in voting_rounds.round_requests(CPU, SEEDS[0], n)}
+    tested = {r.subject for r in policies.paired_requests(CPU, SEEDS[0]) if r.topic}
     assert tested and not tested & learnt
 
 
