@@ -170,8 +170,8 @@ size, count = int(sys.argv[2]), int(sys.argv[3])
 for _ in range(3):  # glibc learns from freed blocks how large those are that it should keep
     torch.ones(31 * 2**18).sum()
 before = resident()
-blocks = [(torch.ones(size // 4), torch.ones(2000)) for _ in range(count)]
-held = [small for _, small in blocks]  # a little above each large block
+blocks = [(torch.ones(size // 4), torch.ones(25_000)) for _ in range(count)]
+held = [small for _, small in blocks]  # above each large block, too large for the holes below
 del blocks
 print(resident() - before)
 give_back()
