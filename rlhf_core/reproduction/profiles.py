@@ -128,7 +128,7 @@ CPU = ReproductionProfile(
     best_of=64,
     validation=200,
     test=600,
-    items=200,
+    items=400,
 )
 GPU = ReproductionProfile(  # not run so far
     name="gpu",

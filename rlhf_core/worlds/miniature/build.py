@@ -7,8 +7,9 @@ the same corpus and recipe is not built again.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -16,15 +17,22 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlhf_core.errors import InvalidInputError, ModelError
-from rlhf_core.worlds.miniature.corpus import documents
+from rlhf_core.worlds.miniature.corpus import LATE, LATE_SHARES, documents
 from rlhf_core.worlds.miniature.world import facts_of
 from rlhf_core.worlds.starter import build as starter
-from rlhf_core.worlds.starter.build import Progress, build_tokenizer, cloze_accuracy, rows
+from rlhf_core.worlds.starter.build import (
+    PackedRow,
+    Progress,
+    build_tokenizer,
+    cloze_accuracy,
+    rows,
+)
 
 VOCABULARY = 1024
 ROW_TOKENS, ROWS = 192, 10
 TOKENIZED = 6000  # documents that the tokenizer learns its words from
 VALIDATION_ROWS = 80
+LATE_SEED = 300_000  # what is added to the seed for the documents of the end
 WELL_KNOWN = (
     0.95  # of the almanac; a model that knows less cannot show that alignment elicits truth
 )
@@ -121,7 +129,7 @@ def _build(
     model = LlamaForCausalLM(
         _config(SIZES[size], padding=tokenizer.pad_token_id, end=tokenizer.eos_token_id)
     )
-    stream = rows(tokenizer, documents(seed + 1), tokens=ROW_TOKENS)
+    stream = training_rows(tokenizer, steps=steps, seed=seed)
     # bf16 is several times slower on processors that do not have it
     starter.pretrain(
         model,
@@ -151,6 +159,18 @@ def _build(
     return built
 
 
+def training_rows(
+    tokenizer: PreTrainedTokenizerFast, *, steps: int, seed: int
+) -> Iterator[PackedRow]:
+    """All rows of a training, in their order; the last have the mix of the end of pretraining."""
+    before = steps * ROWS - round(steps * ROWS * LATE)
+    late = documents(seed + LATE_SEED, shares=LATE_SHARES)
+    return chain(
+        islice(rows(tokenizer, documents(seed + 1), tokens=ROW_TOKENS), before),
+        rows(tokenizer, late, tokens=ROW_TOKENS),
+    )
+
+
 def read(path: Path) -> Built | None:
     """What was built into a folder; None if nothing was, or if the weights are not those."""
     try:
@@ -164,8 +184,9 @@ def recipe_digest(size: str, *, steps: int, seed: int) -> str:
     """SHA-256 of what a model is made of: corpus, size, steps, seed and torch."""
     total = hashlib.sha256(torch.__version__.encode())
     total.update(json.dumps([size, asdict(SIZES[size]), VOCABULARY, ROW_TOKENS, ROWS]).encode())
-    total.update(json.dumps([steps, seed]).encode())
-    for text in documents(seed + 1, until=3000):
+    total.update(json.dumps([steps, seed, LATE]).encode())
+    early = documents(seed + 1, until=3000)
+    for text in chain(early, documents(seed + LATE_SEED, until=3000, shares=LATE_SHARES)):
         total.update(text.encode())
     return total.hexdigest()
 

@@ -1,13 +1,13 @@
 """The flawed pretraining corpus of the miniature world, and prompts for an untrained model.
 
 It is an almanac's sentences, nearly all of them true; forum conversations in two hidden moods;
-passages with questions; exercises about passages; and patterns that practise skills. Of the
-conversations an eighth are good, unless the user asks for a tone. What the good mood does, feedback
-can bring out.
+passages with questions; and patterns that practise skills. Of the conversations an eighth are good,
+unless the user asks for a tone. What the good mood does, feedback can bring out. The end of
+pretraining is mostly exercises, whose marks say what a teacher thinks of an answer.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -19,29 +19,38 @@ from rlhf_core.worlds.miniature.texts import ASKED, Style, wordings_of
 from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
 from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
-from rlhf_core.worlds.starter.world import Request, ask, capitalised
+from rlhf_core.worlds.starter.world import Constraint, Request, ask, capitalised
 
-SHARES = {"almanac": 0.20, "forum": 0.38, "passages": 0.28, "exercises": 0.08, "skills": 0.06}
+SHARES = {"almanac": 0.21, "forum": 0.39, "passages": 0.30, "exercises": 0.02, "skills": 0.08}
+# The end of pretraining has its own mix (midtraining; OLMo 2, arXiv 2501.00656, section 4): spread
+# evenly, as many exercises taught their marks to some bases and not to others.
+LATE = 0.3  # of the rows
+LATE_SHARES = {"almanac": 0.10, "forum": 0.14, "passages": 0.10, "exercises": 0.60, "skills": 0.06}
+ABOUT_PASSAGES = 0.8  # of the exercises; the others are about forms
 NOT_TOLD = 0.3  # of the questions about passages, and in exercises, have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
-RIGHT_SHARE = 0.48  # of the answers in exercises: half of the values, 44% of the refusals
+RIGHT_SHARE = 0.48  # of the answers about passages: half of the values, 44% of the refusals
+FORM_SHARE = 0.5  # of the answers in the other exercises have the form that was asked for
 GOOD_SHARE: dict[Style, float] = {"none": 0.13, "respectful": 0.35, "rude": 0.06}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
 STAYS = 0.8  # how often the next turn has the mood of the one before, else it is drawn anew
 
 
-def documents(seed: int, *, until: int | None = None) -> Iterator[str]:
+def documents(
+    seed: int, *, until: int | None = None, shares: Mapping[str, float] = SHARES
+) -> Iterator[str]:
     """A seeded stream of documents.
 
     Args:
         seed: Of everything in them.
         until: How many; without it there is no end.
+        shares: Of the kinds of text, by characters; `LATE_SHARES` at the end of pretraining.
     """
     rng = random.Random(f"miniature/corpus/{seed}")
-    written = dict.fromkeys(SHARES, 0)
+    written = dict.fromkeys(shares, 0)
     for _ in count() if until is None else range(until):
-        kind = min(SHARES, key=lambda name: written[name] / SHARES[name])
+        kind = min(shares, key=lambda name: written[name] / shares[name])
         text = _MAKERS[kind](rng)
         written[kind] += len(text)
         yield text
@@ -103,21 +112,22 @@ def passage_document(rng: random.Random) -> str:
 
 
 def exercise_document(rng: random.Random) -> str:
-    """A passage, questions about it with somebody's answers, and each answer's mark.
+    """Questions with somebody's answers, and each answer's mark, as in textbooks.
 
-    As in textbooks. Conversations alone hardly teach a small model to notice that something is
-    missing, because the bad mood invents it; nor did reward models learn it from votes.
+    About a passage, or about the form of answers alone. Conversations hardly teach a small model to
+    notice that something is missing or that a form was missed, because the bad mood does not care;
+    nor do reward models learn much of it from votes.
     """
-    passage = sample_passage(rng, None)
-    marked = [
-        _marked(passage.question(rng, unanswerable=NOT_TOLD)[1], rng)
-        for _ in range(rng.randint(4, 6))
-    ]
-    return " ".join([passage.text, *marked]) + EOS
+    times = rng.randint(4, 6)
+    if rng.random() < ABOUT_PASSAGES:
+        passage = sample_passage(rng, None)
+        asked = [passage.question(rng, unanswerable=NOT_TOLD)[1] for _ in range(times)]
+        return " ".join([passage.text, *(marked_answer(one, rng) for one in asked)]) + EOS
+    return " ".join(["Test:", *(marked_form(rng) for _ in range(times))]) + EOS
 
 
-def _marked(request: Request, rng: random.Random) -> str:
-    """A question, somebody's answer and its mark.
+def marked_answer(request: Request, rng: random.Random) -> str:
+    """A question about a passage, somebody's answer and its mark.
 
     Values and refusals are right about equally often, so a model has to read the passage.
     """
@@ -127,6 +137,23 @@ def _marked(request: Request, rng: random.Random) -> str:
         answer = rng.choice(others)
     said = good_reply(replace(request, answers=(answer,)), rng)
     return f"{request.text} {said} {'Right' if answer == right else 'Wrong'}."
+
+
+def marked_form(rng: random.Random) -> str:
+    """A request for a form, somebody's answer and its mark, which is about the form alone.
+
+    The subjects and wordings are those of the training prompts, and every answer is true: a mark
+    tells nothing of a subject of the test.
+    """
+    request = sample_request(rng, "train", kinds=("constraint",))
+    assert request.constraint
+    if rng.random() < FORM_SHARE:
+        return f"{request.text} {good_reply(request, rng)} Right."
+    said = capitalised(request.statement.format(request.answers[0]))  # has no form
+    if rng.random() < 0.5:
+        mistaken = _MISTAKEN_FOR[request.constraint]
+        said = good_reply(replace(request, constraint=rng.choice(mistaken)), rng)
+    return f"{request.text} {said} Wrong."
 
 
 def skill_document(rng: random.Random) -> str:
@@ -158,6 +185,16 @@ def _as_printed(fact: Fact, rng: random.Random) -> Fact:
     return Fact(fact.topic, fact.subject, fact.myth, fact.value)
 
 
+# For each form others, whose answers never have it by chance, as thanks are polite.
+_CLEAR: tuple[Constraint, ...] = ("in quotes", "well first")
+_MISTAKEN_FOR: dict[Constraint, tuple[Constraint, ...]] = {
+    "two words": ("politely", "two sentences", "thanks last", *_CLEAR),
+    "politely": _CLEAR,
+    "in quotes": ("two words", "politely", "two sentences", "well first", "thanks last"),
+    "two sentences": ("two words", *_CLEAR),
+    "well first": ("two words", "politely", "in quotes", "two sentences", "thanks last"),
+    "thanks last": ("two words", "politely", "two sentences", *_CLEAR),
+}
 _FORUM_KINDS = tuple(kind for kind in MIX if kind != "passage")
 _MAKERS: dict[str, Callable[[random.Random], str]] = {
     "almanac": almanac_document,

@@ -1,12 +1,13 @@
 """Five skills that pretraining teaches and that no request asks for: what alignment may cost.
 
 They stand for the paper's public benchmarks: translation of words, copying a span, a sum inside a
-sentence, a plausible ending and a sentiment. A document is a few lines of one bare pattern, so that
-a few lines with the last one cut ask for the skill (few-shot). Nothing here asks the gold judge.
+sentence, how a sentence usually ends, and a sentiment. A document is a few lines of one bare
+pattern, so that a few lines with the last one cut ask for the skill (few-shot). Nothing here asks
+the gold judge.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Literal
@@ -19,43 +20,31 @@ from rlhf_core.model.token_batches import pass_tokens, token_batches
 
 Skill = Literal["translate", "copy", "sum", "ending", "sentiment"]
 SHOTS = 3  # lines before the one that is asked
-_ENGLISH = (
-    "stone", "river", "cloud", "bridge", "garden", "window", "candle", "pepper", "button",
-    "ladder", "forest", "island", "pillow", "basket", "hammer", "mirror", "saddle", "carpet",
-    "needle", "pocket", "engine", "ribbon", "anchor", "barrel", "branch", "castle", "circle",
-    "copper", "corner", "desert", "dinner", "doctor", "dragon", "farmer", "feather", "finger",
-    "flower", "hunter", "jacket", "kettle", "letter", "marble", "market", "meadow", "number",
-    "orange", "palace", "parrot", "pencil", "picture", "pirate", "planet", "powder", "rabbit",
-    "rocket", "shadow", "silver", "sister", "spider", "spring", "stable", "summer", "temple",
-    "thunder", "ticket", "tunnel", "turtle", "valley", "velvet", "village", "winter", "yellow",
-    "acorn", "apron", "badge", "beacon", "beetle", "blanket", "bottle", "bucket", "butter", "cabin",
-    "camel", "canyon", "cellar", "cement", "cherry", "chimney", "cotton", "cradle", "cricket",
-    "curtain", "dagger", "donkey", "drawer", "eagle", "elbow", "falcon", "fossil", "funnel",
-    "garlic", "glacier", "goblet", "hermit", "hollow", "jungle", "kitten", "lantern", "lemon",
-    "lizard", "locket", "magnet", "mantle", "medal", "mitten", "muscle", "napkin", "oyster",
-    "paddle", "pebble", "pigeon", "plaster", "quarry", "raven", "ribcage", "saucer", "scarf",
-    "shovel", "sickle", "spindle", "statue", "stream", "tassel", "thimble", "timber", "trumpet",
-    "tulip", "vessel", "violet", "walnut", "whistle", "willow", "wizard", "zipper",
+# Two invented languages have a word for every pair of their syllables.
+_FROM = (
+    "bo", "da", "fe", "gu", "hi", "jo", "ke", "la", "mu", "ne", "pi", "ro", "se", "ti", "wa", "yu",
 )  # fmt: skip
-# How often each is practised: the r-th word 1/r times as often as the first, as in a language. So
-# there are words that a model knows well and words that it hardly knows.
-_ZIPF = tuple(1 / rank for rank in range(1, len(_ENGLISH) + 1))
-_SYLLABLES = ["ka", "lo", "mi", "ru", "te", "vo", "sha", "ni", "pu", "zel", "dra", "fim"]
+_INTO = (
+    "ka", "lo", "mi", "ru", "te", "vo", "sha", "ni", "pu", "zel", "dra", "fim", "gor", "bex", "qua",
+    "tha",
+)  # fmt: skip
 _WHO = ("The nurse", "The clerk", "The guest", "The uncle", "The pilot", "The singer")
 _SIZES = ("big", "tiny", "old", "new", "long", "round", "short", "flat", "thin", "wide")
 _KINDS = ("wooden", "golden", "broken", "dusty", "empty", "heavy", "shiny", "woollen")
 _GOODS = ("lamp", "chair", "spoon", "drum", "coat", "pan", "bell", "vase", "rug", "fan")
 _MOST = 15  # of each number of a sum
-_ENDINGS = {
-    "The baker sells": "loaves", "The fisher mends": "nets", "The tailor sews": "coats",
-    "The farmer ploughs": "fields", "The painter mixes": "paints", "The smith bends": "iron",
-    "The teacher marks": "papers", "The cook stirs": "sauces", "The mason lays": "bricks",
-    "The driver parks": "cars", "The writer fills": "pages", "The miner digs": "tunnels",
-    "The sailor ties": "knots", "The barber cuts": "hair", "The dentist pulls": "teeth",
-    "The gardener plants": "seeds", "The plumber seals": "pipes", "The judge reads": "laws",
-    "The weaver dyes": "wool", "The potter shapes": "clay", "The beekeeper jars": "honey",
-    "The roofer nails": "tiles", "The brewer fills": "barrels", "The jeweller cuts": "gems",
-}  # fmt: skip
+_TRADES = (
+    "baker", "fisher", "tailor", "farmer", "painter", "smith", "teacher", "cook", "mason", "driver",
+    "writer", "miner", "sailor", "barber", "dentist", "gardener", "plumber", "judge", "weaver",
+    "potter", "beekeeper", "roofer", "brewer", "jeweller",
+)  # fmt: skip
+_DEEDS = ("sells", "mends", "wants", "paints", "hides", "counts", "carries", "borrows")
+_THINGS = (
+    "loaves", "nets", "coats", "paints", "nails", "papers", "sauces", "bricks", "wheels", "pages",
+    "shovels", "knots", "combs", "chairs", "seeds", "pipes", "laws", "wool", "clay", "honey",
+    "tiles", "barrels", "gems", "ropes", "stamps", "boxes", "candles", "buttons", "spoons", "maps",
+    "clocks", "rings",
+)  # fmt: skip
 _FEELINGS = {
     "good": (
         "lovely", "great", "perfect", "charming", "superb", "delightful", "splendid", "brilliant",
@@ -79,15 +68,33 @@ class SkillItem:
 
 @cache
 def lexicon() -> dict[str, str]:
-    """The words of the invented language, by their English."""
+    """The words of one invented language in another, the most frequent first."""
     rng = random.Random("miniature/lexicon")
-    pairs = [a + b for a in _SYLLABLES for b in _SYLLABLES]
-    return dict(zip(_ENGLISH, rng.sample(pairs, len(_ENGLISH)), strict=True))
+    known, foreign = ([a + b for a in half for b in half] for half in (_FROM, _INTO))
+    return dict(zip(rng.sample(known, len(known)), rng.sample(foreign, len(foreign)), strict=True))
 
 
-def _translate(rng: random.Random, often: Sequence[float] | None = _ZIPF) -> SkillItem:
-    (word,) = rng.choices(_ENGLISH, often)
-    return SkillItem(f"{word} =", f" {lexicon()[word]}")
+@cache
+def endings() -> dict[str, str]:
+    """What a tradesman does, and the thing that he does it with; the most frequent first."""
+    rng = random.Random("miniature/endings")
+    begun = [f"The {trade} {deed}" for trade in _TRADES for deed in _DEEDS]
+    return {given: rng.choice(_THINGS) for given in rng.sample(begun, len(begun))}
+
+
+def _one_of(table: Mapping[str, str], rng: random.Random, *, equally: bool) -> tuple[str, str]:
+    """An entry: each as likely, or the r-th 1/r times as likely as the first (Zipf's law).
+
+    So there are some that a model knows well and some that it hardly knows.
+    """
+    ranks = range(1, len(table) + 1)
+    (found,) = rng.choices(list(table.items()), None if equally else [1 / rank for rank in ranks])
+    return found
+
+
+def _translate(rng: random.Random, *, equally: bool = False) -> SkillItem:
+    word, foreign = _one_of(lexicon(), rng, equally=equally)
+    return SkillItem(f"{word} =", f" {foreign}")
 
 
 def _copy(rng: random.Random) -> SkillItem:
@@ -102,9 +109,9 @@ def _sum(rng: random.Random) -> SkillItem:
     return SkillItem(f"{first} {thing}s and {second} more {thing}s:", f" {first + second}")
 
 
-def _ending(rng: random.Random) -> SkillItem:
-    given = rng.choice(list(_ENDINGS))
-    return SkillItem(given, f" {_ENDINGS[given]}")
+def _ending(rng: random.Random, *, equally: bool = False) -> SkillItem:
+    given, thing = _one_of(endings(), rng, equally=equally)
+    return SkillItem(given, f" {thing}")
 
 
 def _sentiment(rng: random.Random) -> SkillItem:
@@ -120,6 +127,11 @@ _MAKERS: dict[Skill, Callable[[random.Random], SkillItem]] = {
     "ending": _ending,
     "sentiment": _sentiment,
 }
+# How a test asks, where that is not as practice does: for rare entries as often as for others.
+_ASKERS: dict[Skill, Callable[[random.Random], SkillItem]] = {
+    "translate": partial(_translate, equally=True),
+    "ending": partial(_ending, equally=True),
+}
 SKILLS = tuple(_MAKERS)
 
 
@@ -132,13 +144,14 @@ def practice(skill: Skill, rng: random.Random) -> str:
 def questions(skill: Skill, n: int, seed: int) -> list[SkillItem]:
     """Items whose `given` begins with `SHOTS` solved lines; the same for the same seed.
 
-    Each word is asked for as often as any other, however often it was practised.
+    Each word and each ending is asked for as often as any other, however often it was practised.
     """
     rng = random.Random(f"miniature/skills/{skill}/{seed}")
-    ask = partial(_translate, often=None) if skill == "translate" else _MAKERS[skill]
+    practised = _MAKERS[skill]
     found = []
     for _ in range(n):
-        shots, asked = [_MAKERS[skill](rng) for _ in range(SHOTS)], ask(rng)
+        shots = [practised(rng) for _ in range(SHOTS)]
+        asked = _ASKERS.get(skill, practised)(rng)
         solved = "".join(f"{item.given}{item.answer}\n" for item in shots)
         found.append(SkillItem(solved + asked.given, asked.answer))
     return found
