@@ -19,7 +19,7 @@ from rlhf_core.worlds.miniature.texts import ASKED, Style, wordings_of
 from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
 from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
-from rlhf_core.worlds.starter.world import Constraint, Request, ask, capitalised
+from rlhf_core.worlds.starter.world import Constraint, Kind, Request, ask, capitalised
 
 SHARES = {"almanac": 0.21, "forum": 0.39, "passages": 0.30, "exercises": 0.02, "skills": 0.08}
 # The end of pretraining has its own mix (midtraining; OLMo 2, arXiv 2501.00656, section 4): spread
@@ -145,7 +145,7 @@ def marked_form(rng: random.Random) -> str:
     The subjects and wordings are those of the training prompts, and every answer is true: a mark
     tells nothing of a subject of the test.
     """
-    request = sample_request(rng, "train", kinds=("constraint",))
+    request = sample_request(rng, "train", kinds=_CONSTRAINED)
     assert request.constraint
     if rng.random() < FORM_SHARE:
         return f"{request.text} {good_reply(request, rng)} Right."
@@ -195,6 +195,7 @@ _MISTAKEN_FOR: dict[Constraint, tuple[Constraint, ...]] = {
     "well first": ("two words", "politely", "in quotes", "two sentences", "thanks last"),
     "thanks last": ("two words", "politely", "two sentences", *_CLEAR),
 }
+_CONSTRAINED: tuple[Kind, ...] = ("constraint",)
 _FORUM_KINDS = tuple(kind for kind in MIX if kind != "passage")
 _MAKERS: dict[str, Callable[[random.Random], str]] = {
     "almanac": almanac_document,

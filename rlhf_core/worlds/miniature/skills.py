@@ -40,7 +40,7 @@ _TRADES = (
 )  # fmt: skip
 _DEEDS = ("sells", "mends", "wants", "paints", "hides", "counts", "carries", "borrows")
 _THINGS = (
-    "loaves", "nets", "coats", "paints", "nails", "papers", "sauces", "bricks", "wheels", "pages",
+    "loaves", "nets", "coats", "brushes", "nails", "papers", "sauces", "bricks", "wheels", "pages",
     "shovels", "knots", "combs", "chairs", "seeds", "pipes", "laws", "wool", "clay", "honey",
     "tiles", "barrels", "gems", "ropes", "stamps", "boxes", "candles", "buttons", "spoons", "maps",
     "clocks", "rings",

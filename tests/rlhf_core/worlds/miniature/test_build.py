@@ -1,15 +1,26 @@
 """Models of the miniature world: small ones, built in a few steps."""
 
+from itertools import islice
 from pathlib import Path
+from statistics import mean
 
 import pytest
+from transformers import AutoTokenizer
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import InvalidInputError, ModelError
 from rlhf_core.model.loading import load_base
 from rlhf_core.worlds.miniature import skills
-from rlhf_core.worlds.miniature.build import SIZES, build, parameters_of, read, recipe_digest
-from rlhf_core.worlds.miniature.corpus import PREFIXES, prompted
+from rlhf_core.worlds.miniature.build import (
+    ROWS,
+    SIZES,
+    build,
+    parameters_of,
+    read,
+    recipe_digest,
+    training_rows,
+)
+from rlhf_core.worlds.miniature.corpus import LATE, PREFIXES, prompted
 from rlhf_core.worlds.miniature.world import requests
 
 STEPS = 4
@@ -36,6 +47,16 @@ def test_a_model_is_not_built_twice_but_anew_if_anything_changed(built: Path) ->
     recipe = recipe_digest("nano", steps=STEPS, seed=7)
     others = [("micro", STEPS, 7), ("nano", STEPS + 1, 7), ("nano", STEPS, 8)]
     assert all(recipe_digest(size, steps=n, seed=s) != recipe for size, n, s in others)
+
+
+def test_the_end_of_a_training_is_mostly_exercises(built: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(built)
+    steps = 100
+    packed = list(islice(training_rows(tokenizer, steps=steps, seed=7), steps * ROWS))
+    marked = ["Right." in tokenizer.decode(row.tokens) for row in packed]
+    early = round(len(packed) * (1 - LATE))
+    assert mean(marked[:early]) < 0.15 and mean(marked[early:]) > 0.7
+    assert len(marked) - early == pytest.approx(LATE * steps * ROWS, abs=1)
 
 
 def test_a_damaged_model_is_not_taken_for_a_built_one(built: Path, tmp_path: Path) -> None:

@@ -4,24 +4,30 @@ import random
 import re
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_core.worlds.miniature.corpus import (
+    ABOUT_PASSAGES,
+    LATE_SHARES,
     NOT_TOLD,
     PREFIXES,
     SHARES,
     almanac_document,
     documents,
     exercise_document,
+    marked_answer,
+    marked_form,
     passage_document,
     prompted,
     ptx_texts,
 )
+from rlhf_core.worlds.miniature.judge import judge
 from rlhf_core.worlds.miniature.passages import WHO_QUESTIONS, ToldPassage, sample_passage
 from rlhf_core.worlds.miniature.skills import SKILLS, lexicon, questions
-from rlhf_core.worlds.miniature.texts import INSINUATIONS, Split
-from rlhf_core.worlds.miniature.world import facts_of, requests
+from rlhf_core.worlds.miniature.texts import CONSTRAINTS, INSINUATIONS, Split
+from rlhf_core.worlds.miniature.world import facts_of, requests, sample_request
 from rlhf_core.worlds.starter.corpus import ASSISTANT, EOS, USER
 from rlhf_core.worlds.starter.world import RUDE_WORDS, with_articles
 
@@ -30,30 +36,51 @@ N = 12_000
 
 
 def kind_of(text: str) -> str:
-    if text.startswith("Text: "):
+    if text.startswith(("Text: ", "Test: ")):
         return "exercises"
     if not text.startswith(USER):
         return "skills" if "\n" in text else "almanac"
     return "passages" if text.removeprefix(USER).startswith("Text: ") else "forum"
 
 
-def test_an_exercise_marks_each_answer_by_its_passage() -> None:
+def test_an_exercise_is_about_one_passage_or_about_forms() -> None:
+    texts = [exercise_document(random.Random(seed)) for seed in range(1000)]
+    assert all(4 <= len(re.findall(r" (?:Right|Wrong)\.", text)) <= 6 for text in texts)
+    about = Counter(text.split(":")[0] for text in texts)
+    assert set(about) == {"Text", "Test"} and abs(about["Text"] / 1000 - ABOUT_PASSAGES) < 0.05
+
+
+def test_an_answer_is_marked_by_its_passage() -> None:
     marks: Counter[tuple[str, str]] = Counter()
-    for seed in range(600):
-        passage = sample_passage(random.Random(seed), None)
-        text = exercise_document(random.Random(seed)).removesuffix(EOS)
-        assert text.startswith(passage.text)
-        marked = re.findall(r"(.+?[?.]) (.+?) (Right|Wrong)\.(?: |$)", text[len(passage.text) :])
-        assert 4 <= len(marked) <= 6
-        for asked, said, mark in marked:
-            answer = asked_and_answered(passage).get(asked.strip())
-            refused = said == "The text does not say."
-            right = refused if answer is None else re.search(rf"\b{answer}\b", said, re.I)
-            assert bool(right) == (mark == "Right"), (passage.text, asked, said)
-            marks["refusal" if refused else "value", mark] += 1
+    for seed in range(3000):
+        rng = random.Random(seed)
+        passage = sample_passage(rng, None)
+        request = passage.question(rng, unanswerable=NOT_TOLD)[1]
+        said, _, mark = marked_answer(request, rng)[len(request.text) + 1 :].rpartition(" ")
+        answer = asked_and_answered(passage).get(request.text)
+        refused = said == "The text does not say."
+        right = refused if answer is None else re.search(rf"\b{answer}\b", said, re.I)
+        assert bool(right) == (mark == "Right."), (passage.text, request.text, said)
+        marks["refusal" if refused else "value", mark] += 1
     for kind in ("refusal", "value"):  # so the kind of answer does not tell the mark
-        right_ones, wrong_ones = marks[kind, "Right"], marks[kind, "Wrong"]
+        right_ones, wrong_ones = marks[kind, "Right."], marks[kind, "Wrong."]
         assert 0.4 < right_ones / (right_ones + wrong_ones) < 0.6
+
+
+def test_a_form_is_marked_as_the_judge_finds_it_and_tells_no_subject_of_another_split() -> None:
+    marks: Counter[tuple[str | None, str]] = Counter()
+    kept = {f.subject for s in ("validation", "test") for f in facts_of(s) if f.topic == "capital"}
+    for seed in range(2500):
+        text = marked_form(random.Random(seed))
+        request = sample_request(random.Random(seed), "train", kinds=("constraint",))
+        assert text.startswith(request.text)
+        said, _, mark = text[len(request.text) + 1 :].rpartition(" ")
+        verdict = judge(request, said)
+        assert verdict.correct and verdict.constraint_met == (mark == "Right."), text
+        assert not any(name in text for name in kept)
+        marks[request.constraint, mark] += 1
+    for form in CONSTRAINTS:
+        assert 0.4 < marks[form, "Right."] / (marks[form, "Right."] + marks[form, "Wrong."]) < 0.6
 
 
 def asked_and_answered(passage: ToldPassage) -> dict[str, str]:
@@ -66,12 +93,14 @@ def asked_and_answered(passage: ToldPassage) -> dict[str, str]:
     return found
 
 
-def test_the_kinds_of_text_have_their_shares() -> None:
+@pytest.mark.parametrize("shares", [SHARES, LATE_SHARES])
+def test_the_kinds_of_text_have_their_shares(shares: dict[str, float]) -> None:
     written: Counter[str] = Counter()
-    for text in documents(5, until=N):
+    for text in documents(5, until=N, shares=shares):
         written[kind_of(text)] += len(text)
     total = written.total()
-    assert all(abs(written[kind] / total - share) < 0.01 for kind, share in SHARES.items())
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(abs(written[kind] / total - share) < 0.01 for kind, share in shares.items())
 
 
 @given(st.integers(0, 10_000))
