@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import InvalidInputError, ModelError
@@ -50,7 +50,7 @@ def test_a_model_is_not_built_twice_but_anew_if_anything_changed(built: Path) ->
 
 
 def test_the_end_of_a_training_is_mostly_exercises(built: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(built)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(built)
     steps = 100
     packed = list(islice(training_rows(tokenizer, steps=steps, seed=7), steps * ROWS))
     marked = ["Right." in tokenizer.decode(row.tokens) for row in packed]
