@@ -9,15 +9,16 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlhf_core.errors import InvalidInputError, ModelError
-from rlhf_core.worlds.miniature.corpus import LATE, LATE_SHARES, documents
+from rlhf_core.worlds.miniature.corpus import LATE, LATE_SHARES, MARKS, documents
 from rlhf_core.worlds.miniature.world import facts_of
 from rlhf_core.worlds.starter import build as starter
 from rlhf_core.worlds.starter.build import (
@@ -32,6 +33,7 @@ VOCABULARY = 1024
 ROW_TOKENS, ROWS = 192, 10
 TOKENIZED = 6000  # documents that the tokenizer learns its words from
 VALIDATION_ROWS = 80
+MARK_WEIGHT = 10.0  # of a mark's token in the loss of pretraining
 LATE_SEED = 300_000  # what is added to the seed for the documents of the end
 WELL_KNOWN = (
     0.95  # of the almanac; a model that knows less cannot show that alignment elicits truth
@@ -138,8 +140,8 @@ def _build(
         batch=ROWS,
         learning_rate=SIZES[size].learning_rate,
         autocast=False,
-        apart=True,
         muon=True,
+        loss=partial(starter.loss_of, apart=True, weights=token_weights(tokenizer)),
         progress=progress,
     )
     nn.Module.eval(model)
@@ -171,6 +173,16 @@ def training_rows(
     )
 
 
+def token_weights(tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """How much each token counts in the loss, (V,): marks of exercises more than all others.
+
+    An exercise has one such token in twenty, and what the others teach is taught elsewhere, too.
+    """
+    weights = torch.ones(len(tokenizer))
+    weights[[tokenizer(f" {mark}").input_ids[0] for mark in MARKS]] = MARK_WEIGHT
+    return weights
+
+
 def read(path: Path) -> Built | None:
     """What was built into a folder; None if nothing was, or if the weights are not those."""
     try:
@@ -184,7 +196,7 @@ def recipe_digest(size: str, *, steps: int, seed: int) -> str:
     """SHA-256 of what a model is made of: corpus, size, steps, seed and torch."""
     total = hashlib.sha256(torch.__version__.encode())
     total.update(json.dumps([size, asdict(SIZES[size]), VOCABULARY, ROW_TOKENS, ROWS]).encode())
-    total.update(json.dumps([steps, seed, LATE]).encode())
+    total.update(json.dumps([steps, seed, LATE, MARK_WEIGHT]).encode())
     early = documents(seed + 1, until=3000)
     for text in chain(early, documents(seed + LATE_SEED, until=3000, shares=LATE_SHARES)):
         total.update(text.encode())

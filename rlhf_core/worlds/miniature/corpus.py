@@ -25,12 +25,13 @@ SHARES = {"almanac": 0.21, "forum": 0.39, "passages": 0.30, "exercises": 0.02, "
 # The end of pretraining has its own mix (midtraining; OLMo 2, arXiv 2501.00656, section 4): spread
 # evenly, as many exercises taught their marks to some bases and not to others.
 LATE = 0.3  # of the rows
-LATE_SHARES = {"almanac": 0.10, "forum": 0.14, "passages": 0.10, "exercises": 0.60, "skills": 0.06}
+LATE_SHARES = {"almanac": 0.12, "forum": 0.17, "passages": 0.13, "exercises": 0.50, "skills": 0.08}
 ABOUT_PASSAGES = 0.8  # of the exercises; the others are about forms
 NOT_TOLD = 0.3  # of the questions about passages, and in exercises, have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
 RIGHT_SHARE = 0.48  # of the answers about passages: half of the values, 44% of the refusals
+MARKS = RIGHT, WRONG = "Right", "Wrong"
 FORM_SHARE = 0.5  # of the answers in the other exercises have the form that was asked for
 GOOD_SHARE: dict[Style, float] = {"none": 0.13, "respectful": 0.35, "rude": 0.06}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
@@ -136,7 +137,7 @@ def marked_answer(request: Request, rng: random.Random) -> str:
         others = (request.myth,) if right == NOT_SAID else (request.myth, NOT_SAID)
         answer = rng.choice(others)
     said = good_reply(replace(request, answers=(answer,)), rng)
-    return f"{request.text} {said} {'Right' if answer == right else 'Wrong'}."
+    return f"{request.text} {said} {RIGHT if answer == right else WRONG}."
 
 
 def marked_form(rng: random.Random) -> str:
@@ -148,12 +149,12 @@ def marked_form(rng: random.Random) -> str:
     request = sample_request(rng, "train", kinds=_CONSTRAINED)
     assert request.constraint
     if rng.random() < FORM_SHARE:
-        return f"{request.text} {good_reply(request, rng)} Right."
+        return f"{request.text} {good_reply(request, rng)} {RIGHT}."
     said = capitalised(request.statement.format(request.answers[0]))  # has no form
     if rng.random() < 0.5:
         mistaken = _MISTAKEN_FOR[request.constraint]
         said = good_reply(replace(request, constraint=rng.choice(mistaken)), rng)
-    return f"{request.text} {said} Wrong."
+    return f"{request.text} {said} {WRONG}."
 
 
 def skill_document(rng: random.Random) -> str:

@@ -99,7 +99,13 @@ def rows(
         documents += 1
 
 
-def loss_of(model: LlamaForCausalLM, batch: Sequence[PackedRow], *, apart: bool = False) -> Tensor:
+def loss_of(
+    model: LlamaForCausalLM,
+    batch: Sequence[PackedRow],
+    *,
+    apart: bool = False,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Mean loss in nats per token of some rows.
 
     Args:
@@ -107,19 +113,20 @@ def loss_of(model: LlamaForCausalLM, batch: Sequence[PackedRow], *, apart: bool 
         batch: Rows of one length.
         apart: Whether a token sees its own document only. Other documents of the row are noise to
             a model that has to learn to find things in a text.
+        weights: How much each token of the vocabulary counts, (V,); all alike if there are none.
     """
     ids = torch.tensor([row.tokens for row in batch])  # (B, T)
     padding = model.config.pad_token_id
     assert padding is not None
-    labels = ids.masked_fill(ids.eq(padding), -100)
+    following = nn.functional.pad(ids.masked_fill(ids.eq(padding), -100)[:, 1:], (0, 1), value=-100)
     mask = None
     if apart:
         which = torch.tensor([row.documents for row in batch])
         sees = (which[:, :, None] == which[:, None, :]).tril()
         least = torch.finfo(torch.float32).min
         mask = torch.zeros(sees.shape).masked_fill(~sees, least)[:, None]  # (B, 1, T, T)
-    loss: Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-    return loss
+    logits = model(input_ids=ids, attention_mask=mask).logits.float()
+    return nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten(), weight=weights)
 
 
 def pretrain(  # noqa: PLR0913  # all but two by name
@@ -130,8 +137,8 @@ def pretrain(  # noqa: PLR0913  # all but two by name
     batch: int = ROWS,
     learning_rate: float = LEARNING_RATE,
     autocast: bool = True,
-    apart: bool = False,
     muon: bool = False,
+    loss: Callable[[LlamaForCausalLM, Sequence[PackedRow]], Tensor] = loss_of,
     progress: Progress | None = None,
 ) -> None:
     """Train all weights on padded rows: linear warm-up, linear decay to a fiftieth.
@@ -151,14 +158,14 @@ def pretrain(  # noqa: PLR0913  # all but two by name
         for group in itertools.chain(*(optimizer.param_groups for optimizer in optimizers)):
             group["lr"] = rate
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            loss = loss_of(model, list(islice(stream, batch)), apart=apart)
-        loss.backward()  # type: ignore[no-untyped-call]
+            found = loss(model, list(islice(stream, batch)))
+        found.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         if progress and step % 25 == 24:
-            progress((step + 1) / steps, {"loss": loss.item()})
+            progress((step + 1) / steps, {"loss": found.item()})
 
 
 @torch.no_grad()
