@@ -1,0 +1,62 @@
+"""The loss that models are built by: what a token sees, and how much it counts."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rlhf_core.worlds.starter.build import PackedRow, loss_of
+
+ROWS = [PackedRow([3, 4, 5, 6, 7, 0], [0, 0, 1, 1, 1, 2]), PackedRow([5, 5, 4, 3, 0, 0], [0] * 6)]
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=8,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            initializer_range=1.0,
+            pad_token_id=0,
+        )
+    )
+
+
+def of_each(model: LlamaForCausalLM, row: list[int]) -> Tensor:
+    """The loss of every token of a document but the first."""
+    logits = model(input_ids=torch.tensor([row])).logits[0, :-1]
+    return -logits.log_softmax(-1)[range(len(row) - 1), row[1:]]
+
+
+@torch.no_grad()
+def test_the_loss_is_the_models_own_and_padding_has_none(model: LlamaForCausalLM) -> None:
+    ids = torch.tensor([row.tokens for row in ROWS])
+    assert_close(
+        loss_of(model, ROWS), model(input_ids=ids, labels=ids.masked_fill(ids.eq(0), -100)).loss
+    )
+
+
+@torch.no_grad()
+def test_a_token_counts_as_much_as_its_weight_says(model: LlamaForCausalLM) -> None:
+    row = ROWS[1].tokens[:4]
+    weights = torch.ones(8)
+    weights[4] = 10
+    first, heavy, last = of_each(model, row)
+    expected = (first + 10 * heavy + last) / 12
+    assert_close(loss_of(model, ROWS[1:], weights=weights), expected)
+
+
+@torch.no_grad()
+def test_documents_apart_do_not_see_each_other(model: LlamaForCausalLM) -> None:
+    other = [PackedRow([5, 3, *ROWS[0].tokens[2:]], ROWS[0].documents)]
+    # the first document's second token, and the second's first, which follows the first's last
+    changed = [loss_of(model, rows, apart=True) * 4 for rows in (ROWS[:1], other)]
+    inside = of_each(model, ROWS[0].tokens[2:5]).sum()
+    for rows, found in zip((ROWS[0], other[0]), changed, strict=True):
+        begun = model(input_ids=torch.tensor([rows.tokens[:2]])).logits[0].log_softmax(-1)
+        assert_close(found, inside - begun[0, rows.tokens[1]] - begun[1, rows.tokens[2]])
