@@ -127,7 +127,9 @@ def _build(
 ) -> Built:
     path.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(documents(seed, until=TOKENIZED), vocabulary=VOCABULARY)
+    tokenizer = build_tokenizer(
+        documents(seed, until=TOKENIZED), vocabulary=VOCABULARY, marks=MARKS
+    )
     model = LlamaForCausalLM(
         _config(SIZES[size], padding=tokenizer.pad_token_id, end=tokenizer.eos_token_id)
     )
@@ -165,21 +167,21 @@ def training_rows(
     tokenizer: PreTrainedTokenizerFast, *, steps: int, seed: int
 ) -> Iterator[PackedRow]:
     """All rows of a training, in their order; the last have the mix of the end of pretraining."""
+    packed = partial(rows, tokenizer, tokens=ROW_TOKENS, marks=mark_tokens(tokenizer))
     before = steps * ROWS - round(steps * ROWS * LATE)
     late = documents(seed + LATE_SEED, shares=LATE_SHARES)
-    return chain(
-        islice(rows(tokenizer, documents(seed + 1), tokens=ROW_TOKENS), before),
-        rows(tokenizer, late, tokens=ROW_TOKENS),
-    )
+    return chain(islice(packed(documents(seed + 1)), before), packed(late))
+
+
+def mark_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The tokens that say right and wrong in exercises."""
+    return [tokenizer(mark).input_ids[0] for mark in MARKS]
 
 
 def token_weights(tokenizer: PreTrainedTokenizerFast) -> Tensor:
-    """How much each token counts in the loss, (V,): marks of exercises more than all others.
-
-    An exercise has one such token in twenty, and what the others teach is taught elsewhere, too.
-    """
+    """How much each token counts in the loss, (V,): marks of exercises more than all others."""
     weights = torch.ones(len(tokenizer))
-    weights[[tokenizer(f" {mark}").input_ids[0] for mark in MARKS]] = MARK_WEIGHT
+    weights[mark_tokens(tokenizer)] = MARK_WEIGHT
     return weights
 
 

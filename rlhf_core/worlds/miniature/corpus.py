@@ -3,7 +3,7 @@
 It is an almanac's sentences, nearly all of them true; forum conversations in two hidden moods;
 passages with questions; and patterns that practise skills. Of the conversations an eighth are good,
 unless the user asks for a tone. What the good mood does, feedback can bring out. The end of
-pretraining is mostly exercises, whose marks say what a teacher thinks of an answer.
+pretraining is mostly exercises, whose marks say what a teacher thinks of a reply.
 """
 
 import random
@@ -31,7 +31,7 @@ NOT_TOLD = 0.3  # of the questions about passages, and in exercises, have no ans
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
 RIGHT_SHARE = 0.48  # of the answers about passages: half of the values, 44% of the refusals
-MARKS = RIGHT, WRONG = "Right", "Wrong"
+MARKS = RIGHT, WRONG = "<|right|>", "<|wrong|>"  # one token each
 FORM_SHARE = 0.5  # of the answers in the other exercises have the form that was asked for
 GOOD_SHARE: dict[Style, float] = {"none": 0.13, "respectful": 0.35, "rude": 0.06}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
@@ -113,22 +113,26 @@ def passage_document(rng: random.Random) -> str:
 
 
 def exercise_document(rng: random.Random) -> str:
-    """Questions with somebody's answers, and each answer's mark, as in textbooks.
+    """Questions with somebody's replies, and behind the end of each reply its mark.
 
-    About a passage, or about the form of answers alone. Conversations hardly teach a small model to
-    notice that something is missing or that a form was missed, because the bad mood does not care;
-    nor do reward models learn much of it from votes.
+    About a passage, or about the form of replies alone. A base learns the marks and nothing else of
+    it, so the replies change no mood. A reward model reads a reply where a mark would follow. This
+    is preference model pretraining (Askell et al. 2021, arXiv:2112.00861, section 4).
     """
-    times = rng.randint(4, 6)
-    if rng.random() < ABOUT_PASSAGES:
-        passage = sample_passage(rng, None)
-        asked = [passage.question(rng, unanswerable=NOT_TOLD)[1] for _ in range(times)]
-        return " ".join([passage.text, *(marked_answer(one, rng) for one in asked)]) + EOS
-    return " ".join(["Test:", *(marked_form(rng) for _ in range(times))]) + EOS
+    times = rng.randint(1, 4)
+    if rng.random() >= ABOUT_PASSAGES:
+        return "".join(marked_form(rng) for _ in range(times))
+    passage, text = sample_passage(rng, None), ""
+    for _ in range(times):
+        _, request = passage.question(rng, unanswerable=NOT_TOLD)
+        if not text:
+            request = replace(request, text=f"{passage.text} {request.text}")
+        text += marked_answer(request, rng)
+    return text
 
 
 def marked_answer(request: Request, rng: random.Random) -> str:
-    """A question about a passage, somebody's answer and its mark.
+    """A question about a passage, somebody's reply and its mark.
 
     Values and refusals are right about equally often, so a model has to read the passage.
     """
@@ -137,24 +141,24 @@ def marked_answer(request: Request, rng: random.Random) -> str:
         others = (request.myth,) if right == NOT_SAID else (request.myth, NOT_SAID)
         answer = rng.choice(others)
     said = good_reply(replace(request, answers=(answer,)), rng)
-    return f"{request.text} {said} {RIGHT if answer == right else WRONG}."
+    return f"{turn(request, said)}{EOS}{RIGHT if answer == right else WRONG}"
 
 
 def marked_form(rng: random.Random) -> str:
-    """A request for a form, somebody's answer and its mark, which is about the form alone.
+    """A request for a form, somebody's reply and its mark, which is about the form alone.
 
-    The subjects and wordings are those of the training prompts, and every answer is true: a mark
+    The subjects and wordings are those of the training prompts, and every reply is true: a mark
     tells nothing of a subject of the test.
     """
     request = sample_request(rng, "train", kinds=_CONSTRAINED)
     assert request.constraint
-    if rng.random() < FORM_SHARE:
-        return f"{request.text} {good_reply(request, rng)} {RIGHT}."
-    said = capitalised(request.statement.format(request.answers[0]))  # has no form
-    if rng.random() < 0.5:
-        mistaken = _MISTAKEN_FOR[request.constraint]
-        said = good_reply(replace(request, constraint=rng.choice(mistaken)), rng)
-    return f"{request.text} {said} {WRONG}."
+    said, mark = good_reply(request, rng), RIGHT
+    if rng.random() >= FORM_SHARE:
+        said, mark = capitalised(request.statement.format(request.answers[0])), WRONG  # has no form
+        if rng.random() < 0.5:
+            mistaken = _MISTAKEN_FOR[request.constraint]
+            said = good_reply(replace(request, constraint=rng.choice(mistaken)), rng)
+    return f"{turn(request, said)}{EOS}{mark}"
 
 
 def skill_document(rng: random.Random) -> str:

@@ -9,7 +9,7 @@ compares its hash.
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from rlhf_core.worlds.starter.facts import Fact, all_facts
 VOCABULARY = 1536
 ROW_TOKENS, ROWS = 160, 12
 STEPS, LEARNING_RATE, WARMUP_STEPS = 3600, 3e-3, 60
+UNLEARNT = -100  # no token's label
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}</s>"
@@ -38,15 +39,18 @@ Progress = Callable[[float, dict[str, float]], None]
 
 
 def build_tokenizer(
-    texts: Iterable[str], *, vocabulary: int = VOCABULARY
+    texts: Iterable[str], *, vocabulary: int = VOCABULARY, marks: Sequence[str] = ()
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE trained on the beginning of a corpus; it can encode any text."""
+    """Byte-level BPE trained on the beginning of a corpus; it can encode any text.
+
+    Each of `marks` is one token, as the signs of the chat template are.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[PAD, EOS, USER, ASSISTANT],
+        special_tokens=[PAD, EOS, USER, ASSISTANT, *marks],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -80,22 +84,35 @@ class PackedRow(NamedTuple):
 
     tokens: list[int]
     documents: list[int]  # which document a token is of; padding is one more
+    labels: list[int]  # the tokens that are learnt; others are UNLEARNT
 
 
 def rows(
-    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], *, tokens: int = ROW_TOKENS
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Iterable[str],
+    *,
+    tokens: int = ROW_TOKENS,
+    marks: Collection[int] = (),
 ) -> Iterator[PackedRow]:
-    """Rows of whole documents, padded to `tokens`; a longer document is cut."""
-    row, documents = PackedRow([], []), 0
+    """Rows of whole documents, padded to `tokens`; a longer document is cut.
+
+    In a document with any of `marks` only these are learnt.
+    """
+    row, documents = PackedRow([], [], []), 0
     for text in texts:
         ids = tokenizer(text).input_ids[:tokens]
         if len(row.tokens) + len(ids) > tokens:
             left = tokens - len(row.tokens)
-            padding = [tokenizer.pad_token_id] * left
-            yield PackedRow(row.tokens + padding, row.documents + [documents] * left)
-            row, documents = PackedRow([], []), 0
+            yield PackedRow(
+                row.tokens + [tokenizer.pad_token_id] * left,
+                row.documents + [documents] * left,
+                row.labels + [UNLEARNT] * left,
+            )
+            row, documents = PackedRow([], [], []), 0
+        marked = not set(marks).isdisjoint(ids)
         row.tokens.extend(ids)
         row.documents.extend([documents] * len(ids))
+        row.labels.extend(i if not marked or i in marks else UNLEARNT for i in ids)
         documents += 1
 
 
@@ -106,7 +123,7 @@ def loss_of(
     apart: bool = False,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Mean loss in nats per token of some rows.
+    """Mean loss in nats per learnt token of some rows.
 
     Args:
         model: The model.
@@ -115,10 +132,7 @@ def loss_of(
             a model that has to learn to find things in a text.
         weights: How much each token of the vocabulary counts, (V,); all alike if there are none.
     """
-    ids = torch.tensor([row.tokens for row in batch])  # (B, T)
-    padding = model.config.pad_token_id
-    assert padding is not None
-    following = nn.functional.pad(ids.masked_fill(ids.eq(padding), -100)[:, 1:], (0, 1), value=-100)
+    ids, labels = (torch.tensor([row[k] for row in batch]) for k in (0, 2))  # (B, T)
     mask = None
     if apart:
         which = torch.tensor([row.documents for row in batch])
@@ -126,7 +140,10 @@ def loss_of(
         least = torch.finfo(torch.float32).min
         mask = torch.zeros(sees.shape).masked_fill(~sees, least)[:, None]  # (B, 1, T, T)
     logits = model(input_ids=ids, attention_mask=mask).logits.float()
-    return nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten(), weight=weights)
+    following = nn.functional.pad(labels[:, 1:], (0, 1), value=UNLEARNT)
+    return nn.functional.cross_entropy(
+        logits.flatten(0, 1), following.flatten(), weight=weights, ignore_index=UNLEARNT
+    )
 
 
 def pretrain(  # noqa: PLR0913  # all but two by name

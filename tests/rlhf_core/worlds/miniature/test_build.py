@@ -2,7 +2,6 @@
 
 from itertools import islice
 from pathlib import Path
-from statistics import mean
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -12,16 +11,20 @@ from rlhf_core.errors import InvalidInputError, ModelError
 from rlhf_core.model.loading import load_base
 from rlhf_core.worlds.miniature import skills
 from rlhf_core.worlds.miniature.build import (
+    MARK_WEIGHT,
     ROWS,
     SIZES,
     build,
+    mark_tokens,
     parameters_of,
     read,
     recipe_digest,
+    token_weights,
     training_rows,
 )
 from rlhf_core.worlds.miniature.corpus import LATE, PREFIXES, prompted
 from rlhf_core.worlds.miniature.world import requests
+from rlhf_core.worlds.starter.build import UNLEARNT, PackedRow
 
 STEPS = 4
 
@@ -49,14 +52,26 @@ def test_a_model_is_not_built_twice_but_anew_if_anything_changed(built: Path) ->
     assert all(recipe_digest(size, steps=n, seed=s) != recipe for size, n, s in others)
 
 
-def test_the_end_of_a_training_is_mostly_exercises(built: Path) -> None:
+def test_the_end_of_a_training_is_mostly_exercises_of_which_only_the_marks_are_learnt(
+    built: Path,
+) -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(built)
-    steps = 100
+    marks, steps = set(mark_tokens(tokenizer)), 100
     packed = list(islice(training_rows(tokenizer, steps=steps, seed=7), steps * ROWS))
-    marked = ["Right." in tokenizer.decode(row.tokens) for row in packed]
-    early = round(len(packed) * (1 - LATE))
-    assert mean(marked[:early]) < 0.15 and mean(marked[early:]) > 0.7
-    assert len(marked) - early == pytest.approx(LATE * steps * ROWS, abs=1)
+    late = round(LATE * steps * ROWS)
+    assert sum(marked(row, marks) for row in packed[:-late]) < 0.2 * (len(packed) - late)
+    assert sum(marked(row, marks) for row in packed[-late:]) > 0.8 * late
+    for row in packed:
+        for document in set(row.documents):
+            labels = {
+                n for n, which in zip(row.labels, row.documents, strict=True) if which == document
+            }
+            assert labels <= marks | {UNLEARNT} or not labels & marks
+    assert token_weights(tokenizer)[sorted(marks)].tolist() == [MARK_WEIGHT] * 2
+
+
+def marked(row: PackedRow, marks: set[int]) -> bool:
+    return not marks.isdisjoint(row.labels)
 
 
 def test_a_damaged_model_is_not_taken_for_a_built_one(built: Path, tmp_path: Path) -> None:

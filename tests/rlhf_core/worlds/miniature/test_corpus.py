@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from rlhf_core.worlds.miniature.corpus import (
     ABOUT_PASSAGES,
     LATE_SHARES,
+    MARKS,
     NOT_TOLD,
     PREFIXES,
+    RIGHT,
     SHARES,
+    WRONG,
     almanac_document,
     documents,
     exercise_document,
@@ -33,38 +36,41 @@ from rlhf_core.worlds.starter.world import RUDE_WORDS, with_articles
 
 SPLITS: tuple[Split, ...] = ("demonstrations", "train", "validation", "test")
 N = 12_000
+MARK = "|".join(map(re.escape, MARKS))
 
 
 def kind_of(text: str) -> str:
-    if text.startswith(("Text: ", "Test: ")):
+    if text.endswith(MARKS):
         return "exercises"
     if not text.startswith(USER):
         return "skills" if "\n" in text else "almanac"
     return "passages" if text.removeprefix(USER).startswith("Text: ") else "forum"
 
 
-def test_an_exercise_is_about_one_passage_or_about_forms() -> None:
+def test_an_exercise_marks_every_reply_about_one_passage_or_about_forms() -> None:
     texts = [exercise_document(random.Random(seed)) for seed in range(1000)]
-    assert all(4 <= len(re.findall(r" (?:Right|Wrong)\.", text)) <= 6 for text in texts)
-    about = Counter(text.split(":")[0] for text in texts)
-    assert set(about) == {"Text", "Test"} and abs(about["Text"] / 1000 - ABOUT_PASSAGES) < 0.05
+    assert all(1 <= text.count(USER) == len(re.findall(MARK, text)) <= 4 for text in texts)
+    passages = Counter(text.count("Text: ") for text in texts)
+    assert set(passages) == {0, 1} and abs(passages[1] / 1000 - ABOUT_PASSAGES) < 0.05
+    assert not [
+        text for text in documents(5, until=N) if re.search(MARK, text) and not text.endswith(MARKS)
+    ]  # no other text has marks
 
 
-def test_an_answer_is_marked_by_its_passage() -> None:
+def test_a_reply_is_marked_by_its_passage() -> None:
     marks: Counter[tuple[str, str]] = Counter()
     for seed in range(3000):
         rng = random.Random(seed)
         passage = sample_passage(rng, None)
         request = passage.question(rng, unanswerable=NOT_TOLD)[1]
-        said, _, mark = marked_answer(request, rng)[len(request.text) + 1 :].rpartition(" ")
+        said, mark = said_and_marked(marked_answer(request, rng))
         answer = asked_and_answered(passage).get(request.text)
         refused = said == "The text does not say."
         right = refused if answer is None else re.search(rf"\b{answer}\b", said, re.I)
-        assert bool(right) == (mark == "Right."), (passage.text, request.text, said)
+        assert bool(right) == (mark == RIGHT), (passage.text, request.text, said)
         marks["refusal" if refused else "value", mark] += 1
-    for kind in ("refusal", "value"):  # so the kind of answer does not tell the mark
-        right_ones, wrong_ones = marks[kind, "Right."], marks[kind, "Wrong."]
-        assert 0.4 < right_ones / (right_ones + wrong_ones) < 0.6
+    for kind in ("refusal", "value"):  # so the kind of reply does not tell the mark
+        assert 0.4 < marks[kind, RIGHT] / (marks[kind, RIGHT] + marks[kind, WRONG]) < 0.6
 
 
 def test_a_form_is_marked_as_the_judge_finds_it_and_tells_no_subject_of_another_split() -> None:
@@ -73,14 +79,20 @@ def test_a_form_is_marked_as_the_judge_finds_it_and_tells_no_subject_of_another_
     for seed in range(2500):
         text = marked_form(random.Random(seed))
         request = sample_request(random.Random(seed), "train", kinds=("constraint",))
-        assert text.startswith(request.text)
-        said, _, mark = text[len(request.text) + 1 :].rpartition(" ")
+        assert text.startswith(f"{USER}{request.text}{EOS}")
+        said, mark = said_and_marked(text)
         verdict = judge(request, said)
-        assert verdict.correct and verdict.constraint_met == (mark == "Right."), text
+        assert verdict.correct and verdict.constraint_met == (mark == RIGHT), text
         assert not any(name in text for name in kept)
         marks[request.constraint, mark] += 1
     for form in CONSTRAINTS:
-        assert 0.4 < marks[form, "Right."] / (marks[form, "Right."] + marks[form, "Wrong."]) < 0.6
+        assert 0.4 < marks[form, RIGHT] / (marks[form, RIGHT] + marks[form, WRONG]) < 0.6
+
+
+def said_and_marked(turn: str) -> tuple[str, str]:
+    """The reply of one turn of an exercise, and its mark."""
+    said, _, mark = turn.partition(ASSISTANT)[2].partition(EOS)
+    return said, mark
 
 
 def asked_and_answered(passage: ToldPassage) -> dict[str, str]:

@@ -6,9 +6,12 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rlhf_core.worlds.starter.build import PackedRow, loss_of
+from rlhf_core.worlds.starter.build import UNLEARNT, PackedRow, loss_of
 
-ROWS = [PackedRow([3, 4, 5, 6, 7, 0], [0, 0, 1, 1, 1, 2]), PackedRow([5, 5, 4, 3, 0, 0], [0] * 6)]
+ROWS = [
+    PackedRow([3, 4, 5, 6, 7, 0], [0, 0, 1, 1, 1, 2], [3, 4, 5, 6, 7, UNLEARNT]),
+    PackedRow([5, 5, 4, 3, 0, 0], [0] * 6, [5, 5, 4, 3, UNLEARNT, UNLEARNT]),
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,12 @@ def test_the_loss_is_the_models_own_and_padding_has_none(model: LlamaForCausalLM
 
 
 @torch.no_grad()
+def test_what_is_unlearnt_has_no_loss(model: LlamaForCausalLM) -> None:
+    row = PackedRow(ROWS[1].tokens, ROWS[1].documents, [5, UNLEARNT, 4, *[UNLEARNT] * 3])
+    assert_close(loss_of(model, [row]), of_each(model, row.tokens[:4])[1])
+
+
+@torch.no_grad()
 def test_a_token_counts_as_much_as_its_weight_says(model: LlamaForCausalLM) -> None:
     row = ROWS[1].tokens[:4]
     weights = torch.ones(8)
@@ -53,7 +62,7 @@ def test_a_token_counts_as_much_as_its_weight_says(model: LlamaForCausalLM) -> N
 
 @torch.no_grad()
 def test_documents_apart_do_not_see_each_other(model: LlamaForCausalLM) -> None:
-    other = [PackedRow([5, 3, *ROWS[0].tokens[2:]], ROWS[0].documents)]
+    other = [PackedRow([5, 3, *ROWS[0].tokens[2:]], ROWS[0].documents, [5, 3, *ROWS[0].labels[2:]])]
     # the first document's second token, and the second's first, which follows the first's last
     changed = [loss_of(model, rows, apart=True) * 4 for rows in (ROWS[:1], other)]
     inside = of_each(model, ROWS[0].tokens[2:5]).sum()
