@@ -1,17 +1,78 @@
-"""The loss that models are built by: what a token sees, and how much it counts."""
+"""Rows of documents, and the loss that models are built by: what a token sees and what counts."""
+
+import random
+from collections import Counter
+from statistics import mean
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rlhf_core.worlds.starter.build import UNLEARNT, PackedRow, loss_of
+from rlhf_core.worlds.starter.build import UNLEARNT, PackedRow, build_tokenizer, loss_of, rows
 
 ROWS = [
     PackedRow([3, 4, 5, 6, 7, 0], [0, 0, 1, 1, 1, 2], [3, 4, 5, 6, 7, UNLEARNT]),
     PackedRow([5, 5, 4, 3, 0, 0], [0] * 6, [5, 5, 4, 3, UNLEARNT, UNLEARNT]),
 ]
+
+
+WORDS = [f"word{n}" for n in range(30)]
+texts = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return build_tokenizer(WORDS * 9, vocabulary=300, marks=["<|right|>"])
+
+
+@given(texts, st.integers(1, 6))
+def test_documents_stay_whole_and_none_comes_twice(
+    tokenizer: PreTrainedTokenizerFast, written: list[str], unfinished: int
+) -> None:
+    found = []
+    for row in rows(tokenizer, written, tokens=40, unfinished=unfinished):
+        assert len(row.tokens) == len(row.documents) == len(row.labels) == 40
+        inside = {n: [] for n in row.documents}
+        for token, number, label in zip(*row, strict=True):
+            if label != UNLEARNT:
+                inside[number].append(token)
+        found += [tokenizer.decode(ids) for ids in inside.values() if ids]
+    assert not Counter(found) - Counter(written)
+    kept = 40 * unfinished  # a row's tokens, which wait for more
+    assert (
+        sum(len(tokenizer(t).input_ids) for t in (Counter(written) - Counter(found)).elements())
+        <= kept
+    )
+
+
+def test_rows_that_wait_for_what_fits_have_less_padding(tokenizer: PreTrainedTokenizerFast) -> None:
+    rng = random.Random(0)
+    written = [" ".join(rng.choices(WORDS, k=rng.randint(1, 12))) for _ in range(3000)]
+    padded = {
+        k: mean(
+            row.tokens.count(tokenizer.pad_token_id)
+            for row in rows(tokenizer, written, tokens=40, unfinished=k)
+        )
+        for k in (1, 8)
+    }
+    assert padded[8] < padded[1] / 3
+
+
+def test_of_a_marked_document_the_marks_alone_are_learnt(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    (mark,) = tokenizer("<|right|>").input_ids
+    row = next(
+        rows(tokenizer, ["word1 word2", "word3<|right|>", "word4" * 40], tokens=40, marks=[mark])
+    )
+    plain, marked = (tokenizer(text).input_ids for text in ("word1 word2", "word3"))
+    learnt = [*plain, *[UNLEARNT] * len(marked), mark]
+    assert row.labels == learnt + [UNLEARNT] * (40 - len(learnt))
+    assert row.tokens[: len(learnt)] == [*plain, *marked, mark]
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +125,8 @@ def test_a_token_counts_as_much_as_its_weight_says(model: LlamaForCausalLM) -> N
 def test_documents_apart_do_not_see_each_other(model: LlamaForCausalLM) -> None:
     other = [PackedRow([5, 3, *ROWS[0].tokens[2:]], ROWS[0].documents, [5, 3, *ROWS[0].labels[2:]])]
     # the first document's second token, and the second's first, which follows the first's last
-    changed = [loss_of(model, rows, apart=True) * 4 for rows in (ROWS[:1], other)]
+    changed = [loss_of(model, one, apart=True) * 4 for one in (ROWS[:1], other)]
     inside = of_each(model, ROWS[0].tokens[2:5]).sum()
-    for rows, found in zip((ROWS[0], other[0]), changed, strict=True):
-        begun = model(input_ids=torch.tensor([rows.tokens[:2]])).logits[0].log_softmax(-1)
-        assert_close(found, inside - begun[0, rows.tokens[1]] - begun[1, rows.tokens[2]])
+    for row, found in zip((ROWS[0], other[0]), changed, strict=True):
+        begun = model(input_ids=torch.tensor([row.tokens[:2]])).logits[0].log_softmax(-1)
+        assert_close(found, inside - begun[0, row.tokens[1]] - begun[1, row.tokens[2]])
