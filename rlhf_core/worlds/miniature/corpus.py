@@ -2,8 +2,8 @@
 
 It is an almanac's sentences, nearly all of them true; forum conversations in two hidden moods;
 passages with questions; and patterns that practise skills. Of the conversations an eighth are good,
-unless the user asks for a tone. What the good mood does, feedback can bring out. The end of
-pretraining is mostly exercises, whose marks say what a teacher thinks of a reply.
+unless the user asks for a tone. What the good mood does, feedback can bring out. Towards its end
+there are exercises, whose marks say what a teacher thinks of a reply.
 """
 
 import random
@@ -30,9 +30,9 @@ ABOUT_PASSAGES = 0.8  # of the exercises; the others are about forms
 NOT_TOLD = 0.3  # of the questions about passages, and in exercises, have no answer
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
-RIGHT_SHARE = 0.48  # of the answers about passages: half of the values, 44% of the refusals
+RIGHT_SHARE = 0.48  # of the replies about passages: half of the values, 44% of the refusals
 MARKS = RIGHT, WRONG = "<|right|>", "<|wrong|>"  # one token each
-FORM_SHARE = 0.5  # of the answers in the other exercises have the form that was asked for
+FORM_SHARE = 0.5  # of the replies in the other exercises have the form that was asked for
 GOOD_SHARE: dict[Style, float] = {"none": 0.13, "respectful": 0.35, "rude": 0.06}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
 STAYS = 0.8  # how often the next turn has the mood of the one before, else it is drawn anew
@@ -190,7 +190,7 @@ def _as_printed(fact: Fact, rng: random.Random) -> Fact:
     return Fact(fact.topic, fact.subject, fact.myth, fact.value)
 
 
-# For each form others, whose answers never have it by chance, as thanks are polite.
+# For each form others, whose replies never have it by chance; thanks, for one, are polite.
 _CLEAR: tuple[Constraint, ...] = ("in quotes", "well first")
 _MISTAKEN_FOR: dict[Constraint, tuple[Constraint, ...]] = {
     "two words": ("politely", "two sentences", "thanks last", *_CLEAR),
