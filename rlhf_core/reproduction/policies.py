@@ -115,8 +115,8 @@ def keep_reward(
         base,
         comparisons,
         unpaired=thumbs,
-        # all layers: the upper half sees too little of what a reply says. One pass, as in the paper,
-        # and a small rate: more of either forgets what the base knows of passages
+        # All layers: the upper half sees too little of what a reply says. One pass, as in the
+        # paper, and a small rate: more of either forgets what the base knows of passages.
         settings=RewardSettings(members=members, epochs=1, learning_rate=1e-3, layers=1.0),
         name=REWARD,
         start="sft",
