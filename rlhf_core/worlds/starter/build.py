@@ -132,6 +132,8 @@ def loss_of(
 ) -> Tensor:
     """Mean loss in nats per learnt token of some rows.
 
+    Without weights it is the model's own, which takes none.
+
     Args:
         model: The model.
         batch: Rows of one length.
