@@ -34,7 +34,6 @@ ROW_TOKENS, ROWS = 192, 10
 TOKENIZED = 6000  # documents that the tokenizer learns its words from
 VALIDATION_ROWS = 80
 MARK_WEIGHT = 10.0  # of a mark's token in the loss of pretraining
-UNFINISHED = 8  # rows that are packed at a time
 LATE_SEED = 300_000  # what is added to the seed for the documents of the end
 WELL_KNOWN = (
     0.95  # of the almanac; a model that knows less cannot show that alignment elicits truth
@@ -168,13 +167,7 @@ def training_rows(
     tokenizer: PreTrainedTokenizerFast, *, steps: int, seed: int
 ) -> Iterator[PackedRow]:
     """All rows of a training, in their order; the last have the mix of the end of pretraining."""
-    packed = partial(
-        rows,
-        tokenizer,
-        tokens=ROW_TOKENS,
-        marks=mark_tokens(tokenizer),
-        unfinished=UNFINISHED,
-    )
+    packed = partial(rows, tokenizer, tokens=ROW_TOKENS, marks=mark_tokens(tokenizer))
     before = steps * ROWS - round(steps * ROWS * LATE)
     late = documents(seed + LATE_SEED, shares=LATE_SHARES)
     return chain(islice(packed(documents(seed + 1)), before), packed(late))
@@ -205,7 +198,7 @@ def recipe_digest(size: str, *, steps: int, seed: int) -> str:
     """SHA-256 of what a model is made of: corpus, size, steps, seed and torch."""
     total = hashlib.sha256(torch.__version__.encode())
     total.update(json.dumps([size, asdict(SIZES[size]), VOCABULARY, ROW_TOKENS, ROWS]).encode())
-    total.update(json.dumps([steps, seed, LATE, MARK_WEIGHT, UNFINISHED]).encode())
+    total.update(json.dumps([steps, seed, LATE, MARK_WEIGHT]).encode())
     early = documents(seed + 1, until=3000)
     for text in chain(early, documents(seed + LATE_SEED, until=3000, shares=LATE_SHARES)):
         total.update(text.encode())

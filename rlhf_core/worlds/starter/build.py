@@ -93,34 +93,27 @@ def rows(
     *,
     tokens: int = ROW_TOKENS,
     marks: Collection[int] = (),
-    unfinished: int = 1,
 ) -> Iterator[PackedRow]:
     """Rows of whole documents, padded to `tokens`; a longer document is cut.
 
-    In a document with any of `marks` only these are learnt. With more `unfinished` rows at a time
-    each document goes where it leaves the least room, and less is padding.
+    In a document with any of `marks` only these are learnt.
     """
-    waiting: list[PackedRow] = []
-    for number, text in enumerate(texts):
+    row, documents = PackedRow([], [], []), 0
+    for text in texts:
         ids = tokenizer(text).input_ids[:tokens]
-        fit = [row for row in waiting if len(row.tokens) + len(ids) <= tokens]
-        if not fit and len(waiting) == unfinished:
-            fullest = max(waiting, key=lambda row: len(row.tokens))
-            waiting.remove(fullest)
-            left = tokens - len(fullest.tokens)
+        if len(row.tokens) + len(ids) > tokens:
+            left = tokens - len(row.tokens)
             yield PackedRow(
-                fullest.tokens + [tokenizer.pad_token_id] * left,
-                fullest.documents + [number] * left,
-                fullest.labels + [UNLEARNT] * left,
+                row.tokens + [tokenizer.pad_token_id] * left,
+                row.documents + [documents] * left,
+                row.labels + [UNLEARNT] * left,
             )
-        if not fit:
-            fit = [PackedRow([], [], [])]
-            waiting += fit
-        row = max(fit, key=lambda row: len(row.tokens))
+            row, documents = PackedRow([], [], []), 0
         marked = not set(marks).isdisjoint(ids)
         row.tokens.extend(ids)
-        row.documents.extend([number] * len(ids))
+        row.documents.extend([documents] * len(ids))
         row.labels.extend(i if not marked or i in marks else UNLEARNT for i in ids)
+        documents += 1
 
 
 def loss_of(
