@@ -77,12 +77,12 @@ def world_and_sizes(found: Reproduction) -> str:
 
 
 def markdown(found: Reproduction) -> str:
-    """A summary: a line for each claim, and its most important figure."""
+    """A summary: a line for each claim, and the figures that its bars are about."""
     rows = [
         f"| claim | paper | found ({world_and_sizes(found)}) | bars | verdict |",
         "|---|---|---|---|---|",
         *(
-            f"| {r.claim.number}. {r.claim.title} | {r.claim.paper} | {_most_important(r)} | "
+            f"| {r.claim.number}. {r.claim.title} | {r.claim.paper} | {_judged(r)} | "
             f"{'; '.join(map(str, r.claim.bars)) or 'none'} | {_verdict(r)} |"
             for r in found.results
         ),
@@ -170,15 +170,21 @@ def _verdict(result: ClaimResult) -> str:
     return f"{result.decision}: {result.why}" if result.why else result.decision
 
 
-def _most_important(result: ClaimResult) -> str:
+def _judged(result: ClaimResult) -> str:
+    """The figures that bars are about, or the first if there are no bars."""
     if result.found is None:
         return ""
-    name, figure = next(iter(result.found.figures.items()))
+    figures = result.found.figures
+    names = dict.fromkeys(bar.figure for bar in result.claim.bars) or [next(iter(figures))]
+    return "; ".join(_with_interval(name, figures[name]) for name in names)
+
+
+def _with_interval(name: str, figure: Figure) -> str:
     interval = f" ({_interval(figure)})" if figure.low is not None else ""
-    return f"{name} {figure.value:.2f}{interval}"
+    return f"{name} {figure.value:.3f}{interval}"
 
 
 def _interval(figure: Figure) -> str:
     if figure.low is None or figure.high is None:
         return ""
-    return f"{figure.low:.2f} to {figure.high:.2f}"
+    return f"{figure.low:.3f} to {figure.high:.3f}"

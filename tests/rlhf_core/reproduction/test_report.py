@@ -51,6 +51,17 @@ def test_every_form_has_every_claim_and_says_first_what_is_not_met(
     assert "not met: 4" in summary.splitlines()[2]
 
 
+def test_the_summary_has_each_figure_that_a_bar_is_about_near_enough_to_tell_it_from_the_bar(
+    found: Reproduction, tmp_path: Path
+) -> None:
+    figures = found.results[0].found.figures | {"win rate": Figure(0.8494, 0.811, 0.877)}  # type: ignore[union-attr]
+    first = decide(load_claims()[0], Found(figures))
+    write_report(replace(found, results=(first, *found.results[1:])), tmp_path)
+    row = next(r for r in (tmp_path / "summary.md").read_text().splitlines() if "| 1. " in r)
+    assert "win rate 0.849 (0.811 to 0.877)" in row and "not met: win rate" in row
+    assert all(f"{bar.figure} 0." in row for bar in first.claim.bars)
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_escapes_what_it_shows(
     found: Reproduction, tmp_path: Path
 ) -> None:
