@@ -24,7 +24,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1, h2 { line-height: 1.2 } table { border-collapse: collapse } .wide { overflow-x: auto }
 td, th { padding: .2rem .7rem; text-align: start; border-bottom: 1px solid #8884 }
-td.number { text-align: end; font-variant-numeric: tabular-nums }
+td.number { text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap }
+td:last-child { min-width: 12rem } body { overflow-wrap: break-word }
 .verdict { font-weight: 700 } .quiet { opacity: .75 } svg { max-width: 100%; height: auto }
 :root { color-scheme: light dark }
 """

@@ -125,7 +125,7 @@ def loss_of(
 ) -> Tensor:
     """Mean loss in nats per learnt token of some rows.
 
-    Without weights it is the model's own, which takes none.
+    Without weights and `apart` it equals the model's own loss, which has neither.
 
     Args:
         model: The model.
