@@ -25,6 +25,7 @@ from rlhf_core.reproduction.stages import ExperimentStage, Work
 
 SMALL = "small-"
 LEARNT = ("base", "sft", "reward")
+ANY = {"least_cloze": 0.0, "least_marked": 0.0}  # takes a base as it is, without lessons
 
 
 def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
@@ -102,7 +103,7 @@ def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
             "large-base",
             policies.pretrain,
             (),
-            {"size": profile.large, "least_cloze": 0.0},
+            {"size": profile.large, **ANY},
             line="large-",
         ),
         stage("large-candidates", answering.answer_behind_all, ("large-base",), line="large-"),
@@ -232,7 +233,7 @@ def _small_line(profile: ReproductionProfile) -> list[ExperimentStage]:
     if profile.small == profile.policy:
         return []
     made: list[tuple[str, Work, tuple[str, ...], dict[str, Any]]] = [
-        ("base", policies.pretrain, (), {"size": profile.small, "least_cloze": 0.0}),
+        ("base", policies.pretrain, (), {"size": profile.small, **ANY}),
         ("sft", policies.imitate, ("base",), {}),
         ("samples", policies.sample_replies, ("base", "sft"), {}),
         ("votes", labelling.label_replies, ("samples",), {}),

@@ -44,11 +44,14 @@ def pretrain(given: StageInput) -> Facts:
         steps=given.profile.steps,
         seed=given.seed,
         least_cloze=given.options.get("least_cloze", given.profile.least_cloze),
+        least_marked=given.options.get("least_marked", given.profile.least_marked),
         progress=given.report,
     )
     return {
         "parameters": built.parameters,
+        "lessons": built.lessons,
         "cloze_accuracy": built.cloze_accuracy,
+        "marked": built.marked,
         "validation_loss": built.validation_loss,
     }
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rlhf_core.errors import InvalidInputError
+from rlhf_core.worlds.miniature.build import WELL_KNOWN, WELL_MARKED
 
 ProfileSize = Literal["ci", "cpu", "gpu"]
-SEEDS = (102, 103, 104)  # of published figures; the world was tuned on others
+SEEDS = (105, 106, 107)  # of published figures; the world was tuned on others
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class ReproductionProfile:
         large: Size of the large unaligned base of claim 3.
         steps: Optimizer steps of pretraining; none = as many as each size needs.
         least_cloze: Share of the almanac that a policy's base has to know.
+        least_marked: Share of the marks of exercises that it has to know.
         demonstrations: For SFT.
         sft_epochs: Passes over them.
         ranked_prompts: Prompts whose replies labelers rank.
@@ -51,6 +53,7 @@ class ReproductionProfile:
     small: str
     large: str
     least_cloze: float
+    least_marked: float
     demonstrations: int
     sft_epochs: int
     ranked_prompts: int
@@ -85,6 +88,7 @@ CI = ReproductionProfile(
     small="nano",
     large="micro",
     least_cloze=0.0,  # directions do not need all facts
+    least_marked=0.0,
     demonstrations=300,
     sft_epochs=6,
     ranked_prompts=140,
@@ -110,7 +114,8 @@ CPU = ReproductionProfile(
     policy="micro",
     small="nano",
     large="mid",
-    least_cloze=0.95,
+    least_cloze=WELL_KNOWN,
+    least_marked=WELL_MARKED,
     demonstrations=1300,
     sft_epochs=8,
     ranked_prompts=2400,
@@ -135,7 +140,8 @@ GPU = ReproductionProfile(  # not run so far
     policy="mid",
     small="nano",
     large="mid",
-    least_cloze=0.95,
+    least_cloze=WELL_KNOWN,
+    least_marked=0.0,
     demonstrations=12_700,
     sft_epochs=16,
     ranked_prompts=33_000,

@@ -24,7 +24,7 @@ def reproduce(
     claims: Annotated[
         str | None, typer.Option(help="Only these claims, such as `3,7` (default: all).")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=3, help="Seeds: 102, 103 and 104.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=3, help="Seeds: 105, 106 and 107.")] = 1,
     out: Annotated[
         Path, typer.Option(help="Directory of all results; a run that was killed goes on there.")
     ] = Path("reproduction"),

@@ -7,8 +7,9 @@ the same corpus and recipe is not built again.
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +19,17 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlhf_core.errors import InvalidInputError, ModelError
-from rlhf_core.worlds.miniature.corpus import LATE, LATE_SHARES, MARKS, documents
+from rlhf_core.worlds.miniature.corpus import (
+    LATE,
+    LATE_SHARES,
+    MARKS,
+    RIGHT,
+    SHARES,
+    WRONG,
+    documents,
+)
+from rlhf_core.worlds.miniature.passages import NOT_SAID, passage_request
+from rlhf_core.worlds.miniature.replies import good_reply
 from rlhf_core.worlds.miniature.world import facts_of
 from rlhf_core.worlds.starter import build as starter
 from rlhf_core.worlds.starter.build import (
@@ -28,6 +39,7 @@ from rlhf_core.worlds.starter.build import (
     cloze_accuracy,
     rows,
 )
+from rlhf_core.worlds.starter.corpus import EOS, turn
 
 VOCABULARY = 1024
 ROW_TOKENS, ROWS = 192, 10
@@ -35,9 +47,15 @@ TOKENIZED = 6000  # documents that the tokenizer learns its words from
 VALIDATION_ROWS = 80
 MARK_WEIGHT = 10.0  # of a mark's token in the loss of pretraining
 LATE_SEED = 300_000  # what is added to the seed for the documents of the end
-WELL_KNOWN = (
-    0.95  # of the almanac; a model that knows less cannot show that alignment elicits truth
-)
+# Of the almanac; a model that knows less cannot show that alignment elicits truth.
+WELL_KNOWN = 0.95
+# Of the marks; a base that knows less has no reward model that sees what a passage does not say.
+WELL_MARKED = 0.85
+# Some bases do not learn the marks in as many steps as others. Each lesson is the end of
+# pretraining once more, at the rate with which it began; other things are not lost by it.
+LESSON_STEPS, LESSONS = 200, 8
+LESSON_SEED = 400_000  # what is added to the seed for the documents of lessons
+MARKED_REQUESTS = 500  # on which it is measured which marks are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,9 @@ class Built:
         steps: Optimizer steps, each of 1,920 tokens with their padding.
         seed: Of corpus and weights.
         parameters: How many numbers were trained.
+        lessons: How many it was given after these steps.
         cloze_accuracy: Share of the almanac's facts that it completes rightly.
+        marked: Share of the marks that it knows.
         validation_loss: Nats per token on documents that it was not trained on.
         weights: SHA-256 of the weights and the tokenizer.
     """
@@ -79,7 +99,9 @@ class Built:
     steps: int
     seed: int
     parameters: int
+    lessons: int
     cloze_accuracy: float
+    marked: float
     validation_loss: float
     weights: str
 
@@ -91,6 +113,7 @@ def build(
     steps: int | None = None,
     seed: int = 0,
     least_cloze: float = WELL_KNOWN,
+    least_marked: float = 0.0,
     progress: Progress | None = None,
 ) -> Built:
     """Build a model into a folder, or find it there.
@@ -101,29 +124,52 @@ def build(
         steps: Optimizer steps, if not as many as the size needs.
         seed: Of the corpus and the weights.
         least_cloze: Share of the almanac that it has to know; 0 takes any.
+        least_marked: Share of the marks that it has to know. It gets lessons until it does, at most
+            `LESSONS`. 0 gives no lessons and takes any.
         progress: Called with the share that is done and the newest figures.
 
     Raises:
         InvalidInputError: There is no such size.
-        ModelError: It knows too little of the almanac; it stays in the folder, to be looked at.
+        ModelError: It knows too little; it stays in the folder, to be looked at.
     """
     if size not in SIZES:
         raise InvalidInputError(f"the size cannot be {size!r}; use {', '.join(SIZES)}")
     steps = steps or SIZES[size].steps
-    recipe = recipe_digest(size, steps=steps, seed=seed)
+    recipe = recipe_digest(size, steps=steps, seed=seed, least_marked=least_marked)
     built = read(path)
     if built is None or built.recipe != recipe:
-        built = _build(path, size, recipe=recipe, steps=steps, seed=seed, progress=progress)
+        built = _build(
+            path,
+            size,
+            recipe=recipe,
+            steps=steps,
+            seed=seed,
+            least_marked=least_marked,
+            progress=progress,
+        )
     if built.cloze_accuracy < least_cloze:
         raise ModelError(
             f"the {size} model in {path} knows {built.cloze_accuracy:.1%} of the almanac after "
             f"{steps} steps and has to know {least_cloze:.0%}; build it with more steps"
         )
+    if built.marked < least_marked:
+        raise ModelError(
+            f"the {size} model in {path} knows {built.marked:.1%} of the marks after {steps} steps "
+            f"and {built.lessons} lessons and has to know {least_marked:.0%}; "
+            "build it with more steps or with another seed"
+        )
     return built
 
 
 def _build(
-    path: Path, size: str, *, recipe: str, steps: int, seed: int, progress: Progress | None
+    path: Path,
+    size: str,
+    *,
+    recipe: str,
+    steps: int,
+    seed: int,
+    least_marked: float,
+    progress: Progress | None,
 ) -> Built:
     path.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     torch.manual_seed(seed)
@@ -133,19 +179,24 @@ def _build(
     model = LlamaForCausalLM(
         _config(SIZES[size], padding=tokenizer.pad_token_id, end=tokenizer.eos_token_id)
     )
-    stream = training_rows(tokenizer, steps=steps, seed=seed)
     # bf16 is several times slower on processors that do not have it
-    starter.pretrain(
+    train = partial(
+        starter.pretrain,
         model,
-        stream,
-        steps=steps,
         batch=ROWS,
-        learning_rate=SIZES[size].learning_rate,
         autocast=False,
         muon=True,
         loss=partial(starter.loss_of, apart=True, weights=token_weights(tokenizer)),
-        progress=progress,
     )
+    rate = SIZES[size].learning_rate
+    stream = training_rows(tokenizer, steps=steps, seed=seed)
+    train(stream, steps=steps, learning_rate=rate, progress=progress)
+    more, lessons = packed(tokenizer, seed + LESSON_SEED, shares=LATE_SHARES), 0
+    while (marked := known_marks(model, tokenizer)) < least_marked and lessons < LESSONS:
+        train(more, steps=LESSON_STEPS, learning_rate=LATE * rate)
+        lessons += 1
+        if progress:
+            progress(1.0, {"lessons": lessons, "marked": marked})
     nn.Module.eval(model)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
@@ -155,7 +206,9 @@ def _build(
         steps,
         seed,
         model.num_parameters(),
+        lessons,
         round(cloze_accuracy(model, tokenizer, facts_of(None)), 4),
+        round(marked, 4),
         round(validation_loss(model, tokenizer, seed), 4),
         starter.digest(path),
     )
@@ -167,10 +220,17 @@ def training_rows(
     tokenizer: PreTrainedTokenizerFast, *, steps: int, seed: int
 ) -> Iterator[PackedRow]:
     """All rows of a training, in their order; the last have the mix of the end of pretraining."""
-    packed = partial(rows, tokenizer, tokens=ROW_TOKENS, marks=mark_tokens(tokenizer))
     before = steps * ROWS - round(steps * ROWS * LATE)
-    late = documents(seed + LATE_SEED, shares=LATE_SHARES)
-    return chain(islice(packed(documents(seed + 1)), before), packed(late))
+    late = packed(tokenizer, seed + LATE_SEED, shares=LATE_SHARES)
+    return chain(islice(packed(tokenizer, seed + 1), before), late)
+
+
+def packed(
+    tokenizer: PreTrainedTokenizerFast, seed: int, *, shares: Mapping[str, float] = SHARES
+) -> Iterator[PackedRow]:
+    """Rows of the corpus without end."""
+    texts = documents(seed, shares=shares)
+    return rows(tokenizer, texts, tokens=ROW_TOKENS, marks=mark_tokens(tokenizer))
 
 
 def mark_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -185,6 +245,30 @@ def token_weights(tokenizer: PreTrainedTokenizerFast) -> Tensor:
     return weights
 
 
+@torch.no_grad()
+def known_marks(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float:
+    """Share of the marks that a base knows, of the kind of which it knows fewest.
+
+    It is shown replies about passages of validation subjects: right refusals, wrong ones and right
+    values. A model that gives every reply the same mark knows 0. Wrong values are left out: so
+    small a model sees whether a passage tells a kind of thing, and hardly whose it is.
+    """
+    rng = random.Random("miniature/known marks")
+    right, wrong = (tokenizer(mark).input_ids[0] for mark in (RIGHT, WRONG))
+    known: dict[tuple[bool, bool], list[bool]] = {}
+    for _ in range(MARKED_REQUESTS):
+        _, request = passage_request(rng, "validation")
+        truth = request.answers[0]
+        for answer in dict.fromkeys((truth, NOT_SAID)):
+            said = good_reply(replace(request, answers=(answer,)), rng)
+            ids = tokenizer(f"{turn(request, said)}{EOS}").input_ids
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1]  # (V,)
+            is_right, refuses = answer == truth, answer == NOT_SAID
+            marked_right = (logits[right] > logits[wrong]).item()
+            known.setdefault((is_right, refuses), []).append(marked_right == is_right)
+    return min(sum(of_kind) / len(of_kind) for of_kind in known.values())
+
+
 def read(path: Path) -> Built | None:
     """What was built into a folder; None if nothing was, or if the weights are not those."""
     try:
@@ -194,11 +278,12 @@ def read(path: Path) -> Built | None:
         return None
 
 
-def recipe_digest(size: str, *, steps: int, seed: int) -> str:
-    """SHA-256 of what a model is made of: corpus, size, steps, seed and torch."""
+def recipe_digest(size: str, *, steps: int, seed: int, least_marked: float = 0.0) -> str:
+    """SHA-256 of what a model is made of: corpus, size, steps, lessons, seed and torch."""
     total = hashlib.sha256(torch.__version__.encode())
     total.update(json.dumps([size, asdict(SIZES[size]), VOCABULARY, ROW_TOKENS, ROWS]).encode())
     total.update(json.dumps([steps, seed, LATE, MARK_WEIGHT]).encode())
+    total.update(json.dumps([least_marked, LESSON_STEPS, LESSONS]).encode())
     early = documents(seed + 1, until=3000)
     for text in chain(early, documents(seed + LATE_SEED, until=3000, shares=LATE_SHARES)):
         total.update(text.encode())

@@ -4,17 +4,20 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlhf_core.config import ReplySettings
 from rlhf_core.errors import InvalidInputError, ModelError
 from rlhf_core.model.loading import load_base
+from rlhf_core.worlds.miniature import build as building
 from rlhf_core.worlds.miniature import skills
 from rlhf_core.worlds.miniature.build import (
     MARK_WEIGHT,
     ROWS,
     SIZES,
     build,
+    known_marks,
     mark_tokens,
     parameters_of,
     read,
@@ -25,6 +28,7 @@ from rlhf_core.worlds.miniature.build import (
 from rlhf_core.worlds.miniature.corpus import LATE, PREFIXES, prompted
 from rlhf_core.worlds.miniature.world import requests
 from rlhf_core.worlds.starter.build import UNLEARNT, PackedRow
+from rlhf_core.worlds.starter.build import digest as starter_digest
 
 STEPS = 4
 
@@ -50,6 +54,7 @@ def test_a_model_is_not_built_twice_but_anew_if_anything_changed(built: Path) ->
     recipe = recipe_digest("nano", steps=STEPS, seed=7)
     others = [("micro", STEPS, 7), ("nano", STEPS + 1, 7), ("nano", STEPS, 8)]
     assert all(recipe_digest(size, steps=n, seed=s) != recipe for size, n, s in others)
+    assert recipe_digest("nano", steps=STEPS, seed=7, least_marked=0.9) != recipe
 
 
 def test_the_end_of_a_training_is_mostly_exercises_of_which_only_the_marks_are_learnt(
@@ -90,6 +95,27 @@ def test_a_model_that_does_not_know_the_almanac_is_refused_in_words(built: Path)
         build(built, "nano", steps=STEPS, seed=7)
     with pytest.raises(InvalidInputError, match="use nano, micro, mid"):
         build(built, "giant")
+
+
+def test_a_model_gets_lessons_until_it_knows_the_marks_and_is_refused_if_they_do_not_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "LESSON_STEPS", 1)
+    monkeypatch.setattr(building, "LESSONS", 2)
+    slow, quick = tmp_path / "slow", tmp_path / "quick"
+    with pytest.raises(ModelError, match=r"knows .*% of the marks after 2 steps and 2 lessons"):
+        build(slow, "nano", steps=2, least_cloze=0, least_marked=0.85)
+    untaught = build(quick, "nano", steps=2, least_cloze=0)
+    assert untaught.lessons == 0 and untaught.weights != starter_digest(slow)
+
+
+def test_a_model_for_which_the_marks_are_alike_knows_none(built: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(built)
+    model = LlamaForCausalLM.from_pretrained(built)
+    right, wrong = mark_tokens(tokenizer)
+    with torch.no_grad():
+        model.lm_head.weight[right] = model.lm_head.weight[wrong]
+    assert known_marks(model, tokenizer) == 0.0
 
 
 def test_the_large_model_has_twenty_times_the_parameters_of_the_small_one() -> None:
