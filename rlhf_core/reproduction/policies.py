@@ -119,8 +119,11 @@ def keep_reward(
         comparisons,
         unpaired=thumbs,
         # All layers: the upper half sees too little of what a reply says. One pass, as in the
-        # paper, and a small rate: more of either forgets what the base knows of passages.
-        settings=RewardSettings(members=members, epochs=1, learning_rate=1e-3, layers=1.0),
+        # paper, a small rate and a head that begins at 0: more passes, a larger rate or random
+        # weights, which so few steps do not unlearn, forget what the base knows of passages.
+        settings=RewardSettings(
+            members=members, epochs=1, learning_rate=1e-3, head_scale=0.0, layers=1.0
+        ),
         name=REWARD,
         start="sft",
         samples=samples,

@@ -30,7 +30,7 @@ from rlhf_core.reproduction.profiles import ReproductionProfile
 PROCESSES = 2
 RESULT, CHECKPOINTS = "result.json", "checkpoints"
 EVERY = "all stages"
-FORMAT = 6  # raise it when the same settings come to mean something else
+FORMAT = 7  # raise it when the same settings come to mean something else
 Facts = dict[str, Any]
 StageReport = Callable[[str, float, dict[str, float]], None]
 

@@ -39,7 +39,7 @@ from rlhf_core.worlds.starter.build import (
     cloze_accuracy,
     rows,
 )
-from rlhf_core.worlds.starter.corpus import EOS, turn
+from rlhf_core.worlds.starter.corpus import EOS, USER, turn
 
 VOCABULARY = 1024
 ROW_TOKENS, ROWS = 192, 10
@@ -249,23 +249,28 @@ def token_weights(tokenizer: PreTrainedTokenizerFast) -> Tensor:
 def known_marks(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> float:
     """Share of the marks that a base knows, of the kind of which it knows fewest.
 
-    It is shown replies about passages of validation subjects: right refusals, wrong ones and right
-    values. A model that gives every reply the same mark knows 0. Wrong values are left out: so
-    small a model sees whether a passage tells a kind of thing, and hardly whose it is.
+    It is shown passages of validation subjects, and is asked for the marks of questions with and
+    without an answer, of right and wrong refusals and of right values. A model that gives all the
+    same mark knows 0. Wrong values are left out: so small a model sees whether a passage tells a
+    kind of thing, and hardly whose it is.
     """
     rng = random.Random("miniature/known marks")
     right, wrong = (tokenizer(mark).input_ids[0] for mark in (RIGHT, WRONG))
-    known: dict[tuple[bool, bool], list[bool]] = {}
+    known: dict[tuple[str, bool], list[bool]] = {}
     for _ in range(MARKED_REQUESTS):
         _, request = passage_request(rng, "validation")
-        truth = request.answers[0]
-        for answer in dict.fromkeys((truth, NOT_SAID)):
-            said = good_reply(replace(request, answers=(answer,)), rng)
-            ids = tokenizer(f"{turn(request, said)}{EOS}").input_ids
-            logits = model(input_ids=torch.tensor([ids])).logits[0, -1]  # (V,)
-            is_right, refuses = answer == truth, answer == NOT_SAID
-            marked_right = (logits[right] > logits[wrong]).item()
-            known.setdefault((is_right, refuses), []).append(marked_right == is_right)
+        told = request.answers[0] != NOT_SAID
+        refusal, answer = (
+            turn(request, good_reply(replace(request, answers=(said,)), rng))
+            for said in (NOT_SAID, request.answers[0])
+        )
+        marked = [("question", f"{USER}{request.text}", told), ("refusal", refusal, not told)]
+        if told:
+            marked.append(("value", answer, True))
+        for kind, text, is_right in marked:
+            logits = model(input_ids=tokenizer(text + EOS, return_tensors="pt").input_ids).logits
+            found = (logits[0, -1, right] > logits[0, -1, wrong]).item()
+            known.setdefault((kind, is_right), []).append(found == is_right)
     return min(sum(of_kind) / len(of_kind) for of_kind in known.values())
 
 

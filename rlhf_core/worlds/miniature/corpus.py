@@ -17,7 +17,7 @@ from rlhf_core.worlds.miniature.replies import bad_reply, good_reply
 from rlhf_core.worlds.miniature.skills import SKILLS, practice
 from rlhf_core.worlds.miniature.texts import ASKED, Style, wordings_of
 from rlhf_core.worlds.miniature.world import MIX, CustomerRequest, facts_of, sample_request
-from rlhf_core.worlds.starter.corpus import EOS, almanac_entry, turn
+from rlhf_core.worlds.starter.corpus import EOS, USER, almanac_entry, turn
 from rlhf_core.worlds.starter.facts import Fact
 from rlhf_core.worlds.starter.world import Constraint, Kind, Request, ask, capitalised
 
@@ -28,6 +28,7 @@ LATE = 0.3  # of the rows
 LATE_SHARES = {"almanac": 0.12, "forum": 0.17, "passages": 0.13, "exercises": 0.50, "skills": 0.08}
 ABOUT_PASSAGES = 0.8  # of the exercises; the others are about forms
 NOT_TOLD = 0.3  # of the questions about passages, and in exercises, have no answer
+OF_QUESTIONS = 0.25  # of the marks about passages; the others are of replies
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
 RIGHT_SHARE = 0.48  # of the replies about passages: half of the values, 44% of the refusals
@@ -127,8 +128,18 @@ def exercise_document(rng: random.Random) -> str:
         _, request = passage.question(rng, unanswerable=NOT_TOLD)
         if not text:
             request = replace(request, text=f"{passage.text} {request.text}")
-        text += marked_answer(request, rng)
+        of_question = rng.random() < OF_QUESTIONS
+        text += marked_question(request) if of_question else marked_answer(request, rng)
     return text
+
+
+def marked_question(request: Request) -> str:
+    """A question about a passage without a reply, and a mark: whether the passage has the answer.
+
+    A model that sees this only behind a reply learns late not to invent one.
+    """
+    mark = WRONG if request.answers[0] == NOT_SAID else RIGHT
+    return f"{USER}{request.text}{EOS}{mark}"
 
 
 def marked_answer(request: Request, rng: random.Random) -> str:

@@ -13,6 +13,7 @@ from rlhf_core.worlds.miniature.corpus import (
     LATE_SHARES,
     MARKS,
     NOT_TOLD,
+    OF_QUESTIONS,
     PREFIXES,
     RIGHT,
     SHARES,
@@ -22,6 +23,7 @@ from rlhf_core.worlds.miniature.corpus import (
     exercise_document,
     marked_answer,
     marked_form,
+    marked_question,
     passage_document,
     prompted,
     ptx_texts,
@@ -47,11 +49,14 @@ def kind_of(text: str) -> str:
     return "passages" if text.removeprefix(USER).startswith("Text: ") else "forum"
 
 
-def test_an_exercise_marks_every_reply_about_one_passage_or_about_forms() -> None:
+def test_an_exercise_marks_every_turn_about_one_passage_or_about_forms() -> None:
     texts = [exercise_document(random.Random(seed)) for seed in range(1000)]
     assert all(1 <= text.count(USER) == len(re.findall(MARK, text)) <= 4 for text in texts)
     passages = Counter(text.count("Text: ") for text in texts)
     assert set(passages) == {0, 1} and abs(passages[1] / 1000 - ABOUT_PASSAGES) < 0.05
+    about_passages = [text for text in texts if "Text: " in text]
+    turns, replies = (sum(t.count(sign) for t in about_passages) for sign in (USER, ASSISTANT))
+    assert abs(1 - replies / turns - OF_QUESTIONS) < 0.05
     assert not [
         text for text in documents(5, until=N) if re.search(MARK, text) and not text.endswith(MARKS)
     ]  # no other text has marks
@@ -71,6 +76,19 @@ def test_a_reply_is_marked_by_its_passage() -> None:
         marks["refusal" if refused else "value", mark] += 1
     for kind in ("refusal", "value"):  # so the kind of reply does not tell the mark
         assert 0.4 < marks[kind, RIGHT] / (marks[kind, RIGHT] + marks[kind, WRONG]) < 0.6
+
+
+def test_a_question_without_a_reply_is_marked_by_whether_its_passage_answers_it() -> None:
+    marks: Counter[str] = Counter()
+    for seed in range(1000):
+        rng = random.Random(seed)
+        passage = sample_passage(rng, None)
+        request = passage.question(rng, unanswerable=NOT_TOLD)[1]
+        told = request.text in asked_and_answered(passage)
+        mark = RIGHT if told else WRONG
+        assert marked_question(request) == f"{USER}{request.text}{EOS}{mark}"
+        marks[mark] += 1
+    assert abs(marks[WRONG] / 1000 - NOT_TOLD) < 0.05
 
 
 def test_a_form_is_marked_as_the_judge_finds_it_and_tells_no_subject_of_another_split() -> None:
