@@ -135,8 +135,9 @@ def bootstrap(
     found = statistic(means)  # (D,)
     low, high = None, None
     if np.isfinite(found).any() and len(np.unique(tables[0].clusters)) > 1:
-        with np.errstate(invalid="ignore"):  # between infinite quotients
-            low, high = map(float, np.nanpercentile(found, (2.5, 97.5)))
+        with np.errstate(invalid="ignore"):  # between infinite quotients numpy finds no number
+            ends = np.nanpercentile(found, (2.5, 97.5))
+        low, high = map(float, np.nan_to_num(ends, nan=np.inf, posinf=np.inf, neginf=-np.inf))
     value = statistic(np.array([table.values.mean() for table in tables]))
     return Figure(float(value), low, high, tables[0].says(about), unit)
 

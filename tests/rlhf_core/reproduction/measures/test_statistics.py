@@ -54,6 +54,11 @@ def test_a_ratio_to_nothing_is_no_number() -> None:
     assert math.isnan(ratio([0.0, 0.0], [0.0, 0.0]).value)
 
 
+def test_a_ratio_to_nearly_nothing_has_no_upper_end() -> None:
+    found = ratio([1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0])
+    assert found.value == 3.0 and found.high == math.inf
+
+
 def test_prompts_are_drawn_together_for_all_quantities() -> None:
     rng = np.random.default_rng(0)
     hard = rng.random(300)  # the same prompts are hard for both
