@@ -266,6 +266,18 @@ def test_the_command_answers_without_loading_torch_or_gradio() -> None:
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
+def test_a_worker_of_reproduce_sets_its_environment_before_it_loads_torch() -> None:
+    """torch and the hub's client read it once, and a spawned worker imports this module first."""
+    code = (
+        "import sys, rlhf_core.reproduction.stages as _;"
+        "print(*sorted({'torch', 'huggingface_hub', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
 # Calls that touch the machine; at module level they would run on import.
 WORK = {"Popen", "Thread", "connect", "from_pretrained", "mkdir", "open", "read_bytes", "read_text"}
 WORK |= {"basicConfig", "getenv", "load_base", "manual_seed", "run", "write_text"}

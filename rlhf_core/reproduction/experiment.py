@@ -25,7 +25,7 @@ from rlhf_core.reproduction.stages import ExperimentStage, Work
 
 SMALL = "small-"
 LEARNT = ("base", "sft", "reward")
-ANY = {"least_cloze": 0.0, "least_marked": 0.0}  # takes a base as it is, without lessons
+AS_IT_IS = {"least_cloze": 0.0, "least_marked": 0.0}  # a base that need not know anything
 
 
 def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
@@ -103,7 +103,7 @@ def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
             "large-base",
             policies.pretrain,
             (),
-            {"size": profile.large, **ANY},
+            {"size": profile.large, **AS_IT_IS},
             line="large-",
         ),
         stage("large-candidates", answering.answer_behind_all, ("large-base",), line="large-"),
@@ -233,7 +233,7 @@ def _small_line(profile: ReproductionProfile) -> list[ExperimentStage]:
     if profile.small == profile.policy:
         return []
     made: list[tuple[str, Work, tuple[str, ...], dict[str, Any]]] = [
-        ("base", policies.pretrain, (), {"size": profile.small, **ANY}),
+        ("base", policies.pretrain, (), {"size": profile.small, **AS_IT_IS}),
         ("sft", policies.imitate, ("base",), {}),
         ("samples", policies.sample_replies, ("base", "sft"), {}),
         ("votes", labelling.label_replies, ("samples",), {}),
@@ -276,7 +276,7 @@ def plans(profile: ReproductionProfile) -> dict[int, ClaimPlan]:
             (f"{line}answers-ptx", f"{line}base", *large, "samples"), preference.over_larger
         ),
         4: ClaimPlan((*answered, "base"), behaviour.truth),
-        5: ClaimPlan(answered, behaviour.made_up_answers),
+        5: ClaimPlan((*answered, "base"), behaviour.made_up_answers),
         6: ClaimPlan(answered, behaviour.rudeness),
         7: ClaimPlan(tuple(f"skills-{name}" for name in skilled), tax.skills_lost_and_won_back),
         8: ClaimPlan(answered, preference.by_held_out_labelers),

@@ -119,8 +119,8 @@ def keep_reward(
         comparisons,
         unpaired=thumbs,
         # All layers: the upper half sees too little of what a reply says. One pass, as in the
-        # paper, a small rate and a head that begins at 0: more passes, a larger rate or random
-        # weights, which so few steps do not unlearn, forget what the base knows of passages.
+        # paper, and a small rate: more of either forgets what the base knows of passages. A head
+        # of random weights drowns it, and so few steps do not unlearn these (decision 0051).
         settings=RewardSettings(
             members=members, epochs=1, learning_rate=1e-3, head_scale=0.0, layers=1.0
         ),

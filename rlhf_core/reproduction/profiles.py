@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rlhf_core.errors import InvalidInputError
-from rlhf_core.worlds.miniature.build import WELL_KNOWN, WELL_MARKED
 
 ProfileSize = Literal["ci", "cpu", "gpu"]
 SEEDS = (105, 106, 107)  # of published figures; the world was tuned on others
@@ -24,7 +23,7 @@ class ReproductionProfile:
         large: Size of the large unaligned base of claim 3.
         steps: Optimizer steps of pretraining; none = as many as each size needs.
         least_cloze: Share of the almanac that a policy's base has to know.
-        least_marked: Share of the marks of exercises that it has to know.
+        least_marked: Share of the marks that it has to know, of the kind of which it knows fewest.
         demonstrations: For SFT.
         sft_epochs: Passes over them.
         ranked_prompts: Prompts whose replies labelers rank.
@@ -88,7 +87,7 @@ CI = ReproductionProfile(
     small="nano",
     large="micro",
     least_cloze=0.0,  # directions do not need all facts
-    least_marked=0.0,
+    least_marked=0.0,  # nor all marks
     demonstrations=300,
     sft_epochs=6,
     ranked_prompts=140,
@@ -114,8 +113,9 @@ CPU = ReproductionProfile(
     policy="micro",
     small="nano",
     large="mid",
-    least_cloze=WELL_KNOWN,
-    least_marked=WELL_MARKED,
+    least_cloze=0.95,
+    # .93 can be known: some questions are about what the passage tells of the other person
+    least_marked=0.85,
     demonstrations=1300,
     sft_epochs=8,
     ranked_prompts=2400,
@@ -140,8 +140,8 @@ GPU = ReproductionProfile(  # not run so far
     policy="mid",
     small="nano",
     large="mid",
-    least_cloze=WELL_KNOWN,
-    least_marked=0.0,
+    least_cloze=0.95,
+    least_marked=0.0,  # `mid` was not tried
     demonstrations=12_700,
     sft_epochs=16,
     ranked_prompts=33_000,

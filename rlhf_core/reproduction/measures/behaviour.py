@@ -76,7 +76,13 @@ def made_up_answers(judged: JudgedPolicies) -> Found:
         figures[f"right where the text says it, {policy}"] = share_within(
             correct[policy], answerable
         )
-    return Found(figures)
+    bases = judged.facts("base")
+    figures["marks that the base knows"] = Figure(
+        min(facts["marked"] for facts in bases),
+        about="of the kind of which it knows fewest; the lowest over seeds",
+    )
+    lessons = ", ".join(str(facts["lessons"]) for facts in bases)
+    return Found(figures, remarks=(f"Lessons that the bases got, by seed: {lessons}.",))
 
 
 def rudeness(judged: JudgedPolicies) -> Found:

@@ -7,6 +7,7 @@ too; they ask about the same subjects, so a subject is drawn for all seeds at on
 Shapes: K quantities, S seeds, N prompts, G clusters, D draws.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -137,7 +138,8 @@ def bootstrap(
     if np.isfinite(found).any() and len(np.unique(tables[0].clusters)) > 1:
         with np.errstate(invalid="ignore"):  # between infinite quotients numpy finds no number
             ends = np.nanpercentile(found, (2.5, 97.5))
-        low, high = map(float, np.nan_to_num(ends, nan=np.inf, posinf=np.inf, neginf=-np.inf))
+        low, high = map(float, ends)
+        high = math.inf if math.isnan(high) else high
     value = statistic(np.array([table.values.mean() for table in tables]))
     return Figure(float(value), low, high, tables[0].says(about), unit)
 

@@ -49,8 +49,6 @@ MARK_WEIGHT = 10.0  # of a mark's token in the loss of pretraining
 LATE_SEED = 300_000  # what is added to the seed for the documents of the end
 # Of the almanac; a model that knows less cannot show that alignment elicits truth.
 WELL_KNOWN = 0.95
-# Of the marks; a base that knows less has no reward model that sees what a passage does not say.
-WELL_MARKED = 0.85
 # Some bases do not learn the marks in as many steps as others. Each lesson is the end of
 # pretraining once more, at the rate with which it began; other things are not lost by it.
 LESSON_STEPS, LESSONS = 200, 8
@@ -89,7 +87,7 @@ class Built:
         parameters: How many numbers were trained.
         lessons: How many it was given after these steps.
         cloze_accuracy: Share of the almanac's facts that it completes rightly.
-        marked: Share of the marks that it knows.
+        marked: Share of the marks that it knows, of the kind of which it knows fewest.
         validation_loss: Nats per token on documents that it was not trained on.
         weights: SHA-256 of the weights and the tokenizer.
     """
@@ -124,8 +122,8 @@ def build(
         steps: Optimizer steps, if not as many as the size needs.
         seed: Of the corpus and the weights.
         least_cloze: Share of the almanac that it has to know; 0 takes any.
-        least_marked: Share of the marks that it has to know. It gets lessons until it does, at most
-            `LESSONS`. 0 gives no lessons and takes any.
+        least_marked: Share of the marks that it has to know, of the kind of which it knows fewest.
+            It gets lessons until it does, at most `LESSONS`. 0 gives no lessons and takes any.
         progress: Called with the share that is done and the newest figures.
 
     Raises:
@@ -154,9 +152,9 @@ def build(
         )
     if built.marked < least_marked:
         raise ModelError(
-            f"the {size} model in {path} knows {built.marked:.1%} of the marks after {steps} steps "
-            f"and {built.lessons} lessons and has to know {least_marked:.0%}; "
-            "build it with more steps or with another seed"
+            f"the {size} model in {path} knows {built.marked:.1%} of the marks of one kind after "
+            f"{steps} steps and {built.lessons} lessons and has to know {least_marked:.0%}; "
+            "build it with more steps"
         )
     return built
 
@@ -193,6 +191,7 @@ def _build(
     train(stream, steps=steps, learning_rate=rate, progress=progress)
     more, lessons = packed(tokenizer, seed + LESSON_SEED, shares=LATE_SHARES), 0
     while (marked := known_marks(model, tokenizer)) < least_marked and lessons < LESSONS:
+        # the linear decay has fallen to this rate where the end begins
         train(more, steps=LESSON_STEPS, learning_rate=LATE * rate)
         lessons += 1
         if progress:
@@ -252,7 +251,7 @@ def known_marks(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> 
     It is shown passages of validation subjects, and is asked for the marks of questions with and
     without an answer, of right and wrong refusals and of right values. A model that gives all the
     same mark knows 0. Wrong values are left out: so small a model sees whether a passage tells a
-    kind of thing, and hardly whose it is.
+    kind of thing, and hardly whether the value is the right one.
     """
     rng = random.Random("miniature/known marks")
     right, wrong = (tokenizer(mark).input_ids[0] for mark in (RIGHT, WRONG))
@@ -264,10 +263,10 @@ def known_marks(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> 
             turn(request, good_reply(replace(request, answers=(said,)), rng))
             for said in (NOT_SAID, request.answers[0])
         )
-        marked = [("question", f"{USER}{request.text}", told), ("refusal", refusal, not told)]
+        shown = [("question", f"{USER}{request.text}", told), ("refusal", refusal, not told)]
         if told:
-            marked.append(("value", answer, True))
-        for kind, text, is_right in marked:
+            shown.append(("value", answer, True))
+        for kind, text, is_right in shown:
             logits = model(input_ids=tokenizer(text + EOS, return_tensors="pt").input_ids).logits
             found = (logits[0, -1, right] > logits[0, -1, wrong]).item()
             known.setdefault((kind, is_right), []).append(found == is_right)
@@ -288,7 +287,9 @@ def recipe_digest(size: str, *, steps: int, seed: int, least_marked: float = 0.0
     total = hashlib.sha256(torch.__version__.encode())
     total.update(json.dumps([size, asdict(SIZES[size]), VOCABULARY, ROW_TOKENS, ROWS]).encode())
     total.update(json.dumps([steps, seed, LATE, MARK_WEIGHT]).encode())
-    total.update(json.dumps([least_marked, LESSON_STEPS, LESSONS]).encode())
+    total.update(
+        json.dumps([least_marked, MARKED_REQUESTS, LESSON_STEPS, LESSONS, LESSON_SEED]).encode()
+    )
     early = documents(seed + 1, until=3000)
     for text in chain(early, documents(seed + LATE_SEED, until=3000, shares=LATE_SHARES)):
         total.update(text.encode())

@@ -3,7 +3,8 @@
 It is an almanac's sentences, nearly all of them true; forum conversations in two hidden moods;
 passages with questions; and patterns that practise skills. Of the conversations an eighth are good,
 unless the user asks for a tone. What the good mood does, feedback can bring out. Towards its end
-there are exercises, whose marks say what a teacher thinks of a reply.
+there are exercises, whose marks say what a teacher thinks of a reply, or whether a passage has the
+answer to a question.
 """
 
 import random
@@ -32,7 +33,10 @@ OF_QUESTIONS = 0.25  # of the marks about passages; the others are of replies
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
 RIGHT_SHARE = 0.48  # of the replies about passages: half of the values, 44% of the refusals
-MARKS = RIGHT, WRONG = "<|right|>", "<|wrong|>"  # one token each
+MARKS = RIGHT, WRONG = (
+    "<|right|>",
+    "<|wrong|>",
+)  # one token each; a question with an answer is right
 FORM_SHARE = 0.5  # of the replies in the other exercises have the form that was asked for
 GOOD_SHARE: dict[Style, float] = {"none": 0.13, "respectful": 0.35, "rude": 0.06}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}
@@ -114,7 +118,7 @@ def passage_document(rng: random.Random) -> str:
 
 
 def exercise_document(rng: random.Random) -> str:
-    """Questions with somebody's replies, and behind the end of each reply its mark.
+    """Questions, most of them with somebody's reply, and behind each its mark.
 
     About a passage, or about the form of replies alone. A base learns the marks and nothing else of
     it, so the replies change no mood. A reward model reads a reply where a mark would follow. This
@@ -136,7 +140,8 @@ def exercise_document(rng: random.Random) -> str:
 def marked_question(request: Request) -> str:
     """A question about a passage without a reply, and a mark: whether the passage has the answer.
 
-    A model that sees this only behind a reply learns late not to invent one.
+    Bases with marks behind replies alone became policies that still made up answers (decision
+    0051). No policy writes this mark: in a conversation the assistant's sign follows a question.
     """
     mark = WRONG if request.answers[0] == NOT_SAID else RIGHT
     return f"{USER}{request.text}{EOS}{mark}"

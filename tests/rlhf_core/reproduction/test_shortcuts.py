@@ -156,6 +156,12 @@ def test_the_large_base_reads_as_many_tokens_as_the_small_one(profile) -> None: 
     assert profile.least_cloze >= 0.95  # or truth would be chance
 
 
+def test_the_base_that_is_aligned_has_to_know_the_marks_and_the_others_do_not() -> None:
+    bases = {s.name: s.options for s in experiment(CPU) if s.work is policies.pretrain}
+    assert CPU.least_marked > 0.5 and "least_marked" not in bases["base"]
+    assert bases["small-base"]["least_marked"] == bases["large-base"]["least_marked"] == 0
+
+
 @pytest.mark.parametrize(
     ("drawn", "kept", "ended"),
     [

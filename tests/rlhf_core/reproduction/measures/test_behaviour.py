@@ -34,7 +34,8 @@ def policies(
         }
         for policy in POLICIES
     }
-    return written(root, stages | {"base": {"cloze_accuracy": 0.9}})
+    base = {"cloze_accuracy": 0.9, "marked": 0.93, "lessons": 2}
+    return written(root, stages | {"base": base})
 
 
 def right_first(n: int) -> list[Reply]:
@@ -68,7 +69,10 @@ def test_truth_is_how_many_times_more_questions_get_the_right_value(tmp_path: Pa
 def test_made_up_answers_are_counted_where_there_is_no_answer(tmp_path: Path) -> None:
     all_of_them = len(UNANSWERABLE)
     said = {"base": about_passages(all_of_them, 0), "ptx": about_passages(all_of_them // 4, 3)}
-    found = made_up_answers(policies(tmp_path, said, "passages")).figures
+    claim = made_up_answers(policies(tmp_path, said, "passages"))
+    found = claim.figures
+    assert found["marks that the base knows"].value == 0.93
+    assert claim.remarks == ("Lessons that the bases got, by seed: 2.",)
     assert found["ratio"].value == pytest.approx((all_of_them // 4) / all_of_them)
     assert found["made up, base"].value == 1
     assert found["more false refusals"].value == pytest.approx(3 / len(ANSWERABLE))
