@@ -334,14 +334,15 @@ def _check_reasons(said: int | str, tags: Sequence[str], comment: str) -> None:
     offered = REASONS.get(said, ())
     unknown = sorted(set(tags) - set(offered))
     if len(set(tags)) < len(tags):
-        raise InvalidRequestError(say("a reason is given twice; give each once"))
+        raise InvalidRequestError(say("a reason is given twice; give each once"), param="tags")
     if unknown:
         raise InvalidRequestError(
             say(
                 "unknown reasons {given}; choose from {choices}",
                 given=unknown,
                 choices=list(offered),
-            )
+            ),
+            param="tags",
         )
     if len(comment) > COMMENT_CHARS:
         raise InvalidRequestError(
@@ -349,7 +350,8 @@ def _check_reasons(said: int | str, tags: Sequence[str], comment: str) -> None:
                 "the comment has {n} characters; at most {most} fit",
                 n=len(comment),
                 most=COMMENT_CHARS,
-            )
+            ),
+            param="comment",
         )
 
 

@@ -137,8 +137,8 @@ class ChoiceIn(EventIn):
 
     candidates_id: str
     choice: Literal["a", "b", "tie", "both_bad"]
-    strength: float | None = None
-    seconds: float | None = None
+    strength: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     tags: list[str] | None = Field(
         default=None,
         max_length=20,

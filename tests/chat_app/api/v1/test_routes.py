@@ -287,7 +287,22 @@ def test_unknown_reasons_are_refused(served: Running, reasons: dict[str, Any], s
         about = {"message_id": complete(client)["id"], "idempotency_key": new_key()}
         answer = post(client, "feedback", thumb="up", **about, **reasons)
     assert answer.status_code == 400
-    assert says in answer.json()["error"]["message"]
+    error = answer.json()["error"]
+    assert says in error["message"] and error["param"] == next(iter(reasons))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"strength": -1}, {"seconds": -0.5}, {"tags": ["made up"]}, {"comment": "x" * 2_001}]
+)
+def test_a_choice_that_is_refused_names_its_field(served: Running, wrong: dict[str, Any]) -> None:
+    with served.client() as client:
+        about = {
+            "candidates_id": compare(client)["candidates_id"],
+            "idempotency_key": new_key(),
+        }
+        answer = post(client, "choices", choice="a", **about, **wrong)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(wrong)))
+        assert post(client, "choices", choice="a", **about).status_code == 200
 
 
 def test_a_reply_is_tried_again_and_compared_with_the_one_before(served: Running) -> None:
