@@ -78,7 +78,7 @@ def test_each_round_says_what_came_of_it_and_what_people_chose(page: Page) -> No
     expect(rows.nth(1)).to_contain_text("Better: it became Version 3.")
     expect(rows.nth(2)).to_contain_text("Preferred, but rejected: it made up answers")
     expect(rows.nth(3)).to_contain_text("70% (60% to 80%)")
-    expect(rows.nth(3)).to_contain_text("12 choices, 6 people")
+    expect(rows.nth(3)).to_contain_text("12 choices, 6 voters")
 
 
 def test_the_cards_say_who_answers_what_is_next_and_whose_values(page: Page) -> None:
