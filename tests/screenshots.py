@@ -198,6 +198,8 @@ def take_operator(page: Page, server: Server) -> None:
     page.goto(f"{server.url}/operator/#now")
     page.reload()
     expect(page.get_by_role("heading", name="Health", exact=True)).to_be_visible()
+    # a round that has ended frees its place a moment later
+    expect(page.get_by_role("button", name="Run a round")).to_be_enabled(timeout=ROUND_MS)
     take(page, "operator-now")
     page.goto(f"{server.url}/operator/#versions")
     expect(page.get_by_role("button", name="Promote").first).to_be_visible()
