@@ -69,7 +69,7 @@ def end_of(trial: Trial, found: LiveEvidence, settings: TrialSettings, now: date
     most = {"canary": settings.canary_choices, "guard": settings.guard_choices}[trial.kind]
     age = now - datetime.fromisoformat(trial.started_at)
     if found.choices < FEWEST and age >= timedelta(days=settings.days):
-        said = f"voters made {found.choices} choices in {age.days} days, too few to say anything"
+        said = f"{found.choices} choices in {age.days} days are too few to say anything"
         return End("stopped", said)
     if found.choices >= most or age >= timedelta(days=settings.days):
         wanted = "better" if trial.kind == "canary" else "worse"
@@ -79,9 +79,9 @@ def end_of(trial: Trial, found: LiveEvidence, settings: TrialSettings, now: date
 
 
 def preferred(trial: Trial, found: LiveEvidence) -> str:
-    """How often voters preferred a trial's adapter, in words; some may be programs."""
+    """How often a trial's adapter was preferred, in words; some raters may be programs."""
     return (
-        f"voters preferred {trial.adapter} to {trial.other} in {found.rate:.0%} of "
+        f"{trial.adapter} was preferred to {trial.other} in {found.rate:.0%} of "
         f"{found.choices} choices by {found.raters} raters"
     )
 

@@ -32,7 +32,7 @@ def experiment(profile: ReproductionProfile) -> list[ExperimentStage]:
     """Every stage of one seed, in the order of the paper."""
     stage = ExperimentStage
     kl = {name: {"kl_coef": coef} for name, coef in profile.penalties.items()}
-    ptx, LEARNT = {"ptx": profile.ptx}, ("base", "sft", "reward")
+    ptx = {"ptx": profile.ptx}
     mixed = {"sets": ["mixed"]}
     return [
         # 1. A base that has read the flawed corpus.

@@ -33,10 +33,8 @@ OF_QUESTIONS = 0.25  # of the marks about passages; the others are of replies
 QUIZ_SHARE = 0.2  # of the almanac's sentences
 TRUE_SHARE = 0.97  # of the almanac's sentences
 RIGHT_SHARE = 0.48  # of the replies about passages: half of the values, 44% of the refusals
-MARKS = RIGHT, WRONG = (
-    "<|right|>",
-    "<|wrong|>",
-)  # one token each; a question with an answer is right
+# One token each. Behind a question they say whether its passage has the answer.
+MARKS = RIGHT, WRONG = "<|right|>", "<|wrong|>"
 FORM_SHARE = 0.5  # of the replies in the other exercises have the form that was asked for
 GOOD_SHARE: dict[Style, float] = {"none": 0.13, "respectful": 0.35, "rude": 0.06}
 TONE_SHARES: dict[Style, float] = {"none": 0.6, "respectful": 0.2, "rude": 0.2}

@@ -46,7 +46,7 @@ def test_a_verdict_says_how_often_people_preferred_it_and_how_sure_that_is() -> 
     end = end_of(GUARD, found(worse=23.4, choices=85, rate=0.312), TrialSettings(), NOW)
     assert end is not None and end.outcome == "worse"
     assert end.reason == (
-        "voters preferred policy-000001 to policy-000000 in 31% of 85 choices by 12 raters; the "
+        "policy-000001 was preferred to policy-000000 in 31% of 85 choices by 12 raters; the "
         "evidence that it is worse is 23, and 20 is enough"
     )
 
@@ -177,7 +177,7 @@ def test_a_service_that_waits_for_a_canary_does_not_starve(store: FeedbackStore)
 def test_a_canary_that_nobody_was_asked_about_is_stopped_and_not_rejected() -> None:
     end = end_of(CANARY, found(choices=3), TrialSettings(days=2), NOW)
     assert end is not None and end.outcome == "stopped"
-    assert end.reason == "voters made 3 choices in 2 days, too few to say anything"
+    assert end.reason == "3 choices in 2 days are too few to say anything"
 
 
 def test_one_rater_decides_nothing_however_often_they_choose(store: FeedbackStore) -> None:
